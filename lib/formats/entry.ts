@@ -1,0 +1,65 @@
+import { TorchError } from '../errors';
+
+/** The array that holds the elements of a tensor; float16 and bfloat16 are their bits, bool is 0 or 1. */
+export type EntryData =
+  | Float32Array
+  | Float64Array
+  | Uint16Array
+  | BigInt64Array
+  | Int32Array
+  | Int16Array
+  | Int8Array
+  | Uint8Array;
+
+/** The array class that holds each dtype in memory. */
+export const ARRAY_OF = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int16: Int16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+} as const;
+
+export type EntryDType = keyof typeof ARRAY_OF;
+
+/** One tensor of a file: row-major elements with their shape. */
+export interface Entry {
+  name: string;
+  dtype: EntryDType;
+  shape: number[];
+  data: EntryData;
+}
+
+/** What a file holds, in file order; `metadata` where the format has any. */
+export interface Entries {
+  entries: Entry[];
+  metadata?: Record<string, string>;
+}
+
+/** The number of elements of a shape; 1 for a scalar's. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((count, size) => count * size, 1);
+}
+
+export function isShape(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+/** A view of `buffer` as elements of `dtype`. The buffer starts at its first element and has no other bytes. */
+export function arrayOf(dtype: EntryDType, buffer: ArrayBuffer): EntryData {
+  return new ARRAY_OF[dtype](buffer);
+}
+
+/** The error for a file that is not what it claims to be. */
+export function malformed(source: string, expected: string, received: string, cause?: unknown): TorchError {
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `${source}: expected ${expected} but received ${received}`,
+    cause === undefined ? {} : { cause },
+  );
+}

@@ -1,0 +1,117 @@
+import { readFile } from 'node:fs/promises';
+import { unzipSync } from 'fflate';
+import { ARRAY_OF, arrayOf, type Entries, type Entry, type EntryDType, elementCount, isShape, malformed } from './entry';
+
+// NumPy's formats: .npz is a zip archive of .npy files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
+
+const DTYPES: Record<string, EntryDType> = {
+  f4: 'float32',
+  f8: 'float64',
+  f2: 'float16',
+  i8: 'int64',
+  i4: 'int32',
+  i2: 'int16',
+  i1: 'int8',
+  u1: 'uint8',
+  b1: 'bool',
+};
+const MAGIC = '\u0093NUMPY';
+
+/**
+ * Reads a `.npz` file as `numpy.savez` and `numpy.savez_compressed` write them, in the archive's order. Column-major
+ * and big-endian arrays are converted.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format or has a dtype that tensors here lack.
+ */
+export async function readNpz(path: string): Promise<Entries> {
+  return parseNpz(await readFile(path), path);
+}
+
+/** The same as `readNpz` for bytes in memory; `source` stands for them in error messages. */
+export function parseNpz(bytes: Uint8Array, source = 'npz data'): Entries {
+  let files: Record<string, Uint8Array>;
+  try {
+    files = unzipSync(bytes);
+  } catch (error) {
+    const reason = (error as Error).message;
+    throw malformed(source, 'a zip archive of .npy files', `${bytes.length} bytes that aren't: ${reason}`, error);
+  }
+  const names = Object.keys(files).filter((name) => !name.endsWith('/'));
+  const foreign = names.find((name) => !name.endsWith('.npy'));
+  if (foreign !== undefined) throw malformed(source, 'a zip archive of .npy files', `'${foreign}' in it`);
+  return { entries: names.map((name) => parseNpy(files[name] as Uint8Array, name.slice(0, -4), source)) };
+}
+
+/** Reads the bytes of a `.npy` file as a tensor called `name`. */
+export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry {
+  const where = `${source}, array '${name}'`;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < 12 || Buffer.from(bytes.subarray(0, 6)).toString('latin1') !== MAGIC) {
+    throw malformed(where, "the bytes of a .npy file, which begin with '\\x93NUMPY'", 'others');
+  }
+  const wide = view.getUint8(6) > 1;
+  const start = wide ? 12 : 10;
+  const end = start + (wide ? view.getUint32(8, true) : view.getUint16(8, true));
+  if (end > bytes.length) throw malformed(where, `a header of ${end - start} bytes`, `${bytes.length - start} bytes`);
+
+  const header = parseNpyHeader(Buffer.from(bytes.subarray(start, end)).toString('utf8'), where);
+  const size = ARRAY_OF[header.dtype].BYTES_PER_ELEMENT;
+  const expected = elementCount(header.shape) * size;
+  if (bytes.length - end !== expected) {
+    throw malformed(where, `${expected} bytes of ${header.dtype} [${header.shape}]`, `${bytes.length - end} bytes`);
+  }
+  const elements = new Uint8Array(bytes.subarray(end));
+  if (header.bigEndian) reverseEach(elements, size);
+  const { dtype, shape } = header;
+  const data = header.fortranOrder ? rowMajor(elements, shape, size) : elements;
+  return { name, dtype, shape, data: arrayOf(dtype, data.buffer as ArrayBuffer) };
+}
+
+interface NpyHeader {
+  dtype: EntryDType;
+  bigEndian: boolean;
+  fortranOrder: boolean;
+  shape: number[];
+}
+
+/** A header is a Python literal: {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), } */
+function parseNpyHeader(text: string, where: string): NpyHeader {
+  const descr = /'descr'\s*:\s*(?:'([^']*)'|(\[.*?\]))\s*,/s.exec(text);
+  const order = /'fortran_order'\s*:\s*(True|False)/.exec(text);
+  const dimensions = /'shape'\s*:\s*\(([\d\s,L]*)\)/.exec(text);
+  const shape = dimensions?.[1]
+    ?.split(',')
+    .filter((item) => item.trim() !== '')
+    .map((item) => Number.parseInt(item, 10));
+  if (!descr || !order || !isShape(shape)) {
+    throw malformed(where, 'a .npy header with descr, fortran_order and shape', JSON.stringify(text.trim()));
+  }
+  const [, byteOrder, code] = /^([<>|=])(.*)$/.exec(descr[1] ?? '') ?? [];
+  const dtype = code !== undefined && Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
+  if (!dtype) {
+    const known = Object.entries(DTYPES).map(([key, value]) => `${value} (${key})`);
+    throw malformed(where, `a dtype of ${known.join(', ')}`, `'${descr[1] ?? descr[2]}'; convert it with astype()`);
+  }
+  return { dtype, bigEndian: byteOrder === '>', fortranOrder: order[1] === 'True', shape };
+}
+
+function reverseEach(bytes: Uint8Array, size: number): void {
+  for (let at = 0; size > 1 && at < bytes.length; at += size) bytes.subarray(at, at + size).reverse();
+}
+
+/** Column-major elements in row-major order. */
+function rowMajor(bytes: Uint8Array, shape: readonly number[], size: number): Uint8Array {
+  const result = new Uint8Array(bytes.length);
+  const index = new Array<number>(shape.length).fill(0);
+  const strides = shape.map((_, axis) => elementCount(shape.slice(0, axis)) * size);
+  for (let to = 0, from = 0; to < bytes.length; to += size) {
+    for (let i = 0; i < size; i++) result[to + i] = bytes[from + i] as number;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += strides[axis] as number;
+      index[axis] = (index[axis] as number) + 1;
+      if ((index[axis] as number) < (shape[axis] as number)) break;
+      from -= (shape[axis] as number) * (strides[axis] as number);
+      index[axis] = 0;
+    }
+  }
+  return result;
+}

@@ -1,0 +1,192 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { ARRAY_OF, arrayOf, type Entries, type Entry, type EntryDType, elementCount, isShape, malformed } from './entry';
+
+// https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
+
+const DTYPES: Record<string, EntryDType> = {
+  F32: 'float32',
+  F64: 'float64',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  I64: 'int64',
+  I32: 'int32',
+  I16: 'int16',
+  I8: 'int8',
+  U8: 'uint8',
+  BOOL: 'bool',
+};
+const CODES = Object.fromEntries(Object.entries(DTYPES).map(([code, dtype]) => [dtype, code]));
+const MAX_HEADER_BYTES = 100_000_000;
+
+interface Layout {
+  tensors: { name: string; dtype: EntryDType; shape: number[]; begin: number; end: number }[];
+  metadata?: Record<string, string>;
+}
+
+/** Something with a length that gives out copies of its bytes. */
+interface Source {
+  name: string;
+  size: number;
+  read(begin: number, end: number): Promise<ArrayBuffer> | ArrayBuffer;
+}
+
+/**
+ * Reads a `.safetensors` file. Tensors come in the order in which their elements lie in the file.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format or has a dtype that tensors here lack.
+ */
+export async function readSafetensors(path: string): Promise<Entries> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    return await readFrom({ name: path, size, read: (begin, end) => readRange(file, path, begin, end) });
+  } finally {
+    await file.close();
+  }
+}
+
+/** The same as `readSafetensors` for bytes in memory; `name` stands for them in error messages. */
+export async function parseSafetensors(bytes: Uint8Array, name = 'safetensors data'): Promise<Entries> {
+  return readFrom({
+    name,
+    size: bytes.byteLength,
+    read: (begin, end) => new Uint8Array(bytes.subarray(begin, end)).buffer,
+  });
+}
+
+/**
+ * Writes a `.safetensors` file: tensor by tensor from their own memory, under another name that is moved into place at
+ * the end. Tensors of larger elements come first, so that all are aligned, as in Hugging Face's own writer.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, or a name that comes twice.
+ */
+export async function writeSafetensors(
+  path: string,
+  entries: readonly Entry[],
+  metadata?: Record<string, string>,
+): Promise<void> {
+  const sorted = entries.toSorted(
+    (a, b) => ARRAY_OF[b.dtype].BYTES_PER_ELEMENT - ARRAY_OF[a.dtype].BYTES_PER_ELEMENT,
+  );
+  const header = encodeHeader(sorted, metadata, path);
+  const part = `${path}.${randomBytes(4).toString('hex')}.part`;
+  const file = await open(part, 'wx');
+  try {
+    await file.writeFile(header);
+    for (const { data } of sorted) await file.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    await file.close();
+    await rename(part, path);
+  } catch (error) {
+    await file.close().catch(() => {});
+    await rm(part, { force: true });
+    throw error;
+  }
+}
+
+async function readRange(file: FileHandle, path: string, begin: number, end: number): Promise<ArrayBuffer> {
+  const bytes = new Uint8Array(end - begin);
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, 2 ** 30), begin + done);
+    if (bytesRead === 0) throw malformed(path, `${end} bytes`, `${begin + done}: it shrank while it was read`);
+    done += bytesRead;
+  }
+  return bytes.buffer;
+}
+
+async function readFrom(source: Source): Promise<Entries> {
+  if (source.size < 8) throw malformed(source.name, 'a safetensors file of at least 8 bytes', `${source.size} bytes`);
+  const length = Number(new DataView(await source.read(0, 8)).getBigUint64(0, true));
+  if (length > MAX_HEADER_BYTES) {
+    throw malformed(source.name, `a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `a length of ${length}`);
+  }
+  if (8 + length > source.size) {
+    throw malformed(source.name, `a safetensors header of ${length} bytes`, `a file that ends after ${source.size} bytes`);
+  }
+  const header = new Uint8Array(await source.read(8, 8 + length));
+  const { tensors, metadata } = parseHeader(header, source.size - 8 - length, source.name);
+  const entries: Entry[] = [];
+  for (const { name, dtype, shape, begin, end } of tensors) {
+    const buffer = await source.read(8 + length + begin, 8 + length + end);
+    entries.push({ name, dtype, shape, data: arrayOf(dtype, buffer) });
+  }
+  return metadata ? { entries, metadata } : { entries };
+}
+
+function parseHeader(bytes: Uint8Array, dataSize: number, source: string): Layout {
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw malformed(source, 'a safetensors header in JSON', `text that isn't: ${(error as Error).message}`, error);
+  }
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
+    throw malformed(source, 'a safetensors header that is a JSON object', JSON.stringify(header).slice(0, 40));
+  }
+  const { __metadata__: metadata, ...rest } = header as Record<string, unknown>;
+  if (metadata !== undefined && !isStringMap(metadata)) {
+    throw malformed(source, '__metadata__ to map strings to strings', JSON.stringify(metadata).slice(0, 80));
+  }
+  const tensors = Object.entries(rest)
+    .map(([name, info]) => parseTensorInfo(name, info, source))
+    .sort((a, b) => a.begin - b.begin || a.end - b.end);
+  // The format allows neither gaps nor overlaps: each tensor begins where the one before it ends.
+  let position = 0;
+  for (const { name, begin, end } of tensors) {
+    if (begin !== position) {
+      throw malformed(source, `the data of tensor '${name}' to begin at ${position}`, `offsets [${begin}, ${end}]`);
+    }
+    position = end;
+  }
+  if (position !== dataSize) {
+    throw malformed(source, `${position} bytes of tensor data, as its header says`, `${dataSize} bytes`);
+  }
+  return metadata ? { tensors, metadata } : { tensors };
+}
+
+function parseTensorInfo(name: string, info: unknown, source: string): Layout['tensors'][number] {
+  const { dtype: code, shape, data_offsets: offsets } = (info ?? {}) as Record<string, unknown>;
+  if (typeof code !== 'string' || !isShape(shape) || !isShape(offsets) || offsets.length !== 2) {
+    throw malformed(source, `dtype, shape and data_offsets for tensor '${name}'`, JSON.stringify(info));
+  }
+  const dtype = Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
+  if (!dtype) {
+    throw malformed(source, `tensor '${name}' to have a dtype of ${Object.keys(DTYPES).join(', ')}`, code);
+  }
+  const [begin, end] = offsets as [number, number];
+  const bytes = elementCount(shape) * ARRAY_OF[dtype].BYTES_PER_ELEMENT;
+  if (end - begin !== bytes) {
+    throw malformed(source, `${bytes} bytes for tensor '${name}' (${code} [${shape}])`, `offsets [${begin}, ${end}]`);
+  }
+  return { name, dtype, shape, begin, end };
+}
+
+function isStringMap(value: unknown): value is Record<string, string> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((item) => typeof item === 'string')
+  );
+}
+
+function encodeHeader(entries: readonly Entry[], metadata: Record<string, string> | undefined, path: string): Uint8Array {
+  const infos = new Map<string, object>();
+  let position = 0;
+  for (const { name, dtype, shape, data } of entries) {
+    if (name === '__metadata__' || infos.has(name)) throw malformed(path, 'a name of its own for each tensor', `'${name}'`);
+    if (!(data instanceof ARRAY_OF[dtype]) || data.length !== elementCount(shape)) {
+      const received = `${data.length} elements in a ${data.constructor.name}`;
+      throw malformed(path, `${elementCount(shape)} elements of ${dtype} for tensor '${name}' [${shape}]`, received);
+    }
+    infos.set(name, { dtype: CODES[dtype], shape, data_offsets: [position, position + data.byteLength] });
+    position += data.byteLength;
+  }
+  const pairs = [...infos].map(([name, info]) => `${JSON.stringify(name)}:${JSON.stringify(info)}`);
+  if (metadata && Object.keys(metadata).length) pairs.unshift(`"__metadata__":${JSON.stringify(metadata)}`);
+  const json = new TextEncoder().encode(`{${pairs.join(',')}}`);
+  // Padded with spaces, so that the elements begin at a multiple of 8 bytes.
+  const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true);
+  header.set(json, 8);
+  return header;
+}
