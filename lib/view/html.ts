@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { TorchError } from '../errors';
+import type { ViewData } from './view-data';
+
+/** Where scripts/build-page.mjs puts the page's code, as seen from lib/view and from dist/view. */
+const PAGE = join(__dirname, '..', '..', 'dist', 'view');
+
+/**
+ * The page as one HTML document that needs nothing else and loads nothing else: code, style and data are in it.
+ * @param data What `prepareView` made.
+ * @param options.title The heading and the document's title; any text.
+ */
+export function renderHtml(data: ViewData, options: { title: string }): string {
+  const title = escapeText(options.title);
+  const { weights, ...rest } = data;
+  return [
+    '<!doctype html>',
+    '<html lang="en">',
+    '<head>',
+    '<meta charset="utf-8">',
+    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+    '<meta name="color-scheme" content="light dark">',
+    // Whatever the data says, the page stays offline.
+    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">`,
+    `<title>${title}</title>`,
+    `<style>${readPage('page.css')}</style>`,
+    '</head>',
+    '<body>',
+    `<noscript>This page draws the attention of a model with JavaScript, which is switched off.</noscript>`,
+    `<script type="application/json" id="view-data">${escapeJson(JSON.stringify({ ...rest, title: options.title }))}</script>`,
+    // Base64 has no character that could end a script element; each attention is decoded when it is first shown.
+    ...weights.map((text, i) => `<script type="text/plain" id="weights-${i}">${text}</script>`),
+    `<script>${readPage('page.js')}</script>`,
+    '</body>',
+    '</html>',
+    '',
+  ].join('\n');
+}
+
+function readPage(file: string): string {
+  try {
+    return readFileSync(join(PAGE, file), 'utf8');
+  } catch (error) {
+    const message = `Expected the page's ${file} beside the compiled package but it can't be read; run the build`;
+    throw new TorchError('ERR_INVALID_ARGUMENT', message, { cause: error });
+  }
+}
+
+function escapeText(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}
+
+/** JSON inside of a script element: neither `</script>` nor `<!--` may appear. */
+function escapeJson(json: string): string {
+  return json.replaceAll('<', '\\u003c');
+}
