@@ -1,0 +1,121 @@
+import { SingleBar } from 'cli-progress';
+import type { Command } from 'commander';
+import { TorchError } from '../errors';
+import { findBinaries } from '../libtorch/binaries';
+import { type FetchProgress, fetchLibtorch } from '../libtorch/fetch';
+import { type Libtorch, locateLibtorch, searchLibtorch } from '../libtorch/locate';
+import { verifyLibtorch } from '../libtorch/verify';
+import { buildRequirement, runtimeRequirement } from '../libtorch/versions';
+
+/** Adds `setup [--cuda]`: finds libtorch or fetches it, and loads it once to see that it works. */
+export function registerSetup(program: Command): void {
+  program
+    .command('setup')
+    .description('find libtorch on this machine, or fetch it into the user’s cache directory')
+    .option('--cuda', 'have a libtorch with CUDA (fetches some gigabytes where there is none)')
+    .action(async (options: { cuda?: boolean }) => {
+      const interruption = new AbortController();
+      const interrupt = (): void => interruption.abort(new Error('interrupted'));
+      process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+      try {
+        const libtorch = await setUp({ cuda: options.cuda ?? false, signal: interruption.signal });
+        process.stdout.write(`${describeLibtorch(libtorch)}\n`);
+      } catch (error) {
+        if (!interruption.signal.aborted) throw error;
+        process.stderr.write('Interrupted; nothing was left behind.\n');
+        process.exitCode = 130;
+      } finally {
+        process.removeListener('SIGINT', interrupt).removeListener('SIGTERM', interrupt);
+      }
+    });
+}
+
+export interface SetUpOptions {
+  /** Accept only a libtorch with CUDA. */
+  cuda: boolean;
+  signal?: AbortSignal;
+  /** Default: the process's environment. */
+  env?: NodeJS.ProcessEnv;
+}
+
+/**
+ * Finds a libtorch that will do, or fetches one. What is returned was loaded in a child process, where this package's
+ * addon is built.
+ */
+export async function setUp({ cuda, signal, env = process.env }: SetUpOptions): Promise<Libtorch> {
+  const binaries = findBinaries();
+  const requirement = binaries ? runtimeRequirement(binaries.info.libtorch) : buildRequirement();
+  const verify = async (libtorch: Libtorch): Promise<void> => {
+    if (!binaries) return;
+    const verdict = await verifyLibtorch(libtorch, binaries, { env, ...(signal ? { signal } : {}) });
+    if (verdict.ok) return;
+    throw new TorchError(
+      'ERR_ADDON_LOAD',
+      `Expected to load libtorch ${libtorch.version} at ${libtorch.root} but received: ${verdict.reason}`,
+    );
+  };
+
+  // A folder that was named is taken or refused, nothing is fetched in its place.
+  const { found } = env['LIBTORCH']
+    ? { found: locateLibtorch({ env, requirement }) }
+    : searchLibtorch({ env, requirement });
+  if (found && (!cuda || found.cuda !== null)) {
+    await verify(found);
+    return found;
+  }
+  const bar = progressBar();
+  let fetched: Libtorch;
+  try {
+    fetched = await fetchLibtorch({ env, cuda, verify, onProgress: bar.show, ...(signal ? { signal } : {}) });
+  } finally {
+    bar.stop();
+  }
+  const used = locateLibtorch({ env, requirement });
+  if (used.root !== fetched.root) {
+    process.stderr.write(
+      `Fetched ${fetched.root}, but ${used.root} (found by ${used.source}) comes before it: set LIBTORCH=${fetched.root}` +
+        `${used.source === 'python' ? ' or LIBTORCH_ATTENTION_SKIP_PYTHON=1' : ''} to use what was fetched.\n`,
+    );
+  }
+  return fetched;
+}
+
+/** One line about a libtorch, for people. */
+export function describeLibtorch({ version, cuda, root, source }: Libtorch): string {
+  const places = { LIBTORCH: 'the environment variable LIBTORCH', python: "python3's torch", cache: 'the cache' };
+  return `libtorch ${version} (${cuda === null ? 'CPU' : `CUDA ${cuda}`}) at ${root}, from ${places[source]}`;
+}
+
+/** Shows progress: a bar where a size is known, pip's own words where pip is at work. */
+function progressBar(): { show: (progress: FetchProgress) => void; stop: () => void } {
+  const bar = new SingleBar({
+    format: '{stage} [{bar}] {percentage} % | {done} of {size} MB | {eta_formatted} left',
+    stream: process.stderr,
+    noTTYOutput: true,
+    notTTYSchedule: 10_000,
+    hideCursor: true,
+    clearOnComplete: false,
+  });
+  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
+  let stage: FetchProgress['stage'] | undefined;
+  const stop = (): void => {
+    if (stage === 'download' || stage === 'unpack') bar.stop();
+    stage = undefined;
+  };
+  const show = ({ stage: next, done, total, message }: FetchProgress): void => {
+    if (next === 'pip') {
+      stage = next;
+      process.stderr.write(`pip: ${message}\n`);
+      return;
+    }
+    const payload = { stage: next, done: megabytes(done), size: total === null ? '?' : megabytes(total) };
+    if (stage !== next) {
+      stop();
+      stage = next;
+      bar.start(total ?? done, done, payload);
+    } else {
+      bar.update(done, payload);
+    }
+  };
+  return { show, stop };
+}

@@ -1,0 +1,131 @@
+import { createHash } from 'node:crypto';
+import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { ReadableStream } from 'node:stream/web';
+import * as zlib from 'node:zlib';
+import { type Entry, openPromise } from 'yauzl';
+import type { FetchProgress } from './fetch';
+
+export interface ArchiveContext {
+  readonly env: NodeJS.ProcessEnv;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: FetchProgress) => void;
+}
+
+const ATTEMPTS = 3;
+const PAUSE_MS = 500;
+
+/** A refusal that trying again won't change. */
+class Refusal extends Error {}
+
+/**
+ * Downloads a file, up to three times where the connection breaks or the server fails, and checks its size, and its
+ * SHA-256 where the environment variable `LIBTORCH_ATTENTION_SHA256` gives one.
+ */
+export async function downloadArchive(
+  url: string,
+  path: string,
+  context: ArchiveContext & { idleTimeoutMs: number },
+): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await downloadOnce(url, path, context);
+      return;
+    } catch (error) {
+      rmSync(path, { force: true });
+      context.signal?.throwIfAborted();
+      if (error instanceof Refusal || attempt === ATTEMPTS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * attempt));
+    }
+  }
+}
+
+async function downloadOnce(
+  url: string,
+  path: string,
+  { env, signal, onProgress, idleTimeoutMs }: ArchiveContext & { idleTimeoutMs: number },
+): Promise<void> {
+  const idle = new AbortController();
+  const hung = (): void => idle.abort(new Error(`the server sent nothing for ${idleTimeoutMs / 1000} s`));
+  const timer = setTimeout(hung, idleTimeoutMs);
+  const either = signal ? AbortSignal.any([signal, idle.signal]) : idle.signal;
+  try {
+    const response = await fetch(url, { signal: either });
+    if (!response.ok || !response.body) {
+      const message = `the server answered ${response.status} ${response.statusText}`;
+      throw response.status >= 500 ? new Error(message) : new Refusal(message);
+    }
+    const announced = response.headers.get('content-length');
+    const total = announced === null ? null : Number(announced);
+    const hash = createHash('sha256');
+    let done = 0;
+    const observe = new Transform({
+      transform(chunk: Buffer, _encoding, callback): void {
+        timer.refresh();
+        done += chunk.length;
+        hash.update(chunk);
+        onProgress?.({ stage: 'download', done, total });
+        callback(null, chunk);
+      },
+    });
+    const body = Readable.fromWeb(response.body as ReadableStream<Uint8Array>);
+    await pipeline(body, observe, createWriteStream(path), { signal: either });
+    if (total !== null && done !== total) throw new Error(`expected ${total} bytes but received ${done}`);
+    const expected = env['LIBTORCH_ATTENTION_SHA256']?.toLowerCase();
+    const received = hash.digest('hex');
+    if (expected && expected !== received) {
+      throw new Refusal(`expected the SHA-256 ${expected} but received ${received}`);
+    }
+  } catch (error) {
+    // What the stream says when it is aborted is less than why it was.
+    if (idle.signal.aborted) throw idle.signal.reason;
+    throw describe(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Node's fetch says "fetch failed" and "terminated"; why is in the cause. */
+function describe(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof Refusal || !(error.cause instanceof Error)) return error;
+  return new Error(`${error.message}: ${error.cause.message}`, { cause: error });
+}
+
+/** Unpacks a zip archive into a folder, checking the size and, from Node 20.15 on, the CRC-32 of every file in it. */
+export async function unpackArchive(
+  path: string,
+  target: string,
+  { signal, onProgress }: Omit<ArchiveContext, 'env'>,
+): Promise<void> {
+  const archive = await openPromise(path);
+  try {
+    const entries: Entry[] = [];
+    for await (const entry of archive.eachEntry()) entries.push(entry);
+    const total = entries.reduce((sum, entry) => sum + entry.uncompressedSize, 0);
+    let done = 0;
+    for (const entry of entries) {
+      signal?.throwIfAborted();
+      const file = join(target, entry.fileName);
+      const mode = (entry.externalFileAttributes >>> 16) & 0o777;
+      if (entry.fileName.endsWith('/')) {
+        mkdirSync(file, { recursive: true });
+      } else {
+        mkdirSync(dirname(file), { recursive: true });
+        const content = await archive.openReadStreamPromise(entry);
+        let crc = 0;
+        content.on('data', (chunk: Buffer) => {
+          done += chunk.length;
+          crc = zlib.crc32 ? zlib.crc32(chunk, crc) : entry.crc32;
+          onProgress?.({ stage: 'unpack', done, total });
+        });
+        const output = createWriteStream(file, { mode: mode || 0o644 });
+        await pipeline(content, output, signal ? { signal } : {});
+        if (crc !== entry.crc32) throw new Error(`the archive is damaged: ${entry.fileName} has a wrong checksum`);
+      }
+    }
+  } finally {
+    archive.close();
+  }
+}

@@ -1,0 +1,97 @@
+import { TorchError } from '../errors';
+import { type Binaries, binaryDirectories, findBinaries, PACKAGE_ROOT } from './binaries';
+import { type Libtorch, locateLibtorch } from './locate';
+import { runtimeRequirement } from './versions';
+
+/** What was loaded: the raw addon, and what it runs on. */
+export interface Loaded {
+  readonly addon: unknown;
+  readonly libtorch: Libtorch;
+  readonly binaries: Binaries;
+}
+
+let loaded: Loaded | undefined;
+
+/**
+ * Locates libtorch, opens it, and loads the addon; once per thread, later calls return the same.
+ *
+ * @throws TorchError `ERR_ADDON_LOAD` where the compiled addon is missing or can't be loaded, `ERR_LIBTORCH_NOT_FOUND`
+ *   and `ERR_LIBTORCH_VERSION` as `locateLibtorch` does.
+ */
+export function loadAddon(): unknown {
+  return load().addon;
+}
+
+/** Like `loadAddon`, and says which files were loaded. */
+export function load(): Loaded {
+  loaded ??= loadFrom(requireBinaries(), process.env);
+  return loaded;
+}
+
+/** The compiled files, or an error that says how to get them. */
+export function requireBinaries(packageRoot = PACKAGE_ROOT): Binaries {
+  const binaries = findBinaries(packageRoot);
+  if (binaries) return binaries;
+  const places = binaryDirectories(packageRoot).map((directory) => `  - ${directory}`);
+  throw new TorchError(
+    'ERR_ADDON_LOAD',
+    `Expected attention.node, loader.node and build-info.json for ${process.platform}-${process.arch} in one of\n` +
+      `${places.join('\n')}\nbut found them in none. In a checkout of libtorch-attention "npm run build" makes them; ` +
+      'a package without a binary for this platform has to be built from such a checkout.',
+  );
+}
+
+/** Loads the given files on the libtorch that `env` leads to. */
+export function loadFrom(binaries: Binaries, env: NodeJS.ProcessEnv): Loaded {
+  const libtorch = locateLibtorch({ env, requirement: runtimeRequirement(binaries.info.libtorch) });
+  const place = `libtorch ${libtorch.version} at ${libtorch.root} (found by ${libtorch.source})`;
+  try {
+    const loader = require(binaries.loader) as { open(paths: readonly string[]): void };
+    loader.open(libtorch.libraries);
+  } catch (cause) {
+    throw addonLoadError(`Expected to open ${place}`, cause);
+  }
+  try {
+    return { addon: require(binaries.addon), libtorch, binaries };
+  } catch (cause) {
+    throw addonLoadError(
+      `Expected to load ${binaries.addon}, built against libtorch ${binaries.info.libtorch}, on ${place}`,
+      cause,
+    );
+  }
+}
+
+function addonLoadError(expectation: string, cause: unknown): TorchError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const remedies = remediesFor(reason).map((remedy) => `\n  - ${remedy}`);
+  return new TorchError(
+    'ERR_ADDON_LOAD',
+    `${expectation} but received: ${reason}\nWhat may help:${remedies.join('')}`,
+    {
+      cause,
+    },
+  );
+}
+
+/** What may help against a message of the system's library loader. */
+export function remediesFor(reason: string): string[] {
+  const remedies: string[] = [];
+  if (/GLIBC(XX)?_[\d.]+' not found/.test(reason)) {
+    remedies.push(
+      'The C or C++ library of this system is older than libtorch asks for (glibc 2.28): use a newer system.',
+    );
+  }
+  if (/lib(cu|nv|nccl)\w*\.so/.test(reason)) {
+    remedies.push(
+      "CUDA's libraries are missing: install the torch wheel with its dependencies, or run " +
+        '"npx libtorch-attention setup" and set LIBTORCH_ATTENTION_SKIP_PYTHON=1 to use the CPU build.',
+    );
+  }
+  if (/libgomp/.test(reason))
+    remedies.push('Install the OpenMP runtime (Debian and Ubuntu: apt-get install libgomp1).');
+  if (/undefined symbol|Symbol not found|procedure could not be found/i.test(reason)) {
+    remedies.push('The addon and libtorch do not match: rebuild with "npm run build", or use the pinned libtorch.');
+  }
+  remedies.push('Run "npx libtorch-attention doctor" to see what was found.');
+  return remedies;
+}

@@ -1,0 +1,67 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ArchiveContext } from './archive';
+import type { Flavour } from './fetch';
+import { findPython } from './python';
+import { PINNED_VERSION } from './versions';
+
+/**
+ * Installs the torch wheel of a flavour into `site` with the pip of `python3`. Never a plain `torch`, which on Linux
+ * would bring gigabytes of CUDA nobody asked for.
+ *
+ * @returns null where it succeeded, else why not, in a sentence
+ */
+export async function installWithPip(
+  site: string,
+  temporary: string,
+  flavour: Flavour,
+  { env, signal, onProgress }: ArchiveContext,
+): Promise<string | null> {
+  const python = findPython(env);
+  if (!python) return 'there is no python3 on the PATH';
+  const pip = spawnSync(python, ['-m', 'pip', '--version'], { env, encoding: 'utf8', windowsHide: true });
+  if (pip.status !== 0) return `${python} has no pip`;
+
+  // Interrupted, pip leaves its own temporary files behind: keep them where they are removed.
+  const scratch = join(temporary, 'pip');
+  mkdirSync(scratch);
+  const argument = ['-m', 'pip', 'install', '--target', site, '--retries', '1', '--no-input', '--no-compile'];
+  // The CUDA wheel finds CUDA's libraries beside itself, where its dependencies put them.
+  if (flavour === 'cpu') argument.push('--no-deps');
+  if (process.platform !== 'darwin') argument.push('--extra-index-url', `https://download.pytorch.org/whl/${flavour}`);
+  // macOS has one build only, without a local version.
+  argument.push(`torch==${PINNED_VERSION}${process.platform === 'darwin' ? '' : `+${flavour}`}`);
+  const settings = { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_USER: '0', PIP_REQUIRE_VIRTUALENV: '0' };
+  return run(python, argument, { ...env, ...settings, TMPDIR: scratch }, signal, (message) => {
+    onProgress?.({ stage: 'pip', done: 0, total: null, message });
+  });
+}
+
+function run(
+  python: string,
+  argument: string[],
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal | undefined,
+  onLine: (line: string) => void,
+): Promise<string | null> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(python, argument, { env, stdio: ['ignore', 'pipe', 'pipe'], windowsHide: true });
+    // SIGTERM would leave pip no time to stop its own children.
+    const interrupt = (): void => void child.kill('SIGINT');
+    signal?.addEventListener('abort', interrupt, { once: true });
+    let errors = '';
+    child.stdout.on('data', (chunk) => {
+      for (const line of String(chunk).split('\n')) if (line.trim()) onLine(line.trim());
+    });
+    child.stderr.on('data', (chunk) => (errors += chunk));
+    child.on('error', reject);
+    child.on('close', (code) => {
+      signal?.removeEventListener('abort', interrupt);
+      if (signal?.aborted) return reject(signal.reason);
+      if (code === 0) return resolve(null);
+      const lines = errors.split('\n').filter((line) => line.startsWith('ERROR:'));
+      return resolve(lines.at(-1)?.slice('ERROR:'.length).trim() ?? `pip exited with ${code}`);
+    });
+  });
+}

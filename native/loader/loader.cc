@@ -1,0 +1,96 @@
+// Opens shared libraries by absolute path, so that an addon which was linked without a run path finds them already
+// loaded. Knows nothing of libtorch and links nothing of it: Node can load this file on any machine.
+
+#include <node_api.h>
+
+#include <cstdint>
+#include <string>
+
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
+namespace {
+
+#ifdef _WIN32
+std::string lastErrorText() {
+  const DWORD code = GetLastError();
+  char text[512];
+  const DWORD length = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, nullptr, code, 0,
+                                      text, sizeof(text), nullptr);
+  return length > 0 ? std::string(text, length) : "error " + std::to_string(code);
+}
+#endif
+
+// Opens one library for the rest of the process, with its symbols visible to what is loaded later. Returns an empty
+// string, or what the system says went wrong.
+std::string openLibrary(const std::string& path) {
+#ifdef _WIN32
+  const int length = MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, nullptr, 0);
+  std::wstring wide(static_cast<size_t>(length), L'\0');
+  MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, &wide[0], length);
+  // The altered search path makes the library's own folder the first place for what it depends on.
+  if (LoadLibraryExW(wide.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH) == nullptr) {
+    return path + ": " + lastErrorText();
+  }
+#else
+  if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    const char* reason = dlerror();
+    return reason != nullptr ? std::string(reason) : path + ": unknown error";
+  }
+#endif
+  return {};
+}
+
+napi_value throwError(napi_env env, const std::string& message) {
+  napi_throw_error(env, nullptr, message.c_str());
+  return nullptr;
+}
+
+bool toText(napi_env env, napi_value value, std::string* text) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) {
+    return false;
+  }
+  text->resize(length);
+  return napi_get_value_string_utf8(env, value, &(*text)[0], length + 1, &length) == napi_ok;
+}
+
+// open(paths: string[]): void
+napi_value openAll(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value paths = nullptr;
+  bool is_array = false;
+  if (napi_get_cb_info(env, info, &count, &paths, nullptr, nullptr) != napi_ok || count != 1 ||
+      napi_is_array(env, paths, &is_array) != napi_ok || !is_array) {
+    return throwError(env, "Expected an array of paths for paths");
+  }
+  uint32_t length = 0;
+  napi_get_array_length(env, paths, &length);
+  for (uint32_t index = 0; index < length; ++index) {
+    napi_value element = nullptr;
+    std::string path;
+    if (napi_get_element(env, paths, index, &element) != napi_ok || !toText(env, element, &path)) {
+      return throwError(env, "Expected a string for paths[" + std::to_string(index) + "]");
+    }
+    const std::string failure = openLibrary(path);
+    if (!failure.empty()) {
+      return throwError(env, failure);
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+  napi_value open = nullptr;
+  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, openAll, nullptr, &open) != napi_ok ||
+      napi_set_named_property(env, exports, "open", open) != napi_ok) {
+    napi_throw_error(env, nullptr, "The loader could not be initialised");
+  }
+  return exports;
+}

@@ -1,0 +1,69 @@
+import { writeFileSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { findCompiler, requireCompiler } from './compiler.mjs';
+import { provideLibtorch, verify } from './libtorch.mjs';
+import { output, packageScript, root, runLogged } from './process.mjs';
+import { step } from './progress.mjs';
+import { fingerprint, unlessDone } from './stamp.mjs';
+
+const sources = ['native', 'CMakeLists.txt', 'test/native', 'package-lock.json'];
+
+/** A folder that CMake builds in, and how. */
+export const builds = {
+  release: { directory: join(root, 'build'), title: 'Building the addon', options: [] },
+  coverage: {
+    directory: join(root, 'build', 'coverage'),
+    title: 'Building the addon with coverage counters',
+    options: ['--CDLTA_COVERAGE=ON'],
+  },
+  // node-gyp has its own files in build/.
+  gyp: { directory: join(root, 'build', 'cmake'), title: 'Building the addon', options: ['--CDLTA_TESTS=OFF'] },
+};
+
+/** What a build leaves in its folder Release for the package to load. */
+export const products = ['attention.node', 'loader.node', 'build-info.json'];
+
+/** Builds the addon, the loader and the C++ test program against the libtorch that is found or fetched. */
+export async function buildNative({ directory, title, options } = builds.release) {
+  const libtorch = await provideLibtorch();
+  const binaries = join(directory, 'Release');
+  const decisive = [libtorch.root, libtorch.version, process.version, process.arch, process.env.CXX, options];
+  const results = products.map((name) => join(binaries, name));
+  await unlessDone(join(directory, 'build.stamp'), fingerprint(sources, decisive), results, async () => {
+    requireCompiler();
+    await step(title, (update) => compile(libtorch, directory, options, update));
+    const info = { libtorch: libtorch.version, node: process.version, compiler: findCompiler() };
+    writeFileSync(join(binaries, 'build-info.json'), `${JSON.stringify(info, null, 2)}\n`);
+  });
+  await verify(libtorch, binaries);
+  return libtorch;
+}
+
+async function compile(libtorch, directory, options, update) {
+  const cmakeJs = packageScript('cmake-js', 'bin/cmake-js');
+  const settings = [`--CDCMAKE_PREFIX_PATH=${libtorch.root}`, `--CDLIBTORCH_ROOT=${libtorch.root}`, ...options];
+  const generator = output('ninja', ['--version']) ? ['--generator', 'Ninja'] : [];
+  const common = ['--directory', root, '--out', directory, '--config', 'Release', ...generator, ...settings];
+  const env = {
+    ...process.env,
+    // Lets ccache find again what another checkout compiled.
+    CCACHE_BASEDIR: root,
+    CCACHE_NOHASHDIR: '1',
+    CCACHE_SLOPPINESS: 'pch_defines,time_macros,include_file_mtime,include_file_ctime',
+  };
+  const onLine = (line) => {
+    const progress = /^\[\s*(\d+)\/(\d+)\]|^\[\s*(\d+%)\]/.exec(line);
+    if (progress) update(progress[3] ?? `${progress[1]} of ${progress[2]}`);
+  };
+  // Configured anew each time: cheap, and a changed libtorch or option is seen.
+  await runLogged(process.execPath, [cmakeJs, 'configure', ...common], { log: 'configure', env });
+  const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableJobs());
+  const build = [cmakeJs, 'build', ...common, '--parallel', parallel];
+  await runLogged(process.execPath, build, { log: 'build', env, onLine });
+}
+
+/** Compiling against libtorch's headers takes up to two gigabytes a file. */
+function availableJobs() {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2e9)));
+}
