@@ -1,0 +1,171 @@
+import type { NativeAttention, NativeCaptureOptions } from './binding';
+import { TorchError } from './errors';
+import { fromHandle, type DType, type Tensor } from './tensor';
+import { integer, invalid, optionalBoolean, optionalChoice, optionalSignal, options as checkOptions, shown } from './validate';
+
+/** What a capture records, and how. */
+export interface CaptureOptions {
+  /**
+   * Which attentions: names of modules (each with everything below it), regular expressions on those names, positions in
+   * execution order (negative from the end). Default: all.
+   */
+  layers?: readonly (string | RegExp | number)[];
+  /** Heads, counted from 0. Default: all. */
+  heads?: readonly number[];
+  /** Query positions, counted from 0; `end` is excluded. Default: all. */
+  queries?: readonly number[] | { start: number; end: number };
+  /** Mean over the heads: weights of shape `[B, Q, K]`. Default false. */
+  averageHeads?: boolean;
+  /** Where the weights end up. Default `'cpu'`. */
+  device?: 'cpu' | 'same';
+  /** Their element type. Default `'float32'`. */
+  dtype?: 'float32' | 'same';
+  /** Refuses a capture that would hold more bytes of weights, before they are allocated (`ERR_CAPTURE_TOO_LARGE`). */
+  maxBytes?: number;
+  /** The method to run. Default `'forward'`. */
+  method?: string;
+  /** Stops the run at the next attention. */
+  signal?: AbortSignal;
+}
+
+/** The weights of one attention of one forward. */
+export interface Attention {
+  /** Position in execution order among all attention calls of this forward. */
+  index: number;
+  /** Dotted name of the module that computed it; `''` where the checkpoint has no modules left (frozen). */
+  name: string;
+  /** The operator observed: `'scaled_dot_product_attention'`, `'softmax'`, `'transformer_encoder_layer'` … */
+  operator: string;
+  /** `[B, H, Q, K]`; `[B, Q, K]` with `averageHeads`. A fused kernel's row without any key is zero. */
+  weights: Tensor;
+  /** Which heads these are (with `averageHeads`: the mean of). */
+  heads: number[];
+  /** Which query positions these are. */
+  queries: number[];
+}
+
+/** An attention that a capture would record. */
+export interface AttentionSite {
+  index: number;
+  name: string;
+  operator: string;
+  /** `[B, H, Q, K]` */
+  shape: [number, number, number, number];
+  heads: number;
+  queries: number;
+  keys: number;
+  /** The type that the model computes it in. */
+  dtype: DType;
+  device: string;
+}
+
+const OPTIONS = [
+  'layers',
+  'heads',
+  'queries',
+  'averageHeads',
+  'device',
+  'dtype',
+  'maxBytes',
+  'method',
+  'signal',
+];
+
+function indices(value: unknown, what: string): number[] {
+  if (!Array.isArray(value)) throw invalid('an array of integers', what, value);
+  if (value.length === 0) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one element in ${what} but received none`);
+  const list = value.map((element) => integer(element, `an element of ${what}`, 0));
+  if (new Set(list).size !== list.length) {
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected each element of ${what} once but received [${list.join(', ')}]`);
+  }
+  return list;
+}
+
+type LayerSelector = NonNullable<NativeCaptureOptions['layers']>[number];
+
+/** A layer as the addon selects it: a position, or the names of modules that exist. */
+function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector {
+  if (typeof layer === 'number') return { label: String(integer(layer, 'an element of layers')), position: layer };
+  const label = layer instanceof RegExp ? String(layer) : `'${String(layer)}'`;
+  let names: string[];
+  if (typeof layer === 'string') {
+    names = moduleNames.includes(layer) ? [layer] : [];
+  } else if (layer instanceof RegExp) {
+    const pattern = new RegExp(layer.source, layer.flags.replace(/[gy]/g, '')); // without state between tests
+    names = moduleNames.filter((name) => pattern.test(name));
+  } else {
+    throw invalid('module names, regular expressions or positions', 'an element of layers', layer);
+  }
+  if (names.length === 0) {
+    const known = moduleNames.filter((name) => name !== '');
+    throw new TorchError(
+      'ERR_UNKNOWN_MODULE',
+      known.length === 0
+        ? `Expected positions for layers, since this checkpoint has no module names (it is frozen), but received ${label}`
+        : `Expected names of modules of this checkpoint for layers but received ${label}; it has ` +
+          `${known.slice(0, 12).join(', ')}${known.length > 12 ? `, … (${known.length} in all, see modules())` : ''}`,
+    );
+  }
+  return { label, names };
+}
+
+/** Checks the options of a capture and puts them as the addon takes them. */
+export function toNativeCapture(
+  given: CaptureOptions | undefined,
+  moduleNames: () => readonly string[],
+): { capture: NativeCaptureOptions; signal: AbortSignal | undefined } {
+  const options = checkOptions(given, OPTIONS, 'the options of captureAttention');
+  const capture: NativeCaptureOptions = {};
+  if (options.layers !== undefined) {
+    if (!Array.isArray(options.layers)) throw invalid('an array', 'layers', options.layers);
+    if (options.layers.length === 0) throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one element in layers but received none');
+    const names = moduleNames();
+    capture.layers = options.layers.map((layer: unknown) => selector(layer, names));
+  }
+  if (options.heads !== undefined) capture.heads = indices(options.heads, 'heads');
+  if (options.queries !== undefined) {
+    if (Array.isArray(options.queries)) {
+      capture.queries = indices(options.queries, 'queries');
+    } else {
+      const range = options.queries as { start?: unknown; end?: unknown } | null;
+      if (range === null || typeof range !== 'object') throw invalid('an array of integers or { start, end }', 'queries', range);
+      const start = integer(range.start, 'queries.start', 0);
+      const end = integer(range.end, 'queries.end', 0);
+      if (end <= start) throw invalid(`an integer greater than start (${start})`, 'queries.end', end);
+      capture.queries = { start, end };
+    }
+  }
+  capture.averageHeads = optionalBoolean(options.averageHeads, 'averageHeads') ?? false;
+  capture.sameDevice = optionalChoice(options.device, ['cpu', 'same'], 'device') === 'same';
+  capture.sameDtype = optionalChoice(options.dtype, ['float32', 'same'], 'dtype') === 'same';
+  if (options.maxBytes !== undefined) {
+    if (options.maxBytes !== Number.POSITIVE_INFINITY) capture.maxBytes = integer(options.maxBytes, 'maxBytes', 0);
+  }
+  if (options.method !== undefined) {
+    if (typeof options.method !== 'string') throw invalid('a string', 'method', options.method);
+    capture.method = options.method;
+  }
+  return { capture, signal: optionalSignal(options.signal) };
+}
+
+export function fromNativeAttention(attention: NativeAttention): Attention {
+  const { index, name, operator, heads, queries, weights } = attention;
+  if (!weights) throw new Error(`the addon gave no weights for attention ${shown(index)}`);
+  return { index, name, operator, weights: fromHandle(weights), heads, queries };
+}
+
+export function fromNativeSite(attention: NativeAttention): AttentionSite {
+  const { index, name, operator, shape, dtype, device } = attention;
+  if (!shape) throw new Error(`the addon gave no shape for attention ${shown(index)}`);
+  return {
+    index,
+    name,
+    operator,
+    shape,
+    heads: shape[1],
+    queries: shape[2],
+    keys: shape[3],
+    dtype: dtype as DType,
+    device: device ?? 'cpu',
+  };
+}

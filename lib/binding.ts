@@ -1,0 +1,133 @@
+import { TorchError, type ErrorCode } from './errors';
+import { loadAddon } from './libtorch/load';
+
+/** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes; arguments are unchecked. */
+export interface NativeTensor {
+  shape(): number[];
+  dtype(): string;
+  device(): string;
+  requiresGrad(): boolean;
+  setRequiresGrad(value: boolean): void;
+  grad(): NativeTensor | null;
+  isDisposed(): boolean;
+  toTypedArray(): NativeTypedArray;
+  data(): Promise<NativeTypedArray>;
+  to(device: string | undefined, dtype: string | undefined): NativeTensor;
+  item(): number | bigint | boolean;
+  backward(gradient: NativeTensor | undefined): Promise<void>;
+  apply(operation: string, ...args: unknown[]): NativeTensor;
+  dispose(): void;
+}
+
+export type NativeTypedArray =
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | Int32Array
+  | Int16Array
+  | Int8Array
+  | Uint8Array
+  | Uint16Array;
+
+export interface NativeCancellation {
+  request(): void;
+}
+
+export interface NativeRunOptions {
+  method?: string;
+  grad?: boolean;
+  cancellation?: NativeCancellation | undefined;
+}
+
+export interface NativeCaptureOptions extends NativeRunOptions {
+  layers?: ({ label: string; position: number } | { label: string; names: string[] })[];
+  heads?: number[];
+  queries?: number[] | { start: number; end: number };
+  averageHeads?: boolean;
+  sameDevice?: boolean;
+  sameDtype?: boolean;
+  sitesOnly?: boolean;
+  maxBytes?: number;
+}
+
+export interface NativeAttention {
+  index: number;
+  name: string;
+  operator: string;
+  heads: number[];
+  queries: number[];
+  weights?: NativeTensor;
+  shape?: [number, number, number, number];
+  dtype?: string;
+  device?: string;
+}
+
+export interface NativeSignature {
+  parameters: { name: string; type: string; optional: boolean }[];
+  returns: string;
+}
+
+export interface NativeScriptModule {
+  run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
+  capture(
+    inputs: unknown[],
+    options: NativeCaptureOptions,
+  ): Promise<{ output: unknown; attentions: NativeAttention[] }>;
+  modules(): { name: string; type: string }[];
+  parameters(): { name: string; tensor: NativeTensor }[];
+  methods(): string[];
+  signature(method: string): NativeSignature;
+  to(device: string): Promise<void>;
+  dispose(): void;
+}
+
+export interface Binding {
+  NativeTensor: {
+    new (): NativeTensor;
+    from(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): NativeTensor;
+  };
+  NativeCancellation: new () => NativeCancellation;
+  NativeScriptModule: {
+    load(
+      source: string | Uint8Array,
+      options: { device: string; dtype?: string; optimize: boolean },
+    ): Promise<NativeScriptModule>;
+  };
+  setNumThreads(count: number): void;
+  getNumThreads(): number;
+  setConcurrency(count: number): void;
+  getConcurrency(): number;
+  manualSeed(seed: number): void;
+  devices(): string[];
+  buildInfo(): { libtorch: string; config: string; hasCuda: boolean };
+}
+
+let loaded: Binding | undefined;
+
+/** The addon, loaded with the libtorch it needs on first use. */
+export function binding(): Binding {
+  loaded ??= loadAddon() as Binding;
+  return loaded;
+}
+
+/** Whether an error is a run that stopped because its signal asked for it. */
+export function isCancelled(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === 'CANCELLED';
+}
+
+/** What the addon threw, as an error of this package with the JavaScript stack of the call. */
+export function fromNative(error: unknown): unknown {
+  if (error instanceof TorchError || !(error instanceof Error)) return error;
+  const { code, nativeStack } = error as Error & { code?: string; nativeStack?: string };
+  if (!code?.startsWith('ERR_')) return error;
+  return new TorchError(code as ErrorCode, error.message, nativeStack === undefined ? {} : { nativeStack });
+}
+
+/** Calls into the addon, with its errors converted. */
+export function native<Result>(call: (addon: Binding) => Result): Result {
+  try {
+    return call(binding());
+  } catch (error) {
+    throw fromNative(error);
+  }
+}

@@ -1,0 +1,6 @@
+export type { Attention, AttentionSite, CaptureOptions } from './attention';
+export { type ErrorCode, TorchError } from './errors';
+export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
+export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
+export { type Device, type DType, type NestedArray, Tensor, type TensorOptions, type TypedArray } from './tensor';
+export type { Value } from './value';

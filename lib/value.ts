@@ -1,0 +1,33 @@
+import { fromHandle, isHandle, Tensor } from './tensor';
+
+/** What models take and give: lists and tuples are arrays, dictionaries objects, None is null. */
+export type Value = Tensor | number | bigint | boolean | string | null | undefined | Value[] | { [key: string]: Value };
+
+/** A value for the addon: tensors replaced by their native side. */
+export function toNative(value: unknown): unknown {
+  if (value instanceof Tensor) return Tensor.handle(value);
+  if (Array.isArray(value)) return value.map(toNative);
+  if (value !== null && typeof value === 'object' && !ArrayBuffer.isView(value)) {
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, toNative(each)]));
+  }
+  return value;
+}
+
+/** A value of the addon, as users get it. Arrays and objects are filled in place: they were made for this call. */
+export function fromNativeValue(value: unknown): Value {
+  if (value === null || typeof value !== 'object') return value as Value;
+  if (isHandle(value)) return fromHandle(value);
+  const container = value as Record<string, unknown>;
+  // The fields of a named tuple name elements of its array: each tensor is to have one wrapper under both.
+  const wrapped = new Map<unknown, Value>();
+  for (const key of Object.keys(container)) {
+    const element = container[key];
+    let result = wrapped.get(element);
+    if (result === undefined) {
+      result = fromNativeValue(element);
+      if (element !== null && typeof element === 'object') wrapped.set(element, result);
+    }
+    Object.defineProperty(container, key, { value: result, writable: true, enumerable: true, configurable: true });
+  }
+  return container as Value;
+}

@@ -1,0 +1,23 @@
+#include <napi.h>
+
+#include "node/async.h"
+#include "node/environment.h"
+#include "node/runtime_functions.h"
+#include "node/script_module_wrap.h"
+#include "node/tensor_wrap.h"
+
+namespace {
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new lta::node::Environment());
+  lta::node::openChannel(env);
+  lta::node::TensorWrap::define(env, exports);
+  lta::node::CancellationWrap::define(env, exports);
+  lta::node::ScriptModuleWrap::define(env, exports);
+  lta::node::defineRuntimeFunctions(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(attention, init)

@@ -1,0 +1,366 @@
+#include "attention/capture.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <numeric>
+#include <sstream>
+
+namespace lta {
+namespace {
+
+uint32_t versionOf(const at::Tensor& tensor) {
+  return tensor.is_inference() ? 0 : static_cast<uint32_t>(tensor._version());
+}
+
+bool isBelow(const std::string& name, const std::string& ancestor) {
+  if (name == ancestor) return true;
+  return !ancestor.empty() && name.size() > ancestor.size() && name.compare(0, ancestor.size(), ancestor) == 0 &&
+         name[ancestor.size()] == '.';
+}
+
+// The module that both names lie in: where a softmax has a module of its own, it is its parent that attends.
+std::string commonModule(const std::string& a, const std::string& b) {
+  if (isBelow(a, b)) return b;
+  if (isBelow(b, a)) return a;
+  size_t length = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()) && a[i] == b[i]; ++i) {
+    if (a[i] == '.') length = i;
+  }
+  return a.substr(0, length);
+}
+
+std::string placeOf(const Site& site) {
+  std::ostringstream text;
+  text << "attention " << site.index;
+  if (!site.name.empty()) text << " ('" << site.name << "')";
+  return text.str();
+}
+
+std::vector<int64_t> upTo(int64_t count) {
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+void checkIndices(const char* option, const std::vector<int64_t>& indices, int64_t count, const Site& site) {
+  for (const auto index : indices) {
+    if (index < 0 || index >= count) {
+      std::ostringstream message;
+      message << "Expected integers from 0 to " << count - 1 << " for " << option << ", since " << placeOf(site)
+              << " has " << count << ", but received " << index;
+      throw Error("ERR_INVALID_ARGUMENT", message.str());
+    }
+  }
+}
+
+}  // namespace
+
+Capture::Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation)
+    : options_(std::move(options)), modules_(std::move(modules)), cancellation_(std::move(cancellation)) {
+  matched_.resize(options_.layers.size(), false);
+  for (const auto& layer : options_.layers) {
+    if (layer.position && *layer.position < 0) window_ = std::max(window_, -*layer.position);
+  }
+}
+
+bool Capture::following() {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  return !softmaxes_.empty() || !heads_.empty();
+}
+
+void Capture::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  softmaxes_.softmax(input, result, dim, modules_->current());
+}
+
+void Capture::derive(const at::Tensor& source, const at::Tensor& result) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  softmaxes_.derive(source, result);
+  if (!heads_.empty()) heads_.derive(source, result);
+}
+
+void Capture::view(const at::Tensor& source, at::IntArrayRef shape) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  if (!heads_.empty()) heads_.view(source, shape);
+}
+
+std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& a, const at::Tensor& b) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  return softmaxes_.product(a, b);
+}
+
+std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& operand, int64_t dim,
+                                                         const at::Tensor& permuted) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  return softmaxes_.product(operand, dim, permuted);
+}
+
+void Capture::produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output) {
+  at::Tensor weights = consumed.weights;
+  const auto& sizes = consumed.softmaxSizes;
+  // [B · H, Q, K] that was [B, H, Q, K] when the softmax saw it.
+  if (weights.dim() == 3 && sizes.size() == 4 && sizes[0] * sizes[1] == weights.size(0) && sizes[2] == weights.size(1)) {
+    weights = weights.unflatten(0, {sizes[0], sizes[1]});
+  }
+  Site site;
+  site.name = commonModule(consumed.module, modules_->current());
+  site.operatorName = "softmax";
+  site.shape = shapeOf(weights.sizes());
+  site.dtype = weights.scalar_type();
+  site.device = weights.device();
+  add(std::move(site), std::nullopt, std::move(weights), output);
+}
+
+void Capture::fused(const char* operatorName, const std::string& module, SdpaArguments call,
+                    const at::Tensor& output) {
+  Site site;
+  site.name = module;
+  site.operatorName = operatorName;
+  site.shape = shapeOf(call);
+  site.dtype = call.query.scalar_type();
+  site.device = call.query.device();
+  add(std::move(site), std::move(call), {}, output);
+}
+
+void Capture::computed(const char* operatorName, const std::string& module, const at::Tensor& weights) {
+  Site site;
+  site.name = module;
+  site.operatorName = operatorName;
+  site.shape = shapeOf(weights.sizes());
+  site.dtype = weights.scalar_type();
+  site.device = weights.device();
+  add(std::move(site), std::nullopt, weights, {});
+}
+
+bool Capture::selectedNow(const Site& site) {
+  if (options_.layers.empty()) return true;
+  bool selected = false;
+  for (size_t i = 0; i < options_.layers.size(); ++i) {
+    const auto& layer = options_.layers[i];
+    const bool match = layer.position ? *layer.position == site.index
+                                      : std::any_of(layer.names.begin(), layer.names.end(),
+                                                    [&](const std::string& name) { return isBelow(site.name, name); });
+    if (match) matched_[i] = selected = true;
+  }
+  return selected;
+}
+
+void Capture::add(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  checkCancelled();
+  site.index = static_cast<int64_t>(sites_.size());
+  sites_.push_back(site);
+  auto held = std::make_shared<Held>();
+  held->site = std::move(site);
+  held->call = std::move(call);
+  held->weights = std::move(weights);
+  held->selected = selectedNow(held->site);
+  const bool splitLater = !held->site.shape.headsKnown;
+  if (options_.sitesOnly) {
+    held->call.reset();
+    held->weights.reset();
+  }
+  if (splitLater) {
+    // The model tells soon how many heads there are; where it never does, there is one.
+    heads_.follow(output, [this, held](int64_t heads) {
+      auto& shape = sites_[static_cast<size_t>(held->site.index)].shape;
+      shape.batch /= heads;
+      shape.heads = heads;
+      shape.headsKnown = true;
+      held->site.shape = shape;
+      if (options_.sitesOnly || !held->selected) return;
+      kept_.push_back(materialise(*held));
+      std::erase(pending_, held);
+    });
+  }
+  if (options_.sitesOnly) return;
+  if (held->selected && !splitLater) {
+    kept_.push_back(materialise(*held));
+  } else if (held->selected) {
+    hold(*held);
+    pending_.push_back(held);
+  } else if (mayBeSelectedFromTheEnd()) {
+    hold(*held);
+    pending_.push_back(held);
+    const auto reach = static_cast<int64_t>(sites_.size()) - window_;
+    std::erase_if(pending_, [&](const auto& other) { return !other->selected && other->site.index < reach; });
+  }
+}
+
+// Notes the versions of what is kept by reference, so that a model that writes into it is noticed.
+void Capture::hold(Held& held) {
+  const auto keep = [&](at::Tensor& tensor) {
+    if (!tensor.defined()) return;
+    if (options_.copyWhatIsHeld) tensor = tensor.clone();
+    held.versions.emplace_back(tensor, versionOf(tensor));
+  };
+  keep(held.weights);
+  if (held.call) {
+    keep(held.call->query);
+    keep(held.call->key);
+    if (held.call->mask) keep(*held.call->mask);
+  }
+}
+
+void Capture::checkUnchanged(const Held& held) const {
+  for (const auto& [tensor, version] : held.versions) {
+    if (versionOf(tensor) != version) throw Overwritten();
+  }
+}
+
+Rows Capture::rowsOf(const Site& site) const {
+  Rows rows;
+  if (options_.heads) {
+    checkIndices("heads", *options_.heads, site.shape.heads, site);
+    rows.heads = options_.heads;
+  }
+  if (options_.queries) {
+    checkIndices("queries", *options_.queries, site.shape.queries, site);
+    rows.queries = options_.queries;
+  }
+  if (options_.queryRange) {
+    const auto [start, end] = *options_.queryRange;
+    if (end > site.shape.queries) {
+      std::ostringstream message;
+      message << "Expected queries.end to be at most " << site.shape.queries << ", since " << placeOf(site) << " has "
+              << site.shape.queries << " queries, but received " << end;
+      throw Error("ERR_INVALID_ARGUMENT", message.str());
+    }
+    std::vector<int64_t> queries(static_cast<size_t>(end - start));
+    std::iota(queries.begin(), queries.end(), start);
+    rows.queries = std::move(queries);
+  }
+  return rows;
+}
+
+void Capture::reserve(const Site& site, int64_t bytes) {
+  bytes_ += bytes;
+  if (options_.maxBytes && bytes_ > *options_.maxBytes) {
+    std::ostringstream message;
+    message << "The capture would hold at least " << bytes_ << " bytes by " << placeOf(site) << " of shape ["
+            << site.shape.batch << ", " << site.shape.heads << ", " << site.shape.queries << ", " << site.shape.keys
+            << "], but maxBytes is " << *options_.maxBytes
+            << ". Select less with layers, heads, queries or averageHeads, or raise maxBytes";
+    throw Error("ERR_CAPTURE_TOO_LARGE", message.str());
+  }
+}
+
+Attention Capture::materialise(Held& held) {
+  checkUnchanged(held);
+  // What is computed here is the capture's own: no gradients, no autocast, none of it seen by the probe.
+  c10::NoGradGuard noGrad;
+  c10::impl::ExcludeDispatchKeyGuard noAutocast(c10::autocast_dispatch_keyset);
+  const auto& site = held.site;
+  const auto rows = rowsOf(site);
+  Attention attention;
+  attention.heads = rows.heads.value_or(upTo(site.shape.heads));
+  attention.queries = rows.queries.value_or(upTo(site.shape.queries));
+  const auto dtype = options_.toFloat ? at::kFloat : site.dtype;
+  reserve(site, site.shape.batch * (options_.averageHeads ? 1 : static_cast<int64_t>(attention.heads.size())) *
+                    static_cast<int64_t>(attention.queries.size()) * site.shape.keys *
+                    static_cast<int64_t>(c10::elementSize(dtype)));
+  at::Tensor weights;
+  if (held.call) {
+    if (!site.shape.headsKnown || held.call->query.dim() == 3) {
+      // [batch · heads, L, E]: the heads are known by now.
+      const auto split = [&](const at::Tensor& tensor) {
+        return tensor.dim() == 3 ? tensor.unflatten(0, {tensor.size(0) / site.shape.heads, site.shape.heads}) : tensor;
+      };
+      auto& call = *held.call;
+      if (call.mask && call.mask->defined() && call.mask->dim() == 3) {
+        call.mask = split(call.mask->expand({call.query.size(0), call.mask->size(1), call.mask->size(2)}));
+      }
+      call.query = split(call.query);
+      call.key = split(call.key.expand({call.query.size(0) * call.query.size(1), call.key.size(1), call.key.size(2)}));
+    }
+    weights = computeWeights(*held.call, rows);
+  } else {
+    weights = held.weights;
+    if (weights.dim() == 3) weights = weights.unflatten(0, {site.shape.batch, site.shape.heads});
+    if (weights.dim() == 2) weights = weights.unsqueeze(0).unsqueeze(0);
+    if (weights.dim() > 4) weights = weights.flatten(1, -3);
+    weights = selectRows(weights, rows);
+  }
+  if (options_.averageHeads) weights = weights.to(at::promote_types(weights.scalar_type(), at::kFloat)).mean(1);
+  weights = weights.to(dtype);
+  if (options_.toCpu) weights = weights.to(at::kCPU);
+  // A part of a larger tensor would keep all of it alive; and what the model may write into again isn't ours.
+  const bool borrowed = !held.call && weights.storage().is_alias_of(held.weights.storage());
+  if (borrowed && (options_.copyWhatIsHeld || weights.nbytes() < held.weights.storage().nbytes())) {
+    weights = weights.clone(at::MemoryFormat::Contiguous);
+  } else if (weights.storage().nbytes() > weights.nbytes() && !borrowed) {
+    weights = weights.contiguous();
+  }
+  // Checked once more when the forward is over.
+  if (borrowed && weights.storage().is_alias_of(held.weights.storage())) {
+    references_.emplace_back(weights, versionOf(weights));
+  }
+  attention.site = site;
+  attention.weights = std::move(weights);
+  held.call.reset();
+  held.weights.reset();
+  return attention;
+}
+
+std::vector<Attention> Capture::finish() {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  checkCancelled();
+  if (sites_.empty()) {
+    throw Error("ERR_NO_ATTENTION",
+                "This forward computed no attention that can be seen: no scaled_dot_product_attention, no fused "
+                "encoder layer, no softmax whose result is multiplied with values. Check that the checkpoint has "
+                "attention layers and that these inputs reach them; attention written without a softmax operator has "
+                "no weights to show");
+  }
+  const auto total = static_cast<int64_t>(sites_.size());
+  for (size_t i = 0; i < options_.layers.size(); ++i) {
+    const auto& position = options_.layers[i].position;
+    if (!position || *position >= 0) continue;
+    const auto index = total + *position;
+    if (index < 0) continue;
+    matched_[i] = true;
+    for (const auto& held : pending_) {
+      if (held->site.index == index) held->selected = true;
+    }
+  }
+  for (size_t i = 0; i < options_.layers.size(); ++i) {
+    if (matched_[i]) continue;
+    std::ostringstream message;
+    message << "No attention was computed in layer " << options_.layers[i].label << ". This forward computed " << total
+            << ", at positions 0 to " << total - 1 << ":";
+    for (int64_t site = 0; site < std::min<int64_t>(total, 20); ++site) {
+      const auto& name = sites_[static_cast<size_t>(site)].name;
+      message << (site ? ", " : " ") << (name.empty() ? "(no name)" : "'" + name + "'");
+    }
+    if (total > 20) message << ", …";
+    throw Error("ERR_UNKNOWN_MODULE", message.str());
+  }
+  if (options_.sitesOnly) {
+    std::vector<Attention> attentions;
+    for (const auto& site : sites_) {
+      Attention attention;
+      attention.site = site;
+      const auto rows = rowsOf(site);
+      attention.heads = rows.heads.value_or(upTo(site.shape.heads));
+      attention.queries = rows.queries.value_or(upTo(site.shape.queries));
+      attentions.push_back(std::move(attention));
+    }
+    return attentions;
+  }
+  for (const auto& held : pending_) {
+    if (!held->selected) continue;
+    held->site.shape.headsKnown = true;
+    kept_.push_back(materialise(*held));
+  }
+  pending_.clear();
+  for (const auto& [tensor, version] : references_) {
+    if (versionOf(tensor) != version) throw Overwritten();
+  }
+  std::sort(kept_.begin(), kept_.end(),
+            [](const Attention& a, const Attention& b) { return a.site.index < b.site.index; });
+  return std::move(kept_);
+}
+
+}  // namespace lta

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/head_split.h"
+#include "attention/softmax_tracker.h"
+#include "attention/weights.h"
+#include "runtime/cancellation.h"
+#include "runtime/module_resolver.h"
+
+namespace lta {
+
+// One entry of the option `layers`: modules by name (each with everything below it), or a position in execution order,
+// negative from the end. `label` is what the caller wrote.
+struct LayerSelector {
+  std::vector<std::string> names;
+  std::optional<int64_t> position;
+  std::string label;
+};
+
+// A span of rows that is known only once the number of queries is.
+struct QueryRange {
+  int64_t start;
+  int64_t end;
+};
+
+struct CaptureOptions {
+  std::vector<LayerSelector> layers;  // empty: all
+  std::optional<std::vector<int64_t>> heads;
+  std::optional<std::vector<int64_t>> queries;
+  std::optional<QueryRange> queryRange;
+  bool averageHeads = false;
+  bool toCpu = true;
+  bool toFloat = true;
+  std::optional<int64_t> maxBytes;
+  bool sitesOnly = false;        // note what there is, keep no weights
+  bool copyWhatIsHeld = false;   // copy what is kept by reference: the model overwrites it (see Overwritten)
+};
+
+// A place in a forward where attention was computed.
+struct Site {
+  int64_t index = 0;
+  std::string name;
+  std::string operatorName;
+  AttentionShape shape;
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+};
+
+struct Attention {
+  Site site;
+  at::Tensor weights;  // [B, H, Q, K], or [B, Q, K] averaged; undefined where only sites were asked for
+  std::vector<int64_t> heads;
+  std::vector<int64_t> queries;
+};
+
+// A model wrote into a tensor that was kept by reference. The run has to be repeated with `copyWhatIsHeld`.
+class Overwritten : public std::exception {
+ public:
+  const char* what() const noexcept override { return "a captured tensor was overwritten by the model"; }
+};
+
+// One capture of one forward: is told by the probe what the model computes, decides what to keep, and keeps it within
+// its budget. Reaches the threads that a model forks as c10::ThreadLocalDebugInfo does, hence the base and the lock.
+class Capture : public c10::DebugInfoBase {
+ public:
+  Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation);
+
+  const ModuleResolver& modules() const { return *modules_; }
+  void checkCancelled() const {
+    if (cancellation_) cancellation_->check();
+  }
+
+  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned.
+  void fused(const char* operatorName, const std::string& module, SdpaArguments call, const at::Tensor& output);
+  // Weights that a kernel computed and lets see, [B, H, Q, K].
+  void computed(const char* operatorName, const std::string& module, const at::Tensor& weights);
+
+  // What the operators around a softmax do (see SoftmaxTracker, HeadSplit).
+  bool following();
+  void softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim);
+  void derive(const at::Tensor& source, const at::Tensor& result);
+  void view(const at::Tensor& source, at::IntArrayRef shape);
+  // Whether an operand of a product holds attention weights; told before the product runs, finished by `produced`.
+  std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& a, const at::Tensor& b);
+  std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& operand, int64_t dim, const at::Tensor& permuted);
+  void produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output);
+
+  // What was kept, in execution order. Throws ERR_NO_ATTENTION where the forward computed none, ERR_UNKNOWN_MODULE
+  // where a selected layer wasn't among it. To be called once, after the forward.
+  std::vector<Attention> finish();
+
+ private:
+  // A selected attention whose weights aren't final yet: its heads aren't known, or its position from the end isn't.
+  struct Held {
+    Site site;
+    std::optional<SdpaArguments> call;
+    at::Tensor weights;
+    std::vector<std::pair<at::Tensor, uint32_t>> versions;  // of what is kept by reference
+    bool selected = false;
+  };
+
+  void add(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output);
+  bool selectedNow(const Site& site);
+  bool mayBeSelectedFromTheEnd() const { return window_ > 0; }
+  void hold(Held& held);
+  Attention materialise(Held& held);
+  void checkUnchanged(const Held& held) const;
+  void reserve(const Site& site, int64_t bytes);
+  Rows rowsOf(const Site& site) const;
+
+  const CaptureOptions options_;
+  const std::shared_ptr<const ModuleResolver> modules_;
+  const CancellationPtr cancellation_;
+
+  std::recursive_mutex mutex_;
+  SoftmaxTracker softmaxes_;
+  HeadSplit heads_;
+  std::vector<Site> sites_;
+  std::vector<bool> matched_;  // per entry of options_.layers
+  int64_t window_ = 0;         // how far positions from the end reach back
+  int64_t bytes_ = 0;
+  std::vector<Attention> kept_;
+  std::vector<std::pair<at::Tensor, uint32_t>> references_;  // kept weights that are the model's own, with their version
+  std::deque<std::shared_ptr<Held>> pending_;
+};
+
+}  // namespace lta

@@ -1,0 +1,78 @@
+#include "attention/head_split.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace lta {
+namespace {
+
+c10::StorageImpl* storageOf(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl() : nullptr;
+}
+
+c10::weak_intrusive_ptr<c10::StorageImpl> weak(c10::StorageImpl* storage) {
+  return c10::weak_intrusive_ptr<c10::StorageImpl>(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage));
+}
+
+// The number of heads that a view of [lead, Q, D] or of its transpose [Q, lead, D] to `shape` tells, if it does.
+std::optional<int64_t> headsOf(at::IntArrayRef shape, int64_t lead, int64_t queries, int64_t depth) {
+  if (shape.empty()) return std::nullopt;
+  const auto last = shape.back();
+  if (last != depth) {  // [..., H · D]
+    if (last <= 0 || depth == 0 || last % depth != 0 || lead % (last / depth) != 0) return std::nullopt;
+    return last / depth;
+  }
+  if (shape.size() != 4) return std::nullopt;
+  if (shape[0] * shape[1] == lead && shape[2] == queries) return shape[1];  // [B, H, Q, D]
+  if (shape[0] == queries && shape[1] * shape[2] == lead) return shape[2];  // [Q, B, H, D]
+  return std::nullopt;
+}
+
+}  // namespace
+
+void HeadSplit::follow(const at::Tensor& product, Resolved resolved) {
+  auto* storage = storageOf(product);
+  if (!storage || product.dim() != 3) return;
+  std::erase_if(products_, [](const Product& p) { return p.storage.expired(); });
+  products_.push_back({weak(storage), product.size(0), product.size(1), product.size(2), std::move(resolved)});
+}
+
+HeadSplit::Product* HeadSplit::find(const at::Tensor& tensor) {
+  const auto* storage = storageOf(tensor);
+  if (!storage) return nullptr;
+  for (auto it = products_.rbegin(); it != products_.rend(); ++it) {
+    if (it->storage._unsafe_get_target() == storage && !it->storage.expired()) return &*it;
+  }
+  return nullptr;
+}
+
+void HeadSplit::derive(const at::Tensor& source, const at::Tensor& result) {
+  auto* product = find(source);
+  auto* storage = storageOf(result);
+  if (!product || !storage || storage == storageOf(source) || source.numel() != result.numel()) return;
+  product->storage = weak(storage);
+}
+
+void HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {
+  auto* product = find(source);
+  if (!product) return;
+  std::vector<int64_t> full(shape.begin(), shape.end());
+  int64_t known = 1;
+  int64_t* free = nullptr;
+  for (auto& size : full) {
+    if (size == -1) {
+      free = &size;
+    } else {
+      known *= size;
+    }
+  }
+  if (free) *free = known > 0 ? source.numel() / known : 0;
+  const auto heads = headsOf(full, product->lead, product->queries, product->depth);
+  if (!heads) return;
+  const auto resolved = std::move(product->resolved);
+  products_.erase(products_.begin() + (product - products_.data()));
+  resolved(*heads);
+}
+
+}  // namespace lta

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace lta {
+
+// Attention on [batch · heads, Q, K] doesn't say how many heads there are; what the model does with the product
+// [batch · heads, Q, D] does: sooner or later it is viewed as [B, H, Q, D] or merged into [..., H · D]. This follows
+// each such product through transposes and copies to that view.
+class HeadSplit {
+ public:
+  using Resolved = std::function<void(int64_t heads)>;
+
+  bool empty() const { return products_.empty(); }
+
+  // Follows `product`, [batch · heads, Q, D], and calls `resolved` once when the number of heads shows.
+  void follow(const at::Tensor& product, Resolved resolved);
+  // `result` is a copy of `source`.
+  void derive(const at::Tensor& source, const at::Tensor& result);
+  // `source` is viewed or reshaped to `shape`.
+  void view(const at::Tensor& source, at::IntArrayRef shape);
+
+ private:
+  struct Product {
+    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    int64_t lead;     // batch · heads
+    int64_t queries;  // Q
+    int64_t depth;    // D
+    Resolved resolved;
+  };
+  Product* find(const at::Tensor& tensor);
+
+  std::vector<Product> products_;
+};
+
+}  // namespace lta

@@ -1,0 +1,344 @@
+#include "attention/probe.h"
+
+#include <ATen/ATen.h>
+#include <ATen/ops/_masked_softmax_ops.h>
+#include <ATen/ops/_native_multi_head_attention_ops.h>
+#include <ATen/ops/_transformer_encoder_layer_fwd_ops.h>
+#include <torch/library.h>
+
+#include <array>
+#include <string>
+
+namespace lta {
+namespace {
+
+constexpr auto kKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
+// The slot of ThreadLocalDebugInfo that carries the capture (the only ones free for others in every supported release).
+const c10::DebugInfoKind kInfo = c10::DebugInfoKind::TEST_INFO_2;
+
+Capture& capture() {
+  auto* info = c10::ThreadLocalDebugInfo::get(kInfo);
+  TORCH_INTERNAL_ASSERT(info, "the attention probe is active on a thread without a capture");
+  return *static_cast<Capture*>(info);
+}
+
+// Runs an operator as it was, unseen together with all that it is made of.
+using Unseen = c10::impl::ExcludeDispatchKeyGuard;
+
+c10::DispatchKeySet below(c10::DispatchKeySet keys) {
+  return keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
+}
+
+// A fused operator that contains its softmax as an operator of its own: while it runs, softmaxes are its weights.
+struct Fused {
+  const char* operatorName;
+  std::string module;
+};
+thread_local const Fused* fused = nullptr;
+
+class FusedScope {
+ public:
+  FusedScope(const char* operatorName, const at::Tensor& weight) {
+    if (fused) return;  // an encoder layer contains a multi-head attention: the outer one names it
+    auto& modules = capture().modules();
+    here_ = {operatorName, modules.ownerOf(weight)};
+    if (here_.module.empty()) here_.module = modules.current();
+    fused = &here_;
+    entered_ = true;
+  }
+  ~FusedScope() {
+    if (entered_) fused = nullptr;
+  }
+  FusedScope(const FusedScope&) = delete;
+  FusedScope& operator=(const FusedScope&) = delete;
+
+ private:
+  Fused here_{};
+  bool entered_ = false;
+};
+
+// ---- fused kernels -------------------------------------------------------------------------------------------------
+
+at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                     const std::optional<at::Tensor>& mask, double dropout, bool causal,
+                                     std::optional<double> scale, bool groupedQuery) {
+  at::Tensor output;
+  {
+    Unseen guard(kKey);
+    output = at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
+    auto& target = capture();
+    SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
+    if (fused) {
+      target.fused(fused->operatorName, fused->module, std::move(call), output);
+    } else {
+      target.fused("scaled_dot_product_attention", target.modules().current(), std::move(call), output);
+    }
+  }
+  return output;
+}
+
+std::tuple<at::Tensor, at::Tensor> nativeMultiHeadAttention(
+    c10::DispatchKeySet keys, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+    int64_t embedDim, int64_t heads, const at::Tensor& qkvWeight, const at::Tensor& qkvBias,
+    const at::Tensor& projWeight, const at::Tensor& projBias, const std::optional<at::Tensor>& mask, bool needWeights,
+    bool averageWeights, std::optional<int64_t> maskType) {
+  FusedScope scope("native_multi_head_attention", qkvWeight);
+  return at::_ops::_native_multi_head_attention::redispatch(below(keys), query, key, value, embedDim, heads, qkvWeight,
+                                                            qkvBias, projWeight, projBias, mask, needWeights,
+                                                            averageWeights, maskType);
+}
+
+at::Tensor transformerEncoderLayer(c10::DispatchKeySet keys, const at::Tensor& src, int64_t embedDim, int64_t heads,
+                                   const at::Tensor& qkvWeight, const at::Tensor& qkvBias, const at::Tensor& projWeight,
+                                   const at::Tensor& projBias, bool gelu, bool normFirst, double eps,
+                                   const at::Tensor& normWeight1, const at::Tensor& normBias1,
+                                   const at::Tensor& normWeight2, const at::Tensor& normBias2,
+                                   const at::Tensor& ffnWeight1, const at::Tensor& ffnBias1,
+                                   const at::Tensor& ffnWeight2, const at::Tensor& ffnBias2,
+                                   const std::optional<at::Tensor>& mask, std::optional<int64_t> maskType) {
+  FusedScope scope("transformer_encoder_layer", qkvWeight);
+  return at::_ops::_transformer_encoder_layer_fwd::redispatch(
+      below(keys), src, embedDim, heads, qkvWeight, qkvBias, projWeight, projBias, gelu, normFirst, eps, normWeight1,
+      normBias1, normWeight2, normBias2, ffnWeight1, ffnBias1, ffnWeight2, ffnBias2, mask, maskType);
+}
+
+// ---- softmax -------------------------------------------------------------------------------------------------------
+
+void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) {
+  auto& target = capture();
+  if (fused) {
+    target.computed(fused->operatorName, fused->module, result);
+  } else {
+    target.softmax(input, result, dim);
+  }
+}
+
+at::Tensor softmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
+  Unseen guard(kKey);
+  auto result = at::softmax(self, dim, dtype);
+  sawSoftmax(self, result, dim);
+  return result;
+}
+
+at::Tensor softmaxKernel(const at::Tensor& self, int64_t dim, bool halfToFloat) {
+  Unseen guard(kKey);
+  auto result = at::_softmax(self, dim, halfToFloat);
+  sawSoftmax(self, result, dim);
+  return result;
+}
+
+at::Tensor safeSoftmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
+  Unseen guard(kKey);
+  auto result = at::_safe_softmax(self, dim, dtype);
+  sawSoftmax(self, result, dim);
+  return result;
+}
+
+at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at::Tensor& out) {
+  Unseen guard(kKey);
+  at::_softmax_out(out, self, dim, halfToFloat);
+  sawSoftmax(self, out, dim);
+  return out;
+}
+
+at::Tensor maskedSoftmax(const at::Tensor& self, const at::Tensor& mask, std::optional<int64_t> dim,
+                         std::optional<int64_t> maskType) {
+  Unseen guard(kKey);
+  auto result = at::_masked_softmax(self, mask, dim, maskType);
+  sawSoftmax(self, result, dim.value_or(-1));
+  return result;
+}
+
+at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
+  Unseen guard(kKey);  // the softmaxes of the single sequences in it aren't to be counted again
+  auto result = at::_nested_tensor_softmax_with_shape(self, query);
+  sawSoftmax(self, result, -1);
+  return result;
+}
+
+// ---- products ------------------------------------------------------------------------------------------------------
+
+template <typename Run>
+at::Tensor watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) {
+  Unseen guard(kKey);
+  auto& target = capture();
+  const auto consumed = target.product(a, b);
+  auto result = run();
+  if (consumed) target.produced(*consumed, result);
+  return result;
+}
+
+at::Tensor matmul(const at::Tensor& a, const at::Tensor& b) {
+  return watchedProduct(a, b, [&] { return at::matmul(a, b); });
+}
+at::Tensor bmm(const at::Tensor& a, const at::Tensor& b) {
+  return watchedProduct(a, b, [&] { return at::bmm(a, b); });
+}
+at::Tensor mm(const at::Tensor& a, const at::Tensor& b) {
+  return watchedProduct(a, b, [&] { return at::mm(a, b); });
+}
+at::Tensor baddbmm(const at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
+                   const at::Scalar& alpha) {
+  return watchedProduct(a, b, [&] { return at::baddbmm(self, a, b, beta, alpha); });
+}
+
+// The subscripts of one operand, spaces dropped; empty where '…' or a character makes them hard to tell.
+struct Equation {
+  std::string operands[2];
+  std::string output;
+};
+
+std::optional<Equation> parseEquation(c10::string_view text) {
+  std::string equation;
+  for (const char c : text) {
+    if (c == '.') return std::nullopt;
+    if (c != ' ') equation.push_back(c);
+  }
+  const auto arrow = equation.find("->");
+  const auto comma = equation.find(',');
+  if (arrow == std::string::npos || comma == std::string::npos || comma > arrow) return std::nullopt;
+  Equation parsed{{equation.substr(0, comma), equation.substr(comma + 1, arrow - comma - 1)}, equation.substr(arrow + 2)};
+  if (parsed.operands[1].find(',') != std::string::npos) return std::nullopt;
+  return parsed;
+}
+
+// Weights in an einsum: subscripts in both operands and the output are batch and heads, those of the weights alone are
+// queries, and the one that is summed over is the key.
+std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at::TensorList operands) {
+  if (operands.size() != 2) return std::nullopt;
+  const auto equation = parseEquation(text);
+  if (!equation) return std::nullopt;
+  for (int side = 0; side < 2; ++side) {
+    const auto& own = equation->operands[side];
+    const auto& other = equation->operands[1 - side];
+    const auto& operand = operands[static_cast<size_t>(side)];
+    if (own.size() != static_cast<size_t>(operand.dim()) || !capture().following()) continue;
+    std::vector<int64_t> batch, queries, keys;
+    for (size_t i = 0; i < own.size(); ++i) {
+      const bool inOutput = equation->output.find(own[i]) != std::string::npos;
+      const bool inOther = other.find(own[i]) != std::string::npos;
+      (inOutput ? (inOther ? batch : queries) : keys).push_back(static_cast<int64_t>(i));
+    }
+    if (keys.size() != 1 || queries.size() > 1 || other.size() < 2) continue;
+    auto order = batch;
+    order.insert(order.end(), queries.begin(), queries.end());
+    order.insert(order.end(), keys.begin(), keys.end());
+    auto permuted = operand.permute(order);
+    if (queries.empty()) permuted = permuted.unsqueeze(-2);
+    if (auto consumed = capture().product(operand, keys[0], permuted)) {
+      // The sizes of the softmax are in the order of its own subscripts; those of the operand are already in ours.
+      consumed->softmaxSizes.clear();
+      return consumed;
+    }
+  }
+  return std::nullopt;
+}
+
+at::Tensor einsum(c10::DispatchKeySet keys, c10::string_view equation, at::TensorList operands,
+                  at::OptionalIntArrayRef path) {
+  if (const auto consumed = einsumWeights(equation, operands)) {
+    Unseen guard(kKey);
+    auto result = at::einsum(equation, operands, path);
+    capture().produced(*consumed, result);
+    return result;
+  }
+  // Seen through: the products that it is made of tell.
+  return at::_ops::einsum::redispatch(below(keys), equation, operands, path);
+}
+
+// ---- what lies between a softmax and its product -------------------------------------------------------------------
+
+// The signature of each operator comes from its own declaration, so that one template watches them all.
+template <typename Op, typename Signature = typename Op::schema>
+struct Derived;
+
+template <typename Op, typename... Args>
+struct Derived<Op, at::Tensor(Args...)> {
+  static at::Tensor run(c10::DispatchKeySet keys, Args... args) {
+    auto& target = capture();
+    if (!target.following()) return Op::redispatch(below(keys), args...);
+    auto result = Op::redispatch(below(keys), args...);
+    const auto tell = [&](const auto& arg) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) target.derive(arg, result);
+    };
+    (tell(args), ...);
+    return result;
+  }
+};
+
+// native_dropout returns its mask as well.
+std::tuple<at::Tensor, at::Tensor> nativeDropout(c10::DispatchKeySet keys, const at::Tensor& input, double p,
+                                                 std::optional<bool> train) {
+  auto result = at::_ops::native_dropout::redispatch(below(keys), input, p, train);
+  capture().derive(input, std::get<0>(result));
+  return result;
+}
+
+at::Tensor view(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef size) {
+  auto& target = capture();
+  if (target.following()) target.view(self, C10_AS_INTARRAYREF_SLOW(size));
+  return at::_ops::view::redispatch(below(keys), self, size);
+}
+
+at::Tensor unsafeView(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef size) {
+  auto& target = capture();
+  if (target.following()) target.view(self, C10_AS_INTARRAYREF_SLOW(size));
+  return at::_ops::_unsafe_view::redispatch(below(keys), self, size);
+}
+
+at::Tensor reshape(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef shape) {
+  auto& target = capture();
+  if (target.following()) target.view(self, C10_AS_INTARRAYREF_SLOW(shape));
+  return at::_ops::reshape::redispatch(below(keys), self, shape);
+}
+
+template <typename Op>
+void watchDerived(torch::Library& library, const char* name) {
+  library.impl(name, torch::CppFunction::makeFromUnboxedFunction(&Derived<Op>::run));
+}
+
+}  // namespace
+
+ProbeScope::ProbeScope(std::shared_ptr<Capture> capture)
+    : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(capture))), key_(kKey) {}
+
+TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, library) {
+  library.fallback(torch::CppFunction::makeFallthrough());
+}
+
+TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericMode, library) {
+  library.impl("scaled_dot_product_attention", scaledDotProductAttention);
+  library.impl("_native_multi_head_attention", nativeMultiHeadAttention);
+  library.impl("_transformer_encoder_layer_fwd", transformerEncoderLayer);
+
+  library.impl("softmax.int", softmax);
+  library.impl("_softmax", softmaxKernel);
+  library.impl("_softmax.out", softmaxOut);
+  library.impl("_safe_softmax", safeSoftmax);
+  library.impl("_masked_softmax", maskedSoftmax);
+  library.impl("_nested_tensor_softmax_with_shape", nestedSoftmax);
+
+  library.impl("matmul", matmul);
+  library.impl("bmm", bmm);
+  library.impl("mm", mm);
+  library.impl("baddbmm", baddbmm);
+  library.impl("einsum", einsum);
+
+  watchDerived<at::_ops::_to_copy>(library, "_to_copy");
+  watchDerived<at::_ops::clone>(library, "clone");
+  watchDerived<at::_ops::dropout>(library, "dropout");
+  watchDerived<at::_ops::mul_Tensor>(library, "mul.Tensor");
+  watchDerived<at::_ops::mul_Scalar>(library, "mul.Scalar");
+  watchDerived<at::_ops::div_Tensor>(library, "div.Tensor");
+  watchDerived<at::_ops::div_Scalar>(library, "div.Scalar");
+  watchDerived<at::_ops::masked_fill_Scalar>(library, "masked_fill.Scalar");
+  watchDerived<at::_ops::masked_fill_Tensor>(library, "masked_fill.Tensor");
+  watchDerived<at::_ops::where_self>(library, "where.self");
+  watchDerived<at::_ops::nan_to_num>(library, "nan_to_num");
+  library.impl("native_dropout", nativeDropout);
+  library.impl("view", view);
+  library.impl("_unsafe_view", unsafeView);
+  library.impl("reshape", reshape);
+}
+
+}  // namespace lta

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace lta {
+
+// The arguments of scaled_dot_product_attention that its weights depend on.
+struct SdpaArguments {
+  at::Tensor query;                // [..., Q, E]
+  at::Tensor key;                  // [..., K, E]
+  std::optional<at::Tensor> mask;  // broadcasts to [..., Q, K]: boolean (true: takes part) or added to the scores
+  bool causal = false;             // query i sees keys 0 … i
+  std::optional<double> scale;     // default 1/sqrt(E)
+  bool groupedQuery = false;       // the key has fewer heads, each serving a group of query heads
+};
+
+// What of [B, H, Q, K] is asked for. Absent means all.
+struct Rows {
+  std::optional<std::vector<int64_t>> heads;
+  std::optional<std::vector<int64_t>> queries;
+};
+
+// Shape of the attention of a call: any dimensions ahead of the heads count as batch where there is one, the rest as
+// heads. A three-dimensional call doesn't tell batch from heads: `headsKnown` is false, `batch` holds their product.
+struct AttentionShape {
+  int64_t batch = 1;
+  int64_t heads = 1;
+  int64_t queries = 0;
+  int64_t keys = 0;
+  bool headsKnown = true;
+};
+
+AttentionShape shapeOf(const SdpaArguments& call);
+// The same for weights that exist already, [..., Q, K].
+AttentionShape shapeOf(at::IntArrayRef weights);
+
+// softmax(query · keyᵀ · scale + mask) of the rows asked for, [B, H, Q, K], computed beside the fused kernel that
+// doesn't give its weights away. Half types are computed in float32, float64 in float64, and the result stays in that
+// type. A row whose keys are all masked is zero, as fused kernels treat it.
+at::Tensor computeWeights(const SdpaArguments& call, const Rows& rows);
+
+// The rows asked for of weights that exist already, [B, H, Q, K]; the same tensor where all are.
+at::Tensor selectRows(const at::Tensor& weights, const Rows& rows);
+
+}  // namespace lta

@@ -1,0 +1,71 @@
+#include "node/runtime_functions.h"
+
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+#include <torch/version.h>
+
+#include "node/errors.h"
+#include "runtime/devices.h"
+#include "runtime/executor.h"
+
+namespace lta::node {
+namespace {
+
+Napi::Value setNumThreads(const Napi::CallbackInfo& info) {
+  Executor::instance().setNumThreads(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value getNumThreads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), Executor::instance().numThreads());
+}
+
+Napi::Value setConcurrency(const Napi::CallbackInfo& info) {
+  Executor::instance().setConcurrency(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value getConcurrency(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), Executor::instance().concurrency());
+}
+
+Napi::Value manualSeed(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    at::manual_seed(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto names = availableDevices();
+    auto list = Napi::Array::New(info.Env(), names.size());
+    for (uint32_t i = 0; i < names.size(); ++i) list.Set(i, Napi::String::New(info.Env(), names[i]));
+    return list;
+  });
+}
+
+// The release compiled against, and what the loaded libtorch says of its build (its CUDA release among it).
+Napi::Value buildInfo(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto object = Napi::Object::New(info.Env());
+    object.Set("libtorch", TORCH_VERSION);
+    object.Set("config", at::show_config());
+    object.Set("hasCuda", Napi::Boolean::New(info.Env(), at::hasCUDA()));
+    return object;
+  });
+}
+
+}  // namespace
+
+void defineRuntimeFunctions(Napi::Env env, Napi::Object exports) {
+  exports.Set("setNumThreads", Napi::Function::New(env, setNumThreads));
+  exports.Set("getNumThreads", Napi::Function::New(env, getNumThreads));
+  exports.Set("setConcurrency", Napi::Function::New(env, setConcurrency));
+  exports.Set("getConcurrency", Napi::Function::New(env, getConcurrency));
+  exports.Set("manualSeed", Napi::Function::New(env, manualSeed));
+  exports.Set("devices", Napi::Function::New(env, devices));
+  exports.Set("buildInfo", Napi::Function::New(env, buildInfo));
+}
+
+}  // namespace lta::node

@@ -1,0 +1,341 @@
+#include "node/tensor_wrap.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cstring>
+#include <unordered_map>
+
+#include "node/async.h"
+#include "node/dtypes.h"
+#include "node/environment.h"
+#include "node/errors.h"
+#include "runtime/devices.h"
+
+namespace lta::node {
+
+std::string nameOf(at::ScalarType type) {
+  if (const auto* entry = findDType(type)) return entry->name;
+  return std::string(c10::getDtypeNames(type).first);
+}
+
+const DType* findDType(const std::string& name) {
+  for (const auto& entry : kDTypes) {
+    if (name == entry.name) return &entry;
+  }
+  return nullptr;
+}
+
+const DType* findDType(at::ScalarType type) {
+  for (const auto& entry : kDTypes) {
+    if (type == entry.type) return &entry;
+  }
+  return nullptr;
+}
+
+namespace {
+
+constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x74656e73'6f720001};
+
+const DType& dtypeArgument(const std::string& name) {
+  if (const auto* entry = findDType(name)) return *entry;
+  throw Error("ERR_INVALID_ARGUMENT", "Expected one of PyTorch's types of elements for dtype but received '" + name + "'");
+}
+
+size_t elementSizeOf(napi_typedarray_type type) {
+  switch (type) {
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array:
+      return 8;
+    case napi_float32_array:
+    case napi_int32_array:
+    case napi_uint32_array:
+      return 4;
+    case napi_int16_array:
+    case napi_uint16_array:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+// A dense CPU tensor with the elements of `tensor` in row-major order; `tensor` itself where it is one.
+at::Tensor readable(const at::Tensor& tensor) {
+  if (!findDType(tensor.scalar_type())) {
+    throw Error("ERR_INVALID_ARGUMENT", "A tensor of type " + nameOf(tensor.scalar_type()) +
+                                            " has no typed array: convert it first with to({ dtype })");
+  }
+  c10::NoGradGuard noGrad;
+  auto dense = tensor.detach();
+  if (dense.layout() != at::kStrided) dense = dense.to_dense();
+  return dense.resolve_conj().resolve_neg().to(at::kCPU).contiguous();
+}
+
+// A typed array on the tensor's own memory, which lives as long as the array; a copy where Node forbids that.
+Napi::Value typedArrayOf(Napi::Env env, const at::Tensor& dense) {
+  const auto& dtype = *findDType(dense.scalar_type());
+  const auto bytes = dense.nbytes();
+  napi_value buffer = nullptr;
+  napi_status status = napi_no_external_buffers_allowed;
+  if (bytes > 0) {
+    auto* owner = new at::Tensor(dense);
+    status = napi_create_external_arraybuffer(
+        env, dense.data_ptr(), bytes, [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); }, owner,
+        &buffer);
+    if (status != napi_ok) delete owner;
+  }
+  if (status != napi_ok) {
+    void* data = nullptr;
+    if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) throw Napi::Error::New(env);
+    if (bytes > 0) std::memcpy(data, dense.data_ptr(), bytes);
+  }
+  napi_value array = nullptr;
+  if (napi_create_typedarray(env, dtype.array, bytes / elementSizeOf(dtype.array), buffer, 0, &array) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  return Napi::Value(env, array);
+}
+
+// A dimension that a caller counts from either end.
+int64_t dimension(const at::Tensor& tensor, int64_t dim) { return at::maybe_wrap_dim(dim, tensor.dim()); }
+
+using Operation = at::Tensor (*)(const at::Tensor&, const Napi::CallbackInfo&);
+
+int64_t integer(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int64Value(); }
+
+std::optional<int64_t> optionalDim(const at::Tensor& tensor, const Napi::CallbackInfo& info) {
+  if (info.Length() < 2 || info[1].IsUndefined()) return std::nullopt;
+  return dimension(tensor, integer(info, 1));
+}
+
+// Sums and means of integers as PyTorch defines them: a mean needs a floating-point type.
+const std::unordered_map<std::string, Operation>& operations() {
+  static const auto* table = new std::unordered_map<std::string, Operation>{
+      {"select", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.select(integer(i, 1), integer(i, 2)); }},
+      {"narrow",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
+         return t.narrow(integer(i, 1), integer(i, 2), integer(i, 3));
+       }},
+      {"reshape",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
+         const auto list = i[1].As<Napi::Array>();
+         std::vector<int64_t> shape;
+         for (uint32_t k = 0; k < list.Length(); ++k) shape.push_back(list.Get(k).As<Napi::Number>().Int64Value());
+         return t.reshape(shape);
+       }},
+      {"transpose",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.transpose(integer(i, 1), integer(i, 2)); }},
+      {"sum",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
+         const auto dim = optionalDim(t, i);
+         return dim ? t.sum(*dim) : t.sum();
+       }},
+      {"mean",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
+         const auto dim = optionalDim(t, i);
+         return dim ? t.mean(*dim) : t.mean();
+       }},
+      {"softmax", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.softmax(integer(i, 1)); }},
+      {"argmax", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.argmax(optionalDim(t, i)); }},
+      {"add",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
+         return i[1].IsNumber() ? t.add(i[1].As<Napi::Number>().DoubleValue()) : t.add(TensorWrap::of(i[1]));
+       }},
+      {"mul",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
+         return i[1].IsNumber() ? t.mul(i[1].As<Napi::Number>().DoubleValue()) : t.mul(TensorWrap::of(i[1]));
+       }},
+  };
+  return *table;
+}
+
+}  // namespace
+
+void TensorWrap::define(Napi::Env env, Napi::Object exports) {
+  const auto function = DefineClass(env, "NativeTensor",
+                                    {
+                                        StaticMethod("from", &TensorWrap::from),
+                                        InstanceMethod("shape", &TensorWrap::shape),
+                                        InstanceMethod("dtype", &TensorWrap::dtype),
+                                        InstanceMethod("device", &TensorWrap::device),
+                                        InstanceMethod("requiresGrad", &TensorWrap::requiresGrad),
+                                        InstanceMethod("setRequiresGrad", &TensorWrap::setRequiresGrad),
+                                        InstanceMethod("grad", &TensorWrap::grad),
+                                        InstanceMethod("isDisposed", &TensorWrap::isDisposed),
+                                        InstanceMethod("toTypedArray", &TensorWrap::toTypedArray),
+                                        InstanceMethod("data", &TensorWrap::data),
+                                        InstanceMethod("to", &TensorWrap::to),
+                                        InstanceMethod("item", &TensorWrap::item),
+                                        InstanceMethod("backward", &TensorWrap::backward),
+                                        InstanceMethod("apply", &TensorWrap::apply),
+                                        InstanceMethod("dispose", &TensorWrap::dispose),
+                                    });
+  environment(env).tensorClass = Napi::Persistent(function);
+  exports.Set("NativeTensor", function);
+}
+
+Napi::Object TensorWrap::wrap(Napi::Env env, at::Tensor tensor) {
+  auto object = environment(env).tensorClass.New({});
+  Unwrap(object)->set(env, std::move(tensor));
+  return object;
+}
+
+bool TensorWrap::is(Napi::Value value) {
+  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
+}
+
+at::Tensor TensorWrap::of(Napi::Value value) {
+  if (!is(value)) throw Error("ERR_INVALID_ARGUMENT", "Expected a Tensor");
+  return Unwrap(value.As<Napi::Object>())->tensor();
+}
+
+TensorWrap::TensorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TensorWrap>(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+}
+
+void TensorWrap::report(Napi::Env env, int64_t change) {
+  if (change == 0) return;
+  int64_t ignored;
+  napi_adjust_external_memory(env, change, &ignored);
+  reported_ += change;
+}
+
+void TensorWrap::set(Napi::Env env, at::Tensor tensor) {
+  tensor_ = std::move(tensor);
+  report(env, tensor_.has_storage() ? static_cast<int64_t>(tensor_.storage().nbytes()) : 0);
+}
+
+void TensorWrap::Finalize(Napi::BasicEnv env) {
+  int64_t ignored;
+  if (reported_) napi_adjust_external_memory(env, -reported_, &ignored);
+}
+
+const at::Tensor& TensorWrap::tensor() const {
+  if (disposed_) throw Error("ERR_DISPOSED", "Expected a live Tensor but received one that was disposed");
+  return tensor_;
+}
+
+// (typed array of the type's bits, shape, dtype, device) → NativeTensor. The elements are copied.
+Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto array = info[0].As<Napi::TypedArray>();
+    const auto list = info[1].As<Napi::Array>();
+    std::vector<int64_t> shape;
+    for (uint32_t i = 0; i < list.Length(); ++i) shape.push_back(list.Get(i).As<Napi::Number>().Int64Value());
+    const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
+    const auto device = parseDevice(info[3].As<Napi::String>());
+    auto tensor = at::empty(shape, at::TensorOptions().dtype(dtype.type));
+    if (tensor.nbytes() != array.ByteLength()) {
+      throw Error("ERR_INVALID_ARGUMENT", "Expected " + std::to_string(tensor.nbytes()) + " bytes of data but received " +
+                                              std::to_string(array.ByteLength()));
+    }
+    if (tensor.nbytes() > 0) {
+      const auto* data = static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+      std::memcpy(tensor.data_ptr(), data, tensor.nbytes());
+    }
+    return wrap(info.Env(), tensor.to(device));
+  });
+}
+
+Napi::Value TensorWrap::shape(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto sizes = tensor().sizes();
+    auto list = Napi::Array::New(info.Env(), sizes.size());
+    for (uint32_t i = 0; i < sizes.size(); ++i) list.Set(i, Napi::Number::New(info.Env(), static_cast<double>(sizes[i])));
+    return list;
+  });
+}
+
+Napi::Value TensorWrap::dtype(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), nameOf(tensor().scalar_type())); });
+}
+
+Napi::Value TensorWrap::device(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), tensor().device().str()); });
+}
+
+Napi::Value TensorWrap::requiresGrad(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return Napi::Boolean::New(info.Env(), tensor().requires_grad()); });
+}
+
+Napi::Value TensorWrap::setRequiresGrad(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    tensor().requires_grad_(info[0].As<Napi::Boolean>());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value TensorWrap::grad(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    // libtorch warns where the gradient of an inner tensor is asked for, since it has none.
+    const auto gradient = tensor().is_leaf() || tensor().retains_grad() ? tensor().grad() : at::Tensor();
+    if (!gradient.defined()) return info.Env().Null();
+    return wrap(info.Env(), gradient);
+  });
+}
+
+Napi::Value TensorWrap::isDisposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), disposed_); }
+
+Napi::Value TensorWrap::toTypedArray(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return typedArrayOf(info.Env(), readable(tensor())); });
+}
+
+Napi::Value TensorWrap::data(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return runAsync<at::Tensor>(
+        info.Env(), [tensor = tensor()] { return readable(tensor); },
+        [](Napi::Env env, const at::Tensor& dense) { return typedArrayOf(env, dense); }, "ERR_MODEL_RUN");
+  });
+}
+
+Napi::Value TensorWrap::to(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto result = tensor();
+    if (!info[0].IsUndefined()) result = result.to(parseDevice(info[0].As<Napi::String>()));
+    if (!info[1].IsUndefined()) result = result.to(dtypeArgument(info[1].As<Napi::String>()).type);
+    return wrap(info.Env(), result);
+  });
+}
+
+Napi::Value TensorWrap::item(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto env = info.Env();
+    if (tensor().numel() != 1) {
+      throw Error("ERR_INVALID_ARGUMENT", "Expected a Tensor with one element for item() but received one with " +
+                                              std::to_string(tensor().numel()));
+    }
+    const auto value = tensor().item();
+    if (value.isBoolean()) return Napi::Boolean::New(env, value.toBool());
+    if (tensor().scalar_type() == at::kLong) return Napi::BigInt::New(env, value.toLong());
+    if (value.isIntegral(false)) return Napi::Number::New(env, static_cast<double>(value.toLong()));
+    if (value.isFloatingPoint()) return Napi::Number::New(env, value.toDouble());
+    throw Error("ERR_INVALID_ARGUMENT", "An element of type " + nameOf(tensor().scalar_type()) + " has no number");
+  });
+}
+
+Napi::Value TensorWrap::backward(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto gradient = info[0].IsUndefined() ? at::Tensor() : of(info[0]);
+    return runAsync(
+        info.Env(), [tensor = tensor(), gradient] { tensor.backward(gradient); },
+        [](Napi::Env env) { return env.Undefined(); }, "ERR_INVALID_ARGUMENT");
+  });
+}
+
+// (name of an operation, its arguments …) → NativeTensor.
+Napi::Value TensorWrap::apply(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto found = operations().find(info[0].As<Napi::String>());
+    TORCH_CHECK(found != operations().end(), "unknown operation");
+    return wrap(info.Env(), found->second(tensor(), info));
+  });
+}
+
+void TensorWrap::dispose(const Napi::CallbackInfo& info) {
+  tensor_ = at::Tensor();
+  disposed_ = true;
+  report(info.Env(), -reported_);
+}
+
+}  // namespace lta::node

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <napi.h>
+
+namespace lta::node {
+
+// The native side of a Tensor of the TypeScript layer: owns one reference to an at::Tensor until it is disposed or
+// collected, and reports its memory to V8.
+class TensorWrap : public Napi::ObjectWrap<TensorWrap> {
+ public:
+  static void define(Napi::Env env, Napi::Object exports);
+  static Napi::Object wrap(Napi::Env env, at::Tensor tensor);
+  // The tensor behind a JavaScript value. `is` tells whether there is one; `of` throws ERR_DISPOSED for a disposed one.
+  static bool is(Napi::Value value);
+  static at::Tensor of(Napi::Value value);
+
+  explicit TensorWrap(const Napi::CallbackInfo& info);
+  void Finalize(Napi::BasicEnv env) override;
+
+ private:
+  static Napi::Value from(const Napi::CallbackInfo& info);
+  Napi::Value shape(const Napi::CallbackInfo& info);
+  Napi::Value dtype(const Napi::CallbackInfo& info);
+  Napi::Value device(const Napi::CallbackInfo& info);
+  Napi::Value requiresGrad(const Napi::CallbackInfo& info);
+  Napi::Value grad(const Napi::CallbackInfo& info);
+  Napi::Value isDisposed(const Napi::CallbackInfo& info);
+  Napi::Value toTypedArray(const Napi::CallbackInfo& info);
+  Napi::Value data(const Napi::CallbackInfo& info);
+  Napi::Value to(const Napi::CallbackInfo& info);
+  Napi::Value item(const Napi::CallbackInfo& info);
+  Napi::Value setRequiresGrad(const Napi::CallbackInfo& info);
+  Napi::Value backward(const Napi::CallbackInfo& info);
+  Napi::Value apply(const Napi::CallbackInfo& info);
+  void dispose(const Napi::CallbackInfo& info);
+
+  const at::Tensor& tensor() const;
+  void report(Napi::Env env, int64_t change);
+  void set(Napi::Env env, at::Tensor tensor);
+
+  at::Tensor tensor_;
+  bool disposed_ = false;
+  int64_t reported_ = 0;
+};
+
+}  // namespace lta::node

@@ -1,0 +1,328 @@
+#include "node/values.h"
+
+#include <ATen/core/Dict.h>
+#include <ATen/core/jit_type.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "node/tensor_wrap.h"
+#include "runtime/error.h"
+
+namespace lta::node {
+namespace {
+
+constexpr double kSafeInteger = 9007199254740991.0;
+
+std::string typeName(const c10::Type& type) { return type.annotation_str(); }
+
+// A value as an error message shows it: "5 of type number", "an Array of length 2".
+std::string shown(Napi::Value value) {
+  if (value.IsUndefined()) return "undefined";
+  if (value.IsNull()) return "null";
+  if (TensorWrap::is(value)) return "a Tensor";
+  if (value.IsArray()) return "an Array of length " + std::to_string(value.As<Napi::Array>().Length());
+  if (value.IsTypedArray()) return "a typed array (make a Tensor of it with Tensor.from)";
+  if (value.IsNumber() || value.IsBoolean() || value.IsBigInt()) {
+    return value.ToString().Utf8Value() + " of type " +
+           (value.IsNumber() ? "number" : value.IsBoolean() ? "boolean" : "bigint");
+  }
+  if (value.IsString()) return "'" + value.As<Napi::String>().Utf8Value() + "' of type string";
+  return value.IsFunction() ? "a function" : "an object";
+}
+
+[[noreturn]] void mismatch(const std::string& expected, const std::string& where, Napi::Value value) {
+  throw Error("ERR_INVALID_ARGUMENT", "Expected " + expected + " for " + where + " but received " + shown(value));
+}
+
+bool isInteger(Napi::Value value) {
+  if (!value.IsNumber()) return false;
+  const double number = value.As<Napi::Number>().DoubleValue();
+  return std::trunc(number) == number && std::abs(number) <= kSafeInteger;
+}
+
+int64_t toInteger(Napi::Value value, const std::string& where) {
+  if (isInteger(value)) return static_cast<int64_t>(value.As<Napi::Number>().DoubleValue());
+  if (value.IsBigInt()) {
+    bool lossless = false;
+    const auto number = value.As<Napi::BigInt>().Int64Value(&lossless);
+    if (lossless) return number;
+  }
+  mismatch("an integer", where, value);
+}
+
+bool isPlainObject(Napi::Value value) {
+  return value.IsObject() && !value.IsArray() && !value.IsFunction() && !value.IsTypedArray() &&
+         !TensorWrap::is(value);
+}
+
+c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where);
+
+// A value where the model takes anything: the closest type of TorchScript.
+c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
+  if (value.IsNull() || value.IsUndefined()) return {};
+  if (TensorWrap::is(value)) return TensorWrap::of(value);
+  if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
+  if (value.IsString()) return value.As<Napi::String>().Utf8Value();
+  if (value.IsBigInt() || isInteger(value)) return toInteger(value, where);
+  if (value.IsNumber()) return value.As<Napi::Number>().DoubleValue();
+  if (value.IsArray()) {
+    const auto array = value.As<Napi::Array>();
+    std::vector<c10::IValue> elements;
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      elements.push_back(convertUntyped(array.Get(i), where + "[" + std::to_string(i) + "]"));
+    }
+    c10::TypePtr element = elements.empty() ? c10::AnyType::get() : elements.front().type();
+    for (const auto& other : elements) {
+      if (*other.type() != *element) element = c10::AnyType::get();
+    }
+    c10::impl::GenericList list(element);
+    for (auto& each : elements) list.push_back(std::move(each));
+    return list;
+  }
+  if (isPlainObject(value)) return convert(value, c10::DictType::create(c10::StringType::get(), c10::AnyType::get()), where);
+  mismatch("a Tensor, number, boolean, string, array, object or null", where, value);
+}
+
+c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, const std::string& where) {
+  const auto& type = *pointer;
+  const auto& elements = type.elements();
+  const auto& schema = type.schema();
+  std::vector<c10::IValue> converted;
+  if (value.IsArray()) {
+    const auto array = value.As<Napi::Array>();
+    if (array.Length() != elements.size()) {
+      mismatch("an array of " + std::to_string(elements.size()) + " (" + typeName(type) + ")", where, value);
+    }
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      converted.push_back(convert(array.Get(i), elements[i], where + "[" + std::to_string(i) + "]"));
+    }
+  } else if (schema && isPlainObject(value)) {
+    const auto object = value.As<Napi::Object>();
+    for (size_t i = 0; i < elements.size(); ++i) {
+      const auto& field = schema->arguments()[i].name();
+      converted.push_back(convert(object.Get(field), elements[i], where + "." + field));
+    }
+  } else {
+    mismatch("an array of " + std::to_string(elements.size()) + " (" + typeName(type) + ")", where, value);
+  }
+  if (schema) return c10::ivalue::Tuple::createNamed(std::move(converted), pointer);
+  return c10::ivalue::Tuple::create(std::move(converted));
+}
+
+c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std::string& where) {
+  if (!isPlainObject(value)) mismatch("an object (" + typeName(type) + ")", where, value);
+  const auto object = value.As<Napi::Object>();
+  const auto keys = object.GetPropertyNames();
+  c10::impl::GenericDict dict(type.getKeyType(), type.getValueType());
+  for (uint32_t i = 0; i < keys.Length(); ++i) {
+    const Napi::Value key = keys.Get(i);
+    const auto text = key.ToString().Utf8Value();
+    const auto itsPlace = where + "." + text;
+    c10::IValue converted;
+    switch (type.getKeyType()->kind()) {
+      case c10::TypeKind::StringType:
+        converted = text;
+        break;
+      case c10::TypeKind::IntType:
+      case c10::TypeKind::FloatType: {
+        size_t read = 0;
+        try {
+          if (type.getKeyType()->kind() == c10::TypeKind::IntType) {
+            converted = static_cast<int64_t>(std::stoll(text, &read));
+          } else {
+            converted = std::stod(text, &read);
+          }
+        } catch (const std::exception&) {
+          read = 0;
+        }
+        if (read == 0 || read != text.size()) mismatch("a key of type " + typeName(*type.getKeyType()), where, key);
+        break;
+      }
+      default:
+        mismatch("keys of type " + typeName(*type.getKeyType()) + ", which objects don't have,", where, value);
+    }
+    dict.insert(std::move(converted), convert(object.Get(key), type.getValueType(), itsPlace));
+  }
+  return dict;
+}
+
+c10::IValue convertList(Napi::Value value, const c10::ListType& type, const std::string& where) {
+  const auto& element = type.getElementType();
+  if (!value.IsArray()) mismatch("an array (" + typeName(type) + ")", where, value);
+  const auto array = value.As<Napi::Array>();
+  c10::impl::GenericList list(element);
+  list.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    list.push_back(convert(array.Get(i), element, where + "[" + std::to_string(i) + "]"));
+  }
+  return list;
+}
+
+c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where) {
+  switch (type->kind()) {
+    case c10::TypeKind::TensorType:
+      if (!TensorWrap::is(value)) mismatch("a Tensor", where, value);
+      return TensorWrap::of(value);
+    case c10::TypeKind::OptionalType:
+      if (value.IsNull() || value.IsUndefined()) return {};
+      return convert(value, type->expectRef<c10::OptionalType>().getElementType(), where);
+    case c10::TypeKind::NoneType:
+      if (!value.IsNull() && !value.IsUndefined()) mismatch("null", where, value);
+      return {};
+    case c10::TypeKind::IntType:
+      return toInteger(value, where);
+    case c10::TypeKind::FloatType:
+      if (!value.IsNumber()) mismatch("a number", where, value);
+      return value.As<Napi::Number>().DoubleValue();
+    case c10::TypeKind::NumberType:
+      if (value.IsBigInt() || isInteger(value)) return toInteger(value, where);
+      if (!value.IsNumber()) mismatch("a number", where, value);
+      return value.As<Napi::Number>().DoubleValue();
+    case c10::TypeKind::BoolType:
+      if (!value.IsBoolean()) mismatch("a boolean", where, value);
+      return value.As<Napi::Boolean>().Value();
+    case c10::TypeKind::StringType:
+      if (!value.IsString()) mismatch("a string", where, value);
+      return value.As<Napi::String>().Utf8Value();
+    case c10::TypeKind::DeviceObjType:
+      if (!value.IsString()) mismatch("the name of a device", where, value);
+      return c10::Device(value.As<Napi::String>().Utf8Value());
+    case c10::TypeKind::ListType:
+      return convertList(value, type->expectRef<c10::ListType>(), where);
+    case c10::TypeKind::TupleType:
+      return convertTuple(value, type->expect<c10::TupleType>(), where);
+    case c10::TypeKind::DictType:
+      return convertDict(value, type->expectRef<c10::DictType>(), where);
+    case c10::TypeKind::UnionType: {
+      for (const auto& option : type->expectRef<c10::UnionType>().containedTypes()) {
+        try {
+          return convert(value, option, where);
+        } catch (const Error&) {
+          continue;  // the next one may fit
+        }
+      }
+      mismatch(typeName(*type), where, value);
+    }
+    case c10::TypeKind::AnyType:
+      return convertUntyped(value, where);
+    default:
+      throw Error("ERR_INVALID_ARGUMENT",
+                  "The model takes " + typeName(*type) + " for " + where + ", which can't be made from JavaScript");
+  }
+}
+
+std::string signature(const c10::FunctionSchema& schema, const std::string& method) {
+  std::ostringstream text;
+  text << method << "(";
+  for (size_t i = 1; i < schema.arguments().size(); ++i) {
+    const auto& argument = schema.arguments()[i];
+    text << (i > 1 ? ", " : "") << argument.name() << ": " << typeName(*argument.type());
+    if (argument.default_value()) text << " = " << *argument.default_value();
+  }
+  text << ")";
+  return text.str();
+}
+
+Napi::Value fromNumber(Napi::Env env, int64_t number) {
+  if (std::abs(static_cast<double>(number)) <= kSafeInteger) return Napi::Number::New(env, static_cast<double>(number));
+  return Napi::BigInt::New(env, number);
+}
+
+// Properties are defined, not set: a key such as "__proto__" is a key like any other.
+void define(Napi::Object object, const std::string& name, Napi::Value value) {
+  object.DefineProperty(Napi::PropertyDescriptor::Value(
+      name, value, static_cast<napi_property_attributes>(napi_writable | napi_enumerable | napi_configurable)));
+}
+
+}  // namespace
+
+std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method) {
+  const auto& arguments = schema.arguments();  // the first is the module itself
+  const size_t given = inputs.Length();
+  const size_t most = arguments.size() - 1;
+  size_t least = most;
+  while (least > 0 && arguments[least].default_value()) --least;
+  if (given < least || given > most) {
+    const auto range = least == most ? std::to_string(most) : std::to_string(least) + " to " + std::to_string(most);
+    throw Error("ERR_INVALID_ARGUMENT", "Expected " + range + " input" + (most == 1 && least == 1 ? "" : "s") + " for " +
+                                            signature(schema, method) + " but received " + std::to_string(given));
+  }
+  std::vector<c10::IValue> converted;
+  converted.reserve(most);
+  for (size_t i = 0; i < most; ++i) {
+    const auto& argument = arguments[i + 1];
+    const Napi::Value value = i < given ? inputs.Get(static_cast<uint32_t>(i)) : inputs.Env().Undefined();
+    if (value.IsUndefined() && argument.default_value()) {
+      converted.push_back(*argument.default_value());
+    } else {
+      converted.push_back(
+          convert(value, argument.type(), "input " + std::to_string(i) + " ('" + argument.name() + "') of " + method));
+    }
+  }
+  return converted;
+}
+
+Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
+  if (value.isNone()) return env.Null();
+  if (value.isTensor()) {
+    const auto& tensor = value.toTensor();
+    return tensor.defined() ? Napi::Value(TensorWrap::wrap(env, tensor)) : env.Null();
+  }
+  if (value.isBool()) return Napi::Boolean::New(env, value.toBool());
+  if (value.isInt()) return fromNumber(env, value.toInt());
+  if (value.isDouble()) return Napi::Number::New(env, value.toDouble());
+  if (value.isString()) return Napi::String::New(env, value.toStringRef());
+  if (value.isDevice()) return Napi::String::New(env, value.toDevice().str());
+  if (value.isTuple()) {
+    const auto tuple = value.toTuple();
+    const auto& elements = tuple->elements();
+    auto array = Napi::Array::New(env, elements.size());
+    for (uint32_t i = 0; i < elements.size(); ++i) array.Set(i, fromIValue(env, elements[i]));
+    if (const auto type = tuple->type(); type && type->schema()) {
+      const auto& fields = type->schema()->arguments();
+      for (uint32_t i = 0; i < fields.size(); ++i) define(array, fields[i].name(), array.Get(i));
+    }
+    return array;
+  }
+  if (value.isList()) {
+    const auto list = value.toList();
+    auto array = Napi::Array::New(env, list.size());
+    for (uint32_t i = 0; i < list.size(); ++i) array.Set(i, fromIValue(env, list.get(i)));
+    return array;
+  }
+  if (value.isGenericDict()) {
+    auto object = Napi::Object::New(env);
+    for (const auto& entry : value.toGenericDict()) {
+      std::ostringstream name;
+      if (entry.key().isString()) {
+        name << entry.key().toStringRef();
+      } else {
+        name << entry.key();
+      }
+      define(object, name.str(), fromIValue(env, entry.value()));
+    }
+    return object;
+  }
+  throw Error("ERR_MODEL_RUN", "The model returned a value of type " + typeName(*value.type()) +
+                                   ", which has no JavaScript form: expected tensors, numbers, booleans, strings, None, "
+                                   "and lists, tuples and dictionaries of them");
+}
+
+Napi::Object describeSchema(Napi::Env env, const c10::FunctionSchema& schema) {
+  auto described = Napi::Object::New(env);
+  auto parameters = Napi::Array::New(env);
+  for (size_t i = 1; i < schema.arguments().size(); ++i) {
+    const auto& argument = schema.arguments()[i];
+    auto parameter = Napi::Object::New(env);
+    parameter.Set("name", argument.name());
+    parameter.Set("type", typeName(*argument.type()));
+    parameter.Set("optional", Napi::Boolean::New(env, argument.default_value().has_value()));
+    parameters.Set(static_cast<uint32_t>(i - 1), parameter);
+  }
+  described.Set("parameters", parameters);
+  described.Set("returns", schema.returns().empty() ? "None" : typeName(*schema.returns()[0].type()));
+  return described;
+}
+
+}  // namespace lta::node

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+namespace lta::node {
+
+// A method's inputs, converted to the types that its schema declares; defaults fill what is left out at the end.
+// Throws ERR_INVALID_ARGUMENT with the place ("input 1 ('mask')[0]"), what was expected and what was received.
+std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method);
+
+// What a model gave: tensors become NativeTensor, lists and tuples arrays (a named tuple's fields are properties of
+// its array as well), dictionaries objects. Throws ERR_MODEL_RUN for what has no JavaScript form.
+Napi::Value fromIValue(Napi::Env env, const c10::IValue& value);
+
+// A signature as users read it: "forward(Tensor x, Tensor? mask=None) -> Tensor" in pieces.
+Napi::Object describeSchema(Napi::Env env, const c10::FunctionSchema& schema);
+
+}  // namespace lta::node

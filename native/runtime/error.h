@@ -1,0 +1,34 @@
+#pragma once
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+namespace lta {
+
+// An error of the public contract: `code` is what users see as `error.code`, `nativeStack` is what libtorch said below
+// the message (a C++ backtrace, a TorchScript trace), kept apart so that the message stays readable.
+class Error : public std::runtime_error {
+ public:
+  Error(const char* code, const std::string& message, std::string nativeStack = {})
+      : std::runtime_error(message), code_(code), nativeStack_(std::move(nativeStack)) {}
+
+  const char* code() const noexcept { return code_; }
+  const std::string& nativeStack() const noexcept { return nativeStack_; }
+
+ private:
+  const char* code_;
+  std::string nativeStack_;
+};
+
+// Thrown where a run stops because its caller asked for it. The caller knows the reason, so this carries none.
+class Cancelled : public std::exception {
+ public:
+  const char* what() const noexcept override { return "cancelled"; }
+};
+
+// What any exception becomes at the boundary to JavaScript: `code` where the exception has none of its own, `context`
+// ahead of the message where that says more.
+Error describe(std::exception_ptr exception, const char* code, const std::string& context = {});
+
+}  // namespace lta

@@ -1,0 +1,123 @@
+#include "runtime/executor.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <unistd.h>
+
+namespace lta {
+namespace {
+
+#if defined(__linux__)
+// A process that exits while a model runs would destroy libtorch's static objects under the running thread. This runs
+// ahead of those destructors (it is registered after libtorch was loaded) and then leaves without them.
+void leaveWhileBusy(int status, void*) {
+  if (!Executor::instance().busy()) return;
+  std::fflush(nullptr);
+  _exit(status);
+}
+#endif
+
+}  // namespace
+
+Executor& Executor::instance() {
+  static Executor* executor = new Executor();
+  return *executor;
+}
+
+// One run uses all cores by default, as PyTorch does; from eight cores on, runs share them four by four instead, so
+// that runs at a time × threads of a run never exceeds the cores.
+Executor::Executor() {
+  const int cores = std::max(1, at::get_num_threads());
+  concurrency_ = std::clamp(cores / 4, 1, 8);
+  numThreads_ = std::max(1, cores / concurrency_);
+#if defined(__linux__)
+  on_exit(leaveWhileBusy, nullptr);
+#endif
+}
+
+void Executor::submit(std::function<void()> task) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  queue_.push_back(std::move(task));
+  startThreadIfNeeded();
+  ready_.notify_one();
+}
+
+void Executor::startThreadIfNeeded() {
+  if (running_ < concurrency_ && idle_ == 0 && !queue_.empty()) {
+    ++threads_;
+    ++idle_;
+    std::thread([this] { loop(); }).detach();
+  }
+}
+
+void Executor::loop() {
+  uint64_t epoch = UINT64_MAX;
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    ready_.wait(lock, [this] { return !queue_.empty() && running_ < concurrency_; });
+    auto task = std::move(queue_.front());
+    queue_.pop_front();
+    --idle_;
+    ++running_;
+    startThreadIfNeeded();
+    const bool apply = epoch != numThreadsEpoch_;
+    epoch = numThreadsEpoch_;
+    const int count = numThreads_;
+    lock.unlock();
+    if (apply) at::set_num_threads(count);
+    task();
+    task = nullptr;  // what the task held is released before the thread waits
+    lock.lock();
+    --running_;
+    ++idle_;
+    if (!queue_.empty()) ready_.notify_one();
+  }
+}
+
+void Executor::setNumThreads(int count) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  numThreads_ = count;
+  ++numThreadsEpoch_;
+}
+
+int Executor::numThreads() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return numThreads_;
+}
+
+void Executor::setConcurrency(int count) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  concurrency_ = count;
+  startThreadIfNeeded();
+  ready_.notify_all();
+}
+
+int Executor::concurrency() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return concurrency_;
+}
+
+bool Executor::busy() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return running_ > 0;
+}
+
+Executor::Waiting::Waiting() {
+  auto& executor = Executor::instance();
+  std::lock_guard<std::mutex> lock(executor.mutex_);
+  --executor.running_;
+  executor.startThreadIfNeeded();
+  executor.ready_.notify_one();
+}
+
+Executor::Waiting::~Waiting() {
+  auto& executor = Executor::instance();
+  std::lock_guard<std::mutex> lock(executor.mutex_);
+  ++executor.running_;  // may pass the limit for a moment: whoever waited goes on at once
+}
+
+}  // namespace lta

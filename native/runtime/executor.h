@@ -1,0 +1,58 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+namespace lta {
+
+// The threads that run models. They are the addon's own: libuv's pool serves fs, dns and crypto and is never touched.
+// Threads start when there is work for them; at most `concurrency` run at a time. One instance serves the process and
+// is never destroyed, because its threads may outlive the static objects of libtorch at exit.
+class Executor {
+ public:
+  static Executor& instance();
+
+  // Runs `task` on one of the threads, first come first served. `task` must not throw.
+  void submit(std::function<void()> task);
+
+  // Intra-op threads of one run (at::set_num_threads, which counts per thread: every worker applies it itself).
+  void setNumThreads(int count);
+  int numThreads();
+
+  // How many runs may be under way at once.
+  void setConcurrency(int count);
+  int concurrency();
+
+  // Whether a task is being run right now.
+  bool busy();
+
+  // While one of these lives, its thread waits for something outside (a hook on the event loop) and another may take
+  // its place, so that a waiting run never keeps a run that it waits for from starting.
+  class Waiting {
+   public:
+    Waiting();
+    ~Waiting();
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+  };
+
+ private:
+  Executor();
+  void startThreadIfNeeded();
+  void loop();
+
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<std::function<void()>> queue_;
+  int concurrency_;
+  int numThreads_;
+  uint64_t numThreadsEpoch_ = 0;
+  int threads_ = 0;
+  int idle_ = 0;
+  int running_ = 0;
+};
+
+}  // namespace lta

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+#include <c10/core/Device.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/capture.h"
+#include "runtime/cancellation.h"
+
+namespace lta {
+
+struct LoadOptions {
+  c10::Device device = c10::Device(c10::DeviceType::CPU);
+  std::optional<at::ScalarType> dtype;  // floating-point parameters and buffers are cast to it
+  bool optimize = false;                // freeze and optimize for inference: faster, other last bits, no names
+};
+
+struct RunOptions {
+  std::string method = "forward";
+  bool grad = false;
+  CancellationPtr cancellation;
+};
+
+struct ModuleInfo {
+  std::string name;
+  std::string type;
+};
+
+struct ParameterInfo {
+  std::string name;
+  at::Tensor tensor;
+};
+
+struct CaptureResult {
+  c10::IValue output;
+  std::vector<Attention> attentions;
+};
+
+// A TorchScript checkpoint. Safe to use from several threads at once; `to` waits for runs under way.
+class ScriptModule {
+ public:
+  static std::shared_ptr<ScriptModule> loadFile(const std::string& path, const LoadOptions& options);
+  static std::shared_ptr<ScriptModule> loadBytes(std::string bytes, const LoadOptions& options);
+  virtual ~ScriptModule() = default;
+
+  // Names of the methods that can be run, and the signature of one. `schema` throws ERR_INVALID_ARGUMENT for a method
+  // that the checkpoint doesn't have.
+  virtual std::vector<std::string> methods() const = 0;
+  virtual const c10::FunctionSchema& schema(const std::string& method) const = 0;
+  virtual std::vector<ModuleInfo> modules() const = 0;
+  virtual std::vector<ParameterInfo> parameters() const = 0;
+
+  // Runs a method on inputs that fit its schema.
+  virtual c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) = 0;
+  virtual CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
+                                const CaptureOptions& options) = 0;
+  virtual void to(c10::Device device) = 0;
+};
+
+}  // namespace lta
