@@ -99,7 +99,7 @@ export async function unpackArchive(
   target: string,
   { signal, onProgress }: Omit<ArchiveContext, 'env'>,
 ): Promise<void> {
-  const archive = await openPromise(path);
+  const archive = await openPromise(path, { autoClose: false });
   try {
     const entries: Entry[] = [];
     for await (const entry of archive.eachEntry()) entries.push(entry);

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 
@@ -44,6 +44,6 @@ export function remember<T>(name: string, key: string, value: T, env: NodeJS.Pro
     writeFileSync(temporary, JSON.stringify(kept));
     renameSync(temporary, join(directory, name));
   } catch {
-    rmSync(temporary, { force: true });
+    // A full disk, a read-only directory.
   }
 }
