@@ -223,7 +223,7 @@ export class LinesView {
         if (focus?.side === 'query' && row !== focus.index) continue;
         for (const column of this.columnsToDraw(matrix, row, focus)) {
           const share = this.share(matrix.values[row * matrix.columns + column] as number, matrix);
-          context.globalAlpha = Math.min(1, share * 0.9);
+          context.globalAlpha = share ** 0.75;
           context.lineWidth = 0.75 + 1.75 * share;
           context.beginPath();
           const [from, to] = [this.y(row), this.y(column)];

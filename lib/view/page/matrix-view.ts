@@ -177,7 +177,8 @@ export class MatrixView {
 
     this.drawLabels(this.left, this.queries, row, (i) => {
       const x = Number(this.left.attr('width')) - 8;
-      return `translate(${x},${(i + 0.5) * this.cell})`;
+      // The outermost labels of small cells would be cut off.
+      return `translate(${x},${Math.max(7, Math.min((i + 0.5) * this.cell, height - 7))})`;
     });
     const top = Number(this.top.attr('height'));
     this.drawLabels(this.top, this.keys, column, (i) => {

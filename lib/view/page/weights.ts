@@ -36,7 +36,7 @@ export class Weights {
     });
     const size = rows * columns;
     if (this.encoding === 'float32') return new Float32Array(bytes.buffer as ArrayBuffer, head * size * 4, size);
-    return Float32Array.from(new Uint16Array(bytes.buffer as ArrayBuffer, head * size * 2, size), fromFloat16Bits);
+    return fromFloat16(new Uint16Array(bytes.buffer as ArrayBuffer, head * size * 2, size));
   }
 
   private mean(attention: ViewDataAttention): Float32Array {
@@ -62,7 +62,20 @@ export function decodeThumbnails({ rows, columns, data }: Thumbnails): { rows: n
 }
 
 function fromBase64(text: string): Uint8Array {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  // A loop: Uint8Array.from with a function takes ten times as long, which is felt from a few megabytes on.
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+let table: Float32Array | undefined;
+
+function fromFloat16(halves: Uint16Array): Float32Array {
+  table ??= Float32Array.from({ length: 0x10000 }, (_, bits) => fromFloat16Bits(bits));
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < values.length; i++) values[i] = table[halves[i] as number] as number;
+  return values;
 }
 
 function recent<Key, Value>(map: Map<Key, Value>, key: Key, limit: number, make: () => Value): Value {

@@ -1,0 +1,110 @@
+import { basename } from 'node:path';
+import type { Command } from 'commander';
+import { elementCount } from '../formats/entry';
+import type { AttentionSite, ScriptModule } from '../index';
+import { arrangeInputs, describeOrder, readInputs } from './inputs';
+import { progress, toValue, withModel } from './model';
+import { parseCount } from './selection';
+import { formatTable } from './table';
+
+interface InspectOptions {
+  json?: boolean;
+  inputs?: string;
+  depth?: number;
+}
+
+/** What `inspect` says about a checkpoint; with --json as it stands here. */
+interface Inspection {
+  file: string;
+  forward: { parameters: { name: string; type: string }[]; returns: string };
+  /** Parameters in all, and of each dtype. */
+  parameters: number;
+  dtypes: Record<string, number>;
+  /** In the order of Python's named_modules(); `parameters` counts those of submodules too. */
+  modules: { name: string; type: string; parameters: number }[];
+  attentionSites?: AttentionSite[];
+}
+
+/** Adds `inspect`: what is in a checkpoint. */
+export function registerInspect(program: Command): void {
+  program
+    .command('inspect')
+    .description("show a checkpoint's modules, parameters and forward method, and where its attention is")
+    .argument('<model>', 'a TorchScript file')
+    .option('--inputs <file>', 'run the model on these (.safetensors, .npz, .json) and list its attention calls')
+    .option('--depth <n>', 'list modules down to this depth only', parseCount)
+    .option('--json', 'write everything as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  libtorch-attention inspect model.pt
+  libtorch-attention inspect model.pt --depth 3
+  libtorch-attention inspect model.pt --inputs inputs.safetensors
+  libtorch-attention inspect model.pt --json`,
+    )
+    .action(async (path: string, options: InspectOptions) => {
+      const inspection = await withModel(path, undefined, (model) => inspect(path, model, options));
+      process.stdout.write(`${options.json ? JSON.stringify(inspection, null, 2) : report(inspection, options)}\n`);
+    });
+}
+
+async function inspect(path: string, model: ScriptModule, options: InspectOptions): Promise<Inspection> {
+  const { parameters, returns } = model.signature();
+  const tensors = model.namedParameters().map(({ name, tensor }) => {
+    const described = { name, dtype: tensor.dtype, count: elementCount(tensor.shape) };
+    tensor.dispose();
+    return described;
+  });
+  const dtypes: Record<string, number> = {};
+  for (const { dtype, count } of tensors) dtypes[dtype] = (dtypes[dtype] ?? 0) + count;
+  const within = (name: string) => tensors.filter((tensor) => name === '' || tensor.name.startsWith(`${name}.`));
+  const sum = (counts: readonly { count: number }[]) => counts.reduce((total, { count }) => total + count, 0);
+  const inspection: Inspection = {
+    file: path,
+    forward: { parameters, returns },
+    parameters: sum(tensors),
+    dtypes,
+    modules: model.modules().map(({ name, type }) => ({ name, type, parameters: sum(within(name)) })),
+  };
+  if (options.inputs) inspection.attentionSites = await findSites(model, options.inputs);
+  return inspection;
+}
+
+async function findSites(model: ScriptModule, inputs: string): Promise<AttentionSite[]> {
+  const entries = await readInputs(inputs);
+  const { parameters } = model.signature();
+  const note = describeOrder(entries, parameters);
+  if (note) process.stderr.write(`${note}\n`);
+  progress('running the model …');
+  return model.attentionSites(arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], undefined)));
+}
+
+function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: InspectOptions): string {
+  const { file, forward, parameters, dtypes, modules, attentionSites } = inspection;
+  const byType = Object.entries(dtypes).map(([dtype, count]) => `${count.toLocaleString('en')} ${dtype}`);
+  const depthOf = (name: string) => (name === '' ? 0 : name.split('.').length);
+  const tree = modules
+    .filter(({ name }) => depthOf(name) <= depth)
+    .map(({ name, type, parameters: count }) => {
+      const last = name.split('.').at(-1);
+      return ['  '.repeat(depthOf(name)) + (last || basename(file)), type, count] as const;
+    });
+  const signature = forward.parameters.map(({ name, type }) => `  ${name}: ${type}`);
+  const parts = [
+    `${basename(file)}: ${parameters.toLocaleString('en')} parameters${byType.length > 1 ? ` (${byType.join(', ')})` : ''}${
+      byType.length === 1 ? `, all ${Object.keys(dtypes)[0]}` : ''
+    }`,
+    ['forward(', ...signature, `) -> ${forward.returns}`].join('\n'),
+    formatTable(['module', 'type', 'parameters'], tree),
+  ];
+  if (attentionSites) parts.push(reportSites(attentionSites));
+  return parts.join('\n\n');
+}
+
+function reportSites(sites: readonly AttentionSite[]): string {
+  if (!sites.length) return 'No attention was seen in this run.';
+  const shape = (site: AttentionSite) => `[${site.shape.join(', ')}]`;
+  const rows = sites.map((site) => [String(site.index), site.name || '(no module left)', site.operator, shape(site)]);
+  return formatTable(['attention', 'module', 'operator', 'shape [B, H, Q, K]'], rows);
+}
