@@ -3,7 +3,15 @@ import { join } from 'node:path';
 import { cacheDirectory } from '../../lib/libtorch/cache';
 import { inspectLibtorch, locateLibtorch, searchLibtorch } from '../../lib/libtorch/locate';
 import { runtimeRequirement } from '../../lib/libtorch/versions';
-import { archiveFiles, errorOf, fakePython, libraryName, temporaryFolder, wheelFiles, writeFiles } from './fake-libtorch';
+import {
+  archiveFiles,
+  errorOf,
+  fakePython,
+  libraryName,
+  temporaryFolder,
+  wheelFiles,
+  writeFiles,
+} from './fake-libtorch';
 
 const folder = temporaryFolder();
 const requirement = runtimeRequirement('2.13.0');
@@ -14,7 +22,10 @@ function emptyMachine(): { home: string; env: NodeJS.ProcessEnv } {
   counter += 1;
   const home = join(folder, `machine-${counter}`);
   mkdirSync(home);
-  return { home, env: { PATH: join(home, 'bin'), HOME: home, LOCALAPPDATA: home, XDG_CACHE_HOME: join(home, 'cache') } };
+  return {
+    home,
+    env: { PATH: join(home, 'bin'), HOME: home, LOCALAPPDATA: home, XDG_CACHE_HOME: join(home, 'cache') },
+  };
 }
 
 function answer(torch: string | null, searched: string[]): string {
@@ -88,7 +99,11 @@ describePosix('python3', () => {
     rmSync(torch, { recursive: true });
     const { found, rejected } = searchLibtorch({ env, requirement });
     expect(found).toBeNull();
-    expect(rejected).toContainEqual({ source: 'python', place: join(home, 'bin', 'python3'), reason: 'it has no torch' });
+    expect(rejected).toContainEqual({
+      source: 'python',
+      place: join(home, 'bin', 'python3'),
+      reason: 'it has no torch',
+    });
     expect(runs()).toBe(2);
   });
 
@@ -129,7 +144,12 @@ describePosix('python3', () => {
     const cached = writeFiles(join(cacheDirectory(env), '2.13.0+cpu', 'torch'), wheelFiles('2.13.0+cpu'));
     const { found, rejected } = searchLibtorch({ env, requirement });
     expect(found?.root).toBe(cached);
-    expect(rejected).toContainEqual({ source: 'python', place: torch, reason: 'its version is 2.5.1', version: '2.5.1' });
+    expect(rejected).toContainEqual({
+      source: 'python',
+      place: torch,
+      reason: 'its version is 2.5.1',
+      version: '2.5.1',
+    });
   });
 
   test('is asked each time where nothing can be remembered', () => {

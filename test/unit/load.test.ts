@@ -1,0 +1,109 @@
+import { join } from 'node:path';
+import type { Binaries } from '../../lib/libtorch/binaries';
+import { findBinaries } from '../../lib/libtorch/binaries';
+import { loadFrom, remediesFor, requireBinaries } from '../../lib/libtorch/load';
+import { inspectLibtorch, type Libtorch } from '../../lib/libtorch/locate';
+import { verifyLibtorch } from '../../lib/libtorch/verify';
+import { archiveFiles, errorOf, temporaryFolder, writeFiles } from './fake-libtorch';
+
+const folder = temporaryFolder();
+const root = writeFiles(join(folder, 'libtorch'), archiveFiles('2.13.0+cpu'));
+const libtorch = inspectLibtorch(root, 'LIBTORCH') as Libtorch;
+const env = { ...process.env, LIBTORCH: root, XDG_CACHE_HOME: join(folder, 'cache'), LOCALAPPDATA: folder };
+
+/** JavaScript in place of the compiled files. */
+function binaries(name: string, loader: string, addon: string, builtAgainst = '2.13.0+cpu'): Binaries {
+  const directory = writeFiles(join(folder, name), { 'loader.js': loader, 'addon.js': addon });
+  const info = { libtorch: builtAgainst };
+  return { directory, loader: join(directory, 'loader.js'), addon: join(directory, 'addon.js'), info };
+}
+
+const recording = 'exports.open = (paths) => { globalThis.opened = paths; };';
+
+test('opens the libraries of the located libtorch, then loads the addon', () => {
+  const good = binaries('good', recording, 'module.exports = { loaded: globalThis.opened };');
+  const loaded = loadFrom(good, env);
+  expect(loaded.libtorch.root).toBe(root);
+  expect(loaded.addon).toEqual({ loaded: libtorch.libraries });
+});
+
+test('a library that can’t be opened is ERR_ADDON_LOAD with the cause', () => {
+  const broken = binaries('broken', "exports.open = () => { throw new Error('libgomp.so.1: not found'); };", '');
+  const error = errorOf(() => loadFrom(broken, env));
+  expect(error.code).toBe('ERR_ADDON_LOAD');
+  expect(error.message).toContain(`Expected to open libtorch 2.13.0+cpu at ${root} (found by LIBTORCH)`);
+  expect(error.message).toContain('received: libgomp.so.1: not found');
+  expect(error.message).toContain('apt-get install libgomp1');
+  expect((error.cause as Error).message).toBe('libgomp.so.1: not found');
+});
+
+test('an addon that can’t be loaded is ERR_ADDON_LOAD with the cause', () => {
+  const broken = binaries('broken-addon', recording, "throw new Error('undefined symbol: _ZN2at4_ops');");
+  const error = errorOf(() => loadFrom(broken, env));
+  expect(error.code).toBe('ERR_ADDON_LOAD');
+  expect(error.message).toContain('built against libtorch 2.13.0+cpu');
+  expect(error.message).toContain('rebuild');
+});
+
+test('an addon built against another release is ERR_LIBTORCH_VERSION, and nothing is opened', () => {
+  const other = binaries('other', "exports.open = () => { throw new Error('opened'); };", '', '2.11.0');
+  const error = errorOf(() => loadFrom(other, env));
+  expect(error.code).toBe('ERR_LIBTORCH_VERSION');
+  expect(error.message).toContain('Expected libtorch 2.11.x but found 2.13.0+cpu');
+});
+
+test('a package without binaries says where it looked and how to make them', () => {
+  const error = errorOf(() => requireBinaries(folder));
+  expect(error.code).toBe('ERR_ADDON_LOAD');
+  expect(error.message).toContain(join(folder, 'build', 'Release'));
+  expect(error.message).toContain(join(folder, 'prebuilds', `${process.platform}-${process.arch}`));
+  expect(error.message).toContain('npm run build');
+});
+
+test('what was built comes before what was shipped, which serves where nothing was built', () => {
+  const files = { 'attention.node': '', 'loader.node': '', 'build-info.json': '{"libtorch":"2.13.0"}' };
+  const shipped = writeFiles(join(folder, 'package', 'prebuilds', `${process.platform}-${process.arch}`), files);
+  expect(findBinaries(join(folder, 'package'))).toMatchObject({ directory: shipped, info: { libtorch: '2.13.0' } });
+  const built = writeFiles(join(folder, 'package', 'build', 'Release'), { ...files, 'build-info.json': '{}' });
+  expect(findBinaries(join(folder, 'package'))?.directory).toBe(built);
+});
+
+test.each([
+  ["version `GLIBC_2.28' not found", 'older than libtorch asks for'],
+  ['libcudart.so.13: cannot open shared object file', "CUDA's libraries are missing"],
+  ['undefined symbol: foo', 'rebuild'],
+  ['anything', 'doctor'],
+])('%s has a remedy', (reason, remedy) => {
+  expect(remediesFor(reason).join('\n')).toContain(remedy);
+});
+
+describe('a child process that loads libtorch', () => {
+  test('says that it works, and is not asked again', async () => {
+    const count = "require('fs').appendFileSync(__dirname + '/runs', 'x');";
+    const good = binaries('child', `${recording}${count}`, 'if (globalThis.opened.length !== 3) throw new Error();');
+    const yes = { ok: true, reason: '', addon: true };
+    expect(await verifyLibtorch(libtorch, good, { env, remembered: true })).toEqual(yes);
+    expect(await verifyLibtorch(libtorch, good, { env, remembered: true })).toEqual(yes);
+    const runs = require('node:fs').readFileSync(join(good.directory, 'runs'), 'utf8');
+    expect(runs).toBe('x');
+  });
+
+  test('leaves out an addon of another release', async () => {
+    const other = binaries('child-other', recording, "throw new Error('loaded');", '2.11.0');
+    expect(await verifyLibtorch(libtorch, other, { env })).toEqual({ ok: true, reason: '', addon: false });
+  });
+
+  test('says why it does not', async () => {
+    const broken = binaries('child-broken', recording, "throw new Error('no such symbol');");
+    const verdict = await verifyLibtorch(libtorch, broken, { env, remembered: true });
+    expect(verdict).toMatchObject({ ok: false, addon: true });
+    expect(verdict.reason).toContain('no such symbol');
+  });
+
+  test('may crash without harm', async () => {
+    const crashing = binaries('child-crash', recording, "process.kill(process.pid, 'SIGKILL'); for (;;);");
+    const verdict = await verifyLibtorch(libtorch, crashing, { env });
+    expect(verdict.ok).toBe(false);
+    if (process.platform !== 'win32') expect(verdict.reason).toContain('SIGKILL');
+  });
+});
