@@ -8,6 +8,7 @@ import { progress, toEntry, toValue, withModel } from './model';
 import { loadPackage } from './package';
 import { collectIndices, collectLayers, parseCount } from './selection';
 import { formatTable } from './table';
+import { topK } from './top-k';
 
 interface CommandOptions {
   inputs: string;
@@ -66,22 +67,21 @@ async function runCapture(model: ScriptModule, options: CommandOptions): Promise
   const metadata: Record<string, string> = {};
   collectOutput('output', output, entries, metadata);
   for (const attention of attentions) {
-    const { index, name, operator, heads, queries, weights, keys } = attention;
-    entries.push(toEntry(`attentions.${index}`, weights));
-    if (keys) entries.push(toEntry(`attentions.${index}.keys`, keys));
+    const { index, name, operator, heads, queries, weights } = attention;
+    const entry = toEntry(`attentions.${index}`, weights);
+    entries.push(...(options.topK ? Object.values(topK(entry, options.topK)) : [entry]));
     metadata[`attentions.${index}`] = JSON.stringify({ name, operator, heads, queries });
   }
   await writeSafetensors(options.out, entries, metadata);
   process.stdout.write(`${report(attentions, options)}\n`);
 }
 
-function captureOptions({ layers, heads, queries, averageHeads, topK, dtype }: CommandOptions): CaptureOptions {
+function captureOptions({ layers, heads, queries, averageHeads, dtype }: CommandOptions): CaptureOptions {
   return {
     ...(layers && { layers }),
     ...(heads && { heads }),
     ...(queries && { queries }),
     ...(averageHeads && { averageHeads }),
-    ...(topK && { topK }),
     ...(dtype && { dtype }),
   };
 }
@@ -107,7 +107,7 @@ function report(attentions: readonly Attention[], options: CommandOptions): stri
   ]);
   const first = attentions[0];
   const parts = [formatTable(['attention', 'module', 'operator', 'shape', 'dtype'], rows)];
-  if (first && !first.keys) parts.unshift(...heatmapOf(first, options.averageHeads ?? false));
+  if (first) parts.unshift(...heatmapOf(first, options.averageHeads ?? false));
   parts.push(`${attentions.length} attention${attentions.length === 1 ? '' : 's'} and the output are in ${options.out}`);
   return parts.join('\n\n');
 }

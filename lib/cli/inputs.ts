@@ -9,6 +9,8 @@ import { readSafetensors } from '../formats/safetensors';
 export interface Parameter {
   name: string;
   type: string;
+  /** Whether it has a default. */
+  optional: boolean;
 }
 
 const READERS: Record<string, (path: string) => Promise<Entries>> = {
@@ -45,14 +47,20 @@ export function arrangeInputs(entries: readonly Entry[], parameters: readonly Pa
   const last = parameters.findLastIndex(({ name }) => byName.has(name));
   return parameters.slice(0, last + 1).map(({ name, type }) => {
     const entry = byName.get(name);
-    if (entry || isOptional(type)) return entry ?? null;
+    if (entry || takesNone(type)) return entry ?? null;
     const received = entries.map((other) => `'${other.name}'`).join(', ');
     throw new TorchError('ERR_INVALID_ARGUMENT', `Expected an input '${name}' (${type}) but received ${received} only`);
   });
 }
 
-export function isOptional(type: string): boolean {
+/** Whether a parameter of this type may be null. */
+function takesNone(type: string): boolean {
   return /^Optional\[|\?$/.test(type);
+}
+
+/** Whether a call may do without this parameter, if nothing that comes after it is given. */
+export function isOptional({ type, optional }: Parameter): boolean {
+  return optional || takesNone(type);
 }
 
 /** A line for those who misspelt a name: why inputs went by file order. */

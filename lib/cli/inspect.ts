@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { elementCount } from '../formats/entry';
-import type { AttentionSite, ScriptModule } from '../index';
+import type { AttentionSite, ScriptModule, Signature } from '../index';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { progress, toValue, withModel } from './model';
 import { parseCount } from './selection';
@@ -16,7 +16,7 @@ interface InspectOptions {
 /** What `inspect` says about a checkpoint; with --json as it stands here. */
 interface Inspection {
   file: string;
-  forward: { parameters: { name: string; type: string }[]; returns: string };
+  forward: Signature;
   /** Parameters in all, and of each dtype. */
   parameters: number;
   dtypes: Record<string, number>;
@@ -50,7 +50,6 @@ Examples:
 }
 
 async function inspect(path: string, model: ScriptModule, options: InspectOptions): Promise<Inspection> {
-  const { parameters, returns } = model.signature();
   const tensors = model.namedParameters().map(({ name, tensor }) => {
     const described = { name, dtype: tensor.dtype, count: elementCount(tensor.shape) };
     tensor.dispose();
@@ -62,7 +61,7 @@ async function inspect(path: string, model: ScriptModule, options: InspectOption
   const sum = (counts: readonly { count: number }[]) => counts.reduce((total, { count }) => total + count, 0);
   const inspection: Inspection = {
     file: path,
-    forward: { parameters, returns },
+    forward: model.signature(),
     parameters: sum(tensors),
     dtypes,
     modules: model.modules().map(({ name, type }) => ({ name, type, parameters: sum(within(name)) })),
@@ -90,7 +89,7 @@ function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: In
       const last = name.split('.').at(-1);
       return ['  '.repeat(depthOf(name)) + (last || basename(file)), type, count] as const;
     });
-  const signature = forward.parameters.map(({ name, type }) => `  ${name}: ${type}`);
+  const signature = forward.parameters.map(({ name, type, optional }) => `  ${name}: ${type}${optional ? ' (optional)' : ''}`);
   const parts = [
     `${basename(file)}: ${parameters.toLocaleString('en')} parameters${byType.length > 1 ? ` (${byType.join(', ')})` : ''}${
       byType.length === 1 ? `, all ${Object.keys(dtypes)[0]}` : ''

@@ -102,13 +102,13 @@ export function buildTextInputs(parameters: readonly Parameter[], text: Encoded,
   const free = (['ids', 'mask', 'typeIds', 'positions'] as const).filter((role) => !taken.has(role));
   return parameters.flatMap((parameter) => {
     const named = roleOf(parameter);
-    if (!named && isOptional(parameter.type)) return [];
+    if (!named && isOptional(parameter)) return [];
     const role = named ?? free.shift();
     const data = role && values[role];
     if (data) {
       return [{ name: parameter.name, dtype: 'int64' as const, shape: [1, data.length], data: BigInt64Array.from(data, BigInt) }];
     }
-    if (isOptional(parameter.type)) return [];
+    if (isOptional(parameter)) return [];
     const remedy = role?.startsWith('decoder') ? "give the decoder's text with --decoder-text" : 'use --inputs';
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',

@@ -1,0 +1,251 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { arrangeInputs, describeOrder, type Parameter, readInputs } from '../../lib/cli/inputs';
+import { collectIndices, collectLayers } from '../../lib/cli/selection';
+import { formatTable } from '../../lib/cli/table';
+import { buildTextInputs, TextTokenizer } from '../../lib/cli/tokenizer';
+import { topK } from '../../lib/cli/top-k';
+import type { Entry } from '../../lib/formats/entry';
+import { readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
+
+const ROOT = join(__dirname, '../..');
+const FIXTURES = join(ROOT, 'test/fixtures/cli');
+const MODEL = join(FIXTURES, 'text.pt');
+const TOKENIZER = join(FIXTURES, 'tokenizer.json');
+const folder = mkdtempSync(join(tmpdir(), 'cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function run(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const env = { ...process.env, NO_COLOR: '1' };
+  return spawnSync(process.execPath, [join(ROOT, 'dist/cli/main.js'), ...args], { encoding: 'utf8', env, cwd: folder });
+}
+
+function write(name: string, content: unknown): string {
+  const path = join(folder, name);
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+  return path;
+}
+
+const parameter = (name: string, type = 'Tensor', optional = false): Parameter => ({ name, type, optional });
+
+describe('options', () => {
+  test('layers are names, regular expressions and positions, with commas or repeated', () => {
+    const layers = collectLayers('/layer\\.[0,2]\\b/i,-2', collectLayers('encoder.layer.0,3'));
+    expect(layers).toEqual(['encoder.layer.0', 3, /layer\.[0,2]\b/i, -2]);
+    expect(() => collectLayers('/(/')).toThrow(/Invalid regular expression/);
+    expect(() => collectLayers('')).toThrow(/Expected a module name/);
+  });
+
+  test('indices are numbers and ranges', () => {
+    expect(collectIndices('0:3', collectIndices('3,5'))).toEqual([3, 5, 0, 1, 2]);
+    for (const wrong of ['x', '-1', '2:2', '1:', '', '1.5']) expect(() => collectIndices(wrong)).toThrow(/Expected/);
+  });
+});
+
+describe('inputs', () => {
+  const entry = (name: string): Entry => ({ name, dtype: 'int64', shape: [1], data: BigInt64Array.of(1n) });
+  const [a, b] = [entry('a'), entry('b')] as const;
+
+  test('go by name where all names match', () => {
+    expect(arrangeInputs([a, b], [parameter('b'), parameter('a')])).toEqual([b, a]);
+    const optional = parameter('mask', 'Optional[Tensor]', true);
+    expect(arrangeInputs([b, a], [parameter('a'), optional, parameter('b'), optional])).toEqual([a, null, b]);
+    expect(() => arrangeInputs([b], [parameter('a'), parameter('b')])).toThrow(/an input 'a' \(Tensor\) but received 'b' only/);
+  });
+
+  test('go in file order where a name differs, which is said', () => {
+    const parameters = [parameter('b'), parameter('x')];
+    expect(arrangeInputs([a, b], parameters)).toEqual([a, b]);
+    expect(describeOrder([a, b], parameters)).toMatch(/forward\(b, x\) in file order: it has no parameter a/);
+    expect(describeOrder([entry('0'), entry('arr_1')], parameters)).toBeUndefined();
+  });
+
+  test('are refused where they cannot be read', async () => {
+    await expect(readInputs('x.txt')).rejects.toThrow(/\.safetensors, \.npz or \.json file but received x\.txt/);
+    await expect(readInputs(join(folder, 'none.json'))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/readable file.*none\.json/),
+    });
+    await expect(readInputs(write('empty.json', {}))).rejects.toThrow(/at least one tensor/);
+  });
+});
+
+describe('texts', () => {
+  test("are encoded as Hugging Face's own tokenizers do it, without a tokenizer_config.json", async () => {
+    const tokenizer = await TextTokenizer.load(TOKENIZER);
+    const expected = JSON.parse(readFileSync(join(FIXTURES, 'encoded.json'), 'utf8')) as {
+      text: string;
+      ids: number[];
+      tokens: string[];
+    }[];
+    expect(expected).toHaveLength(2);
+    for (const { text, ids, tokens } of expected) expect(tokenizer.encode(text)).toMatchObject({ ids, tokens });
+  });
+
+  test('become what forward asks for', () => {
+    const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'] };
+    const built = (...parameters: Parameter[]) =>
+      buildTextInputs(parameters, text, { ids: [7], typeIds: [0], tokens: ['x'] }).map(
+        ({ name, data }) => `${name}=${Array.from(data).join('')}`,
+      );
+    expect(built(parameter('input_ids'), parameter('token_type_ids'), parameter('attention_mask'))).toEqual([
+      'input_ids=243',
+      'token_type_ids=000',
+      'attention_mask=111',
+    ]);
+    expect(built(parameter('x'), parameter('argument_2'))).toEqual(['x=243', 'argument_2=111']);
+    expect(built(parameter('position_ids'), parameter('x'))).toEqual(['position_ids=012', 'x=243']);
+    expect(built(parameter('input_ids'), parameter('labels', 'Optional[Tensor]', true))).toEqual(['input_ids=243']);
+    expect(built(parameter('input_ids'), parameter('decoder_input_ids'))).toEqual(['input_ids=243', 'decoder_input_ids=7']);
+    expect(() => buildTextInputs([parameter('input_ids'), parameter('decoder_input_ids')], text)).toThrow(/--decoder-text/);
+  });
+
+  test('need a tokenizer that is one', async () => {
+    await expect(TextTokenizer.load(write('t.json', {}))).rejects.toThrow(/fast tokenizer but .*t\.json can't be used/);
+    await expect(TextTokenizer.load(join(folder, 'missing.json'))).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  });
+});
+
+test('the k largest weights of each row, with their positions', () => {
+  const data = Float32Array.of(0.1, 0.6, 0.3, 0.25, 0.25, 0.5);
+  const { weights, keys } = topK({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 3], data }, 2);
+  expect(weights).toEqual({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 2], data: Float32Array.of(0.6, 0.3, 0.5, 0.25) });
+  expect(keys).toEqual({ name: 'a.keys', dtype: 'int64', shape: [1, 1, 2, 2], data: BigInt64Array.of(1n, 2n, 2n, 0n) });
+  expect(topK(weights, 9).weights.shape).toEqual([1, 1, 2, 2]);
+});
+
+test('tables align words left and numbers right', () => {
+  expect(formatTable(['name', 'n'], [['東京', 1200], ['a', 3]])).toBe('name      n\n東京  1,200\na         3');
+});
+
+describe('the program', () => {
+  test.each(['inspect', 'capture', 'view'])('%s --help has examples', (command) => {
+    const { status, stdout } = run(command, '--help');
+    expect(status).toBe(0);
+    expect(stdout).toContain(`Examples:\n  libtorch-attention ${command} `);
+  });
+
+  test('knows its version', () => {
+    const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+    expect(run('--version').stdout).toBe(`${version}\n`);
+  });
+
+  test('an error is one line with its code, and with --verbose where it comes from', () => {
+    const args = ['view', MODEL, '--tokenizer', join(folder, 'none.json'), '--text', 'x'];
+    const { status, stderr } = run(...args);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^error: Expected .*none\.json.* \[ERR_INVALID_ARGUMENT\]\n$/);
+    expect(run('--verbose', ...args).stderr).toMatch(/\n {4}at /);
+  });
+
+  test('a model that is none, and options that contradict each other', () => {
+    expect(run('inspect', TOKENIZER).stderr).toMatch(/^error: .* \[ERR_MODEL_LOAD\]\n$/);
+    expect(run('view', MODEL).stderr).toMatch(/either --text .* or --inputs but received neither \[ERR_INVALID/);
+    expect(run('view', MODEL, '--text', 'x').stderr).toMatch(/Expected --tokenizer/);
+    expect(run('capture', MODEL).stderr).toMatch(/required option '--inputs <file>'/);
+    const { status, stderr } = run('capture', MODEL, '--inputs', 'x.json', '--out', 'y', '--heads', 'all');
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/Expected numbers like 3 .* but received 'all'/)]);
+  });
+
+  const ids = () => write('ids.json', { attention_mask: [[1, 1, 1, 0]], input_ids: [[2, 4, 5, 3]] });
+
+  test('inspect: modules, parameters, forward, attention', () => {
+    const { stdout } = run('inspect', MODEL, '--inputs', ids());
+    expect(stdout).toContain('text.pt: 1,092 parameters, all float32');
+    expect(stdout).toContain('  attention_mask: Optional[Tensor] (optional)\n) -> Tensor');
+    expect(stdout).toMatch(/\n {4}1 +SelfAttention +468\n {6}projections +Linear +468\n/);
+    expect(stdout).toMatch(/\n1 +layers\.1 +scaled_dot_product_attention +\[1, 3, 4, 4\]\n/);
+    const inspection = JSON.parse(run('inspect', MODEL, '--json').stdout) as Record<string, unknown>;
+    expect(inspection).toMatchObject({ parameters: 1092, dtypes: { float32: 1092 }, forward: { returns: 'Tensor' } });
+    expect(inspection.modules).toContainEqual({ name: 'layers.0', type: 'SelfAttention', parameters: 468 });
+  });
+
+  test('capture: attentions, output and metadata in one file', async () => {
+    const out = join(folder, 'attention.safetensors');
+    const { status, stdout, stderr } = run('capture', MODEL, '--inputs', ids(), '--out', out);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^layers\.0, head 0\n/);
+    expect(stdout).toMatch(/[░▒▓█]{2}/);
+    expect(stdout).toMatch(/2 attentions and the output are in /);
+    const { entries, metadata } = await readSafetensors(out);
+    expect(entries.map(({ name, dtype, shape }) => [name, dtype, shape])).toEqual([
+      ['output', 'float32', [1, 4, 12]],
+      ['attentions.0', 'float32', [1, 3, 4, 4]],
+      ['attentions.1', 'float32', [1, 3, 4, 4]],
+    ]);
+    expect(JSON.parse(metadata?.['attentions.1'] ?? '')).toEqual({
+      name: 'layers.1',
+      operator: 'scaled_dot_product_attention',
+      heads: [0, 1, 2],
+      queries: [0, 1, 2, 3],
+    });
+    const weights = entries[1]?.data as Float32Array;
+    for (let row = 0; row < 12; row++) {
+      const [first, second, third, padding] = weights.subarray(row * 4, row * 4 + 4) as unknown as number[];
+      expect((first as number) + (second as number) + (third as number)).toBeCloseTo(1, 5);
+      expect(padding).toBe(0);
+    }
+  });
+
+  test('capture: a selection is that part of the whole', async () => {
+    const [whole, part] = [join(folder, 'whole.safetensors'), join(folder, 'part.safetensors')];
+    run('capture', MODEL, '--inputs', ids(), '--out', whole);
+    const options = ['--layers', '-1', '--heads', '2', '--queries', '1:3', '--top-k', '2'];
+    expect(run('capture', MODEL, '--inputs', ids(), '--out', part, ...options).stderr).toBe('');
+    const all = (await readSafetensors(whole)).entries.find(({ name }) => name === 'attentions.1')?.data as Float32Array;
+    const { entries, metadata } = await readSafetensors(part);
+    expect(JSON.parse(metadata?.['attentions.1'] ?? '')).toMatchObject({ heads: [2], queries: [1, 2] });
+    expect(metadata).not.toHaveProperty('attentions.0');
+    const weights = entries.find(({ name }) => name === 'attentions.1');
+    const keys = entries.find(({ name }) => name === 'attentions.1.keys')?.data as BigInt64Array;
+    expect(weights?.shape).toEqual([1, 1, 2, 2]);
+    keys.forEach((key, i) => {
+      const row = 2 * 4 + 1 + Math.floor(i / 2);
+      expect((weights?.data as Float32Array)[i]).toBe(all[row * 4 + Number(key)]);
+    });
+  });
+
+  test('capture: every format of inputs gives the same', async () => {
+    const path = join(folder, 'ids.safetensors');
+    await writeSafetensors(path, [
+      { name: 'attention_mask', dtype: 'int64', shape: [1, 4], data: BigInt64Array.of(1n, 1n, 1n, 0n) },
+      { name: 'input_ids', dtype: 'int64', shape: [1, 4], data: BigInt64Array.of(2n, 4n, 5n, 3n) },
+    ]);
+    const [one, two] = [join(folder, 'one.safetensors'), join(folder, 'two.safetensors')];
+    run('capture', MODEL, '--inputs', path, '--out', one);
+    run('capture', MODEL, '--inputs', ids(), '--out', two);
+    expect(readFileSync(one).equals(readFileSync(two))).toBe(true);
+  });
+
+  test('view: texts become one page', () => {
+    const texts = ['--text', 'The cats sat on the mat.', '--text', 'dog ran </script>'];
+    const { status, stdout, stderr } = run('view', MODEL, '--tokenizer', TOKENIZER, ...texts, '--out', 'page.html');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^page\.html: 2 attentions of 2 examples, \d+\.\d MiB\n$/);
+    const html = readFileSync(join(folder, 'page.html'), 'utf8');
+    const [, json] = /<script type="application\/json" id="view-data">(.*?)<\/script>/s.exec(html) ?? [];
+    const data = JSON.parse(json ?? '') as { examples: { title: string; tokens: string[][]; attentions: object[] }[] };
+    expect(data.examples[0]).toMatchObject({
+      title: 'The cats sat on the mat.',
+      tokens: [['[CLS]', 'the', 'cat', '##s', 'sat', 'on', 'the', 'mat', '.', '[SEP]']],
+    });
+    expect(data.examples[1]?.attentions[1]).toMatchObject({ name: 'layers.1', heads: [0, 1, 2], queryTokens: 0, keyTokens: 0 });
+    expect(html.match(/<\/script/g)).toHaveLength(6);
+  });
+
+  test('view: inputs of one\'s own, with labels, with a tokenizer, or with positions', () => {
+    const batch = write('batch.json', { input_ids: [[2, 4, 3], [2, 9, 3]] });
+    const tokensOf = (...args: string[]) => {
+      const { stderr } = run('view', MODEL, '--inputs', batch, ...args);
+      expect(stderr).toBe('');
+      expect(existsSync(join(folder, 'attention.html'))).toBe(true);
+      const [, json] = /id="view-data">(.*?)<\/script>/s.exec(readFileSync(join(folder, 'attention.html'), 'utf8')) ?? [];
+      return (JSON.parse(json ?? '') as { examples: { tokens: string[][] }[] }).examples.map(({ tokens }) => tokens);
+    };
+    expect(tokensOf()).toEqual([[], []]);
+    expect(tokensOf('--tokens', write('labels.json', ['a', 'b', 'c']))).toEqual([[['a', 'b', 'c']], [['a', 'b', 'c']]]);
+    expect(tokensOf('--tokenizer', TOKENIZER)).toEqual([[['[CLS]', 'the', '[SEP]']], [['[CLS]', 'dog', '[SEP]']]]);
+  });
+});
