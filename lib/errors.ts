@@ -22,7 +22,7 @@ export class TorchError extends Error {
   override readonly name = 'TorchError';
   readonly code: ErrorCode;
   /** What libtorch said below the message: its C++ backtrace or TorchScript trace, where there is one. */
-  readonly nativeStack?: string;
+  declare readonly nativeStack?: string;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; nativeStack?: string } = {}) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);

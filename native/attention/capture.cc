@@ -149,6 +149,20 @@ bool Capture::selectedNow(const Site& site) {
 
 void Capture::add(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
+  try {
+    note(std::move(site), std::move(call), std::move(weights), output);
+  } catch (...) {
+    failure_ = std::current_exception();
+    throw;
+  }
+}
+
+std::exception_ptr Capture::failure() {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  return failure_;
+}
+
+void Capture::note(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output) {
   checkCancelled();
   site.index = static_cast<int64_t>(sites_.size());
   sites_.push_back(site);
@@ -171,7 +185,12 @@ void Capture::add(Site site, std::optional<SdpaArguments> call, at::Tensor weigh
       shape.headsKnown = true;
       held->site.shape = shape;
       if (options_.sitesOnly || !held->selected) return;
-      kept_.push_back(materialise(*held));
+      try {
+        kept_.push_back(materialise(*held));
+      } catch (...) {
+        failure_ = std::current_exception();
+        throw;
+      }
       std::erase(pending_, held);
     });
   }

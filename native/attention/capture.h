@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -96,6 +97,10 @@ class Capture : public c10::DebugInfoBase {
   std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& operand, int64_t dim, const at::Tensor& permuted);
   void produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output);
 
+  // What this capture threw into the model's run, if anything. The interpreter makes other exceptions of what passes it;
+  // this is the one to report.
+  std::exception_ptr failure();
+
   // What was kept, in execution order. Throws ERR_NO_ATTENTION where the forward computed none, ERR_UNKNOWN_MODULE
   // where a selected layer wasn't among it. To be called once, after the forward.
   std::vector<Attention> finish();
@@ -111,6 +116,7 @@ class Capture : public c10::DebugInfoBase {
   };
 
   void add(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output);
+  void note(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output);
   bool selectedNow(const Site& site);
   bool mayBeSelectedFromTheEnd() const { return window_ > 0; }
   void hold(Held& held);
@@ -130,6 +136,7 @@ class Capture : public c10::DebugInfoBase {
   std::vector<bool> matched_;  // per entry of options_.layers
   int64_t window_ = 0;         // how far positions from the end reach back
   int64_t bytes_ = 0;
+  std::exception_ptr failure_;
   std::vector<Attention> kept_;
   std::vector<std::pair<at::Tensor, uint32_t>> references_;  // kept weights that are the model's own, with their version
   std::deque<std::shared_ptr<Held>> pending_;

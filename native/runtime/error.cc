@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <new>
+#include <regex>
 
 namespace lta {
 namespace {
@@ -14,28 +15,26 @@ std::string trimmed(std::string text) {
   return text.substr(first, last - first + 1);
 }
 
-// The TorchScript interpreter wraps what an operator threw into "The following operation failed … Traceback of
-// TorchScript … RuntimeError: <what was thrown>". The last line that starts with an exception's name begins the part
-// that a user can act on; the whole text stays available as the native stack.
 struct Split {
   std::string message;
   std::string stack;
 };
 
+// The TorchScript interpreter wraps what an operator threw, or a model raised, into "The following operation failed …
+// Traceback of TorchScript … <exception's name>: <message>". The message is what a user can act on; the whole text stays
+// available as the native stack.
 Split splitInterpreterMessage(const std::string& text) {
   static const std::string kMarker = "The following operation failed in the TorchScript interpreter.";
   if (text.find(kMarker) == std::string::npos) return {trimmed(text), {}};
-  static const std::string kPrefixes[] = {"\nRuntimeError: ", "\ntorch.jit.Error: "};
-  size_t begin = std::string::npos;
-  for (const auto& prefix : kPrefixes) {
-    const auto found = text.rfind(prefix);
-    if (found != std::string::npos && (begin == std::string::npos || found + prefix.size() > begin)) {
-      begin = found + prefix.size();
-    }
+  static const std::string kPointer = "<--- HERE";
+  const auto pointer = text.rfind(kPointer);
+  const auto from = pointer == std::string::npos ? text.rfind(kMarker) + kMarker.size() : pointer + kPointer.size();
+  static const std::regex kException("\n[A-Za-z_][A-Za-z0-9_.]*: ");
+  std::smatch match;
+  if (!std::regex_search(text.begin() + static_cast<std::ptrdiff_t>(from), text.end(), match, kException)) {
+    return {trimmed(text), {}};
   }
-  if (begin == std::string::npos) return {trimmed(text), {}};
-  std::string message = text.substr(begin);
-  return {trimmed(message), trimmed(text)};
+  return {trimmed(std::string(match[0].second, text.end())), trimmed(text)};
 }
 
 // libtorch appends "Exception raised from … (most recent call first): frame #0 …" to what its exceptions say.

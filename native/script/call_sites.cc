@@ -23,7 +23,7 @@ class Inliner {
   void run(jit::Graph& graph) {
     std::unordered_map<const jit::Value*, Object> known;
     if (!graph.inputs().empty()) known[graph.inputs()[0]] = root_._ivalue();
-    inlineBlock(*graph.block(), nullptr, known);
+    inlineBlock(*graph.block(), std::nullopt, known);
   }
 
  private:
@@ -54,14 +54,8 @@ class Inliner {
         inlineSubgraph(*node, stack, known);
       }
       if (auto* callee = calleeOf(*node)) {
-        jit::Node* before = node->prev();
-        const Stack calleeStack = stackOfCall(*node, *callee, stack, known);
-        if (node->kind() == jit::prim::CallFunction) node->removeInput(0);
-        jit::inlineCallTo(node, callee, /*use_graph=*/true);
-        for (jit::Node* inlined = before->next(); inlined != next; inlined = inlined->next()) {
-          setStack(*inlined, calleeStack);
-        }
-        inlineNodes(before->next(), next, calleeStack, known);
+        auto* first = inlineCall(*node, *callee, next, stack, known);
+        inlineNodes(first, next, stackOf(first, next), known);
       }
       node = next;
     }
@@ -103,17 +97,47 @@ class Inliner {
     return graph;
   }
 
-  Stack stackOfCall(const jit::Node& call, jit::GraphFunction& callee, const Stack& stack, const Known& known) const {
-    std::optional<jit::ModuleInstanceInfo> instance;
-    if (call.kind() == jit::prim::CallMethod) {
-      if (const auto object = objectOf(call.input(0), known)) {
-        if (const auto name = names_.find(object.get()); name != names_.end()) {
-          instance.emplace(object->type(), kNameBegin + name->second + kNameEnd);
-        }
-      }
+  // Replaces a call by the callee's nodes, which get the call's stack and the callee's name. Returns the first of them.
+  jit::Node* inlineCall(jit::Node& call, jit::GraphFunction& callee, jit::Node* next, const Stack& stack,
+                        const Known& known) const {
+    jit::Node* before = call.prev();
+    jit::Value* receiver = nullptr;
+    jit::Node* named = nullptr;
+    if (call.kind() == jit::prim::CallFunction) {
+      call.removeInput(0);
+    } else if (const auto name = nameOf(call.input(0), known)) {
+      // libtorch notes the attribute that the receiver was read from: for the time of the call, one with the full name.
+      receiver = call.input(0);
+      named = call.owningGraph()->create(jit::prim::GetAttr, {receiver}, 1);
+      named->s_(jit::attr::name, kNameBegin + *name + kNameEnd);
+      named->output()->setType(receiver->type());
+      named->insertBefore(&call);
+      call.replaceInput(0, named->output());
     }
-    const auto entry = c10::make_intrusive<jit::InlinedCallStack>(&callee, call.sourceRange(), instance);
-    return stack ? append(*stack, entry) : entry;
+    jit::inlineCallTo(&call, &callee, callee.graph().get());
+    if (named) {
+      named->output()->replaceAllUsesWith(receiver);
+      named->destroy();
+    }
+    if (stack) {
+      for (auto* node = before->next(); node != next; node = node->next()) prependStack(*node, *stack);
+    }
+    return before->next();
+  }
+
+  std::optional<std::string> nameOf(const jit::Value* receiver, const Known& known) const {
+    const auto object = objectOf(receiver, known);
+    if (!object) return std::nullopt;
+    const auto name = names_.find(object.get());
+    return name == names_.end() ? std::nullopt : std::optional(name->second);
+  }
+
+  // Not every node gets a call stack (constants may go without): the first that there is, is that of all.
+  static Stack stackOf(jit::Node* first, jit::Node* end) {
+    for (auto* node = first; node != end; node = node->next()) {
+      if (node->callstack()) return node->callstack();
+    }
+    return std::nullopt;
   }
 
   // Call stacks are lists from the outermost call inwards.
@@ -121,13 +145,6 @@ class Inliner {
     const auto callee = outer->callee() ? append(*outer->callee(), inner) : inner;
     return c10::make_intrusive<jit::InlinedCallStack>(callee, outer->function(), outer->source_range(),
                                                       outer->module_instance());
-  }
-
-  static void setStack(jit::Node& node, const Stack& stack) {
-    if (stack) node.setCallStack(*stack);
-    for (auto* block : node.blocks()) {
-      for (auto* inner : block->nodes()) setStack(*inner, stack);
-    }
   }
 
   static void prependStack(jit::Node& node, const jit::InlinedCallStackPtr& stack) {

@@ -143,7 +143,12 @@ class Loaded final : public ScriptModule {
     CaptureResult result;
     {
       ProbeScope probe(watching);
-      result.output = runLocked(inputs, run);
+      try {
+        result.output = runLocked(inputs, run);
+      } catch (...) {
+        if (const auto failure = watching->failure()) std::rethrow_exception(failure);
+        throw;
+      }
     }
     result.attentions = watching->finish();
     return result;
