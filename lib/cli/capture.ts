@@ -26,7 +26,7 @@ interface CommandOptions {
 export function registerCapture(program: Command): void {
   program
     .command('capture')
-    .description("run a checkpoint and write its output and attention weights to a .safetensors file")
+    .description('run a checkpoint and write its output and attention weights to a .safetensors file')
     .argument('<model>', 'a TorchScript file')
     .requiredOption('--inputs <file>', 'inputs of forward: .safetensors, .npz or .json')
     .requiredOption('--out <file>', 'the .safetensors file to write')
@@ -108,7 +108,9 @@ function report(attentions: readonly Attention[], options: CommandOptions): stri
   const first = attentions[0];
   const parts = [formatTable(['attention', 'module', 'operator', 'shape', 'dtype'], rows)];
   if (first) parts.unshift(...heatmapOf(first, options.averageHeads ?? false));
-  parts.push(`${attentions.length} attention${attentions.length === 1 ? '' : 's'} and the output are in ${options.out}`);
+  parts.push(
+    `${attentions.length} attention${attentions.length === 1 ? '' : 's'} and the output are in ${options.out}`,
+  );
   return parts.join('\n\n');
 }
 

@@ -23,16 +23,22 @@ const READERS: Record<string, (path: string) => Promise<Entries>> = {
 export async function readInputs(path: string): Promise<Entry[]> {
   const reader = READERS[extname(path).toLowerCase()];
   if (!reader) {
-    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected inputs in a .safetensors, .npz or .json file but received ${path}`);
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected inputs in a .safetensors, .npz or .json file but received ${path}`,
+    );
   }
   let entries: Entry[];
   try {
     ({ entries } = await reader(path));
   } catch (error) {
     if (error instanceof TorchError) throw error;
-    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected a readable file of inputs: ${(error as Error).message}`, { cause: error });
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected a readable file of inputs: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
-  if (!entries.length) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one tensor in ${path} but received none`);
+  if (!entries.length)
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one tensor in ${path} but received none`);
   return entries;
 }
 

@@ -76,7 +76,9 @@ async function findSites(model: ScriptModule, inputs: string): Promise<Attention
   const note = describeOrder(entries, parameters);
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');
-  return model.attentionSites(arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], undefined)));
+  return model.attentionSites(
+    arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], undefined)),
+  );
 }
 
 function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: InspectOptions): string {
@@ -89,7 +91,9 @@ function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: In
       const last = name.split('.').at(-1);
       return ['  '.repeat(depthOf(name)) + (last || basename(file)), type, count] as const;
     });
-  const signature = forward.parameters.map(({ name, type, optional }) => `  ${name}: ${type}${optional ? ' (optional)' : ''}`);
+  const signature = forward.parameters.map(
+    ({ name, type, optional }) => `  ${name}: ${type}${optional ? ' (optional)' : ''}`,
+  );
   const parts = [
     `${basename(file)}: ${parameters.toLocaleString('en')} parameters${byType.length > 1 ? ` (${byType.join(', ')})` : ''}${
       byType.length === 1 ? `, all ${Object.keys(dtypes)[0]}` : ''

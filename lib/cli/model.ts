@@ -27,7 +27,10 @@ export function toValue(entry: Entry | null, parameter: Parameter | undefined, d
   if (!scalar) return loadPackage().Tensor.from(data, { dtype, shape, ...(device ? { device } : {}) });
   if (data.length !== 1 || /^b?float16$/.test(dtype)) {
     const received = `${dtype} [${shape.join(', ')}]`;
-    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected a single ${scalar} for '${parameter?.name}' but received ${received}`);
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected a single ${scalar} for '${parameter?.name}' but received ${received}`,
+    );
   }
   return scalar === 'bool' ? Number(data[0]) !== 0 : Number(data[0]);
 }

@@ -7,7 +7,8 @@ export function collectLayers(text: string, before: (string | RegExp | number)[]
 
 function splitOutsideSlashes(text: string): string[] {
   const parts = text.match(/\/(?:[^/\\]|\\.)*\/[a-z]*(?=,|$)|[^,]+/g) ?? [];
-  if (parts.length === 0) throw new InvalidArgumentError('Expected a module name, a /regular expression/ or a position.');
+  if (parts.length === 0)
+    throw new InvalidArgumentError('Expected a module name, a /regular expression/ or a position.');
   return parts.map((part) => part.trim());
 }
 
@@ -26,9 +27,11 @@ function parseLayer(part: string): string | RegExp | number {
 export function collectIndices(text: string, before: number[] = []): number[] {
   const indices = text.split(',').flatMap((part) => {
     const [, from, colon, to] = /^\s*(\d+)(?:(:)(\d+))?\s*$/.exec(part) ?? [];
-    if (from === undefined) throw new InvalidArgumentError(`Expected numbers like 3 or 0,5 or 0:10 but received '${part}'.`);
+    if (from === undefined)
+      throw new InvalidArgumentError(`Expected numbers like 3 or 0,5 or 0:10 but received '${part}'.`);
     if (!colon) return [Number(from)];
-    if (Number(to) <= Number(from)) throw new InvalidArgumentError(`Expected a range that is not empty but received '${part}'.`);
+    if (Number(to) <= Number(from))
+      throw new InvalidArgumentError(`Expected a range that is not empty but received '${part}'.`);
     return Array.from({ length: Number(to) - Number(from) }, (_, i) => Number(from) + i);
   });
   return [...before, ...indices];

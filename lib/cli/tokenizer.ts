@@ -13,7 +13,10 @@ export interface Encoded {
 }
 
 interface Tokenizer {
-  encode(text: string, options: { return_token_type_ids: true }): { ids: number[]; tokens: string[]; token_type_ids?: number[] };
+  encode(
+    text: string,
+    options: { return_token_type_ids: true },
+  ): { ids: number[]; tokens: string[]; token_type_ids?: number[] };
   decode(ids: number[], options: object): string;
   id_to_token(id: number): string | undefined;
 }
@@ -35,7 +38,10 @@ export class TextTokenizer {
       Tokenizer: new (definition: object, config: object) => Tokenizer;
     };
     try {
-      return new TextTokenizer(new Implementation(definition, config), /"type":"ByteLevel"/.test(JSON.stringify(definition)));
+      return new TextTokenizer(
+        new Implementation(definition, config),
+        /"type":"ByteLevel"/.test(JSON.stringify(definition)),
+      );
     } catch (error) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
@@ -48,10 +54,13 @@ export class TextTokenizer {
   /** A text with the special tokens that the tokenizer adds. */
   encode(text: string): Encoded {
     const { ids, tokens, token_type_ids: typeIds } = this.tokenizer.encode(text, { return_token_type_ids: true });
-    const unknown = ids.findIndex((id) => id === undefined);
+    const unknown = (ids as (number | undefined)[]).indexOf(undefined);
     if (unknown >= 0) {
       const received = `'${tokens[unknown]}', and it has no token for unknown ones`;
-      throw new TorchError('ERR_INVALID_ARGUMENT', `Expected a text of the tokenizer's vocabulary but received ${received}`);
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected a text of the tokenizer's vocabulary but received ${received}`,
+      );
     }
     return { ids, typeIds: typeIds ?? ids.map(() => 0), tokens: ids.map((id) => this.label(id)) };
   }
@@ -106,7 +115,14 @@ export function buildTextInputs(parameters: readonly Parameter[], text: Encoded,
     const role = named ?? free.shift();
     const data = role && values[role];
     if (data) {
-      return [{ name: parameter.name, dtype: 'int64' as const, shape: [1, data.length], data: BigInt64Array.from(data, BigInt) }];
+      return [
+        {
+          name: parameter.name,
+          dtype: 'int64' as const,
+          shape: [1, data.length],
+          data: BigInt64Array.from(data, BigInt),
+        },
+      ];
     }
     if (isOptional(parameter)) return [];
     const remedy = role?.startsWith('decoder') ? "give the decoder's text with --decoder-text" : 'use --inputs';

@@ -66,13 +66,14 @@ interface Run {
 async function runView(path: string, options: ViewOptions): Promise<void> {
   if (Boolean(options.inputs) === Boolean(options.text?.length)) {
     const received = options.inputs ? 'both' : 'neither';
-    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected either --text (with --tokenizer) or --inputs but received ${received}`);
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected either --text (with --tokenizer) or --inputs but received ${received}`,
+    );
   }
   const tokenizer = options.tokenizer ? await TextTokenizer.load(options.tokenizer) : undefined;
   await withModel(path, options.device, async (model) => {
-    const runs = options.inputs
-      ? await runsOfInputs(options.inputs, options)
-      : runsOfTexts(model, options, tokenizer);
+    const runs = options.inputs ? await runsOfInputs(options.inputs, options) : runsOfTexts(model, options, tokenizer);
     const examples: ViewExample[] = [];
     for (const run of runs) {
       progress(`running the model on ${run.title} …`);
@@ -130,7 +131,13 @@ async function captureExample(
   const { layers, heads } = options;
   const { attentions } = await model.captureAttention(values, { ...(layers && { layers }), ...(heads && { heads }) });
   const captured = attentions.map(({ name, operator, heads, queries, weights }): ViewAttention => {
-    return { name, operator, heads, queries, weights: { shape: weights.shape, data: weights.toTypedArray() as Float32Array } };
+    return {
+      name,
+      operator,
+      heads,
+      queries,
+      weights: { shape: weights.shape, data: weights.toTypedArray() as Float32Array },
+    };
   });
   const { title, queryTokens, keyTokens } = run;
   const labels = { ...(queryTokens && { queryTokens }), ...(keyTokens && { keyTokens }) };
@@ -139,7 +146,12 @@ async function captureExample(
 }
 
 /** Inputs with a tokenizer: each sequence of the batch is an example with tokens of its own. */
-function splitBatch(title: string, attentions: ViewAttention[], inputs: Entry[], tokenizer: TextTokenizer): ViewExample[] {
+function splitBatch(
+  title: string,
+  attentions: ViewAttention[],
+  inputs: Entry[],
+  tokenizer: TextTokenizer,
+): ViewExample[] {
   const sequences = (name: RegExp) => {
     const entry = inputs.find((input) => name.test(input.name) && input.shape.length === 2 && /^int/.test(input.dtype));
     const [batch, length] = (entry?.shape ?? [0, 0]) as [number, number];
@@ -157,7 +169,10 @@ function splitBatch(title: string, attentions: ViewAttention[], inputs: Entry[],
       attentions: attentions.map((attention) => {
         const { shape, data } = attention.weights;
         const size = data.length / (shape[0] || 1);
-        return { ...attention, weights: { shape: [1, ...shape.slice(1)], data: data.subarray(item * size, (item + 1) * size) } };
+        return {
+          ...attention,
+          weights: { shape: [1, ...shape.slice(1)], data: data.subarray(item * size, (item + 1) * size) },
+        };
       }),
       ...(query && { queryTokens: query }),
       ...(key && { keyTokens: key }),

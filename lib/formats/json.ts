@@ -1,5 +1,14 @@
 import { readFile } from 'node:fs/promises';
-import { ARRAY_OF, type Entries, type Entry, type EntryData, type EntryDType, elementCount, isShape, malformed } from './entry';
+import {
+  ARRAY_OF,
+  type Entries,
+  type Entry,
+  type EntryData,
+  type EntryDType,
+  elementCount,
+  isShape,
+  malformed,
+} from './entry';
 import { toBfloat16Bits, toFloat16Bits } from './half';
 
 /** A number as written: 1.0 is a float and 1 an integer, which JSON.parse would not tell apart. */
@@ -63,7 +72,9 @@ function parseTensor(name: string, value: unknown, source: string): Entry {
   if (dtype !== undefined && !(typeof dtype === 'string' && Object.hasOwn(ARRAY_OF, dtype))) {
     throw malformed(where, `a dtype of ${Object.keys(ARRAY_OF).join(', ')}`, describe(dtype));
   }
-  const sizes = Array.isArray(shape) ? shape.map((item) => (item instanceof NumberText ? Number(item.text) : item)) : shape;
+  const sizes = Array.isArray(shape)
+    ? shape.map((item) => (item instanceof NumberText ? Number(item.text) : item))
+    : shape;
   if (sizes !== undefined && !isShape(sizes)) {
     throw malformed(where, 'a shape of non-negative integers', describe(sizes));
   }
@@ -147,6 +158,7 @@ function integer(leaf: unknown, where: string): string {
 
 function describe(value: unknown): string {
   if (value instanceof NumberText) return value.text;
-  const text = JSON.stringify(value, (_key, item) => (item instanceof NumberText ? Number(item.text) : item)) ?? 'nothing';
+  const text =
+    JSON.stringify(value, (_key, item) => (item instanceof NumberText ? Number(item.text) : item)) ?? 'nothing';
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }

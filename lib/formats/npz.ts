@@ -1,6 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { unzipSync } from 'fflate';
-import { ARRAY_OF, arrayOf, type Entries, type Entry, type EntryDType, elementCount, isShape, malformed } from './entry';
+import {
+  ARRAY_OF,
+  arrayOf,
+  type Entries,
+  type Entry,
+  type EntryDType,
+  elementCount,
+  isShape,
+  malformed,
+} from './entry';
 
 // NumPy's formats: .npz is a zip archive of .npy files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 

@@ -1,6 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { ARRAY_OF, arrayOf, type Entries, type Entry, type EntryDType, elementCount, isShape, malformed } from './entry';
+import {
+  ARRAY_OF,
+  arrayOf,
+  type Entries,
+  type Entry,
+  type EntryDType,
+  elementCount,
+  isShape,
+  malformed,
+} from './entry';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
 
@@ -64,9 +73,7 @@ export async function writeSafetensors(
   entries: readonly Entry[],
   metadata?: Record<string, string>,
 ): Promise<void> {
-  const sorted = entries.toSorted(
-    (a, b) => ARRAY_OF[b.dtype].BYTES_PER_ELEMENT - ARRAY_OF[a.dtype].BYTES_PER_ELEMENT,
-  );
+  const sorted = entries.toSorted((a, b) => ARRAY_OF[b.dtype].BYTES_PER_ELEMENT - ARRAY_OF[a.dtype].BYTES_PER_ELEMENT);
   const header = encodeHeader(sorted, metadata, path);
   const part = `${path}.${randomBytes(4).toString('hex')}.part`;
   const file = await open(part, 'wx');
@@ -100,7 +107,11 @@ async function readFrom(source: Source): Promise<Entries> {
     throw malformed(source.name, `a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `a length of ${length}`);
   }
   if (8 + length > source.size) {
-    throw malformed(source.name, `a safetensors header of ${length} bytes`, `a file that ends after ${source.size} bytes`);
+    throw malformed(
+      source.name,
+      `a safetensors header of ${length} bytes`,
+      `a file that ends after ${source.size} bytes`,
+    );
   }
   const header = new Uint8Array(await source.read(8, 8 + length));
   const { tensors, metadata } = parseHeader(header, source.size - 8 - length, source.name);
@@ -169,11 +180,16 @@ function isStringMap(value: unknown): value is Record<string, string> {
   );
 }
 
-function encodeHeader(entries: readonly Entry[], metadata: Record<string, string> | undefined, path: string): Uint8Array {
+function encodeHeader(
+  entries: readonly Entry[],
+  metadata: Record<string, string> | undefined,
+  path: string,
+): Uint8Array {
   const infos = new Map<string, object>();
   let position = 0;
   for (const { name, dtype, shape, data } of entries) {
-    if (name === '__metadata__' || infos.has(name)) throw malformed(path, 'a name of its own for each tensor', `'${name}'`);
+    if (name === '__metadata__' || infos.has(name))
+      throw malformed(path, 'a name of its own for each tensor', `'${name}'`);
     if (!(data instanceof ARRAY_OF[dtype]) || data.length !== elementCount(shape)) {
       const received = `${data.length} elements in a ${data.constructor.name}`;
       throw malformed(path, `${elementCount(shape)} elements of ${dtype} for tensor '${name}' [${shape}]`, received);

@@ -60,7 +60,7 @@ export function renderHeatmap(
       : [ticks(columns, across)];
   const text = header.map((line) => `${' '.repeat(margin)}${line}`.trimEnd());
   for (let line = 0; line < lines; line++) {
-    const label = padStart(fit(rowLabels[line] as string, LABEL_WIDTH), margin - 1);
+    const label = padStart(truncate(rowLabels[line] as string, LABEL_WIDTH), margin - 1);
     let body = '';
     for (let i = 0; i < across; i++) {
       body += paint((cells[line * across + i] as number) / (maximum || 1), cell, color);
@@ -88,7 +88,8 @@ function downSample(data: ArrayLike<number>, rows: number, columns: number, line
     bands.forEach(([left, right], i) => {
       let largest = 0;
       for (let row = top; row < bottom; row++) {
-        for (let column = left; column < right; column++) largest = Math.max(largest, data[row * columns + column] ?? 0);
+        for (let column = left; column < right; column++)
+          largest = Math.max(largest, data[row * columns + column] ?? 0);
       }
       cells[line * across + i] = largest;
       maximum = Math.max(maximum, largest);
@@ -138,14 +139,19 @@ function ticks(columns: number, across: number): string {
 
 /** A token with white space made visible and nothing in it that would move the cursor. */
 function shown(token: string): string {
-  return token.replaceAll('\n', '↵').replaceAll(' ', '␣').replace(/\p{Cc}/gu, '�') || '∅';
+  return (
+    token
+      .replaceAll('\n', '↵')
+      .replaceAll(' ', '␣')
+      .replace(/\p{Cc}/gu, '�') || '∅'
+  );
 }
 
 function characters(text: string): string[] {
   return Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment);
 }
 
-function fit(text: string, width: number): string {
+function truncate(text: string, width: number): string {
   if (stringWidth(text) <= width) return text;
   let cut = '';
   for (const character of characters(text)) {

@@ -43,7 +43,9 @@ const THUMBNAIL_SIZE = 48;
  *   ERR_CAPTURE_TOO_LARGE for more weights than a page can hold (320 MiB as float16).
  */
 export function prepareView(examples: readonly ViewExample[]): ViewData {
-  const bytes = examples.flatMap((example) => example.attentions).reduce((sum, { weights }) => sum + weights.data.byteLength, 0);
+  const bytes = examples
+    .flatMap((example) => example.attentions)
+    .reduce((sum, { weights }) => sum + weights.data.byteLength, 0);
   const encoding = bytes > FLOAT32_LIMIT ? 'float16' : 'float32';
   if (bytes / 2 > TOTAL_LIMIT) {
     const mebibytes = Math.ceil(bytes / 2 ** 21);
@@ -142,7 +144,8 @@ const CROSS_NAME = /cross|enc(oder)?_?dec(oder)?_?att|encoder_attn|src_attn|cont
 function kindOf({ name, weights, queries }: ViewAttention, names: readonly string[]): AttentionKind {
   if (CROSS_NAME.test(name)) return 'cross';
   // nn.TransformerDecoderLayer calls its cross-attention multihead_attn, beside self_attn.
-  if (/(^|\.)multihead_attn$/.test(name) && names.includes(name.replace(/multihead_attn$/, 'self_attn'))) return 'cross';
+  if (/(^|\.)multihead_attn$/.test(name) && names.includes(name.replace(/multihead_attn$/, 'self_attn')))
+    return 'cross';
   const [rows, columns] = weights.shape.slice(-2) as [number, number];
   const whole = queries.every((query, row) => query === row);
   if (whole && rows > 1 && rows !== columns) return 'cross';
@@ -153,14 +156,21 @@ function kindOf({ name, weights, queries }: ViewAttention, names: readonly strin
 
 function isCausal(data: Float32Array, queries: readonly number[], columns: number): boolean {
   for (let at = 0, row = 0; at < data.length; at += columns, row = (row + 1) % queries.length) {
-    for (let column = (queries[row] as number) + 1; column < columns; column++) if (data[at + column] !== 0) return false;
+    for (let column = (queries[row] as number) + 1; column < columns; column++)
+      if (data[at + column] !== 0) return false;
   }
   return true;
 }
 
 function encode(weights: Float32Array, encoding: ViewData['encoding']): string {
-  const elements = encoding === 'float32' ? weights : Uint16Array.from(weights, toFloat16Bits);
+  const elements = encoding === 'float32' ? weights : toFloat16(weights);
   return Buffer.from(elements.buffer, elements.byteOffset, elements.byteLength).toString('base64');
+}
+
+function toFloat16(weights: Float32Array): Uint16Array {
+  const halves = new Uint16Array(weights.length);
+  for (let i = 0; i < halves.length; i++) halves[i] = toFloat16Bits(weights[i] as number);
+  return halves;
 }
 
 function thumbnails(weights: Float32Array, matrices: number, rows: number, columns: number): Thumbnails {
@@ -180,7 +190,8 @@ function thumbnails(weights: Float32Array, matrices: number, rows: number, colum
 
 function mean(matrices: readonly Float32Array[]): Float32Array {
   const result = new Float32Array(matrices[0]?.length ?? 0);
-  for (const matrix of matrices) for (let i = 0; i < result.length; i++) result[i] = (result[i] as number) + (matrix[i] as number);
+  for (const matrix of matrices)
+    for (let i = 0; i < result.length; i++) result[i] = (result[i] as number) + (matrix[i] as number);
   return result.map((sum) => sum / matrices.length);
 }
 
@@ -203,5 +214,6 @@ function downSample(
       if (value > maximum) maximum = value;
     }
   }
-  for (let i = 0; i < largest.length; i++) target[i] = maximum && Math.round(255 * Math.sqrt((largest[i] as number) / maximum));
+  for (let i = 0; i < largest.length; i++)
+    target[i] = maximum && Math.round(255 * Math.sqrt((largest[i] as number) / maximum));
 }

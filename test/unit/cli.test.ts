@@ -52,7 +52,9 @@ describe('inputs', () => {
     expect(arrangeInputs([a, b], [parameter('b'), parameter('a')])).toEqual([b, a]);
     const optional = parameter('mask', 'Optional[Tensor]', true);
     expect(arrangeInputs([b, a], [parameter('a'), optional, parameter('b'), optional])).toEqual([a, null, b]);
-    expect(() => arrangeInputs([b], [parameter('a'), parameter('b')])).toThrow(/an input 'a' \(Tensor\) but received 'b' only/);
+    expect(() => arrangeInputs([b], [parameter('a'), parameter('b')])).toThrow(
+      /an input 'a' \(Tensor\) but received 'b' only/,
+    );
   });
 
   test('go in file order where a name differs, which is said', () => {
@@ -88,7 +90,7 @@ describe('texts', () => {
     const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'] };
     const built = (...parameters: Parameter[]) =>
       buildTextInputs(parameters, text, { ids: [7], typeIds: [0], tokens: ['x'] }).map(
-        ({ name, data }) => `${name}=${Array.from(data).join('')}`,
+        ({ name, data }) => `${name}=${Array.from(data as Iterable<unknown>).join('')}`,
       );
     expect(built(parameter('input_ids'), parameter('token_type_ids'), parameter('attention_mask'))).toEqual([
       'input_ids=243',
@@ -98,26 +100,46 @@ describe('texts', () => {
     expect(built(parameter('x'), parameter('argument_2'))).toEqual(['x=243', 'argument_2=111']);
     expect(built(parameter('position_ids'), parameter('x'))).toEqual(['position_ids=012', 'x=243']);
     expect(built(parameter('input_ids'), parameter('labels', 'Optional[Tensor]', true))).toEqual(['input_ids=243']);
-    expect(built(parameter('input_ids'), parameter('decoder_input_ids'))).toEqual(['input_ids=243', 'decoder_input_ids=7']);
-    expect(() => buildTextInputs([parameter('input_ids'), parameter('decoder_input_ids')], text)).toThrow(/--decoder-text/);
+    expect(built(parameter('input_ids'), parameter('decoder_input_ids'))).toEqual([
+      'input_ids=243',
+      'decoder_input_ids=7',
+    ]);
+    expect(() => buildTextInputs([parameter('input_ids'), parameter('decoder_input_ids')], text)).toThrow(
+      /--decoder-text/,
+    );
   });
 
   test('need a tokenizer that is one', async () => {
     await expect(TextTokenizer.load(write('t.json', {}))).rejects.toThrow(/fast tokenizer but .*t\.json can't be used/);
-    await expect(TextTokenizer.load(join(folder, 'missing.json'))).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    await expect(TextTokenizer.load(join(folder, 'missing.json'))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    });
   });
 });
 
 test('the k largest weights of each row, with their positions', () => {
   const data = Float32Array.of(0.1, 0.6, 0.3, 0.25, 0.25, 0.5);
   const { weights, keys } = topK({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 3], data }, 2);
-  expect(weights).toEqual({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 2], data: Float32Array.of(0.6, 0.3, 0.5, 0.25) });
+  expect(weights).toEqual({
+    name: 'a',
+    dtype: 'float32',
+    shape: [1, 1, 2, 2],
+    data: Float32Array.of(0.6, 0.3, 0.5, 0.25),
+  });
   expect(keys).toEqual({ name: 'a.keys', dtype: 'int64', shape: [1, 1, 2, 2], data: BigInt64Array.of(1n, 2n, 2n, 0n) });
   expect(topK(weights, 9).weights.shape).toEqual([1, 1, 2, 2]);
 });
 
 test('tables align words left and numbers right', () => {
-  expect(formatTable(['name', 'n'], [['東京', 1200], ['a', 3]])).toBe('name      n\n東京  1,200\na         3');
+  expect(
+    formatTable(
+      ['name', 'n'],
+      [
+        ['東京', 1200],
+        ['a', 3],
+      ],
+    ),
+  ).toBe('name      n\n東京  1,200\na         3');
 });
 
 describe('the program', () => {
@@ -194,7 +216,8 @@ describe('the program', () => {
     run('capture', MODEL, '--inputs', ids(), '--out', whole);
     const options = ['--layers', '-1', '--heads', '2', '--queries', '1:3', '--top-k', '2'];
     expect(run('capture', MODEL, '--inputs', ids(), '--out', part, ...options).stderr).toBe('');
-    const all = (await readSafetensors(whole)).entries.find(({ name }) => name === 'attentions.1')?.data as Float32Array;
+    const all = (await readSafetensors(whole)).entries.find(({ name }) => name === 'attentions.1')
+      ?.data as Float32Array;
     const { entries, metadata } = await readSafetensors(part);
     expect(JSON.parse(metadata?.['attentions.1'] ?? '')).toMatchObject({ heads: [2], queries: [1, 2] });
     expect(metadata).not.toHaveProperty('attentions.0');
@@ -203,7 +226,7 @@ describe('the program', () => {
     expect(weights?.shape).toEqual([1, 1, 2, 2]);
     keys.forEach((key, i) => {
       const row = 2 * 4 + 1 + Math.floor(i / 2);
-      expect((weights?.data as Float32Array)[i]).toBe(all[row * 4 + Number(key)]);
+      expect(weights?.data[i]).toBe(all[row * 4 + Number(key)]);
     });
   });
 
@@ -231,17 +254,28 @@ describe('the program', () => {
       title: 'The cats sat on the mat.',
       tokens: [['[CLS]', 'the', 'cat', '##s', 'sat', 'on', 'the', 'mat', '.', '[SEP]']],
     });
-    expect(data.examples[1]?.attentions[1]).toMatchObject({ name: 'layers.1', heads: [0, 1, 2], queryTokens: 0, keyTokens: 0 });
+    expect(data.examples[1]?.attentions[1]).toMatchObject({
+      name: 'layers.1',
+      heads: [0, 1, 2],
+      queryTokens: 0,
+      keyTokens: 0,
+    });
     expect(html.match(/<\/script/g)).toHaveLength(6);
   });
 
-  test('view: inputs of one\'s own, with labels, with a tokenizer, or with positions', () => {
-    const batch = write('batch.json', { input_ids: [[2, 4, 3], [2, 9, 3]] });
+  test("view: inputs of one's own, with labels, with a tokenizer, or with positions", () => {
+    const batch = write('batch.json', {
+      input_ids: [
+        [2, 4, 3],
+        [2, 9, 3],
+      ],
+    });
     const tokensOf = (...args: string[]) => {
       const { stderr } = run('view', MODEL, '--inputs', batch, ...args);
       expect(stderr).toBe('');
       expect(existsSync(join(folder, 'attention.html'))).toBe(true);
-      const [, json] = /id="view-data">(.*?)<\/script>/s.exec(readFileSync(join(folder, 'attention.html'), 'utf8')) ?? [];
+      const [, json] =
+        /id="view-data">(.*?)<\/script>/s.exec(readFileSync(join(folder, 'attention.html'), 'utf8')) ?? [];
       return (JSON.parse(json ?? '') as { examples: { tokens: string[][] }[] }).examples.map(({ tokens }) => tokens);
     };
     expect(tokensOf()).toEqual([[], []]);

@@ -22,7 +22,7 @@ sat   ░░▓▓
 test('24-bit colour from dark to light, ended on each line', () => {
   const lines = renderHeatmap(matrix, tokens, tokens, { color: true, width: 60 }).split('\n');
   expect(lines[3]).toBe('the \x1b[48;2;252;253;191m  \x1b[48;2;13;8;41m  \x1b[48;2;13;8;41m  \x1b[0m');
-  for (const line of lines.slice(3)) expect(line).toMatch(/\x1b\[0m( 1\.00)?$/);
+  for (const line of lines.slice(3)) expect(line.replace(' 1.00', '').endsWith('\x1b[0m')).toBe(true);
 });
 
 test('no colour where stdout is no terminal', () => {

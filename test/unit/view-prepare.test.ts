@@ -8,7 +8,14 @@ const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 function attention(name: string, shape: number[], change: Partial<ViewAttention> = {}): ViewAttention {
   const data = new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(1 / (shape.at(-1) as number));
   const [heads, queries] = shape.slice(-3) as [number, number];
-  return { name, operator: 'softmax', weights: { shape, data }, heads: range(heads), queries: range(queries), ...change };
+  return {
+    name,
+    operator: 'softmax',
+    weights: { shape, data },
+    heads: range(heads),
+    queries: range(queries),
+    ...change,
+  };
 }
 
 function floats(base64: string | undefined): Float32Array {
@@ -18,7 +25,9 @@ function floats(base64: string | undefined): Float32Array {
 
 test('weights are kept exactly', () => {
   const data = Float32Array.of(0.1, 0.9, 1 / 3, 2 / 3);
-  const view = prepareView([{ title: 't', attentions: [attention('a', [1, 1, 2, 2], { weights: { shape: [1, 1, 2, 2], data } })] }]);
+  const view = prepareView([
+    { title: 't', attentions: [attention('a', [1, 1, 2, 2], { weights: { shape: [1, 1, 2, 2], data } })] },
+  ]);
   expect(view.encoding).toBe('float32');
   expect(floats(view.weights[0])).toEqual(data);
 });
@@ -69,7 +78,10 @@ test('source and target of one length are told apart by the kind', () => {
     },
   ]);
   const axes = examples[0]?.attentions.map(({ queryTokens, keyTokens }) => `${queryTokens}${keyTokens}`);
-  expect(examples[0]?.tokens).toEqual([['a', 'b'], ['x', 'y']]);
+  expect(examples[0]?.tokens).toEqual([
+    ['a', 'b'],
+    ['x', 'y'],
+  ]);
   expect(axes).toEqual(['00', '11', '10']);
 });
 
@@ -77,7 +89,8 @@ test('a causal mask tells a decoder', () => {
   const data = Float32Array.of(1, 0, 0.5, 0.5);
   const weights = { shape: [1, 1, 2, 2], data };
   const of = (change: Partial<ViewAttention>) =>
-    prepareView([{ title: '', attentions: [attention('h.0.attn', [1, 1, 2, 2], change)] }]).examples[0]?.attentions[0]?.kind;
+    prepareView([{ title: '', attentions: [attention('h.0.attn', [1, 1, 2, 2], change)] }]).examples[0]?.attentions[0]
+      ?.kind;
   expect(of({ weights })).toBe('decoder');
   expect(of({})).toBe('encoder');
 });
@@ -100,7 +113,11 @@ test('thumbnails hold the largest weight of each cell, and the mean over heads l
   const view = prepareView([
     { title: '', attentions: [attention('a', [1, 2, size, size], { weights: { shape: [1, 2, size, size], data } })] },
   ]);
-  const { rows, columns, data: base64 } = view.examples[0]?.attentions[0]?.thumbnails ?? { rows: 0, columns: 0, data: '' };
+  const {
+    rows,
+    columns,
+    data: base64,
+  } = view.examples[0]?.attentions[0]?.thumbnails ?? { rows: 0, columns: 0, data: '' };
   const bytes = Buffer.from(base64, 'base64');
   expect([rows, columns, bytes.length]).toEqual([48, 48, 3 * 48 * 48]);
   expect(bytes[0]).toBe(255);

@@ -13,7 +13,9 @@ export function ramp(share: number): string {
   // The ends of the ramps are left out: pale blue is no zero on white, nor is white a maximum on black.
   return isDark()
     ? scaleSequential(interpolateMagma).domain([-0.06, 1.08])(share)
-    : scaleSequential((t: number) => (t < 0.1 ? mixWithWhite(interpolateBlues(0.1), t / 0.1) : interpolateBlues(t)))(share);
+    : scaleSequential((t: number) => (t < 0.1 ? mixWithWhite(interpolateBlues(0.1), t / 0.1) : interpolateBlues(t)))(
+        share,
+      );
 }
 
 let painted: { dark: boolean; colours: Uint32Array } | undefined;

@@ -1,7 +1,7 @@
 import { scaleLinear } from 'd3-scale';
 import { select } from 'd3-selection';
-import { formatWeight } from './format';
 import { ramp, shareOf } from './colour';
+import { formatWeight } from './format';
 import type { ColourScale } from './state';
 
 const WIDTH = 180;
@@ -11,7 +11,10 @@ const STOPS = 24;
 export function drawLegend(root: SVGSVGElement, scale: ColourScale, maximum: number): void {
   const largest = scale === 'one' ? 1 : maximum;
   const x = scaleLinear([0, largest || 1], [0, WIDTH]);
-  const svg = select(root).attr('width', WIDTH + 36).attr('height', 30).attr('viewBox', `-18 0 ${WIDTH + 36} 30`);
+  const svg = select(root)
+    .attr('width', WIDTH + 36)
+    .attr('height', 30)
+    .attr('viewBox', `-18 0 ${WIDTH + 36} 30`);
   svg.attr('aria-label', `Colours from 0 to ${formatWeight(largest)}`);
   svg
     .selectAll('stop')

@@ -128,7 +128,11 @@ export class LinesView {
         group.append('text').attr('class', 'token-weight').attr('dominant-baseline', 'central');
         return group;
       })
-      .attr('transform', ({ side, index }) => `translate(${side === 'query' ? 0 : this.width - COLUMN},${this.y(index) - this.pitch / 2})`)
+      .attr(
+        'transform',
+        ({ side, index }) =>
+          `translate(${side === 'query' ? 0 : this.width - COLUMN},${this.y(index) - this.pitch / 2})`,
+      )
       .on('pointerenter', (_event, { side, index }) => this.point({ side, index }))
       .on('pointerleave', () => this.point(null))
       .on('click', (_event, { side, index }) => {

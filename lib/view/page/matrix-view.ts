@@ -85,7 +85,10 @@ export class MatrixView {
     const top = Math.max(40, Math.ceil(topLabel * Math.sin((-TOP_ANGLE * Math.PI) / 180)) + 16);
     const overhang = Math.ceil(topLabel * Math.cos((TOP_ANGLE * Math.PI) / 180)) + 10;
     const width = this.root.clientWidth - left - overhang - 4;
-    const height = Math.max(320, window.innerHeight - this.root.getBoundingClientRect().top - window.scrollY - top - 48);
+    const height = Math.max(
+      320,
+      window.innerHeight - this.root.getBoundingClientRect().top - window.scrollY - top - 48,
+    );
     const fit = Math.min(LARGEST_CELL, width / matrix.columns, height / matrix.rows);
     // Whole pixels, so that all cells are of one size, but for small ones, where that would waste too much room.
     const whole = (size: number) => (size >= 4 ? Math.floor(size) : size);
@@ -102,7 +105,10 @@ export class MatrixView {
     this.canvas.style.width = `${bodyWidth}px`;
     this.canvas.style.height = `${bodyHeight}px`;
     this.overlay.attr('width', bodyWidth).attr('height', bodyHeight);
-    this.top.attr('width', bodyWidth + overhang).attr('height', top).attr('text-anchor', this.angle ? 'start' : 'middle');
+    this.top
+      .attr('width', bodyWidth + overhang)
+      .attr('height', top)
+      .attr('text-anchor', this.angle ? 'start' : 'middle');
     this.left.attr('width', left).attr('height', bodyHeight);
     const name = `${this.state.attention.label}, ${headName(this.state.attention, head)}`;
     this.body.setAttribute('aria-label', `Attention of ${name}: ${matrix.rows} queries by ${matrix.columns} keys`);
@@ -177,7 +183,7 @@ export class MatrixView {
 
     this.drawLabels(this.left, this.queries, row, (i) => {
       const x = Number(this.left.attr('width')) - 8;
-      // The outermost labels of small cells would be cut off.
+      // A label pointed at that belongs to an outermost small cell would be cut off.
       return `translate(${x},${Math.max(7, Math.min((i + 0.5) * this.cell, height - 7))})`;
     });
     const top = Number(this.top.attr('height'));
@@ -194,10 +200,12 @@ export class MatrixView {
   ): void {
     const step = Math.max(1, Math.ceil(LABEL_PITCH / this.cell));
     const reach = LABEL_PITCH / this.cell;
+    // From the middle of a step on: the first label of small cells has room above it.
+    const start = Math.floor(step / 2);
     const shown = labels.text
       .map((_, i) => i)
       // The label pointed at is always there; those that it would overlap give way.
-      .filter((i) => i === marked || (i % step === 0 && (marked === null || Math.abs(i - marked) >= reach)));
+      .filter((i) => i === marked || (i % step === start && (marked === null || Math.abs(i - marked) >= reach)));
     svg
       .selectAll<SVGTextElement, number>('text')
       .data(shown, String)

@@ -106,7 +106,7 @@ export class Overview {
     if (hasMean) head.append(labelled('columnheader', 'column-label mean', 'mean'));
     grid.append(head);
 
-    indices.forEach((index, i) => grid.append(this.buildRow(index, attentions[i] as ViewDataAttention, columns)));
+    grid.append(...indices.map((index, i) => this.buildRow(index, attentions[i] as ViewDataAttention, columns)));
     section.append(heading, grid);
     return section;
   }

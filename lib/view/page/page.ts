@@ -1,4 +1,5 @@
 import type { ViewData } from '../view-data';
+import { isDark } from './colour';
 import { drawLegend } from './legend';
 import { LinesView } from './lines-view';
 import { MatrixView } from './matrix-view';
@@ -7,7 +8,6 @@ import { RowSummary } from './row-summary';
 import { type ColourScale, headName, type Selection, State } from './state';
 import { Tooltip } from './tooltip';
 import { Weights } from './weights';
-import { isDark } from './colour';
 
 const MARKUP = `
   <header class="bar">
@@ -79,7 +79,8 @@ function start(): void {
 
   bindTools(state, find);
   if (data.encoding === 'float16') {
-    find('.note').textContent = 'Weights are stored as float16 to keep this file small: three significant digits are exact.';
+    find('.note').textContent =
+      'Weights are stored as float16 to keep this file small: three significant digits are exact.';
   }
 
   const update = (selection: Selection, before: Selection | null, repaint = false) => {

@@ -108,5 +108,9 @@ export function keyLabels(example: ViewDataExample, attention: ViewDataAttention
 }
 
 function axisLabels(positions: number[], tokens: string[] | undefined): AxisLabels {
-  return { positions, areTokens: tokens !== undefined, text: positions.map((position) => tokens?.[position] ?? String(position)) };
+  return {
+    positions,
+    areTokens: tokens !== undefined,
+    text: positions.map((position) => tokens?.[position] ?? String(position)),
+  };
 }

@@ -51,7 +51,11 @@ export class Weights {
 }
 
 /** The pixels of each thumbnail, as shares of the head's largest weight. */
-export function decodeThumbnails({ rows, columns, data }: Thumbnails): { rows: number; columns: number; values: Float32Array }[] {
+export function decodeThumbnails({
+  rows,
+  columns,
+  data,
+}: Thumbnails): { rows: number; columns: number; values: Float32Array }[] {
   const bytes = fromBase64(data);
   const size = rows * columns;
   return Array.from({ length: bytes.length / size }, (_, i) => ({
