@@ -79,9 +79,11 @@ function mostTellingHead({ shape: [, heads, queries, keys], data }) {
   return scores.indexOf(Math.max(...scores));
 }
 
-const given = process.argv.slice(2);
-const texts = given.length > 0 ? given.map((text) => text.trim()) : [...heldOut.slice(0, 3).map(([text]) => text), 'Friday, 3rd of March 2019'];
-const known = new Map([...heldOut, ['Friday, 3rd of March 2019', '2019-03-03']]);
+// All of them from held-out.json: the model never saw these dates.
+const SHOWN = ['sunday, 8th dec 1991', '21st of March, 1981', "6 June '24", '02.01.1952', 'Friday, 24th of June 2022'];
+const known = new Map(heldOut);
+const given = process.argv.slice(2).map((text) => text.trim());
+const texts = given.length > 0 ? given : SHOWN;
 const readable = texts.filter((text) => {
   const reason = unreadable(text);
   if (reason) console.error(`The model can't read "${text}": ${reason}.`);

@@ -470,8 +470,8 @@ def structures(f: Fixtures) -> None:
     model = prepare(models.TwoNames())
     for how in ('script', 'trace'):
         saved = f.model(f'two_names_{how}', model, how, (x,))
-        f.case(saved, f'two_names_{how}', (x,), names=['encoder_attention', 'decoder_attention'],
-               notes='one Python module under two names; called through the first, then through the second')
+        f.case(saved, f'two_names_{how}', (x,), names=['encoder_attention', 'decoder_attention' if how == 'script' else 'encoder_attention'],
+               notes='one Python module under two names, called through the first, then the second; the trace keeps the first')
     seeded(603)
     model = prepare(models.Containers())
     for how in ('script', 'trace'):
@@ -547,7 +547,7 @@ def structures(f: Fixtures) -> None:
         f.case(f.model(f'free_function_{how}', model, how, (x,)), f'free_function_{how}', (x,))
     seeded(625)
     model = prepare(models.ThroughInterface())
-    f.case(f.model('interface', model, 'script'), 'interface', (x,))
+    f.case(f.model('interface', model, 'script'), 'interface', (x,), names=['attention'])
     seeded(626)
     inner = prepare(models.MatmulAttention())
     eager = models.Mixed(inner).eval()
@@ -590,10 +590,6 @@ def main() -> None:
     parser.add_argument('--only', help='only the models whose file name matches; the manifest is not written')
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.out.exists() and not options.only:
-        for old in options.out.iterdir():
-            if old.suffix in ('.pt', '.safetensors'):
-                old.unlink()
     options.out.mkdir(parents=True, exist_ok=True)
     f = Fixtures(options.out, options.only)
     for part in (encoders, decoders, multihead, by_hand, sdpa, structures):
@@ -604,6 +600,10 @@ def main() -> None:
         print(json.dumps(f.entries, indent=2))
         return
     broken(f)
+    current = {entry[key] for entry in f.entries for key in ('file', 'data')} | set(BROKEN)
+    for path in options.out.iterdir():
+        if path.suffix in ('.pt', '.safetensors') and path.name not in current:
+            path.unlink()
     manifest = {'torch': torch.__version__.split('+')[0], 'broken': BROKEN, 'fixtures': f.entries}
     lines = ',\n    '.join(json.dumps(entry, ensure_ascii=False) for entry in f.entries)
     head = json.dumps({'torch': manifest['torch'], 'broken': BROKEN}, indent=2)[:-2]
