@@ -1,6 +1,5 @@
 #include <napi.h>
 
-#include "node/async.h"
 #include "node/environment.h"
 #include "node/runtime_functions.h"
 #include "node/script_module_wrap.h"

@@ -7,9 +7,6 @@
 
 namespace lta::node {
 
-// To be called once for each environment, before `runAsync`.
-void openChannel(Napi::Env env);
-
 // Runs `work` on the executor, then `complete` on the event loop's thread, and settles the returned promise with its
 // result, or with what either threw (`code` where the exception has no code of its own). Neither may capture values of
 // Node-API: they may be destroyed on another thread, or after the environment.

@@ -11,6 +11,8 @@
 namespace lta {
 namespace {
 
+thread_local bool onExecutor = false;  // whether this thread is one of the executor's
+
 #if defined(__linux__)
 // A process that exits while a model runs would destroy libtorch's static objects under the running thread. This runs
 // ahead of those destructors (it is registered after libtorch was loaded) and then leaves without them.
@@ -55,6 +57,7 @@ void Executor::startThreadIfNeeded() {
 }
 
 void Executor::loop() {
+  onExecutor = true;
   uint64_t epoch = UINT64_MAX;
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
@@ -107,6 +110,7 @@ bool Executor::busy() {
 }
 
 Executor::Waiting::Waiting() {
+  if (!onExecutor) return;
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   --executor.running_;
@@ -115,6 +119,7 @@ Executor::Waiting::Waiting() {
 }
 
 Executor::Waiting::~Waiting() {
+  if (!onExecutor) return;
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   ++executor.running_;  // may pass the limit for a moment: whoever waited goes on at once

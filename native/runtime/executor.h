@@ -30,7 +30,7 @@ class Executor {
   bool busy();
 
   // While one of these lives, its thread waits for something outside (a hook on the event loop) and another may take
-  // its place, so that a waiting run never keeps a run that it waits for from starting.
+  // its place, so that a waiting run never keeps a run that it waits for from starting. Does nothing on other threads.
   class Waiting {
    public:
     Waiting();

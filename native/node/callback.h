@@ -1,0 +1,38 @@
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "node/environment.h"
+#include "runtime/cancellation.h"
+
+namespace lta::node {
+
+// A JavaScript function that a running model calls: on the event loop's thread, while the model's own thread waits for
+// it. The function is called as (settle, ...arguments) and has to call settle(failed, value) once, then or later; where
+// it never can any more (it was collected), the call fails. Can be destroyed on any thread.
+class Callback {
+ public:
+  explicit Callback(Napi::Function function);
+  ~Callback();
+  Callback(const Callback&) = delete;
+  Callback& operator=(const Callback&) = delete;
+
+  // Both run on the event loop's thread: the first makes the arguments, the second takes what was settled.
+  using Arguments = std::function<std::vector<napi_value>(Napi::Env)>;
+  using Take = std::function<void(Napi::Value)>;
+
+  // Throws what `arguments` or `take` throw, ERR_HOOK_FAILED where the function throws or settles as failed, Cancelled
+  // where that is requested meanwhile or the environment ends.
+  void call(Arguments arguments, Take take, const CancellationPtr& cancellation) const;
+
+ private:
+  std::shared_ptr<Channel> channel_;
+  // Behind a pointer, so that it can outlive this object on its way to the event loop's thread.
+  std::unique_ptr<Napi::FunctionReference> function_;
+};
+
+}  // namespace lta::node

@@ -1,0 +1,59 @@
+#include "node/environment.h"
+
+namespace lta::node {
+namespace {
+
+void run(napi_env env, napi_value, void*, void* data) {
+  const std::unique_ptr<Channel::Job> job(static_cast<Channel::Job*>(data));
+  (*job)(env);
+}
+
+}  // namespace
+
+struct ChannelCloser {
+  static void close(void* data) {
+    const std::unique_ptr<std::shared_ptr<Channel>> channel(static_cast<std::shared_ptr<Channel>*>(data));
+    std::lock_guard<std::mutex> lock((*channel)->mutex_);
+    (*channel)->closed_ = true;
+  }
+};
+
+Channel::Channel(Napi::Env env) {
+  const auto name = Napi::String::New(env, "libtorch-attention");
+  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, run, &function_) !=
+      napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  napi_unref_threadsafe_function(env, function_);
+}
+
+bool Channel::post(Job job) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_) return false;
+  auto* owned = new Job(std::move(job));
+  if (napi_call_threadsafe_function(function_, owned, napi_tsfn_nonblocking) == napi_ok) return true;
+  delete owned;
+  return false;
+}
+
+bool Channel::closed() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return closed_;
+}
+
+void Channel::hold(Napi::Env env) {
+  if (held_++ == 0) napi_ref_threadsafe_function(env, function_);
+}
+
+void Channel::release(Napi::Env env) {
+  if (--held_ == 0) napi_unref_threadsafe_function(env, function_);
+}
+
+void openChannel(Napi::Env env) {
+  auto channel = std::make_shared<Channel>(env);
+  environment(env).channel = channel;
+  // Cleanup hooks run in reverse order: this one closes the channel before Node destroys the function behind it.
+  napi_add_env_cleanup_hook(env, ChannelCloser::close, new std::shared_ptr<Channel>(std::move(channel)));
+}
+
+}  // namespace lta::node
