@@ -18,7 +18,8 @@ function unreadable(text) {
     return `it knows letters a-z, digits, spaces and , . / - ' but not ${unknown.map((character) => `"${character}"`).join(', ')}`;
   }
   if (text.length === 0) return 'it is empty';
-  if (text.length > vocabulary.maxSourceLength) return `it has ${text.length} characters, more than ${vocabulary.maxSourceLength}`;
+  if (text.length > vocabulary.maxSourceLength)
+    return `it has ${text.length} characters, more than ${vocabulary.maxSourceLength}`;
   return undefined;
 }
 
@@ -121,10 +122,15 @@ const started = performance.now();
 const batches = Array.from({ length: 4 }, (_, i) => heldOut.slice(i * 250, (i + 1) * 250));
 let correct = 0;
 for (const batch of batches) {
-  const answers = await translate(model, batch.map(([text]) => text));
+  const answers = await translate(
+    model,
+    batch.map(([text]) => text),
+  );
   correct += answers.filter((answer, i) => answer === batch[i][1]).length;
 }
 const seconds = ((performance.now() - started) / 1000).toFixed(1);
 const share = ((100 * correct) / heldOut.length).toFixed(1);
-console.log(`Held-out dates, never seen in training: ${correct} of ${heldOut.length} right (${share} %), read in ${seconds} s.`);
+console.log(
+  `Held-out dates, never seen in training: ${correct} of ${heldOut.length} right (${share} %), read in ${seconds} s.`,
+);
 model.dispose();

@@ -104,7 +104,7 @@ class MaskedAfterAttention(Projected):
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         q, k = heads_apart(self.query(x), self.heads), heads_apart(self.key(x), self.heads)
-        scores = torch.matmul(q, k.transpose(-2, -1)).masked_fill(hidden[:, None, None, :], -1e4)
+        scores = torch.matmul(q, k.transpose(-2, -1))
         weights = torch.softmax(scores, -1).masked_fill(hidden[:, None, None, :], 0.0)
         return self.out(heads_together(torch.matmul(weights, heads_apart(self.value(x), self.heads))))
 

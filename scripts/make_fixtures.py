@@ -87,10 +87,11 @@ class Fixtures:
              batch: int | None = None, layout: str | None = None, tolerance: float | None = None,
              output_tolerance: float | None = None, native_weights: bool = False, nested: torch.Tensor | None = None,
              names: list[str] | None = None, notes: str = '', stretch: bool = False, unordered: bool = False,
-             calls: int = 1, ignore_operators: bool = False, nan: bool = False):
+             calls: int = 1, nan: bool = False, applied=None):
         """Record one entry.
 
         attention: a pattern for the names of the modules whose softmaxes are attentions (default: all recorded ones).
+        applied: what the model does to the softmax's result before it multiplies the values.
         nested: a padding mask; the nested tensor path leaves zeros in the rows of padded queries.
         """
         if saved is None:
@@ -110,11 +111,7 @@ class Fixtures:
                 outputs.append(getattr(loaded, method)(*copy_value(inputs)))
             fresh = torch.jit.load(str(path))
         seen = observed_operators(lambda: getattr(fresh, method)(*copy_value(inputs)))
-        if ignore_operators:
-            operators = [None] * len(records)
-        else:
-            assert len(seen) == len(records), f'{name}: {len(records)} recorded in eager mode, but the file runs {seen}'
-            operators = seen
+        assert len(seen) == len(records), f'{name}: {len(records)} recorded in eager mode, but the file runs {seen}'
 
         half = any(t.dtype in HALVES for t in tensors.values())
         tolerance = tolerance or (1e-2 if half else 1e-5)
@@ -130,17 +127,20 @@ class Fixtures:
         for call, output in enumerate(outputs[1:], 1):
             flatten(output, f'call{call}', tensors)
 
+        modules_left = {module for module, _ in loaded.named_modules()}
         attentions, weights = [], []
-        kept = [(r, operator) for r, operator, want in zip(records, operators, wanted) if want]
+        kept = [(r, operator) for r, operator, want in zip(records, seen, wanted) if want]
         for index, (recorded, operator) in enumerate(kept):
             whole = as_heads(recorded.weights, batch, layout)
+            if applied is not None:
+                whole = applied(whole)
             if nested is not None:
                 whole = whole.masked_fill(nested[:, None, :, None], 0.0)
             assert nan or not whole.isnan().any(), f'{name}: attention {index} has NaN'
-            attention_name = names[index] if names else '' if saved['frozen'] else recorded.name
-            entry = {'name': attention_name, 'shape': list(whole.shape)}
-            if operator:
-                entry['operator'] = operator
+            # A fused layer's weights lead to the module that owns them, where freezing left it there.
+            owned = operator in ('transformer_encoder_layer', 'native_multi_head_attention') and recorded.name in modules_left
+            attention_name = names[index] if names else recorded.name if owned or not saved['frozen'] else ''
+            entry = {'name': attention_name, 'operator': operator, 'shape': list(whole.shape)}
             attentions.append(entry)
             weights.append(whole)
         save_case(self.folder, name, tensors, attentions, weights)
@@ -378,9 +378,11 @@ def by_hand(f: Fixtures) -> None:
                 f.case(f.model(f'hand_{kind}_{kind_name}', typed, 'script'), f'hand_{kind}_{kind_name}', (y,), attention='attention')
     seeded(440)
     model = prepare(models.MaskedStack(models.LongWayAttention))
-    note = "the softmax's own output, before dropout and head mask"
+    note = 'the weights that multiply the values, head mask applied, as Hugging Face returns them'
+    halve_second = lambda weights: weights * torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)
     for how in ('script', 'trace'):
-        f.case(f.model(f'hand_long_way_{how}', model, how, (x, hidden)), f'hand_long_way_{how}', (x, hidden), batch=2, notes=note)
+        f.case(f.model(f'hand_long_way_{how}', model, how, (x, hidden)), f'hand_long_way_{how}', (x, hidden), batch=2, notes=note,
+               applied=halve_second)
     for dtype in HALVES:
         seeded(441)
         kind = str(dtype).removeprefix('torch.')
@@ -388,10 +390,11 @@ def by_hand(f: Fixtures) -> None:
         y = random(2, 6, WIDTH, dtype=dtype)
         for how in ('script', 'trace'):
             f.case(f.model(f'hand_long_way_{kind}_{how}', typed, how, (y, hidden)), f'hand_long_way_{kind}_{how}', (y, hidden),
-                   batch=2, notes='float32 softmax in a half model, cast back')
+                   batch=2, notes='float32 softmax in a half model, cast back', applied=halve_second)
     seeded(442)
     model = prepare(models.MaskedStack(models.MaskedAfterAttention))
-    f.case(f.model('hand_masked_after', model, 'script'), 'hand_masked_after', (x, hidden), notes="the softmax's own output")
+    f.case(f.model('hand_masked_after', model, 'script'), 'hand_masked_after', (x, hidden), notes=note,
+           applied=lambda weights: weights.masked_fill(hidden[:, None, None, :], 0.0))
     seeded(443)
     model = prepare(models.Mixed(models.FlatSdpaAttention()))
     f.case(f.model('sdpa_flat', model, 'script'), 'sdpa_flat', (x,), batch=2, notes='scaled_dot_product_attention on [B·H, Q, E]')

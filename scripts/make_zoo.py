@@ -35,7 +35,7 @@ VISION = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, interm
 
 
 class Wrapped(nn.Module):
-    """What a user writes to trace a Hugging Face model: positional tensors in, one tensor out."""
+    """What a user writes to trace a Hugging Face model: positional tensors in, a tuple of tensors out."""
 
     def __init__(self, model: nn.Module, names: list[str], options: dict):
         super().__init__()
@@ -52,9 +52,10 @@ class Wrapped(nn.Module):
                 a for key, value in result.items() if 'attention' in key and value is not None
                 for a in (value if isinstance(value, (tuple, list)) else [value]) if a is not None
             ]
-            return result.to_tuple()[0]
+            return tuple(value for value in result.to_tuple() if isinstance(value, torch.Tensor))
         result = self.model(**named, **self.options)
-        return result[0] if isinstance(result, (tuple, list)) else result.to_tuple()[0]
+        result = result if isinstance(result, (tuple, list)) else result.to_tuple()
+        return tuple(value for value in result if isinstance(value, torch.Tensor))
 
 
 def tokens(batch: int, length: int) -> torch.Tensor:
@@ -225,6 +226,10 @@ def architectures():
     return rows
 
 
+# Windows that slide along the keys, sampled keys, convolution kernels from a softmax: what a row's keys are isn't in the operators.
+BORDERLINE = ('longformer', 'led', 'deformable_detr', 'convbert', 'mra')
+
+
 def spread(model: nn.Module) -> None:
     """Random weights that give attention far from uniform."""
     with torch.no_grad():
@@ -286,6 +291,8 @@ def hugging_face(folder: Path, only: str | None):
                         break
                     continue
                 entry['how'] = 'trace'
+                if name in BORDERLINE:
+                    entry['stretch'] = True
                 entries.append(entry)
         print(f'{name}: {sum(e["name"].startswith(f"hf_{name}_") for e in entries)} entries', flush=True)
     return entries, skipped, notes

@@ -1,6 +1,7 @@
 """Reference attentions, computed by PyTorch in Python, and the files that hold them. Used by make_fixtures and make_zoo."""
 
 import contextlib
+import inspect
 import json
 import math
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward and not self.quiet:
+            return self.functional_attention(*args, **kwargs)
         result = func(*args, **kwargs)
         if self.quiet:
             return result
@@ -77,6 +80,16 @@ class Recorder(TorchFunctionMode):
         elif func in SOFTMAXES:
             self.records.append(Recorded(name, 'softmax', result.detach().clone()))
         return result
+
+    def functional_attention(self, *args, **kwargs):
+        """torch.nn.functional.multi_head_attention_forward called by a module of its own."""
+        bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
+        bound.apply_defaults()
+        needed, averaged = bound.arguments['need_weights'], bound.arguments['average_attn_weights']
+        bound.arguments.update(need_weights=True, average_attn_weights=False)
+        output, weights = F.multi_head_attention_forward(*bound.args, **bound.kwargs)
+        self.records.append(Recorded(self.stack[-1] if self.stack else '', 'mha', weights.detach().clone()))
+        return output, (weights.mean(-3) if averaged else weights) if needed else None
 
     def leave(self, _module, _input, _output) -> None:
         self.stack.pop()
