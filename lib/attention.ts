@@ -81,6 +81,23 @@ function indices(value: unknown, what: string): number[] {
   return list;
 }
 
+/** The error for a module name, or a pattern, that fits none of a checkpoint's modules. */
+export function unknownModule(received: string | RegExp, moduleNames: readonly string[]): TorchError {
+  const label = received instanceof RegExp ? String(received) : `'${received}'`;
+  const known = moduleNames.filter((name) => name !== '');
+  if (known.length === 0) {
+    return new TorchError(
+      'ERR_UNKNOWN_MODULE',
+      `Expected no module name, since this checkpoint has none left (it is frozen), but received ${label}; attentions can be selected by position`,
+    );
+  }
+  const listed = known.slice(0, 12).join(', ');
+  return new TorchError(
+    'ERR_UNKNOWN_MODULE',
+    `Expected the name of a module of this checkpoint but received ${label}; it has ${listed}${known.length > 12 ? `, … (${known.length} in all, see modules())` : ''}`,
+  );
+}
+
 type LayerSelector = NonNullable<NativeCaptureOptions['layers']>[number];
 
 /** A layer as the addon selects it: a position, or the names of modules that exist. */
@@ -96,16 +113,7 @@ function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector
   } else {
     throw invalid('module names, regular expressions or positions', 'an element of layers', layer);
   }
-  if (names.length === 0) {
-    const known = moduleNames.filter((name) => name !== '');
-    throw new TorchError(
-      'ERR_UNKNOWN_MODULE',
-      known.length === 0
-        ? `Expected positions for layers, since this checkpoint has no module names (it is frozen), but received ${label}`
-        : `Expected names of modules of this checkpoint for layers but received ${label}; it has ` +
-          `${known.slice(0, 12).join(', ')}${known.length > 12 ? `, … (${known.length} in all, see modules())` : ''}`,
-    );
-  }
+  if (names.length === 0) throw unknownModule(layer, moduleNames);
   return { label, names };
 }
 

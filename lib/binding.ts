@@ -33,6 +33,11 @@ export interface NativeCancellation {
   request(): void;
 }
 
+export interface NativeHook {
+  calls(): number;
+  record(): { input: unknown[]; output?: unknown[] } | null;
+}
+
 export interface NativeRunOptions {
   method?: string;
   grad?: boolean;
@@ -78,6 +83,8 @@ export interface NativeScriptModule {
   methods(): string[];
   signature(method: string): NativeSignature;
   to(device: string): Promise<void>;
+  addHook(path: string, hook: NativeHook): void;
+  removeHook(path: string, hook: NativeHook): void;
   dispose(): void;
 }
 
@@ -87,6 +94,7 @@ export interface Binding {
     from(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
   NativeCancellation: new () => NativeCancellation;
+  NativeHook: new (kind: string, callback: unknown) => NativeHook;
   NativeScriptModule: {
     load(
       source: string | Uint8Array,
@@ -115,12 +123,30 @@ export function isCancelled(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === 'CANCELLED';
 }
 
+/** What functions called by running models threw, by the number under which the addon refers to it. */
+const failures = new Map<number, unknown>();
+let lastFailure = 0;
+
+/** Keeps what a function threw until the run that called it is rejected. */
+export function rememberFailure(error: unknown): number {
+  failures.set(++lastFailure, error);
+  return lastFailure;
+}
+
 /** What the addon threw, as an error of this package with the JavaScript stack of the call. */
 export function fromNative(error: unknown): unknown {
   if (error instanceof TorchError || !(error instanceof Error)) return error;
-  const { code, nativeStack } = error as Error & { code?: string; nativeStack?: string };
+  const { code, nativeStack, causeId } = error as Error & { code?: string; nativeStack?: string; causeId?: number };
   if (!code?.startsWith('ERR_')) return error;
-  return new TorchError(code as ErrorCode, error.message, nativeStack === undefined ? {} : { nativeStack });
+  const details: { nativeStack?: string; cause?: unknown } = {};
+  let { message } = error;
+  if (nativeStack !== undefined) details.nativeStack = nativeStack;
+  if (causeId !== undefined && failures.has(causeId)) {
+    details.cause = failures.get(causeId);
+    failures.delete(causeId);
+    message += `: ${details.cause instanceof Error ? details.cause.message : String(details.cause)}`;
+  }
+  return new TorchError(code as ErrorCode, message, details);
 }
 
 /** Calls into the addon, with its errors converted. */

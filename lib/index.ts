@@ -1,5 +1,13 @@
 export type { Attention, AttentionSite, CaptureOptions } from './attention';
 export { type ErrorCode, TorchError } from './errors';
+export { HookedModel, type Hookable, type HookRecord } from './hooked-model';
+export {
+  type ForwardHook,
+  type ForwardPreHook,
+  type FullBackwardHook,
+  type HookedModule,
+  RemovableHandle,
+} from './hooks';
 export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
 export { type Device, type DType, type NestedArray, Tensor, type TensorOptions, type TypedArray } from './tensor';

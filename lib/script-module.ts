@@ -1,8 +1,12 @@
-import { fromNativeAttention, fromNativeSite, toNativeCapture, type Attention, type AttentionSite, type CaptureOptions } from './attention';
-import { binding, fromNative, isCancelled, native, type NativeCancellation, type NativeScriptModule } from './binding';
+import { fromNativeAttention, fromNativeSite, toNativeCapture, unknownModule, type Attention, type AttentionSite, type CaptureOptions } from './attention';
+import { binding, fromNative, isCancelled, native, type NativeCancellation, type NativeHook, type NativeScriptModule } from './binding';
+import { checkNotInOwnHook, hookFunction, RemovableHandle, type ForwardHook, type ForwardPreHook, type FullBackwardHook, type HookedModule } from './hooks';
 import { checkDType, fromHandle, type Device, type DType, type Tensor } from './tensor';
 import { invalid, optionalBoolean, optionalSignal, optionalString, options as checkOptions } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
+
+/** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
+export type HookKind = 'pre' | 'forward' | 'backward';
 
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
@@ -71,6 +75,9 @@ function checkInputs(inputs: unknown): unknown[] {
  */
 export class ScriptModule {
   readonly #native: NativeScriptModule;
+  #disposed = false;
+  /** Registered hooks that haven't fired yet, and what to call them in a warning. */
+  readonly #silent = new Map<NativeHook, string>();
 
   private constructor(handle: NativeScriptModule) {
     this.#native = handle;
@@ -115,9 +122,12 @@ export class ScriptModule {
     const handles = checkInputs(inputs);
     optionalString(method, 'method');
     optionalBoolean(grad, 'grad');
+    checkNotInOwnHook(this);
+    const expected = [...this.#silent.keys()];
     const output = await cancellable(optionalSignal(signal), (cancellation) =>
       this.#native.run(handles, { method: method ?? 'forward', grad: grad ?? false, cancellation }),
     );
+    this.#reportSilent(expected, grad ?? false);
     return fromNativeValue(output);
   }
 
@@ -152,6 +162,7 @@ export class ScriptModule {
     checkOptions(options, ['method', 'signal'], 'the options of attentionSites');
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
+    checkNotInOwnHook(this);
     const { attentions } = await cancellable(signal, (cancellation) =>
       this.#native.capture(handles, { ...capture, sitesOnly: true, cancellation }),
     );
@@ -167,10 +178,92 @@ export class ScriptModule {
   async captureAttention(inputs: readonly Value[], options?: CaptureOptions): Promise<{ output: Value; attentions: Attention[] }> {
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
+    checkNotInOwnHook(this);
     const { output, attentions } = await cancellable(signal, (cancellation) =>
       this.#native.capture(handles, { ...capture, cancellation }),
     );
     return { output: fromNativeValue(output), attentions: attentions.map(fromNativeAttention) };
+  }
+
+  /**
+   * Calls `hook` ahead of the module at `path`, each time that it is called, in every run that begins from now on.
+   *
+   * Hooks run on the event loop while the model waits, in the order they were registered; they may be async. TorchScript
+   * passes all arguments of a call by position, defaults included: `input` has one element for each parameter of the
+   * module's forward. Where a hook sits below a layer that has a fused fast path (`nn.TransformerEncoderLayer`), that
+   * layer takes its normal path, as in Python: results then differ in the last bits.
+   *
+   * @param path Dotted name as in `modules()`; `''` for the model itself.
+   * @throws TorchError `ERR_UNKNOWN_MODULE`. A hook that doesn't fire in a run is reported once as a process warning
+   *   (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`.
+   */
+  registerForwardPreHook(path: string, hook: ForwardPreHook): RemovableHandle {
+    return this.#register('pre', path, hook);
+  }
+
+  /** Calls `hook` behind the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
+  registerForwardHook(path: string, hook: ForwardHook): RemovableHandle {
+    return this.#register('forward', path, hook);
+  }
+
+  /**
+   * Calls `hook` in backward passes, once for each call of the module at `path` in a run with `{ grad: true }`, when the
+   * gradients of its inputs are known; otherwise as `registerForwardPreHook`.
+   */
+  registerFullBackwardHook(path: string, hook: FullBackwardHook): RemovableHandle {
+    return this.#register('backward', path, hook);
+  }
+
+  #register(kind: HookKind, path: string, hook: (module: HookedModule, ...values: never[]) => unknown): RemovableHandle {
+    if (typeof hook !== 'function') throw invalid('a function', 'hook', hook);
+    return this.addHook(kind, path, hook).handle;
+  }
+
+  /** @internal Puts a hook on a module: a function, or a native recorder where there is none. */
+  addHook(
+    kind: HookKind,
+    path: string,
+    hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
+  ): { handle: RemovableHandle; native: NativeHook } {
+    if (typeof path !== 'string') throw invalid('the dotted name of a module', 'path', path);
+    const names = this.#moduleNames();
+    if (!names.includes(path)) throw unknownModule(path, names);
+    const hookNative = native((addon) => {
+      const created = new addon.NativeHook(kind, hook && hookFunction(this, hook));
+      this.#native.addHook(path, created);
+      return created;
+    });
+    this.#silent.set(hookNative, `${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
+    const remove = (): void => {
+      this.#silent.delete(hookNative);
+      native(() => this.#native.removeHook(path, hookNative));
+    };
+    return { handle: new RemovableHandle(hookNative, remove), native: hookNative };
+  }
+
+  /** Whether `dispose` was called. */
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** Warns, once for each, of hooks that a run should have reached and didn't. */
+  #reportSilent(expected: NativeHook[], grad: boolean): void {
+    for (const hook of expected) {
+      const description = this.#silent.get(hook);
+      if (description === undefined) continue;
+      // A backward hook fires in the backward pass, which is still to come.
+      if (hook.calls() === 0 && description.startsWith('backward')) {
+        if (grad) this.#silent.delete(hook);
+        continue;
+      }
+      this.#silent.delete(hook);
+      if (hook.calls() > 0) continue;
+      process.emitWarning(
+        `The ${description} did not fire in this run: the module was not called in it (its parent may use its ` +
+          'parameters directly or take another path, or the method runs without it)',
+        { code: 'HOOK_NOT_FIRED' },
+      );
+    }
   }
 
   /** Moves the parameters to another device, after the runs under way. */
@@ -185,6 +278,7 @@ export class ScriptModule {
 
   /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
   dispose(): void {
+    this.#disposed = true;
     this.#native.dispose();
   }
 

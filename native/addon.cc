@@ -1,6 +1,7 @@
 #include <napi.h>
 
 #include "node/environment.h"
+#include "node/hook_wrap.h"
 #include "node/runtime_functions.h"
 #include "node/script_module_wrap.h"
 #include "node/tensor_wrap.h"
@@ -11,6 +12,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::TensorWrap::define(env, exports);
+  lta::node::HookWrap::define(env, exports);
   lta::node::CancellationWrap::define(env, exports);
   lta::node::ScriptModuleWrap::define(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);

@@ -10,42 +10,74 @@
 namespace lta::node {
 namespace {
 
-// What one call waits for.
+// What one call waits for. Whatever touches the waiting thread's data does so under its lock while the call is open: a
+// cancelled wait closes it, and nothing of the call reaches back after that.
 class Outcome {
  public:
-  void settle(std::exception_ptr failure) {
+  // Runs `body` where the call is still open; what it throws settles the call.
+  bool whileOpen(const std::function<void()>& body) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (settled_) return;
-    settled_ = true;
-    failure_ = std::move(failure);
-    ready_.notify_all();
+    if (closed_) return false;
+    try {
+      body();
+      return true;
+    } catch (const Napi::Error&) {
+      close(failure(0));  // belongs to this thread, must not travel to the waiting one
+    } catch (...) {
+      close(std::current_exception());
+    }
+    return false;
   }
 
-  void fail() {
-    settle(std::make_exception_ptr(Error("ERR_HOOK_FAILED", "A function called by the running model failed")));
+  void settle(const std::function<void()>& take) {
+    whileOpen([&] {
+      take();
+      close(nullptr);
+    });
+  }
+
+  void fail(int64_t cause) {
+    whileOpen([&] { close(failure(cause)); });
+  }
+
+  void abandon() {
+    whileOpen([&] { close(std::make_exception_ptr(Cancelled())); });
   }
 
   void wait(const CancellationPtr& cancellation) {
     const Executor::Waiting waiting;
     std::unique_lock<std::mutex> lock(mutex_);
     // A function that never settles must not keep a cancelled run: looked at often enough for a person.
-    while (!ready_.wait_for(lock, std::chrono::milliseconds(20), [this] { return settled_; })) {
-      if (cancellation) cancellation->check();
+    while (!ready_.wait_for(lock, std::chrono::milliseconds(20), [this] { return closed_; })) {
+      if (cancellation && cancellation->requested()) close(std::make_exception_ptr(Cancelled()));
     }
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
+  static std::exception_ptr failure(int64_t cause) {
+    return std::make_exception_ptr(
+        Error("ERR_HOOK_FAILED", cause ? "A function that the running model called failed"
+                                       : "A function that the running model called never settled")
+            .withCause(cause));
+  }
+
+  void close(std::exception_ptr failure) {
+    closed_ = true;
+    failure_ = std::move(failure);
+    ready_.notify_all();
+  }
+
   std::mutex mutex_;
   std::condition_variable ready_;
-  bool settled_ = false;
+  bool closed_ = false;
   std::exception_ptr failure_;
 };
 
 // Lives as long as the settle function: when that goes without having been called, nobody can call it any more.
 struct Settler {
   explicit Settler(std::shared_ptr<Outcome> itsOutcome) : outcome(std::move(itsOutcome)) {}
-  ~Settler() { outcome->fail(); }
+  ~Settler() { outcome->fail(0); }
   Settler(const Settler&) = delete;
   Settler& operator=(const Settler&) = delete;
   std::shared_ptr<Outcome> outcome;
@@ -73,27 +105,20 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
   const auto* function = function_.get();
   const bool posted = channel_->post([outcome, function, arguments = std::move(arguments),
                                       take = std::move(take)](napi_env rawEnv) {
-    if (!rawEnv) return outcome->settle(std::make_exception_ptr(Cancelled()));
+    if (!rawEnv) return outcome->abandon();
     const Napi::Env env(rawEnv);
     const Napi::HandleScope scope(env);
+    const auto settler = std::make_shared<Settler>(outcome);
+    std::vector<napi_value> values;
+    if (!outcome->whileOpen([&] { values = arguments(env); })) return;
     try {
-      auto settler = std::make_shared<Settler>(outcome);
-      const auto settle = Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
-        if (info[0].ToBoolean()) return settler->outcome->fail();
-        try {
-          take(info[1]);
-          settler->outcome->settle(nullptr);
-        } catch (...) {
-          settler->outcome->settle(std::current_exception());
-        }
-      });
-      auto values = arguments(env);
-      values.insert(values.begin(), settle);
+      values.insert(values.begin(), Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
+                      if (const auto failure = info[0].ToNumber().Int64Value()) return settler->outcome->fail(failure);
+                      settler->outcome->settle([&] { take(info[1]); });
+                    }));
       function->Value().Call(values);
     } catch (const Napi::Error&) {
-      outcome->fail();
-    } catch (...) {
-      outcome->settle(std::current_exception());
+      outcome->fail(0);
     }
   });
   if (!posted) throw Cancelled();

@@ -4,6 +4,7 @@
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
+#include "node/hook_wrap.h"
 #include "node/tensor_wrap.h"
 #include "node/values.h"
 #include "runtime/devices.h"
@@ -122,6 +123,8 @@ void ScriptModuleWrap::define(Napi::Env env, Napi::Object exports) {
                                         InstanceMethod("methods", &ScriptModuleWrap::methods),
                                         InstanceMethod("signature", &ScriptModuleWrap::signature),
                                         InstanceMethod("to", &ScriptModuleWrap::to),
+                                        InstanceMethod("addHook", &ScriptModuleWrap::addHook),
+                                        InstanceMethod("removeHook", &ScriptModuleWrap::removeHook),
                                         InstanceMethod("dispose", &ScriptModuleWrap::dispose),
                                     });
   environment(env).scriptModuleClass = Napi::Persistent(function);
@@ -250,6 +253,20 @@ Napi::Value ScriptModuleWrap::to(const Napi::CallbackInfo& info) {
         info.Env(),
         [module = module(), device = parseDevice(info[0].As<Napi::String>())] { module->to(device); },
         [](Napi::Env env) { return env.Undefined(); }, "ERR_MODEL_RUN");
+  });
+}
+
+// (path, NativeHook)
+void ScriptModuleWrap::addHook(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { module()->addHook(info[0].As<Napi::String>(), HookWrap::of(info[1]).hook()); });
+}
+
+// (path, NativeHook). Works on a disposed model too: there is nothing left to remove it from.
+void ScriptModuleWrap::removeHook(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    const auto& hook = HookWrap::of(info[1]).hook();
+    hook->remove();
+    if (module_) module_->removeHook(info[0].As<Napi::String>(), hook);
   });
 }
 

@@ -36,6 +36,8 @@ class ScriptModuleWrap : public Napi::ObjectWrap<ScriptModuleWrap> {
   Napi::Value methods(const Napi::CallbackInfo& info);
   Napi::Value signature(const Napi::CallbackInfo& info);
   Napi::Value to(const Napi::CallbackInfo& info);
+  void addHook(const Napi::CallbackInfo& info);
+  void removeHook(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
   const std::shared_ptr<ScriptModule>& module() const;

@@ -263,6 +263,10 @@ std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema&
   return converted;
 }
 
+c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::string& where) {
+  return convert(value, type, where);
+}
+
 Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
   if (value.isNone()) return env.Null();
   if (value.isTensor()) {

@@ -13,6 +13,9 @@ namespace lta::node {
 // Throws ERR_INVALID_ARGUMENT with the place ("input 1 ('mask')[0]"), what was expected and what was received.
 std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method);
 
+// One value of a declared type; `where` names its place in error messages.
+c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::string& where);
+
 // What a model gave: tensors become NativeTensor, lists and tuples arrays (a named tuple's fields are properties of
 // its array as well), dictionaries objects. Throws ERR_MODEL_RUN for what has no JavaScript form.
 Napi::Value fromIValue(Napi::Env env, const c10::IValue& value);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -15,10 +16,18 @@ class Error : public std::runtime_error {
 
   const char* code() const noexcept { return code_; }
   const std::string& nativeStack() const noexcept { return nativeStack_; }
+  // A number under which the layer above finds what caused this (what a hook threw); 0 for nothing.
+  int64_t cause() const noexcept { return cause_; }
+  Error withCause(int64_t cause) const {
+    Error error = *this;
+    error.cause_ = cause;
+    return error;
+  }
 
  private:
   const char* code_;
   std::string nativeStack_;
+  int64_t cause_ = 0;
 };
 
 // Thrown where a run stops because its caller asked for it. The caller knows the reason, so this carries none.

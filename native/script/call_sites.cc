@@ -6,6 +6,8 @@
 #include <optional>
 #include <unordered_set>
 
+#include "script/module_boundaries.h"
+
 namespace lta::script {
 namespace {
 
@@ -18,18 +20,25 @@ constexpr char kNameEnd = '\x02';
 
 class Inliner {
  public:
-  Inliner(const jit::Module& root, const ModuleNames& names) : root_(root), names_(names) {}
+  Inliner(const jit::Module& root, const ModuleNames& names, const InlineOptions& options, InlinedMethod& result)
+      : root_(root), names_(names), options_(options), result_(result) {}
 
   void run(jit::Graph& graph) {
-    std::unordered_map<const jit::Value*, Object> known;
+    Known known;
     if (!graph.inputs().empty()) known[graph.inputs()[0]] = root_._ivalue();
-    inlineBlock(*graph.block(), std::nullopt, known);
+    inlineBlock(*graph.block(), {std::nullopt, ""}, known);
   }
 
  private:
   using Object = c10::intrusive_ptr<c10::ivalue::Object>;
   using Known = std::unordered_map<const jit::Value*, Object>;
   using Stack = std::optional<jit::InlinedCallStackPtr>;
+
+  // Where code comes from: the calls that lead to it, and the module it belongs to.
+  struct Context {
+    Stack stack;
+    std::string module;
+  };
 
   // The object behind a value, followed through attributes of the module itself. Attributes that a graph assigns while
   // it runs hold tensors or numbers: TorchScript has no assignment of modules, except behind interfaces, whose calls
@@ -45,37 +54,96 @@ class Inliner {
     return owner->getSlot(*slot).toObject();
   }
 
-  // Inlines the calls between two nodes (both excluded). `stack` is the call stack of the code they belong to.
-  void inlineNodes(jit::Node* first, jit::Node* end, const Stack& stack, Known& known) {
+  // Inlines the calls between two nodes (the second excluded), which come from `context`.
+  void inlineNodes(jit::Node* first, jit::Node* end, const Context& context, Known& known) {
     for (jit::Node* node = first; node != end;) {
       jit::Node* next = node->next();
-      for (auto* block : node->blocks()) inlineBlock(*block, stack, known);
+      for (auto* block : node->blocks()) inlineBlock(*block, context, known);
       if (node->kind() == jit::prim::fork || node->kind() == jit::prim::awaitable) {
-        inlineSubgraph(*node, stack, known);
+        inlineSubgraph(*node, context, known);
       }
       if (auto* callee = calleeOf(*node)) {
-        auto* first = inlineCall(*node, *callee, next, stack, known);
-        inlineNodes(first, next, stackOf(first, next), known);
+        if (!foldFastPath(*node, *callee, context)) {
+          const auto name = node->kind() == jit::prim::CallMethod ? nameOf(node->input(0), known) : std::nullopt;
+          if (name && options_.boundaries && isModuleCall(*node, *name, context)) addBoundaries(*node, *callee, *name);
+          auto* after = node->next();
+          auto* inlined = inlineCall(*node, *callee, name, context);
+          inlineNodes(inlined, after, {stackOf(inlined, after), name.value_or(context.module)}, known);
+        }
       }
       node = next;
     }
   }
 
-  void inlineBlock(jit::Block& block, const Stack& stack, Known& known) {
+  void inlineBlock(jit::Block& block, const Context& context, Known& known) {
     auto nodes = block.nodes();
-    inlineNodes(*nodes.begin(), *nodes.end(), stack, known);
+    inlineNodes(*nodes.begin(), *nodes.end(), context, known);
   }
 
-  void inlineSubgraph(jit::Node& node, const Stack& stack, Known& known) {
+  void inlineSubgraph(jit::Node& node, const Context& context, Known& known) {
     const auto graph = node.g(jit::attr::Subgraph);
     Known inside;
     for (size_t i = 0; i < node.inputs().size() && i < graph->inputs().size(); ++i) {
       if (auto object = objectOf(node.input(i), known)) inside[graph->inputs()[i]] = std::move(object);
     }
-    inlineBlock(*graph->block(), std::nullopt, inside);
-    if (stack) {
-      for (auto* inner : graph->nodes()) prependStack(*inner, *stack);
+    inlineBlock(*graph->block(), {std::nullopt, context.module}, inside);
+    if (context.stack) {
+      for (auto* inner : graph->nodes()) prependStack(*inner, *context.stack);
     }
+  }
+
+  // In an archive, the question whether the fused fast path is allowed is a function that returns a constant. Answers
+  // it with no where a hook sits below the layer that asks. (Python asks its hooks there.)
+  bool foldFastPath(jit::Node& call, const jit::GraphFunction& callee, const Context& context) {
+    if (call.kind() != jit::prim::CallFunction || callee.name() != "get_fastpath_enabled") return false;
+    result_.fusedLayers.push_back(context.module);
+    if (!options_.unfused.count(context.module)) return false;
+    const jit::WithInsertPoint here(&call);
+    call.output()->replaceAllUsesWith(call.owningGraph()->insertConstant(false));
+    call.destroy();
+    return true;
+  }
+
+  // Whether a call is one that hooks see: a `forward`, or one of the further forwards that tracing gives a module that
+  // is called several times. A module's own method of such a name, called by itself, is a method like any other.
+  static bool isModuleCall(const jit::Node& call, const std::string& name, const Context& context) {
+    const auto& method = call.s(jit::attr::name);
+    if (method == "forward") return true;
+    return method.rfind("forward", 0) == 0 && method.find_first_not_of("0123456789", 7) == std::string::npos &&
+           name != context.module;
+  }
+
+  void addBoundaries(jit::Node& call, const jit::GraphFunction& callee, const std::string& name) {
+    auto& graph = *call.owningGraph();
+    ModuleCall described{name, call.input(0)->type()->expect<c10::ClassType>()->name()->name(), {}, nullptr};
+    const auto& arguments = callee.getSchema().arguments();
+    for (size_t i = 1; i < call.inputs().size(); ++i) {
+      described.inputTypes.push_back(i < arguments.size() ? arguments[i].type() : call.input(i)->type());
+    }
+    auto* output = call.output();
+    described.outputType = output->type();
+    const auto number = static_cast<int64_t>(result_.calls.size());
+    result_.calls.push_back(described);
+
+    const jit::WithInsertPoint here(&call);
+    auto* constant = graph.insertConstant(number);
+    auto* inputs = graph.insertNode(graph.createList(c10::AnyType::get(), call.inputs().slice(1)));
+    auto* enter = graph.insertNode(graph.create(kEnter, {constant, inputs->output()}, 2));
+    enter->output(0)->setType(c10::ListType::create(c10::AnyType::get()));
+    enter->output(1)->setType(c10::AnyType::get());
+    if (!described.inputTypes.empty()) {
+      auto* unpacked = graph.insertNode(graph.createListUnpack(enter->output(0), described.inputTypes.size()));
+      for (size_t i = 0; i < described.inputTypes.size(); ++i) {
+        call.replaceInput(i + 1, graph.insertUncheckedCast(unpacked->output(i), described.inputTypes[i]));
+      }
+    }
+    auto* leave = graph.create(kLeave, {constant, enter->output(0), enter->output(1), output}, 1);
+    leave->output()->setType(c10::AnyType::get());
+    leave->insertAfter(&call);
+    auto* cast = graph.create(jit::prim::unchecked_cast, {leave->output()}, 1);
+    cast->output()->setType(output->type());
+    cast->insertAfter(leave);
+    output->replaceAllUsesAfterNodeWith(leave, cast->output());
   }
 
   static jit::GraphFunction* calleeOf(jit::Node& node) {
@@ -98,14 +166,15 @@ class Inliner {
   }
 
   // Replaces a call by the callee's nodes, which get the call's stack and the callee's name. Returns the first of them.
-  jit::Node* inlineCall(jit::Node& call, jit::GraphFunction& callee, jit::Node* next, const Stack& stack,
-                        const Known& known) const {
+  static jit::Node* inlineCall(jit::Node& call, jit::GraphFunction& callee, const std::optional<std::string>& name,
+                               const Context& context) {
     jit::Node* before = call.prev();
+    jit::Node* after = call.next();
     jit::Value* receiver = nullptr;
     jit::Node* named = nullptr;
     if (call.kind() == jit::prim::CallFunction) {
       call.removeInput(0);
-    } else if (const auto name = nameOf(call.input(0), known)) {
+    } else if (name) {
       // libtorch notes the attribute that the receiver was read from: for the time of the call, one with the full name.
       receiver = call.input(0);
       named = call.owningGraph()->create(jit::prim::GetAttr, {receiver}, 1);
@@ -119,8 +188,8 @@ class Inliner {
       named->output()->replaceAllUsesWith(receiver);
       named->destroy();
     }
-    if (stack) {
-      for (auto* node = before->next(); node != next; node = node->next()) prependStack(*node, *stack);
+    if (context.stack) {
+      for (auto* node = before->next(); node != after; node = node->next()) prependStack(*node, *context.stack);
     }
     return before->next();
   }
@@ -156,6 +225,8 @@ class Inliner {
 
   const jit::Module& root_;
   const ModuleNames& names_;
+  const InlineOptions& options_;
+  InlinedMethod& result_;
 };
 
 void collect(const std::string& name, const jit::Module& module, std::unordered_set<const void*>& seen,
@@ -182,13 +253,14 @@ ModuleNames moduleNames(const std::vector<NamedModule>& modules) {
   return names;
 }
 
-std::shared_ptr<jit::Graph> inlineWithNames(const jit::Module& root, const jit::Method& method,
-                                            const ModuleNames& names) {
+InlinedMethod inlineWithNames(const jit::Module& root, const jit::Method& method, const ModuleNames& names,
+                              const InlineOptions& options) {
   auto& function = jit::toGraphFunction(method.function());
   function.ensure_defined();
-  auto graph = function.graph()->copy();
-  Inliner(root, names).run(*graph);
-  return graph;
+  InlinedMethod result;
+  result.graph = function.graph()->copy();
+  Inliner(root, names, options, result).run(*result.graph);
+  return result;
 }
 
 std::string currentModuleName() {

@@ -6,7 +6,10 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
+
+#include "hooks/hook.h"
 
 namespace lta::script {
 
@@ -24,12 +27,26 @@ using ModuleNames = std::unordered_map<const c10::ivalue::Object*, std::string>;
 
 ModuleNames moduleNames(const std::vector<NamedModule>& modules);
 
+// A method's graph, ready to run, and what its operators refer to.
+struct InlinedMethod {
+  std::shared_ptr<torch::jit::Graph> graph;
+  std::vector<ModuleCall> calls;           // what the operators of module_boundaries.h refer to by number
+  std::vector<std::string> fusedLayers;    // modules that ask whether they may take a fused fast path
+};
+
 // The graph of `method` with all calls of modules and functions inlined, as libtorch's own inliner does before it runs
 // a graph, but call by call, so that every inlined node carries the dotted name of the module it came from (in the
-// call stack that libtorch keeps for error messages). Nothing is added to the graph: what is optimized and run is what
-// libtorch would run.
-std::shared_ptr<torch::jit::Graph> inlineWithNames(const torch::jit::Module& root, const torch::jit::Method& method,
-                                                   const ModuleNames& names);
+// call stack that libtorch keeps for error messages). Without boundaries nothing is added to the graph: what is
+// optimized and run is what libtorch would run. With boundaries, every module call gets an `enter` ahead of it and a
+// `leave` behind it, and modules in `unfused` are told not to take their fused fast path, so that the modules below
+// them are called.
+struct InlineOptions {
+  bool boundaries = false;
+  std::unordered_set<std::string> unfused;
+};
+
+InlinedMethod inlineWithNames(const torch::jit::Module& root, const torch::jit::Method& method,
+                              const ModuleNames& names, const InlineOptions& options);
 
 // Name of the module that the node being run by the calling thread's interpreter came from.
 std::string currentModuleName();

@@ -11,12 +11,15 @@
 #include <filesystem>
 #include <istream>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <streambuf>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "attention/probe.h"
+#include "hooks/backward_state.h"
+#include "hooks/hook_run.h"
 #include "script/call_sites.h"
 
 namespace lta {
@@ -76,7 +79,7 @@ class Loaded final : public ScriptModule {
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
     std::shared_lock<std::shared_mutex> lock(moving_);
-    return runLocked(inputs, options);
+    return runLocked(std::move(inputs), options);
   }
 
   CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
@@ -97,6 +100,15 @@ class Loaded final : public ScriptModule {
     module_.to(device);
   }
 
+  void addHook(const std::string& module, HookPtr hook) override {
+    for (const auto& entry : named_) {
+      if (entry.name == module) return hooks_.add(module, std::move(hook));
+    }
+    throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this checkpoint but received '" + module + "'");
+  }
+
+  void removeHook(const std::string& module, const HookPtr& hook) override { hooks_.remove(module, hook); }
+
  private:
   using Owners = std::unordered_map<const c10::TensorImpl*, std::string>;
 
@@ -113,28 +125,82 @@ class Loaded final : public ScriptModule {
     std::shared_ptr<const Owners> owners_;
   };
 
-  // The method's graph with names in it, compiled once: plain runs and captures run the same code, so that a capture
-  // neither compiles anything again nor can change a bit of the output.
-  jit::GraphFunction& program(const std::string& method) {
+  // A method's graph as it is run, with what its operators refer to.
+  struct Program {
+    script::InlinedMethod method;
+    std::unique_ptr<jit::GraphFunction> function;
+  };
+
+  // Each graph is compiled once. Plain runs and captures run the same one, so that a capture neither compiles anything
+  // again nor can change a bit of the output; runs with hooks, or that can be cancelled at module boundaries, run one
+  // with boundaries.
+  Program& program(const std::string& method, const script::InlineOptions& options) {
+    std::string key = method;
+    if (options.boundaries) key += "\n";
+    for (const auto& layer : std::set<std::string>(options.unfused.begin(), options.unfused.end())) key += layer + "\n";
     std::lock_guard<std::mutex> lock(compiling_);
-    auto& slot = programs_[method];
+    auto& slot = programs_[key];
     if (!slot) {
       const auto found = module_.get_method(method);
-      slot = std::make_unique<jit::GraphFunction>(found.function().qualname(),
-                                                  script::inlineWithNames(module_, found, *names_), nullptr);
+      slot = std::make_unique<Program>();
+      slot->method = script::inlineWithNames(module_, found, *names_, options);
+      slot->function = std::make_unique<jit::GraphFunction>(found.function().qualname(), slot->method.graph, nullptr);
     }
     return *slot;
   }
 
-  c10::IValue runLocked(const std::vector<c10::IValue>& inputs, const RunOptions& options) {
-    if (options.cancellation) options.cancellation->check();
-    c10::AutoGradMode grad(options.grad);
+  // The layers of the method that ask for a fused fast path and have a hook below them.
+  std::unordered_set<std::string> unfusedLayers(const std::string& method, const HookSet& hooks) {
+    std::unordered_set<std::string> layers;
+    for (const auto& layer : program(method, {}).method.fusedLayers) {
+      for (const auto& [module, unused] : hooks) {
+        if (!module.empty() && (layer.empty() || module.rfind(layer + ".", 0) == 0)) layers.insert(layer);
+      }
+    }
+    return layers;
+  }
+
+  c10::IValue call(Program& program, const std::vector<c10::IValue>& inputs) {
     jit::Stack stack;
     stack.reserve(inputs.size() + 1);
     stack.emplace_back(module_._ivalue());
     stack.insert(stack.end(), inputs.begin(), inputs.end());
-    program(options.method).run(stack);
+    program.function->run(stack);
     return std::move(stack.front());
+  }
+
+  // `atBoundaries`: stop a cancelled run at the next module, not only where a capture looks.
+  c10::IValue runLocked(std::vector<c10::IValue> inputs, const RunOptions& options, bool atBoundaries = true) {
+    if (options.cancellation) options.cancellation->check();
+    const c10::AutoGradMode grad(options.grad);
+    const auto hooks = hooks_.snapshot();
+    if (!hooks && !(options.cancellation && atBoundaries)) return call(program(options.method, {}), inputs);
+
+    script::InlineOptions inlining;
+    inlining.boundaries = true;
+    if (hooks) inlining.unfused = unfusedLayers(options.method, *hooks);
+    auto& instrumented = program(options.method, inlining);
+    const auto run = std::make_shared<HookRun>(hooks, options.cancellation, &instrumented.method.calls);
+    const HookScope scope(run);
+    try {
+      // The model itself is a module like any other; its call is this one.
+      const auto itself = rootCall(options.method);
+      if (!itself) return call(instrumented, inputs);
+      c10::intrusive_ptr<BackwardState> state;
+      inputs = run->enter(*itself, std::move(inputs), state);
+      return run->leave(*itself, inputs, state, call(instrumented, inputs));
+    } catch (...) {
+      if (const auto failure = run->failure()) std::rethrow_exception(failure);
+      throw;
+    }
+  }
+
+  std::optional<ModuleCall> rootCall(const std::string& method) const {
+    if (method != "forward") return std::nullopt;
+    const auto& schema = this->schema(method);
+    ModuleCall itself{"", shortTypeName(module_), {}, schema.returns().at(0).type()};
+    for (size_t i = 1; i < schema.arguments().size(); ++i) itself.inputTypes.push_back(schema.arguments()[i].type());
+    return itself;
   }
 
   CaptureResult captureLocked(const std::vector<c10::IValue>& inputs, const RunOptions& run,
@@ -144,7 +210,7 @@ class Loaded final : public ScriptModule {
     {
       ProbeScope probe(watching);
       try {
-        result.output = runLocked(inputs, run);
+        result.output = runLocked(inputs, run, /*atBoundaries=*/false);
       } catch (...) {
         if (const auto failure = watching->failure()) std::rethrow_exception(failure);
         throw;
@@ -161,7 +227,8 @@ class Loaded final : public ScriptModule {
   std::shared_ptr<const Resolver> resolver_;
   mutable std::shared_mutex moving_;  // runs share it, moving the parameters to another device excludes them
   std::mutex compiling_;
-  std::unordered_map<std::string, std::unique_ptr<jit::GraphFunction>> programs_;
+  std::unordered_map<std::string, std::unique_ptr<Program>> programs_;
+  HookRegistry hooks_;
 };
 
 // Reads a string without copying it.

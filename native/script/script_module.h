@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention/capture.h"
+#include "hooks/hook_registry.h"
 #include "runtime/cancellation.h"
 
 namespace lta {
@@ -60,6 +61,10 @@ class ScriptModule {
   virtual CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
                                 const CaptureOptions& options) = 0;
   virtual void to(c10::Device device) = 0;
+
+  // Hooks on modules by dotted name ('' is the model itself). `addHook` throws ERR_UNKNOWN_MODULE.
+  virtual void addHook(const std::string& module, HookPtr hook) = 0;
+  virtual void removeHook(const std::string& module, const HookPtr& hook) = 0;
 };
 
 }  // namespace lta

@@ -1,0 +1,169 @@
+import type { NativeHook } from './binding';
+import { TorchError } from './errors';
+import type { ForwardHook, FullBackwardHook, HookedModule, RemovableHandle } from './hooks';
+import type { HookKind } from './script-module';
+import type { Tensor } from './tensor';
+import { invalid } from './validate';
+import { fromNativeValue, type Value } from './value';
+
+/** What a named hook has recorded: of its module's last call. */
+export interface HookRecord {
+  /** The inputs; for a backward hook the gradients of the inputs. */
+  input: Value[];
+  /** The output; for a backward hook the gradients of the outputs, for a pre-hook absent. */
+  output?: Value;
+}
+
+/** A model that hooks can be put on. */
+export interface Hookable {
+  modules(): { name: string; type: string }[];
+  /** @internal */
+  addHook(
+    kind: HookKind,
+    path: string,
+    hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
+  ): { handle: RemovableHandle; native: NativeHook };
+}
+
+type Awaitable<Result> = Result | Promise<Result>;
+
+interface Entry {
+  readonly kind: HookKind;
+  readonly handle: RemovableHandle;
+  /** What is recorded natively; read when asked for. */
+  readonly native: NativeHook | undefined;
+  /** What a function of the caller's has mapped. */
+  mapped: HookRecord | undefined;
+  /** The last reading, and the number of calls it belongs to. */
+  read: { calls: number; record: HookRecord } | undefined;
+}
+
+function tuple(result: unknown, length: number, what: string): unknown[] {
+  if (!Array.isArray(result) || result.length !== length) throw invalid(`an array of ${length} values to store`, what, result);
+  return result;
+}
+
+/**
+ * Records what passes the modules of a model under unique names.
+ *
+ * Without `fn`, values stay native: nothing crosses to JavaScript during a run, and tensors become typed arrays only
+ * where they are read. With `fn`, what it returns is stored.
+ */
+export class HookedModel<Model extends Hookable = Hookable> {
+  readonly model: Model;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(model: Model) {
+    if (typeof (model as Partial<Hookable> | null)?.addHook !== 'function') throw invalid('a ScriptModule or a module of nn', 'model', model);
+    this.model = model;
+  }
+
+  /** The records by name; names whose hooks haven't fired yet are left out. */
+  get hooks(): ReadonlyMap<string, HookRecord> {
+    const records = new Map<string, HookRecord>();
+    for (const [name, entry] of this.#entries) {
+      const record = this.#record(entry);
+      if (record) records.set(name, record);
+    }
+    return records;
+  }
+
+  /**
+   * Records input and output of the module at `path`.
+   *
+   * @param fn Gets (module, input, output) and returns `[input, output]` as they are to be stored.
+   * @throws TorchError `ERR_HOOK_NAME_IN_USE`, `ERR_UNKNOWN_MODULE`.
+   */
+  setForwardHook(
+    name: string,
+    path: string,
+    fn?: (...args: Parameters<ForwardHook>) => Awaitable<[Value[], Value]>,
+  ): RemovableHandle {
+    return this.#set(name, 'forward', path, fn, (entry, result) => {
+      const [input, output] = tuple(result, 2, `the result of forward hook '${name}'`);
+      entry.mapped = { input: input as Value[], output: output as Value };
+    });
+  }
+
+  /** Records the input of the module at `path`. `fn` gets (module, input) and returns the input as it is to be stored. */
+  setForwardPreHook(
+    name: string,
+    path: string,
+    fn?: (module: HookedModule, input: Value[]) => Awaitable<Value[]>,
+  ): RemovableHandle {
+    return this.#set(name, 'pre', path, fn, (entry, result) => {
+      if (!Array.isArray(result)) throw invalid('an array to store', `the result of forward pre-hook '${name}'`, result);
+      entry.mapped = { input: result };
+    });
+  }
+
+  /**
+   * Records the gradients of the inputs and outputs of the module at `path`, from runs with `{ grad: true }`.
+   *
+   * @param fn Gets (module, gradInput, gradOutput) and returns `[gradInput, gradOutput]` as they are to be stored; this
+   *   gradInput also goes on in the backward pass.
+   */
+  setBackwardHook(
+    name: string,
+    path: string,
+    fn?: (...args: Parameters<FullBackwardHook>) => Awaitable<[(Tensor | null)[], (Tensor | null)[]]>,
+  ): RemovableHandle {
+    return this.#set(name, 'backward', path, fn, (entry, result) => {
+      const [input, output] = tuple(result, 2, `the result of backward hook '${name}'`);
+      entry.mapped = { input: input as Value[], output: output as Value[] };
+      return input;
+    });
+  }
+
+  /** Removes a hook and what it recorded. @throws TorchError `ERR_INVALID_ARGUMENT` for a name that isn't in use. */
+  delHook(name: string): void {
+    const entry = this.#entries.get(name);
+    if (!entry) {
+      const names = [...this.#entries.keys()].map((each) => `'${each}'`).join(', ');
+      throw new TorchError('ERR_INVALID_ARGUMENT', `Expected the name of a hook (${names || 'there is none'}) but received '${String(name)}'`);
+    }
+    entry.handle.remove();
+    this.#entries.delete(name);
+  }
+
+  #set(
+    name: string,
+    kind: HookKind,
+    path: string,
+    fn: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
+    store: (entry: Entry, result: unknown) => unknown,
+  ): RemovableHandle {
+    if (typeof name !== 'string' || name === '') throw invalid('a string of at least one character', 'name', name);
+    if (fn !== undefined && typeof fn !== 'function') throw invalid('a function', 'fn', fn);
+    if (this.#entries.has(name)) {
+      throw new TorchError('ERR_HOOK_NAME_IN_USE', `Expected a name that no hook has yet but received '${name}'`);
+    }
+    let entry: Entry | undefined;
+    const hook =
+      fn &&
+      ((module: HookedModule, ...values: never[]): unknown => {
+        const keep = (result: unknown): unknown => entry && store(entry, result);
+        const result = fn(module, ...values);
+        return result instanceof Promise ? result.then(keep) : keep(result);
+      });
+    const { handle, native } = this.model.addHook(kind, path, hook);
+    entry = { kind, handle, native: fn ? undefined : native, mapped: undefined, read: undefined };
+    this.#entries.set(name, entry);
+    return handle;
+  }
+
+  #record(entry: Entry): HookRecord | undefined {
+    if (!entry.native) return entry.mapped;
+    const calls = entry.native.calls();
+    if (entry.read?.calls === calls) return entry.read.record;
+    const raw = entry.native.record();
+    if (!raw) return undefined;
+    const record: HookRecord = { input: fromNativeValue(raw.input) as Value[] };
+    if (raw.output) {
+      const output = fromNativeValue(raw.output) as Value[];
+      record.output = entry.kind === 'backward' ? output : (output[0] ?? null);
+    }
+    entry.read = { calls, record };
+    return record;
+  }
+}

@@ -1,0 +1,130 @@
+#include "hooks/backward_state.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "runtime/error.h"
+
+namespace lta {
+namespace {
+
+namespace autograd = torch::autograd;
+
+constexpr const char* kState = "state";
+
+c10::IValue capsule(const c10::intrusive_ptr<BackwardState>& state) { return c10::IValue::make_capsule(state); }
+
+c10::intrusive_ptr<BackwardState> stateOf(autograd::AutogradContext& context) {
+  return c10::static_intrusive_pointer_cast<BackwardState>(context.saved_data[kState].toCapsule());
+}
+
+// Identity on all tensors of one side of a module call; its backward tells the state.
+template <bool kOutputs>
+struct Watch : autograd::Function<Watch<kOutputs>> {
+  // The tensors come as a TensorList: a vector would be taken for an argument without gradients.
+  static autograd::variable_list forward(autograd::AutogradContext* context, at::TensorList tensors,
+                                         const c10::IValue& state) {
+    context->saved_data[kState] = state;
+    context->set_materialize_grads(false);
+    autograd::variable_list constant;
+    for (const auto& tensor : tensors) {
+      if (!tensor.requires_grad()) constant.push_back(tensor);
+    }
+    context->mark_non_differentiable(constant);
+    return tensors.vec();
+  }
+
+  static autograd::variable_list backward(autograd::AutogradContext* context, autograd::variable_list gradients) {
+    const auto state = stateOf(*context);
+    if constexpr (kOutputs) {
+      state->outputsArrived(gradients);
+    } else {
+      gradients = state->inputsArrived(std::move(gradients));
+    }
+    gradients.emplace_back();  // the state has no gradient
+    return gradients;
+  }
+};
+
+std::vector<at::Tensor> spread(std::vector<at::Tensor> gradients, const std::vector<size_t>& places, size_t count) {
+  std::vector<at::Tensor> all(count);
+  for (size_t i = 0; i < places.size(); ++i) all[places[i]] = std::move(gradients[i]);
+  return all;
+}
+
+}  // namespace
+
+void BackwardState::watchInputs(std::vector<c10::IValue>& inputs) {
+  inputCount_ = inputs.size();
+  autograd::variable_list tensors;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].isTensor() || !inputs[i].toTensor().defined()) continue;
+    inputsTakePart_ = inputsTakePart_ || inputs[i].toTensor().requires_grad();
+    tensors.push_back(inputs[i].toTensor());
+    inputPlaces_.push_back(i);
+  }
+  if (!inputsTakePart_) return;
+  const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
+  const auto watched = Watch<false>::apply(at::TensorList(tensors), capsule(self));
+  for (size_t i = 0; i < inputPlaces_.size(); ++i) inputs[inputPlaces_[i]] = watched[i];
+}
+
+void BackwardState::watchOutput(c10::IValue& output) {
+  // As in Python: a tensor, or the tensors of a tuple; nothing deeper.
+  std::vector<c10::IValue> elements{output};
+  const bool isTuple = output.isTuple();
+  if (isTuple) elements = output.toTupleRef().elements().vec();
+  outputCount_ = elements.size();
+  autograd::variable_list tensors;
+  bool takesPart = false;
+  for (size_t i = 0; i < elements.size(); ++i) {
+    if (!elements[i].isTensor() || !elements[i].toTensor().defined()) continue;
+    takesPart = takesPart || elements[i].toTensor().requires_grad();
+    tensors.push_back(elements[i].toTensor());
+    outputPlaces_.push_back(i);
+  }
+  if (!takesPart) return;
+  const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
+  const auto watched = Watch<true>::apply(at::TensorList(tensors), capsule(self));
+  for (size_t i = 0; i < outputPlaces_.size(); ++i) elements[outputPlaces_[i]] = watched[i];
+  if (!isTuple) {
+    output = elements[0];
+  } else if (const auto type = output.toTuple()->type(); type->schema()) {
+    output = c10::ivalue::Tuple::createNamed(std::move(elements), type);
+  } else {
+    output = c10::ivalue::Tuple::create(std::move(elements));
+  }
+}
+
+void BackwardState::outputsArrived(std::vector<at::Tensor> gradients) {
+  gradOutputs_ = spread(std::move(gradients), outputPlaces_, outputCount_);
+  if (!inputsTakePart_) runHooks(std::vector<at::Tensor>(inputCount_));
+}
+
+std::vector<at::Tensor> BackwardState::inputsArrived(std::vector<at::Tensor> gradients) {
+  const auto all = runHooks(spread(std::move(gradients), inputPlaces_, inputCount_));
+  std::vector<at::Tensor> mine;
+  for (const auto place : inputPlaces_) mine.push_back(all[place]);
+  gradOutputs_.clear();
+  return mine;
+}
+
+std::vector<at::Tensor> BackwardState::runHooks(std::vector<at::Tensor> gradInputs) {
+  const c10::NoGradGuard noGrad;
+  for (const auto& hook : hooks_) {
+    if (hook->removed()) continue;
+    hook->count();
+    auto replaced = hook->onGradients(call_, gradInputs, gradOutputs_);
+    if (!replaced) continue;
+    if (replaced->size() != gradInputs.size()) {
+      throw Error("ERR_HOOK_FAILED", "Expected " + std::to_string(gradInputs.size()) +
+                                         " input gradients from the backward hook on '" + call_.module +
+                                         "' but received " + std::to_string(replaced->size()));
+    }
+    gradInputs = std::move(*replaced);
+  }
+  return gradInputs;
+}
+
+}  // namespace lta

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+
+#include <torch/custom_class_detail.h>
+
+#include <memory>
+#include <vector>
+
+#include "hooks/hook.h"
+
+namespace lta {
+
+// The backward hooks of one module call. Inputs and outputs that take part in gradients pass through an identity, as
+// Python's full backward hooks do it, so that all gradients of the call arrive together: those of the outputs first,
+// those of the inputs when they are complete.
+class BackwardState : public torch::CustomClassHolder {
+ public:
+  BackwardState(ModuleCall call, std::vector<HookPtr> hooks) : call_(std::move(call)), hooks_(std::move(hooks)) {}
+
+  void watchInputs(std::vector<c10::IValue>& inputs);
+  void watchOutput(c10::IValue& output);
+
+  // Called by the identities.
+  void outputsArrived(std::vector<at::Tensor> gradients);
+  std::vector<at::Tensor> inputsArrived(std::vector<at::Tensor> gradients);
+
+ private:
+  std::vector<at::Tensor> runHooks(std::vector<at::Tensor> gradInputs);
+
+  const ModuleCall call_;
+  const std::vector<HookPtr> hooks_;
+  size_t inputCount_ = 0;
+  size_t outputCount_ = 0;
+  std::vector<size_t> inputPlaces_;   // which inputs are tensors that pass the identity
+  std::vector<size_t> outputPlaces_;  // which elements of the output are
+  bool inputsTakePart_ = false;
+  std::vector<at::Tensor> gradOutputs_;
+};
+
+}  // namespace lta

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <ATen/core/jit_type_base.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/cancellation.h"
+
+namespace lta {
+
+// A module call as hooks see it.
+struct ModuleCall {
+  std::string module;  // dotted name
+  std::string type;    // class name
+  std::vector<c10::TypePtr> inputTypes;
+  c10::TypePtr outputType;
+};
+
+enum class HookKind { Pre, Forward, Backward };
+
+// One registered hook. What it does lies in subclasses: a JavaScript function, a recorder. Once removed it never fires
+// again, not even later in a run that was under way.
+class Hook {
+ public:
+  explicit Hook(HookKind kind) : kind_(kind) {}
+  virtual ~Hook() = default;
+  Hook(const Hook&) = delete;
+  Hook& operator=(const Hook&) = delete;
+
+  HookKind kind() const { return kind_; }
+  void remove() { removed_ = true; }
+  bool removed() const { return removed_; }
+  // How often it has fired.
+  int64_t calls() const { return calls_; }
+  void count() { ++calls_; }
+
+  // Ahead of a module: the inputs to go on with, or none to keep them.
+  virtual std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall& call,
+                                                           const std::vector<c10::IValue>& inputs,
+                                                           const CancellationPtr& cancellation) {
+    return std::nullopt;
+  }
+  // Behind a module: the output to go on with, or none to keep it.
+  virtual std::optional<c10::IValue> onOutput(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
+                                              const c10::IValue& output, const CancellationPtr& cancellation) {
+    return std::nullopt;
+  }
+  // When the gradients of a module's inputs are known: those to go on with, or none to keep them. Undefined tensors
+  // stand where there is no gradient.
+  virtual std::optional<std::vector<at::Tensor>> onGradients(const ModuleCall& call,
+                                                             const std::vector<at::Tensor>& gradInputs,
+                                                             const std::vector<at::Tensor>& gradOutputs) {
+    return std::nullopt;
+  }
+
+ private:
+  const HookKind kind_;
+  std::atomic<bool> removed_{false};
+  std::atomic<int64_t> calls_{0};
+};
+
+using HookPtr = std::shared_ptr<Hook>;
+
+}  // namespace lta

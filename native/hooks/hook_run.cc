@@ -1,0 +1,82 @@
+#include "hooks/hook_run.h"
+
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+#include "hooks/backward_state.h"
+
+namespace lta {
+namespace {
+
+// The slot of ThreadLocalDebugInfo that carries the run (see the probe's for the other).
+const c10::DebugInfoKind kInfo = c10::DebugInfoKind::TEST_INFO;
+
+}  // namespace
+
+HookScope::HookScope(std::shared_ptr<HookRun> run)
+    : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(run))) {}
+
+HookRun* HookRun::current() { return static_cast<HookRun*>(c10::ThreadLocalDebugInfo::get(kInfo)); }
+
+const std::vector<HookPtr>* HookRun::hooksOf(const std::string& module) const {
+  if (!hooks_) return nullptr;
+  const auto found = hooks_->find(module);
+  return found == hooks_->end() ? nullptr : &found->second;
+}
+
+std::exception_ptr HookRun::failure() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return failure_;
+}
+
+template <typename Body>
+auto HookRun::keepingFailure(Body body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (...) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    failure_ = std::current_exception();
+    throw;
+  }
+}
+
+std::vector<c10::IValue> HookRun::enter(const ModuleCall& call, std::vector<c10::IValue> inputs,
+                                        c10::intrusive_ptr<BackwardState>& state) {
+  return keepingFailure([&] {
+    if (cancellation_) cancellation_->check();
+    const auto* hooks = hooksOf(call.module);
+    if (!hooks) return std::move(inputs);
+    for (const auto& hook : *hooks) {
+      if (hook->kind() != HookKind::Pre || hook->removed()) continue;
+      hook->count();
+      if (auto replaced = hook->onInputs(call, inputs, cancellation_)) inputs = std::move(*replaced);
+    }
+    std::vector<HookPtr> backward;
+    std::copy_if(hooks->begin(), hooks->end(), std::back_inserter(backward),
+                 [](const HookPtr& hook) { return hook->kind() == HookKind::Backward && !hook->removed(); });
+    if (!backward.empty() && c10::GradMode::is_enabled()) {
+      state = c10::make_intrusive<BackwardState>(call, std::move(backward));
+      state->watchInputs(inputs);
+    }
+    return std::move(inputs);
+  });
+}
+
+c10::IValue HookRun::leave(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
+                           const c10::intrusive_ptr<BackwardState>& state, c10::IValue output) {
+  return keepingFailure([&] {
+    if (const auto* hooks = hooksOf(call.module)) {
+      for (const auto& hook : *hooks) {
+        if (hook->kind() != HookKind::Forward || hook->removed()) continue;
+        hook->count();
+        if (auto replaced = hook->onOutput(call, inputs, output, cancellation_)) output = std::move(*replaced);
+      }
+    }
+    if (state) state->watchOutput(output);
+    if (cancellation_) cancellation_->check();
+    return std::move(output);
+  });
+}
+
+}  // namespace lta

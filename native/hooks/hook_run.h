@@ -1,0 +1,64 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "hooks/hook_registry.h"
+#include "runtime/cancellation.h"
+
+namespace lta {
+
+// Carries what a module's input side knows to its output side: the state of its backward hooks.
+class BackwardState;
+
+// One run of a model with hooks, or one that can be cancelled at module boundaries. Reaches the threads that a model
+// forks as c10::ThreadLocalDebugInfo does.
+class HookRun : public c10::DebugInfoBase {
+ public:
+  // `calls` are the module calls that operators in a graph refer to by number; they have to outlive the run.
+  HookRun(std::shared_ptr<const HookSet> hooks, CancellationPtr cancellation, const std::vector<ModuleCall>* calls)
+      : hooks_(std::move(hooks)), cancellation_(std::move(cancellation)), calls_(calls) {}
+
+  // The run that the calling thread takes part in; none outside.
+  static HookRun* current();
+
+  const ModuleCall& call(int64_t number) const { return calls_->at(static_cast<size_t>(number)); }
+
+  // The two sides of a module call. `enter` gives the inputs to go on with, and a state that belongs to `leave`.
+  std::vector<c10::IValue> enter(const ModuleCall& call, std::vector<c10::IValue> inputs,
+                                 c10::intrusive_ptr<BackwardState>& state);
+  c10::IValue leave(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
+                    const c10::intrusive_ptr<BackwardState>& state, c10::IValue output);
+
+  // What a hook threw into the run, if one did: the interpreter makes other exceptions of what passes it.
+  std::exception_ptr failure() const;
+
+ private:
+  friend class HookScope;
+  const std::vector<HookPtr>* hooksOf(const std::string& module) const;
+  template <typename Body>
+  auto keepingFailure(Body body) -> decltype(body());
+
+  const std::shared_ptr<const HookSet> hooks_;
+  const CancellationPtr cancellation_;
+  const std::vector<ModuleCall>* const calls_;
+  mutable std::mutex mutex_;
+  std::exception_ptr failure_;
+};
+
+// While one lives, the calling thread takes part in a run.
+class HookScope {
+ public:
+  explicit HookScope(std::shared_ptr<HookRun> run);
+
+ private:
+  c10::DebugInfoGuard info_;
+};
+
+}  // namespace lta

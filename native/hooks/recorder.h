@@ -1,0 +1,35 @@
+#pragma once
+
+#include <mutex>
+#include <optional>
+
+#include "hooks/hook.h"
+
+namespace lta {
+
+// A hook that keeps what passes it, natively: nothing crosses to JavaScript until it is read. The last call counts.
+class Recorder final : public Hook {
+ public:
+  struct Record {
+    std::vector<c10::IValue> input;
+    std::optional<std::vector<c10::IValue>> output;  // one element for a forward, one for each gradient for a backward
+  };
+
+  explicit Recorder(HookKind kind) : Hook(kind) {}
+
+  std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall&, const std::vector<c10::IValue>& inputs,
+                                                   const CancellationPtr&) override;
+  std::optional<c10::IValue> onOutput(const ModuleCall&, const std::vector<c10::IValue>& inputs,
+                                      const c10::IValue& output, const CancellationPtr&) override;
+  std::optional<std::vector<at::Tensor>> onGradients(const ModuleCall&, const std::vector<at::Tensor>& gradInputs,
+                                                     const std::vector<at::Tensor>& gradOutputs) override;
+
+  std::optional<Record> last() const;
+
+ private:
+  void keep(Record record);
+  mutable std::mutex mutex_;
+  std::optional<Record> record_;
+};
+
+}  // namespace lta

@@ -1,0 +1,158 @@
+#include "node/hook_wrap.h"
+
+#include <ATen/core/jit_type.h>
+
+#include "node/callback.h"
+#include "node/environment.h"
+#include "node/errors.h"
+#include "node/tensor_wrap.h"
+#include "node/values.h"
+
+namespace lta::node {
+namespace {
+
+const char* nameOf(HookKind kind) {
+  return kind == HookKind::Pre ? "forward pre-hook" : kind == HookKind::Forward ? "forward hook" : "backward hook";
+}
+
+Napi::Array toArray(Napi::Env env, const std::vector<c10::IValue>& values) {
+  auto array = Napi::Array::New(env, values.size());
+  for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, fromIValue(env, values[i]));
+  return array;
+}
+
+Napi::Array toArray(Napi::Env env, const std::vector<at::Tensor>& tensors) {
+  return toArray(env, std::vector<c10::IValue>(tensors.begin(), tensors.end()));
+}
+
+// A hook that is a JavaScript function, called as (settle, module, type, input, output).
+class JavaScriptHook final : public Hook {
+ public:
+  JavaScriptHook(HookKind kind, Napi::Function function) : Hook(kind), callback_(function) {}
+
+  std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
+                                                   const CancellationPtr& cancellation) override {
+    return ask<std::vector<c10::IValue>>(
+        call, cancellation, [&](Napi::Env env) { return std::vector<napi_value>{toArray(env, inputs)}; },
+        [&](Napi::Value value) {
+          const auto values = elements(value, call.inputTypes.size(), "inputs");
+          std::vector<c10::IValue> replaced;
+          for (size_t i = 0; i < values.size(); ++i) {
+            replaced.push_back(toIValue(values[i], call.inputTypes[i], "input " + std::to_string(i)));
+          }
+          return replaced;
+        });
+  }
+
+  std::optional<c10::IValue> onOutput(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
+                                      const c10::IValue& output, const CancellationPtr& cancellation) override {
+    return ask<c10::IValue>(
+        call, cancellation,
+        [&](Napi::Env env) { return std::vector<napi_value>{toArray(env, inputs), fromIValue(env, output)}; },
+        [&](Napi::Value value) { return toIValue(value, call.outputType, "the output"); });
+  }
+
+  std::optional<std::vector<at::Tensor>> onGradients(const ModuleCall& call, const std::vector<at::Tensor>& gradInputs,
+                                                     const std::vector<at::Tensor>& gradOutputs) override {
+    return ask<std::vector<at::Tensor>>(
+        call, nullptr,
+        [&](Napi::Env env) { return std::vector<napi_value>{toArray(env, gradInputs), toArray(env, gradOutputs)}; },
+        [&](Napi::Value value) {
+          static const auto kGradient = c10::OptionalType::create(c10::TensorType::get());
+          std::vector<at::Tensor> replaced;
+          for (const auto& each : elements(value, gradInputs.size(), "input gradients")) {
+            const auto gradient = toIValue(each, kGradient, "an input gradient");
+            replaced.push_back(gradient.isTensor() ? gradient.toTensor() : at::Tensor());
+          }
+          return replaced;
+        });
+  }
+
+ private:
+  // What replaces several values: an array of as many, or the one value itself where there is one.
+  static std::vector<Napi::Value> elements(Napi::Value value, size_t count, const char* what) {
+    std::vector<Napi::Value> list;
+    if (value.IsArray()) {
+      const auto array = value.As<Napi::Array>();
+      for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(array.Get(i));
+    } else {
+      list.push_back(value);
+    }
+    if (list.size() != count) {
+      throw Error("ERR_HOOK_FAILED", "expected an array of " + std::to_string(count) + " " + what + " but received " +
+                                         std::to_string(list.size()));
+    }
+    return list;
+  }
+
+  template <typename Result, typename Arguments, typename Convert>
+  std::optional<Result> ask(const ModuleCall& call, const CancellationPtr& cancellation, Arguments arguments,
+                            Convert convert) {
+    // Shared, since a cancelled wait leaves while the function may still run and settle. What the lambdas refer to is
+    // this run's; after such a leave they aren't called any more.
+    const auto result = std::make_shared<std::optional<Result>>();
+    const auto place = std::string("The ") + nameOf(kind()) + " on '" + call.module + "'";
+    callback_.call(
+        [&](Napi::Env env) {
+          auto values = arguments(env);
+          values.insert(values.begin(), {Napi::String::New(env, call.module), Napi::String::New(env, call.type)});
+          return values;
+        },
+        [&](Napi::Value value) {
+          if (value.IsUndefined() || value.IsNull()) return;
+          try {
+            *result = convert(value);
+          } catch (const Error& error) {
+            throw Error("ERR_HOOK_FAILED", place + " returned what can't go on: " + error.what());
+          }
+        },
+        cancellation);
+    return *result;
+  }
+
+  Callback callback_;
+};
+
+HookKind kindOf(const std::string& name) {
+  return name == "pre" ? HookKind::Pre : name == "forward" ? HookKind::Forward : HookKind::Backward;
+}
+
+}  // namespace
+
+void HookWrap::define(Napi::Env env, Napi::Object exports) {
+  const auto function = DefineClass(env, "NativeHook",
+                                    {
+                                        InstanceMethod("calls", &HookWrap::calls),
+                                        InstanceMethod("record", &HookWrap::record),
+                                    });
+  environment(env).hookClass = Napi::Persistent(function);
+  exports.Set("NativeHook", function);
+}
+
+HookWrap::HookWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<HookWrap>(info) {
+  const auto kind = kindOf(info[0].As<Napi::String>());
+  if (info[1].IsFunction()) {
+    hook_ = std::make_shared<JavaScriptHook>(kind, info[1].As<Napi::Function>());
+  } else {
+    hook_ = std::make_shared<Recorder>(kind);
+  }
+}
+
+Napi::Value HookWrap::calls(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(hook_->calls()));
+}
+
+// → { input, output } of the last call, null before the first.
+Napi::Value HookWrap::record(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto* recorder = dynamic_cast<Recorder*>(hook_.get());
+    const auto record = recorder ? recorder->last() : std::nullopt;
+    if (!record) return info.Env().Null();
+    auto object = Napi::Object::New(info.Env());
+    object.Set("input", toArray(info.Env(), record->input));
+    if (record->output) object.Set("output", toArray(info.Env(), *record->output));
+    return object;
+  });
+}
+
+}  // namespace lta::node
