@@ -20,7 +20,9 @@ export async function runTests(args, build) {
 
   const native = args.length === 0 ? await runNativeTests(join(build.directory, 'Release', program)) : nothing;
   const environment = measured ? { LIBTORCH_ATTENTION_BINARIES: join(build.directory, 'Release') } : {};
-  const typescript = await runJest(args, { ...process.env, ...environment });
+  // A worker that jest ends by force writes no counts.
+  const jestArgs = measured ? ['--runInBand', ...args] : args;
+  const typescript = await runJest(jestArgs, { ...process.env, ...environment });
   if (measured) printNativeCoverage(build.directory);
 
   const passed = native.passed + typescript.passed;
