@@ -1,7 +1,16 @@
 import type { NativeAttention, NativeCaptureOptions } from './binding';
 import { TorchError } from './errors';
-import { fromHandle, type DType, type Tensor } from './tensor';
-import { integer, invalid, optionalBoolean, optionalChoice, optionalSignal, options as checkOptions, shown } from './validate';
+import { type DType, fromHandle, type Tensor } from './tensor';
+import {
+  options as checkOptions,
+  integer,
+  invalid,
+  optionalBoolean,
+  optionalChoice,
+  optionalSignal,
+  shown,
+} from './validate';
+import type { Value } from './value';
 
 /** What a capture records, and how. */
 export interface CaptureOptions {
@@ -22,6 +31,11 @@ export interface CaptureOptions {
   dtype?: 'float32' | 'same';
   /** Refuses a capture that would hold more bytes of weights, before they are allocated (`ERR_CAPTURE_TOO_LARGE`). */
   maxBytes?: number;
+  /**
+   * A scalar of the output: each attention also gets d(scalar)/d(weights). The model then runs with gradients and without
+   * fused encoder layers, so that the last bits of the output may differ. Default: none.
+   */
+  gradientOf?: (output: Value) => Tensor | Promise<Tensor>;
   /** The method to run. Default `'forward'`. */
   method?: string;
   /** Stops the run at the next attention. */
@@ -42,6 +56,8 @@ export interface Attention {
   heads: number[];
   /** Which query positions these are. */
   queries: number[];
+  /** With `gradientOf`: d(scalar)/d(weights), the shape of the weights (with `averageHeads`: the mean over the heads). */
+  gradient?: Tensor;
 }
 
 /** An attention that a capture would record. */
@@ -67,16 +83,21 @@ const OPTIONS = [
   'device',
   'dtype',
   'maxBytes',
+  'gradientOf',
   'method',
   'signal',
 ];
 
 function indices(value: unknown, what: string): number[] {
   if (!Array.isArray(value)) throw invalid('an array of integers', what, value);
-  if (value.length === 0) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one element in ${what} but received none`);
+  if (value.length === 0)
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one element in ${what} but received none`);
   const list = value.map((element) => integer(element, `an element of ${what}`, 0));
   if (new Set(list).size !== list.length) {
-    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected each element of ${what} once but received [${list.join(', ')}]`);
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected each element of ${what} once but received [${list.join(', ')}]`,
+    );
   }
   return list;
 }
@@ -126,7 +147,8 @@ export function toNativeCapture(
   const capture: NativeCaptureOptions = {};
   if (options.layers !== undefined) {
     if (!Array.isArray(options.layers)) throw invalid('an array', 'layers', options.layers);
-    if (options.layers.length === 0) throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one element in layers but received none');
+    if (options.layers.length === 0)
+      throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one element in layers but received none');
     const names = moduleNames();
     capture.layers = options.layers.map((layer: unknown) => selector(layer, names));
   }
@@ -136,7 +158,8 @@ export function toNativeCapture(
       capture.queries = indices(options.queries, 'queries');
     } else {
       const range = options.queries as { start?: unknown; end?: unknown } | null;
-      if (range === null || typeof range !== 'object') throw invalid('an array of integers or { start, end }', 'queries', range);
+      if (range === null || typeof range !== 'object')
+        throw invalid('an array of integers or { start, end }', 'queries', range);
       const start = integer(range.start, 'queries.start', 0);
       const end = integer(range.end, 'queries.end', 0);
       if (end <= start) throw invalid(`an integer greater than start (${start})`, 'queries.end', end);
@@ -152,6 +175,10 @@ export function toNativeCapture(
   if (options.method !== undefined) {
     if (typeof options.method !== 'string') throw invalid('a string', 'method', options.method);
     capture.method = options.method;
+  }
+  if (options.gradientOf !== undefined) {
+    if (typeof options.gradientOf !== 'function') throw invalid('a function', 'gradientOf', options.gradientOf);
+    capture.gradients = true;
   }
   return { capture, signal: optionalSignal(options.signal) };
 }

@@ -1,4 +1,4 @@
-import { TorchError, type ErrorCode } from './errors';
+import { type ErrorCode, TorchError } from './errors';
 import { loadAddon } from './libtorch/load';
 
 /** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes; arguments are unchecked. */
@@ -52,6 +52,7 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   sameDevice?: boolean;
   sameDtype?: boolean;
   sitesOnly?: boolean;
+  gradients?: boolean;
   maxBytes?: number;
 }
 
@@ -67,6 +68,10 @@ export interface NativeAttention {
   device?: string;
 }
 
+export interface NativeGradients {
+  of(scalar: NativeTensor): Promise<NativeTensor[]>;
+}
+
 export interface NativeSignature {
   parameters: { name: string; type: string; optional: boolean }[];
   returns: string;
@@ -77,7 +82,7 @@ export interface NativeScriptModule {
   capture(
     inputs: unknown[],
     options: NativeCaptureOptions,
-  ): Promise<{ output: unknown; attentions: NativeAttention[] }>;
+  ): Promise<{ output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients }>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   methods(): string[];
@@ -101,6 +106,8 @@ export interface Binding {
       options: { device: string; dtype?: string; optimize: boolean },
     ): Promise<NativeScriptModule>;
   };
+  attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
+  attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
   setNumThreads(count: number): void;
   getNumThreads(): number;
   setConcurrency(count: number): void;

@@ -39,7 +39,8 @@ interface Entry {
 }
 
 function tuple(result: unknown, length: number, what: string): unknown[] {
-  if (!Array.isArray(result) || result.length !== length) throw invalid(`an array of ${length} values to store`, what, result);
+  if (!Array.isArray(result) || result.length !== length)
+    throw invalid(`an array of ${length} values to store`, what, result);
   return result;
 }
 
@@ -54,7 +55,8 @@ export class HookedModel<Model extends Hookable = Hookable> {
   readonly #entries = new Map<string, Entry>();
 
   constructor(model: Model) {
-    if (typeof (model as Partial<Hookable> | null)?.addHook !== 'function') throw invalid('a ScriptModule or a module of nn', 'model', model);
+    if (typeof (model as Partial<Hookable> | null)?.addHook !== 'function')
+      throw invalid('a ScriptModule or a module of nn', 'model', model);
     this.model = model;
   }
 
@@ -92,7 +94,8 @@ export class HookedModel<Model extends Hookable = Hookable> {
     fn?: (module: HookedModule, input: Value[]) => Awaitable<Value[]>,
   ): RemovableHandle {
     return this.#set(name, 'pre', path, fn, (entry, result) => {
-      if (!Array.isArray(result)) throw invalid('an array to store', `the result of forward pre-hook '${name}'`, result);
+      if (!Array.isArray(result))
+        throw invalid('an array to store', `the result of forward pre-hook '${name}'`, result);
       entry.mapped = { input: result };
     });
   }
@@ -120,7 +123,10 @@ export class HookedModel<Model extends Hookable = Hookable> {
     const entry = this.#entries.get(name);
     if (!entry) {
       const names = [...this.#entries.keys()].map((each) => `'${each}'`).join(', ');
-      throw new TorchError('ERR_INVALID_ARGUMENT', `Expected the name of a hook (${names || 'there is none'}) but received '${String(name)}'`);
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected the name of a hook (${names || 'there is none'}) but received '${String(name)}'`,
+      );
     }
     entry.handle.remove();
     this.#entries.delete(name);

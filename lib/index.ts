@@ -1,6 +1,6 @@
 export type { Attention, AttentionSite, CaptureOptions } from './attention';
 export { type ErrorCode, TorchError } from './errors';
-export { HookedModel, type Hookable, type HookRecord } from './hooked-model';
+export { type Hookable, HookedModel, type HookRecord } from './hooked-model';
 export {
   type ForwardHook,
   type ForwardPreHook,
@@ -8,6 +8,7 @@ export {
   type HookedModule,
   RemovableHandle,
 } from './hooks';
+export { attentionRelevance, attentionRollout, type RolloutOptions } from './relevance';
 export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
 export { type Device, type DType, type NestedArray, Tensor, type TensorOptions, type TypedArray } from './tensor';

@@ -1,8 +1,34 @@
-import { fromNativeAttention, fromNativeSite, toNativeCapture, unknownModule, type Attention, type AttentionSite, type CaptureOptions } from './attention';
-import { binding, fromNative, isCancelled, native, type NativeCancellation, type NativeHook, type NativeScriptModule } from './binding';
-import { checkNotInOwnHook, hookFunction, RemovableHandle, type ForwardHook, type ForwardPreHook, type FullBackwardHook, type HookedModule } from './hooks';
-import { checkDType, fromHandle, type Device, type DType, type Tensor } from './tensor';
-import { invalid, optionalBoolean, optionalSignal, optionalString, options as checkOptions } from './validate';
+import {
+  type Attention,
+  type AttentionSite,
+  type CaptureOptions,
+  fromNativeAttention,
+  fromNativeSite,
+  toNativeCapture,
+  unknownModule,
+} from './attention';
+import {
+  binding,
+  fromNative,
+  isCancelled,
+  type NativeCancellation,
+  type NativeHook,
+  type NativeScriptModule,
+  type NativeTensor,
+  native,
+} from './binding';
+import { TorchError } from './errors';
+import {
+  checkNotInOwnHook,
+  type ForwardHook,
+  type ForwardPreHook,
+  type FullBackwardHook,
+  type HookedModule,
+  hookFunction,
+  RemovableHandle,
+} from './hooks';
+import { checkDType, type Device, type DType, fromHandle, handleOf, type Tensor } from './tensor';
+import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
 
 /** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
@@ -158,7 +184,10 @@ export class ScriptModule {
    *
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none.
    */
-  async attentionSites(inputs: readonly Value[], options?: { method?: string; signal?: AbortSignal }): Promise<AttentionSite[]> {
+  async attentionSites(
+    inputs: readonly Value[],
+    options?: { method?: string; signal?: AbortSignal },
+  ): Promise<AttentionSite[]> {
     checkOptions(options, ['method', 'signal'], 'the options of attentionSites');
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
@@ -175,14 +204,37 @@ export class ScriptModule {
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none, `ERR_UNKNOWN_MODULE` for a layer
    *   that isn't there or computes none, `ERR_CAPTURE_TOO_LARGE` beyond `maxBytes`.
    */
-  async captureAttention(inputs: readonly Value[], options?: CaptureOptions): Promise<{ output: Value; attentions: Attention[] }> {
+  async captureAttention(
+    inputs: readonly Value[],
+    options?: CaptureOptions,
+  ): Promise<{ output: Value; attentions: Attention[] }> {
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
     checkNotInOwnHook(this);
-    const { output, attentions } = await cancellable(signal, (cancellation) =>
+    const result = await cancellable(signal, (cancellation) =>
       this.#native.capture(handles, { ...capture, cancellation }),
     );
-    return { output: fromNativeValue(output), attentions: attentions.map(fromNativeAttention) };
+    const output = fromNativeValue(result.output);
+    const attentions = result.attentions.map(fromNativeAttention);
+    if (result.gradients && options?.gradientOf) {
+      const scalar = handleOf(await options.gradientOf(output), 'the result of gradientOf');
+      const { shape, requiresGrad } = fromHandle(scalar);
+      if (shape.reduce((product, size) => product * size, 1) !== 1 || !requiresGrad) {
+        throw new TorchError(
+          'ERR_INVALID_ARGUMENT',
+          'Expected a tensor with one element that was computed from the output for the result of gradientOf but ' +
+            `received one of shape [${shape.join(', ')}]${requiresGrad ? '' : ' that takes no part in gradients'}`,
+        );
+      }
+      try {
+        const gradients = await result.gradients.of(scalar);
+        for (const [i, attention] of attentions.entries())
+          attention.gradient = fromHandle(gradients[i] as NativeTensor);
+      } catch (error) {
+        throw fromNative(error);
+      }
+    }
+    return { output, attentions };
   }
 
   /**
@@ -214,7 +266,11 @@ export class ScriptModule {
     return this.#register('backward', path, hook);
   }
 
-  #register(kind: HookKind, path: string, hook: (module: HookedModule, ...values: never[]) => unknown): RemovableHandle {
+  #register(
+    kind: HookKind,
+    path: string,
+    hook: (module: HookedModule, ...values: never[]) => unknown,
+  ): RemovableHandle {
     if (typeof hook !== 'function') throw invalid('a function', 'hook', hook);
     return this.addHook(kind, path, hook).handle;
   }

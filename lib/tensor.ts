@@ -1,6 +1,6 @@
-import { binding, fromNative, native, type NativeTensor, type NativeTypedArray } from './binding';
+import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import { TorchError } from './errors';
-import { integer, invalid, options as checkOptions, optionalString } from './validate';
+import { options as checkOptions, integer, invalid, optionalString } from './validate';
 
 /** Element types, by PyTorch's names. */
 export type DType =
@@ -89,7 +89,12 @@ function shapeOfNested(data: NestedArray): number[] {
   return shape;
 }
 
-function flatten(data: NestedArray, shape: readonly number[], level: number, into: (number | bigint | boolean)[]): void {
+function flatten(
+  data: NestedArray,
+  shape: readonly number[],
+  level: number,
+  into: (number | bigint | boolean)[],
+): void {
   if (data.length !== shape[level]) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
@@ -148,7 +153,8 @@ function encode(values: readonly (number | bigint | boolean)[], dtype: DType): T
       throw invalid('numbers, bigints or booleans', `element ${i} of data`, value);
     }
     if (dtype === 'int64') {
-      if (typeof value === 'number' && !Number.isInteger(value)) throw invalid('an integer', `element ${i} of int64 data`, value);
+      if (typeof value === 'number' && !Number.isInteger(value))
+        throw invalid('an integer', `element ${i} of int64 data`, value);
       (array as BigInt64Array)[i] = BigInt(value);
       continue;
     }
@@ -157,7 +163,15 @@ function encode(values: readonly (number | bigint | boolean)[], dtype: DType): T
       throw invalid(`an integer from ${range[0]} to ${range[1]}`, `element ${i} of ${dtype} data`, value);
     }
     (array as Float64Array)[i] =
-      dtype === 'bool' ? (number ? 1 : 0) : dtype === 'float16' ? toFloat16(number) : dtype === 'bfloat16' ? toBfloat16(number) : number;
+      dtype === 'bool'
+        ? number
+          ? 1
+          : 0
+        : dtype === 'float16'
+          ? toFloat16(number)
+          : dtype === 'bfloat16'
+            ? toBfloat16(number)
+            : number;
   }
   return array;
 }
@@ -205,7 +219,11 @@ export class Tensor {
    * @throws TorchError `ERR_INVALID_ARGUMENT` where data, shape and dtype don't fit, `ERR_DEVICE_UNAVAILABLE`.
    */
   static from(data: TypedArray | NestedArray | number | bigint | boolean, options?: TensorOptions): Tensor {
-    const { shape, dtype: dtypeOption, device } = checkOptions(options, ['shape', 'dtype', 'device'], 'the options of Tensor.from');
+    const {
+      shape,
+      dtype: dtypeOption,
+      device,
+    } = checkOptions(options, ['shape', 'dtype', 'device'], 'the options of Tensor.from');
     const dtype = checkDType(dtypeOption, 'options.dtype');
     optionalString(device, 'options.device');
     let array: TypedArray;
@@ -216,7 +234,8 @@ export class Tensor {
       itsType = dtype ?? dtypeOfArray(data);
       if (data instanceof ARRAYS[itsType]) {
         array = data;
-        if (itsType === 'bool') array = data.some((byte) => byte > 1) ? Uint8Array.from(data as Uint8Array, (byte) => (byte ? 1 : 0)) : data;
+        if (itsType === 'bool')
+          array = data.some((byte) => byte > 1) ? Uint8Array.from(data as Uint8Array, (byte) => (byte ? 1 : 0)) : data;
       } else {
         array = encode(elementsOf(data), itsType);
       }
@@ -317,7 +336,10 @@ export class Tensor {
   /** The same elements in another shape; one size may be -1. A view where possible. */
   reshape(shape: readonly number[]): Tensor {
     if (!Array.isArray(shape)) throw invalid('an array of sizes', 'shape', shape);
-    return this.#apply('reshape', shape.map((size) => integer(size, 'a size of shape', -1)));
+    return this.#apply(
+      'reshape',
+      shape.map((size) => integer(size, 'a size of shape', -1)),
+    );
   }
 
   /** Dimensions `a` and `b` swapped. A view. */

@@ -18,7 +18,12 @@ export function invalid(expected: string, what: string, received: unknown): Torc
 }
 
 /** Checks that `value` is an integer from `min` to `max`. */
-export function integer(value: unknown, what: string, min = Number.MIN_SAFE_INTEGER, max = Number.MAX_SAFE_INTEGER): number {
+export function integer(
+  value: unknown,
+  what: string,
+  min = Number.MIN_SAFE_INTEGER,
+  max = Number.MAX_SAFE_INTEGER,
+): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
     const range =
       min === Number.MIN_SAFE_INTEGER
@@ -44,7 +49,8 @@ export function optionalChoice<Choice extends string>(
   what: string,
 ): Choice | undefined {
   if (value === undefined) return undefined;
-  if (!choices.includes(value as Choice)) throw invalid(choices.map((choice) => `'${choice}'`).join(' or '), what, value);
+  if (!choices.includes(value as Choice))
+    throw invalid(choices.map((choice) => `'${choice}'`).join(' or '), what, value);
   return value as Choice;
 }
 
@@ -55,7 +61,11 @@ export function optionalString(value: unknown, what: string): string | undefined
 }
 
 /** Checks that `value` is absent or an object of options, and that it has no option that isn't known. */
-export function options<Options extends object>(value: Options | undefined, known: readonly string[], what: string): Options {
+export function options<Options extends object>(
+  value: Options | undefined,
+  known: readonly string[],
+  what: string,
+): Options {
   if (value === undefined) return {} as Options;
   if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid('an object', what, value);
   for (const name of Object.keys(value)) {

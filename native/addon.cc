@@ -2,6 +2,7 @@
 
 #include "node/environment.h"
 #include "node/hook_wrap.h"
+#include "node/relevance_functions.h"
 #include "node/runtime_functions.h"
 #include "node/script_module_wrap.h"
 #include "node/tensor_wrap.h"
@@ -14,7 +15,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::TensorWrap::define(env, exports);
   lta::node::HookWrap::define(env, exports);
   lta::node::CancellationWrap::define(env, exports);
+  lta::node::GradientsWrap::define(env, exports);
   lta::node::ScriptModuleWrap::define(env, exports);
+  lta::node::defineRelevanceFunctions(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);
   return exports;
 }

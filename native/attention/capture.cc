@@ -92,46 +92,70 @@ std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& a, co
 }
 
 std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& operand, int64_t dim,
-                                                         const at::Tensor& permuted) {
+                                                         SoftmaxTracker::Arrange arrange) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
-  return softmaxes_.product(operand, dim, permuted);
+  return softmaxes_.product(operand, dim, std::move(arrange));
+}
+
+at::Tensor Capture::operandOf(SoftmaxTracker::Consumed& consumed) const {
+  if (options_.gradients) consumed.operand = takingPart(consumed.operand);
+  return consumed.operand;
 }
 
 void Capture::produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output) {
-  at::Tensor weights = consumed.weights;
-  const auto& sizes = consumed.softmaxSizes;
+  auto held = std::make_shared<Held>();
   // [B · H, Q, K] that was [B, H, Q, K] when the softmax saw it.
-  if (weights.dim() == 3 && sizes.size() == 4 && sizes[0] * sizes[1] == weights.size(0) && sizes[2] == weights.size(1)) {
-    weights = weights.unflatten(0, {sizes[0], sizes[1]});
-  }
-  Site site;
-  site.name = commonModule(consumed.module, modules_->current());
-  site.operatorName = "softmax";
-  site.shape = shapeOf(weights.sizes());
-  site.dtype = weights.scalar_type();
-  site.device = weights.device();
-  add(std::move(site), std::nullopt, std::move(weights), output);
+  held->arrange = [arrange = consumed.arrange, sizes = consumed.softmaxSizes](const at::Tensor& operand) {
+    auto weights = arrange(operand);
+    if (weights.dim() == 3 && sizes.size() == 4 && sizes[0] * sizes[1] == weights.size(0) &&
+        sizes[2] == weights.size(1)) {
+      weights = weights.unflatten(0, {sizes[0], sizes[1]});
+    }
+    return weights;
+  };
+  held->weights = held->arrange(consumed.operand.detach());
+  if (options_.gradients) held->gradientPoint = consumed.operand;
+  describe(*held, commonModule(consumed.module, modules_->current()), "softmax", shapeOf(held->weights.sizes()),
+           held->weights);
+  add(std::move(held), output);
 }
 
-void Capture::fused(const char* operatorName, const std::string& module, SdpaArguments call,
-                    const at::Tensor& output) {
-  Site site;
-  site.name = module;
-  site.operatorName = operatorName;
-  site.shape = shapeOf(call);
-  site.dtype = call.query.scalar_type();
-  site.device = call.query.device();
-  add(std::move(site), std::move(call), {}, output);
+at::Tensor Capture::fused(const char* operatorName, const std::string& module, SdpaArguments call,
+                          const at::Tensor& value, const at::Tensor& output) {
+  auto held = std::make_shared<Held>();
+  describe(*held, module, operatorName, shapeOf(call), call.query);
+  held->call = std::move(call);
+  auto result = output;
+  if (options_.gradients) {
+    result = takingPart(output);
+    held->value = value;
+    held->gradientPoint = result;
+  }
+  add(std::move(held), result);
+  return result;
 }
 
 void Capture::computed(const char* operatorName, const std::string& module, const at::Tensor& weights) {
-  Site site;
-  site.name = module;
-  site.operatorName = operatorName;
-  site.shape = shapeOf(weights.sizes());
-  site.dtype = weights.scalar_type();
-  site.device = weights.device();
-  add(std::move(site), std::nullopt, weights, {});
+  if (options_.gradients) {
+    throw Error("ERR_MODEL_RUN",
+                std::string("Expected a model whose attention takes part in gradients, but '") + module + "' computes " +
+                    "it inside " + operatorName + ", which has none. A frozen checkpoint keeps that fused path; load "
+                    "the unfrozen one");
+  }
+  auto held = std::make_shared<Held>();
+  held->arrange = [](const at::Tensor& operand) { return operand; };
+  held->weights = weights;
+  describe(*held, module, operatorName, shapeOf(weights.sizes()), weights);
+  add(std::move(held), {});
+}
+
+void Capture::describe(Held& held, const std::string& module, const char* operatorName, AttentionShape shape,
+                       const at::Tensor& tensor) {
+  held.site.name = module;
+  held.site.operatorName = operatorName;
+  held.site.shape = shape;
+  held.site.dtype = tensor.scalar_type();
+  held.site.device = tensor.device();
 }
 
 bool Capture::selectedNow(const Site& site) {
@@ -147,10 +171,10 @@ bool Capture::selectedNow(const Site& site) {
   return selected;
 }
 
-void Capture::add(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output) {
+void Capture::add(std::shared_ptr<Held> held, const at::Tensor& output) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
   try {
-    note(std::move(site), std::move(call), std::move(weights), output);
+    note(held, output);
   } catch (...) {
     failure_ = std::current_exception();
     throw;
@@ -162,14 +186,10 @@ std::exception_ptr Capture::failure() {
   return failure_;
 }
 
-void Capture::note(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output) {
+void Capture::note(const std::shared_ptr<Held>& held, const at::Tensor& output) {
   checkCancelled();
-  site.index = static_cast<int64_t>(sites_.size());
-  sites_.push_back(site);
-  auto held = std::make_shared<Held>();
-  held->site = std::move(site);
-  held->call = std::move(call);
-  held->weights = std::move(weights);
+  held->site.index = static_cast<int64_t>(sites_.size());
+  sites_.push_back(held->site);
   held->selected = selectedNow(held->site);
   const bool splitLater = !held->site.shape.headsKnown;
   if (options_.sitesOnly) {
@@ -266,6 +286,36 @@ void Capture::reserve(const Site& site, int64_t bytes) {
   }
 }
 
+// [B · heads, L, E] of a call whose heads are known by now.
+void Capture::splitHeads(Held& held) {
+  auto& call = *held.call;
+  const auto heads = held.site.shape.heads;
+  const auto lead = call.query.size(0);
+  const auto split = [&](const at::Tensor& tensor) {
+    if (tensor.dim() != 3) return tensor;
+    return tensor.expand({lead, tensor.size(1), tensor.size(2)}).unflatten(0, {lead / heads, heads});
+  };
+  if (call.mask && call.mask->defined()) call.mask = split(*call.mask);
+  call.key = split(call.key);
+  call.query = split(call.query);
+  if (held.value.defined()) held.value = split(held.value);
+}
+
+// What is kept of weights, or of their gradient, once the rows are picked: averaged, cast, moved.
+at::Tensor Capture::settle(at::Tensor weights, at::ScalarType dtype) const {
+  if (options_.averageHeads) weights = weights.to(at::promote_types(weights.scalar_type(), at::kFloat)).mean(1);
+  weights = weights.to(dtype);
+  return options_.toCpu ? weights.to(at::kCPU) : weights;
+}
+
+// The rows asked for of weights that exist, [..., Q, K], as [B, H, Q, K].
+at::Tensor Capture::pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows) {
+  if (weights.dim() == 3) weights = weights.unflatten(0, {shape.batch, shape.heads});
+  if (weights.dim() == 2) weights = weights.unsqueeze(0).unsqueeze(0);
+  if (weights.dim() > 4) weights = weights.flatten(1, -3);
+  return selectRows(weights, rows);
+}
+
 Attention Capture::materialise(Held& held) {
   checkUnchanged(held);
   // What is computed here is the capture's own: no gradients, no autocast, none of it seen by the probe.
@@ -279,32 +329,15 @@ Attention Capture::materialise(Held& held) {
   const auto dtype = options_.toFloat ? at::kFloat : site.dtype;
   reserve(site, site.shape.batch * (options_.averageHeads ? 1 : static_cast<int64_t>(attention.heads.size())) *
                     static_cast<int64_t>(attention.queries.size()) * site.shape.keys *
-                    static_cast<int64_t>(c10::elementSize(dtype)));
+                    static_cast<int64_t>(c10::elementSize(dtype)) * (options_.gradients ? 2 : 1));
   at::Tensor weights;
   if (held.call) {
-    if (!site.shape.headsKnown || held.call->query.dim() == 3) {
-      // [batch · heads, L, E]: the heads are known by now.
-      const auto split = [&](const at::Tensor& tensor) {
-        return tensor.dim() == 3 ? tensor.unflatten(0, {tensor.size(0) / site.shape.heads, site.shape.heads}) : tensor;
-      };
-      auto& call = *held.call;
-      if (call.mask && call.mask->defined() && call.mask->dim() == 3) {
-        call.mask = split(call.mask->expand({call.query.size(0), call.mask->size(1), call.mask->size(2)}));
-      }
-      call.query = split(call.query);
-      call.key = split(call.key.expand({call.query.size(0) * call.query.size(1), call.key.size(1), call.key.size(2)}));
-    }
+    if (held.call->query.dim() == 3) splitHeads(held);
     weights = computeWeights(*held.call, rows);
   } else {
-    weights = held.weights;
-    if (weights.dim() == 3) weights = weights.unflatten(0, {site.shape.batch, site.shape.heads});
-    if (weights.dim() == 2) weights = weights.unsqueeze(0).unsqueeze(0);
-    if (weights.dim() > 4) weights = weights.flatten(1, -3);
-    weights = selectRows(weights, rows);
+    weights = pickRows(held.weights, site.shape, rows);
   }
-  if (options_.averageHeads) weights = weights.to(at::promote_types(weights.scalar_type(), at::kFloat)).mean(1);
-  weights = weights.to(dtype);
-  if (options_.toCpu) weights = weights.to(at::kCPU);
+  weights = settle(std::move(weights), dtype);
   // A part of a larger tensor would keep all of it alive; and what the model may write into again isn't ours.
   const bool borrowed = !held.call && weights.storage().is_alias_of(held.weights.storage());
   if (borrowed && (options_.copyWhatIsHeld || weights.nbytes() < held.weights.storage().nbytes())) {
@@ -315,6 +348,14 @@ Attention Capture::materialise(Held& held) {
   // Checked once more when the forward is over.
   if (borrowed && weights.storage().is_alias_of(held.weights.storage())) {
     references_.emplace_back(weights, versionOf(weights));
+  }
+  if (options_.gradients) {
+    attention.gradient.tensor = held.gradientPoint;
+    attention.gradient.toWeights = [this, call = held.call, value = held.value, arrange = held.arrange,
+                                    shape = site.shape, rows, dtype](const at::Tensor& gradient) {
+      return settle(call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows),
+                    dtype);
+    };
   }
   attention.site = site;
   attention.weights = std::move(weights);

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention_gradient.h"
 #include "attention/head_split.h"
 #include "attention/softmax_tracker.h"
 #include "attention/weights.h"
@@ -45,6 +46,7 @@ struct CaptureOptions {
   bool toFloat = true;
   std::optional<int64_t> maxBytes;
   bool sitesOnly = false;        // note what there is, keep no weights
+  bool gradients = false;        // keep what tells d(scalar)/d(weights) later
   bool copyWhatIsHeld = false;   // copy what is kept by reference: the model overwrites it (see Overwritten)
 };
 
@@ -63,6 +65,7 @@ struct Attention {
   at::Tensor weights;  // [B, H, Q, K], or [B, Q, K] averaged; undefined where only sites were asked for
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
+  GradientPoint gradient;  // with the option `gradients`
 };
 
 // A model wrote into a tensor that was kept by reference. The run has to be repeated with `copyWhatIsHeld`.
@@ -77,13 +80,16 @@ class Capture : public c10::DebugInfoBase {
  public:
   Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation);
 
+  const CaptureOptions& options() const { return options_; }
   const ModuleResolver& modules() const { return *modules_; }
   void checkCancelled() const {
     if (cancellation_) cancellation_->check();
   }
 
-  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned.
-  void fused(const char* operatorName, const std::string& module, SdpaArguments call, const at::Tensor& output);
+  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned; what this returns goes on
+  // in its place (the same bits).
+  at::Tensor fused(const char* operatorName, const std::string& module, SdpaArguments call, const at::Tensor& value,
+                   const at::Tensor& output);
   // Weights that a kernel computed and lets see, [B, H, Q, K].
   void computed(const char* operatorName, const std::string& module, const at::Tensor& weights);
 
@@ -94,7 +100,10 @@ class Capture : public c10::DebugInfoBase {
   void view(const at::Tensor& source, at::IntArrayRef shape);
   // Whether an operand of a product holds attention weights; told before the product runs, finished by `produced`.
   std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& a, const at::Tensor& b);
-  std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& operand, int64_t dim, const at::Tensor& permuted);
+  std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& operand, int64_t dim,
+                                                  SoftmaxTracker::Arrange arrange);
+  // The operand that the product is to take (the same bits).
+  at::Tensor operandOf(SoftmaxTracker::Consumed& consumed) const;
   void produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output);
 
   // What this capture threw into the model's run, if anything. The interpreter makes other exceptions of what passes it;
@@ -111,15 +120,23 @@ class Capture : public c10::DebugInfoBase {
     Site site;
     std::optional<SdpaArguments> call;
     at::Tensor weights;
+    at::Tensor value;                              // of a fused call, where gradients are asked for
+    at::Tensor gradientPoint;                      // whose gradient tells that of the weights
+    SoftmaxTracker::Arrange arrange;               // for weights that exist: from the operand to [..., Q, K]
     std::vector<std::pair<at::Tensor, uint32_t>> versions;  // of what is kept by reference
     bool selected = false;
   };
 
-  void add(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output);
-  void note(Site site, std::optional<SdpaArguments> call, at::Tensor weights, const at::Tensor& output);
+  void add(std::shared_ptr<Held> held, const at::Tensor& output);
+  void note(const std::shared_ptr<Held>& held, const at::Tensor& output);
   bool selectedNow(const Site& site);
   bool mayBeSelectedFromTheEnd() const { return window_ > 0; }
   void hold(Held& held);
+  static void describe(Held& held, const std::string& module, const char* operatorName, AttentionShape shape,
+                       const at::Tensor& tensor);
+  static void splitHeads(Held& held);
+  static at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows);
+  at::Tensor settle(at::Tensor weights, at::ScalarType dtype) const;
   Attention materialise(Held& held);
   void checkUnchanged(const Held& held) const;
   void reserve(const Site& site, int64_t bytes);

@@ -69,9 +69,9 @@ at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& 
     auto& target = capture();
     SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
     if (fused) {
-      target.fused(fused->operatorName, fused->module, std::move(call), output);
+      output = target.fused(fused->operatorName, fused->module, std::move(call), value, output);
     } else {
-      target.fused("scaled_dot_product_attention", target.modules().current(), std::move(call), output);
+      output = target.fused("scaled_dot_product_attention", target.modules().current(), std::move(call), value, output);
     }
   }
   return output;
@@ -162,24 +162,27 @@ template <typename Run>
 at::Tensor watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) {
   Unseen guard(kKey);
   auto& target = capture();
-  const auto consumed = target.product(a, b);
-  auto result = run();
-  if (consumed) target.produced(*consumed, result);
+  auto consumed = target.product(a, b);
+  if (!consumed) return run(a, b);
+  const bool first = consumed->operand.is_same(a);
+  const auto operand = target.operandOf(*consumed);
+  auto result = first ? run(operand, b) : run(a, operand);
+  target.produced(*consumed, result);
   return result;
 }
 
 at::Tensor matmul(const at::Tensor& a, const at::Tensor& b) {
-  return watchedProduct(a, b, [&] { return at::matmul(a, b); });
+  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::matmul(a, b); });
 }
 at::Tensor bmm(const at::Tensor& a, const at::Tensor& b) {
-  return watchedProduct(a, b, [&] { return at::bmm(a, b); });
+  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::bmm(a, b); });
 }
 at::Tensor mm(const at::Tensor& a, const at::Tensor& b) {
-  return watchedProduct(a, b, [&] { return at::mm(a, b); });
+  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::mm(a, b); });
 }
 at::Tensor baddbmm(const at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
                    const at::Scalar& alpha) {
-  return watchedProduct(a, b, [&] { return at::baddbmm(self, a, b, beta, alpha); });
+  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::baddbmm(self, a, b, beta, alpha); });
 }
 
 // The subscripts of one operand, spaces dropped; empty where '…' or a character makes them hard to tell.
@@ -223,9 +226,11 @@ std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at:
     auto order = batch;
     order.insert(order.end(), queries.begin(), queries.end());
     order.insert(order.end(), keys.begin(), keys.end());
-    auto permuted = operand.permute(order);
-    if (queries.empty()) permuted = permuted.unsqueeze(-2);
-    if (auto consumed = capture().product(operand, keys[0], permuted)) {
+    auto arrange = [order, pooled = queries.empty()](const at::Tensor& tensor) {
+      const auto permuted = tensor.permute(order);
+      return pooled ? permuted.unsqueeze(-2) : permuted;
+    };
+    if (auto consumed = capture().product(operand, keys[0], std::move(arrange))) {
       // The sizes of the softmax are in the order of its own subscripts; those of the operand are already in ours.
       consumed->softmaxSizes.clear();
       return consumed;
@@ -236,9 +241,12 @@ std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at:
 
 at::Tensor einsum(c10::DispatchKeySet keys, c10::string_view equation, at::TensorList operands,
                   at::OptionalIntArrayRef path) {
-  if (const auto consumed = einsumWeights(equation, operands)) {
+  if (auto consumed = einsumWeights(equation, operands)) {
     Unseen guard(kKey);
-    auto result = at::einsum(equation, operands, path);
+    std::vector<at::Tensor> taken = operands.vec();
+    const auto place = static_cast<size_t>(consumed->operand.is_same(taken[0]) ? 0 : 1);
+    taken[place] = capture().operandOf(*consumed);
+    auto result = at::einsum(equation, taken, path);
     capture().produced(*consumed, result);
     return result;
   }

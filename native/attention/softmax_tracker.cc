@@ -67,26 +67,21 @@ void SoftmaxTracker::derive(const at::Tensor& source, const at::Tensor& result) 
   }
 }
 
-std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::consume(const at::Tensor& operand, int64_t dim,
-                                                                const at::Tensor& permuted) {
-  const auto* tracked = find(operand);
+std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::product(const at::Tensor& operand, int64_t dim,
+                                                                Arrange arrange) {
+  const auto* tracked = tracked_.empty() ? nullptr : find(operand);
   if (!tracked || tracked->softmax->consumed) return std::nullopt;
   // The summed dimension has to be the softmax's own (or a part of it: an attention sink's column may be cut off).
   if (operand.stride(dim) != tracked->stride || operand.size(dim) > tracked->size) return std::nullopt;
   tracked->softmax->consumed = true;
-  return Consumed{permuted, tracked->softmax->sizes, tracked->softmax->module};
+  return Consumed{operand, std::move(arrange), tracked->softmax->sizes, tracked->softmax->module};
 }
 
 std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::product(const at::Tensor& a, const at::Tensor& b) {
   // A product with a vector is an expectation over bins, not attention.
   if (tracked_.empty() || a.dim() < 2 || b.dim() < 2) return std::nullopt;
-  if (auto consumed = consume(a, a.dim() - 1, a)) return consumed;
-  return consume(b, b.dim() - 2, b.transpose(-2, -1));
-}
-
-std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::product(const at::Tensor& operand, int64_t dim,
-                                                                const at::Tensor& permuted) {
-  return tracked_.empty() ? std::nullopt : consume(operand, dim, permuted);
+  if (auto consumed = product(a, a.dim() - 1, [](const at::Tensor& operand) { return operand; })) return consumed;
+  return product(b, b.dim() - 2, [](const at::Tensor& operand) { return operand.transpose(-2, -1); });
 }
 
 }  // namespace lta

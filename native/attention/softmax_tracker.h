@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,7 +17,8 @@ namespace lta {
 class SoftmaxTracker {
  public:
   struct Consumed {
-    at::Tensor weights;               // the operand of the product, [..., Q, K]
+    at::Tensor operand;  // of the product
+    std::function<at::Tensor(const at::Tensor&)> arrange;  // views a tensor of the operand's shape as [..., Q, K]
     std::vector<int64_t> softmaxSizes;  // sizes of the softmax's own result, or of what it was a view of
     std::string module;               // the module in which the softmax ran
   };
@@ -36,8 +38,9 @@ class SoftmaxTracker {
   // where one of the operands holds some that no product consumed before.
   std::optional<Consumed> product(const at::Tensor& a, const at::Tensor& b);
 
-  // The same for a product that sums over `dim` of `operand`; `operand` has been permuted to [..., Q, K].
-  std::optional<Consumed> product(const at::Tensor& operand, int64_t dim, const at::Tensor& permuted);
+  // The same for a product that sums over `dim` of `operand`, which `arrange` views as [..., Q, K].
+  using Arrange = std::function<at::Tensor(const at::Tensor&)>;
+  std::optional<Consumed> product(const at::Tensor& operand, int64_t dim, Arrange arrange);
 
  private:
   struct Softmax {
@@ -55,7 +58,6 @@ class SoftmaxTracker {
 
   const Tracked* find(const at::Tensor& tensor) const;
   void track(const at::Tensor& tensor, int64_t dim, std::shared_ptr<Softmax> softmax);
-  std::optional<Consumed> consume(const at::Tensor& operand, int64_t dim, const at::Tensor& permuted);
 
   std::vector<Tracked> tracked_;
 };

@@ -38,6 +38,7 @@ struct Environment {
   Napi::FunctionReference scriptModuleClass;
   Napi::FunctionReference cancellationClass;
   Napi::FunctionReference hookClass;
+  Napi::FunctionReference gradientsClass;
   std::shared_ptr<Channel> channel;
 };
 

@@ -69,6 +69,7 @@ CaptureOptions captureOptions(const Napi::Object& options) {
   capture.toCpu = !flag(options, "sameDevice");
   capture.toFloat = !flag(options, "sameDtype");
   capture.sitesOnly = flag(options, "sitesOnly");
+  capture.gradients = flag(options, "gradients");
   if (const auto bytes = options.Get("maxBytes"); bytes.IsNumber()) {
     capture.maxBytes = bytes.As<Napi::Number>().Int64Value();
   }
@@ -110,6 +111,37 @@ void CancellationWrap::request(const Napi::CallbackInfo&) { cancellation_->reque
 CancellationPtr CancellationWrap::of(Napi::Value value) {
   if (!value.IsObject()) return nullptr;
   return Unwrap(value.As<Napi::Object>())->cancellation_;
+}
+
+void GradientsWrap::define(Napi::Env env, Napi::Object exports) {
+  const auto function = DefineClass(env, "NativeGradients", {InstanceMethod("of", &GradientsWrap::of)});
+  environment(env).gradientsClass = Napi::Persistent(function);
+  exports.Set("NativeGradients", function);
+}
+
+Napi::Object GradientsWrap::wrap(Napi::Env env, const CaptureResult& result) {
+  auto object = environment(env).gradientsClass.New({});
+  auto* gradients = Unwrap(object);
+  for (const auto& attention : result.attentions) gradients->points_.push_back(attention.gradient);
+  gradients->capture_ = result.capture;
+  return object;
+}
+
+Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    // The points are given up with the graph that they belong to.
+    return runAsync<std::vector<at::Tensor>>(
+        info.Env(),
+        [scalar = TensorWrap::of(info[0]), points = std::move(points_), capture = std::move(capture_)] {
+          return gradientsOf(scalar, points);
+        },
+        [](Napi::Env env, const std::vector<at::Tensor>& tensors) -> Napi::Value {
+          auto list = Napi::Array::New(env, tensors.size());
+          for (uint32_t i = 0; i < tensors.size(); ++i) list.Set(i, TensorWrap::wrap(env, tensors[i]));
+          return list;
+        },
+        "ERR_MODEL_RUN");
+  });
 }
 
 void ScriptModuleWrap::define(Napi::Env env, Napi::Object exports) {
@@ -199,6 +231,7 @@ Napi::Value ScriptModuleWrap::capture(const Napi::CallbackInfo& info) {
           auto object = Napi::Object::New(env);
           object.Set("output", fromIValue(env, result.output));
           object.Set("attentions", attentions);
+          if (result.capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, result));
           return object;
         },
         "ERR_MODEL_RUN");

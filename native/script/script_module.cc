@@ -6,6 +6,7 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
+#include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <filesystem>
@@ -32,6 +33,18 @@ std::string shortTypeName(const jit::Module& module) {
   const auto name = module.type()->name();
   return name ? name->name() : module.type()->str();
 }
+
+// Whether the calling thread's executors optimize, for as long as one lives.
+class Optimizing {
+ public:
+  explicit Optimizing(bool on) : before_(jit::getGraphExecutorOptimize()) { jit::setGraphExecutorOptimize(on); }
+  ~Optimizing() { jit::setGraphExecutorOptimize(before_); }
+  Optimizing(const Optimizing&) = delete;
+  Optimizing& operator=(const Optimizing&) = delete;
+
+ private:
+  const bool before_;
+};
 
 class Loaded final : public ScriptModule {
  public:
@@ -79,7 +92,7 @@ class Loaded final : public ScriptModule {
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
     std::shared_lock<std::shared_mutex> lock(moving_);
-    return runLocked(std::move(inputs), options);
+    return runLocked(std::move(inputs), options, Purpose::Run);
   }
 
   CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
@@ -169,16 +182,26 @@ class Loaded final : public ScriptModule {
     return std::move(stack.front());
   }
 
-  // `atBoundaries`: stop a cancelled run at the next module, not only where a capture looks.
-  c10::IValue runLocked(std::vector<c10::IValue> inputs, const RunOptions& options, bool atBoundaries = true) {
-    if (options.cancellation) options.cancellation->check();
-    const c10::AutoGradMode grad(options.grad);
-    const auto hooks = hooks_.snapshot();
-    if (!hooks && !(options.cancellation && atBoundaries)) return call(program(options.method, {}), inputs);
+  enum class Purpose { Run, Capture, Gradients };
 
+  // A run that can be cancelled stops at the next module; a capture stops where it looks anyway. For gradients of
+  // attention no layer may take a fused path that has none, and the optimizer may not gather operators into subgraphs
+  // that differentiate themselves: nothing in those can be watched.
+  c10::IValue runLocked(std::vector<c10::IValue> inputs, const RunOptions& options, Purpose purpose) {
+    if (options.cancellation) options.cancellation->check();
+    const c10::AutoGradMode grad(options.grad || purpose == Purpose::Gradients);
+    const Optimizing optimizing(purpose != Purpose::Gradients);
+    const auto hooks = hooks_.snapshot();
     script::InlineOptions inlining;
-    inlining.boundaries = true;
-    if (hooks) inlining.unfused = unfusedLayers(options.method, *hooks);
+    if (purpose == Purpose::Gradients) {
+      const auto& layers = program(options.method, {}).method.fusedLayers;
+      inlining.unfused.insert(layers.begin(), layers.end());
+    } else if (hooks) {
+      inlining.unfused = unfusedLayers(options.method, *hooks);
+    }
+    inlining.boundaries = hooks || (options.cancellation && purpose == Purpose::Run);
+    if (!inlining.boundaries) return call(program(options.method, inlining), inputs);
+
     auto& instrumented = program(options.method, inlining);
     const auto run = std::make_shared<HookRun>(hooks, options.cancellation, &instrumented.method.calls);
     const HookScope scope(run);
@@ -210,13 +233,14 @@ class Loaded final : public ScriptModule {
     {
       ProbeScope probe(watching);
       try {
-        result.output = runLocked(inputs, run, /*atBoundaries=*/false);
+        result.output = runLocked(inputs, run, options.gradients ? Purpose::Gradients : Purpose::Capture);
       } catch (...) {
         if (const auto failure = watching->failure()) std::rethrow_exception(failure);
         throw;
       }
     }
     result.attentions = watching->finish();
+    result.capture = watching;
     return result;
   }
 

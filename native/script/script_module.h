@@ -40,6 +40,7 @@ struct ParameterInfo {
 struct CaptureResult {
   c10::IValue output;
   std::vector<Attention> attentions;
+  std::shared_ptr<Capture> capture;  // what the attentions' gradient points refer to
 };
 
 // A TorchScript checkpoint. Safe to use from several threads at once; `to` waits for runs under way.

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <vector>
+
+#include "attention/weights.h"
+
+namespace lta {
+
+// A tensor of a run whose gradient tells the gradient of an attention's weights, and how.
+struct GradientPoint {
+  at::Tensor tensor;
+  std::function<at::Tensor(const at::Tensor& gradient)> toWeights;
+};
+
+// `tensor` as one that takes part in gradients, the same bits: itself where it does already, else an alias of it.
+at::Tensor takingPart(const at::Tensor& tensor);
+
+// d(scalar)/d(weights) behind a fused kernel, from the gradient G of the kernel's output: G · Vᵀ, [B, H, Q, K] of the
+// rows asked for. (O = A V, so dL/dA = dL/dO · Vᵀ.)
+at::Tensor weightsGradient(const SdpaArguments& call, const at::Tensor& value, const at::Tensor& gradient,
+                           const Rows& rows);
+
+// d(scalar)/d(weights) for each point; zero where the scalar doesn't depend on it. Frees the graph.
+std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoint>& points);
+
+}  // namespace lta
