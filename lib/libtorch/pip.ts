@@ -47,8 +47,12 @@ function run(
 ): Promise<string | null> {
   return new Promise((resolve, reject) => {
     const child = spawn(python, argument, { env, stdio: ['ignore', 'pipe', 'pipe'], windowsHide: true });
-    // SIGTERM would leave pip no time to stop its own children.
-    const interrupt = (): void => void child.kill('SIGINT');
+    // Asked first, pip stops its own children. It may have been started with SIGINT ignored, as in a shell's background.
+    let insisting: NodeJS.Timeout | undefined;
+    const interrupt = (): void => {
+      child.kill('SIGINT');
+      insisting = setTimeout(() => child.kill('SIGKILL'), 2000);
+    };
     signal?.addEventListener('abort', interrupt, { once: true });
     let errors = '';
     child.stdout.on('data', (chunk) => {
@@ -57,6 +61,7 @@ function run(
     child.stderr.on('data', (chunk) => (errors += chunk));
     child.on('error', reject);
     child.on('close', (code) => {
+      clearTimeout(insisting);
       signal?.removeEventListener('abort', interrupt);
       if (signal?.aborted) return reject(signal.reason);
       if (code === 0) return resolve(null);
