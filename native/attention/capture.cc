@@ -88,7 +88,11 @@ void Capture::view(const at::Tensor& source, at::IntArrayRef shape) {
 
 std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& a, const at::Tensor& b) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
-  return softmaxes_.product(a, b);
+  auto consumed = softmaxes_.product(a, b);
+  // Values are computed from what the model was given. A softmax times a parameter picks from a table (a codebook, an
+  // embedding), or is an expectation over fixed bins.
+  if (consumed && modules_->isParameter(consumed->operand.is_same(a) ? b : a)) return std::nullopt;
+  return consumed;
 }
 
 std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& operand, int64_t dim,

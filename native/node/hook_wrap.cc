@@ -92,21 +92,26 @@ class JavaScriptHook final : public Hook {
     // this run's; after such a leave they aren't called any more.
     const auto result = std::make_shared<std::optional<Result>>();
     const auto place = std::string("The ") + nameOf(kind()) + " on '" + call.module + "'";
-    callback_.call(
-        [&](Napi::Env env) {
-          auto values = arguments(env);
-          values.insert(values.begin(), {Napi::String::New(env, call.module), Napi::String::New(env, call.type)});
-          return values;
-        },
-        [&](Napi::Value value) {
-          if (value.IsUndefined() || value.IsNull()) return;
-          try {
-            *result = convert(value);
-          } catch (const Error& error) {
-            throw Error("ERR_HOOK_FAILED", place + " returned what can't go on: " + error.what());
-          }
-        },
-        cancellation);
+    const auto take = [&](Napi::Value value) {
+      if (value.IsUndefined() || value.IsNull()) return;
+      try {
+        *result = convert(value);
+      } catch (const Error& error) {
+        throw Error("ERR_HOOK_FAILED", place + " returned what can't go on: " + error.what());
+      }
+    };
+    try {
+      callback_.call(
+          [&](Napi::Env env) {
+            auto values = arguments(env);
+            values.insert(values.begin(), {Napi::String::New(env, call.module), Napi::String::New(env, call.type)});
+            return values;
+          },
+          take, cancellation);
+    } catch (const Error& error) {
+      if (!error.cause()) throw;
+      throw Error(error.code(), place + " failed").withCause(error.cause());
+    }
     return *result;
   }
 

@@ -285,7 +285,10 @@ Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
     for (uint32_t i = 0; i < elements.size(); ++i) array.Set(i, fromIValue(env, elements[i]));
     if (const auto type = tuple->type(); type && type->schema()) {
       const auto& fields = type->schema()->arguments();
-      for (uint32_t i = 0; i < fields.size(); ++i) define(array, fields[i].name(), array.Get(i));
+      for (uint32_t i = 0; i < fields.size(); ++i) {
+        // A field named as something that arrays have ("length") is to be had by its index only.
+        if (!array.Has(fields[i].name())) define(array, fields[i].name(), array.Get(i));
+      }
     }
     return array;
   }

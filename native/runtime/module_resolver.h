@@ -16,6 +16,8 @@ class ModuleResolver {
   virtual std::string current() const = 0;
   // Dotted name of the module that owns this parameter; empty where none does.
   virtual std::string ownerOf(const at::Tensor& parameter) const = 0;
+  // Whether a tensor is a parameter of the model, or a view of one.
+  virtual bool isParameter(const at::Tensor& tensor) const = 0;
 };
 
 }  // namespace lta

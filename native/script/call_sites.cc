@@ -21,7 +21,7 @@ constexpr char kNameEnd = '\x02';
 class Inliner {
  public:
   Inliner(const jit::Module& root, const ModuleNames& names, const InlineOptions& options, InlinedMethod& result)
-      : root_(root), names_(names), options_(options), result_(result) {}
+      : root_(root), names_(names), options_(options), result_(result), assigned_(assignedInterfaces(root)) {}
 
   void run(jit::Graph& graph) {
     Known known;
@@ -40,9 +40,23 @@ class Inliner {
     std::string module;
   };
 
+  // Names of attributes behind an interface that some method assigns while it runs.
+  static std::unordered_set<std::string> assignedInterfaces(const jit::Module& root) {
+    std::unordered_set<std::string> names;
+    for (const auto& module : root.modules()) {
+      for (const auto& method : module.get_methods()) {
+        auto* function = defined(&method.function());
+        if (!function) continue;
+        for (const auto* node : jit::findAllNodes(*function->graph(), jit::prim::SetAttr, /*recurse=*/true)) {
+          if (node->input(1)->type()->cast<c10::InterfaceType>()) names.insert(node->s(jit::attr::name));
+        }
+      }
+    }
+    return names;
+  }
+
   // The object behind a value, followed through attributes of the module itself. Attributes that a graph assigns while
-  // it runs hold tensors or numbers: TorchScript has no assignment of modules, except behind interfaces, whose calls
-  // stay calls.
+  // it runs hold tensors or numbers: TorchScript has no assignment of modules, except behind interfaces.
   Object objectOf(const jit::Value* value, const Known& known) const {
     if (const auto found = known.find(value); found != known.end()) return found->second;
     const auto* node = value->node();
@@ -62,6 +76,7 @@ class Inliner {
       if (node->kind() == jit::prim::fork || node->kind() == jit::prim::awaitable) {
         inlineSubgraph(*node, context, known);
       }
+      knowInterface(*node, known);
       if (auto* callee = calleeOf(*node)) {
         if (!foldFastPath(*node, *callee, context)) {
           const auto name = node->kind() == jit::prim::CallMethod ? nameOf(node->input(0), known) : std::nullopt;
@@ -90,6 +105,19 @@ class Inliner {
     if (context.stack) {
       for (auto* inner : graph->nodes()) prependStack(*inner, *context.stack);
     }
+  }
+
+  // A call through an interface: where the module behind it can't change while the model runs, it is that module's call.
+  void knowInterface(jit::Node& call, Known& known) const {
+    if (call.kind() != jit::prim::CallMethod || !call.input(0)->type()->cast<c10::InterfaceType>()) return;
+    const auto* read = call.input(0)->node();
+    if (read->kind() != jit::prim::GetAttr || assigned_.count(read->s(jit::attr::name))) return;
+    const auto object = objectOf(call.input(0), known);
+    if (!object) return;
+    const jit::WithInsertPoint here(&call);
+    auto* module = call.owningGraph()->insertUncheckedCast(call.input(0), object->type());
+    call.replaceInput(0, module);
+    known[module] = object;
   }
 
   // In an archive, the question whether the fused fast path is allowed is a function that returns a constant. Answers
@@ -227,6 +255,7 @@ class Inliner {
   const ModuleNames& names_;
   const InlineOptions& options_;
   InlinedMethod& result_;
+  const std::unordered_set<std::string> assigned_;
 };
 
 void collect(const std::string& name, const jit::Module& module, std::unordered_set<const void*>& seen,

@@ -9,6 +9,7 @@
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <istream>
 #include <mutex>
@@ -132,6 +133,11 @@ class Loaded final : public ScriptModule {
     std::string ownerOf(const at::Tensor& parameter) const override {
       const auto found = owners_->find(parameter.unsafeGetTensorImpl());
       return found == owners_->end() ? std::string() : found->second;
+    }
+    bool isParameter(const at::Tensor& tensor) const override {
+      return tensor.has_storage() && std::any_of(owners_->begin(), owners_->end(), [&](const auto& entry) {
+               return entry.first->has_storage() && entry.first->storage().is_alias_of(tensor.storage());
+             });
     }
 
    private:
