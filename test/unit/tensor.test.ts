@@ -1,0 +1,132 @@
+import { type DType, Tensor } from '../../lib/index';
+
+test.each<[DType, unknown]>([
+  ['float32', new Float32Array([1.5, -2, 0, 3e38])],
+  ['float64', new Float64Array([1.5, -2, Math.PI, 1e300])],
+  ['int64', new BigInt64Array([1n, -2n, 2n ** 62n, 0n])],
+  ['int32', new Int32Array([1, -2, 2 ** 30, 0])],
+  ['int16', new Int16Array([1, -2, 32767, 0])],
+  ['int8', new Int8Array([1, -2, 127, 0])],
+  ['uint8', new Uint8Array([1, 2, 255, 0])],
+  ['bool', new Uint8Array([1, 0, 1, 0])],
+  ['float16', new Uint16Array([0x3c00, 0xc000, 0x7bff, 0])],
+  ['bfloat16', new Uint16Array([0x3f80, 0xc000, 0x7f7f, 0])],
+])('%s goes through libtorch and back unchanged', (dtype, data) => {
+  const tensor = Tensor.from(data as Float32Array, { shape: [2, 2], dtype });
+  expect(tensor.dtype).toBe(dtype);
+  expect(tensor.shape).toEqual([2, 2]);
+  expect(tensor.device).toBe('cpu');
+  expect(tensor.toTypedArray()).toEqual(data);
+});
+
+test('numbers become the element type asked for, with ties to even in half types', () => {
+  const values = [1, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 65504, 65520, 2 ** -24, 2 ** -25, 3 * 2 ** -26, -0.1, Number.NaN];
+  const half = Tensor.from(values, { dtype: 'float16' }).toTypedArray();
+  // What torch.tensor(values, dtype=torch.float16).view(torch.int16) gives.
+  expect(Array.from(half as Uint16Array)).toEqual([
+    0x3c00, 0x3c00, 0x3c02, 0x7bff, 0x7c00, 1, 0, 1, 0xae66, 0x7e00,
+  ]);
+  const brain = Tensor.from([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -0.1, Number.POSITIVE_INFINITY], { dtype: 'bfloat16' });
+  expect(Array.from(brain.toTypedArray() as Uint16Array)).toEqual([0x3f80, 0x3f80, 0x3f82, 0xbdcd, 0x7f80]);
+});
+
+test('nested arrays give shape and type', () => {
+  expect(Tensor.from([[1, 2, 3], [4, 5, 6]]).shape).toEqual([2, 3]);
+  expect(Tensor.from([[1n], [2n]]).dtype).toBe('int64');
+  expect(Tensor.from([true, false]).dtype).toBe('bool');
+  expect(Tensor.from(5).shape).toEqual([]);
+  expect(Tensor.from([]).shape).toEqual([0]);
+  expect(Tensor.from([1, 2, 3, 4], { shape: [2, 2], dtype: 'int8' }).toTypedArray()).toEqual(new Int8Array([1, 2, 3, 4]));
+});
+
+test.each<[string, () => unknown, RegExp]>([
+  ['ragged rows', () => Tensor.from([[1, 2], [3]]), /rows of equal length/],
+  ['mixed depths', () => Tensor.from([[1, 2], 3] as never), /Expected an array/],
+  ['a shape of another size', () => Tensor.from([1, 2, 3], { shape: [2, 2] }), /Expected 4 elements.*received 3/],
+  ['a negative size', () => Tensor.from([1], { shape: [-1] }), /at least 0/],
+  ['an unknown type', () => Tensor.from([1], { dtype: 'float8' as never }), /float32.*received 'float8'/],
+  ['a string', () => Tensor.from(['x'] as never), /numbers, bigints or booleans/],
+  ['a fraction as int64', () => Tensor.from([1.5], { dtype: 'int64' }), /integer.*1\.5/],
+  ['256 as uint8', () => Tensor.from([256], { dtype: 'uint8' }), /from 0 to 255.*256/],
+  ['bits without a half type', () => Tensor.from(new Uint16Array(1) as never), /options\.dtype/],
+  ['an unknown option', () => Tensor.from([1], { size: [1] } as never), /'size'/],
+  ['an unknown device', () => Tensor.from([1], { device: 'tpu9' }), /device/i],
+])('%s is an error that says so', (_, make, message) => {
+  expect(make).toThrow(message);
+  expect(make).toThrow(expect.objectContaining({ code: expect.stringMatching(/^ERR_/) }));
+});
+
+test('a device that this machine lacks is unavailable, not a crash', () => {
+  expect(() => Tensor.from([1], { device: 'cuda:99' })).toThrow(expect.objectContaining({ code: 'ERR_DEVICE_UNAVAILABLE' }));
+});
+
+test('the typed array of a CPU tensor is its memory, a view’s is its elements in order', () => {
+  const tensor = Tensor.from([[1, 2, 3], [4, 5, 6]]);
+  const array = tensor.toTypedArray();
+  array[0] = 10;
+  expect((tensor.toTypedArray() as Float32Array)[0]).toBe(10);
+  expect(Array.from(tensor.transpose(0, 1).toTypedArray() as Float32Array)).toEqual([10, 4, 2, 5, 3, 6]);
+  expect(Array.from(tensor.select(0, 1).toTypedArray() as Float32Array)).toEqual([4, 5, 6]);
+});
+
+test('a typed array outlives its tensor', () => {
+  const tensor = Tensor.from(new Float32Array(1000).fill(7));
+  const array = tensor.toTypedArray();
+  tensor.dispose();
+  globalThis.gc?.();
+  expect(array.every((element: number | bigint) => element === 7)).toBe(true);
+});
+
+test('a disposed tensor throws, disposing twice does not', () => {
+  const tensor = Tensor.from([1]);
+  tensor.dispose();
+  tensor.dispose();
+  for (const use of [() => tensor.shape, () => tensor.toTypedArray(), () => tensor.add(1), () => tensor.item()]) {
+    expect(use).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+  }
+  return expect(tensor.data()).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+});
+
+test('operations compute what PyTorch’s do', async () => {
+  const tensor = Tensor.from([[1, 2, 3], [4, 5, 6]]);
+  const list = (each: Tensor) => Array.from(each.toTypedArray() as Float32Array, Number);
+  expect(list(tensor.sum())).toEqual([21]);
+  expect(list(tensor.sum(0))).toEqual([5, 7, 9]);
+  expect(list(tensor.mean(-1))).toEqual([2, 5]);
+  expect(list(tensor.argmax(1))).toEqual([2, 2]);
+  expect(tensor.argmax().item()).toBe(5n);
+  expect(list(tensor.narrow(1, 1, 2))).toEqual([2, 3, 5, 6]);
+  expect(tensor.reshape([3, -1]).shape).toEqual([3, 2]);
+  expect(list(tensor.add(tensor).mul(0.5))).toEqual([1, 2, 3, 4, 5, 6]);
+  const softmax = list(Tensor.from([0, Math.log(3)]).softmax(0));
+  expect(softmax[0]).toBeCloseTo(0.25, 6);
+  expect(await tensor.data()).toEqual(new Float32Array([1, 2, 3, 4, 5, 6]));
+  expect(tensor.to({ dtype: 'int32' }).toTypedArray()).toEqual(new Int32Array([1, 2, 3, 4, 5, 6]));
+  expect(Tensor.from([true]).item()).toBe(true);
+  expect(Tensor.from([2.5]).item()).toBe(2.5);
+});
+
+test.each<[string, (tensor: Tensor) => unknown]>([
+  ['an index out of range', (tensor) => tensor.select(0, 9)],
+  ['a dimension out of range', (tensor) => tensor.sum(7)],
+  ['a shape of another size', (tensor) => tensor.reshape([5])],
+  ['shapes that do not broadcast', (tensor) => tensor.add(Tensor.from([1, 2, 3, 4, 5]))],
+  ['an item of many', (tensor) => tensor.item()],
+  ['no number', (tensor) => tensor.select('x' as never, 0)],
+])('%s in an operation is an error without a C++ backtrace', (_, use) => {
+  const tensor = Tensor.from([[1, 2, 3], [4, 5, 6]]);
+  expect(() => use(tensor)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
+  expect(() => use(tensor)).not.toThrow(/frame #\d|Exception raised from/);
+});
+
+test('gradients reach leaves, and add up', async () => {
+  const x = Tensor.from([1, 2, 3]);
+  expect(x.requiresGrad).toBe(false);
+  x.requiresGrad = true;
+  expect(x.grad).toBeNull();
+  await x.mul(x).sum().backward();
+  expect(x.grad?.toTypedArray()).toEqual(new Float32Array([2, 4, 6]));
+  await x.mul(2).backward(Tensor.from([1, 10, 100]));
+  expect(x.grad?.toTypedArray()).toEqual(new Float32Array([4, 24, 206]));
+  await expect(Tensor.from([1, 2]).backward()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+});
