@@ -1,3 +1,4 @@
+import { isNativeError } from 'node:util/types';
 import { type ErrorCode, TorchError } from './errors';
 import { loadAddon } from './libtorch/load';
 
@@ -142,7 +143,8 @@ export function rememberFailure(error: unknown): number {
 
 /** What the addon threw, as an error of this package with the JavaScript stack of the call. */
 export function fromNative(error: unknown): unknown {
-  if (error instanceof TorchError || !(error instanceof Error)) return error;
+  // Not `instanceof Error`: the addon's errors belong to the realm that loaded it, which a test runner may not be in.
+  if (error instanceof TorchError || !isNativeError(error)) return error;
   const { code, nativeStack, causeId } = error as Error & { code?: string; nativeStack?: string; causeId?: number };
   if (!code?.startsWith('ERR_')) return error;
   const details: { nativeStack?: string; cause?: unknown } = {};

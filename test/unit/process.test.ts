@@ -1,0 +1,128 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fixture, path } from './model-fixtures';
+
+// What happens around a process: its end, its threads, its memory. Each in a process of its own, on the built package.
+const DIST = join(__dirname, '..', '..', 'dist', 'index.js');
+const MODEL = path(fixture('transformer').file);
+
+const prelude = `
+  const { ScriptModule, Tensor, HookedModel, setNumThreads } = require(${JSON.stringify(DIST)});
+  const f32 = (...shape) => Tensor.from(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i)), { shape });
+  const MODEL = ${JSON.stringify(MODEL)};
+  const width = (model) => model.namedParameters().find(({ name }) => name.endsWith('in_proj_weight')).tensor.shape[1];
+`;
+
+function run(script: string, ...flags: string[]): Promise<{ code: number | null; signal: string | null; output: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [...flags, '-e', `${prelude}(async () => {${script}})().catch((error) => { console.error(error); process.exit(99); });`]);
+    let output = '';
+    child.stdout.on('data', (chunk) => (output += chunk));
+    child.stderr.on('data', (chunk) => (output += chunk));
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, output }));
+  });
+}
+
+test.each([0, 20, 300])('process.exit %d ms into a long run ends the process with its code', async (delay) => {
+  const { code, signal, output } = await run(`
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    model.forward([f32(32, 600, E), f32(32, 600, E)]);
+    setTimeout(() => process.exit(7), ${delay});
+  `);
+  expect({ code, signal, output }).toEqual({ code: 7, signal: null, output: expect.any(String) });
+});
+
+test('an idle addon does not keep the process alive', async () => {
+  const started = Date.now();
+  const { code } = await run(`
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    await model.captureAttention([f32(1, 3, E), f32(1, 2, E)]);
+  `);
+  expect(code).toBe(0);
+  expect(Date.now() - started).toBeLessThan(30_000);
+});
+
+test('worker threads load the addon, run models, and may be terminated in the middle', async () => {
+  const { code, output } = await run(`
+    const { Worker } = require('node:worker_threads');
+    const body = ${JSON.stringify(prelude)} + \`
+      const { parentPort } = require('node:worker_threads');
+      (async () => {
+        const model = await ScriptModule.load(MODEL);
+        const E = width(model);
+        const { attentions } = await model.captureAttention([f32(1, 3, E), f32(1, 2, E)]);
+        model.forward([f32(16, 400, E), f32(16, 400, E)]).catch(() => {});
+        model.registerForwardHook('transformer.encoder.layers.0', () => new Promise(() => {}));
+        model.forward([f32(1, 3, E), f32(1, 2, E)]).catch(() => {});
+        parentPort.postMessage(attentions.length);
+      })();\`;
+    for (let i = 0; i < 4; i++) {
+      const worker = new Worker(body, { eval: true });
+      console.log(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)));
+      await new Promise((resolve) => setTimeout(resolve, i * 25));
+      await worker.terminate();
+    }
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    await model.forward([f32(1, 3, E), f32(1, 2, E)]);
+    console.log('alive');
+  `);
+  expect(output.trim().split('\n')).toEqual(['5', '5', '5', '5', 'alive']);
+  expect(code).toBe(0);
+});
+
+test('a long run delays neither timers nor fs', async () => {
+  const { output } = await run(`
+    const { monitorEventLoopDelay } = require('node:perf_hooks');
+    const { stat } = require('node:fs/promises');
+    setNumThreads(1);
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    const inputs = [f32(32, 600, E), f32(32, 600, E)];
+    let running = true;
+    const done = model.forward(inputs).then(() => (running = false));
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    delay.enable();
+    let reads = 0;
+    while (running) { await stat(MODEL); reads++; await new Promise((resolve) => setTimeout(resolve, 5)); }
+    await done;
+    console.log(JSON.stringify({ reads }));
+  `);
+  // A blocked event loop would have let no reading through until the end.
+  expect(JSON.parse(output.trim().split('\n').at(-1) as string).reads).toBeGreaterThan(3);
+});
+
+test('runs, captures, errors and hooks leave memory where it was', async () => {
+  const { code, output } = await run(
+    `
+    setNumThreads(1);
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    const round = async (i) => {
+      const inputs = [f32(2, 16, E), f32(2, 12, E)];
+      await model.forward(inputs);
+      await model.captureAttention(inputs, i % 3 ? {} : { heads: [0], averageHeads: true });
+      await model.captureAttention(inputs, { maxBytes: 1 }).catch(() => {});
+      await model.forward([inputs[0], 5]).catch(() => {});
+      await model.forward([f32(2, 2, 3), f32(2, 2, 3)]).catch(() => {});
+      const handle = model.registerForwardHook('transformer.encoder.layers.0', () => {});
+      await model.forward(inputs);
+      handle.remove();
+    };
+    const settle = async () => { for (let i = 0; i < 5; i++) { gc(); await new Promise((resolve) => setTimeout(resolve, 10)); } };
+    for (let i = 0; i < 150; i++) await round(i);
+    await settle();
+    const before = process.memoryUsage().rss;
+    for (let i = 0; i < 450; i++) await round(i);
+    await settle();
+    console.log((process.memoryUsage().rss - before) / 450);
+  `,
+    '--expose-gc',
+  );
+  expect(code).toBe(0);
+  // A leaked tensor of a round would be some kilobytes, a leaked capture tens of them.
+  expect(Number(output.trim().split('\n').at(-1))).toBeLessThan(20_000);
+});

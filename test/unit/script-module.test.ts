@@ -1,0 +1,152 @@
+import { readFileSync } from 'node:fs';
+import { ScriptModule, Tensor, type Value } from '../../lib/index';
+import { bits, fixture, inputsOf, path } from './model-fixtures';
+
+const transformer = fixture('transformer');
+const nested = fixture('nested');
+const methods = fixture('methods');
+
+const f32 = (...shape: number[]): Tensor =>
+  Tensor.from(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i)), { shape });
+
+test('bytes load like the file they came from', async () => {
+  const inputs = await inputsOf(transformer);
+  const fromFile = await ScriptModule.load(path(transformer.file));
+  const fromBytes = await ScriptModule.load(readFileSync(path(transformer.file)));
+  expect(bits(await fromBytes.forward(inputs))).toEqual(bits(await fromFile.forward(inputs)));
+});
+
+test('modules and parameters have Python’s names', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  const modules = model.modules();
+  expect(modules[0]).toEqual({ name: '', type: expect.any(String) });
+  expect(modules.find(({ name }) => name.endsWith('encoder.layers.0.self_attn'))?.type).toBe('MultiheadAttention');
+  expect(new Set(modules.map(({ name }) => name)).size).toBe(modules.length);
+  const parameter = model.namedParameters().find(({ name }) => name.endsWith('encoder.layers.0.self_attn.in_proj_weight'));
+  expect(parameter?.tensor.shape).toEqual([3 * (parameter?.tensor.shape[1] as number), parameter?.tensor.shape[1]]);
+});
+
+test('a signature tells what a method takes and gives', async () => {
+  const model = await ScriptModule.load(path(methods.file));
+  expect(model.methods()).toEqual(expect.arrayContaining(['forward', 'encode']));
+  const { parameters, returns } = model.signature('forward');
+  expect(parameters[0]).toMatchObject({ type: 'Tensor', optional: false });
+  expect(returns).toBe('Tensor');
+  expect(() => model.signature('nothing')).toThrow(/forward.*received 'nothing'/);
+});
+
+test('structures go in and come out: tuples, lists, dictionaries, optionals, named tuples', async () => {
+  const model = await ScriptModule.load(path(nested.file));
+  const inputs = await inputsOf(nested);
+  const output = (await model.forward(inputs)) as Value[];
+  expect(Array.isArray(output)).toBe(true);
+  expect(output[0]).toMatchObject({ out: expect.any(Tensor), hidden: expect.any(Tensor) });
+  const named = output[2] as Value[] & Record<string, Value>;
+  const fields = Object.keys(named).filter((key) => !/^\d+$/.test(key));
+  expect(fields.length).toBeGreaterThan(0);
+  for (const field of fields) expect(named).toContain(named[field]);
+});
+
+test.each<[string, Value[] | undefined, RegExp]>([
+  ['no array', undefined, /array.*inputs/],
+  ['too few', [], /Expected 2 to \d+ inputs for forward\(src: Tensor, tgt: Tensor.*received 0/],
+  ['too many', Array(20).fill(null), /received 20/],
+  ['a number for a tensor', [5, 6], /Expected a Tensor for input 0 \('src'\) of forward but received 5 of type number/],
+  ['a bare typed array', [new Float32Array(2) as never, null], /Tensor\.from/],
+  ['null for a tensor', [null, null], /Expected a Tensor.*received null/],
+  ['a string for an optional tensor', [f32(1, 2, 8), f32(1, 2, 8), 'mask'], /input 2 \('tgt_mask'\)/],
+])('inputs that do not fit are refused by name: %s', async (_, inputs, message) => {
+  const model = await ScriptModule.load(path(transformer.file));
+  const error = await model.forward(inputs as Value[]).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  expect((error as Error).message).toMatch(message);
+  // The model is as good as before.
+  await expect(model.forward(await inputsOf(transformer))).resolves.toBeDefined();
+});
+
+test('values inside structures are refused by their place', async () => {
+  const model = await ScriptModule.load(path(nested.file));
+  const inputs = await inputsOf(nested);
+  const wrong = (change: (copy: Value[]) => void) => {
+    const copy = structuredCloneValue(inputs) as Value[];
+    change(copy);
+    return model.forward(copy);
+  };
+  await expect(wrong((copy) => ((copy[0] as Value[])[1] = 'two'))).rejects.toThrow(/\[1\]/);
+  await expect(wrong((copy) => (copy[0] as Value[]).pop())).rejects.toThrow(/array of 2/);
+  await expect(wrong((copy) => (copy[7] = [3, 4.5]))).rejects.toThrow(/integer.*4\.5/);
+  await expect(wrong((copy) => (copy[2] = { shift: 1 }))).rejects.toThrow(/\.shift/);
+  await expect(wrong((copy) => (copy[4] = 1))).rejects.toThrow(/boolean/);
+});
+
+function structuredCloneValue(value: Value): Value {
+  if (Array.isArray(value)) return value.map(structuredCloneValue);
+  if (value !== null && typeof value === 'object' && !(value instanceof Tensor)) {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, structuredCloneValue(item)]));
+  }
+  return value;
+}
+
+test.each<[string, () => Promise<unknown>, string]>([
+  ['a missing file', () => ScriptModule.load('/nowhere/model.pt'), 'ERR_MODEL_LOAD'],
+  ['a folder', () => ScriptModule.load(__dirname), 'ERR_MODEL_LOAD'],
+  ['no path', () => ScriptModule.load(5 as never), 'ERR_INVALID_ARGUMENT'],
+  ['empty bytes', () => ScriptModule.load(new Uint8Array()), 'ERR_MODEL_LOAD'],
+  ['an unknown option', () => ScriptModule.load('x', { gpu: 1 } as never), 'ERR_INVALID_ARGUMENT'],
+  ['an unknown type', () => ScriptModule.load('x', { dtype: 'float' as never }), 'ERR_INVALID_ARGUMENT'],
+  ['a missing device', () => ScriptModule.load(path(transformer.file), { device: 'cuda:77' }), 'ERR_DEVICE_UNAVAILABLE'],
+  ['no device', () => ScriptModule.load(path(transformer.file), { device: 'brain' }), 'ERR_INVALID_ARGUMENT'],
+])('loading %s fails with its code', async (_, load, code) => {
+  await expect(load()).rejects.toMatchObject({ code, name: 'TorchError' });
+});
+
+test('an error has the JavaScript stack of the call that failed', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  async function whereItWasCalled() {
+    return await model.forward([f32(1, 2, 3), f32(1, 2, 3)]);
+  }
+  const error = await whereItWasCalled().catch((reason: Error) => reason);
+  expect((error as Error).stack).toContain('whereItWasCalled');
+});
+
+test('an unknown method is refused', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  await expect(model.forward([], { method: 'nothing' })).rejects.toThrow(/received 'nothing'/);
+});
+
+test('several runs of one model at once give what they give one by one', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  const inputs = await inputsOf(transformer);
+  await model.forward(inputs);
+  await model.forward(inputs);
+  const alone = bits(await model.forward(inputs));
+  const together = await Promise.all(
+    Array.from({ length: 16 }, (_, i) =>
+      i % 2 ? model.forward(inputs) : model.captureAttention(inputs).then(({ output }) => output),
+    ),
+  );
+  for (const output of together) expect(bits(output)).toEqual(alone);
+});
+
+test('a disposed model refuses, and lets runs under way finish', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  const inputs = await inputsOf(transformer);
+  const running = model.forward(inputs);
+  model.dispose();
+  model.dispose();
+  await expect(running).resolves.toBeDefined();
+  await expect(model.forward(inputs)).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+  await expect(model.captureAttention(inputs)).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+  expect(() => model.modules()).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+});
+
+test('dtype casts the parameters; optimize keeps the results close', async () => {
+  const inputs = await inputsOf(transformer);
+  const plain = (await (await ScriptModule.load(path(transformer.file))).forward(inputs)) as Tensor;
+  const half = await ScriptModule.load(path(transformer.file), { dtype: 'bfloat16' });
+  expect(half.namedParameters().every(({ tensor }) => tensor.dtype === 'bfloat16')).toBe(true);
+  const optimized = await ScriptModule.load(path(transformer.file), { optimize: true });
+  const fast = (await optimized.forward(inputs)) as Tensor;
+  const distance = fast.add(plain.mul(-1));
+  expect(Number(distance.mul(distance).mean().item())).toBeLessThan(1e-8);
+});
