@@ -4,6 +4,8 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+
 #include "runtime/error.h"
 
 namespace lta {
@@ -26,7 +28,6 @@ struct Watch : autograd::Function<Watch<kOutputs>> {
   static autograd::variable_list forward(autograd::AutogradContext* context, at::TensorList tensors,
                                          const c10::IValue& state) {
     context->saved_data[kState] = state;
-    context->set_materialize_grads(false);
     autograd::variable_list constant;
     for (const auto& tensor : tensors) {
       if (!tensor.requires_grad()) constant.push_back(tensor);
@@ -99,14 +100,24 @@ void BackwardState::watchOutput(c10::IValue& output) {
 
 void BackwardState::outputsArrived(std::vector<at::Tensor> gradients) {
   gradOutputs_ = spread(std::move(gradients), outputPlaces_, outputCount_);
-  if (!inputsTakePart_) runHooks(std::vector<at::Tensor>(inputCount_));
+  outputsArrived_ = true;
+  if (inputsTakePart_) return;
+  const auto replaced = runHooks(std::vector<at::Tensor>(inputCount_));
+  if (std::any_of(replaced.begin(), replaced.end(), [](const at::Tensor& each) { return each.defined(); })) {
+    throw Error("ERR_HOOK_FAILED", "Expected no input gradients from the backward hook on '" + call_.module +
+                                       "', none of whose inputs takes part in gradients, but received some");
+  }
 }
 
 std::vector<at::Tensor> BackwardState::inputsArrived(std::vector<at::Tensor> gradients) {
+  // As in Python: what reaches the inputs without having passed the output (where that is no tensor and no tuple of
+  // tensors) isn't shown.
+  if (!outputsArrived_) return gradients;
   const auto all = runHooks(spread(std::move(gradients), inputPlaces_, inputCount_));
   std::vector<at::Tensor> mine;
   for (const auto place : inputPlaces_) mine.push_back(all[place]);
   gradOutputs_.clear();
+  outputsArrived_ = false;
   return mine;
 }
 

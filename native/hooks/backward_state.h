@@ -35,6 +35,7 @@ class BackwardState : public torch::CustomClassHolder {
   std::vector<size_t> inputPlaces_;   // which inputs are tensors that pass the identity
   std::vector<size_t> outputPlaces_;  // which elements of the output are
   bool inputsTakePart_ = false;
+  bool outputsArrived_ = false;
   std::vector<at::Tensor> gradOutputs_;
 };
 

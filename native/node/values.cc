@@ -3,6 +3,7 @@
 #include <ATen/core/Dict.h>
 #include <ATen/core/jit_type.h>
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -267,6 +268,19 @@ c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::str
   return convert(value, type, where);
 }
 
+namespace {
+
+// A tuple without names works out its type from its elements, which fails at tensors that there are not (the weights of
+// a fused attention that wasn't asked for them).
+bool hasUndefined(c10::ArrayRef<c10::IValue> elements) {
+  return std::any_of(elements.begin(), elements.end(), [](const c10::IValue& element) {
+    return (element.isTensor() && !element.toTensor().defined()) ||
+           (element.isTuple() && hasUndefined(element.toTupleRef().elements()));
+  });
+}
+
+}  // namespace
+
 Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
   if (value.isNone()) return env.Null();
   if (value.isTensor()) {
@@ -283,7 +297,7 @@ Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
     const auto& elements = tuple->elements();
     auto array = Napi::Array::New(env, elements.size());
     for (uint32_t i = 0; i < elements.size(); ++i) array.Set(i, fromIValue(env, elements[i]));
-    if (const auto type = tuple->type(); type && type->schema()) {
+    if (const auto type = hasUndefined(elements) ? nullptr : tuple->type(); type && type->schema()) {
       const auto& fields = type->schema()->arguments();
       for (uint32_t i = 0; i < fields.size(); ++i) {
         // A field named as something that arrays have ("length") is to be had by its index only.
