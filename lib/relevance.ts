@@ -71,7 +71,15 @@ export function attentionRelevance(attentions: readonly Layer[]): Tensor {
       );
     }
     checkSquare(each.weights, [4], `attention ${i}`, (layers[0] as Layer).weights);
-    return handleOf(each.gradient, `the gradient of attention ${i}`);
+    const gradient = handleOf(each.gradient, `the gradient of attention ${i}`);
+    if (String(each.gradient.shape) !== String(each.weights.shape)) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected the shape of its weights, [${each.weights.shape.join(', ')}], for the gradient of attention ${i} but ` +
+          `received [${each.gradient.shape.join(', ')}]`,
+      );
+    }
+    return gradient;
   });
   return fromHandle(native((addon) => addon.attentionRelevance(weights, gradients)));
 }

@@ -325,6 +325,7 @@ export class ScriptModule {
   /** Moves the parameters to another device, after the runs under way. */
   async to(device: Device): Promise<void> {
     if (typeof device !== 'string') throw invalid('the name of a device', 'device', device);
+    checkNotInOwnHook(this); // it would wait for the run that waits for the hook
     try {
       await this.#native.to(device);
     } catch (error) {

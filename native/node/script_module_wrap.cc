@@ -183,8 +183,7 @@ Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
       work = [path = info[0].As<Napi::String>().Utf8Value(), load] { return ScriptModule::loadFile(path, load); };
     } else {
       const auto array = info[0].As<Napi::TypedArray>();
-      const auto* data = static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-      work = [bytes = std::string(data, array.ByteLength()), load]() mutable {
+      work = [bytes = std::string(bytesOf(array), array.ByteLength()), load]() mutable {
         return ScriptModule::loadBytes(std::move(bytes), load);
       };
     }

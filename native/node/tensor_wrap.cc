@@ -10,6 +10,7 @@
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
+#include "node/values.h"
 #include "runtime/devices.h"
 
 namespace lta::node {
@@ -231,8 +232,7 @@ Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
                                               std::to_string(array.ByteLength()));
     }
     if (tensor.nbytes() > 0) {
-      const auto* data = static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-      std::memcpy(tensor.data_ptr(), data, tensor.nbytes());
+      std::memcpy(tensor.data_ptr(), bytesOf(array), tensor.nbytes());
     }
     return wrap(info.Env(), tensor.to(device));
   });

@@ -13,6 +13,15 @@ namespace lta::node {
 // Throws ERR_INVALID_ARGUMENT with the place ("input 1 ('mask')[0]"), what was expected and what was received.
 std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method);
 
+// The memory behind a typed array, also of one on a SharedArrayBuffer, which Napi::ArrayBuffer doesn't take.
+inline const char* bytesOf(Napi::TypedArray array) {
+  void* data = nullptr;
+  if (napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &data, nullptr, nullptr) != napi_ok) {
+    throw Napi::Error::New(array.Env());
+  }
+  return static_cast<const char*>(data);
+}
+
 // One value of a declared type; `where` names its place in error messages.
 c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::string& where);
 
