@@ -42,6 +42,7 @@ export interface NativeHook {
 export interface NativeRunOptions {
   method?: string;
   grad?: boolean;
+  insideHook?: boolean;
   cancellation?: NativeCancellation | undefined;
 }
 

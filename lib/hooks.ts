@@ -41,6 +41,29 @@ export interface HookOwner {
 /** The models whose hooks the current code is in, however asynchronously: running one of them again would never end. */
 const running = new AsyncLocalStorage<ReadonlySet<HookOwner>>();
 
+/** Whether the current code is in a hook of some model, which then waits for it. */
+export const isInsideHook = (): boolean => running.getStore() !== undefined;
+
+/**
+ * For each model, the sets of models whose hooks wait for a run of it right now. The addon doesn't tell which run a hook
+ * belongs to: where several are under way, a hook counts as being inside all of them.
+ */
+const waiting = new WeakMap<HookOwner, Set<ReadonlySet<HookOwner>>>();
+
+/** Runs a model, so that its hooks know which other hooks wait for it. */
+export async function runWaitedFor<Result>(owner: HookOwner, run: () => Promise<Result>): Promise<Result> {
+  const inside = running.getStore();
+  if (!inside) return run();
+  const callers = new Set(inside);
+  const all = waiting.get(owner) ?? new Set();
+  waiting.set(owner, all.add(callers));
+  try {
+    return await run();
+  } finally {
+    all.delete(callers);
+  }
+}
+
 /** Refuses to run a model from inside one of its own hooks. */
 export function checkNotInOwnHook(owner: HookOwner): void {
   if (running.getStore()?.has(owner)) {
@@ -67,6 +90,7 @@ export function hookFunction(
     };
     const fail = (error: unknown): void => settle(rememberFailure(error));
     const inside = new Set(running.getStore()).add(owner);
+    for (const callers of waiting.get(owner) ?? []) for (const caller of callers) inside.add(caller);
     running.run(inside, () => {
       try {
         const result = hook(Object.freeze({ name, type }), ...(values.map(fromNativeValue) as never[]));

@@ -25,7 +25,9 @@ import {
   type FullBackwardHook,
   type HookedModule,
   hookFunction,
+  isInsideHook,
   RemovableHandle,
+  runWaitedFor,
 } from './hooks';
 import { checkDType, type Device, type DType, fromHandle, handleOf, type Tensor } from './tensor';
 import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
@@ -150,8 +152,8 @@ export class ScriptModule {
     optionalBoolean(grad, 'grad');
     checkNotInOwnHook(this);
     const expected = [...this.#silent.keys()];
-    const output = await cancellable(optionalSignal(signal), (cancellation) =>
-      this.#native.run(handles, { method: method ?? 'forward', grad: grad ?? false, cancellation }),
+    const output = await this.#cancellable(optionalSignal(signal), (cancellation) =>
+      this.#native.run(handles, { method: method ?? 'forward', grad: grad ?? false, insideHook: isInsideHook(), cancellation }),
     );
     this.#reportSilent(expected, grad ?? false);
     return fromNativeValue(output);
@@ -192,8 +194,8 @@ export class ScriptModule {
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
     checkNotInOwnHook(this);
-    const { attentions } = await cancellable(signal, (cancellation) =>
-      this.#native.capture(handles, { ...capture, sitesOnly: true, cancellation }),
+    const { attentions } = await this.#cancellable(signal, (cancellation) =>
+      this.#native.capture(handles, { ...capture, sitesOnly: true, insideHook: isInsideHook(), cancellation }),
     );
     return attentions.map(fromNativeSite);
   }
@@ -211,8 +213,8 @@ export class ScriptModule {
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
     checkNotInOwnHook(this);
-    const result = await cancellable(signal, (cancellation) =>
-      this.#native.capture(handles, { ...capture, cancellation }),
+    const result = await this.#cancellable(signal, (cancellation) =>
+      this.#native.capture(handles, { ...capture, insideHook: isInsideHook(), cancellation }),
     );
     const output = fromNativeValue(result.output);
     const attentions = result.attentions.map(fromNativeAttention);
@@ -341,6 +343,13 @@ export class ScriptModule {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  #cancellable<Result>(
+    signal: AbortSignal | undefined,
+    call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
+  ): Promise<Result> {
+    return runWaitedFor(this, () => cancellable(signal, call));
   }
 
   #moduleNames(): string[] {

@@ -2,7 +2,6 @@
 
 #include "node/environment.h"
 #include "node/errors.h"
-#include "runtime/executor.h"
 
 namespace lta::node {
 namespace {
@@ -30,7 +29,7 @@ void settle(Napi::Env env, Call& call) {
 }  // namespace
 
 Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> complete,
-                       const char* code) {
+                       const char* code, Executor::Kind kind) {
   const auto& channel = environment(env).channel;
   auto call = std::make_shared<Call>(
       Call{Napi::Promise::Deferred::New(env), std::move(work), std::move(complete), code, nullptr});
@@ -50,7 +49,7 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
       channel->release(env);
       settle(env, *call);
     });
-  });
+  }, kind);
   return promise;
 }
 

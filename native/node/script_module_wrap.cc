@@ -39,6 +39,11 @@ RunOptions runOptions(const Napi::Object& options) {
   return run;
 }
 
+// A run that is begun inside a hook is waited for by the run that the hook belongs to.
+Executor::Kind kindOf(const Napi::Object& options) {
+  return flag(options, "insideHook") ? Executor::Kind::Urgent : Executor::Kind::Run;
+}
+
 // The layer above has checked and normalised these.
 CaptureOptions captureOptions(const Napi::Object& options) {
   CaptureOptions capture;
@@ -201,14 +206,16 @@ Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
 // (inputs, { method, grad, cancellation }) → Promise<raw value>
 Napi::Value ScriptModuleWrap::run(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    auto options = runOptions(info[1].As<Napi::Object>());
+    const auto given = info[1].As<Napi::Object>();
+    auto options = runOptions(given);
+    options.hooks = module()->hooks();
     auto inputs = toInputs(info[0].As<Napi::Array>(), module()->schema(options.method), options.method);
     return runAsync<c10::IValue>(
         info.Env(),
         [module = module(), options = std::move(options), inputs = std::move(inputs)]() mutable {
           return module->run(std::move(inputs), options);
         },
-        fromIValue, "ERR_MODEL_RUN");
+        fromIValue, "ERR_MODEL_RUN", kindOf(given));
   });
 }
 
@@ -217,6 +224,7 @@ Napi::Value ScriptModuleWrap::capture(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto given = info[1].As<Napi::Object>();
     auto options = runOptions(given);
+    options.hooks = module()->hooks();
     auto inputs = toInputs(info[0].As<Napi::Array>(), module()->schema(options.method), options.method);
     return runAsync<CaptureResult>(
         info.Env(),
@@ -233,7 +241,7 @@ Napi::Value ScriptModuleWrap::capture(const Napi::CallbackInfo& info) {
           if (result.capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, result));
           return object;
         },
-        "ERR_MODEL_RUN");
+        "ERR_MODEL_RUN", kindOf(given));
   });
 }
 

@@ -11,6 +11,9 @@
 namespace lta {
 namespace {
 
+// Enough for hooks that wait for other models in turn, and few enough for any machine.
+constexpr int kMostWaiting = 32;
+
 thread_local bool onExecutor = false;  // whether this thread is one of the executor's
 
 #if defined(__linux__)
@@ -41,15 +44,22 @@ Executor::Executor() {
 #endif
 }
 
-void Executor::submit(std::function<void()> task) {
+void Executor::submit(std::function<void()> task, Kind kind) {
   std::lock_guard<std::mutex> lock(mutex_);
-  queue_.push_back(std::move(task));
+  queue_.push_back({std::move(task), kind});
   startThreadIfNeeded();
   ready_.notify_one();
 }
 
+// The first task that may begin now.
+std::deque<Executor::Task>::iterator Executor::next() {
+  if (running_ >= concurrency_) return queue_.end();
+  if (waiting_ < kMostWaiting) return queue_.begin();
+  return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
+}
+
 void Executor::startThreadIfNeeded() {
-  if (running_ < concurrency_ && idle_ == 0 && !queue_.empty()) {
+  if (idle_ == 0 && next() != queue_.end()) {
     ++threads_;
     ++idle_;
     std::thread([this] { loop(); }).detach();
@@ -61,9 +71,10 @@ void Executor::loop() {
   uint64_t epoch = UINT64_MAX;
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    ready_.wait(lock, [this] { return !queue_.empty() && running_ < concurrency_; });
-    auto task = std::move(queue_.front());
-    queue_.pop_front();
+    auto first = queue_.end();
+    ready_.wait(lock, [&] { return (first = next()) != queue_.end(); });
+    auto task = std::move(first->work);
+    queue_.erase(first);
     --idle_;
     ++running_;
     startThreadIfNeeded();
@@ -114,6 +125,7 @@ Executor::Waiting::Waiting() {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   --executor.running_;
+  ++executor.waiting_;
   executor.startThreadIfNeeded();
   executor.ready_.notify_one();
 }
@@ -122,6 +134,7 @@ Executor::Waiting::~Waiting() {
   if (!onExecutor) return;
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
+  --executor.waiting_;
   ++executor.running_;  // may pass the limit for a moment: whoever waited goes on at once
 }
 

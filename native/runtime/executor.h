@@ -15,8 +15,11 @@ class Executor {
  public:
   static Executor& instance();
 
-  // Runs `task` on one of the threads, first come first served. `task` must not throw.
-  void submit(std::function<void()> task);
+  // Runs `task` on one of the threads, first come first served. `task` must not throw. Where many runs wait (see Waiting)
+  // no further `Run` is begun until one of them goes on, or thousands of threads would wait side by side; what a waiting
+  // run may itself wait for is `Urgent`.
+  enum class Kind { Run, Urgent };
+  void submit(std::function<void()> task, Kind kind);
 
   // Intra-op threads of one run (at::set_num_threads, which counts per thread: every worker applies it itself).
   void setNumThreads(int count);
@@ -41,18 +44,24 @@ class Executor {
 
  private:
   Executor();
+  struct Task {
+    std::function<void()> work;
+    Kind kind;
+  };
+  std::deque<Task>::iterator next();
   void startThreadIfNeeded();
   void loop();
 
   std::mutex mutex_;
   std::condition_variable ready_;
-  std::deque<std::function<void()>> queue_;
+  std::deque<Task> queue_;
   int concurrency_;
   int numThreads_;
   uint64_t numThreadsEpoch_ = 0;
   int threads_ = 0;
   int idle_ = 0;
   int running_ = 0;
+  int waiting_ = 0;
 };
 
 }  // namespace lta
