@@ -5,7 +5,11 @@ namespace {
 
 void run(napi_env env, napi_value, void*, void* data) {
   const std::unique_ptr<Channel::Job> job(static_cast<Channel::Job*>(data));
-  (*job)(env);
+  try {
+    (*job)(env);
+  } catch (const Napi::Error&) {
+    // Jobs settle what they fail with. What is left comes from a worker that is being ended: nothing runs in it any more.
+  }
 }
 
 }  // namespace

@@ -122,6 +122,7 @@ class Loaded final : public ScriptModule {
   }
 
   void removeHook(const std::string& module, const HookPtr& hook) override { hooks_.remove(module, hook); }
+  std::shared_ptr<const HookSet> hooks() const override { return hooks_.snapshot(); }
 
  private:
   using Owners = std::unordered_map<const c10::TensorImpl*, std::string>;
@@ -197,7 +198,7 @@ class Loaded final : public ScriptModule {
     if (options.cancellation) options.cancellation->check();
     const c10::AutoGradMode grad(options.grad || purpose == Purpose::Gradients);
     const Optimizing optimizing(purpose != Purpose::Gradients);
-    const auto hooks = hooks_.snapshot();
+    const auto hooks = options.hooks ? *options.hooks : hooks_.snapshot();
     script::InlineOptions inlining;
     if (purpose == Purpose::Gradients) {
       const auto& layers = program(options.method, {}).method.fusedLayers;

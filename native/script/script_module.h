@@ -25,6 +25,9 @@ struct RunOptions {
   std::string method = "forward";
   bool grad = false;
   CancellationPtr cancellation;
+  // The hooks that the run sees, as `hooks` gave them when it was asked for: none registered later. Without it, those
+  // that there are when the run begins.
+  std::optional<std::shared_ptr<const HookSet>> hooks;
 };
 
 struct ModuleInfo {
@@ -66,6 +69,7 @@ class ScriptModule {
   // Hooks on modules by dotted name ('' is the model itself). `addHook` throws ERR_UNKNOWN_MODULE.
   virtual void addHook(const std::string& module, HookPtr hook) = 0;
   virtual void removeHook(const std::string& module, const HookPtr& hook) = 0;
+  virtual std::shared_ptr<const HookSet> hooks() const = 0;
 };
 
 }  // namespace lta
