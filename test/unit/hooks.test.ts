@@ -1,0 +1,578 @@
+import { once } from 'node:events';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { type RemovableHandle, ScriptModule, Tensor, type Value } from '../../lib/index';
+import { plain } from './hook-fixtures';
+
+const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
+const root = join(__dirname, '..', '..');
+
+function input(shift = 0): Tensor {
+  return Tensor.from(Float32Array.from({ length: 160 }, (_, i) => Math.sin(i + shift)), { shape: [2, 5, 16] });
+}
+
+let model: ScriptModule;
+let expected: unknown;
+
+beforeEach(async () => {
+  model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+  expected = plain(await model.forward([input()]));
+});
+
+afterEach(() => model.dispose());
+
+/** The next forward is right, with nothing left of what was before. */
+async function expectUnharmed(): Promise<void> {
+  for (let run = 0; run < 2; run++) expect(plain(await model.forward([input()]))).toEqual(expected);
+}
+
+const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+describe('a hook that fails', () => {
+  const reason = new Error('the reason');
+  const kinds: [string, (fail: () => unknown) => RemovableHandle][] = [
+    ['pre-hook', (fail) => model.registerForwardPreHook('blocks.0.attention', fail as never)],
+    ['forward hook', (fail) => model.registerForwardHook('blocks.0.attention', fail as never)],
+    ['forward hook of the model itself', (fail) => model.registerForwardHook('', fail as never)],
+  ];
+
+  test.each(kinds)('%s that throws', async (_, register) => {
+    const handle = register(() => {
+      throw reason;
+    });
+    for (let run = 0; run < 3; run++) {
+      await expect(model.forward([input()])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause: reason });
+    }
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test.each(kinds)('%s that rejects', async (_, register) => {
+    const handle = register(async () => {
+      await ticks(1);
+      throw reason;
+    });
+    await expect(model.forward([input()])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause: reason });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test.each<[string, unknown]>([
+    ['nothing at all', undefined],
+    ['null', null],
+    ['a string', 'no'],
+    ['zero', 0],
+  ])('what it throws is the cause, even %s', async (_, thrown) => {
+    const handle = model.registerForwardHook('head', () => {
+      throw thrown;
+    });
+    const error = await model.forward([input()]).catch((caught) => caught);
+    expect(error).toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    expect('cause' in error).toBe(true);
+    expect(error.cause).toBe(thrown);
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test.each<[string, unknown]>([
+    ['a string', 'nonsense'],
+    ['a number', 7],
+    ['an object', { some: 'thing' }],
+    ['an array where one tensor is expected', [1, 2, 3]],
+    ['a symbol', Symbol('s')],
+    ['a function', () => {}],
+  ])('forward hook that returns %s', async (_, nonsense) => {
+    const handle = model.registerForwardHook('blocks.0.attention', (() => nonsense) as never);
+    await expect(model.forward([input()])).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      message: expect.stringContaining("'blocks.0.attention'"),
+    });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('pre-hook that returns too many inputs', async () => {
+    const handle = model.registerForwardPreHook('head', (_, [x]) => [x, x] as Value[]);
+    await expect(model.forward([input()])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('a thenable that throws on the way, and a getter that does', async () => {
+    const evil = {
+      get then() {
+        throw reason;
+      },
+    };
+    const handle = model.registerForwardHook('head', (() => evil) as never);
+    await expect(model.forward([input()])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause: reason });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('a replacement that the model cannot compute with is an error of the model', async () => {
+    const handle = model.registerForwardHook('blocks.0.attention', () => Tensor.from([1, 2, 3]));
+    await expect(model.forward([input()])).rejects.toMatchObject({ code: 'ERR_MODEL_RUN' });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('backward hook that throws: backward rejects, later ones work', async () => {
+    const handle = model.registerFullBackwardHook('blocks.1', () => {
+      throw reason;
+    });
+    const output = (await model.forward([input()], { grad: true })) as Tensor;
+    await expect(output.sum().backward()).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause: reason });
+    handle.remove();
+    const again = (await model.forward([input()], { grad: true })) as Tensor;
+    await again.sum().backward();
+    await expectUnharmed();
+  });
+
+  test('backward hook that returns nonsense', async () => {
+    for (const nonsense of ['no', [1, 2], Tensor.from([1]), [null, null, null]]) {
+      const handle = model.registerFullBackwardHook('blocks.1', (() => nonsense) as never);
+      const output = (await model.forward([input()], { grad: true })) as Tensor;
+      await expect(output.sum().backward()).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_/) });
+      handle.remove();
+    }
+    await expectUnharmed();
+  });
+
+  test('a hook on inputs that take part in no gradients must not give any, as in Python', async () => {
+    const handle = model.registerFullBackwardHook('', () => [input()]);
+    const output = (await model.forward([input()], { grad: true })) as Tensor;
+    await expect(output.sum().backward()).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('a model disposed inside its own hook', async () => {
+    const other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const handle = other.registerForwardHook('blocks.0', () => other.dispose());
+    const more = other.registerForwardPreHook('head', () => {});
+    await expect(other.forward([input()])).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      cause: { code: 'ERR_DISPOSED' },
+    });
+    handle.remove();
+    handle.remove();
+    more.remove();
+    await expect(other.forward([input()])).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    expect(() => other.registerForwardHook('head', () => {})).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+    await expectUnharmed();
+  });
+
+  test('a model disposed from outside while a hook waits ends its run first', async () => {
+    const other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    let entered: () => void = () => {};
+    const inside = new Promise<void>((resolve) => {
+      entered = resolve;
+    });
+    let go: () => void = () => {};
+    other.registerForwardHook('blocks.0', () => {
+      entered();
+      return new Promise<void>((resolve) => {
+        go = resolve;
+      });
+    });
+    const run = other.forward([input()]).then(plain, (error) => error);
+    await inside;
+    other.dispose();
+    go();
+    const result = await run;
+    if (result instanceof Error) expect(result).toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    else expect(result).toEqual(expected);
+  });
+});
+
+describe('an aborted signal', () => {
+  test('inside a hook: the reason, and later modules never run', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const later = jest.fn();
+    const handles = [
+      model.registerForwardHook('blocks.0', () => controller.abort(reason)),
+      model.registerForwardPreHook('blocks.1', later),
+      model.registerForwardPreHook('head', later),
+    ];
+    await expect(model.forward([input()], { signal: controller.signal })).rejects.toBe(reason);
+    await ticks(50);
+    expect(later).not.toHaveBeenCalled();
+    for (const handle of handles) handle.remove();
+    await expectUnharmed();
+  });
+
+  test('ends the wait for a hook that never settles', async () => {
+    const controller = new AbortController();
+    const handle = model.registerForwardHook('blocks.0', () => new Promise(() => {}));
+    const later = jest.fn();
+    const after = model.registerForwardPreHook('head', later);
+    setTimeout(() => controller.abort(), 20);
+    const started = performance.now();
+    const error = await model.forward([input()], { signal: controller.signal }).catch((caught) => caught);
+    expect(error).toBe(controller.signal.reason);
+    expect(performance.now() - started).toBeLessThan(2000);
+    handle.remove();
+    after.remove();
+    await ticks(50);
+    expect(later).not.toHaveBeenCalled();
+    await expectUnharmed();
+  });
+
+  test('a hook that settles after that changes nothing', async () => {
+    const controller = new AbortController();
+    let settle: (value: Tensor) => void = () => {};
+    const handle = model.registerForwardHook(
+      'blocks.0',
+      () =>
+        new Promise<Tensor>((resolve) => {
+          settle = resolve;
+        }),
+    );
+    setTimeout(() => controller.abort('late'), 20);
+    await expect(model.forward([input()], { signal: controller.signal })).rejects.toBe('late');
+    await ticks(60);
+    settle(input());
+    handle.remove();
+    await expectUnharmed();
+  });
+});
+
+describe('who sees what', () => {
+  test('a hook removed from inside itself fires once, those behind it go on', async () => {
+    const calls: string[] = [];
+    const first = model.registerForwardHook('blocks.0', () => {
+      calls.push('first');
+      first.remove();
+    });
+    const second = model.registerForwardHook('blocks.0', () => {
+      calls.push('second');
+    });
+    await model.forward([input()]);
+    await model.forward([input()]);
+    expect(calls).toEqual(['first', 'second', 'second']);
+    second.remove();
+    await expectUnharmed();
+  });
+
+  test('a hook removed by an earlier one does not fire any more in this run', async () => {
+    const never = jest.fn();
+    const early = model.registerForwardPreHook('blocks.0', () => {
+      late.remove();
+      same.remove();
+    });
+    const same = model.registerForwardPreHook('blocks.0', never);
+    const late = model.registerForwardHook('head', never);
+    await model.forward([input()]);
+    expect(never).not.toHaveBeenCalled();
+    early.remove();
+    await expectUnharmed();
+  });
+
+  test('a hook registered during a run is seen by the next one', async () => {
+    const late = jest.fn();
+    let handle: RemovableHandle | undefined;
+    const early = model.registerForwardPreHook('blocks.0', () => {
+      handle ??= model.registerForwardHook('head', late);
+    });
+    await model.forward([input()]);
+    expect(late).toHaveBeenCalledTimes(0);
+    await model.forward([input()]);
+    expect(late).toHaveBeenCalledTimes(1);
+    early.remove();
+    handle?.remove();
+    await expectUnharmed();
+  });
+
+  test('runs at the same time, those that began before a hook without it', async () => {
+    const before = Array.from({ length: 4 }, () => model.forward([input()]));
+    let fired = 0;
+    const handle = model.registerForwardHook('blocks.0', async (_, _input, output) => {
+      fired++;
+      await ticks(1);
+      return (output as Tensor).mul(0);
+    });
+    const zeroed = Array.from({ length: 4 }, () => model.forward([input()]));
+    for (const output of await Promise.all(zeroed)) expect(plain(output)).not.toEqual(expected);
+    for (const output of await Promise.all(before)) expect(plain(output)).toEqual(expected);
+    expect(fired).toBe(4);
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('order of registration, and values handed on from hook to hook', async () => {
+    const seen: number[] = [];
+    const handles = [2, 3, 5].map((factor) =>
+      model.registerForwardHook('head', async (_, _input, output) => {
+        if (factor === 3) await ticks(5);
+        seen.push((output as Tensor).toTypedArray()[0] as number);
+        return (output as Tensor).mul(factor);
+      }),
+    );
+    const output = plain(await model.forward([input()])) as { data: number[] };
+    const first = (expected as { data: number[] }).data[0] as number;
+    [1, 2, 6].forEach((factor, i) => {
+      expect(seen[i]).toBeCloseTo(first * factor, 4);
+    });
+    expect(output.data[0]).toBeCloseTo(first * 30, 3);
+    for (const handle of handles) handle.remove();
+    await expectUnharmed();
+  });
+
+  test('null and undefined keep the value, remove may be called twice, calls are counted', async () => {
+    const keep = model.registerForwardHook('head', () => null);
+    const nothing = model.registerForwardPreHook('head', () => {});
+    expect(plain(await model.forward([input()]))).toEqual(expected);
+    expect([keep.calls, nothing.calls]).toEqual([1, 1]);
+    keep.remove();
+    keep.remove();
+    nothing[Symbol.dispose]();
+    await expectUnharmed();
+    expect(keep.calls).toBe(1);
+  });
+
+  test('a hook gets the name and the type of its module', async () => {
+    const modules: unknown[] = [];
+    const handles = ['', 'blocks.1.feed', 'head'].map((path) =>
+      model.registerForwardPreHook(path, (module) => {
+        modules.push(module);
+      }),
+    );
+    await model.forward([input()]);
+    expect(modules).toEqual([
+      { name: '', type: 'Hand' },
+      { name: 'blocks.1.feed', type: 'Feed' },
+      { name: 'head', type: 'Linear' },
+    ]);
+    for (const handle of handles) handle.remove();
+  });
+
+  test('the event loop goes on while a hook waits', async () => {
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    const handle = model.registerForwardHook('blocks.0', () => ticks(50) as Promise<undefined>);
+    await model.forward([input()]);
+    clearInterval(timer);
+    handle.remove();
+    expect(turns).toBeGreaterThan(10);
+  });
+
+  test('hooks see captures too, and a replaced value changes what is captured behind it', async () => {
+    const plainCapture = await model.captureAttention([input()]);
+    const handle = model.registerForwardHook('blocks.0', (_, _input, output) => (output as Tensor).mul(-3));
+    const hooked = await model.captureAttention([input()]);
+    expect(plain(hooked.attentions[0]?.weights)).toEqual(plain(plainCapture.attentions[0]?.weights));
+    expect(plain(hooked.attentions[1]?.weights)).not.toEqual(plain(plainCapture.attentions[1]?.weights));
+    handle.remove();
+  });
+});
+
+describe('models inside hooks', () => {
+  test.each<[string, () => Promise<unknown>]>([
+    ['forward', () => model.forward([input()])],
+    ['captureAttention', () => model.captureAttention([input()])],
+    ['attentionSites', () => model.attentionSites([input()])],
+    ['forward after a wait', () => ticks(5).then(() => model.forward([input()]))],
+  ])('the same model is an error, never a deadlock: %s', async (_, call) => {
+    const handle = model.registerForwardHook('blocks.0', async () => {
+      await call();
+    });
+    await expect(model.forward([input()])).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      cause: { code: 'ERR_MODEL_RUN', message: expect.stringContaining('inside one of its own hooks') },
+    });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test('another model works, also with hooks of its own', async () => {
+    const other = await ScriptModule.load(fixture('thrice_script.pt'));
+    const shared = other.registerForwardHook('shared', async () => {
+      await ticks(1);
+    });
+    const handle = model.registerForwardHook('blocks.0', async (_, [x]) => (await other.forward([x as Tensor])) as Tensor);
+    await model.forward([input()]);
+    expect(shared.calls).toBe(3);
+    handle.remove();
+    other.dispose();
+    await expectUnharmed();
+  });
+
+  test('two models that call each other are an error', async () => {
+    const other = await ScriptModule.load(fixture('thrice_script.pt'));
+    const there = model.registerForwardHook('blocks.0', async () => {
+      await other.forward([input()]);
+    });
+    const back = other.registerForwardHook('shared', async () => {
+      await model.forward([input()]);
+    });
+    await expect(model.forward([input()])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    there.remove();
+    back.remove();
+    other.dispose();
+    await expectUnharmed();
+  });
+
+  test('backward inside a backward hook of another graph', async () => {
+    const handle = model.registerFullBackwardHook('head', async () => {
+      const x = Tensor.from([2]);
+      x.requiresGrad = true;
+      await x.mul(x).sum().backward();
+      expect(x.grad?.item()).toBe(4);
+    });
+    const output = (await model.forward([input()], { grad: true })) as Tensor;
+    await output.sum().backward();
+    expect(handle.calls).toBe(1);
+    handle.remove();
+  });
+});
+
+describe('hooks that cannot fire', () => {
+  async function warningsOf(run: () => Promise<unknown>): Promise<string[]> {
+    const warnings: string[] = [];
+    const emit = jest.spyOn(process, 'emitWarning').mockImplementation(((message: string, options: { code?: string }) => {
+      if (options.code === 'HOOK_NOT_FIRED') warnings.push(message);
+    }) as never);
+    await run();
+    emit.mockRestore();
+    return warnings;
+  }
+
+  test('are reported once: the projection inside an attention, a ModuleList, a branch not taken', async () => {
+    const cases: [string, string, Value[]][] = [
+      ['encoder_script.pt', 'encoder.layers.0.self_attn.out_proj', [input(), mask()]],
+      ['encoder_script.pt', 'encoder.layers', [input(), mask()]],
+      ['looped_script.pt', 'never', [input(), 2]],
+    ];
+    for (const [file, path, inputs] of cases) {
+      const other = await ScriptModule.load(fixture(file));
+      const handle = other.registerForwardHook(path, () => {});
+      const warnings = await warningsOf(() => other.forward(inputs));
+      expect(warnings).toEqual([expect.stringContaining(`forward hook on '${path}'`)]);
+      expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
+      expect(handle.calls).toBe(0);
+      other.dispose();
+    }
+  });
+
+  test('are not reported where they fire, were removed, or the run failed', async () => {
+    const fires = model.registerForwardHook('head', () => {});
+    const backward = model.registerFullBackwardHook('head', () => {});
+    model.registerForwardHook('blocks', () => {}).remove();
+    expect(await warningsOf(() => model.forward([input()]))).toEqual([]);
+    expect(await warningsOf(() => model.forward([input()], { grad: true }))).toEqual([]);
+    fires.remove();
+    backward.remove();
+  });
+
+  test('a frozen model has no module to hook', async () => {
+    const frozen = await ScriptModule.load(fixture('grad_sdpa_script_frozen.pt'));
+    expect(() => frozen.registerForwardHook('blocks.0', () => {})).toThrow(
+      expect.objectContaining({ code: 'ERR_UNKNOWN_MODULE', message: expect.stringContaining('frozen') }),
+    );
+    const whole = frozen.registerForwardHook('', (_, _input, output) => (output as Tensor).mul(2));
+    await frozen.forward([input()]);
+    expect(whole.calls).toBe(1);
+    frozen.dispose();
+  });
+
+  test.each<[string, unknown, unknown, string]>([
+    ['an unknown name', 'blocks.7', () => {}, 'ERR_UNKNOWN_MODULE'],
+    ['no name', undefined, () => {}, 'ERR_INVALID_ARGUMENT'],
+    ['no function', 'head', undefined, 'ERR_INVALID_ARGUMENT'],
+    ['something else', 'head', 'hook', 'ERR_INVALID_ARGUMENT'],
+  ])('registering %s is an error', (_, path, hook, code) => {
+    for (const method of ['registerForwardPreHook', 'registerForwardHook', 'registerFullBackwardHook'] as const) {
+      expect(() => model[method](path as string, hook as never)).toThrow(expect.objectContaining({ code }));
+    }
+  });
+});
+
+function mask(): Tensor {
+  return Tensor.from(new Uint8Array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1]), { shape: [2, 5], dtype: 'bool' });
+}
+
+describe('the process around', () => {
+  const script = `
+    const { ScriptModule, Tensor } = require(${JSON.stringify(join(root, 'dist', 'index.js'))});
+    const file = ${JSON.stringify(fixture('hand_sdpa_script.pt'))};
+    const input = () => Tensor.from(new Float32Array(160).fill(0.5), { shape: [2, 5, 16] });
+  `;
+
+  test('a worker ended while a hook waits', async () => {
+    const code = `${script}
+      const { parentPort } = require('node:worker_threads');
+      ScriptModule.load(file).then(async (model) => {
+        model.registerForwardHook('blocks.0', () => { parentPort.postMessage('waiting'); return new Promise(() => {}); });
+        setInterval(() => {}, 1000);
+        await model.forward([input()]);
+      });`;
+    for (let round = 0; round < 3; round++) {
+      const worker = new Worker(code, { eval: true });
+      await once(worker, 'message');
+      await worker.terminate();
+    }
+    await expectUnharmed();
+  });
+
+  const run = (code: string, ...flags: string[]) =>
+    promisify(execFile)(process.execPath, [...flags, '-e', `${script}${code}`], { timeout: 55_000 });
+
+  test('a process that exits while a hook waits', async () => {
+    const { stdout } = await run(`ScriptModule.load(file).then((model) => {
+      model.registerForwardHook('blocks.0', () => { console.log('waiting'); setTimeout(() => process.exit(0), 20); return new Promise(() => {}); });
+      return model.forward([input()]);
+    });`);
+    expect(stdout).toBe('waiting\n');
+  });
+
+  test('a promise that nobody can settle any more does not keep a run for ever', async () => {
+    const { stdout } = await run(
+      `ScriptModule.load(file).then(async (model) => {
+        const handle = model.registerForwardHook('blocks.0', () => new Promise(() => {}));
+        const timer = setInterval(gc, 20);
+        await model.forward([input()]).catch((error) => console.log(error.code));
+        clearInterval(timer);
+        handle.remove();
+        const output = await model.forward([input()]);
+        console.log(output.shape.join());
+      });`,
+      '--expose-gc',
+    );
+    expect(stdout).toBe('ERR_HOOK_FAILED\n2,3\n');
+  });
+
+  test('ten thousand rounds of register, run, remove leave memory where it was', async () => {
+    const { stdout } = await run(
+      `(async () => {
+        const model = await ScriptModule.load(${JSON.stringify(fixture('two_names_script.pt'))});
+        const x = Tensor.from(new Float32Array(16).fill(0.5), { shape: [1, 16] });
+        const round = async (i) => {
+          const handles = [
+            model.registerForwardPreHook('first', () => {}),
+            model.registerForwardHook('third', (_, input, output) => i % 2 ? output : undefined),
+            model.registerFullBackwardHook('third', () => {}),
+          ];
+          if (i % 10 === 0) {
+            const failing = model.registerForwardHook('third', () => { throw new Error('no'); });
+            await model.forward([x]).catch(() => {});
+            failing.remove();
+          }
+          const output = await model.forward([x], { grad: i % 4 === 0 });
+          if (i % 4 === 0) await output.sum().backward();
+          for (const handle of handles) handle.remove();
+        };
+        const settled = async () => { for (let i = 0; i < 5; i++) { gc(); await new Promise((r) => setTimeout(r, 20)); } return process.memoryUsage().rss; };
+        for (let i = 0; i < 3000; i++) await round(i);
+        const before = await settled();
+        for (let i = 0; i < 10000; i++) await round(i);
+        console.log((await settled() - before) / 2 ** 20);
+      })();`,
+      '--expose-gc',
+    );
+    expect(Number(stdout)).toBeLessThan(8);
+  });
+});
