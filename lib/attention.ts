@@ -25,6 +25,11 @@ export interface CaptureOptions {
   queries?: readonly number[] | { start: number; end: number };
   /** Mean over the heads: weights of shape `[B, Q, K]`. Default false. */
   averageHeads?: boolean;
+  /**
+   * Per query row only the K largest weights, largest first, and their key positions; equal weights by position. Where
+   * there are fewer keys, all of them. The whole matrix is never held. Default: all, in order of position.
+   */
+  topK?: number;
   /** Where the weights end up. Default `'cpu'`. */
   device?: 'cpu' | 'same';
   /** Their element type. Default `'float32'`. */
@@ -50,8 +55,10 @@ export interface Attention {
   name: string;
   /** The operator observed: `'scaled_dot_product_attention'`, `'softmax'`, `'transformer_encoder_layer'` … */
   operator: string;
-  /** `[B, H, Q, K]`; `[B, Q, K]` with `averageHeads`. A fused kernel's row without any key is zero. */
+  /** `[B, H, Q, K]`; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
   weights: Tensor;
+  /** With `topK`: the key positions of `weights`, int64, of the same shape. */
+  keys?: Tensor;
   /** Which heads these are (with `averageHeads`: the mean of). */
   heads: number[];
   /** Which query positions these are. */
@@ -80,6 +87,7 @@ const OPTIONS = [
   'heads',
   'queries',
   'averageHeads',
+  'topK',
   'device',
   'dtype',
   'maxBytes',
@@ -167,6 +175,7 @@ export function toNativeCapture(
     }
   }
   capture.averageHeads = optionalBoolean(options.averageHeads, 'averageHeads') ?? false;
+  if (options.topK !== undefined) capture.topK = integer(options.topK, 'topK', 1);
   capture.sameDevice = optionalChoice(options.device, ['cpu', 'same'], 'device') === 'same';
   capture.sameDtype = optionalChoice(options.dtype, ['float32', 'same'], 'dtype') === 'same';
   if (options.maxBytes !== undefined) {
@@ -184,9 +193,17 @@ export function toNativeCapture(
 }
 
 export function fromNativeAttention(attention: NativeAttention): Attention {
-  const { index, name, operator, heads, queries, weights } = attention;
+  const { index, name, operator, heads, queries, weights, keys } = attention;
   if (!weights) throw new Error(`the addon gave no weights for attention ${shown(index)}`);
-  return { index, name, operator, weights: fromHandle(weights), heads, queries };
+  return {
+    index,
+    name,
+    operator,
+    weights: fromHandle(weights),
+    heads,
+    queries,
+    ...(keys ? { keys: fromHandle(keys) } : {}),
+  };
 }
 
 export function fromNativeSite(attention: NativeAttention): AttentionSite {

@@ -51,6 +51,7 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   heads?: number[];
   queries?: number[] | { start: number; end: number };
   averageHeads?: boolean;
+  topK?: number;
   sameDevice?: boolean;
   sameDtype?: boolean;
   sitesOnly?: boolean;
@@ -65,6 +66,7 @@ export interface NativeAttention {
   heads: number[];
   queries: number[];
   weights?: NativeTensor;
+  keys?: NativeTensor;
   shape?: [number, number, number, number];
   dtype?: string;
   device?: string;

@@ -285,7 +285,7 @@ void Capture::reserve(const Site& site, int64_t bytes) {
     message << "The capture would hold at least " << bytes_ << " bytes by " << placeOf(site) << " of shape ["
             << site.shape.batch << ", " << site.shape.heads << ", " << site.shape.queries << ", " << site.shape.keys
             << "], but maxBytes is " << *options_.maxBytes
-            << ". Select less with layers, heads, queries or averageHeads, or raise maxBytes";
+            << ". Select less with layers, heads, queries, averageHeads or topK, or raise maxBytes";
     throw Error("ERR_CAPTURE_TOO_LARGE", message.str());
   }
 }
@@ -331,17 +331,25 @@ Attention Capture::materialise(Held& held) {
   attention.heads = rows.heads.value_or(upTo(site.shape.heads));
   attention.queries = rows.queries.value_or(upTo(site.shape.queries));
   const auto dtype = options_.toFloat ? at::kFloat : site.dtype;
+  const auto columns = std::min(options_.topK.value_or(site.shape.keys), site.shape.keys);
+  const auto elementBytes = static_cast<int64_t>(c10::elementSize(dtype) * (options_.gradients ? 2 : 1) +
+                                                 (options_.topK ? sizeof(int64_t) : 0));
   reserve(site, site.shape.batch * (options_.averageHeads ? 1 : static_cast<int64_t>(attention.heads.size())) *
-                    static_cast<int64_t>(attention.queries.size()) * site.shape.keys *
-                    static_cast<int64_t>(c10::elementSize(dtype)) * (options_.gradients ? 2 : 1));
+                    static_cast<int64_t>(attention.queries.size()) * columns * elementBytes);
+  const Wanted wanted{rows, options_.averageHeads, options_.topK, dtype};
   at::Tensor weights;
+  const auto take = [&](Weights result) {
+    weights = options_.toCpu ? result.weights.to(at::kCPU) : std::move(result.weights);
+    if (result.keys.defined()) attention.keys = options_.toCpu ? result.keys.to(at::kCPU) : std::move(result.keys);
+  };
   if (held.call) {
     if (held.call->query.dim() == 3) splitHeads(held);
-    weights = computeWeights(*held.call, rows);
+    take(computeWeights(*held.call, wanted));
+  } else if (options_.averageHeads || options_.topK) {
+    take(reduceWeights(pickRows(held.weights, site.shape, {}), wanted));
   } else {
-    weights = pickRows(held.weights, site.shape, rows);
+    weights = settle(pickRows(held.weights, site.shape, rows), dtype);
   }
-  weights = settle(std::move(weights), dtype);
   // A part of a larger tensor would keep all of it alive; and what the model may write into again isn't ours.
   const bool borrowed = !held.call && weights.storage().is_alias_of(held.weights.storage());
   if (borrowed && (options_.copyWhatIsHeld || weights.nbytes() < held.weights.storage().nbytes())) {
@@ -356,9 +364,10 @@ Attention Capture::materialise(Held& held) {
   if (options_.gradients) {
     attention.gradient.tensor = held.gradientPoint;
     attention.gradient.toWeights = [this, call = held.call, value = held.value, arrange = held.arrange,
-                                    shape = site.shape, rows, dtype](const at::Tensor& gradient) {
-      return settle(call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows),
-                    dtype);
+                                    shape = site.shape, rows, dtype, keys = attention.keys](const at::Tensor& gradient) {
+      const auto settled =
+          settle(call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows), dtype);
+      return keys.defined() ? settled.gather(-1, keys) : settled;
     };
   }
   attention.site = site;

@@ -42,6 +42,7 @@ struct CaptureOptions {
   std::optional<std::vector<int64_t>> queries;
   std::optional<QueryRange> queryRange;
   bool averageHeads = false;
+  std::optional<int64_t> topK;
   bool toCpu = true;
   bool toFloat = true;
   std::optional<int64_t> maxBytes;
@@ -63,6 +64,7 @@ struct Site {
 struct Attention {
   Site site;
   at::Tensor weights;  // [B, H, Q, K], or [B, Q, K] averaged; undefined where only sites were asked for
+  at::Tensor keys;     // with topK: the key positions of the weights
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
   GradientPoint gradient;  // with the option `gradients`

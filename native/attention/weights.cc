@@ -2,9 +2,17 @@
 
 #include <ATen/ATen.h>
 #include <ATen/NestedTensorImpl.h>
+#include <ATen/Parallel.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <tuple>
+
+#include "attention/result_memory.h"
+#include "attention/rows.h"
 
 namespace lta {
 namespace {
@@ -51,8 +59,8 @@ at::Tensor maskedRows(const at::Tensor& mask) {
 }
 
 // A mask is given for few of its dimensions and expanded over the rest; work on it is done once for what there is.
-at::Tensor withoutExpansion(at::Tensor mask) {
-  for (int64_t dim = 0; dim < mask.dim(); ++dim) {
+at::Tensor withoutExpansion(at::Tensor mask, int64_t dims = 4) {
+  for (int64_t dim = 0; dim < std::min(dims, mask.dim()); ++dim) {
     if (mask.stride(dim) == 0 && mask.size(dim) > 1) mask = mask.narrow(dim, 0, 1);
   }
   return mask;
@@ -100,28 +108,253 @@ at::Tensor selectRows(const at::Tensor& weights, const Rows& rows) {
   return pick(pick(weights, 1, rows.heads), 2, rows.queries);
 }
 
+// ---- on CPU: tile by tile ------------------------------------------------------------------------------------------
+
 namespace {
 
-// A jagged batch: padded, its padded keys masked, its padded queries zero (they don't exist for the kernel).
-at::Tensor computeNested(const SdpaArguments& call, const Rows& rows) {
-  const auto padded = [](const at::Tensor& tensor) { return at::nested_to_padded_tensor(tensor, 0.0); };
-  const auto present = [](const at::Tensor& tensor, int64_t longest) {
-    const auto lengths = at::native::get_nested_tensor_impl(tensor)->get_nested_sizes().select(1, 1).to(tensor.device());
-    return at::arange(longest, lengths.options()).unsqueeze(0).lt(lengths.unsqueeze(1));  // [B, longest]
+// Tiles of query rows are sized so that one stays in a core's own cache from the product to the end of the softmax, and
+// so that the product still has enough rows to be fast.
+constexpr int64_t kTileBytes = 256 * 1024;
+constexpr int64_t kLeastTileRows = 16;
+// Work below this many elements isn't worth waking another thread for.
+constexpr int64_t kGrain = 16 * 1024;
+
+std::vector<int64_t> chosen(const std::optional<std::vector<int64_t>>& indices, int64_t count) {
+  if (indices) return *indices;
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+// The head or batch entry of `tensor` that serves `index` of `count`: its own, that of its group, or the only one.
+int64_t serving(int64_t size, int64_t index, int64_t count) { return size == count ? index : index / (count / size); }
+
+// Tiles out of query and key: scores, mask, softmax. Half types are computed in float32.
+template <typename T>
+class Computed {
+ public:
+  Computed(const SdpaArguments& call, const Rows& rows)
+      : causal_(call.causal),
+        key_(asFourDimensions(call.key).to(kType)) {
+    query_ = asFourDimensions(call.query);
+    allHeads_ = query_.size(1);
+    batch = std::max(query_.size(0), key_.size(0));
+    if (key_.size(1) > allHeads_) allHeads_ = key_.size(1);
+    if (call.mask && call.mask->defined()) {
+      const auto lead = call.query.dim() - 2;
+      const auto leading = at::infer_size(call.query.sizes().slice(0, lead),
+                                          call.groupedQuery ? call.query.sizes().slice(0, lead)
+                                                            : call.key.sizes().slice(0, call.key.dim() - 2));
+      mask_ = withoutExpansion(broadcastMask(*call.mask, leading, query_.size(2), key_.size(2)), 2);
+      if (mask_.size(2) > 1) mask_ = pick(mask_, 2, rows.queries);
+      // What is added as another type is converted tile by tile.
+      if (mask_.scalar_type() == at::kBool || mask_.scalar_type() == kType) {
+        if (mask_.stride(3) != 1) mask_ = mask_.contiguous();
+      }
+    }
+    positions_ = chosen(rows.queries, query_.size(2));
+    heads_ = chosen(rows.heads, allHeads_);
+    const double scale = call.scale.value_or(1.0 / std::sqrt(static_cast<double>(query_.size(3))));
+    query_ = pick(query_, 2, rows.queries).to(kType).mul(scale);
+    if (query_.stride(3) != 1) query_ = query_.contiguous();
+    heads = static_cast<int64_t>(heads_.size());
+    queries = query_.size(2);
+    keys = key_.size(2);
+    // Worth it where many rows meet the same keys, and faster than the general product up to some depth.
+    if (std::is_same_v<T, float> && queries >= 32 && query_.size(3) <= 256) {
+      const auto panel = panelColumns();
+      const auto rest = (panel - keys % panel) % panel;
+      panels_ = at::constant_pad_nd(key_, {0, 0, 0, rest}).unflatten(2, {-1, panel}).transpose(3, 4).contiguous();
+    }
+  }
+
+  int64_t batch, heads, queries, keys;
+
+  // Computes rows `first` … `first + count` of head `head` of batch entry `entry` in `memory`, `stride` elements each, and
+  // gives each of them to take(row, its elements, the factor that makes weights of them).
+  template <typename Take>
+  void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
+    const auto headIndex = heads_[static_cast<size_t>(head)];
+    const auto matrix = [&](const at::Tensor& tensor) -> at::Tensor {
+      return tensor.select(0, serving(tensor.size(0), entry, batch))
+          .select(0, serving(tensor.size(1), headIndex, allHeads_));
+    };
+    // Keys that no row of a causal tile sees need no product.
+    auto seen = keys;
+    if (causal_) {
+      const auto last = *std::max_element(positions_.begin() + first, positions_.begin() + first + count);
+      seen = std::min(keys, last + 1);
+    }
+    const at::Tensor query = matrix(query_).narrow(0, first, count);
+    if (panels_.defined()) {
+      if constexpr (std::is_same_v<T, float>) {
+        const auto panel = panelColumns();
+        const at::Tensor panels = matrix(panels_);
+        multiply(query.template const_data_ptr<float>(), query.stride(0), count, panels.template const_data_ptr<float>(),
+                 query.size(1), (seen + panel - 1) / panel * panel, memory, stride);
+      }
+    } else {
+      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, at::TensorOptions().dtype(kType));
+      at::mm_out(scores, query, matrix(key_).narrow(0, 0, seen).t());
+    }
+    at::Tensor mask;
+    if (mask_.defined()) {
+      mask = matrix(mask_);
+      if (mask.size(0) > 1) mask = mask.narrow(0, first, count);
+      if (mask.scalar_type() != at::kBool) mask = mask.to(kType);
+      if (mask.stride(1) != 1) mask = mask.contiguous();
+    }
+    for (int64_t row = 0; row < count; ++row) {
+      T* const elements = memory + row * stride;
+      const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(first + row)] + 1) : keys;
+      if (mask.defined()) {
+        const auto offset = mask.size(0) > 1 ? row * mask.stride(0) : 0;
+        if (mask.scalar_type() == at::kBool) {
+          applyMask(elements, mask.const_data_ptr<bool>() + offset, visible);
+        } else {
+          addMask(elements, mask.template const_data_ptr<T>() + offset, visible);
+        }
+      }
+      const T factor = exponentials(elements, visible);
+      std::fill(elements + visible, elements + keys, T(0));
+      take(row, elements, factor);
+    }
+  }
+
+ private:
+  static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
+  bool causal_;
+  at::Tensor query_, key_, mask_;  // the query scaled
+  at::Tensor panels_;              // the key as `multiply` takes it, [B, H, panels, depth, columns of a panel]
+  int64_t allHeads_ = 0;
+  std::vector<int64_t> heads_, positions_;
+};
+
+// Tiles of weights that exist already, [B, H, Q, K].
+template <typename T>
+class Existing {
+ public:
+  Existing(const at::Tensor& weights, const Rows& rows)
+      : weights_(weights), heads_(chosen(rows.heads, weights.size(1))), positions_(rows.queries) {
+    batch = weights.size(0);
+    heads = static_cast<int64_t>(heads_.size());
+    queries = positions_ ? static_cast<int64_t>(positions_->size()) : weights.size(2);
+    keys = weights.size(3);
+  }
+
+  int64_t batch, heads, queries, keys;
+
+  template <typename Take>
+  void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
+    const auto matrix = weights_.select(0, entry).select(0, heads_[static_cast<size_t>(head)]);
+    const auto rows = positions_ ? pick(matrix, 0, std::vector<int64_t>(positions_->begin() + first,
+                                                                        positions_->begin() + first + count))
+                                 : matrix.narrow(0, first, count);
+    at::from_blob(memory, {count, keys}, {stride, 1}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value))
+        .copy_(rows);
+    for (int64_t row = 0; row < count; ++row) take(row, memory + row * stride, T(1));
+  }
+
+ private:
+  const at::Tensor weights_;
+  const std::vector<int64_t> heads_;
+  const std::optional<std::vector<int64_t>> positions_;
+};
+
+// Runs `work(entry, head, first, count)` for all tiles, on the threads of this run. `heads` is 1 where a tile is about
+// all heads at once.
+template <typename Work>
+void forEachTile(int64_t batch, int64_t heads, int64_t queries, int64_t rows, int64_t elementsPerRow, Work work) {
+  const auto blocks = (queries + rows - 1) / rows;
+  const auto grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow));
+  at::parallel_for(0, batch * heads * blocks, grain, [&](int64_t begin, int64_t end) {
+    // Other threads don't have this one's state: what is computed here is no part of the model.
+    const at::AutoDispatchBelowADInplaceOrView plain;
+    for (auto i = begin; i < end; ++i) {
+      const auto block = i % blocks;
+      const auto head = i / blocks % heads;
+      const auto first = block * rows;
+      work(i / blocks / heads, head, first, std::min(rows, queries - first));
+    }
+  });
+}
+
+template <typename T, typename Source>
+Weights reduceTiles(const Source& source, const Wanted& wanted) {
+  constexpr auto type = c10::CppTypeToScalarType<T>::value;
+  const auto [batch, heads, queries, keys] = std::tuple(source.batch, source.heads, source.queries, source.keys);
+  const auto columns = wanted.topK ? std::min(*wanted.topK, keys) : keys;
+  const std::vector<int64_t> sizes = wanted.averageHeads ? std::vector<int64_t>{batch, queries, columns}
+                                                         : std::vector<int64_t>{batch, heads, queries, columns};
+  const auto dtype = wanted.dtype.value_or(type);
+  Weights result{emptyResult(sizes, dtype), {}};
+  if (wanted.topK) result.keys = emptyResult(sizes, at::kLong);
+  if (result.weights.numel() == 0) return result;
+
+  auto rows = std::clamp(kTileBytes / static_cast<int64_t>(keys * sizeof(T)), kLeastTileRows, queries + kLeastTileRows);
+  // Enough tiles for every thread to have some.
+  const auto outer = batch * (wanted.averageHeads ? 1 : heads);
+  const auto least = (4 * at::get_num_threads() + outer - 1) / outer;
+  rows = std::min({rows, queries, std::max(kLeastTileRows, (queries + least - 1) / least)});
+
+  const auto outerHeads = wanted.averageHeads ? 1 : heads;
+  const auto stride = (keys + 63) / 64 * 64;  // whole panels
+  const bool sameType = dtype == type;
+  const auto options = at::TensorOptions().dtype(type);
+  const auto work = [&, heads = heads, queries = queries, keys = keys](int64_t entry, int64_t head, int64_t first,
+                                                                       int64_t count) {
+    thread_local std::vector<T> memory;
+    memory.resize(std::max(memory.size(), static_cast<size_t>(count * (stride + keys))));
+    T* const place = memory.data() + count * stride;  // [count, keys], where the tile's rows don't go out as they are
+    const auto offset = ((entry * outerHeads + head) * queries + first) * columns;
+    T* const out = sameType ? result.weights.template mutable_data_ptr<T>() + offset : nullptr;
+    // Rows that are complete, in order.
+    const auto finish = [&](int64_t row, T* elements) {
+      if (!wanted.topK) return;
+      largestOfRow(elements, keys, columns, place + row * columns,
+                   result.keys.template mutable_data_ptr<int64_t>() + offset + row * columns);
+    };
+    if (wanted.averageHeads) {
+      // The sum is collected where it is going to stay, if it can.
+      T* const sums = out && !wanted.topK ? out : place;
+      std::fill(sums, sums + count * keys, T(0));
+      for (int64_t h = 0; h < heads; ++h) {
+        source.tile(entry, h, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
+          addScaled(sums + row * keys, elements, factor / static_cast<T>(heads), keys);
+        });
+      }
+      if (wanted.topK) {
+        for (int64_t row = 0; row < count; ++row) {
+          std::copy(sums + row * keys, sums + (row + 1) * keys, memory.data());
+          finish(row, memory.data());
+        }
+      }
+    } else {
+      source.tile(entry, head, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
+        if (wanted.topK) {
+          scale(elements, factor, keys);
+          finish(row, elements);
+        } else {
+          scaleInto((out ? out : place) + row * keys, elements, factor, keys);
+        }
+      });
+    }
+    if (out && wanted.topK) std::copy(place, place + count * columns, out);
+    if (!out) {
+      result.weights.view(-1).narrow(0, offset, count * columns).copy_(at::from_blob(place, {count * columns}, options));
+    }
   };
-  SdpaArguments dense = call;
-  dense.query = padded(call.query);
-  dense.key = padded(call.key);
-  const auto queries = present(call.query, dense.query.size(2));
-  const auto keys = present(call.key, dense.key.size(2));
-  dense.mask = queries.unsqueeze(1).unsqueeze(3).logical_and(keys.unsqueeze(1).unsqueeze(2));
-  return computeWeights(dense, rows);
+  forEachTile(batch, outerHeads, queries, rows, keys * (wanted.averageHeads ? heads : 1), work);
+  return result;
 }
 
 }  // namespace
 
-at::Tensor computeWeights(const SdpaArguments& call, const Rows& rows) {
-  if (call.query.is_nested()) return computeNested(call, rows);
+// ---- elsewhere: with the device's own operators --------------------------------------------------------------------
+
+namespace {
+
+at::Tensor computeDense(const SdpaArguments& call, const Rows& rows) {
   const auto type = call.query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto lead = call.query.dim() - 2;
   const auto allQueries = call.query.size(-2);
@@ -179,6 +412,74 @@ at::Tensor computeWeights(const SdpaArguments& call, const Rows& rows) {
   at::_softmax_out(scores, scores, -1, /*half_to_float=*/false);
   if (empty.defined() && empty.any().item<bool>()) scores.masked_fill_(empty, 0.0);
   return scores;
+}
+
+Weights reduce(at::Tensor weights, const Wanted& wanted) {
+  if (wanted.averageHeads) weights = weights.mean(1, false, at::promote_types(weights.scalar_type(), at::kFloat));
+  Weights result{std::move(weights), {}};
+  if (wanted.topK) {
+    const auto count = std::min(*wanted.topK, result.weights.size(-1));
+    auto [values, positions] = result.weights.topk(count);
+    std::tie(result.weights, result.keys) = std::tuple(std::move(values), std::move(positions));
+  }
+  if (wanted.dtype) result.weights = result.weights.to(*wanted.dtype);
+  return result;
+}
+
+// Where less than everything is wanted, the whole never exists: some rows at a time.
+constexpr int64_t kRowsBytes = 64 * 1024 * 1024;
+
+Weights computeElsewhere(const SdpaArguments& call, const Wanted& wanted) {
+  if (!wanted.averageHeads && !wanted.topK) return reduce(computeDense(call, wanted.rows), wanted);
+  const auto shape = shapeOf(call);
+  const auto queries = chosen(wanted.rows.queries, shape.queries);
+  const auto rowBytes = shape.batch * shape.heads * shape.keys * static_cast<int64_t>(sizeof(float));
+  const auto step = static_cast<size_t>(std::max<int64_t>(1, kRowsBytes / std::max<int64_t>(1, rowBytes)));
+  std::vector<at::Tensor> weights, keys;
+  for (size_t first = 0; first < queries.size(); first += step) {
+    const auto last = std::min(queries.size(), first + step);
+    const Rows rows{wanted.rows.heads, std::vector<int64_t>(queries.begin() + first, queries.begin() + last)};
+    auto part = reduce(computeDense(call, rows), wanted);
+    weights.push_back(std::move(part.weights));
+    if (part.keys.defined()) keys.push_back(std::move(part.keys));
+  }
+  return {at::cat(weights, -2), keys.empty() ? at::Tensor() : at::cat(keys, -2)};
+}
+
+// A jagged batch: padded, its padded keys masked, its padded queries zero (they don't exist for the kernel).
+SdpaArguments padded(const SdpaArguments& call) {
+  const auto dense = [](const at::Tensor& tensor) { return at::nested_to_padded_tensor(tensor, 0.0); };
+  const auto present = [](const at::Tensor& tensor, int64_t longest) {
+    const auto lengths = at::native::get_nested_tensor_impl(tensor)->get_nested_sizes().select(1, 1).to(tensor.device());
+    return at::arange(longest, lengths.options()).unsqueeze(0).lt(lengths.unsqueeze(1));  // [B, longest]
+  };
+  SdpaArguments result = call;
+  result.query = dense(call.query);
+  result.key = dense(call.key);
+  const auto queries = present(call.query, result.query.size(2));
+  const auto keys = present(call.key, result.key.size(2));
+  result.mask = queries.unsqueeze(1).unsqueeze(3).logical_and(keys.unsqueeze(1).unsqueeze(2));
+  return result;
+}
+
+}  // namespace
+
+Weights computeWeights(const SdpaArguments& call, const Wanted& wanted) {
+  if (call.query.is_nested()) return computeWeights(padded(call), wanted);
+  if (!call.query.is_cpu()) return computeElsewhere(call, wanted);
+  SdpaArguments plain = call;
+  plain.query = call.query.detach();
+  plain.key = call.key.detach();
+  if (plain.mask && plain.mask->defined()) plain.mask = plain.mask->detach();
+  if (call.query.scalar_type() == at::kDouble) return reduceTiles<double>(Computed<double>(plain, wanted.rows), wanted);
+  return reduceTiles<float>(Computed<float>(plain, wanted.rows), wanted);
+}
+
+Weights reduceWeights(const at::Tensor& weights, const Wanted& wanted) {
+  if (!weights.is_cpu()) return reduce(selectRows(weights, wanted.rows), wanted);
+  const auto plain = weights.detach();
+  if (weights.scalar_type() == at::kDouble) return reduceTiles<double>(Existing<double>(plain, wanted.rows), wanted);
+  return reduceTiles<float>(Existing<float>(plain, wanted.rows), wanted);
 }
 
 }  // namespace lta

@@ -38,10 +38,26 @@ AttentionShape shapeOf(const SdpaArguments& call);
 // The same for weights that exist already, [..., Q, K].
 AttentionShape shapeOf(at::IntArrayRef weights);
 
-// softmax(query · keyᵀ · scale + mask) of the rows asked for, [B, H, Q, K], computed beside the fused kernel that
-// doesn't give its weights away. Half types are computed in float32, float64 in float64, and the result stays in that
-// type. A row whose keys are all masked is zero, as fused kernels treat it.
-at::Tensor computeWeights(const SdpaArguments& call, const Rows& rows);
+// What is wanted of an attention's weights.
+struct Wanted {
+  Rows rows;
+  bool averageHeads = false;
+  std::optional<int64_t> topK;            // only the largest weights of every row
+  std::optional<at::ScalarType> dtype;    // absent: the type that they are computed in
+};
+
+struct Weights {
+  at::Tensor weights;  // [B, H, Q, K], without H where averaged; K is at most topK where that is given
+  at::Tensor keys;     // with topK: int64 key positions, the same shape; largest weight first, equal ones by position
+};
+
+// softmax(query · keyᵀ · scale + mask) of what is wanted, computed beside the fused kernel that doesn't give its weights
+// away. Half types are computed in float32, float64 in float64. A row whose keys are all masked is zero, as fused kernels
+// treat it. On CPU nothing larger than the result and a tile per thread is held.
+Weights computeWeights(const SdpaArguments& call, const Wanted& wanted);
+
+// The mean or the largest of weights that exist already, [B, H, Q, K].
+Weights reduceWeights(const at::Tensor& weights, const Wanted& wanted);
 
 // The rows asked for of weights that exist already, [B, H, Q, K]; the same tensor where all are.
 at::Tensor selectRows(const at::Tensor& weights, const Rows& rows);

@@ -71,6 +71,7 @@ CaptureOptions captureOptions(const Napi::Object& options) {
                                     range.Get("end").As<Napi::Number>().Int64Value()};
   }
   capture.averageHeads = flag(options, "averageHeads");
+  if (const auto count = options.Get("topK"); count.IsNumber()) capture.topK = count.As<Napi::Number>().Int64Value();
   capture.toCpu = !flag(options, "sameDevice");
   capture.toFloat = !flag(options, "sameDtype");
   capture.sitesOnly = flag(options, "sitesOnly");
@@ -91,6 +92,7 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   object.Set("queries", toArray(env, attention.queries));
   if (attention.weights.defined()) {
     object.Set("weights", TensorWrap::wrap(env, attention.weights));
+    if (attention.keys.defined()) object.Set("keys", TensorWrap::wrap(env, attention.keys));
   } else {
     const auto& shape = site.shape;
     object.Set("shape", toArray(env, {shape.batch, shape.heads, shape.queries, shape.keys}));

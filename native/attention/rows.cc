@@ -1,0 +1,250 @@
+#include "attention/rows.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#define LTA_INLINE inline __attribute__((always_inline))
+
+namespace lta {
+namespace {
+
+// Rows are searched in strips of 256 elements; a strip has 16 groups, and elements 16 apart belong to the same one.
+constexpr int64_t kGroups = 16;
+constexpr int64_t kStrip = 256;
+
+struct Kernels {
+  int64_t panel;
+  void (*multiply)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+  void (*addMask)(float*, const float*, int64_t);
+  void (*applyMask)(float*, const bool*, int64_t);
+  float (*exponentials)(float*, int64_t);
+  void (*scaleInto)(float*, const float*, float, int64_t);
+  void (*scale)(float*, float, int64_t);
+  void (*addScaled)(float*, const float*, float, int64_t);
+  // The largest element of each group of a row of whole strips; false where there is NaN among the elements.
+  bool (*groupMaxima)(const float*, int64_t, float*);
+};
+
+// One binary for every processor of an architecture: the kernels exist for each kind, the machine decides which run.
+#define LTA_LANES 4
+#define LTA_PANEL 8
+#define LTA_ROWS 4
+#define LTA_STREAM(to, vector) store(to, vector)
+namespace any {
+#include "attention/rows_kernels.inc"
+}
+#undef LTA_LANES
+#undef LTA_PANEL
+#undef LTA_ROWS
+#undef LTA_STREAM
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#define LTA_STREAM(to, vector) __builtin_nontemporal_store(vector, reinterpret_cast<Floats*>(to))
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#define LTA_STREAM(to, vector) __builtin_ia32_movntps256(to, vector)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define LTA_LANES 8
+#define LTA_PANEL 16
+#define LTA_ROWS 6
+namespace avx2 {
+#include "attention/rows_kernels.inc"
+}
+#undef LTA_LANES
+#undef LTA_PANEL
+#undef LTA_ROWS
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#else
+#undef LTA_STREAM
+#define LTA_STREAM(to, vector) __builtin_ia32_movntps512(to, vector)
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
+#endif
+#define LTA_LANES 16
+#define LTA_PANEL 32
+#define LTA_ROWS 8
+namespace avx512 {
+#include "attention/rows_kernels.inc"
+}
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+const Kernels& choose() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return avx512::kernels;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kernels;
+#endif
+  return any::kernels;
+}
+
+const Kernels kernels = choose();
+
+// ---- the largest elements ------------------------------------------------------------------------------------------
+
+bool groupMaxima(const float* row, int64_t strips, float* maxima) { return kernels.groupMaxima(row, strips, maxima); }
+bool groupMaxima(const double* row, int64_t strips, double* maxima) {
+  bool nan = false;
+  for (int64_t strip = 0; strip < strips; ++strip, row += kStrip, maxima += kGroups) {
+    std::copy(row, row + kGroups, maxima);
+    for (int64_t i = 0; i < kStrip; ++i) {
+      maxima[i % kGroups] = std::max(maxima[i % kGroups], row[i]);
+      nan = nan || row[i] != row[i];
+    }
+  }
+  return !nan;
+}
+
+// Larger ones first, equal ones by position; NaN ahead of all, as in PyTorch's topk.
+template <typename T>
+bool before(T a, int64_t i, T b, int64_t j) {
+  const bool nanA = a != a;
+  const bool nanB = b != b;
+  if (nanA != nanB) return nanA;
+  if (!nanA && a != b) return a > b;
+  return i < j;
+}
+
+template <typename T>
+void sortLargest(const T* row, int64_t count, int64_t k, T* values, int64_t* positions) {
+  thread_local std::vector<int64_t> order;
+  order.resize(static_cast<size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  const auto first = [row](int64_t i, int64_t j) { return before(row[i], i, row[j], j); };
+  std::partial_sort(order.begin(), order.begin() + k, order.end(), first);
+  for (int64_t i = 0; i < k; ++i) {
+    positions[i] = order[static_cast<size_t>(i)];
+    values[i] = row[positions[i]];
+  }
+}
+
+// The first elements of an order that grows by insertion until it is full.
+template <typename T>
+class Largest {
+ public:
+  Largest(int64_t k, T* values, int64_t* positions) : k_(k), values_(values), positions_(positions) {}
+
+  void add(T value, int64_t position) {
+    if (size_ == k_ && !before(value, position, values_[k_ - 1], positions_[k_ - 1])) return;
+    if (size_ < k_) ++size_;
+    int64_t at = size_ - 1;
+    for (; at > 0 && before(value, position, values_[at - 1], positions_[at - 1]); --at) {
+      values_[at] = values_[at - 1];
+      positions_[at] = positions_[at - 1];
+    }
+    values_[at] = value;
+    positions_[at] = position;
+  }
+
+ private:
+  const int64_t k_;
+  T* const values_;
+  int64_t* const positions_;
+  int64_t size_ = 0;
+};
+
+// The k-th largest of the groups' maxima is no larger than the k-th largest element: only groups that reach it matter.
+template <typename T>
+void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positions) {
+  constexpr int64_t kFew = 64;  // up to so many, insertions cost less than a heap
+  const auto strips = count / kStrip;
+  const auto groups = strips * kGroups;
+  if (k > kFew || k > groups) return sortLargest(row, count, k, values, positions);
+  thread_local std::vector<T> maxima;
+  maxima.resize(static_cast<size_t>(groups));
+  if (!groupMaxima(row, strips, maxima.data())) return sortLargest(row, count, k, values, positions);
+  Largest<T> bounds(k, values, positions);
+  for (int64_t group = 0; group < groups; ++group) bounds.add(maxima[static_cast<size_t>(group)], group);
+  const T bound = values[k - 1];
+  Largest<T> found(k, values, positions);
+  for (int64_t group = 0; group < groups; ++group) {
+    if (maxima[static_cast<size_t>(group)] < bound) continue;
+    const auto first = group / kGroups * kStrip + group % kGroups;
+    for (int64_t at = first; at < first + kStrip; at += kGroups) {
+      if (row[at] >= bound) found.add(row[at], at);
+    }
+  }
+  for (int64_t at = strips * kStrip; at < count; ++at) found.add(row[at], at);
+}
+
+}  // namespace
+
+int64_t panelColumns() { return kernels.panel; }
+
+void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth, int64_t columns,
+              float* scores, int64_t stride) {
+  kernels.multiply(query, queryStride, rows, panels, depth, columns, scores, stride);
+}
+
+void addMask(float* row, const float* mask, int64_t count) { kernels.addMask(row, mask, count); }
+void addMask(double* row, const double* mask, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] += mask[i];
+}
+
+void applyMask(float* row, const bool* mask, int64_t count) { kernels.applyMask(row, mask, count); }
+void applyMask(double* row, const bool* mask, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = mask[i] ? row[i] : -std::numeric_limits<double>::infinity();
+}
+
+float exponentials(float* row, int64_t count) { return kernels.exponentials(row, count); }
+double exponentials(double* row, int64_t count) {
+  constexpr double kNone = -std::numeric_limits<double>::infinity();
+  double max = kNone;
+  for (int64_t at = 0; at < count; ++at) {
+    if (row[at] != row[at]) return row[at];
+    max = std::max(max, row[at]);
+  }
+  if (max == -kNone) return std::numeric_limits<double>::quiet_NaN();
+  if (max == kNone) {
+    std::fill(row, row + count, 0.0);
+    return 1.0;
+  }
+  double sum = 0;
+  for (int64_t at = 0; at < count; ++at) {
+    row[at] = std::exp(row[at] - max);
+    sum += row[at];
+  }
+  return 1.0 / sum;
+}
+
+void scaleInto(float* to, const float* row, float factor, int64_t count) { kernels.scaleInto(to, row, factor, count); }
+void scaleInto(double* to, const double* row, double factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = row[i] * factor;
+}
+
+void scale(float* row, float factor, int64_t count) { kernels.scale(row, factor, count); }
+void scale(double* row, double factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] *= factor;
+}
+
+void addScaled(float* sums, const float* row, float factor, int64_t count) {
+  kernels.addScaled(sums, row, factor, count);
+}
+void addScaled(double* sums, const double* row, double factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += row[i] * factor;
+}
+
+void largestOfRow(const float* row, int64_t count, int64_t k, float* values, int64_t* positions) {
+  largest(row, count, k, values, positions);
+}
+void largestOfRow(const double* row, int64_t count, int64_t k, double* values, int64_t* positions) {
+  largest(row, count, k, values, positions);
+}
+
+}  // namespace lta
