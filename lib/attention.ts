@@ -43,6 +43,11 @@ export interface CaptureOptions {
   gradientOf?: (output: Value) => Tensor | Promise<Tensor>;
   /** The method to run. Default `'forward'`. */
   method?: string;
+  /**
+   * Takes each attention as soon as it exists; `attentions` of the result is then empty. The model waits until what this
+   * returns is settled, so that no more than one attention is held at a time.
+   */
+  onAttention?: (attention: Attention) => unknown;
   /** Stops the run at the next attention. */
   signal?: AbortSignal;
 }
@@ -91,6 +96,7 @@ const OPTIONS = [
   'device',
   'dtype',
   'maxBytes',
+  'onAttention',
   'gradientOf',
   'method',
   'signal',
@@ -176,6 +182,15 @@ export function toNativeCapture(
   }
   capture.averageHeads = optionalBoolean(options.averageHeads, 'averageHeads') ?? false;
   if (options.topK !== undefined) capture.topK = integer(options.topK, 'topK', 1);
+  if (options.onAttention !== undefined) {
+    if (typeof options.onAttention !== 'function') throw invalid('a function', 'onAttention', options.onAttention);
+    if (options.gradientOf !== undefined) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        'Expected onAttention or gradientOf but received both: gradients exist only once all attentions do',
+      );
+    }
+  }
   capture.sameDevice = optionalChoice(options.device, ['cpu', 'same'], 'device') === 'same';
   capture.sameDtype = optionalChoice(options.dtype, ['float32', 'same'], 'dtype') === 'same';
   if (options.maxBytes !== undefined) {

@@ -1,4 +1,6 @@
 export type { Attention, AttentionSite, CaptureOptions } from './attention';
+export type { AttentionStream } from './attention-stream';
+export type { CapturedInput, CaptureManyOptions } from './capture-many';
 export { type ErrorCode, TorchError } from './errors';
 export { type Hookable, HookedModel, type HookRecord } from './hooked-model';
 export {

@@ -7,6 +7,8 @@ import {
   toNativeCapture,
   unknownModule,
 } from './attention';
+import { AttentionStream } from './attention-stream';
+import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
 import {
   binding,
   fromNative,
@@ -213,6 +215,12 @@ export class ScriptModule {
     const handles = checkInputs(inputs);
     const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
     checkNotInOwnHook(this);
+    const take = options?.onAttention;
+    if (take) {
+      capture.onAttention = hookFunction(this, async (_module: HookedModule, attention: Attention): Promise<void> => {
+        await take(attention);
+      });
+    }
     const result = await this.#cancellable(signal, (cancellation) =>
       this.#native.capture(handles, { ...capture, insideHook: isInsideHook(), cancellation }),
     );
@@ -237,6 +245,49 @@ export class ScriptModule {
       }
     }
     return { output, attentions };
+  }
+
+  /**
+   * The same as an async iterable of the attentions, each as soon as it exists: the model waits while one is looked at, and
+   * no more than one is held. Leaving the loop early stops the run.
+   *
+   * @returns An iterable, to be gone through once; its `output` resolves when the run is over and rejects as
+   *   `captureAttention` (as the loop does).
+   */
+  captureAttentionStream(
+    inputs: readonly Value[],
+    options?: Omit<CaptureOptions, 'onAttention' | 'gradientOf'>,
+  ): AttentionStream {
+    return new AttentionStream((onAttention, signal) =>
+      this.captureAttention(inputs, { ...options, onAttention, signal }),
+      options?.signal,
+    );
+  }
+
+  /**
+   * Captures the attention of one input after the other, in order. The model works on the next input while the consumer
+   * looks at a result; it never gets further ahead than `ahead` inputs.
+   *
+   * @param inputs What `captureAttention` takes, for each run.
+   * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream.
+   */
+  captureMany(
+    inputs: AsyncIterable<readonly Value[]> | Iterable<readonly Value[]>,
+    options?: CaptureManyOptions,
+  ): AsyncGenerator<CapturedInput, void, undefined> {
+    return captureMany((input, each) => this.captureAttention(input, each), inputs, options);
+  }
+
+  /**
+   * Runs the model until it is as fast as it gets: the first runs of a method, and of inputs of another rank, profile and
+   * compile it.
+   *
+   * @param inputs Inputs like those to come.
+   * @throws TorchError as `forward`.
+   */
+  async warmUp(inputs: readonly Value[], options?: ForwardOptions): Promise<void> {
+    // The executor profiles one run and compiles in the next.
+    for (let run = 0; run < 3; ++run) await this.forward(inputs, options);
   }
 
   /**

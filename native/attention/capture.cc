@@ -57,8 +57,14 @@ void checkIndices(const char* option, const std::vector<int64_t>& indices, int64
 
 }  // namespace
 
+// What is handed over while the model runs can't be taken back when the model turns out to write into it.
+CaptureOptions Capture::completed(CaptureOptions options) {
+  if (options.onAttention) options.copyWhatIsHeld = true;
+  return options;
+}
+
 Capture::Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation)
-    : options_(std::move(options)), modules_(std::move(modules)), cancellation_(std::move(cancellation)) {
+    : options_(completed(std::move(options))), modules_(std::move(modules)), cancellation_(std::move(cancellation)) {
   matched_.resize(options_.layers.size(), false);
   for (const auto& layer : options_.layers) {
     if (layer.position && *layer.position < 0) window_ = std::max(window_, -*layer.position);
@@ -210,7 +216,7 @@ void Capture::note(const std::shared_ptr<Held>& held, const at::Tensor& output) 
       held->site.shape = shape;
       if (options_.sitesOnly || !held->selected) return;
       try {
-        kept_.push_back(materialise(*held));
+        deliver(materialise(*held));
       } catch (...) {
         failure_ = std::current_exception();
         throw;
@@ -220,7 +226,7 @@ void Capture::note(const std::shared_ptr<Held>& held, const at::Tensor& output) 
   }
   if (options_.sitesOnly) return;
   if (held->selected && !splitLater) {
-    kept_.push_back(materialise(*held));
+    deliver(materialise(*held));
   } else if (held->selected) {
     hold(*held);
     pending_.push_back(held);
@@ -318,6 +324,16 @@ at::Tensor Capture::pickRows(at::Tensor weights, const AttentionShape& shape, co
   if (weights.dim() == 2) weights = weights.unsqueeze(0).unsqueeze(0);
   if (weights.dim() > 4) weights = weights.flatten(1, -3);
   return selectRows(weights, rows);
+}
+
+// Hands an attention over, or collects it.
+void Capture::deliver(Attention attention) {
+  if (!options_.onAttention) {
+    kept_.push_back(std::move(attention));
+    return;
+  }
+  bytes_ = 0;  // what was handed over is held by someone else
+  options_.onAttention(std::move(attention));
 }
 
 Attention Capture::materialise(Held& held) {
@@ -425,7 +441,7 @@ std::vector<Attention> Capture::finish() {
   for (const auto& held : pending_) {
     if (!held->selected) continue;
     held->site.shape.headsKnown = true;
-    kept_.push_back(materialise(*held));
+    deliver(materialise(*held));
   }
   pending_.clear();
   for (const auto& [tensor, version] : references_) {

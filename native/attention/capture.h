@@ -36,6 +36,8 @@ struct QueryRange {
   int64_t end;
 };
 
+struct Attention;
+
 struct CaptureOptions {
   std::vector<LayerSelector> layers;  // empty: all
   std::optional<std::vector<int64_t>> heads;
@@ -46,6 +48,9 @@ struct CaptureOptions {
   bool toCpu = true;
   bool toFloat = true;
   std::optional<int64_t> maxBytes;
+  // Takes each attention as soon as it exists, on the thread that computed it, which goes on when this returns; absent:
+  // they are collected. What it throws ends the run.
+  std::function<void(Attention)> onAttention;
   bool sitesOnly = false;        // note what there is, keep no weights
   bool gradients = false;        // keep what tells d(scalar)/d(weights) later
   bool copyWhatIsHeld = false;   // copy what is kept by reference: the model overwrites it (see Overwritten)
@@ -140,6 +145,8 @@ class Capture : public c10::DebugInfoBase {
   static at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows);
   at::Tensor settle(at::Tensor weights, at::ScalarType dtype) const;
   Attention materialise(Held& held);
+  void deliver(Attention attention);
+  static CaptureOptions completed(CaptureOptions options);
   void checkUnchanged(const Held& held) const;
   void reserve(const Site& site, int64_t bytes);
   Rows rowsOf(const Site& site) const;

@@ -1,6 +1,7 @@
 #include "node/script_module_wrap.h"
 
 #include "node/async.h"
+#include "node/callback.h"
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
@@ -100,6 +101,26 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
     object.Set("device", site.device.str());
   }
   return object;
+}
+
+// Hands attentions to a JavaScript function, called as hooks are: (settle, '', '', attention).
+std::function<void(Attention)> handOver(Napi::Function function, const CancellationPtr& cancellation) {
+  return [callback = std::make_shared<Callback>(function), cancellation](Attention attention) {
+    // Shared, since a cancelled run doesn't wait for the event loop to look at it.
+    const auto shared = std::make_shared<Attention>(std::move(attention));
+    try {
+      callback->call(
+          [shared](Napi::Env env) {
+            const auto object = fromAttention(env, *shared);
+            *shared = {};
+            return std::vector<napi_value>{Napi::String::New(env, ""), Napi::String::New(env, ""), object};
+          },
+          [](Napi::Value) {}, cancellation);
+    } catch (const Error& error) {
+      if (!error.cause()) throw;
+      throw Error(error.code(), "onAttention failed").withCause(error.cause());
+    }
+  };
 }
 
 }  // namespace
@@ -228,9 +249,13 @@ Napi::Value ScriptModuleWrap::capture(const Napi::CallbackInfo& info) {
     auto options = runOptions(given);
     options.hooks = module()->hooks();
     auto inputs = toInputs(info[0].As<Napi::Array>(), module()->schema(options.method), options.method);
+    auto wanted = captureOptions(given);
+    if (const auto function = given.Get("onAttention"); function.IsFunction()) {
+      wanted.onAttention = handOver(function.As<Napi::Function>(), options.cancellation);
+    }
     return runAsync<CaptureResult>(
         info.Env(),
-        [module = module(), options = std::move(options), capture = captureOptions(given),
+        [module = module(), options = std::move(options), capture = std::move(wanted),
          inputs = std::move(inputs)]() mutable { return module->capture(std::move(inputs), options, capture); },
         [](Napi::Env env, const CaptureResult& result) -> Napi::Value {
           auto attentions = Napi::Array::New(env, result.attentions.size());

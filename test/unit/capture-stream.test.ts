@@ -1,0 +1,129 @@
+import { join } from 'node:path';
+import { type Attention, ScriptModule, Tensor } from '../../lib';
+
+const file = join(__dirname, '..', 'fixtures', 'models', 'encoder_relu.pt');
+let checkpoint: ScriptModule;
+let input: Tensor;
+
+beforeAll(async () => {
+  checkpoint = await ScriptModule.load(file);
+  // The shape that the fixture was made with: what it takes is its own business.
+  const shape = [3, 7, 32];
+  const width = checkpoint.namedParameters().find(({ name }) => name.endsWith('norm1.weight'))?.tensor.shape[0] ?? 32;
+  shape[2] = width;
+  input = Tensor.from(
+    Float32Array.from({ length: 3 * 7 * width }, (_, i) => Math.sin(i * 12.9898)),
+    { shape },
+  );
+});
+
+const values = (attention: Attention): number[] => [...(attention.weights.toTypedArray() as Float32Array)];
+
+test('onAttention gets what would have been collected, one after the other', async () => {
+  const { attentions } = await checkpoint.captureAttention([input]);
+  let busy = false;
+  const seen: Attention[] = [];
+  const streamed = await checkpoint.captureAttention([input], {
+    onAttention: async (attention) => {
+      expect(busy).toBe(false);
+      busy = true;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      busy = false;
+      seen.push(attention);
+    },
+  });
+  expect(streamed.attentions).toEqual([]);
+  expect(seen.map(({ name }) => name)).toEqual(attentions.map(({ name }) => name));
+  expect(seen.map(values)).toEqual(attentions.map(values));
+});
+
+test('what onAttention throws rejects the call', async () => {
+  const cause = new Error('enough');
+  await expect(
+    checkpoint.captureAttention([input], {
+      onAttention: () => {
+        throw cause;
+      },
+    }),
+  ).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
+});
+
+test('onAttention goes without gradientOf', async () => {
+  await expect(
+    checkpoint.captureAttention([input], { onAttention: () => {}, gradientOf: (output) => (output as Tensor).sum() }),
+  ).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+});
+
+test('a stream gives the attentions and the output', async () => {
+  const { output, attentions } = await checkpoint.captureAttention([input]);
+  const stream = checkpoint.captureAttentionStream([input]);
+  const seen: Attention[] = [];
+  for await (const attention of stream) seen.push(attention);
+  expect(seen.map(values)).toEqual(attentions.map(values));
+  expect((await stream.output as Tensor).toTypedArray()).toEqual((output as Tensor).toTypedArray());
+});
+
+test('a stream that is left early stops the run', async () => {
+  const stream = checkpoint.captureAttentionStream([input]);
+  for await (const attention of stream) {
+    expect(attention.index).toBe(0);
+    break;
+  }
+  await expect(stream.output).rejects.toMatchObject({ name: 'AbortError' });
+});
+
+test('topK gives the largest weights of every row and where they are', async () => {
+  const full = (await checkpoint.captureAttention([input])).attentions[0] as Attention;
+  const top = (await checkpoint.captureAttention([input], { topK: 3 })).attentions[0] as Attention;
+  expect(top.weights.shape).toEqual([...full.weights.shape.slice(0, 3), 3]);
+  expect(top.keys?.shape).toEqual(top.weights.shape);
+  const keys = full.weights.shape[3] as number;
+  const all = values(full);
+  const rows = all.length / keys;
+  const expected: number[] = [];
+  const positions: bigint[] = [];
+  for (let row = 0; row < rows; ++row) {
+    const order = Array.from({ length: keys }, (_, key) => key).sort(
+      (a, b) => (all[row * keys + b] as number) - (all[row * keys + a] as number) || a - b,
+    );
+    for (const key of order.slice(0, 3)) {
+      expected.push(all[row * keys + key] as number);
+      positions.push(BigInt(key));
+    }
+  }
+  expect(values(top)).toEqual(expected);
+  expect([...(top.keys?.toTypedArray() as BigInt64Array)]).toEqual(positions);
+  const more = (await checkpoint.captureAttention([input], { topK: 100 })).attentions[0] as Attention;
+  expect(more.weights.shape).toEqual(full.weights.shape);
+  await expect(checkpoint.captureAttention([input], { topK: 0 })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+});
+
+test('captureMany keeps the order, reports a failing input and goes on', async () => {
+  const wrong = Tensor.from([1, 2, 3]);
+  const progress: number[] = [];
+  const results = [];
+  for await (const result of checkpoint.captureMany([[input], [wrong], [input]], {
+    layers: [0],
+    onProgress: ({ done }) => progress.push(done),
+  })) {
+    results.push(result);
+  }
+  expect(results.map(({ index }) => index)).toEqual([0, 1, 2]);
+  expect(results.map(({ error }) => error === undefined)).toEqual([true, false, true]);
+  expect(progress).toEqual([1, 2, 3]);
+});
+
+test('captureMany takes no more inputs than it is ahead', async () => {
+  let taken = 0;
+  async function* source() {
+    for (; taken < 10; ) {
+      taken++;
+      yield [input];
+    }
+  }
+  for await (const result of checkpoint.captureMany(source(), { ahead: 1 })) {
+    expect(taken).toBeLessThanOrEqual(result.index + 2);
+    if (result.index === 3) break;
+  }
+  expect(taken).toBeLessThanOrEqual(5);
+});
