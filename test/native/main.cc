@@ -1,1 +1,3 @@
-int main() { return 0; }
+#include "check.h"
+
+int main() { return check::run(); }

@@ -1,0 +1,38 @@
+#include "attention/head_split.h"
+
+#include <ATen/ATen.h>
+
+#include "check.h"
+#include "runtime/error.h"
+
+namespace {
+
+// What a view of the product [6, 5, 8] (two of batch, three heads) tells.
+int64_t headsAfter(const std::function<void(lta::HeadSplit&, const at::Tensor&)>& use) {
+  lta::HeadSplit split;
+  const auto product = at::randn({6, 5, 8});
+  int64_t heads = 0;
+  split.follow(product, [&](int64_t number) { heads = number; });
+  use(split, product);
+  return heads;
+}
+
+}  // namespace
+
+TEST("a view as batch and heads tells the heads") {
+  EXPECT(headsAfter([](auto& split, const auto& product) { split.view(product, {2, 3, 5, 8}); }) == 3);
+  EXPECT(headsAfter([](auto& split, const auto& product) { split.view(product, {2, -1, 5, 8}); }) == 3);
+}
+
+TEST("merged heads tell through a transpose and a copy, as in nn.MultiheadAttention") {
+  EXPECT(headsAfter([](auto& split, const auto& product) {
+          const auto copy = product.transpose(0, 1).contiguous();
+          split.derive(product.transpose(0, 1), copy);
+          split.view(copy, {5 * 2, 3 * 8});
+        }) == 3);
+}
+
+TEST("a view that keeps the depth, or fits no heads, tells nothing") {
+  EXPECT(headsAfter([](auto& split, const auto& product) { split.view(product, {30, 8}); }) == 0);
+  EXPECT(headsAfter([](auto& split, const auto& product) { split.view(product, {6, 40}); }) == 0);
+}

@@ -1,0 +1,68 @@
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "check.h"
+#include "hooks/recorder.h"
+#include "runtime/error.h"
+#include "script/script_module.h"
+
+namespace {
+
+// The fixtures lie in the source tree; the build says where that is.
+std::shared_ptr<lta::ScriptModule> load(const char* name) {
+  return lta::ScriptModule::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
+}
+
+std::vector<c10::IValue> encoderInputs() { return {at::randn({2, 6, 8})}; }
+
+}  // namespace
+
+TEST("a file that isn't there, or is none, is a load error") {
+  EXPECT_ERROR(load("nowhere.pt"), std::string("ERR_MODEL_LOAD"));
+  EXPECT_ERROR(load("broken_random.pt"), std::string("ERR_MODEL_LOAD"));
+  EXPECT_ERROR(lta::ScriptModule::loadBytes("no archive", {}), std::string("ERR_MODEL_LOAD"));
+}
+
+TEST("one class, many modules: each has its own name") {
+  const auto model = load("two_of_a_class_script.pt");
+  std::set<std::string> names;
+  for (const auto& module : model->modules()) names.insert(module.name);
+  EXPECT(names.size() == model->modules().size() && names.size() > 2);
+}
+
+TEST("a recorder keeps what passes its module, until it is removed") {
+  const auto model = load("transformer.pt");
+  std::vector<c10::IValue> inputs;
+  const auto width = model->parameters().front().tensor.size(1);
+  inputs.emplace_back(at::randn({2, 5, width}));
+  inputs.emplace_back(at::randn({2, 4, width}));
+  for (const auto& argument : model->schema("forward").arguments()) {
+    if (argument.name() != "self" && argument.default_value() && inputs.size() + 1 < model->schema("forward").arguments().size()) {
+      inputs.push_back(*argument.default_value());
+    }
+  }
+  const auto recorder = std::make_shared<lta::Recorder>(lta::HookKind::Forward);
+  EXPECT_ERROR(model->addHook("nowhere", recorder), std::string("ERR_UNKNOWN_MODULE"));
+  model->addHook("transformer.encoder", recorder);
+  model->run(inputs, {});
+  EXPECT(recorder->calls() == 1);
+  EXPECT(recorder->last() && recorder->last()->output);
+  model->removeHook("transformer.encoder", recorder);
+  model->run(inputs, {});
+  EXPECT(recorder->calls() == 1);
+}
+
+TEST("a cancelled run stops") {
+  const auto model = load("transformer.pt");
+  lta::RunOptions options;
+  options.cancellation = std::make_shared<lta::Cancellation>();
+  options.cancellation->request();
+  bool stopped = false;
+  try {
+    model->run(encoderInputs(), options);
+  } catch (const lta::Cancelled&) {
+    stopped = true;
+  }
+  EXPECT(stopped);
+}

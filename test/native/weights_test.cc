@@ -1,0 +1,151 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+#include "attention/weights.h"
+#include "check.h"
+#include "runtime/error.h"
+
+namespace {
+
+using lta::Rows;
+using lta::Wanted;
+using lta::SdpaArguments;
+
+// The formula, as slowly and plainly as it can be written.
+at::Tensor reference(const SdpaArguments& call) {
+  auto query = call.query.to(at::kDouble);
+  auto key = call.key.to(at::kDouble);
+  if (call.groupedQuery) key = key.repeat_interleave(query.size(1) / key.size(1), 1);
+  auto scores = at::matmul(query, key.transpose(-1, -2)) *
+                call.scale.value_or(1.0 / std::sqrt(static_cast<double>(query.size(-1))));
+  constexpr double kNever = -std::numeric_limits<double>::infinity();
+  if (call.mask) {
+    scores = call.mask->scalar_type() == at::kBool ? scores.masked_fill(call.mask->logical_not(), kNever)
+                                                   : scores + call.mask->to(at::kDouble);
+  }
+  if (call.causal) {
+    scores = scores.masked_fill(at::ones({query.size(-2), key.size(-2)}, at::kBool).tril().logical_not(), kNever);
+  }
+  return scores.softmax(-1).nan_to_num(0.0);
+}
+
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+// The weights of some rows, whole.
+at::Tensor weightsOf(const SdpaArguments& call, const Rows& rows = {}) {
+  Wanted wanted;
+  wanted.rows = rows;
+  return lta::computeWeights(call, wanted).weights;
+}
+
+SdpaArguments sample(int64_t queries, int64_t keys, int64_t keyHeads = 4, at::ScalarType type = at::kFloat) {
+  at::manual_seed(queries * 1000 + keys);
+  // Heads lie between the positions, as after a projection: nothing is contiguous.
+  const auto query = at::randn({2, queries, 4, 8}).transpose(1, 2).to(type);
+  const auto key = at::randn({2, keys, keyHeads, 8}).transpose(1, 2).to(type);
+  SdpaArguments call;
+  call.query = query;
+  call.key = key;
+  call.groupedQuery = keyHeads != 4;
+  return call;
+}
+
+}  // namespace
+
+TEST("weights of every length equal the formula") {
+  for (const int64_t queries : {1, 2, 3, 7, 16, 33, 130}) {
+    for (const int64_t keys : {1, 5, 8, 17, 64, 129}) {
+      const auto call = sample(queries, keys);
+      EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+    }
+  }
+}
+
+TEST("masks of every kind and broadcast equal the formula") {
+  auto call = sample(6, 9);
+  const std::vector<std::vector<int64_t>> shapes{{6, 9}, {1, 9}, {2, 1, 6, 9}, {2, 1, 1, 9}, {2, 4, 6, 9}, {1, 4, 1, 9}};
+  for (const auto& shape : shapes) {
+    call.mask = at::rand(shape) > 0.4;
+    EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+    call.mask = at::randn(shape);
+    EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+  }
+}
+
+TEST("causal attention of more or fewer queries than keys counts from the first key") {
+  for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{5, 5}, {3, 8}, {8, 3}}) {
+    auto call = sample(queries, keys);
+    call.causal = true;
+    EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+    const auto row = weightsOf(call, Rows{std::nullopt, std::vector<int64_t>{queries - 1}});
+    EXPECT(distance(row, reference(call).narrow(2, queries - 1, 1)) < 1e-6);
+  }
+}
+
+TEST("grouped keys serve their query heads, whole and by head") {
+  auto call = sample(5, 7, 2);
+  EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+  const auto some = weightsOf(call, Rows{std::vector<int64_t>{3, 0}, std::nullopt});
+  EXPECT(distance(some, reference(call).index_select(1, at::tensor({3, 0}, at::kLong))) < 1e-6);
+}
+
+TEST("rows asked for are the rows of the whole") {
+  auto call = sample(9, 11);
+  call.mask = at::rand({2, 1, 9, 11}) > 0.3;
+  call.scale = 0.2;
+  const Rows rows{std::vector<int64_t>{2, 1}, std::vector<int64_t>{8, 0, 4}};
+  const auto whole = reference(call)
+                         .index_select(1, at::tensor({2, 1}, at::kLong))
+                         .index_select(2, at::tensor({8, 0, 4}, at::kLong));
+  EXPECT(distance(weightsOf(call, rows), whole) < 1e-6);
+}
+
+TEST("a row without any key is zero, for masks of both kinds") {
+  auto call = sample(4, 6);
+  auto keep = at::ones({4, 6}, at::kBool);
+  keep[2].fill_(false);
+  call.mask = keep;
+  EXPECT(weightsOf(call).select(2, 2).abs().sum().item<double>() == 0);
+  call.mask = at::zeros({4, 6}).masked_fill(keep.logical_not(), -std::numeric_limits<double>::infinity());
+  EXPECT(weightsOf(call).select(2, 2).abs().sum().item<double>() == 0);
+  EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+}
+
+TEST("half types are computed in float32, doubles in float64") {
+  for (const auto type : {at::kHalf, at::kBFloat16, at::kDouble}) {
+    const auto call = sample(5, 6, 4, type);
+    const auto weights = weightsOf(call);
+    EXPECT(weights.scalar_type() == (type == at::kDouble ? at::kDouble : at::kFloat));
+    EXPECT(distance(weights, reference(call)) < (type == at::kDouble ? 1e-14 : 1e-5));
+  }
+}
+
+TEST("shapes tell batch, heads, queries and keys, and where heads aren't told") {
+  const auto shape = lta::shapeOf(sample(5, 7));
+  EXPECT(shape.batch == 2 && shape.heads == 4 && shape.queries == 5 && shape.keys == 7 && shape.headsKnown);
+  EXPECT(!lta::shapeOf(at::IntArrayRef{6, 5, 7}).headsKnown);
+  EXPECT(lta::shapeOf(at::IntArrayRef{2, 3, 2, 5, 7}).heads == 6);
+}
+
+TEST("the average over heads, and the largest of a row, are those of the whole") {
+  auto call = sample(9, 40, 2);
+  call.mask = at::rand({2, 1, 9, 40}) > 0.3;
+  Wanted wanted;
+  wanted.averageHeads = true;
+  EXPECT(distance(lta::computeWeights(call, wanted).weights, reference(call).mean(1)) < 1e-6);
+  for (const int64_t k : {1, 10, 100}) {
+    wanted.topK = k;
+    for (const bool average : {true, false}) {
+      wanted.averageHeads = average;
+      const auto whole = average ? reference(call).mean(1) : reference(call);
+      const auto largest = std::get<0>(whole.topk(std::min<int64_t>(k, 40), -1));
+      const auto received = lta::computeWeights(call, wanted);
+      EXPECT(distance(received.weights, largest) < 1e-6);
+      EXPECT(distance(whole.gather(-1, received.keys), largest) < 1e-6);
+    }
+  }
+}
