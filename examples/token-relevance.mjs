@@ -19,7 +19,8 @@ const [, heads, queries, keys] = product.shape;
 const values = product.toTypedArray();
 const toOutputs = Array.from({ length: keys }, (_, key) => {
   let sum = 0;
-  for (let head = 0; head < heads; head++) sum += Math.max(0, values[(head * queries + queries - 1) * keys + key]) / heads;
+  for (let head = 0; head < heads; head++)
+    sum += Math.max(0, values[(head * queries + queries - 1) * keys + key]) / heads;
   return sum;
 });
 const matrix = encoder.toTypedArray();

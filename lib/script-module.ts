@@ -8,7 +8,6 @@ import {
   unknownModule,
 } from './attention';
 import { AttentionStream } from './attention-stream';
-import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
 import {
   binding,
   fromNative,
@@ -19,6 +18,7 @@ import {
   type NativeTensor,
   native,
 } from './binding';
+import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
 import { TorchError } from './errors';
 import {
   checkNotInOwnHook,
@@ -155,7 +155,12 @@ export class ScriptModule {
     checkNotInOwnHook(this);
     const expected = [...this.#silent.keys()];
     const output = await this.#cancellable(optionalSignal(signal), (cancellation) =>
-      this.#native.run(handles, { method: method ?? 'forward', grad: grad ?? false, insideHook: isInsideHook(), cancellation }),
+      this.#native.run(handles, {
+        method: method ?? 'forward',
+        grad: grad ?? false,
+        insideHook: isInsideHook(),
+        cancellation,
+      }),
     );
     this.#reportSilent(expected, grad ?? false);
     return fromNativeValue(output);
@@ -258,8 +263,8 @@ export class ScriptModule {
     inputs: readonly Value[],
     options?: Omit<CaptureOptions, 'onAttention' | 'gradientOf'>,
   ): AttentionStream {
-    return new AttentionStream((onAttention, signal) =>
-      this.captureAttention(inputs, { ...options, onAttention, signal }),
+    return new AttentionStream(
+      (onAttention, signal) => this.captureAttention(inputs, { ...options, onAttention, signal }),
       options?.signal,
     );
   }

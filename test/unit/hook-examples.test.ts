@@ -5,7 +5,9 @@ import { promisify } from 'node:util';
 const root = join(__dirname, '..', '..');
 
 async function lines(name: string): Promise<string[]> {
-  const { stdout } = await promisify(execFile)(process.execPath, [join(root, 'examples', `${name}.mjs`)], { cwd: root });
+  const { stdout } = await promisify(execFile)(process.execPath, [join(root, 'examples', `${name}.mjs`)], {
+    cwd: root,
+  });
   return stdout.trimEnd().split('\n');
 }
 

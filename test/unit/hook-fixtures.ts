@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readSafetensors } from '../../lib/formats/safetensors';
 import { Tensor, type Value } from '../../lib/index';
@@ -137,7 +137,8 @@ export function difference(
   }
   if (expected !== null && typeof expected === 'object') {
     const keys = Object.keys(expected);
-    if (String(Object.keys((received as object | null) ?? {})) !== String(keys)) return `${where}: expected keys ${keys}`;
+    if (String(Object.keys((received as object | null) ?? {})) !== String(keys))
+      return `${where}: expected keys ${keys}`;
     for (const key of keys) {
       const values = [received, expected].map((each) => (each as Record<string, unknown>)[key]);
       const found = difference(values[0], values[1], tolerance, padded, `${where}.${key}`);

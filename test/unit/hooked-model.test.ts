@@ -90,7 +90,8 @@ test('without fn nothing crosses to JavaScript during the run', async () => {
 test('containers are recorded as they are', async () => {
   const containers = await ScriptModule.load(fixture('containers_script.pt'));
   const recorder = new HookedModel(containers);
-  for (const path of ['split', 'both', 'named', 'dictionary', 'listing', '']) recorder.setForwardHook(path || 'root', path);
+  for (const path of ['split', 'both', 'named', 'dictionary', 'listing', ''])
+    recorder.setForwardHook(path || 'root', path);
   await containers.forward([input()]);
   const output = (name: string) => recorder.hooks.get(name)?.output as never;
   expect(output('split')).toHaveLength(2);
@@ -128,8 +129,8 @@ test('backward hooks record the gradients, and fn replaces those of the input', 
   expect(hooked.hooks.size).toBe(0);
   await output.sum().backward();
   const recorded = hooked.hooks.get('recorded');
-  expect((recorded?.input as Tensor[])[0]?.shape).toEqual([2, 5, 16]);
-  expect((recorded?.output as Tensor[])[0]?.shape).toEqual([2, 5, 16]);
+  expect((recorded as { input: Tensor[] }).input[0]?.shape).toEqual([2, 5, 16]);
+  expect((recorded as unknown as { output: Tensor[] }).output[0]?.shape).toEqual([2, 5, 16]);
   expect(hooked.hooks.get('zeroed')?.input).toHaveLength(1);
   expect(Array.from(x.grad?.toTypedArray() ?? [], Number).every((each) => each === 0)).toBe(true);
 });
@@ -169,7 +170,11 @@ test('remove of the handle keeps the record and the name until delHook', async (
 
 describe('what is refused', () => {
   test.each<[string, () => unknown, string]>([
-    ['a name in use', () => (hooked.setForwardHook('x', 'head'), hooked.setForwardPreHook('x', 'blocks.0')), 'ERR_HOOK_NAME_IN_USE'],
+    [
+      'a name in use',
+      () => (hooked.setForwardHook('x', 'head'), hooked.setForwardPreHook('x', 'blocks.0')),
+      'ERR_HOOK_NAME_IN_USE',
+    ],
     ['an unknown path', () => hooked.setForwardHook('x', 'blocks.9'), 'ERR_UNKNOWN_MODULE'],
     ['an unknown name', () => hooked.delHook('x'), 'ERR_INVALID_ARGUMENT'],
     ['no name', () => hooked.setForwardHook(undefined as never, 'head'), 'ERR_INVALID_ARGUMENT'],

@@ -78,7 +78,8 @@ async function replay(
   });
   try {
     const inputs = data.tensors(given.inputs) as Value[];
-    if (given.inputGrad) for (const tensor of leaves(inputs)) if (tensor.dtype === 'float32') tensor.requiresGrad = true;
+    if (given.inputGrad)
+      for (const tensor of leaves(inputs)) if (tensor.dtype === 'float32') tensor.requiresGrad = true;
     const before = new Map(model.namedParameters().map(({ name, tensor }) => [name, plain(tensor.grad)]));
     const output = await model.forward(inputs, { grad: given.grad });
     if (given.lossWeights) {
@@ -126,7 +127,9 @@ async function replay(
   }
 }
 
-const cases = readCases().flatMap((given) => given.files.map((file) => ({ given, file, title: `${given.name}, ${file}` })));
+const cases = readCases().flatMap((given) =>
+  given.files.map((file) => ({ given, file, title: `${given.name}, ${file}` })),
+);
 const models = new Map<string, Promise<ScriptModule>>();
 
 afterAll(async () => {

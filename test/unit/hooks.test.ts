@@ -1,5 +1,5 @@
-import { once } from 'node:events';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -10,7 +10,10 @@ const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', nam
 const root = join(__dirname, '..', '..');
 
 function input(shift = 0): Tensor {
-  return Tensor.from(Float32Array.from({ length: 160 }, (_, i) => Math.sin(i + shift)), { shape: [2, 5, 16] });
+  return Tensor.from(
+    Float32Array.from({ length: 160 }, (_, i) => Math.sin(i + shift)),
+    { shape: [2, 5, 16] },
+  );
 }
 
 let model: ScriptModule;
@@ -102,6 +105,7 @@ describe('a hook that fails', () => {
 
   test('a thenable that throws on the way, and a getter that does', async () => {
     const evil = {
+      // biome-ignore lint/suspicious/noThenProperty: that is what it is about
       get then() {
         throw reason;
       },
@@ -161,7 +165,9 @@ describe('a hook that fails', () => {
     handle.remove();
     more.remove();
     await expect(other.forward([input()])).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
-    expect(() => other.registerForwardHook('head', () => {})).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+    expect(() => other.registerForwardHook('head', () => {})).toThrow(
+      expect.objectContaining({ code: 'ERR_DISPOSED' }),
+    );
     await expectUnharmed();
   });
 
@@ -393,7 +399,10 @@ describe('models inside hooks', () => {
     const shared = other.registerForwardHook('shared', async () => {
       await ticks(1);
     });
-    const handle = model.registerForwardHook('blocks.0', async (_, [x]) => (await other.forward([x as Tensor])) as Tensor);
+    const handle = model.registerForwardHook(
+      'blocks.0',
+      async (_, [x]) => (await other.forward([x as Tensor])) as Tensor,
+    );
     await model.forward([input()]);
     expect(shared.calls).toBe(3);
     handle.remove();
@@ -433,7 +442,10 @@ describe('models inside hooks', () => {
 describe('hooks that cannot fire', () => {
   async function warningsOf(run: () => Promise<unknown>): Promise<string[]> {
     const warnings: string[] = [];
-    const emit = jest.spyOn(process, 'emitWarning').mockImplementation(((message: string, options: { code?: string }) => {
+    const emit = jest.spyOn(process, 'emitWarning').mockImplementation(((
+      message: string,
+      options: { code?: string },
+    ) => {
       if (options.code === 'HOOK_NOT_FIRED') warnings.push(message);
     }) as never);
     await run();

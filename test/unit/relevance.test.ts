@@ -17,13 +17,16 @@ async function capture(given: GradientCase) {
 }
 
 describe.each(readGradientCases())('$name', (given) => {
-  test.each(['mean', 'max', 'min'] as const)('rollout is the formula of the paper (%s over heads)', async (headFusion) => {
-    const { attentions, data } = await capture(given);
-    const expected = data.numbers(given.rollout[headFusion]);
-    expect(difference(plain(attentionRollout(attentions, { headFusion })), expected, 1e-5)).toBeUndefined();
-    const weights = attentions.map((each) => each.weights);
-    expect(difference(plain(attentionRollout(weights, { headFusion })), expected, 1e-5)).toBeUndefined();
-  });
+  test.each(['mean', 'max', 'min'] as const)(
+    'rollout is the formula of the paper (%s over heads)',
+    async (headFusion) => {
+      const { attentions, data } = await capture(given);
+      const expected = data.numbers(given.rollout[headFusion]);
+      expect(difference(plain(attentionRollout(attentions, { headFusion })), expected, 1e-5)).toBeUndefined();
+      const weights = attentions.map((each) => each.weights);
+      expect(difference(plain(attentionRollout(weights, { headFusion })), expected, 1e-5)).toBeUndefined();
+    },
+  );
 
   test('relevance is the formula of the paper', async () => {
     const { attentions, data } = await capture(given);
@@ -56,8 +59,10 @@ describe('what has no rollout and no relevance', () => {
     ['layers of different length', () => attentionRollout([zeros(1, 2, 3, 3), zeros(1, 2, 4, 4)])],
     ['an unknown head fusion', () => attentionRollout([zeros(1, 2, 3, 3)], { headFusion: 'sum' as never })],
     ['attentions without gradient', () => attentionRelevance([{ weights: zeros(1, 2, 3, 3) }])],
-    ['a gradient of another shape', () =>
-      attentionRelevance([{ weights: zeros(1, 2, 3, 3), gradient: zeros(1, 1, 3, 3).reshape([1, 3, 3]) }])],
+    [
+      'a gradient of another shape',
+      () => attentionRelevance([{ weights: zeros(1, 2, 3, 3), gradient: zeros(1, 1, 3, 3).reshape([1, 3, 3]) }]),
+    ],
     ['weights that are no tensors', () => attentionRollout([{} as never])],
   ])('%s', (_, call) => {
     expect(call).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
