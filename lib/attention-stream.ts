@@ -1,10 +1,7 @@
 import type { Attention } from './attention';
 import type { Value } from './value';
 
-type Run = (
-  onAttention: (attention: Attention) => Promise<void>,
-  signal: AbortSignal,
-) => Promise<{ output: Value }>;
+type Run = (onAttention: (attention: Attention) => Promise<void>, signal: AbortSignal) => Promise<{ output: Value }>;
 
 /** The attentions of one run, one at a time: the model waits until the next one is asked for. */
 export class AttentionStream implements AsyncIterable<Attention> {

@@ -26,10 +26,12 @@ export async function* captureMany(
   inputs: AsyncIterable<readonly Value[]> | Iterable<readonly Value[]>,
   options: CaptureManyOptions = {},
 ): AsyncGenerator<CapturedInput, void, undefined> {
-  if (options === null || typeof options !== 'object') throw invalid('an object', 'the options of captureMany', options);
+  if (options === null || typeof options !== 'object')
+    throw invalid('an object', 'the options of captureMany', options);
   const { ahead = 1, onProgress, ...each } = options;
   integer(ahead, 'ahead', 0);
-  if (onProgress !== undefined && typeof onProgress !== 'function') throw invalid('a function', 'onProgress', onProgress);
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw invalid('a function', 'onProgress', onProgress);
   const source = iteratorOf(inputs);
   const left = new AbortController();
   const signal = each.signal ? AbortSignal.any([each.signal, left.signal]) : left.signal;
@@ -79,11 +81,10 @@ export async function* captureMany(
   }
 }
 
-function iteratorOf<Item>(
-  inputs: AsyncIterable<Item> | Iterable<Item>,
-): AsyncIterator<Item> | Iterator<Item> {
+function iteratorOf<Item>(inputs: AsyncIterable<Item> | Iterable<Item>): AsyncIterator<Item> | Iterator<Item> {
   const given = inputs as Partial<AsyncIterable<Item> & Iterable<Item>> | null | undefined;
-  if (typeof given?.[Symbol.asyncIterator] === 'function') return (inputs as AsyncIterable<Item>)[Symbol.asyncIterator]();
+  if (typeof given?.[Symbol.asyncIterator] === 'function')
+    return (inputs as AsyncIterable<Item>)[Symbol.asyncIterator]();
   if (typeof given?.[Symbol.iterator] === 'function') return (inputs as Iterable<Item>)[Symbol.iterator]();
   throw invalid('an iterable or async iterable', 'inputs', inputs);
 }

@@ -12,16 +12,20 @@ export interface HookedModule {
   readonly type: string;
 }
 
+/** What a hook returns that keeps everything: a function without a return statement has the type void. */
+// biome-ignore lint/suspicious/noConfusingVoidType: void is what such functions are inferred to return
+type Nothing = undefined | void;
+
 type Awaitable<Result> = Result | Promise<Result>;
 
 /**
  * Called ahead of a module with its inputs. An array replaces them all, any other value replaces the only one; nothing
  * (undefined or null) keeps them.
  */
-export type ForwardPreHook = (module: HookedModule, input: Value[]) => Awaitable<Value[] | Value | undefined | void>;
+export type ForwardPreHook = (module: HookedModule, input: Value[]) => Awaitable<Value[] | Value | Nothing>;
 
 /** Called behind a module with its inputs and its output. A value replaces the output; nothing keeps it. */
-export type ForwardHook = (module: HookedModule, input: Value[], output: Value) => Awaitable<Value | undefined | void>;
+export type ForwardHook = (module: HookedModule, input: Value[], output: Value) => Awaitable<Value | Nothing>;
 
 /**
  * Called in a backward pass when the gradients of a module's inputs are known; null stands where there is none. An array
@@ -31,7 +35,7 @@ export type FullBackwardHook = (
   module: HookedModule,
   gradInput: (Tensor | null)[],
   gradOutput: (Tensor | null)[],
-) => Awaitable<(Tensor | null)[] | Tensor | undefined | void>;
+) => Awaitable<(Tensor | null)[] | Tensor | Nothing>;
 
 /** What hooks need of the model that they sit on. */
 export interface HookOwner {

@@ -147,10 +147,10 @@ at::Tensor Capture::fused(const char* operatorName, const std::string& module, S
 
 void Capture::computed(const char* operatorName, const std::string& module, const at::Tensor& weights) {
   if (options_.gradients) {
-    throw Error("ERR_MODEL_RUN",
-                std::string("Expected a model whose attention takes part in gradients, but '") + module + "' computes " +
-                    "it inside " + operatorName + ", which has none. A frozen checkpoint keeps that fused path; load "
-                    "the unfrozen one");
+    throw Error("ERR_MODEL_RUN", std::string("Expected a model whose attention takes part in gradients, but '") +
+                                     module + "' computes " + "it inside " + operatorName +
+                                     ", which has none. A frozen checkpoint keeps that fused path; load "
+                                     "the unfrozen one");
   }
   auto held = std::make_shared<Held>();
   held->arrange = [](const at::Tensor& operand) { return operand; };
@@ -380,9 +380,10 @@ Attention Capture::materialise(Held& held) {
   if (options_.gradients) {
     attention.gradient.tensor = held.gradientPoint;
     attention.gradient.toWeights = [this, call = held.call, value = held.value, arrange = held.arrange,
-                                    shape = site.shape, rows, dtype, keys = attention.keys](const at::Tensor& gradient) {
-      const auto settled =
-          settle(call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows), dtype);
+                                    shape = site.shape, rows, dtype,
+                                    keys = attention.keys](const at::Tensor& gradient) {
+      const auto settled = settle(
+          call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows), dtype);
       return keys.defined() ? settled.gather(-1, keys) : settled;
     };
   }

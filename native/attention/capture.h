@@ -51,9 +51,9 @@ struct CaptureOptions {
   // Takes each attention as soon as it exists, on the thread that computed it, which goes on when this returns; absent:
   // they are collected. What it throws ends the run.
   std::function<void(Attention)> onAttention;
-  bool sitesOnly = false;        // note what there is, keep no weights
-  bool gradients = false;        // keep what tells d(scalar)/d(weights) later
-  bool copyWhatIsHeld = false;   // copy what is kept by reference: the model overwrites it (see Overwritten)
+  bool sitesOnly = false;       // note what there is, keep no weights
+  bool gradients = false;       // keep what tells d(scalar)/d(weights) later
+  bool copyWhatIsHeld = false;  // copy what is kept by reference: the model overwrites it (see Overwritten)
 };
 
 // A place in a forward where attention was computed.
@@ -93,8 +93,8 @@ class Capture : public c10::DebugInfoBase {
     if (cancellation_) cancellation_->check();
   }
 
-  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned; what this returns goes on
-  // in its place (the same bits).
+  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned; what this returns goes
+  // on in its place (the same bits).
   at::Tensor fused(const char* operatorName, const std::string& module, SdpaArguments call, const at::Tensor& value,
                    const at::Tensor& output);
   // Weights that a kernel computed and lets see, [B, H, Q, K].
@@ -113,8 +113,8 @@ class Capture : public c10::DebugInfoBase {
   at::Tensor operandOf(SoftmaxTracker::Consumed& consumed) const;
   void produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output);
 
-  // What this capture threw into the model's run, if anything. The interpreter makes other exceptions of what passes it;
-  // this is the one to report.
+  // What this capture threw into the model's run, if anything. The interpreter makes other exceptions of what passes
+  // it; this is the one to report.
   std::exception_ptr failure();
 
   // What was kept, in execution order. Throws ERR_NO_ATTENTION where the forward computed none, ERR_UNKNOWN_MODULE
@@ -127,9 +127,9 @@ class Capture : public c10::DebugInfoBase {
     Site site;
     std::optional<SdpaArguments> call;
     at::Tensor weights;
-    at::Tensor value;                              // of a fused call, where gradients are asked for
-    at::Tensor gradientPoint;                      // whose gradient tells that of the weights
-    SoftmaxTracker::Arrange arrange;               // for weights that exist: from the operand to [..., Q, K]
+    at::Tensor value;                                       // of a fused call, where gradients are asked for
+    at::Tensor gradientPoint;                               // whose gradient tells that of the weights
+    SoftmaxTracker::Arrange arrange;                        // for weights that exist: from the operand to [..., Q, K]
     std::vector<std::pair<at::Tensor, uint32_t>> versions;  // of what is kept by reference
     bool selected = false;
   };
@@ -164,7 +164,8 @@ class Capture : public c10::DebugInfoBase {
   int64_t bytes_ = 0;
   std::exception_ptr failure_;
   std::vector<Attention> kept_;
-  std::vector<std::pair<at::Tensor, uint32_t>> references_;  // kept weights that are the model's own, with their version
+  std::vector<std::pair<at::Tensor, uint32_t>>
+      references_;  // kept weights that are the model's own, with their version
   std::deque<std::shared_ptr<Held>> pending_;
 };
 

@@ -77,11 +77,13 @@ at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& 
   return output;
 }
 
-std::tuple<at::Tensor, at::Tensor> nativeMultiHeadAttention(
-    c10::DispatchKeySet keys, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    int64_t embedDim, int64_t heads, const at::Tensor& qkvWeight, const at::Tensor& qkvBias,
-    const at::Tensor& projWeight, const at::Tensor& projBias, const std::optional<at::Tensor>& mask, bool needWeights,
-    bool averageWeights, std::optional<int64_t> maskType) {
+std::tuple<at::Tensor, at::Tensor> nativeMultiHeadAttention(c10::DispatchKeySet keys, const at::Tensor& query,
+                                                            const at::Tensor& key, const at::Tensor& value,
+                                                            int64_t embedDim, int64_t heads,
+                                                            const at::Tensor& qkvWeight, const at::Tensor& qkvBias,
+                                                            const at::Tensor& projWeight, const at::Tensor& projBias,
+                                                            const std::optional<at::Tensor>& mask, bool needWeights,
+                                                            bool averageWeights, std::optional<int64_t> maskType) {
   FusedScope scope("native_multi_head_attention", qkvWeight);
   return at::_ops::_native_multi_head_attention::redispatch(below(keys), query, key, value, embedDim, heads, qkvWeight,
                                                             qkvBias, projWeight, projBias, mask, needWeights,
@@ -182,7 +184,8 @@ at::Tensor mm(const at::Tensor& a, const at::Tensor& b) {
 }
 at::Tensor baddbmm(const at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
                    const at::Scalar& alpha) {
-  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::baddbmm(self, a, b, beta, alpha); });
+  return watchedProduct(a, b,
+                        [&](const at::Tensor& a, const at::Tensor& b) { return at::baddbmm(self, a, b, beta, alpha); });
 }
 
 // The subscripts of one operand, spaces dropped; empty where '…' or a character makes them hard to tell.
@@ -200,7 +203,8 @@ std::optional<Equation> parseEquation(c10::string_view text) {
   const auto arrow = equation.find("->");
   const auto comma = equation.find(',');
   if (arrow == std::string::npos || comma == std::string::npos || comma > arrow) return std::nullopt;
-  Equation parsed{{equation.substr(0, comma), equation.substr(comma + 1, arrow - comma - 1)}, equation.substr(arrow + 2)};
+  Equation parsed{{equation.substr(0, comma), equation.substr(comma + 1, arrow - comma - 1)},
+                  equation.substr(arrow + 2)};
   if (parsed.operands[1].find(',') != std::string::npos) return std::nullopt;
   return parsed;
 }
@@ -310,9 +314,7 @@ void watchDerived(torch::Library& library, const char* name) {
 ProbeScope::ProbeScope(std::shared_ptr<Capture> capture)
     : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(capture))), key_(kKey) {}
 
-TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, library) {
-  library.fallback(torch::CppFunction::makeFallthrough());
-}
+TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, library) { library.fallback(torch::CppFunction::makeFallthrough()); }
 
 TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericMode, library) {
   library.impl("scaled_dot_product_attention", scaledDotProductAttention);

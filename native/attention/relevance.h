@@ -9,8 +9,9 @@ namespace lta {
 // How the heads of a layer become one matrix in a rollout.
 enum class HeadFusion { Mean, Max, Min };
 
-// Attention rollout (Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3): the layers' matrices
-// multiplied from the first to the last, each mixed with the identity for the residual connection and normalised:
+// Attention rollout (Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3): the layers'
+// matrices multiplied from the first to the last, each mixed with the identity for the residual connection and
+// normalised:
 //   A'ₗ = ½ Aₗ + ½ I,   R = A'_L · … · A'₁
 // `weights`: self-attention of every layer in order, [B, H, T, T] or [B, T, T]. Gives [B, T, T], on their device.
 at::Tensor attentionRollout(const std::vector<at::Tensor>& weights, HeadFusion fusion);

@@ -19,8 +19,8 @@ constexpr size_t kLarge = 2 * kHugePage;
 // What is kept for the next results: the weights of two captures of a model of BERT's size at 512 tokens.
 constexpr size_t kIdleBytes = 256 * 1024 * 1024;
 
-// Memory of results that were freed, for the next ones. The system clears each page that it hands out, which takes longer
-// than filling it with weights.
+// Memory of results that were freed, for the next ones. The system clears each page that it hands out, which takes
+// longer than filling it with weights.
 class ResultMemory {
  public:
   static ResultMemory& instance() {

@@ -187,8 +187,8 @@ void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positio
 
 int64_t panelColumns() { return kernels.panel; }
 
-void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth, int64_t columns,
-              float* scores, int64_t stride) {
+void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
+              int64_t columns, float* scores, int64_t stride) {
   kernels.multiply(query, queryStride, rows, panels, depth, columns, scores, stride);
 }
 

@@ -4,15 +4,15 @@
 
 namespace lta {
 
-// What is done to the rows of a tile of scores. The versions for float exist for several kinds of processors, of which the
-// one at hand is chosen when the process starts.
+// What is done to the rows of a tile of scores. The versions for float exist for several kinds of processors, of which
+// the one at hand is chosen when the process starts.
 
 // scores [rows, columns] = query [rows, depth] · keyᵀ. The key comes as panels of panelColumns() columns each,
 // panels[column / panelColumns()][depth][column % panelColumns()], and `columns` is a multiple of that. `stride` and
 // `queryStride` count elements from one row to the next. Faster than a general product where depth is small.
 int64_t panelColumns();
-void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth, int64_t columns,
-              float* scores, int64_t stride);
+void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
+              int64_t columns, float* scores, int64_t stride);
 
 // row + mask
 void addMask(float* row, const float* mask, int64_t count);

@@ -33,9 +33,9 @@ void SoftmaxTracker::track(const at::Tensor& tensor, int64_t dim, std::shared_pt
   std::erase_if(tracked_, [&](const Tracked& tracked) {
     return tracked.storage.expired() || tracked.storage._unsafe_get_target() == storage;
   });
-  tracked_.push_back({c10::weak_intrusive_ptr<c10::StorageImpl>(
-                          c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage)),
-                      tensor.stride(dim), tensor.size(dim), std::move(softmax)});
+  tracked_.push_back(
+      {c10::weak_intrusive_ptr<c10::StorageImpl>(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage)),
+       tensor.stride(dim), tensor.size(dim), std::move(softmax)});
 }
 
 void SoftmaxTracker::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, std::string module) {

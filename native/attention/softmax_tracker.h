@@ -17,10 +17,10 @@ namespace lta {
 class SoftmaxTracker {
  public:
   struct Consumed {
-    at::Tensor operand;  // of the product
+    at::Tensor operand;                                    // of the product
     std::function<at::Tensor(const at::Tensor&)> arrange;  // views a tensor of the operand's shape as [..., Q, K]
     std::vector<int64_t> softmaxSizes;  // sizes of the softmax's own result, or of what it was a view of
-    std::string module;               // the module in which the softmax ran
+    std::string module;                 // the module in which the softmax ran
   };
 
   bool empty() const { return tracked_.empty(); }

@@ -53,8 +53,8 @@ at::Tensor broadcastMask(const at::Tensor& mask, at::IntArrayRef leading, int64_
 
 // Rows that no key takes part in, as a boolean tensor that broadcasts to [B, H, Q, 1].
 at::Tensor maskedRows(const at::Tensor& mask) {
-  const auto out = mask.scalar_type() == at::kBool ? mask.logical_not()
-                                                   : mask.eq(-std::numeric_limits<double>::infinity());
+  const auto out =
+      mask.scalar_type() == at::kBool ? mask.logical_not() : mask.eq(-std::numeric_limits<double>::infinity());
   return out.all(-1, /*keepdim=*/true);
 }
 
@@ -134,17 +134,16 @@ template <typename T>
 class Computed {
  public:
   Computed(const SdpaArguments& call, const Rows& rows)
-      : causal_(call.causal),
-        key_(asFourDimensions(call.key).to(kType)) {
+      : causal_(call.causal), key_(asFourDimensions(call.key).to(kType)) {
     query_ = asFourDimensions(call.query);
     allHeads_ = query_.size(1);
     batch = std::max(query_.size(0), key_.size(0));
     if (key_.size(1) > allHeads_) allHeads_ = key_.size(1);
     if (call.mask && call.mask->defined()) {
       const auto lead = call.query.dim() - 2;
-      const auto leading = at::infer_size(call.query.sizes().slice(0, lead),
-                                          call.groupedQuery ? call.query.sizes().slice(0, lead)
-                                                            : call.key.sizes().slice(0, call.key.dim() - 2));
+      const auto leading = at::infer_size(
+          call.query.sizes().slice(0, lead),
+          call.groupedQuery ? call.query.sizes().slice(0, lead) : call.key.sizes().slice(0, call.key.dim() - 2));
       mask_ = withoutExpansion(broadcastMask(*call.mask, leading, query_.size(2), key_.size(2)), 2);
       if (mask_.size(2) > 1) mask_ = pick(mask_, 2, rows.queries);
       // What is added as another type is converted tile by tile.
@@ -170,8 +169,8 @@ class Computed {
 
   int64_t batch, heads, queries, keys;
 
-  // Computes rows `first` … `first + count` of head `head` of batch entry `entry` in `memory`, `stride` elements each, and
-  // gives each of them to take(row, its elements, the factor that makes weights of them).
+  // Computes rows `first` … `first + count` of head `head` of batch entry `entry` in `memory`, `stride` elements each,
+  // and gives each of them to take(row, its elements, the factor that makes weights of them).
   template <typename Take>
   void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
     const auto headIndex = heads_[static_cast<size_t>(head)];
@@ -190,8 +189,9 @@ class Computed {
       if constexpr (std::is_same_v<T, float>) {
         const auto panel = panelColumns();
         const at::Tensor panels = matrix(panels_);
-        multiply(query.template const_data_ptr<float>(), query.stride(0), count, panels.template const_data_ptr<float>(),
-                 query.size(1), (seen + panel - 1) / panel * panel, memory, stride);
+        multiply(query.template const_data_ptr<float>(), query.stride(0), count,
+                 panels.template const_data_ptr<float>(), query.size(1), (seen + panel - 1) / panel * panel, memory,
+                 stride);
       }
     } else {
       auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, at::TensorOptions().dtype(kType));
@@ -247,9 +247,10 @@ class Existing {
   template <typename Take>
   void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
     const auto matrix = weights_.select(0, entry).select(0, heads_[static_cast<size_t>(head)]);
-    const auto rows = positions_ ? pick(matrix, 0, std::vector<int64_t>(positions_->begin() + first,
-                                                                        positions_->begin() + first + count))
-                                 : matrix.narrow(0, first, count);
+    const auto rows =
+        positions_
+            ? pick(matrix, 0, std::vector<int64_t>(positions_->begin() + first, positions_->begin() + first + count))
+            : matrix.narrow(0, first, count);
     at::from_blob(memory, {count, keys}, {stride, 1}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value))
         .copy_(rows);
     for (int64_t row = 0; row < count; ++row) take(row, memory + row * stride, T(1));
@@ -341,7 +342,9 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     }
     if (out && wanted.topK) std::copy(place, place + count * columns, out);
     if (!out) {
-      result.weights.view(-1).narrow(0, offset, count * columns).copy_(at::from_blob(place, {count * columns}, options));
+      result.weights.view(-1)
+          .narrow(0, offset, count * columns)
+          .copy_(at::from_blob(place, {count * columns}, options));
     }
   };
   forEachTile(batch, outerHeads, queries, rows, keys * (wanted.averageHeads ? heads : 1), work);
@@ -450,7 +453,8 @@ Weights computeElsewhere(const SdpaArguments& call, const Wanted& wanted) {
 SdpaArguments padded(const SdpaArguments& call) {
   const auto dense = [](const at::Tensor& tensor) { return at::nested_to_padded_tensor(tensor, 0.0); };
   const auto present = [](const at::Tensor& tensor, int64_t longest) {
-    const auto lengths = at::native::get_nested_tensor_impl(tensor)->get_nested_sizes().select(1, 1).to(tensor.device());
+    const auto lengths =
+        at::native::get_nested_tensor_impl(tensor)->get_nested_sizes().select(1, 1).to(tensor.device());
     return at::arange(longest, lengths.options()).unsqueeze(0).lt(lengths.unsqueeze(1));  // [B, longest]
   };
   SdpaArguments result = call;

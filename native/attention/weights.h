@@ -42,8 +42,8 @@ AttentionShape shapeOf(at::IntArrayRef weights);
 struct Wanted {
   Rows rows;
   bool averageHeads = false;
-  std::optional<int64_t> topK;            // only the largest weights of every row
-  std::optional<at::ScalarType> dtype;    // absent: the type that they are computed in
+  std::optional<int64_t> topK;          // only the largest weights of every row
+  std::optional<at::ScalarType> dtype;  // absent: the type that they are computed in
 };
 
 struct Weights {
@@ -51,9 +51,9 @@ struct Weights {
   at::Tensor keys;     // with topK: int64 key positions, the same shape; largest weight first, equal ones by position
 };
 
-// softmax(query · keyᵀ · scale + mask) of what is wanted, computed beside the fused kernel that doesn't give its weights
-// away. Half types are computed in float32, float64 in float64. A row whose keys are all masked is zero, as fused kernels
-// treat it. On CPU nothing larger than the result and a tile per thread is held.
+// softmax(query · keyᵀ · scale + mask) of what is wanted, computed beside the fused kernel that doesn't give its
+// weights away. Half types are computed in float32, float64 in float64. A row whose keys are all masked is zero, as
+// fused kernels treat it. On CPU nothing larger than the result and a tile per thread is held.
 Weights computeWeights(const SdpaArguments& call, const Wanted& wanted);
 
 // The mean or the largest of weights that exist already, [B, H, Q, K].

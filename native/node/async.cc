@@ -35,21 +35,23 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
       Call{Napi::Promise::Deferred::New(env), std::move(work), std::move(complete), code, nullptr});
   const auto promise = call->deferred.Promise();
   channel->hold(env);
-  Executor::instance().submit([call, channel]() mutable {
-    if (!channel->closed()) {
-      try {
-        call->work();
-      } catch (...) {
-        call->failure = std::current_exception();
-      }
-    }
-    call->work = nullptr;  // what the work held is freed here, not on the event loop's thread
-    channel->post([call = std::move(call), channel](napi_env env) {
-      if (!env) return;
-      channel->release(env);
-      settle(env, *call);
-    });
-  }, kind);
+  Executor::instance().submit(
+      [call, channel]() mutable {
+        if (!channel->closed()) {
+          try {
+            call->work();
+          } catch (...) {
+            call->failure = std::current_exception();
+          }
+        }
+        call->work = nullptr;  // what the work held is freed here, not on the event loop's thread
+        channel->post([call = std::move(call), channel](napi_env env) {
+          if (!env) return;
+          channel->release(env);
+          settle(env, *call);
+        });
+      },
+      kind);
   return promise;
 }
 

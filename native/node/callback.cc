@@ -103,24 +103,25 @@ Callback::~Callback() {
 void Callback::call(Arguments arguments, Take take, const CancellationPtr& cancellation) const {
   auto outcome = std::make_shared<Outcome>();
   const auto* function = function_.get();
-  const bool posted = channel_->post([outcome, function, arguments = std::move(arguments),
-                                      take = std::move(take)](napi_env rawEnv) {
-    if (!rawEnv) return outcome->abandon();
-    const Napi::Env env(rawEnv);
-    const Napi::HandleScope scope(env);
-    const auto settler = std::make_shared<Settler>(outcome);
-    std::vector<napi_value> values;
-    if (!outcome->whileOpen([&] { values = arguments(env); })) return;
-    try {
-      values.insert(values.begin(), Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
-                      if (const auto failure = info[0].ToNumber().Int64Value()) return settler->outcome->fail(failure);
-                      settler->outcome->settle([&] { take(info[1]); });
-                    }));
-      function->Value().Call(values);
-    } catch (const Napi::Error&) {
-      outcome->fail(0);
-    }
-  });
+  const bool posted =
+      channel_->post([outcome, function, arguments = std::move(arguments), take = std::move(take)](napi_env rawEnv) {
+        if (!rawEnv) return outcome->abandon();
+        const Napi::Env env(rawEnv);
+        const Napi::HandleScope scope(env);
+        const auto settler = std::make_shared<Settler>(outcome);
+        std::vector<napi_value> values;
+        if (!outcome->whileOpen([&] { values = arguments(env); })) return;
+        try {
+          values.insert(values.begin(), Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
+                          if (const auto failure = info[0].ToNumber().Int64Value())
+                            return settler->outcome->fail(failure);
+                          settler->outcome->settle([&] { take(info[1]); });
+                        }));
+          function->Value().Call(values);
+        } catch (const Napi::Error&) {
+          outcome->fail(0);
+        }
+      });
   if (!posted) throw Cancelled();
   outcome->wait(cancellation);
 }

@@ -12,9 +12,9 @@
 namespace lta::node {
 
 // A JavaScript function that a running model calls: on the event loop's thread, while the model's own thread waits for
-// it. The function is called as (settle, ...arguments) and has to call settle(failure, value) once, then or later: with 0 and
-// a value, or with the number of what it failed with (see Error::cause). Where it never can any more (it was collected),
-// the call fails. Can be destroyed on any thread.
+// it. The function is called as (settle, ...arguments) and has to call settle(failure, value) once, then or later: with
+// 0 and a value, or with the number of what it failed with (see Error::cause). Where it never can any more (it was
+// collected), the call fails. Can be destroyed on any thread.
 class Callback {
  public:
   explicit Callback(Napi::Function function);

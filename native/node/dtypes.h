@@ -17,11 +17,11 @@ struct DType {
 };
 
 inline constexpr DType kDTypes[] = {
-    {"float32", at::ScalarType::Float, napi_float32_array},   {"float64", at::ScalarType::Double, napi_float64_array},
-    {"float16", at::ScalarType::Half, napi_uint16_array},     {"bfloat16", at::ScalarType::BFloat16, napi_uint16_array},
-    {"int64", at::ScalarType::Long, napi_bigint64_array},     {"int32", at::ScalarType::Int, napi_int32_array},
-    {"int16", at::ScalarType::Short, napi_int16_array},       {"int8", at::ScalarType::Char, napi_int8_array},
-    {"uint8", at::ScalarType::Byte, napi_uint8_array},        {"bool", at::ScalarType::Bool, napi_uint8_array},
+    {"float32", at::ScalarType::Float, napi_float32_array}, {"float64", at::ScalarType::Double, napi_float64_array},
+    {"float16", at::ScalarType::Half, napi_uint16_array},   {"bfloat16", at::ScalarType::BFloat16, napi_uint16_array},
+    {"int64", at::ScalarType::Long, napi_bigint64_array},   {"int32", at::ScalarType::Int, napi_int32_array},
+    {"int16", at::ScalarType::Short, napi_int16_array},     {"int8", at::ScalarType::Char, napi_int8_array},
+    {"uint8", at::ScalarType::Byte, napi_uint8_array},      {"bool", at::ScalarType::Bool, napi_uint8_array},
 };
 
 // The tables of both sides have to agree on sizes, or memory would be read past its end.

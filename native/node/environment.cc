@@ -8,7 +8,8 @@ void run(napi_env env, napi_value, void*, void* data) {
   try {
     (*job)(env);
   } catch (const Napi::Error&) {
-    // Jobs settle what they fail with. What is left comes from a worker that is being ended: nothing runs in it any more.
+    // Jobs settle what they fail with. What is left comes from a worker that is being ended: nothing runs in it any
+    // more.
   }
 }
 

@@ -40,7 +40,8 @@ constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x74656e73'6f720001};
 
 const DType& dtypeArgument(const std::string& name) {
   if (const auto* entry = findDType(name)) return *entry;
-  throw Error("ERR_INVALID_ARGUMENT", "Expected one of PyTorch's types of elements for dtype but received '" + name + "'");
+  throw Error("ERR_INVALID_ARGUMENT",
+              "Expected one of PyTorch's types of elements for dtype but received '" + name + "'");
 }
 
 size_t elementSizeOf(napi_typedarray_type type) {
@@ -113,11 +114,10 @@ std::optional<int64_t> optionalDim(const at::Tensor& tensor, const Napi::Callbac
 // Sums and means of integers as PyTorch defines them: a mean needs a floating-point type.
 const std::unordered_map<std::string, Operation>& operations() {
   static const auto* table = new std::unordered_map<std::string, Operation>{
-      {"select", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.select(integer(i, 1), integer(i, 2)); }},
-      {"narrow",
-       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
-         return t.narrow(integer(i, 1), integer(i, 2), integer(i, 3));
-       }},
+      {"select",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.select(integer(i, 1), integer(i, 2)); }},
+      {"narrow", [](const at::Tensor& t,
+                    const Napi::CallbackInfo& i) { return t.narrow(integer(i, 1), integer(i, 2), integer(i, 3)); }},
       {"reshape",
        [](const at::Tensor& t, const Napi::CallbackInfo& i) {
          const auto list = i[1].As<Napi::Array>();
@@ -182,9 +182,7 @@ Napi::Object TensorWrap::wrap(Napi::Env env, at::Tensor tensor) {
   return object;
 }
 
-bool TensorWrap::is(Napi::Value value) {
-  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
-}
+bool TensorWrap::is(Napi::Value value) { return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag); }
 
 at::Tensor TensorWrap::of(Napi::Value value) {
   if (!is(value)) throw Error("ERR_INVALID_ARGUMENT", "Expected a Tensor");
@@ -228,8 +226,8 @@ Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
     const auto device = parseDevice(info[3].As<Napi::String>());
     auto tensor = at::empty(shape, at::TensorOptions().dtype(dtype.type));
     if (tensor.nbytes() != array.ByteLength()) {
-      throw Error("ERR_INVALID_ARGUMENT", "Expected " + std::to_string(tensor.nbytes()) + " bytes of data but received " +
-                                              std::to_string(array.ByteLength()));
+      throw Error("ERR_INVALID_ARGUMENT", "Expected " + std::to_string(tensor.nbytes()) +
+                                              " bytes of data but received " + std::to_string(array.ByteLength()));
     }
     if (tensor.nbytes() > 0) {
       std::memcpy(tensor.data_ptr(), bytesOf(array), tensor.nbytes());
@@ -242,7 +240,8 @@ Napi::Value TensorWrap::shape(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto sizes = tensor().sizes();
     auto list = Napi::Array::New(info.Env(), sizes.size());
-    for (uint32_t i = 0; i < sizes.size(); ++i) list.Set(i, Napi::Number::New(info.Env(), static_cast<double>(sizes[i])));
+    for (uint32_t i = 0; i < sizes.size(); ++i)
+      list.Set(i, Napi::Number::New(info.Env(), static_cast<double>(sizes[i])));
     return list;
   });
 }

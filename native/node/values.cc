@@ -26,7 +26,9 @@ std::string shown(Napi::Value value) {
   if (value.IsTypedArray()) return "a typed array (make a Tensor of it with Tensor.from)";
   if (value.IsNumber() || value.IsBoolean() || value.IsBigInt()) {
     return value.ToString().Utf8Value() + " of type " +
-           (value.IsNumber() ? "number" : value.IsBoolean() ? "boolean" : "bigint");
+           (value.IsNumber()    ? "number"
+            : value.IsBoolean() ? "boolean"
+                                : "bigint");
   }
   if (value.IsString()) return "'" + value.As<Napi::String>().Utf8Value() + "' of type string";
   return value.IsFunction() ? "a function" : "an object";
@@ -53,8 +55,7 @@ int64_t toInteger(Napi::Value value, const std::string& where) {
 }
 
 bool isPlainObject(Napi::Value value) {
-  return value.IsObject() && !value.IsArray() && !value.IsFunction() && !value.IsTypedArray() &&
-         !TensorWrap::is(value);
+  return value.IsObject() && !value.IsArray() && !value.IsFunction() && !value.IsTypedArray() && !TensorWrap::is(value);
 }
 
 c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where);
@@ -81,7 +82,8 @@ c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
     for (auto& each : elements) list.push_back(std::move(each));
     return list;
   }
-  if (isPlainObject(value)) return convert(value, c10::DictType::create(c10::StringType::get(), c10::AnyType::get()), where);
+  if (isPlainObject(value))
+    return convert(value, c10::DictType::create(c10::StringType::get(), c10::AnyType::get()), where);
   mismatch("a Tensor, number, boolean, string, array, object or null", where, value);
 }
 
@@ -246,8 +248,9 @@ std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema&
   while (least > 0 && arguments[least].default_value()) --least;
   if (given < least || given > most) {
     const auto range = least == most ? std::to_string(most) : std::to_string(least) + " to " + std::to_string(most);
-    throw Error("ERR_INVALID_ARGUMENT", "Expected " + range + " input" + (most == 1 && least == 1 ? "" : "s") + " for " +
-                                            signature(schema, method) + " but received " + std::to_string(given));
+    throw Error("ERR_INVALID_ARGUMENT", "Expected " + range + " input" + (most == 1 && least == 1 ? "" : "s") +
+                                            " for " + signature(schema, method) + " but received " +
+                                            std::to_string(given));
   }
   std::vector<c10::IValue> converted;
   converted.reserve(most);
@@ -325,9 +328,10 @@ Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
     }
     return object;
   }
-  throw Error("ERR_MODEL_RUN", "The model returned a value of type " + typeName(*value.type()) +
-                                   ", which has no JavaScript form: expected tensors, numbers, booleans, strings, None, "
-                                   "and lists, tuples and dictionaries of them");
+  throw Error("ERR_MODEL_RUN",
+              "The model returned a value of type " + typeName(*value.type()) +
+                  ", which has no JavaScript form: expected tensors, numbers, booleans, strings, None, "
+                  "and lists, tuples and dictionaries of them");
 }
 
 Napi::Object describeSchema(Napi::Env env, const c10::FunctionSchema& schema) {

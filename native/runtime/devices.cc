@@ -27,7 +27,8 @@ c10::Device parseDevice(const std::string& name) {
   try {
     device = c10::Device(name);
   } catch (const std::exception&) {
-    throw Error("ERR_INVALID_ARGUMENT", "Expected 'cpu', 'cuda' or 'cuda:<index>' for device but received '" + name + "'");
+    throw Error("ERR_INVALID_ARGUMENT",
+                "Expected 'cpu', 'cuda' or 'cuda:<index>' for device but received '" + name + "'");
   }
   if (device.is_cpu()) return c10::Device(c10::DeviceType::CPU);
   if (device.is_cuda()) {

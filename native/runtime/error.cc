@@ -21,8 +21,8 @@ struct Split {
 };
 
 // The TorchScript interpreter wraps what an operator threw, or a model raised, into "The following operation failed …
-// Traceback of TorchScript … <exception's name>: <message>". The message is what a user can act on; the whole text stays
-// available as the native stack.
+// Traceback of TorchScript … <exception's name>: <message>". The message is what a user can act on; the whole text
+// stays available as the native stack.
 Split splitInterpreterMessage(const std::string& text) {
   static const std::string kMarker = "The following operation failed in the TorchScript interpreter.";
   if (text.find(kMarker) == std::string::npos) return {trimmed(text), {}};

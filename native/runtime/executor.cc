@@ -2,11 +2,11 @@
 
 #include <ATen/Parallel.h>
 
+#include <unistd.h>
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
-#include <unistd.h>
 
 namespace lta {
 namespace {

@@ -15,9 +15,9 @@ class Executor {
  public:
   static Executor& instance();
 
-  // Runs `task` on one of the threads, first come first served. `task` must not throw. Where many runs wait (see Waiting)
-  // no further `Run` is begun until one of them goes on, or thousands of threads would wait side by side; what a waiting
-  // run may itself wait for is `Urgent`.
+  // Runs `task` on one of the threads, first come first served. `task` must not throw. Where many runs wait (see
+  // Waiting) no further `Run` is begun until one of them goes on, or thousands of threads would wait side by side; what
+  // a waiting run may itself wait for is `Urgent`.
   enum class Kind { Run, Urgent };
   void submit(std::function<void()> task, Kind kind);
 

@@ -107,7 +107,8 @@ class Inliner {
     }
   }
 
-  // A call through an interface: where the module behind it can't change while the model runs, it is that module's call.
+  // A call through an interface: where the module behind it can't change while the model runs, it is that module's
+  // call.
   void knowInterface(jit::Node& call, Known& known) const {
     if (call.kind() != jit::prim::CallMethod || !call.input(0)->type()->cast<c10::InterfaceType>()) return;
     const auto* read = call.input(0)->node();

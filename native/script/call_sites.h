@@ -30,8 +30,8 @@ ModuleNames moduleNames(const std::vector<NamedModule>& modules);
 // A method's graph, ready to run, and what its operators refer to.
 struct InlinedMethod {
   std::shared_ptr<torch::jit::Graph> graph;
-  std::vector<ModuleCall> calls;           // what the operators of module_boundaries.h refer to by number
-  std::vector<std::string> fusedLayers;    // modules that ask whether they may take a fused fast path
+  std::vector<ModuleCall> calls;         // what the operators of module_boundaries.h refer to by number
+  std::vector<std::string> fusedLayers;  // modules that ask whether they may take a fused fast path
 };
 
 // The graph of `method` with all calls of modules and functions inlined, as libtorch's own inliner does before it runs

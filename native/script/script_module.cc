@@ -58,8 +58,8 @@ class Loaded final : public ScriptModule {
       for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
         if (!seen.insert(parameter.value.unsafeGetTensorImpl()).second) continue;
         owners->emplace(parameter.value.unsafeGetTensorImpl(), moduleName);
-        parameters_.push_back({moduleName.empty() ? parameter.name : moduleName + "." + parameter.name,
-                               parameter.value});
+        parameters_.push_back(
+            {moduleName.empty() ? parameter.name : moduleName + "." + parameter.name, parameter.value});
       }
     }
     resolver_ = std::make_shared<Resolver>(owners);
@@ -292,7 +292,8 @@ Error loadError(const std::string& source, std::exception_ptr exception) {
   std::string reason = what;
   if (contains(what, "not a ZIP archive") || contains(what, "invalid header or archive is corrupted") ||
       contains(what, "failed finding central directory")) {
-    reason = "expected a TorchScript archive (what torch.jit.save writes) but the file is no zip archive, or is truncated";
+    reason =
+        "expected a TorchScript archive (what torch.jit.save writes) but the file is no zip archive, or is truncated";
   } else if (contains(what, "constants.pkl") || contains(what, "locating file")) {
     reason =
         "expected a TorchScript archive (what torch.jit.save writes) but the archive holds no TorchScript program; a "

@@ -108,7 +108,9 @@ TEST("a model that overwrites its weights is noticed") {
 TEST("outside a capture nothing is seen") {
   const auto modules = std::make_shared<Modules>();
   const auto watching = std::make_shared<lta::Capture>(lta::CaptureOptions{}, modules, nullptr);
-  { const lta::ProbeScope probe(watching); }
+  {
+    const lta::ProbeScope probe(watching);
+  }
   forward(*modules);
   EXPECT_ERROR(watching->finish(), std::string("ERR_NO_ATTENTION"));
 }

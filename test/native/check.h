@@ -51,19 +51,20 @@ inline int run() {
 
 #define CHECK_JOIN_(a, b) a##b
 #define CHECK_JOIN(a, b) CHECK_JOIN_(a, b)
-#define TEST(name)                                                                 \
-  static void CHECK_JOIN(test, __LINE__)();                                        \
+#define TEST(name)                                                                          \
+  static void CHECK_JOIN(test, __LINE__)();                                                 \
   static const check::Register CHECK_JOIN(reg, __LINE__)(name, CHECK_JOIN(test, __LINE__)); \
   static void CHECK_JOIN(test, __LINE__)()
 #define EXPECT(condition) check::that(static_cast<bool>(condition), #condition, __FILE__, __LINE__)
 // Whether an expression throws an lta::Error with this code.
-#define EXPECT_ERROR(expression, expected)                                   \
-  do {                                                                      \
-    std::string received = "nothing";                                       \
-    try {                                                                   \
-      (void)(expression);                                                   \
-    } catch (const lta::Error& error) {                                     \
-      received = error.code();                                              \
-    }                                                                       \
-    check::that(received == (expected), (std::string(#expression) + " threw " + received).c_str(), __FILE__, __LINE__); \
+#define EXPECT_ERROR(expression, expected)                                                                   \
+  do {                                                                                                       \
+    std::string received = "nothing";                                                                        \
+    try {                                                                                                    \
+      (void)(expression);                                                                                    \
+    } catch (const lta::Error& error) {                                                                      \
+      received = error.code();                                                                               \
+    }                                                                                                        \
+    check::that(received == (expected), (std::string(#expression) + " threw " + received).c_str(), __FILE__, \
+                __LINE__);                                                                                   \
   } while (false)

@@ -26,10 +26,10 @@ TEST("a view as batch and heads tells the heads") {
 
 TEST("merged heads tell through a transpose and a copy, as in nn.MultiheadAttention") {
   EXPECT(headsAfter([](auto& split, const auto& product) {
-          const auto copy = product.transpose(0, 1).contiguous();
-          split.derive(product.transpose(0, 1), copy);
-          split.view(copy, {5 * 2, 3 * 8});
-        }) == 3);
+           const auto copy = product.transpose(0, 1).contiguous();
+           split.derive(product.transpose(0, 1), copy);
+           split.view(copy, {5 * 2, 3 * 8});
+         }) == 3);
 }
 
 TEST("a view that keeps the depth, or fits no heads, tells nothing") {

@@ -38,7 +38,8 @@ TEST("a recorder keeps what passes its module, until it is removed") {
   inputs.emplace_back(at::randn({2, 5, width}));
   inputs.emplace_back(at::randn({2, 4, width}));
   for (const auto& argument : model->schema("forward").arguments()) {
-    if (argument.name() != "self" && argument.default_value() && inputs.size() + 1 < model->schema("forward").arguments().size()) {
+    if (argument.name() != "self" && argument.default_value() &&
+        inputs.size() + 1 < model->schema("forward").arguments().size()) {
       inputs.push_back(*argument.default_value());
     }
   }

@@ -10,8 +10,8 @@
 namespace {
 
 using lta::Rows;
-using lta::Wanted;
 using lta::SdpaArguments;
+using lta::Wanted;
 
 // The formula, as slowly and plainly as it can be written.
 at::Tensor reference(const SdpaArguments& call) {
@@ -67,7 +67,8 @@ TEST("weights of every length equal the formula") {
 
 TEST("masks of every kind and broadcast equal the formula") {
   auto call = sample(6, 9);
-  const std::vector<std::vector<int64_t>> shapes{{6, 9}, {1, 9}, {2, 1, 6, 9}, {2, 1, 1, 9}, {2, 4, 6, 9}, {1, 4, 1, 9}};
+  const std::vector<std::vector<int64_t>> shapes{{6, 9},       {1, 9},       {2, 1, 6, 9},
+                                                 {2, 1, 1, 9}, {2, 4, 6, 9}, {1, 4, 1, 9}};
   for (const auto& shape : shapes) {
     call.mask = at::rand(shape) > 0.4;
     EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
@@ -98,9 +99,8 @@ TEST("rows asked for are the rows of the whole") {
   call.mask = at::rand({2, 1, 9, 11}) > 0.3;
   call.scale = 0.2;
   const Rows rows{std::vector<int64_t>{2, 1}, std::vector<int64_t>{8, 0, 4}};
-  const auto whole = reference(call)
-                         .index_select(1, at::tensor({2, 1}, at::kLong))
-                         .index_select(2, at::tensor({8, 0, 4}, at::kLong));
+  const auto whole =
+      reference(call).index_select(1, at::tensor({2, 1}, at::kLong)).index_select(2, at::tensor({8, 0, 4}, at::kLong));
   EXPECT(distance(weightsOf(call, rows), whole) < 1e-6);
 }
 

@@ -60,7 +60,7 @@ test('a stream gives the attentions and the output', async () => {
   const seen: Attention[] = [];
   for await (const attention of stream) seen.push(attention);
   expect(seen.map(values)).toEqual(attentions.map(values));
-  expect((await stream.output as Tensor).toTypedArray()).toEqual((output as Tensor).toTypedArray());
+  expect(((await stream.output) as Tensor).toTypedArray()).toEqual((output as Tensor).toTypedArray());
 });
 
 test('a stream that is left early stops the run', async () => {
@@ -92,10 +92,12 @@ test('topK gives the largest weights of every row and where they are', async () 
     }
   }
   expect(values(top)).toEqual(expected);
-  expect([...(top.keys?.toTypedArray() as BigInt64Array)]).toEqual(positions);
+  expect(Array.from((top.keys as Tensor).toTypedArray() as BigInt64Array)).toEqual(positions);
   const more = (await checkpoint.captureAttention([input], { topK: 100 })).attentions[0] as Attention;
   expect(more.weights.shape).toEqual(full.weights.shape);
-  await expect(checkpoint.captureAttention([input], { topK: 0 })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  await expect(checkpoint.captureAttention([input], { topK: 0 })).rejects.toMatchObject({
+    code: 'ERR_INVALID_ARGUMENT',
+  });
 });
 
 test('captureMany keeps the order, reports a failing input and goes on', async () => {

@@ -1,4 +1,4 @@
-import { ScriptModule, Tensor, type CaptureOptions, type Value } from '../../lib/index';
+import { type CaptureOptions, ScriptModule, Tensor, type Value } from '../../lib/index';
 import { difference, fixture, inputsOf, path } from './model-fixtures';
 
 // An encoder of one layer and a decoder of two: five attentions, with cross-attention of another width.
@@ -32,10 +32,15 @@ const rows = (weights: Tensor, heads: number[], queries: number[]): number[][] =
 test('layers are chosen by name, by what lies above, by pattern, by position from either end', async () => {
   const names = whole.attentions.map(({ name }) => name);
   const total = names.length;
-  const chosen = async (...layers: (string | RegExp | number)[]) => (await capture({ layers })).map(({ index }) => index);
+  const chosen = async (...layers: (string | RegExp | number)[]) =>
+    (await capture({ layers })).map(({ index }) => index);
   expect(await chosen(names[1] as string)).toEqual([1]);
-  expect(await chosen('transformer.decoder')).toEqual(names.flatMap((name, i) => (name.startsWith('transformer.decoder.') ? [i] : [])));
-  expect(await chosen(/multihead_attn$/)).toEqual(names.flatMap((name, i) => (name.endsWith('multihead_attn') ? [i] : [])));
+  expect(await chosen('transformer.decoder')).toEqual(
+    names.flatMap((name, i) => (name.startsWith('transformer.decoder.') ? [i] : [])),
+  );
+  expect(await chosen(/multihead_attn$/)).toEqual(
+    names.flatMap((name, i) => (name.endsWith('multihead_attn') ? [i] : [])),
+  );
   expect(await chosen(0, -1)).toEqual([0, total - 1]);
   expect(await chosen(-2)).toEqual([total - 2]);
   expect(await chosen(1, names[1] as string, -total + 1)).toEqual([1]);
@@ -53,11 +58,16 @@ test('heads and queries are the rows of the whole', async () => {
   const range = await capture({ queries: { start: 1, end: 3 } });
   whole.attentions.forEach(({ weights }, i) => {
     const some = selected[i] as (typeof selected)[number];
-    expect([some.heads, some.queries]).toEqual([[1, 0], [2, 0]]);
+    expect([some.heads, some.queries]).toEqual([
+      [1, 0],
+      [2, 0],
+    ]);
     expect(some.weights.shape).toEqual([weights.shape[0], 2, 2, weights.shape[3]]);
     rows(weights, [1, 0], [2, 0]).forEach((row, k) => {
       const received = rows(some.weights, [0, 1], [0, 1])[k] as number[];
-      row.forEach((value, key) => expect(received[key]).toBeCloseTo(value, 6));
+      row.forEach((value, key) => {
+        expect(received[key]).toBeCloseTo(value, 6);
+      });
     });
     expect(range[i]?.queries).toEqual([1, 2]);
     expect(difference(range[i]?.weights as Tensor, weights.narrow(2, 1, 2))).toBeLessThan(1e-6);
@@ -78,7 +88,10 @@ test('dtype: the model’s own where asked for', async () => {
   const halfModel = await ScriptModule.load(path(half.file));
   const eager = fixture('hand_matmul_float16');
   const eagerModel = await ScriptModule.load(path(eager.file));
-  for (const [m, f] of [[halfModel, half], [eagerModel, eager]] as const) {
+  for (const [m, f] of [
+    [halfModel, half],
+    [eagerModel, eager],
+  ] as const) {
     const same = await m.captureAttention(await inputsOf(f), { dtype: 'same', device: 'same' });
     expect(same.attentions.map(({ weights }) => weights.dtype)).toEqual(same.attentions.map(() => 'float16'));
     const float = await m.captureAttention(await inputsOf(f));
@@ -109,7 +122,9 @@ test.each<[string, CaptureOptions, string, RegExp]>([
   expect(error).toMatchObject({ code });
   expect((error as Error).message).toMatch(message);
   const again = await model.captureAttention(inputs);
-  again.attentions.forEach(({ weights }, i) => expect(difference(weights, whole.attentions[i]?.weights as Tensor)).toBe(0));
+  again.attentions.forEach(({ weights }, i) =>
+    expect(difference(weights, whole.attentions[i]?.weights as Tensor)).toBe(0),
+  );
 });
 
 test('maxBytes counts what is kept, not what is computed', async () => {
@@ -152,7 +167,8 @@ test('an aborted signal rejects with its reason, before and during a run', async
 
 test('kept weights stay what they are while the model runs again', async () => {
   const before = whole.attentions.map(({ weights }) => Array.from(weights.toTypedArray() as Float32Array));
-  for (let run = 0; run < 3; run++) await model.captureAttention(inputs.map((value) => (value instanceof Tensor ? value.mul(1.5) : value)));
+  for (let run = 0; run < 3; run++)
+    await model.captureAttention(inputs.map((value) => (value instanceof Tensor ? value.mul(1.5) : value)));
   whole.attentions.forEach(({ weights }, i) => {
     expect(Array.from(weights.toTypedArray() as Float32Array)).toEqual(before[i]);
   });

@@ -172,7 +172,10 @@ describe('what is refused', () => {
   test.each<[string, () => unknown, string]>([
     [
       'a name in use',
-      () => (hooked.setForwardHook('x', 'head'), hooked.setForwardPreHook('x', 'blocks.0')),
+      () => {
+        hooked.setForwardHook('x', 'head');
+        hooked.setForwardPreHook('x', 'blocks.0');
+      },
       'ERR_HOOK_NAME_IN_USE',
     ],
     ['an unknown path', () => hooked.setForwardHook('x', 'blocks.9'), 'ERR_UNKNOWN_MODULE'],

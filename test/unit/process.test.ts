@@ -13,9 +13,16 @@ const prelude = `
   const width = (model) => model.namedParameters().find(({ name }) => name.endsWith('in_proj_weight')).tensor.shape[1];
 `;
 
-function run(script: string, ...flags: string[]): Promise<{ code: number | null; signal: string | null; output: string }> {
+function run(
+  script: string,
+  ...flags: string[]
+): Promise<{ code: number | null; signal: string | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...flags, '-e', `${prelude}(async () => {${script}})().catch((error) => { console.error(error); process.exit(99); });`]);
+    const child = spawn(process.execPath, [
+      ...flags,
+      '-e',
+      `${prelude}(async () => {${script}})().catch((error) => { console.error(error); process.exit(99); });`,
+    ]);
     let output = '';
     child.stdout.on('data', (chunk) => (output += chunk));
     child.stderr.on('data', (chunk) => (output += chunk));

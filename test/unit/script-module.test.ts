@@ -7,7 +7,10 @@ const nested = fixture('nested');
 const methods = fixture('methods');
 
 const f32 = (...shape: number[]): Tensor =>
-  Tensor.from(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i)), { shape });
+  Tensor.from(
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i)),
+    { shape },
+  );
 
 test('bytes load like the file they came from', async () => {
   const inputs = await inputsOf(transformer);
@@ -22,7 +25,9 @@ test('modules and parameters have Python’s names', async () => {
   expect(modules[0]).toEqual({ name: '', type: expect.any(String) });
   expect(modules.find(({ name }) => name.endsWith('encoder.layers.0.self_attn'))?.type).toBe('MultiheadAttention');
   expect(new Set(modules.map(({ name }) => name)).size).toBe(modules.length);
-  const parameter = model.namedParameters().find(({ name }) => name.endsWith('encoder.layers.0.self_attn.in_proj_weight'));
+  const parameter = model
+    .namedParameters()
+    .find(({ name }) => name.endsWith('encoder.layers.0.self_attn.in_proj_weight'));
   expect(parameter?.tensor.shape).toEqual([3 * (parameter?.tensor.shape[1] as number), parameter?.tensor.shape[1]]);
 });
 
@@ -94,7 +99,11 @@ test.each<[string, () => Promise<unknown>, string]>([
   ['empty bytes', () => ScriptModule.load(new Uint8Array()), 'ERR_MODEL_LOAD'],
   ['an unknown option', () => ScriptModule.load('x', { gpu: 1 } as never), 'ERR_INVALID_ARGUMENT'],
   ['an unknown type', () => ScriptModule.load('x', { dtype: 'float' as never }), 'ERR_INVALID_ARGUMENT'],
-  ['a missing device', () => ScriptModule.load(path(transformer.file), { device: 'cuda:77' }), 'ERR_DEVICE_UNAVAILABLE'],
+  [
+    'a missing device',
+    () => ScriptModule.load(path(transformer.file), { device: 'cuda:77' }),
+    'ERR_DEVICE_UNAVAILABLE',
+  ],
   ['no device', () => ScriptModule.load(path(transformer.file), { device: 'brain' }), 'ERR_INVALID_ARGUMENT'],
 ])('loading %s fails with its code', async (_, load, code) => {
   await expect(load()).rejects.toMatchObject({ code, name: 'TorchError' });

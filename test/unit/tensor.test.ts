@@ -23,20 +23,25 @@ test('numbers become the element type asked for, with ties to even in half types
   const values = [1, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 65504, 65520, 2 ** -24, 2 ** -25, 3 * 2 ** -26, -0.1, Number.NaN];
   const half = Tensor.from(values, { dtype: 'float16' }).toTypedArray();
   // What torch.tensor(values, dtype=torch.float16).view(torch.int16) gives.
-  expect(Array.from(half as Uint16Array)).toEqual([
-    0x3c00, 0x3c00, 0x3c02, 0x7bff, 0x7c00, 1, 0, 1, 0xae66, 0x7e00,
-  ]);
+  expect(Array.from(half as Uint16Array)).toEqual([0x3c00, 0x3c00, 0x3c02, 0x7bff, 0x7c00, 1, 0, 1, 0xae66, 0x7e00]);
   const brain = Tensor.from([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -0.1, Number.POSITIVE_INFINITY], { dtype: 'bfloat16' });
   expect(Array.from(brain.toTypedArray() as Uint16Array)).toEqual([0x3f80, 0x3f80, 0x3f82, 0xbdcd, 0x7f80]);
 });
 
 test('nested arrays give shape and type', () => {
-  expect(Tensor.from([[1, 2, 3], [4, 5, 6]]).shape).toEqual([2, 3]);
+  expect(
+    Tensor.from([
+      [1, 2, 3],
+      [4, 5, 6],
+    ]).shape,
+  ).toEqual([2, 3]);
   expect(Tensor.from([[1n], [2n]]).dtype).toBe('int64');
   expect(Tensor.from([true, false]).dtype).toBe('bool');
   expect(Tensor.from(5).shape).toEqual([]);
   expect(Tensor.from([]).shape).toEqual([0]);
-  expect(Tensor.from([1, 2, 3, 4], { shape: [2, 2], dtype: 'int8' }).toTypedArray()).toEqual(new Int8Array([1, 2, 3, 4]));
+  expect(Tensor.from([1, 2, 3, 4], { shape: [2, 2], dtype: 'int8' }).toTypedArray()).toEqual(
+    new Int8Array([1, 2, 3, 4]),
+  );
 });
 
 test.each<[string, () => unknown, RegExp]>([
@@ -57,11 +62,16 @@ test.each<[string, () => unknown, RegExp]>([
 });
 
 test('a device that this machine lacks is unavailable, not a crash', () => {
-  expect(() => Tensor.from([1], { device: 'cuda:99' })).toThrow(expect.objectContaining({ code: 'ERR_DEVICE_UNAVAILABLE' }));
+  expect(() => Tensor.from([1], { device: 'cuda:99' })).toThrow(
+    expect.objectContaining({ code: 'ERR_DEVICE_UNAVAILABLE' }),
+  );
 });
 
 test('the typed array of a CPU tensor is its memory, a view’s is its elements in order', () => {
-  const tensor = Tensor.from([[1, 2, 3], [4, 5, 6]]);
+  const tensor = Tensor.from([
+    [1, 2, 3],
+    [4, 5, 6],
+  ]);
   const array = tensor.toTypedArray();
   array[0] = 10;
   expect((tensor.toTypedArray() as Float32Array)[0]).toBe(10);
@@ -88,7 +98,10 @@ test('a disposed tensor throws, disposing twice does not', () => {
 });
 
 test('operations compute what PyTorch’s do', async () => {
-  const tensor = Tensor.from([[1, 2, 3], [4, 5, 6]]);
+  const tensor = Tensor.from([
+    [1, 2, 3],
+    [4, 5, 6],
+  ]);
   const list = (each: Tensor) => Array.from(each.toTypedArray() as Float32Array, Number);
   expect(list(tensor.sum())).toEqual([21]);
   expect(list(tensor.sum(0))).toEqual([5, 7, 9]);
@@ -114,7 +127,10 @@ test.each<[string, (tensor: Tensor) => unknown]>([
   ['an item of many', (tensor) => tensor.item()],
   ['no number', (tensor) => tensor.select('x' as never, 0)],
 ])('%s in an operation is an error without a C++ backtrace', (_, use) => {
-  const tensor = Tensor.from([[1, 2, 3], [4, 5, 6]]);
+  const tensor = Tensor.from([
+    [1, 2, 3],
+    [4, 5, 6],
+  ]);
   expect(() => use(tensor)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
   expect(() => use(tensor)).not.toThrow(/frame #\d|Exception raised from/);
 });
