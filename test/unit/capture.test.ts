@@ -122,9 +122,9 @@ test.each<[string, CaptureOptions, string, RegExp]>([
   expect(error).toMatchObject({ code });
   expect((error as Error).message).toMatch(message);
   const again = await model.captureAttention(inputs);
-  again.attentions.forEach(({ weights }, i) =>
-    expect(difference(weights, whole.attentions[i]?.weights as Tensor)).toBe(0),
-  );
+  again.attentions.forEach(({ weights }, i) => {
+    expect(difference(weights, whole.attentions[i]?.weights as Tensor)).toBe(0);
+  });
 });
 
 test('maxBytes counts what is kept, not what is computed', async () => {
