@@ -1,7 +1,9 @@
 #include <napi.h>
 
+#include "node/captures.h"
 #include "node/environment.h"
 #include "node/hook_wrap.h"
+#include "node/nn_module_wrap.h"
 #include "node/relevance_functions.h"
 #include "node/runtime_functions.h"
 #include "node/script_module_wrap.h"
@@ -17,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::CancellationWrap::define(env, exports);
   lta::node::GradientsWrap::define(env, exports);
   lta::node::ScriptModuleWrap::define(env, exports);
+  lta::node::NnModuleWrap::define(env, exports);
   lta::node::defineRelevanceFunctions(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);
   return exports;

@@ -39,6 +39,7 @@ struct Environment {
   Napi::FunctionReference cancellationClass;
   Napi::FunctionReference hookClass;
   Napi::FunctionReference gradientsClass;
+  Napi::FunctionReference nnModuleClass;
   std::shared_ptr<Channel> channel;
 };
 

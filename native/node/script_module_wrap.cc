@@ -1,7 +1,7 @@
 #include "node/script_module_wrap.h"
 
 #include "node/async.h"
-#include "node/callback.h"
+#include "node/captures.h"
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
@@ -13,25 +13,6 @@
 namespace lta::node {
 namespace {
 
-std::vector<int64_t> integers(Napi::Value value) {
-  std::vector<int64_t> list;
-  const auto array = value.As<Napi::Array>();
-  list.reserve(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(array.Get(i).As<Napi::Number>().Int64Value());
-  return list;
-}
-
-Napi::Array toArray(Napi::Env env, const std::vector<int64_t>& list) {
-  auto array = Napi::Array::New(env, list.size());
-  for (uint32_t i = 0; i < list.size(); ++i) array.Set(i, Napi::Number::New(env, static_cast<double>(list[i])));
-  return array;
-}
-
-bool flag(const Napi::Object& options, const char* name) {
-  const auto value = options.Get(name);
-  return value.IsBoolean() && value.As<Napi::Boolean>().Value();
-}
-
 RunOptions runOptions(const Napi::Object& options) {
   RunOptions run;
   if (const auto method = options.Get("method"); method.IsString()) run.method = method.As<Napi::String>();
@@ -40,94 +21,10 @@ RunOptions runOptions(const Napi::Object& options) {
   return run;
 }
 
-// A run that is begun inside a hook is waited for by the run that the hook belongs to.
-Executor::Kind kindOf(const Napi::Object& options) {
-  return flag(options, "insideHook") ? Executor::Kind::Urgent : Executor::Kind::Run;
-}
-
-// The layer above has checked and normalised these.
-CaptureOptions captureOptions(const Napi::Object& options) {
-  CaptureOptions capture;
-  if (const auto layers = options.Get("layers"); layers.IsArray()) {
-    const auto list = layers.As<Napi::Array>();
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      const auto layer = list.Get(i).As<Napi::Object>();
-      LayerSelector selector;
-      selector.label = layer.Get("label").As<Napi::String>();
-      if (const auto position = layer.Get("position"); position.IsNumber()) {
-        selector.position = position.As<Napi::Number>().Int64Value();
-      } else {
-        const auto names = layer.Get("names").As<Napi::Array>();
-        for (uint32_t k = 0; k < names.Length(); ++k) selector.names.push_back(names.Get(k).As<Napi::String>());
-      }
-      capture.layers.push_back(std::move(selector));
-    }
-  }
-  if (const auto heads = options.Get("heads"); heads.IsArray()) capture.heads = integers(heads);
-  if (const auto queries = options.Get("queries"); queries.IsArray()) {
-    capture.queries = integers(queries);
-  } else if (queries.IsObject()) {
-    const auto range = queries.As<Napi::Object>();
-    capture.queryRange = QueryRange{range.Get("start").As<Napi::Number>().Int64Value(),
-                                    range.Get("end").As<Napi::Number>().Int64Value()};
-  }
-  capture.averageHeads = flag(options, "averageHeads");
-  if (const auto count = options.Get("topK"); count.IsNumber()) capture.topK = count.As<Napi::Number>().Int64Value();
-  capture.toCpu = !flag(options, "sameDevice");
-  capture.toFloat = !flag(options, "sameDtype");
-  capture.sitesOnly = flag(options, "sitesOnly");
-  capture.gradients = flag(options, "gradients");
-  if (const auto bytes = options.Get("maxBytes"); bytes.IsNumber()) {
-    capture.maxBytes = bytes.As<Napi::Number>().Int64Value();
-  }
-  return capture;
-}
-
-Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
-  const auto& site = attention.site;
-  auto object = Napi::Object::New(env);
-  object.Set("index", Napi::Number::New(env, static_cast<double>(site.index)));
-  object.Set("name", site.name);
-  object.Set("operator", site.operatorName);
-  object.Set("heads", toArray(env, attention.heads));
-  object.Set("queries", toArray(env, attention.queries));
-  if (attention.weights.defined()) {
-    object.Set("weights", TensorWrap::wrap(env, attention.weights));
-    if (attention.keys.defined()) object.Set("keys", TensorWrap::wrap(env, attention.keys));
-  } else {
-    const auto& shape = site.shape;
-    object.Set("shape", toArray(env, {shape.batch, shape.heads, shape.queries, shape.keys}));
-    object.Set("dtype", nameOf(site.dtype));
-    object.Set("device", site.device.str());
-  }
-  return object;
-}
-
-// Hands attentions to a JavaScript function, called as hooks are: (settle, '', '', attention).
-std::function<void(Attention)> handOver(Napi::Function function, const CancellationPtr& cancellation) {
-  return [callback = std::make_shared<Callback>(function), cancellation](Attention attention) {
-    // Shared, since a cancelled run doesn't wait for the event loop to look at it.
-    const auto shared = std::make_shared<Attention>(std::move(attention));
-    try {
-      callback->call(
-          [shared](Napi::Env env) {
-            const auto object = fromAttention(env, *shared);
-            *shared = {};
-            return std::vector<napi_value>{Napi::String::New(env, ""), Napi::String::New(env, ""), object};
-          },
-          [](Napi::Value) {}, cancellation);
-    } catch (const Error& error) {
-      if (!error.cause()) throw;
-      throw Error(error.code(), "onAttention failed").withCause(error.cause());
-    }
-  };
-}
-
 }  // namespace
 
 void CancellationWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function =
-      DefineClass(env, "NativeCancellation", {InstanceMethod("request", &CancellationWrap::request)});
+  const auto function = DefineClass(env, "NativeCancellation", {InstanceMethod("request", &CancellationWrap::request)});
   environment(env).cancellationClass = Napi::Persistent(function);
   exports.Set("NativeCancellation", function);
 }
@@ -139,37 +36,6 @@ void CancellationWrap::request(const Napi::CallbackInfo&) { cancellation_->reque
 CancellationPtr CancellationWrap::of(Napi::Value value) {
   if (!value.IsObject()) return nullptr;
   return Unwrap(value.As<Napi::Object>())->cancellation_;
-}
-
-void GradientsWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function = DefineClass(env, "NativeGradients", {InstanceMethod("of", &GradientsWrap::of)});
-  environment(env).gradientsClass = Napi::Persistent(function);
-  exports.Set("NativeGradients", function);
-}
-
-Napi::Object GradientsWrap::wrap(Napi::Env env, const CaptureResult& result) {
-  auto object = environment(env).gradientsClass.New({});
-  auto* gradients = Unwrap(object);
-  for (const auto& attention : result.attentions) gradients->points_.push_back(attention.gradient);
-  gradients->capture_ = result.capture;
-  return object;
-}
-
-Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    // The points are given up with the graph that they belong to.
-    return runAsync<std::vector<at::Tensor>>(
-        info.Env(),
-        [scalar = TensorWrap::of(info[0]), points = std::move(points_), capture = std::move(capture_)] {
-          return gradientsOf(scalar, points);
-        },
-        [](Napi::Env env, const std::vector<at::Tensor>& tensors) -> Napi::Value {
-          auto list = Napi::Array::New(env, tensors.size());
-          for (uint32_t i = 0; i < tensors.size(); ++i) list.Set(i, TensorWrap::wrap(env, tensors[i]));
-          return list;
-        },
-        "ERR_MODEL_RUN");
-  });
 }
 
 void ScriptModuleWrap::define(Napi::Env env, Napi::Object exports) {
@@ -249,24 +115,12 @@ Napi::Value ScriptModuleWrap::capture(const Napi::CallbackInfo& info) {
     auto options = runOptions(given);
     options.hooks = module()->hooks();
     auto inputs = toInputs(info[0].As<Napi::Array>(), module()->schema(options.method), options.method);
-    auto wanted = captureOptions(given);
-    if (const auto function = given.Get("onAttention"); function.IsFunction()) {
-      wanted.onAttention = handOver(function.As<Napi::Function>(), options.cancellation);
-    }
     return runAsync<CaptureResult>(
         info.Env(),
-        [module = module(), options = std::move(options), capture = std::move(wanted),
+        [module = module(), options = std::move(options), capture = captureOptions(given),
          inputs = std::move(inputs)]() mutable { return module->capture(std::move(inputs), options, capture); },
         [](Napi::Env env, const CaptureResult& result) -> Napi::Value {
-          auto attentions = Napi::Array::New(env, result.attentions.size());
-          for (uint32_t i = 0; i < result.attentions.size(); ++i) {
-            attentions.Set(i, fromAttention(env, result.attentions[i]));
-          }
-          auto object = Napi::Object::New(env);
-          object.Set("output", fromIValue(env, result.output));
-          object.Set("attentions", attentions);
-          if (result.capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, result));
-          return object;
+          return fromCapture(env, result.output, result.attentions, result.capture);
         },
         "ERR_MODEL_RUN", kindOf(given));
   });
@@ -317,8 +171,7 @@ Napi::Value ScriptModuleWrap::signature(const Napi::CallbackInfo& info) {
 Napi::Value ScriptModuleWrap::to(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return runAsync(
-        info.Env(),
-        [module = module(), device = parseDevice(info[0].As<Napi::String>())] { module->to(device); },
+        info.Env(), [module = module(), device = parseDevice(info[0].As<Napi::String>())] { module->to(device); },
         [](Napi::Env env) { return env.Undefined(); }, "ERR_MODEL_RUN");
   });
 }

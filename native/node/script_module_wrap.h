@@ -21,20 +21,6 @@ class CancellationWrap : public Napi::ObjectWrap<CancellationWrap> {
   CancellationPtr cancellation_ = std::make_shared<Cancellation>();
 };
 
-// What a capture with gradients keeps until its scalar is known: of(scalar) → Promise of one tensor an attention.
-class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
- public:
-  static void define(Napi::Env env, Napi::Object exports);
-  static Napi::Object wrap(Napi::Env env, const CaptureResult& result);
-  explicit GradientsWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GradientsWrap>(info) {}
-
- private:
-  Napi::Value of(const Napi::CallbackInfo& info);
-
-  std::vector<GradientPoint> points_;
-  std::shared_ptr<Capture> capture_;
-};
-
 // The native side of a ScriptModule of the TypeScript layer.
 class ScriptModuleWrap : public Napi::ObjectWrap<ScriptModuleWrap> {
  public:

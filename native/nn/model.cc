@@ -1,0 +1,136 @@
+#include "nn/model.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+
+#include "attention/probe.h"
+#include "hooks/hook_run.h"
+#include "nn/module_call.h"
+#include "runtime/error.h"
+
+namespace lta::nn {
+namespace {
+
+class Resolver final : public ModuleResolver {
+ public:
+  explicit Resolver(const torch::nn::Module& root) {
+    for (const auto& parameter : root.named_parameters()) {
+      const auto& name = parameter.key();
+      const auto dot = name.rfind('.');
+      owners_.emplace(parameter.value().unsafeGetTensorImpl(), dot == std::string::npos ? "" : name.substr(0, dot));
+    }
+  }
+  std::string current() const override { return currentModule(); }
+  bool isParameter(const at::Tensor& tensor) const override {
+    return tensor.has_storage() && std::any_of(owners_.begin(), owners_.end(), [&](const auto& entry) {
+             return entry.first->storage().is_alias_of(tensor.storage());
+           });
+  }
+  std::string ownerOf(const at::Tensor& parameter) const override {
+    const auto found = owners_.find(parameter.unsafeGetTensorImpl());
+    return found == owners_.end() ? std::string() : found->second;
+  }
+
+ private:
+  std::unordered_map<const c10::TensorImpl*, std::string> owners_;
+};
+
+}  // namespace
+
+Model::Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts)
+    : module_(std::move(module)), native_(dynamic_cast<NativeModule*>(module_.get())), parts_(std::move(parts)) {
+  TORCH_INTERNAL_ASSERT(native_, "a model needs a native module");
+}
+
+// Locks this model and its parts, in an order that all agree on.
+template <typename Lock>
+std::vector<Lock> Model::lock() const {
+  std::vector<std::shared_mutex*> mutexes{&changing_};
+  for (const auto& part : parts_) mutexes.push_back(&part.model->changing_);
+  std::sort(mutexes.begin(), mutexes.end());
+  mutexes.erase(std::unique(mutexes.begin(), mutexes.end()), mutexes.end());
+  std::vector<Lock> locks;
+  for (auto* mutex : mutexes) locks.emplace_back(*mutex);
+  return locks;
+}
+
+std::shared_ptr<const HookSet> Model::allHooks() const {
+  auto own = hooks_.snapshot();
+  std::shared_ptr<HookSet> merged;
+  for (const auto& part : parts_) {
+    const auto hooks = part.model->allHooks();
+    if (!hooks) continue;
+    if (!merged) merged = own ? std::make_shared<HookSet>(*own) : std::make_shared<HookSet>();
+    for (const auto& [module, list] : *hooks) {
+      auto& target = (*merged)[module.empty() ? part.name : part.name + "." + module];
+      target.insert(target.end(), list.begin(), list.end());
+    }
+  }
+  return merged ? merged : own;
+}
+
+c10::IValue Model::run(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options) {
+  const auto locks = lock<std::shared_lock<std::shared_mutex>>();
+  return runLocked(inputs, named, options);
+}
+
+c10::IValue Model::runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named,
+                             const ModelRun& options) {
+  const c10::AutoGradMode grad(options.grad);
+  const auto hooks = allHooks();
+  const ModelScope model(hooks.get());
+  if (!hooks && !options.cancellation) return native_->run(inputs, named);
+  const std::vector<ModuleCall> calls;  // those of graphs: there is none here
+  const HookScope scope(std::make_shared<HookRun>(hooks, options.cancellation, &calls));
+  return native_->run(inputs, named);
+}
+
+ModelCapture Model::capture(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& given,
+                            CaptureOptions capture) {
+  ModelRun options = given;
+  options.grad = options.grad || capture.gradients;
+  const auto locks = lock<std::shared_lock<std::shared_mutex>>();
+  const auto resolver = std::make_shared<Resolver>(*module_);
+  const auto once = [&]() -> ModelCapture {
+    const auto watching = std::make_shared<Capture>(capture, resolver, options.cancellation);
+    ModelCapture result;
+    {
+      const ProbeScope probe(watching);
+      result.output = runLocked(inputs, named, options);
+    }
+    result.attentions = watching->finish();
+    result.capture = watching;
+    return result;
+  };
+  capture.copyWhatIsHeld = capture.copyWhatIsHeld || module_->is_training();
+  try {
+    return once();
+  } catch (const Overwritten&) {
+    capture.copyWhatIsHeld = true;
+  }
+  return once();
+}
+
+void Model::to(c10::Device device) {
+  const auto locks = lock<std::unique_lock<std::shared_mutex>>();
+  module_->to(device);
+}
+
+void Model::load(const std::vector<std::pair<std::string, at::Tensor>>& values) {
+  const auto locks = lock<std::unique_lock<std::shared_mutex>>();
+  const at::NoGradGuard noGrad;
+  auto parameters = module_->named_parameters();
+  for (const auto& [name, value] : values) parameters[name].copy_(value);
+}
+
+void Model::addHook(const std::string& module, HookPtr hook) {
+  for (const auto& entry : module_->named_modules()) {
+    if (entry.key() == module) return hooks_.add(module, std::move(hook));
+  }
+  throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + module + "'");
+}
+
+}  // namespace lta::nn

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <c10/core/Device.h>
+
+#include <memory>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "attention/capture.h"
+#include "hooks/hook_registry.h"
+#include "nn/native_module.h"
+#include "runtime/cancellation.h"
+
+namespace lta::nn {
+
+struct ModelRun {
+  bool grad = false;
+  CancellationPtr cancellation;
+};
+
+struct ModelCapture {
+  c10::IValue output;
+  std::vector<Attention> attentions;
+  std::shared_ptr<Capture> capture;
+};
+
+// A native module as the outermost one of its forwards, with its hooks. Safe to use from several threads at once;
+// what changes parameters waits for runs under way.
+class Model {
+ public:
+  // A model that is a part of this one: its hooks fire in forwards of this one too, and it is locked together with it.
+  struct Part {
+    std::string name;
+    std::shared_ptr<Model> model;
+  };
+
+  // `module` has to be a NativeModule.
+  explicit Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts = {});
+
+  const std::shared_ptr<torch::nn::Module>& module() const { return module_; }
+  NativeModule& native() const { return *native_; }
+
+  c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options);
+  // Where the model is in training mode, and so draws random numbers, it runs once only, whatever is captured.
+  ModelCapture capture(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options,
+                       CaptureOptions capture);
+
+  void to(c10::Device device);
+  // Copies values into parameters of these names, whose shapes they have to have.
+  void load(const std::vector<std::pair<std::string, at::Tensor>>& values);
+
+  // Throws ERR_UNKNOWN_MODULE for a module that isn't there.
+  void addHook(const std::string& module, HookPtr hook);
+  void removeHook(const std::string& module, const HookPtr& hook) { hooks_.remove(module, hook); }
+
+ private:
+  template <typename Lock>
+  std::vector<Lock> lock() const;
+  std::shared_ptr<const HookSet> allHooks() const;
+  c10::IValue runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options);
+
+  const std::shared_ptr<torch::nn::Module> module_;
+  NativeModule* const native_;
+  const std::vector<Part> parts_;
+  mutable std::shared_mutex changing_;  // runs share it, changes of parameters exclude them
+  HookRegistry hooks_;
+};
+
+}  // namespace lta::nn

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <c10/util/FunctionRef.h>
+#include <torch/nn/module.h>
+
+#include <string>
+#include <vector>
+
+#include "hooks/hook_registry.h"
+
+namespace lta::nn {
+
+// The class name of a module as Python has it: "TransformerEncoderLayer".
+std::string typeName(const torch::nn::Module& module);
+
+// While one lives, its thread runs a model whose hooks these are (none: null).
+class ModelScope {
+ public:
+  explicit ModelScope(const HookSet* hooks);
+  ~ModelScope();
+  ModelScope(const ModelScope&) = delete;
+  ModelScope& operator=(const ModelScope&) = delete;
+
+ private:
+  const HookSet* const outer_;
+};
+
+// Dotted name of the innermost module that the calling thread is in; empty for the model itself.
+std::string currentModule();
+
+// Whether the module that the calling thread is in, or one below it, has a hook on its forward. Fused paths skip the
+// calls of the modules that they are made of, so they are taken only where nobody waits for those.
+bool forwardIsHooked();
+
+// The one way in which a module calls another: `name` as it is registered there ("layers.0" where that is in a list),
+// so that hooks, cancellation and the names of attentions know where they are. `body` gets the inputs, which hooks may
+// have replaced.
+using ModuleBody = c10::function_ref<c10::IValue(const std::vector<c10::IValue>&)>;
+c10::IValue callModule(const std::string& name, const torch::nn::Module& module, std::vector<c10::IValue> inputs,
+                       ModuleBody body);
+
+}  // namespace lta::nn

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "nn/transformer_decoder.h"
+#include "nn/transformer_encoder.h"
+
+namespace lta::nn {
+
+struct TransformerOptions {
+  TransformerLayerOptions layer;
+  int64_t numEncoderLayers = 6;
+  int64_t numDecoderLayers = 6;
+  std::shared_ptr<TransformerEncoder> customEncoder;  // null: made from the other options
+  std::shared_ptr<TransformerDecoder> customDecoder;
+};
+
+// An encoder and a decoder. Its matrices are drawn anew once both are there, those of custom ones too, as in Python.
+class Transformer final : public torch::nn::Module, public NativeModule {
+ public:
+  explicit Transformer(const TransformerOptions& options);
+
+  // [src, tgt]; srcMask, tgtMask, memoryMask, srcKeyPaddingMask, tgtKeyPaddingMask, memoryKeyPaddingMask, srcIsCausal,
+  // tgtIsCausal, memoryIsCausal.
+  c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
+  void setNeedWeights(bool need) override;
+
+ private:
+  std::shared_ptr<TransformerEncoder> encoder_;
+  std::shared_ptr<TransformerDecoder> decoder_;
+};
+
+}  // namespace lta::nn

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+
+namespace lta::nn {
+
+enum class Activation { Relu, Gelu };
+
+// Options that encoder and decoder layers share.
+struct TransformerLayerOptions {
+  int64_t dModel;
+  int64_t nhead;
+  int64_t dimFeedforward = 2048;
+  double dropout = 0.1;
+  Activation activation = Activation::Relu;
+  double layerNormEps = 1e-5;
+  bool batchFirst = false;
+  bool normFirst = false;
+  bool bias = true;
+};
+
+}  // namespace lta::nn

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <napi.h>
+
+#include <memory>
+#include <vector>
+
+#include "attention/capture.h"
+#include "runtime/executor.h"
+
+namespace lta::node {
+
+// Whether an option is there and true.
+bool flag(const Napi::Object& options, const char* name);
+
+// The kind of a run with these options: one that is begun inside a hook is waited for by the run of that hook.
+Executor::Kind kindOf(const Napi::Object& options);
+
+// The options of a capture, which the layer above has checked and normalised.
+CaptureOptions captureOptions(const Napi::Object& options);
+
+// What a capture with gradients keeps until its scalar is known: of(scalar) → Promise of one tensor an attention.
+class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
+ public:
+  static void define(Napi::Env env, Napi::Object exports);
+  static Napi::Object wrap(Napi::Env env, const std::vector<Attention>& attentions, std::shared_ptr<Capture> capture);
+  explicit GradientsWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GradientsWrap>(info) {}
+
+ private:
+  Napi::Value of(const Napi::CallbackInfo& info);
+
+  std::vector<GradientPoint> points_;
+  std::shared_ptr<Capture> capture_;
+};
+
+// What a capture gave: { output, attentions, gradients where they were asked for }.
+Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::vector<Attention>& attentions,
+                         std::shared_ptr<Capture> capture);
+
+}  // namespace lta::node
