@@ -98,6 +98,25 @@ export interface NativeScriptModule {
   dispose(): void;
 }
 
+export interface NativeNnModule {
+  run(inputs: unknown[], named: Record<string, unknown>, options: NativeRunOptions): Promise<unknown>;
+  capture(
+    inputs: unknown[],
+    named: Record<string, unknown>,
+    options: NativeCaptureOptions,
+  ): Promise<{ output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients }>;
+  modules(): { name: string; type: string }[];
+  parameters(): { name: string; tensor: NativeTensor }[];
+  load(names: string[], tensors: NativeTensor[]): Promise<void>;
+  to(device: string): Promise<void>;
+  isTraining(): boolean;
+  train(mode: boolean): void;
+  setNeedWeights(need: boolean): void;
+  addHook(path: string, hook: NativeHook): void;
+  removeHook(path: string, hook: NativeHook): void;
+  dispose(): void;
+}
+
 export interface Binding {
   NativeTensor: {
     new (): NativeTensor;
@@ -113,6 +132,18 @@ export interface Binding {
   };
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
+  NativeNnModule: {
+    create(
+      type: string,
+      options: object,
+      parts: {
+        layer?: NativeNnModule | undefined;
+        norm?: NativeNnModule | undefined;
+        customEncoder?: NativeNnModule | undefined;
+        customDecoder?: NativeNnModule | undefined;
+      },
+    ): NativeNnModule;
+  };
   setNumThreads(count: number): void;
   getNumThreads(): number;
   setConcurrency(count: number): void;

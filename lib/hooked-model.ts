@@ -1,7 +1,7 @@
 import type { NativeHook } from './binding';
 import { TorchError } from './errors';
 import type { ForwardHook, FullBackwardHook, HookedModule, RemovableHandle } from './hooks';
-import type { HookKind } from './script-module';
+import type { HookKind } from './model';
 import type { Tensor } from './tensor';
 import { invalid } from './validate';
 import { fromNativeValue, type Value } from './value';

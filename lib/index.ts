@@ -10,8 +10,11 @@ export {
   type HookedModule,
   RemovableHandle,
 } from './hooks';
+export * as nn from './nn';
+export { getOutputAndAttentionWeights } from './nn/output-and-attention-weights';
 export { attentionRelevance, attentionRollout, type RolloutOptions } from './relevance';
 export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
+export type { LoadResult, LoadStateDictOptions } from './state-dict';
 export { type Device, type DType, type NestedArray, Tensor, type TensorOptions, type TypedArray } from './tensor';
 export type { Value } from './value';

@@ -1,42 +1,13 @@
-import {
-  type Attention,
-  type AttentionSite,
-  type CaptureOptions,
-  fromNativeAttention,
-  fromNativeSite,
-  toNativeCapture,
-  unknownModule,
-} from './attention';
+import { type Attention, type AttentionSite, type CaptureOptions, fromNativeSite, toNativeCapture } from './attention';
 import { AttentionStream } from './attention-stream';
-import {
-  binding,
-  fromNative,
-  isCancelled,
-  type NativeCancellation,
-  type NativeHook,
-  type NativeScriptModule,
-  type NativeTensor,
-  native,
-} from './binding';
+import { binding, fromNative, type NativeScriptModule, native } from './binding';
 import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
-import { TorchError } from './errors';
-import {
-  checkNotInOwnHook,
-  type ForwardHook,
-  type ForwardPreHook,
-  type FullBackwardHook,
-  type HookedModule,
-  hookFunction,
-  isInsideHook,
-  RemovableHandle,
-  runWaitedFor,
-} from './hooks';
-import { checkDType, type Device, type DType, fromHandle, handleOf, type Tensor } from './tensor';
+import { fromNativeCapture } from './captured';
+import { checkNotInOwnHook, isInsideHook } from './hooks';
+import { Model } from './model';
+import { checkDType, type Device, type DType } from './tensor';
 import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
-
-/** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
-export type HookKind = 'pre' | 'forward' | 'backward';
 
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
@@ -62,37 +33,6 @@ export interface Signature {
   returns: string;
 }
 
-/**
- * Awaits a native call that may be stopped: an aborted signal rejects at once with its reason, while the run winds down
- * on its own thread.
- */
-async function cancellable<Result>(
-  signal: AbortSignal | undefined,
-  call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
-): Promise<Result> {
-  try {
-    if (!signal) return await call(undefined);
-    signal.throwIfAborted();
-    const cancellation = new (binding().NativeCancellation)();
-    let abort = () => {};
-    const aborted = new Promise<never>((_, reject) => {
-      abort = () => {
-        cancellation.request();
-        reject(signal.reason);
-      };
-      signal.addEventListener('abort', abort, { once: true });
-    });
-    try {
-      return await Promise.race([call(cancellation), aborted]);
-    } finally {
-      signal.removeEventListener('abort', abort);
-    }
-  } catch (error) {
-    if (signal && isCancelled(error)) throw signal.reason;
-    throw fromNative(error);
-  }
-}
-
 function checkInputs(inputs: unknown): unknown[] {
   if (!Array.isArray(inputs)) throw invalid('an array with one element for each parameter', 'inputs', inputs);
   return inputs.map(toNative);
@@ -103,16 +43,7 @@ function checkInputs(inputs: unknown): unknown[] {
  *
  * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
  */
-export class ScriptModule {
-  readonly #native: NativeScriptModule;
-  #disposed = false;
-  /** Registered hooks that haven't fired yet, and what to call them in a warning. */
-  readonly #silent = new Map<NativeHook, string>();
-
-  private constructor(handle: NativeScriptModule) {
-    this.#native = handle;
-  }
-
+export class ScriptModule extends Model<NativeScriptModule> {
   /**
    * Loads what `torch.jit.save` wrote.
    *
@@ -152,39 +83,29 @@ export class ScriptModule {
     const handles = checkInputs(inputs);
     optionalString(method, 'method');
     optionalBoolean(grad, 'grad');
-    checkNotInOwnHook(this);
-    const expected = [...this.#silent.keys()];
-    const output = await this.#cancellable(optionalSignal(signal), (cancellation) =>
-      this.#native.run(handles, {
-        method: method ?? 'forward',
-        grad: grad ?? false,
-        insideHook: isInsideHook(),
-        cancellation,
-      }),
+    const checkedSignal = optionalSignal(signal);
+    const output = await this.withHooks(grad ?? false, () =>
+      this.cancellable(checkedSignal, (cancellation) =>
+        this.native.run(handles, {
+          method: method ?? 'forward',
+          grad: grad ?? false,
+          insideHook: isInsideHook(),
+          cancellation,
+        }),
+      ),
     );
-    this.#reportSilent(expected, grad ?? false);
     return fromNativeValue(output);
-  }
-
-  /** Names and types of all modules, as Python's `named_modules()` gives them; `''` is the model itself. */
-  modules(): { name: string; type: string }[] {
-    return native(() => this.#native.modules());
-  }
-
-  /** All parameters by dotted name, as Python's `named_parameters()`. The tensors are the model's own. */
-  namedParameters(): { name: string; tensor: Tensor }[] {
-    return native(() => this.#native.parameters()).map(({ name, tensor }) => ({ name, tensor: fromHandle(tensor) }));
   }
 
   /** Names of the methods that `forward` can run. */
   methods(): string[] {
-    return native(() => this.#native.methods());
+    return native(() => this.native.methods());
   }
 
   /** What a method takes and gives. Default: `'forward'`. */
   signature(method = 'forward'): Signature {
     optionalString(method, 'method');
-    return native(() => this.#native.signature(method));
+    return native(() => this.native.signature(method));
   }
 
   /**
@@ -199,10 +120,10 @@ export class ScriptModule {
   ): Promise<AttentionSite[]> {
     checkOptions(options, ['method', 'signal'], 'the options of attentionSites');
     const handles = checkInputs(inputs);
-    const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
+    const { capture, signal } = toNativeCapture(options, () => this.moduleNames());
     checkNotInOwnHook(this);
-    const { attentions } = await this.#cancellable(signal, (cancellation) =>
-      this.#native.capture(handles, { ...capture, sitesOnly: true, insideHook: isInsideHook(), cancellation }),
+    const { attentions } = await this.cancellable(signal, (cancellation) =>
+      this.native.capture(handles, { ...capture, sitesOnly: true, insideHook: isInsideHook(), cancellation }),
     );
     return attentions.map(fromNativeSite);
   }
@@ -218,38 +139,13 @@ export class ScriptModule {
     options?: CaptureOptions,
   ): Promise<{ output: Value; attentions: Attention[] }> {
     const handles = checkInputs(inputs);
-    const { capture, signal } = toNativeCapture(options, () => this.#moduleNames());
+    const { capture, signal } = toNativeCapture(options, () => this.moduleNames());
     checkNotInOwnHook(this);
-    const take = options?.onAttention;
-    if (take) {
-      capture.onAttention = hookFunction(this, async (_module: HookedModule, attention: Attention): Promise<void> => {
-        await take(attention);
-      });
-    }
-    const result = await this.#cancellable(signal, (cancellation) =>
-      this.#native.capture(handles, { ...capture, insideHook: isInsideHook(), cancellation }),
+    if (options?.onAttention) capture.onAttention = this.handOver(options.onAttention);
+    const result = await this.cancellable(signal, (cancellation) =>
+      this.native.capture(handles, { ...capture, insideHook: isInsideHook(), cancellation }),
     );
-    const output = fromNativeValue(result.output);
-    const attentions = result.attentions.map(fromNativeAttention);
-    if (result.gradients && options?.gradientOf) {
-      const scalar = handleOf(await options.gradientOf(output), 'the result of gradientOf');
-      const { shape, requiresGrad } = fromHandle(scalar);
-      if (shape.reduce((product, size) => product * size, 1) !== 1 || !requiresGrad) {
-        throw new TorchError(
-          'ERR_INVALID_ARGUMENT',
-          'Expected a tensor with one element that was computed from the output for the result of gradientOf but ' +
-            `received one of shape [${shape.join(', ')}]${requiresGrad ? '' : ' that takes no part in gradients'}`,
-        );
-      }
-      try {
-        const gradients = await result.gradients.of(scalar);
-        for (const [i, attention] of attentions.entries())
-          attention.gradient = fromHandle(gradients[i] as NativeTensor);
-      } catch (error) {
-        throw fromNative(error);
-      }
-    }
-    return { output, attentions };
+    return await fromNativeCapture(result, fromNativeValue, options?.gradientOf);
   }
 
   /**
@@ -293,122 +189,5 @@ export class ScriptModule {
   async warmUp(inputs: readonly Value[], options?: ForwardOptions): Promise<void> {
     // The executor profiles one run and compiles in the next.
     for (let run = 0; run < 3; ++run) await this.forward(inputs, options);
-  }
-
-  /**
-   * Calls `hook` ahead of the module at `path`, each time that it is called, in every run that begins from now on.
-   *
-   * Hooks run on the event loop while the model waits, in the order they were registered; they may be async. TorchScript
-   * passes all arguments of a call by position, defaults included: `input` has one element for each parameter of the
-   * module's forward. Where a hook sits below a layer that has a fused fast path (`nn.TransformerEncoderLayer`), that
-   * layer takes its normal path, as in Python: results then differ in the last bits.
-   *
-   * @param path Dotted name as in `modules()`; `''` for the model itself.
-   * @throws TorchError `ERR_UNKNOWN_MODULE`. A hook that doesn't fire in a run is reported once as a process warning
-   *   (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`.
-   */
-  registerForwardPreHook(path: string, hook: ForwardPreHook): RemovableHandle {
-    return this.#register('pre', path, hook);
-  }
-
-  /** Calls `hook` behind the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
-  registerForwardHook(path: string, hook: ForwardHook): RemovableHandle {
-    return this.#register('forward', path, hook);
-  }
-
-  /**
-   * Calls `hook` in backward passes, once for each call of the module at `path` in a run with `{ grad: true }`, when the
-   * gradients of its inputs are known; otherwise as `registerForwardPreHook`.
-   */
-  registerFullBackwardHook(path: string, hook: FullBackwardHook): RemovableHandle {
-    return this.#register('backward', path, hook);
-  }
-
-  #register(
-    kind: HookKind,
-    path: string,
-    hook: (module: HookedModule, ...values: never[]) => unknown,
-  ): RemovableHandle {
-    if (typeof hook !== 'function') throw invalid('a function', 'hook', hook);
-    return this.addHook(kind, path, hook).handle;
-  }
-
-  /** @internal Puts a hook on a module: a function, or a native recorder where there is none. */
-  addHook(
-    kind: HookKind,
-    path: string,
-    hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
-  ): { handle: RemovableHandle; native: NativeHook } {
-    if (typeof path !== 'string') throw invalid('the dotted name of a module', 'path', path);
-    const names = this.#moduleNames();
-    if (!names.includes(path)) throw unknownModule(path, names);
-    const hookNative = native((addon) => {
-      const created = new addon.NativeHook(kind, hook && hookFunction(this, hook));
-      this.#native.addHook(path, created);
-      return created;
-    });
-    this.#silent.set(hookNative, `${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
-    const remove = (): void => {
-      this.#silent.delete(hookNative);
-      native(() => this.#native.removeHook(path, hookNative));
-    };
-    return { handle: new RemovableHandle(hookNative, remove), native: hookNative };
-  }
-
-  /** Whether `dispose` was called. */
-  get disposed(): boolean {
-    return this.#disposed;
-  }
-
-  /** Warns, once for each, of hooks that a run should have reached and didn't. */
-  #reportSilent(expected: NativeHook[], grad: boolean): void {
-    for (const hook of expected) {
-      const description = this.#silent.get(hook);
-      if (description === undefined) continue;
-      // A backward hook fires in the backward pass, which is still to come.
-      if (hook.calls() === 0 && description.startsWith('backward')) {
-        if (grad) this.#silent.delete(hook);
-        continue;
-      }
-      this.#silent.delete(hook);
-      if (hook.calls() > 0) continue;
-      process.emitWarning(
-        `The ${description} did not fire in this run: the module was not called in it (its parent may use its ` +
-          'parameters directly or take another path, or the method runs without it)',
-        { code: 'HOOK_NOT_FIRED' },
-      );
-    }
-  }
-
-  /** Moves the parameters to another device, after the runs under way. */
-  async to(device: Device): Promise<void> {
-    if (typeof device !== 'string') throw invalid('the name of a device', 'device', device);
-    checkNotInOwnHook(this); // it would wait for the run that waits for the hook
-    try {
-      await this.#native.to(device);
-    } catch (error) {
-      throw fromNative(error);
-    }
-  }
-
-  /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
-  dispose(): void {
-    this.#disposed = true;
-    this.#native.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-
-  #cancellable<Result>(
-    signal: AbortSignal | undefined,
-    call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
-  ): Promise<Result> {
-    return runWaitedFor(this, () => cancellable(signal, call));
-  }
-
-  #moduleNames(): string[] {
-    return this.modules().map(({ name }) => name);
   }
 }

@@ -1,0 +1,32 @@
+import { type Attention, fromNativeAttention } from './attention';
+import { fromNative, type NativeAttention, type NativeGradients, type NativeTensor } from './binding';
+import { TorchError } from './errors';
+import { fromHandle, handleOf, type Tensor } from './tensor';
+
+/** What a capture of the addon gave, as users get it; with the gradients of the scalar that `gradientOf` names. */
+export async function fromNativeCapture<Output>(
+  result: { output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients },
+  convert: (output: unknown) => Output,
+  gradientOf?: (output: Output) => Tensor | Promise<Tensor>,
+): Promise<{ output: Output; attentions: Attention[] }> {
+  const output = convert(result.output);
+  const attentions = result.attentions.map(fromNativeAttention);
+  if (result.gradients && gradientOf) {
+    const scalar = handleOf(await gradientOf(output), 'the result of gradientOf');
+    const { shape, requiresGrad } = fromHandle(scalar);
+    if (shape.reduce((product, size) => product * size, 1) !== 1 || !requiresGrad) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        'Expected a tensor with one element that was computed from the output for the result of gradientOf but ' +
+          `received one of shape [${shape.join(', ')}]${requiresGrad ? '' : ' that takes no part in gradients'}`,
+      );
+    }
+    try {
+      const gradients = await result.gradients.of(scalar);
+      for (const [i, attention] of attentions.entries()) attention.gradient = fromHandle(gradients[i] as NativeTensor);
+    } catch (error) {
+      throw fromNative(error);
+    }
+  }
+  return { output, attentions };
+}

@@ -1,0 +1,298 @@
+import { malformed } from './entry';
+
+/** A class or function that a pickle names: "torch._utils._rebuild_tensor_v2". */
+export class Global {
+  constructor(readonly name: string) {}
+}
+
+/** What a pickle makes by calling a global that isn't known here. */
+export class Opaque {
+  constructor(readonly type: string) {}
+}
+
+export interface PickleHandlers {
+  /** What calling a global gives; undefined for those that aren't known. */
+  call(name: string, args: unknown[]): unknown;
+  /** The object that a persistent id stands for. */
+  persistent(id: unknown): unknown;
+}
+
+const MARK = Symbol('mark');
+const NO_ARGUMENTS: unknown[] = [];
+
+/**
+ * Reads Python's pickle format without running anything: only what the handlers know is made, other objects are opaque.
+ * Dictionaries become Maps; lists and tuples arrays.
+ *
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for what is no pickle.
+ */
+export function readPickle(bytes: Uint8Array, source: string, handlers: PickleHandlers): unknown {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const text = new TextDecoder();
+  const stack: unknown[] = [];
+  const memo = new Map<number, unknown>();
+  let at = 0;
+
+  const fail = (received: string): never => {
+    throw malformed(source, 'a pickle as torch.save writes it', received);
+  };
+  const take = (length: number): Uint8Array => {
+    if (length < 0 || at + length > bytes.length) fail('one that ends too early');
+    at += length;
+    return bytes.subarray(at - length, at);
+  };
+  const advance = (length: number): number => {
+    take(length);
+    return at - length;
+  };
+  const u8 = (): number => take(1)[0] as number;
+  const u16 = (): number => view.getUint16(advance(2), true);
+  const u32 = (): number => view.getUint32(advance(4), true);
+  const u64 = (): number => Number(view.getBigUint64(advance(8), true));
+  const line = (): string => {
+    const end = bytes.indexOf(0x0a, at);
+    if (end < 0) fail('one that ends too early');
+    const result = text.decode(bytes.subarray(at, end));
+    at = end + 1;
+    return result;
+  };
+  const pop = (): unknown => {
+    if (stack.length === 0) fail('one that takes more than it has');
+    return stack.pop();
+  };
+  const popMark = (): unknown[] => {
+    const from = stack.lastIndexOf(MARK);
+    if (from < 0) fail('one without a mark');
+    const items = stack.splice(from);
+    items.shift();
+    return items;
+  };
+  const long = (length: number): number | bigint => {
+    let value = 0n;
+    const digits = take(length);
+    for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(digits[i] as number);
+    if (length > 0 && (digits[length - 1] as number) & 0x80) value -= 1n << BigInt(8 * length);
+    const number = Number(value);
+    return Number.isSafeInteger(number) ? number : value;
+  };
+  const setItems = (items: unknown[]): void => {
+    const target = stack.at(-1);
+    if (!(target instanceof Map)) return; // of an opaque object
+    for (let i = 0; i + 1 < items.length; i += 2) target.set(items[i], items[i + 1]);
+  };
+  const call = (callee: unknown, args: unknown): unknown => {
+    if (!(callee instanceof Global)) return new Opaque('object');
+    return handlers.call(callee.name, Array.isArray(args) ? args : NO_ARGUMENTS) ?? new Opaque(callee.name);
+  };
+  const appendAll = (items: unknown[]): void => {
+    const target = stack.at(-1);
+    if (Array.isArray(target)) target.push(...items);
+  };
+
+  for (;;) {
+    const op = String.fromCharCode(u8());
+    switch (op) {
+      case '\x80': // PROTO
+        u8();
+        break;
+      case '\x95': // FRAME
+        u64();
+        break;
+      case '.':
+        return pop();
+      case '(':
+        stack.push(MARK);
+        break;
+      case '0':
+        pop();
+        break;
+      case '2':
+        stack.push(stack.at(-1));
+        break;
+      case '1':
+        popMark();
+        break;
+      case 'N':
+        stack.push(null);
+        break;
+      case '\x88':
+        stack.push(true);
+        break;
+      case '\x89':
+        stack.push(false);
+        break;
+      case 'K':
+        stack.push(u8());
+        break;
+      case 'M':
+        stack.push(u16());
+        break;
+      case 'J':
+        stack.push(view.getInt32(advance(4), true));
+        break;
+      case '\x8a':
+        stack.push(long(u8()));
+        break;
+      case '\x8b':
+        stack.push(long(u32()));
+        break;
+      case 'G':
+        stack.push(view.getFloat64(advance(8), false));
+        break;
+      case 'I': {
+        const value = line();
+        stack.push(value === '00' ? false : value === '01' ? true : Number(value));
+        break;
+      }
+      case 'L':
+        stack.push(Number(line().replace(/L$/, '')));
+        break;
+      case 'F':
+        stack.push(Number(line()));
+        break;
+      case 'X':
+        stack.push(text.decode(take(u32())));
+        break;
+      case '\x8c':
+        stack.push(text.decode(take(u8())));
+        break;
+      case '\x8d':
+        stack.push(text.decode(take(u64())));
+        break;
+      case 'T':
+        stack.push(take(u32()));
+        break;
+      case 'U':
+        stack.push(take(u8()));
+        break;
+      case 'B':
+        stack.push(take(u32()));
+        break;
+      case 'C':
+        stack.push(take(u8()));
+        break;
+      case '\x8e':
+      case '\x96':
+        stack.push(take(u64()));
+        break;
+      case 'c':
+        stack.push(new Global(`${line()}.${line()}`));
+        break;
+      case '\x93': {
+        const name = pop();
+        stack.push(new Global(`${String(pop())}.${String(name)}`));
+        break;
+      }
+      case 'Q':
+        stack.push(handlers.persistent(pop()));
+        break;
+      case ')':
+      case ']':
+        stack.push([]);
+        break;
+      case '}':
+        stack.push(new Map());
+        break;
+      case '\x8f': // EMPTY_SET
+        stack.push(new Opaque('set'));
+        break;
+      case 't':
+      case 'l':
+        stack.push(popMark());
+        break;
+      case 'd': {
+        const items = popMark();
+        stack.push(new Map());
+        setItems(items);
+        break;
+      }
+      case '\x85':
+        stack.push([pop()]);
+        break;
+      case '\x86': {
+        const second = pop();
+        stack.push([pop(), second]);
+        break;
+      }
+      case '\x87': {
+        const third = pop();
+        const second = pop();
+        stack.push([pop(), second, third]);
+        break;
+      }
+      case 'R': {
+        const args = pop();
+        stack.push(call(pop(), args));
+        break;
+      }
+      case '\x81': {
+        const args = pop();
+        stack.push(call(pop(), args));
+        break;
+      }
+      case '\x92': {
+        pop();
+        const args = pop();
+        stack.push(call(pop(), args));
+        break;
+      }
+      case 'i': {
+        const name = `${line()}.${line()}`;
+        stack.push(call(new Global(name), popMark()));
+        break;
+      }
+      case 'o': {
+        const [callee, ...args] = popMark();
+        stack.push(call(callee, args));
+        break;
+      }
+      case 'b': // BUILD: attributes, which none of the known objects needs
+        pop();
+        break;
+      case 's': {
+        const value = pop();
+        setItems([pop(), value]);
+        break;
+      }
+      case 'u':
+        setItems(popMark());
+        break;
+      case 'a':
+        appendAll([pop()]);
+        break;
+      case 'e':
+        appendAll(popMark());
+        break;
+      case '\x90': // ADDITEMS, of a set
+        popMark();
+        break;
+      case '\x91':
+        popMark();
+        stack.push(new Opaque('frozenset'));
+        break;
+      case 'q':
+        memo.set(u8(), stack.at(-1));
+        break;
+      case 'r':
+        memo.set(u32(), stack.at(-1));
+        break;
+      case 'p':
+        memo.set(Number(line()), stack.at(-1));
+        break;
+      case '\x94':
+        memo.set(memo.size, stack.at(-1));
+        break;
+      case 'h':
+        stack.push(memo.get(u8()));
+        break;
+      case 'j':
+        stack.push(memo.get(u32()));
+        break;
+      case 'g':
+        stack.push(memo.get(Number(line())));
+        break;
+      default:
+        fail(`the opcode 0x${op.charCodeAt(0).toString(16)}`);
+    }
+  }
+}

@@ -1,0 +1,187 @@
+import { type Attention, unknownModule } from './attention';
+import { fromNative, type NativeCancellation, type NativeHook, type NativeTensor, native } from './binding';
+import { cancellable } from './cancellable';
+import {
+  checkNotInOwnHook,
+  type ForwardHook,
+  type ForwardPreHook,
+  type FullBackwardHook,
+  type HookedModule,
+  hookFunction,
+  RemovableHandle,
+  runWaitedFor,
+} from './hooks';
+import { type Device, fromHandle, type Tensor } from './tensor';
+import { invalid } from './validate';
+
+/** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
+export type HookKind = 'pre' | 'forward' | 'backward';
+
+/** What the native sides of all models have in common. */
+interface NativeModel {
+  modules(): { name: string; type: string }[];
+  parameters(): { name: string; tensor: NativeTensor }[];
+  to(device: string): Promise<void>;
+  addHook(path: string, hook: NativeHook): void;
+  removeHook(path: string, hook: NativeHook): void;
+  dispose(): void;
+}
+
+/** What every model has: modules, parameters, hooks, a device and an end. */
+export abstract class Model<Native extends NativeModel = NativeModel> {
+  /** @internal */
+  protected readonly native: Native;
+  #disposed = false;
+  /** Registered hooks that haven't fired yet, and what to call them in a warning. */
+  readonly #silent = new Map<NativeHook, string>();
+
+  /** @internal */
+  protected constructor(handle: Native) {
+    this.native = handle;
+  }
+
+  /** Names and types of all modules, as Python's `named_modules()` gives them; `''` is the model itself. */
+  modules(): { name: string; type: string }[] {
+    return native(() => this.native.modules());
+  }
+
+  /** All parameters by dotted name, as Python's `named_parameters()`. The tensors are the model's own. */
+  namedParameters(): { name: string; tensor: Tensor }[] {
+    return native(() => this.native.parameters()).map(({ name, tensor }) => ({ name, tensor: fromHandle(tensor) }));
+  }
+
+  /**
+   * Calls `hook` ahead of the module at `path`, each time that it is called, in every run that begins from now on.
+   *
+   * Hooks run on the event loop while the model waits, in the order they were registered; they may be async. In
+   * TorchScript `input` has one element for each parameter of the module's forward, defaults included; modules of `nn`
+   * have their tensors there, not what has a name. Where a hook sits below a layer that has a fused fast path (`nn.TransformerEncoderLayer`), that
+   * layer takes its normal path, as in Python: results then differ in the last bits.
+   *
+   * @param path Dotted name as in `modules()`; `''` for the model itself.
+   * @throws TorchError `ERR_UNKNOWN_MODULE`. A hook that doesn't fire in a run is reported once as a process warning
+   *   (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`.
+   */
+  registerForwardPreHook(path: string, hook: ForwardPreHook): RemovableHandle {
+    return this.#register('pre', path, hook);
+  }
+
+  /** Calls `hook` behind the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
+  registerForwardHook(path: string, hook: ForwardHook): RemovableHandle {
+    return this.#register('forward', path, hook);
+  }
+
+  /**
+   * Calls `hook` in backward passes, once for each call of the module at `path` in a run with `{ grad: true }`, when the
+   * gradients of its inputs are known; otherwise as `registerForwardPreHook`.
+   */
+  registerFullBackwardHook(path: string, hook: FullBackwardHook): RemovableHandle {
+    return this.#register('backward', path, hook);
+  }
+
+  #register(
+    kind: HookKind,
+    path: string,
+    hook: (module: HookedModule, ...values: never[]) => unknown,
+  ): RemovableHandle {
+    if (typeof hook !== 'function') throw invalid('a function', 'hook', hook);
+    return this.addHook(kind, path, hook).handle;
+  }
+
+  /** @internal Puts a hook on a module: a function, or a native recorder where there is none. */
+  addHook(
+    kind: HookKind,
+    path: string,
+    hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
+  ): { handle: RemovableHandle; native: NativeHook } {
+    if (typeof path !== 'string') throw invalid('the dotted name of a module', 'path', path);
+    const names = this.moduleNames();
+    if (!names.includes(path)) throw unknownModule(path, names);
+    const hookNative = native((addon) => {
+      const created = new addon.NativeHook(kind, hook && hookFunction(this, hook));
+      this.native.addHook(path, created);
+      return created;
+    });
+    this.#silent.set(hookNative, `${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
+    const remove = (): void => {
+      this.#silent.delete(hookNative);
+      native(() => this.native.removeHook(path, hookNative));
+    };
+    return { handle: new RemovableHandle(hookNative, remove), native: hookNative };
+  }
+
+  /** Whether `dispose` was called. */
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** @internal Awaits a run of the model and looks whether it reached the hooks. */
+  protected async withHooks<Result>(grad: boolean, run: () => Promise<Result>): Promise<Result> {
+    checkNotInOwnHook(this);
+    const expected = [...this.#silent.keys()];
+    const result = await run();
+    this.#reportSilent(expected, grad);
+    return result;
+  }
+
+  /** Warns, once for each, of hooks that a run should have reached and didn't. */
+  #reportSilent(expected: NativeHook[], grad: boolean): void {
+    for (const hook of expected) {
+      const description = this.#silent.get(hook);
+      if (description === undefined) continue;
+      // A backward hook fires in the backward pass, which is still to come.
+      if (hook.calls() === 0 && description.startsWith('backward')) {
+        if (grad) this.#silent.delete(hook);
+        continue;
+      }
+      this.#silent.delete(hook);
+      if (hook.calls() > 0) continue;
+      process.emitWarning(
+        `The ${description} did not fire in this run: the module was not called in it (its parent may use its ` +
+          'parameters directly or take another path, or the method runs without it)',
+        { code: 'HOOK_NOT_FIRED' },
+      );
+    }
+  }
+
+  /** Moves the parameters to another device, after the runs under way. */
+  async to(device: Device): Promise<void> {
+    if (typeof device !== 'string') throw invalid('the name of a device', 'device', device);
+    checkNotInOwnHook(this); // it would wait for the run that waits for the hook
+    try {
+      await this.native.to(device);
+    } catch (error) {
+      throw fromNative(error);
+    }
+  }
+
+  /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
+  dispose(): void {
+    this.#disposed = true;
+    this.native.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** @internal Awaits a run of the model that may be stopped. */
+  protected cancellable<Result>(
+    signal: AbortSignal | undefined,
+    call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
+  ): Promise<Result> {
+    return runWaitedFor(this, () => cancellable(signal, call));
+  }
+
+  /** @internal The function that the addon calls with each attention as soon as it exists. */
+  protected handOver(take: (attention: Attention) => unknown): ReturnType<typeof hookFunction> {
+    return hookFunction(this, async (_module: HookedModule, attention: Attention): Promise<void> => {
+      await take(attention);
+    });
+  }
+
+  /** @internal */
+  protected moduleNames(): string[] {
+    return this.modules().map(({ name }) => name);
+  }
+}

@@ -1,0 +1,42 @@
+import type { Tensor } from '../tensor';
+import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
+import { sequence } from './arguments';
+import { type Named, NnModule, type RunOptions } from './module';
+import { epsilon } from './options';
+
+export interface LayerNormOptions {
+  /** Added to the variance. Default 1e-5. */
+  eps?: number;
+  /** Whether there is a bias. Default true. */
+  bias?: boolean;
+}
+
+/** Normalization over the last dimension, of `size` features; the `norm` of encoders and decoders. */
+export class LayerNorm extends NnModule<Tensor> {
+  /** @internal */
+  protected override readonly namedArguments = [];
+  readonly size: number;
+
+  constructor(size: number, options?: LayerNormOptions) {
+    const { eps, bias } = checkOptions(options, ['eps', 'bias'], 'the options of LayerNorm');
+    const checked = {
+      size: integer(size, 'size', 1),
+      eps: epsilon(eps, 'eps'),
+      bias: optionalBoolean(bias, 'bias') ?? true,
+    };
+    super('LayerNorm', checked);
+    this.size = size;
+  }
+
+  /** `x`: `[…, size]` with two or three dimensions. */
+  forward(x: Tensor, options?: RunOptions): Promise<Tensor> {
+    return this.run([x], options);
+  }
+
+  /** @internal */
+  protected override check(inputs: readonly unknown[]): Named {
+    if (inputs.length !== 1) throw invalid('one element', 'inputs', inputs);
+    sequence(inputs[0], 'x', this.size, true);
+    return {};
+  }
+}

@@ -1,0 +1,133 @@
+import { TorchError } from '../errors';
+import type { Tensor } from '../tensor';
+import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
+import { fromNativeValue } from '../value';
+import { attentionMask, causalFlag, paddingMask, sameBatch, sequence } from './arguments';
+import { type Named, NnModule, type RunOptions } from './module';
+import { checkHeads, probability } from './options';
+
+export interface MultiheadAttentionOptions {
+  /** Features of queries and outputs; the heads have to divide it. */
+  embedDim: number;
+  numHeads: number;
+  /** Probability of dropout on the weights in training mode. Default 0. */
+  dropout?: number;
+  /** Default true. */
+  bias?: boolean;
+  /** Adds a learned key and value. Default false. */
+  addBiasKv?: boolean;
+  /** Adds a key and value of zeros. Default false. */
+  addZeroAttn?: boolean;
+  /** Features of keys. Default `embedDim`. */
+  kdim?: number;
+  /** Features of values. Default `embedDim`. */
+  vdim?: number;
+  /** Inputs are `[B, T, E]` instead of `[T, B, E]`. Default false. */
+  batchFirst?: boolean;
+}
+
+export interface AttentionForwardOptions extends RunOptions {
+  /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
+  keyPaddingMask?: Tensor | null;
+  /** `[T, S]` or `[B·H, T, S]`: bool, true where a key is not attended to; or floats that are added. */
+  attnMask?: Tensor | null;
+  /** Whether to return the weights. Default: as `setNeedWeights` says, true at first. */
+  needWeights?: boolean;
+  /** Whether they are the mean over the heads, `[B, T, S]`, instead of `[B, H, T, S]`. Default true. */
+  averageAttnWeights?: boolean;
+  /** Says that `attnMask` is causal. Default false. */
+  isCausal?: boolean;
+}
+
+export interface AttentionOutput {
+  /** As the query. */
+  output: Tensor;
+  /** Weights before dropout; of a row whose keys are all masked zeros, where no fused kernel gave others. */
+  weights?: Tensor;
+}
+
+const OPTIONS = [
+  'embedDim',
+  'numHeads',
+  'dropout',
+  'bias',
+  'addBiasKv',
+  'addZeroAttn',
+  'kdim',
+  'vdim',
+  'batchFirst',
+] as const;
+
+/** Attention of several heads, as PyTorch's `nn.MultiheadAttention`. */
+export class MultiheadAttention extends NnModule<AttentionOutput> {
+  /** @internal */
+  protected override readonly namedArguments = [
+    'keyPaddingMask',
+    'attnMask',
+    'needWeights',
+    'averageAttnWeights',
+    'isCausal',
+  ];
+  readonly #options: Required<MultiheadAttentionOptions>;
+
+  constructor(options: MultiheadAttentionOptions) {
+    const given = checkOptions(options, OPTIONS, 'the options of MultiheadAttention');
+    const embedDim = integer(given.embedDim, 'embedDim', 1);
+    const numHeads = integer(given.numHeads, 'numHeads', 1);
+    checkHeads(embedDim, 'embedDim', numHeads, 'numHeads');
+    const checked = {
+      embedDim,
+      numHeads,
+      dropout: probability(given.dropout, 'dropout', 0),
+      bias: optionalBoolean(given.bias, 'bias') ?? true,
+      addBiasKv: optionalBoolean(given.addBiasKv, 'addBiasKv') ?? false,
+      addZeroAttn: optionalBoolean(given.addZeroAttn, 'addZeroAttn') ?? false,
+      kdim: integer(given.kdim ?? embedDim, 'kdim', 1),
+      vdim: integer(given.vdim ?? embedDim, 'vdim', 1),
+      batchFirst: optionalBoolean(given.batchFirst, 'batchFirst') ?? false,
+    };
+    super('MultiheadAttention', checked);
+    this.#options = checked;
+    this.setNeedWeights(true);
+  }
+
+  /**
+   * @param query `[B, T, embedDim]`, `[T, B, embedDim]` without `batchFirst`, or `[T, embedDim]`.
+   * @param key The same with S for T and `kdim` features.
+   * @param value As the key, with `vdim` features. Give the same tensor for all three for fast self-attention.
+   */
+  forward(query: Tensor, key: Tensor, value: Tensor, options?: AttentionForwardOptions): Promise<AttentionOutput> {
+    return this.run([query, key, value], options);
+  }
+
+  /** @internal */
+  protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
+    if (inputs.length !== 3) throw invalid('query, key and value', 'inputs', inputs);
+    const { embedDim, kdim, vdim, batchFirst, numHeads } = this.#options;
+    const query = sequence(inputs[0], 'query', embedDim, batchFirst);
+    const key = sequence(inputs[1], 'key', kdim, batchFirst);
+    const value = sequence(inputs[2], 'value', vdim, batchFirst);
+    sameBatch(query, 'query', key, 'key');
+    sameBatch(key, 'key', value, 'value');
+    if (key.length !== value.length) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected a value of as many positions as the key (${key.length}) but received ${value.length}`,
+      );
+    }
+    const attnMask = attentionMask(given.attnMask, 'attnMask', query, key, numHeads);
+    return {
+      attnMask,
+      keyPaddingMask: paddingMask(given.keyPaddingMask, 'keyPaddingMask', key),
+      needWeights: optionalBoolean(given.needWeights, 'needWeights'),
+      averageAttnWeights: optionalBoolean(given.averageAttnWeights, 'averageAttnWeights'),
+      isCausal: causalFlag(given.isCausal, 'isCausal', attnMask, 'attnMask'),
+    };
+  }
+
+  /** @internal */
+  protected override convert(raw: unknown): AttentionOutput {
+    const [output, weights] = fromNativeValue(raw) as [Tensor, Tensor | null];
+    return weights ? { output, weights } : { output };
+  }
+}

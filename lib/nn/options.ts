@@ -1,0 +1,79 @@
+import { TorchError } from '../errors';
+import { integer, invalid, optionalBoolean, optionalChoice } from '../validate';
+
+/** Options of encoder and decoder layers, PyTorch's in camelCase. */
+export interface TransformerLayerOptions {
+  /** Features of inputs and outputs; the heads have to divide it. */
+  dModel: number;
+  /** Heads of each attention. */
+  nhead: number;
+  /** Features inside the feed-forward block. Default 2048. */
+  dimFeedforward?: number;
+  /** Probability of dropout in training mode. Default 0.1. */
+  dropout?: number;
+  /** Default `'relu'`. */
+  activation?: 'relu' | 'gelu';
+  /** Added to the variance in normalizations. Default 1e-5. */
+  layerNormEps?: number;
+  /** Inputs are `[B, T, E]` instead of `[T, B, E]`. Default false. */
+  batchFirst?: boolean;
+  /** Normalizations come ahead of the blocks instead of behind them. Default false. */
+  normFirst?: boolean;
+  /** Whether linear layers and normalizations have biases. Default true. */
+  bias?: boolean;
+}
+
+export type CheckedLayerOptions = Required<TransformerLayerOptions>;
+
+export const LAYER_OPTIONS = [
+  'dModel',
+  'nhead',
+  'dimFeedforward',
+  'dropout',
+  'activation',
+  'layerNormEps',
+  'batchFirst',
+  'normFirst',
+  'bias',
+] as const;
+
+/** Checks a probability; default `otherwise`. */
+export function probability(value: unknown, what: string, otherwise: number): number {
+  if (value === undefined) return otherwise;
+  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) throw invalid('a number from 0 to 1', what, value);
+  return value;
+}
+
+/** Checks the epsilon of a normalization; default 1e-5. */
+export function epsilon(value: unknown, what: string): number {
+  if (value === undefined) return 1e-5;
+  if (typeof value !== 'number' || !(value > 0 && value < 1)) throw invalid('a number between 0 and 1', what, value);
+  return value;
+}
+
+/** Checks that the heads divide the features. */
+export function checkHeads(size: number, sizeName: string, heads: number, headsName: string): void {
+  if (size % heads === 0) return;
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a divisor of ${sizeName} (${size}) for ${headsName} but received ${heads}`,
+  );
+}
+
+/** Checks the options of a layer and fills in the defaults. */
+export function layerOptions(given: TransformerLayerOptions): CheckedLayerOptions {
+  const dModel = integer(given.dModel, 'dModel', 1);
+  const nhead = integer(given.nhead, 'nhead', 1);
+  checkHeads(dModel, 'dModel', nhead, 'nhead');
+  return {
+    dModel,
+    nhead,
+    dimFeedforward: integer(given.dimFeedforward ?? 2048, 'dimFeedforward', 1),
+    dropout: probability(given.dropout, 'dropout', 0.1),
+    activation: optionalChoice(given.activation, ['relu', 'gelu'], 'activation') ?? 'relu',
+    layerNormEps: epsilon(given.layerNormEps, 'layerNormEps'),
+    batchFirst: optionalBoolean(given.batchFirst, 'batchFirst') ?? false,
+    normFirst: optionalBoolean(given.normFirst, 'normFirst') ?? false,
+    bias: optionalBoolean(given.bias, 'bias') ?? true,
+  };
+}

@@ -1,0 +1,31 @@
+import type { Tensor } from '../tensor';
+import { invalid } from '../validate';
+import { TransformerEncoder, TransformerEncoderLayer } from './encoder';
+import { TransformerModel } from './transformer-model';
+
+/**
+ * Runs an encoder without gradients and gives the weights of the self-attention of each of its layers beside the output.
+ * The model's need-weights flag is set meanwhile and reset whatever happens; hooks of the caller's stay as they are.
+ *
+ * @param model A `TransformerModel`, `TransformerEncoder` or `TransformerEncoderLayer`.
+ * @param inputs Its `src`.
+ * @param srcMask `[T, T]` or `[B·H, T, T]`, as for `forward`.
+ * @returns `attentionWeights`: `[B, H, T, T]` of each layer, in their order.
+ */
+export async function getOutputAndAttentionWeights(
+  model: TransformerModel | TransformerEncoder | TransformerEncoderLayer,
+  inputs: Tensor,
+  srcMask?: Tensor | null,
+): Promise<{ output: Tensor; attentionWeights: Tensor[] }> {
+  if (![TransformerModel, TransformerEncoder, TransformerEncoderLayer].some((type) => model instanceof type)) {
+    throw invalid('a TransformerModel, TransformerEncoder or TransformerEncoderLayer', 'model', model);
+  }
+  const before = model.needWeights;
+  model.setNeedWeights(true);
+  try {
+    const { output, attentions } = await model.captureAttention([inputs], { srcMask });
+    return { output, attentionWeights: attentions.map(({ weights }) => weights) };
+  } finally {
+    if (!model.disposed) model.setNeedWeights(before);
+  }
+}

@@ -1,0 +1,95 @@
+import { TorchError } from '../errors';
+import type { Tensor } from '../tensor';
+import { options as checkOptions, integer, invalid } from '../validate';
+import { attentionMask, causalFlag, paddingMask, sameBatch, sequence } from './arguments';
+import { checkDecoderMasks, DECODER_ARGUMENTS, type DecoderForwardOptions, TransformerDecoder } from './decoder';
+import { TransformerEncoder } from './encoder';
+import { type Named, NnModule } from './module';
+import { type CheckedLayerOptions, LAYER_OPTIONS, layerOptions, type TransformerLayerOptions } from './options';
+
+export interface TransformerOptions extends Partial<TransformerLayerOptions> {
+  /** Default 6. */
+  numEncoderLayers?: number;
+  /** Default 6. */
+  numDecoderLayers?: number;
+  /** An encoder to use instead, shared, not copied. Its matrices are drawn anew, as in PyTorch: load weights afterwards. */
+  customEncoder?: TransformerEncoder | null;
+  /** The same for the decoder. */
+  customDecoder?: TransformerDecoder | null;
+}
+
+export interface TransformerForwardOptions extends DecoderForwardOptions {
+  /** `[S, S]` or `[B·H, S, S]`: bool, true where a key is not attended to; or floats that are added to the scores. */
+  srcMask?: Tensor | null;
+  /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
+  srcKeyPaddingMask?: Tensor | null;
+  /** Says that `srcMask` is causal. Default: the encoder looks at the mask. */
+  srcIsCausal?: boolean;
+}
+
+function checkCustom<Part extends { options: CheckedLayerOptions }>(
+  value: Part | null | undefined,
+  type: abstract new (...args: never[]) => Part,
+  what: string,
+  layer: CheckedLayerOptions,
+): Part | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!(value instanceof type)) throw invalid(`a ${(type as { name: string }).name}`, what, value);
+  for (const name of ['dModel', 'batchFirst'] as const) {
+    if (value.options[name] !== layer[name]) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected ${what} to have the transformer's ${name} (${layer[name]}) but received one with ${value.options[name]}`,
+      );
+    }
+  }
+  return value;
+}
+
+/** Encoder and decoder, as PyTorch's `nn.Transformer`. Defaults: `dModel` 512, `nhead` 8. */
+export class Transformer extends NnModule<Tensor> {
+  /** @internal */
+  protected override readonly namedArguments = ['srcMask', 'srcKeyPaddingMask', 'srcIsCausal', ...DECODER_ARGUMENTS];
+  readonly #layer: CheckedLayerOptions;
+  readonly #heads: { encoder: number; decoder: number };
+
+  constructor(options: TransformerOptions = {}) {
+    const given = checkOptions(
+      options,
+      [...LAYER_OPTIONS, 'numEncoderLayers', 'numDecoderLayers', 'customEncoder', 'customDecoder'],
+      'the options of Transformer',
+    );
+    const layer = layerOptions({ ...given, dModel: given.dModel ?? 512, nhead: given.nhead ?? 8 });
+    const numEncoderLayers = integer(given.numEncoderLayers ?? 6, 'numEncoderLayers', 1);
+    const numDecoderLayers = integer(given.numDecoderLayers ?? 6, 'numDecoderLayers', 1);
+    const customEncoder = checkCustom(given.customEncoder, TransformerEncoder, 'customEncoder', layer);
+    const customDecoder = checkCustom(given.customDecoder, TransformerDecoder, 'customDecoder', layer);
+    super('Transformer', { ...layer, numEncoderLayers, numDecoderLayers }, { customEncoder, customDecoder });
+    this.#layer = layer;
+    this.#heads = {
+      encoder: customEncoder?.options.nhead ?? layer.nhead,
+      decoder: customDecoder?.options.nhead ?? layer.nhead,
+    };
+  }
+
+  /** `src`: `[B, S, dModel]`, `[S, B, dModel]` without `batchFirst`, or `[S, dModel]`; `tgt` the same with T for S. */
+  forward(src: Tensor, tgt: Tensor, options?: TransformerForwardOptions): Promise<Tensor> {
+    return this.run([src, tgt], options);
+  }
+
+  /** @internal */
+  protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
+    if (inputs.length !== 2) throw invalid('src and tgt', 'inputs', inputs);
+    const { dModel, batchFirst } = this.#layer;
+    const src = sequence(inputs[0], 'src', dModel, batchFirst);
+    const tgt = sequence(inputs[1], 'tgt', dModel, batchFirst);
+    sameBatch(src, 'src', tgt, 'tgt');
+    const srcMask = attentionMask(given.srcMask, 'srcMask', src, src, this.#heads.encoder);
+    return {
+      srcMask,
+      srcKeyPaddingMask: paddingMask(given.srcKeyPaddingMask, 'srcKeyPaddingMask', src),
+      srcIsCausal: causalFlag(given.srcIsCausal, 'srcIsCausal', srcMask, 'srcMask'),
+      ...checkDecoderMasks(given, tgt, src, this.#heads.decoder),
+    };
+  }
+}

@@ -1,0 +1,134 @@
+import { open } from 'node:fs/promises';
+import { TorchError } from './errors';
+import { ARRAY_OF, type Entry } from './formats/entry';
+import { readSafetensors, writeSafetensors } from './formats/safetensors';
+import { kindOfArchive, readTorchSave } from './formats/torch-save';
+import { ScriptModule } from './script-module';
+import { Tensor } from './tensor';
+import { invalid } from './validate';
+
+export interface LoadStateDictOptions {
+  /** Takes the names that begin with it, without it: `'model.transformer.encoder.'`. Default: all names. */
+  prefix?: string;
+  /** Whether names that are missing or unexpected are errors. Default true. */
+  strict?: boolean;
+}
+
+export interface LoadResult {
+  missingKeys: string[];
+  unexpectedKeys: string[];
+}
+
+function toTensor({ dtype, shape, data }: Entry): Tensor {
+  return Tensor.from(data, { dtype, shape });
+}
+
+/**
+ * The tensors of a checkpoint by name: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or an
+ * object of tensors.
+ *
+ * @throws TorchError `ERR_MODEL_LOAD` where the file is none of these.
+ */
+export async function readStateDict(source: string | Readonly<Record<string, Tensor>>): Promise<Map<string, Tensor>> {
+  if (typeof source !== 'string') {
+    if (source === null || typeof source !== 'object')
+      throw invalid('a path or an object of tensors', 'source', source);
+    for (const [name, tensor] of Object.entries(source)) {
+      if (!(tensor instanceof Tensor)) throw invalid('a Tensor', `source['${name}']`, tensor);
+    }
+    return new Map(Object.entries(source));
+  }
+  try {
+    return await readFile(source);
+  } catch (error) {
+    if (error instanceof TorchError && error.code !== 'ERR_INVALID_ARGUMENT') throw error;
+    throw new TorchError('ERR_MODEL_LOAD', `Expected a checkpoint at ${source}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+async function readFile(path: string): Promise<Map<string, Tensor>> {
+  const file = await open(path, 'r');
+  let start: string;
+  try {
+    const { buffer } = await file.read(new Uint8Array(4), 0, 4, 0);
+    start = Buffer.from(buffer).toString('latin1');
+  } finally {
+    await file.close();
+  }
+  if (start === 'PK\x03\x04') {
+    const kind = await kindOfArchive(path);
+    if (kind === 'torch-script') {
+      using module = await ScriptModule.load(path);
+      return new Map(module.namedParameters().map(({ name, tensor }) => [name, tensor]));
+    }
+    const { entries } = await readTorchSave(path);
+    return new Map(entries.map((entry) => [entry.name, toTensor(entry)]));
+  }
+  if (start.startsWith('\x80\x02') || start.startsWith('\x80\x03') || start.startsWith('\x80\x04')) {
+    throw new TorchError(
+      'ERR_MODEL_LOAD',
+      `Expected a checkpoint as torch.save has written it since PyTorch 1.6 at ${path} but received one in the format before ` +
+        'that (or a plain pickle): load and save it once with a newer PyTorch',
+    );
+  }
+  const { entries } = await readSafetensors(path);
+  return new Map(entries.map((entry) => [entry.name, toTensor(entry)]));
+}
+
+/**
+ * Finds the value of each parameter among the tensors of a checkpoint.
+ *
+ * @throws TorchError `ERR_MODEL_LOAD` with all names that are missing, unexpected or of another shape.
+ */
+export function matchStateDict(
+  given: ReadonlyMap<string, Tensor>,
+  parameters: readonly { name: string; tensor: Tensor }[],
+  { prefix, strict }: { prefix: string; strict: boolean },
+): { values: Map<string, Tensor>; result: LoadResult } {
+  const below = new Map<string, Tensor>();
+  for (const [name, tensor] of given) {
+    if (name.startsWith(prefix)) below.set(name.slice(prefix.length), tensor);
+  }
+  const values = new Map<string, Tensor>();
+  const missingKeys: string[] = [];
+  const wrong: string[] = [];
+  for (const { name, tensor } of parameters) {
+    const value = below.get(name);
+    if (value === undefined) {
+      missingKeys.push(name);
+    } else if (value.shape.join() !== tensor.shape.join()) {
+      wrong.push(`${name} ([${tensor.shape.join(', ')}], received [${value.shape.join(', ')}])`);
+    } else {
+      values.set(name, value);
+    }
+  }
+  const known = new Set(parameters.map(({ name }) => name));
+  const unexpectedKeys = [...below.keys()].filter((name) => !known.has(name));
+  const problems: string[] = [];
+  if (strict && missingKeys.length > 0) problems.push(`missing: ${missingKeys.join(', ')}`);
+  if (strict && unexpectedKeys.length > 0) problems.push(`unexpected: ${unexpectedKeys.join(', ')}`);
+  if (wrong.length > 0) problems.push(`of another shape: ${wrong.join(', ')}`);
+  if (problems.length > 0) {
+    const where = prefix === '' ? '' : ` below '${prefix}'`;
+    throw new TorchError(
+      'ERR_MODEL_LOAD',
+      `Expected the ${parameters.length} parameters of this module${where} but received a state dictionary with names\n  ` +
+        problems.join('\n  '),
+    );
+  }
+  return { values, result: { missingKeys, unexpectedKeys } };
+}
+
+/** Writes tensors to a `.safetensors` file. */
+export async function saveStateDict(path: string, tensors: Readonly<Record<string, Tensor>>): Promise<void> {
+  const entries: Entry[] = [];
+  for (const [name, tensor] of Object.entries(tensors)) {
+    // The addon's arrays belong to the realm that loaded it: the writer wants those of its own.
+    const { buffer, byteOffset, length } = await tensor.data();
+    const data = new ARRAY_OF[tensor.dtype](buffer as ArrayBuffer, byteOffset, length);
+    entries.push({ name, dtype: tensor.dtype, shape: [...tensor.shape], data });
+  }
+  await writeSafetensors(path, entries, { format: 'pt' });
+}
