@@ -1,0 +1,89 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { nn, Tensor } from '../../lib/index';
+import { FIXTURES, Fixture, numbers } from './nn-fixtures';
+
+const SIZES = { dModel: 4, nhead: 2, dimFeedforward: 6 };
+const PREFIX = 'model.transformer.encoder.layers.0.';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'nn-state-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function expectLoaded(layer: nn.TransformerEncoderLayer): Promise<void> {
+  const expected = (await Fixture.read('state')).state('');
+  const own = layer.stateDict();
+  expect(Object.keys(own).sort()).toEqual(Object.keys(expected).sort());
+  for (const [name, tensor] of Object.entries(own)) {
+    expect([name, numbers(tensor)]).toEqual([name, numbers(expected[name] as Tensor)]);
+  }
+}
+
+test.each<[string, string, string]>([
+  ['a .safetensors file', 'state.safetensors', ''],
+  ['what torch.save wrote', 'state.pth', ''],
+  ['float64, converted', 'float64.pth', ''],
+  ['a training checkpoint, below a prefix', 'training.pth', PREFIX],
+  ['a TorchScript archive, below a prefix', 'script.pt', '0.'],
+])('loads %s', async (_, file, prefix) => {
+  const layer = new nn.TransformerEncoderLayer(SIZES);
+  const result = await layer.loadStateDict(join(FIXTURES, file), { prefix });
+  expect(result).toEqual({ missingKeys: [], unexpectedKeys: [] });
+  await expectLoaded(layer);
+});
+
+test('saves what it loads', async () => {
+  const layer = new nn.TransformerEncoderLayer(SIZES);
+  await layer.loadStateDict(join(FIXTURES, 'state.safetensors'));
+  const path = join(folder, 'saved.safetensors');
+  await layer.save(path);
+  const other = new nn.TransformerEncoderLayer(SIZES);
+  await other.loadStateDict(path);
+  await expectLoaded(other);
+});
+
+test('reports missing, unexpected and wrongly shaped names in one error, and changes nothing', async () => {
+  const layer = new nn.TransformerEncoderLayer(SIZES);
+  const before = numbers(layer.stateDict()['norm1.weight'] as Tensor).slice();
+  const source = (await Fixture.read('state')).state('');
+  const { 'linear1.bias': _, ...given } = source;
+  const wrong = {
+    ...given,
+    'norm1.weight': Tensor.from([5, 5, 5, 5]),
+    'linear2.weight': Tensor.from([1]),
+    extra: Tensor.from([1]),
+  };
+  await expect(layer.loadStateDict(wrong)).rejects.toMatchObject({
+    code: 'ERR_MODEL_LOAD',
+    message: expect.stringMatching(
+      /missing: linear1\.bias\n.*unexpected: extra\n.*linear2\.weight \(\[4, 6\], received \[1\]\)/,
+    ),
+  });
+  expect(numbers(layer.stateDict()['norm1.weight'] as Tensor)).toEqual(before);
+  await expect(layer.loadStateDict(wrong, { strict: false })).rejects.toMatchObject({
+    message: expect.stringMatching(/linear2/),
+  });
+  const { 'linear2.weight': __, ...partial } = wrong;
+  await expect(layer.loadStateDict(partial, { strict: false })).resolves.toEqual({
+    missingKeys: ['linear1.bias', 'linear2.weight'],
+    unexpectedKeys: ['extra'],
+  });
+});
+
+test('says what is wrong with a source', async () => {
+  const layer = new nn.TransformerEncoderLayer(SIZES);
+  const text = join(folder, 'text.pt');
+  await writeFile(text, 'no checkpoint');
+  await expect(layer.loadStateDict(text)).rejects.toMatchObject({ code: 'ERR_MODEL_LOAD' });
+  await expect(layer.loadStateDict(join(folder, 'absent.pt'))).rejects.toMatchObject({
+    code: 'ERR_MODEL_LOAD',
+    message: expect.stringMatching(/absent\.pt/),
+  });
+  await expect(layer.loadStateDict({ a: 1 } as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  await expect(layer.loadStateDict(join(FIXTURES, 'state.pth'), { prefix: 'absent.' })).rejects.toMatchObject({
+    message: expect.stringMatching(/below 'absent\.'.*\n.*missing: self_attn\.in_proj_weight/),
+  });
+});

@@ -1,0 +1,304 @@
+import { getOutputAndAttentionWeights, HookedModel, manualSeed, nn, setNumThreads, Tensor } from '../../lib/index';
+import { difference, numbers } from './nn-fixtures';
+
+// Tensors this small are slower on more threads.
+beforeAll(() => setNumThreads(1));
+
+const SIZES = { dModel: 8, nhead: 2, dimFeedforward: 16, batchFirst: true };
+
+function ramp(...shape: number[]): Tensor {
+  const count = shape.reduce((product, size) => product * size, 1);
+  return Tensor.from(
+    Array.from({ length: count }, (_, i) => Math.sin(i)),
+    { shape },
+  );
+}
+
+function makeModel(): nn.TransformerModel {
+  manualSeed(1);
+  return new nn.TransformerModel({
+    dInput: 3,
+    dOutput: 2,
+    dModel: 8,
+    nhead: 2,
+    dHid: 16,
+    nlayers: 3,
+    batchFirst: true,
+  });
+}
+
+describe('options', () => {
+  test.each<[string, () => unknown, RegExp]>([
+    [
+      'heads',
+      () => new nn.TransformerEncoderLayer({ dModel: 10, nhead: 3 }),
+      /divisor of dModel \(10\) for nhead .* 3/,
+    ],
+    ['more heads', () => new nn.MultiheadAttention({ embedDim: 8, numHeads: 3 }), /embedDim \(8\) for numHeads/],
+    ['model heads', () => new nn.TransformerModel({ dInput: 1, dOutput: 1, nhead: 7 }), /dModel \(2048\) for nhead/],
+    ['dropout', () => new nn.TransformerDecoderLayer({ ...SIZES, dropout: 2 }), /from 0 to 1 for dropout .* 2/],
+    [
+      'activation',
+      () => new nn.TransformerEncoderLayer({ ...SIZES, activation: 'tanh' as 'relu' }),
+      /activation .*'tanh'/,
+    ],
+    ['epsilon', () => new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: 0 }), /layerNormEps/],
+    [
+      'a boolean',
+      () => new nn.TransformerEncoderLayer({ ...SIZES, bias: 1 as unknown as boolean }),
+      /boolean for bias/,
+    ],
+    ['unknown', () => new nn.TransformerEncoderLayer({ ...SIZES, heads: 3 } as never), /'heads'/],
+    ['layers', () => new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 0), /numLayers/],
+    ['a layer', () => new nn.TransformerEncoder({} as never, 1), /TransformerEncoderLayer for layer/],
+    [
+      'norm',
+      () => new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1, { norm: new nn.LayerNorm(4) }),
+      /8 features for norm/,
+    ],
+    ['dInput', () => new nn.TransformerModel({ dOutput: 1 } as never), /dInput/],
+  ])('that are wrong are named: %s', (_, make, message) => {
+    expect(make).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(message) }),
+    );
+  });
+
+  test('are refused before anything is allocated', () => {
+    const huge = { dModel: 2 ** 40, nhead: 3 };
+    expect(() => new nn.TransformerEncoderLayer(huge)).toThrow(/nhead/);
+  });
+});
+
+describe('arguments of forward', () => {
+  const encoder = () => new nn.TransformerEncoderLayer(SIZES).eval();
+  const src = () => ramp(2, 5, 8);
+  test.each<[string, () => Promise<unknown>, RegExp]>([
+    ['src', () => encoder().forward(ramp(2, 5, 7)), /\[B, T, 8\] or \[T, 8\] for src .* \[2, 5, 7\]/],
+    [
+      'mask shape',
+      () => encoder().forward(src(), { srcMask: ramp(4, 5) }),
+      /\[5, 5\] or \[4, 5, 5\].* srcMask .* \[4, 5\]/,
+    ],
+    [
+      'mask type',
+      () => encoder().forward(src(), { srcMask: ramp(5, 5).to({ dtype: 'int64' }) }),
+      /bool .* srcMask .*int64/,
+    ],
+    [
+      'padding',
+      () => encoder().forward(src(), { srcKeyPaddingMask: ramp(5, 2) }),
+      /\[2, 5\].* srcKeyPaddingMask .* \[5, 2\]/,
+    ],
+    ['causal', () => encoder().forward(src(), { isCausal: true }), /srcMask beside isCausal/],
+    ['option', () => encoder().forward(src(), { mask: ramp(5, 5) } as never), /'mask'/],
+    ['tensor', () => encoder().forward([1] as never), /Tensor for src/],
+    ['capture', () => encoder().captureAttention([src()], { heads: [] }), /heads/],
+    ['capture option', () => encoder().captureAttention([src()], { head: [0] }), /'head'/],
+  ])('that are wrong are named: %s', async (_, run, message) => {
+    await expect(run()).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test('of a transformer have one batch', async () => {
+    const transformer = new nn.Transformer({ ...SIZES, numEncoderLayers: 1, numDecoderLayers: 1 });
+    await expect(transformer.forward(ramp(2, 5, 8), ramp(3, 5, 8))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    });
+  });
+
+  test('an aborted signal rejects with its reason', async () => {
+    const reason = new Error('enough');
+    await expect(encoder().forward(src(), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});
+
+describe('modules and modes', () => {
+  test('have the names and types of PyTorch', () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES);
+    expect(layer.modules()).toEqual([
+      { name: '', type: 'TransformerEncoderLayer' },
+      { name: 'self_attn', type: 'MultiheadAttention' },
+      { name: 'self_attn.out_proj', type: 'Linear' },
+      { name: 'linear1', type: 'Linear' },
+      { name: 'dropout', type: 'Dropout' },
+      { name: 'linear2', type: 'Linear' },
+      { name: 'norm1', type: 'LayerNorm' },
+      { name: 'norm2', type: 'LayerNorm' },
+      { name: 'dropout1', type: 'Dropout' },
+      { name: 'dropout2', type: 'Dropout' },
+    ]);
+  });
+
+  test('a stack has copies of its layer', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES);
+    const encoder = new nn.TransformerEncoder(layer, 2);
+    const before = numbers(layer.stateDict()['linear1.weight'] as Tensor).slice();
+    const ones = Tensor.from(new Float32Array(128).fill(1), { shape: [16, 8] });
+    await encoder.loadStateDict({ 'layers.0.linear1.weight': ones }, { strict: false });
+    const after = encoder.stateDict();
+    expect(numbers(layer.stateDict()['linear1.weight'] as Tensor)).toEqual(before);
+    expect(numbers(after['layers.1.linear1.weight'] as Tensor)).toEqual(before);
+    expect(numbers(after['layers.0.linear1.weight'] as Tensor)).toEqual(numbers(ones));
+  });
+
+  test('train and eval', async () => {
+    const model = makeModel();
+    expect(model.training).toBe(true);
+    const src = ramp(2, 5, 3);
+    const [a, b] = [await model.forward(src), await model.forward(src)];
+    expect(numbers(a)).not.toEqual(numbers(b)); // dropout
+    expect(model.eval()).toBe(model);
+    expect(model.training).toBe(false);
+    expect(numbers(await model.forward(src))).toEqual(numbers(await model.forward(src)));
+  });
+
+  test('gradients reach the parameters, on the way that autograd knows', async () => {
+    const model = makeModel().eval();
+    const output = await model.forward(ramp(2, 5, 3), { grad: true });
+    expect(difference(numbers(output), numbers(await model.forward(ramp(2, 5, 3))))).toBeLessThan(1e-5);
+    await output.sum().backward();
+    for (const { name, tensor } of model.namedParameters())
+      expect([name, tensor.grad?.shape]).toEqual([name, tensor.shape]);
+  });
+
+  test('captures give gradients of a scalar by the weights', async () => {
+    const model = makeModel().eval();
+    const { attentions } = await model.captureAttention([ramp(2, 5, 3)], { gradientOf: (output) => output.sum() });
+    expect(attentions).toHaveLength(3);
+    for (const { weights, gradient } of attentions) expect(gradient?.shape).toEqual(weights.shape);
+  });
+
+  test('a disposed module says so', async () => {
+    const model = makeModel();
+    model.dispose();
+    model.dispose();
+    await expect(model.forward(ramp(2, 5, 3))).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+  });
+});
+
+describe('float masks that shift scores', () => {
+  test('are added on every path', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).eval();
+    const src = ramp(2, 5, 8);
+    const output = await layer.forward(src, { srcMask: ramp(5, 5) });
+    const withGrad = await layer.forward(src, { srcMask: ramp(5, 5), grad: true });
+    expect(difference(numbers(output), numbers(withGrad))).toBeLessThan(1e-5);
+  });
+});
+
+describe('weights on request', () => {
+  test('hooks on an attention see them, and no bit of the output changes', async () => {
+    const model = makeModel().eval();
+    const src = ramp(2, 5, 3);
+    const seen: unknown[] = [];
+    using _hook = model.registerForwardHook('transformer_encoder.layers.1.self_attn', (_, __, output) => {
+      seen.push((output as unknown[])[1]);
+    });
+    const without = await model.forward(src);
+    model.setNeedWeights();
+    expect(numbers(await model.forward(src))).toEqual(numbers(without));
+    model.setNeedWeights(false);
+    await model.forward(src);
+    expect(seen.map((weights) => (weights instanceof Tensor ? weights.shape : weights))).toEqual([
+      null,
+      [2, 2, 5, 5],
+      null,
+    ]);
+    const { attentions } = await model.captureAttention([src]);
+    expect(difference(numbers(seen[1] as Tensor), numbers(attentions[1]?.weights as Tensor))).toBeLessThan(1e-6);
+  });
+
+  test('getOutputAndAttentionWeights gives those of each layer, and leaves no flag and no hook', async () => {
+    const model = makeModel().eval();
+    const src = ramp(2, 5, 3);
+    const srcMask = Tensor.from(
+      Array.from({ length: 25 }, (_, i) => i % 5 > Math.floor(i / 5)),
+      { shape: [5, 5], dtype: 'bool' },
+    );
+    const { output, attentionWeights } = await getOutputAndAttentionWeights(model, src, srcMask);
+    expect(numbers(output)).toEqual(numbers(await model.forward(src, { srcMask })));
+    expect(output.requiresGrad).toBe(false);
+    expect(attentionWeights.map(({ shape }) => shape)).toEqual([
+      [2, 2, 5, 5],
+      [2, 2, 5, 5],
+      [2, 2, 5, 5],
+    ]);
+    for (const weights of attentionWeights) {
+      for (const sum of numbers(weights.sum(3))) expect(sum).toBeCloseTo(1, 5);
+      expect(numbers(weights)[1]).toBe(0); // hidden by the mask
+    }
+    expect(model.needWeights).toBe(false);
+  });
+
+  test('the flag is reset after an error, and stays where it was set before', async () => {
+    const model = makeModel().eval();
+    await expect(getOutputAndAttentionWeights(model, ramp(2, 5, 4))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    });
+    expect(model.needWeights).toBe(false);
+    using _hook = model.registerForwardHook('output_projection', () => {
+      throw new Error('from a hook');
+    });
+    await expect(getOutputAndAttentionWeights(model, ramp(2, 5, 3))).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    expect(model.needWeights).toBe(false);
+    model.setNeedWeights();
+    await expect(getOutputAndAttentionWeights(model, ramp(2, 5, 3))).rejects.toThrow();
+    expect(model.needWeights).toBe(true);
+  });
+});
+
+describe('hooks', () => {
+  test('see and replace what passes, below layers with a fused path too', async () => {
+    const model = makeModel().eval();
+    const src = ramp(2, 5, 3);
+    const plain = numbers(await model.forward(src));
+    const path = 'transformer_encoder.layers.2.linear2';
+    const calls: string[] = [];
+    const pre = model.registerForwardPreHook(path, ({ name, type }, [input]) => {
+      calls.push(`${name} ${type} ${(input as Tensor).shape}`);
+      return [(input as Tensor).mul(0)];
+    });
+    const changed = numbers(await model.forward(src));
+    pre.remove();
+    expect(calls).toEqual([`${path} Linear 2,5,16`]);
+    expect(difference(changed, plain)).toBeGreaterThan(1e-3);
+    expect(numbers(await model.forward(src))).toEqual(plain);
+  });
+
+  test('padding comes out as without hooks', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 2).eval();
+    const srcKeyPaddingMask = Tensor.from([false, false, false, false, false, false, false, false, true, true], {
+      shape: [2, 5],
+      dtype: 'bool',
+    });
+    const plain = await encoder.forward(ramp(2, 5, 8), { srcKeyPaddingMask });
+    using _hook = encoder.registerForwardHook('layers.0.norm1', () => undefined);
+    const hooked = await encoder.forward(ramp(2, 5, 8), { srcKeyPaddingMask });
+    expect(numbers(plain).slice(-16)).toEqual(new Float32Array(16));
+    expect(difference(numbers(plain), numbers(hooked))).toBeLessThan(1e-5);
+  });
+
+  test('of the backward pass get gradients', async () => {
+    const model = makeModel().eval();
+    const shapes: unknown[] = [];
+    using _hook = model.registerFullBackwardHook('transformer_encoder.layers.0.linear1', (_, gradInput, gradOutput) => {
+      shapes.push(gradInput[0]?.shape, gradOutput[0]?.shape);
+    });
+    const output = await model.forward(ramp(2, 5, 3), { grad: true });
+    await output.sum().backward();
+    expect(shapes).toEqual([
+      [2, 5, 8],
+      [2, 5, 16],
+    ]);
+  });
+
+  test('HookedModel records modules of nn', async () => {
+    const hooked = new HookedModel(makeModel().eval());
+    hooked.setForwardHook('first', 'transformer_encoder.layers.0');
+    const src = ramp(2, 5, 3);
+    await hooked.model.forward(src);
+    expect((hooked.hooks.get('first') as { output: Tensor }).output.shape).toEqual([2, 5, 8]);
+  });
+});
