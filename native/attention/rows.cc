@@ -165,7 +165,12 @@ void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positio
   constexpr int64_t kFew = 64;  // up to so many, insertions cost less than a heap
   const auto strips = count / kStrip;
   const auto groups = strips * kGroups;
-  if (k > kFew || k > groups) return sortLargest(row, count, k, values, positions);
+  if (k > kFew) return sortLargest(row, count, k, values, positions);
+  if (k > groups) {
+    Largest<T> all(k, values, positions);
+    for (int64_t at = 0; at < count; ++at) all.add(row[at], at);
+    return;
+  }
   thread_local std::vector<T> maxima;
   maxima.resize(static_cast<size_t>(groups));
   if (!groupMaxima(row, strips, maxima.data())) return sortLargest(row, count, k, values, positions);
