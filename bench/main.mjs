@@ -87,7 +87,14 @@ async function compare(title, model, inputs, kinds, times = runs) {
     // Each run against the plain forward of the same turn.
     const ratio = summary(taken[name].map((ms, run) => ms / taken['plain forward'][run]));
     const limit = kinds[name]?.limit;
-    const row = { title, name, ms: time, ratio, ...(bytes[name] ? { bytes: bytes[name] } : {}), ...(limit ? { limit } : {}) };
+    const row = {
+      title,
+      name,
+      ms: time,
+      ratio,
+      ...(bytes[name] ? { bytes: bytes[name] } : {}),
+      ...(limit ? { limit } : {}),
+    };
     results.push(row);
     console.log(
       `  ${name.padEnd(22)} ${time.median.toFixed(2).padStart(9)} ms  (${time.low.toFixed(2)} to ${time.high.toFixed(2)})` +
@@ -149,8 +156,7 @@ const MEMORY = {
   all: (model, inputs) => capture(model, inputs),
   averageHeads: (model, inputs) => capture(model, inputs, { averageHeads: true }),
   topK: (model, inputs) => capture(model, inputs, { topK: 10 }),
-  onAttention: (model, inputs) =>
-    model.captureAttention(inputs, { onAttention: ({ weights }) => weights.dispose() }),
+  onAttention: (model, inputs) => model.captureAttention(inputs, { onAttention: ({ weights }) => weights.dispose() }),
   oversized: (model, inputs) => model.captureAttention(inputs, { maxBytes: 1e8 }).catch(() => {}),
   failing: (model, inputs) =>
     model
@@ -187,7 +193,9 @@ if (flags.memory) {
 
 /** Peak and remaining memory of each kind of capture, each in a process of its own. */
 function memory() {
-  console.log('\nMemory beyond a plain forward, BERT-like, 2,048 tokens (all weights: 1,152 MB): peak, and kept after three');
+  console.log(
+    '\nMemory beyond a plain forward, BERT-like, 2,048 tokens (all weights: 1,152 MB): peak, and kept after three',
+  );
   for (const kind of Object.keys(MEMORY)) {
     const child = spawnSync(process.execPath, ['--expose-gc', fileURLToPath(import.meta.url), '--memory', kind], {
       encoding: 'utf8',
@@ -212,7 +220,9 @@ if (made.stdout.trim()) console.log(made.stdout.trim());
 if (made.status !== 0) console.log(`left out: models that aren't there yet (${made.stderr.trim().split('\n').at(-1)})`);
 const has = (name) => existsSync(join(models, name));
 
-console.log(`libtorch ${versions?.libtorch ?? ''}, ${cpus()[0]?.model.trim()}, ${getNumThreads()} threads, ${runs} runs`);
+console.log(
+  `libtorch ${versions?.libtorch ?? ''}, ${cpus()[0]?.model.trim()}, ${getNumThreads()} threads, ${runs} runs`,
+);
 if (has('encoder.pt')) {
   const encoder = await load('encoder.pt');
   await compare('nn.TransformerEncoder, 12 layers × 512, 128 tokens', encoder, [floats(1, 128, 512)], {
@@ -224,17 +234,33 @@ if (has('encoder.pt')) {
 if (has('bert.pt')) {
   const bert = await load('bert.pt');
   const one = { queries: [0] };
-  for (const [batch, tokens] of [[1, 16], [1, 128], [32, 128], [1, 512]]) {
+  for (const [batch, tokens] of [
+    [1, 16],
+    [1, 128],
+    [32, 128],
+    [1, 512],
+  ]) {
     const target = batch === 1 && tokens === 512;
-    await compare(`BERT-like, 6 layers × 384 × 12 heads, batch ${batch}, ${tokens} tokens`, bert, [ids(batch, tokens)], {
-      'every weight': target ? { limit: 1.2 } : {},
-      'one row per head': { options: one, ...(target ? { limit: 1.02 } : {}) },
-      averageHeads: { options: { averageHeads: true }, ...(target ? { limit: 1.25 } : {}) },
-      'topK: 10': { options: { topK: 10 } },
-    });
+    await compare(
+      `BERT-like, 6 layers × 384 × 12 heads, batch ${batch}, ${tokens} tokens`,
+      bert,
+      [ids(batch, tokens)],
+      {
+        'every weight': target ? { limit: 1.2 } : {},
+        'one row per head': { options: one, ...(target ? { limit: 1.02 } : {}) },
+        averageHeads: { options: { averageHeads: true }, ...(target ? { limit: 1.25 } : {}) },
+        'topK: 10': { options: { topK: 10 } },
+      },
+    );
   }
   if (flags.long) {
-    await compare('BERT-like, 4,096 tokens', bert, [ids(1, 4096)], { 'topK: 10': { options: { topK: 10 }, limit: 1.5 } }, 3);
+    await compare(
+      'BERT-like, 4,096 tokens',
+      bert,
+      [ids(1, 4096)],
+      { 'topK: 10': { options: { topK: 10 }, limit: 1.5 } },
+      3,
+    );
   }
   bert.dispose();
 }
@@ -244,4 +270,7 @@ for (const peer of ['libtorch from C++', 'Python (Hugging Face eager, need_weigh
   console.log(`left out: ${peer} (not part of this benchmark yet)`);
 }
 mkdirSync(join(here, 'results'), { recursive: true });
-writeFileSync(join(here, 'results', 'bench.json'), `${JSON.stringify({ versions, threads: getNumThreads(), results }, null, 2)}\n`);
+writeFileSync(
+  join(here, 'results', 'bench.json'),
+  `${JSON.stringify({ versions, threads: getNumThreads(), results }, null, 2)}\n`,
+);

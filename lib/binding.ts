@@ -51,7 +51,12 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   heads?: number[];
   queries?: number[] | { start: number; end: number };
   averageHeads?: boolean;
-  onAttention?: (settle: (failure: number, value?: unknown) => void, name: string, type: string, ...values: unknown[]) => void;
+  onAttention?: (
+    settle: (failure: number, value?: unknown) => void,
+    name: string,
+    type: string,
+    ...values: unknown[]
+  ) => void;
   topK?: number;
   sameDevice?: boolean;
   sameDtype?: boolean;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #define LTA_INLINE inline __attribute__((always_inline))
@@ -85,8 +87,12 @@ namespace avx512 {
 
 const Kernels& choose() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
+  // Held back as libtorch's own kernels are, so that each can be tested on a machine that has them all.
+  const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
+  const std::string most = capability ? capability : "avx512";
+  if (most == "default") return any::kernels;
+  if (most != "avx2" && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return avx512::kernels;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kernels;
