@@ -20,7 +20,7 @@ thread_local bool onExecutor = false;  // whether this thread is one of the exec
 // A process that exits while a model runs would destroy libtorch's static objects under the running thread. This runs
 // ahead of those destructors (it is registered after libtorch was loaded) and then leaves without them.
 void leaveWhileBusy(int status, void*) {
-  if (!Executor::instance().busy()) return;
+  if (!Executor::instance().close()) return;
   std::fflush(nullptr);
   _exit(status);
 }
@@ -53,7 +53,7 @@ void Executor::submit(std::function<void()> task, Kind kind) {
 
 // The first task that may begin now.
 std::deque<Executor::Task>::iterator Executor::next() {
-  if (running_ >= concurrency_) return queue_.end();
+  if (closed_ || running_ >= concurrency_) return queue_.end();
   if (waiting_ < kMostWaiting) return queue_.begin();
   return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
 }
@@ -115,9 +115,10 @@ int Executor::concurrency() {
   return concurrency_;
 }
 
-bool Executor::busy() {
+bool Executor::close() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return running_ > 0;
+  closed_ = true;
+  return running_ + waiting_ > 0;
 }
 
 Executor::Waiting::Waiting() {

@@ -29,8 +29,8 @@ class Executor {
   void setConcurrency(int count);
   int concurrency();
 
-  // Whether a task is being run right now.
-  bool busy();
+  // Begins no further task, for good, and tells whether one is under way. For the end of the process.
+  bool close();
 
   // While one of these lives, its thread waits for something outside (a hook on the event loop) and another may take
   // its place, so that a waiting run never keeps a run that it waits for from starting. Does nothing on other threads.
@@ -62,6 +62,7 @@ class Executor {
   int idle_ = 0;
   int running_ = 0;
   int waiting_ = 0;
+  bool closed_ = false;
 };
 
 }  // namespace lta

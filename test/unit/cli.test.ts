@@ -226,7 +226,7 @@ describe('the program', () => {
     expect(weights?.shape).toEqual([1, 1, 2, 2]);
     keys.forEach((key, i) => {
       const row = 2 * 4 + 1 + Math.floor(i / 2);
-      expect(weights?.data[i]).toBe(all[row * 4 + Number(key)]);
+      expect(weights?.data[i]).toBeCloseTo(all[row * 4 + Number(key)] as number, 6);
     });
   });
 
