@@ -156,7 +156,7 @@ class Loaded final : public ScriptModule {
   // with boundaries.
   Program& program(const std::string& method, const script::InlineOptions& options) {
     std::string key = method;
-    if (options.boundaries) key += "\n";
+    if (options.boundaries) key += '\n';
     for (const auto& layer : std::set<std::string>(options.unfused.begin(), options.unfused.end())) key += layer + "\n";
     std::lock_guard<std::mutex> lock(compiling_);
     auto& slot = programs_[key];
@@ -247,7 +247,7 @@ class Loaded final : public ScriptModule {
       }
     }
     result.attentions = watching->finish();
-    result.capture = watching;
+    result.capture = std::move(watching);
     return result;
   }
 
