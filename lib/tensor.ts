@@ -1,5 +1,6 @@
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import { TorchError } from './errors';
+import { ARRAY_OF } from './formats/entry';
 import { options as checkOptions, integer, invalid, optionalString } from './validate';
 
 /** Element types, by PyTorch's names. */
@@ -38,18 +39,7 @@ type ArrayConstructor = {
 };
 
 /** The typed array that holds elements of each type; half types as their bits, booleans as bytes. */
-const ARRAYS: Record<DType, ArrayConstructor> = {
-  float32: Float32Array,
-  float64: Float64Array,
-  float16: Uint16Array,
-  bfloat16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  int16: Int16Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  bool: Uint8Array,
-};
+const ARRAYS: Record<DType, ArrayConstructor> = ARRAY_OF;
 
 const DTYPES = Object.keys(ARRAYS) as DType[];
 

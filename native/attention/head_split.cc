@@ -4,16 +4,10 @@
 
 #include <algorithm>
 
+#include "attention/storage.h"
+
 namespace lta {
 namespace {
-
-c10::StorageImpl* storageOf(const at::Tensor& tensor) {
-  return tensor.defined() && tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl() : nullptr;
-}
-
-c10::weak_intrusive_ptr<c10::StorageImpl> weak(c10::StorageImpl* storage) {
-  return c10::weak_intrusive_ptr<c10::StorageImpl>(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage));
-}
 
 // The number of heads that a view of [lead, Q, D] or of its transpose [Q, lead, D] to `shape` tells, if it does.
 std::optional<int64_t> headsOf(at::IntArrayRef shape, int64_t lead, int64_t queries, int64_t depth) {
@@ -35,7 +29,7 @@ void HeadSplit::follow(const at::Tensor& product, Resolved resolved) {
   auto* storage = storageOf(product);
   if (!storage || product.dim() != 3) return;
   std::erase_if(products_, [](const Product& p) { return p.storage.expired(); });
-  products_.push_back({weak(storage), product.size(0), product.size(1), product.size(2), std::move(resolved)});
+  products_.push_back({weakly(storage), product.size(0), product.size(1), product.size(2), std::move(resolved)});
 }
 
 HeadSplit::Product* HeadSplit::find(const at::Tensor& tensor) {
@@ -51,7 +45,7 @@ void HeadSplit::derive(const at::Tensor& source, const at::Tensor& result) {
   auto* product = find(source);
   auto* storage = storageOf(result);
   if (!product || !storage || storage == storageOf(source) || source.numel() != result.numel()) return;
-  product->storage = weak(storage);
+  product->storage = weakly(storage);
 }
 
 void HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {

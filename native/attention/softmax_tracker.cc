@@ -4,12 +4,10 @@
 
 #include <algorithm>
 
+#include "attention/storage.h"
+
 namespace lta {
 namespace {
-
-c10::StorageImpl* storageOf(const at::Tensor& tensor) {
-  return tensor.defined() && tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl() : nullptr;
-}
 
 // Sizes that tell batch from heads: those of the softmax's result, or, where that is three-dimensional, those of the
 // tensor that its input is a view of ([B, H, Q, K] added a mask to, then flattened).
@@ -33,9 +31,7 @@ void SoftmaxTracker::track(const at::Tensor& tensor, int64_t dim, std::shared_pt
   std::erase_if(tracked_, [&](const Tracked& tracked) {
     return tracked.storage.expired() || tracked.storage._unsafe_get_target() == storage;
   });
-  tracked_.push_back(
-      {c10::weak_intrusive_ptr<c10::StorageImpl>(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage)),
-       tensor.stride(dim), tensor.size(dim), std::move(softmax)});
+  tracked_.push_back({weakly(storage), tensor.stride(dim), tensor.size(dim), std::move(softmax)});
 }
 
 void SoftmaxTracker::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, std::string module) {
