@@ -79,7 +79,7 @@ export interface NativeAttention {
 }
 
 export interface NativeGradients {
-  of(scalar: NativeTensor): Promise<NativeTensor[]>;
+  of(scalar: NativeTensor, cancellation: NativeCancellation | undefined): Promise<NativeTensor[]>;
 }
 
 export interface NativeSignature {

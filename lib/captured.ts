@@ -1,5 +1,6 @@
 import { type Attention, fromNativeAttention } from './attention';
-import { fromNative, type NativeAttention, type NativeGradients, type NativeTensor } from './binding';
+import type { NativeAttention, NativeGradients, NativeTensor } from './binding';
+import { cancellable } from './cancellable';
 import { TorchError } from './errors';
 import { fromHandle, handleOf, type Tensor } from './tensor';
 
@@ -8,11 +9,13 @@ export async function fromNativeCapture<Output>(
   result: { output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients },
   convert: (output: unknown) => Output,
   gradientOf?: (output: Output) => Tensor | Promise<Tensor>,
+  signal?: AbortSignal,
 ): Promise<{ output: Output; attentions: Attention[] }> {
   const output = convert(result.output);
   const attentions = result.attentions.map(fromNativeAttention);
   if (result.gradients && gradientOf) {
     const scalar = handleOf(await gradientOf(output), 'the result of gradientOf');
+    signal?.throwIfAborted();
     const { shape, requiresGrad } = fromHandle(scalar);
     if (shape.reduce((product, size) => product * size, 1) !== 1 || !requiresGrad) {
       throw new TorchError(
@@ -21,12 +24,9 @@ export async function fromNativeCapture<Output>(
           `received one of shape [${shape.join(', ')}]${requiresGrad ? '' : ' that takes no part in gradients'}`,
       );
     }
-    try {
-      const gradients = await result.gradients.of(scalar);
-      for (const [i, attention] of attentions.entries()) attention.gradient = fromHandle(gradients[i] as NativeTensor);
-    } catch (error) {
-      throw fromNative(error);
-    }
+    const pending = result.gradients;
+    const gradients = await cancellable(signal, (cancellation) => pending.of(scalar, cancellation));
+    for (const [i, attention] of attentions.entries()) attention.gradient = fromHandle(gradients[i] as NativeTensor);
   }
   return { output, attentions };
 }

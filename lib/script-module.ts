@@ -145,7 +145,7 @@ export class ScriptModule extends Model<NativeScriptModule> {
     const result = await this.cancellable(signal, (cancellation) =>
       this.native.capture(handles, { ...capture, insideHook: isInsideHook(), cancellation }),
     );
-    return await fromNativeCapture(result, fromNativeValue, options?.gradientOf);
+    return await fromNativeCapture(result, fromNativeValue, options?.gradientOf, signal);
   }
 
   /**

@@ -210,6 +210,51 @@ class TracedContainers(nn.Module):
         return a.tanh() + b, b
 
 
+class Forked(nn.Module):
+    """Modules called on another thread; each is waited for ahead of the next, so that the order is certain."""
+
+    def __init__(self):
+        super().__init__()
+        self.feed, self.last = Feed(), nn.Linear(WIDTH, WIDTH)
+
+    def aside(self, x: Tensor) -> Tensor:
+        return self.feed(x) * 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        direct = torch.jit.wait(torch.jit.fork(self.feed, x))
+        aside = torch.jit.wait(torch.jit.fork(self.aside, direct))
+        return self.last(aside + x)
+
+
+@torch.jit.interface
+class Step(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        pass
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(torch.tanh(self.inner(x)))
+
+
+class Interfaced(nn.Module):
+    """Modules behind an interface: which class is called shows at run time only."""
+
+    one: Step
+    other: Step
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = Feed(), Twice()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(self.one(x)) + self.one(x)
+
+
 def prepare(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
@@ -375,6 +420,10 @@ def hook_cases(fixtures: Fixtures) -> None:
                    hows=('script',))
     fixtures.model('traced_containers', TracedContainers(), (x,), [[{'kind': 'forward', 'path': 'split', 'scale': 0.5}]],
                    hows=('trace',))
+    fixtures.model('forked', Forked(), (x,), [[{'kind': 'forward', 'path': 'feed.wide', 'scale': 0.5},
+                                                {'kind': 'backward', 'path': 'feed', 'scale': 2.0}]], hows=('script',))
+    fixtures.model('interfaced', Interfaced(), (x,), [[{'kind': 'forward', 'path': 'other.inner', 'scale': 0.5},
+                                                        {'kind': 'pre', 'path': 'one', 'scale': 2.0}]], hows=('script',))
 
 
 # --- gradients by attention, rollout, relevance ---

@@ -109,7 +109,7 @@ export abstract class NnModule<Output> extends Model<NativeNnModule> {
     const result = await this.cancellable(signal, (cancellation) =>
       this.native.capture(handles, named, { ...capture, insideHook: isInsideHook(), cancellation }),
     );
-    return await fromNativeCapture(result, (output) => this.convert(output), given.gradientOf);
+    return await fromNativeCapture(result, (output) => this.convert(output), given.gradientOf, signal);
   }
 
   /** Whether the module is in training mode: dropout works, fused kernels are not used. */

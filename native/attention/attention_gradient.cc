@@ -44,9 +44,13 @@ at::Tensor weightsGradient(const SdpaArguments& call, const at::Tensor& value, c
   return at::matmul(g, v.transpose(-2, -1));
 }
 
-std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoint>& points) {
+std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoint>& points,
+                                    const CancellationPtr& cancellation) {
   autograd::variable_list tensors;
-  for (const auto& point : points) tensors.push_back(point.tensor);
+  for (const auto& point : points) {
+    tensors.push_back(point.tensor);
+    if (cancellation) point.tensor.register_hook([cancellation](const at::Tensor&) { cancellation->check(); });
+  }
   const auto gradients = autograd::grad({scalar}, tensors, /*grad_outputs=*/{}, /*retain_graph=*/std::nullopt,
                                         /*create_graph=*/false, /*allow_unused=*/true);
   const c10::NoGradGuard noGrad;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/weights.h"
+#include "runtime/cancellation.h"
 
 namespace lta {
 
@@ -23,7 +24,9 @@ at::Tensor takingPart(const at::Tensor& tensor);
 at::Tensor weightsGradient(const SdpaArguments& call, const at::Tensor& value, const at::Tensor& gradient,
                            const Rows& rows);
 
-// d(scalar)/d(weights) for each point; zero where the scalar doesn't depend on it. Frees the graph.
-std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoint>& points);
+// d(scalar)/d(weights) for each point; zero where the scalar doesn't depend on it. Frees the graph. Stops at the next
+// point where that is asked for.
+std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoint>& points,
+                                    const CancellationPtr& cancellation);
 
 }  // namespace lta

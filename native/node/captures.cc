@@ -138,8 +138,9 @@ Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
     // The points are given up with the graph that they belong to.
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),
-        [scalar = TensorWrap::of(info[0]), points = std::move(points_), capture = std::move(capture_)] {
-          return gradientsOf(scalar, points);
+        [scalar = TensorWrap::of(info[0]), cancellation = CancellationWrap::of(info[1]), points = std::move(points_),
+         capture = std::move(capture_)] {
+          return gradientsOf(scalar, points, cancellation);
         },
         [](Napi::Env env, const std::vector<at::Tensor>& tensors) -> Napi::Value {
           auto list = Napi::Array::New(env, tensors.size());

@@ -115,10 +115,13 @@ class Inliner {
     if (read->kind() != jit::prim::GetAttr || assigned_.count(read->s(jit::attr::name))) return;
     const auto object = objectOf(call.input(0), known);
     if (!object) return;
-    const jit::WithInsertPoint here(&call);
-    auto* module = call.owningGraph()->insertUncheckedCast(call.input(0), object->type());
-    call.replaceInput(0, module);
-    known[module] = object;
+    // Read once more, as the class that it is: libtorch's passes don't follow casts of interfaces.
+    auto* module = call.owningGraph()->create(jit::prim::GetAttr, {read->input(0)}, 1);
+    module->s_(jit::attr::name, read->s(jit::attr::name));
+    module->output()->setType(object->type());
+    module->insertBefore(&call);
+    call.replaceInput(0, module->output());
+    known[module->output()] = object;
   }
 
   // In an archive, the question whether the fused fast path is allowed is a function that returns a constant. Answers

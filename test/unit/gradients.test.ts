@@ -145,3 +145,40 @@ describe('what is no scalar of the output', () => {
     await expect(model.captureAttention(data.tensors(given.inputs) as Value[], { gradientOf })).rejects.toBe(reason);
   });
 });
+
+describe('an aborted signal', () => {
+  const reason = new Error('enough');
+
+  async function hand() {
+    const { given, file } = cases.find((each) => each.file === 'grad_sdpa_script.pt') as (typeof cases)[number];
+    const data = await Data.read('gradients.safetensors');
+    return { model: await load(file), inputs: data.tensors(given.inputs) as Value[] };
+  }
+
+  test('while the scalar is made: the backward pass is not begun', async () => {
+    const { model, inputs } = await hand();
+    const reached = model.registerFullBackwardHook('head', () => {});
+    const controller = new AbortController();
+    const gradientOf = (output: Value) => {
+      controller.abort(reason);
+      return logit(output);
+    };
+    const captured = model.captureAttention(inputs, { gradientOf, signal: controller.signal });
+    await expect(captured).rejects.toBe(reason);
+    await model.forward(inputs); // behind whatever was under way
+    expect(reached.calls).toBe(0);
+  });
+
+  test('during the backward pass: it stops at the next attention', async () => {
+    const { model, inputs } = await hand();
+    const controller = new AbortController();
+    model.registerFullBackwardHook('blocks.1', () => controller.abort(reason));
+    const beyond = model.registerFullBackwardHook('blocks.0.norm1', () => {});
+    const captured = model.captureAttention(inputs, { gradientOf: logit, signal: controller.signal });
+    await expect(captured).rejects.toBe(reason);
+    await model.forward(inputs);
+    expect(beyond.calls).toBe(0);
+    const { attentions } = await model.captureAttention(inputs, { gradientOf: logit });
+    expect(attentions.every(({ gradient }) => gradient !== undefined)).toBe(true);
+  });
+});
