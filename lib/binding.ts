@@ -34,6 +34,16 @@ export interface NativeCancellation {
   request(): void;
 }
 
+/**
+ * A function that a running model calls while it waits. It never throws: it returns nothing, or the number of what it
+ * failed with (0 for nothing) and its value, or, where they come later, a function that is called with who waits for them.
+ */
+export type NativeCallback = (...values: unknown[]) => NativeAnswer;
+export type NativeAnswer =
+  | undefined
+  | [failure: number, value?: unknown]
+  | ((settle: (failure: number, value?: unknown) => void) => void);
+
 export interface NativeHook {
   calls(): number;
   record(): { input: unknown[]; output?: unknown[] } | null;
@@ -51,12 +61,7 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   heads?: number[];
   queries?: number[] | { start: number; end: number };
   averageHeads?: boolean;
-  onAttention?: (
-    settle: (failure: number, value?: unknown) => void,
-    name: string,
-    type: string,
-    ...values: unknown[]
-  ) => void;
+  onAttention?: NativeCallback;
   topK?: number;
   sameDevice?: boolean;
   sameDtype?: boolean;
@@ -128,7 +133,7 @@ export interface Binding {
     from(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
   NativeCancellation: new () => NativeCancellation;
-  NativeHook: new (kind: string, callback: unknown) => NativeHook;
+  NativeHook: new (kind: string, callback: NativeCallback | undefined) => NativeHook;
   NativeScriptModule: {
     load(
       source: string | Uint8Array,

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { type NativeHook, rememberFailure } from './binding';
+import { type NativeCallback, type NativeHook, rememberFailure } from './binding';
 import { TorchError } from './errors';
 import type { Tensor } from './tensor';
 import { fromNativeValue, toNative, type Value } from './value';
@@ -79,35 +79,55 @@ export function checkNotInOwnHook(owner: HookOwner): void {
   }
 }
 
+/** The models whose hooks code is in that a hook of this one calls: itself, and those that wait for its runs. */
+function insideHookOf(owner: HookOwner, alone: ReadonlySet<HookOwner>): ReadonlySet<HookOwner> {
+  const outer = running.getStore();
+  const callers = waiting.get(owner);
+  if (!outer && !callers?.size) return alone;
+  const inside = new Set(outer).add(owner);
+  for (const each of callers ?? []) for (const caller of each) inside.add(caller);
+  return inside;
+}
+
 /**
- * The function that the addon calls for a hook: (settle, module name, type, ...values). It settles with what the hook
- * returns, or with the number of what it threw.
+ * The function that the addon calls where a model waits for one of ours.
+ *
+ * A hook is called in the middle of a model's run, whose data has pushed this code out of the processor's caches: the less
+ * there is to execute, the better.
  */
-export function hookFunction(
-  owner: HookOwner,
-  hook: (module: HookedModule, ...values: never[]) => unknown,
-): (settle: (failure: number, value?: unknown) => void, name: string, type: string, ...values: unknown[]) => void {
-  return (settle, name, type, ...values) => {
-    const finish = (result: unknown): void => {
-      if (owner.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
-      settle(0, toNative(result));
-    };
-    const fail = (error: unknown): void => settle(rememberFailure(error));
-    const inside = new Set(running.getStore()).add(owner);
-    for (const callers of waiting.get(owner) ?? []) for (const caller of callers) inside.add(caller);
-    running.run(inside, () => {
-      try {
-        const result = hook(Object.freeze({ name, type }), ...(values.map(fromNativeValue) as never[]));
-        if (isThenable(result)) {
-          result.then(finish).then(undefined, fail);
-        } else {
-          finish(result);
-        }
-      } catch (error) {
-        fail(error);
-      }
-    });
+export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknown): NativeCallback {
+  const alone = new Set([owner]);
+  const answer = (result: unknown): [number, unknown] | undefined => {
+    if (owner.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
+    return result === undefined || result === null ? undefined : [0, toNative(result)];
   };
+  return (...values) => {
+    try {
+      for (let i = 0; i < values.length; ++i) values[i] = fromNativeValue(values[i]);
+      const result = running.run(insideHookOf(owner, alone), call, ...(values as Value[]));
+      if (!isThenable(result)) return answer(result);
+      return (settle) => {
+        result.then(answer).then(
+          (value) => settle(0, value?.[1]),
+          (error) => settle(rememberFailure(error)),
+        );
+      };
+    } catch (error) {
+      return [rememberFailure(error)];
+    }
+  };
+}
+
+/**
+ * What the addon calls for a hook. In a scope of its own: the addon keeps this function until its hook is collected, so
+ * that nothing in its scope may refer to that.
+ */
+export function hookCallback(
+  owner: HookOwner,
+  module: HookedModule,
+  hook: (module: HookedModule, ...values: never[]) => unknown,
+): NativeCallback {
+  return waitedFor(owner, (...values) => hook(module, ...(values as never[])));
 }
 
 function isThenable(value: unknown): value is Promise<unknown> {

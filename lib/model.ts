@@ -1,5 +1,12 @@
 import { type Attention, unknownModule } from './attention';
-import { fromNative, type NativeCancellation, type NativeHook, type NativeTensor, native } from './binding';
+import {
+  fromNative,
+  type NativeCallback,
+  type NativeCancellation,
+  type NativeHook,
+  type NativeTensor,
+  native,
+} from './binding';
 import { cancellable } from './cancellable';
 import {
   checkNotInOwnHook,
@@ -7,9 +14,10 @@ import {
   type ForwardPreHook,
   type FullBackwardHook,
   type HookedModule,
-  hookFunction,
+  hookCallback,
   RemovableHandle,
   runWaitedFor,
+  waitedFor,
 } from './hooks';
 import { type Device, fromHandle, type Tensor } from './tensor';
 import { invalid } from './validate';
@@ -95,10 +103,18 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
   ): { handle: RemovableHandle; native: NativeHook } {
     if (typeof path !== 'string') throw invalid('the dotted name of a module', 'path', path);
-    const names = this.moduleNames();
-    if (!names.includes(path)) throw unknownModule(path, names);
+    const modules = this.modules();
+    const module = modules.find(({ name }) => name === path);
+    if (!module) {
+      throw unknownModule(
+        path,
+        modules.map(({ name }) => name),
+      );
+    }
+    Object.freeze(module);
+    const callback = hook && hookCallback(this, module, hook);
     const hookNative = native((addon) => {
-      const created = new addon.NativeHook(kind, hook && hookFunction(this, hook));
+      const created = new addon.NativeHook(kind, callback);
       this.native.addHook(path, created);
       return created;
     });
@@ -174,9 +190,9 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   }
 
   /** @internal The function that the addon calls with each attention as soon as it exists. */
-  protected handOver(take: (attention: Attention) => unknown): ReturnType<typeof hookFunction> {
-    return hookFunction(this, async (_module: HookedModule, attention: Attention): Promise<void> => {
-      await take(attention);
+  protected handOver(take: (attention: Attention) => unknown): NativeCallback {
+    return waitedFor(this, async (attention): Promise<void> => {
+      await take(attention as unknown as Attention);
     });
   }
 

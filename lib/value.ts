@@ -17,6 +17,14 @@ export function toNative(value: unknown): unknown {
 export function fromNativeValue(value: unknown): Value {
   if (value === null || typeof value !== 'object') return value as Value;
   if (isHandle(value)) return fromHandle(value);
+  if (Array.isArray(value)) {
+    const array: unknown[] = value;
+    // Only a named tuple has more than its elements.
+    if (Object.keys(array).length === array.length) {
+      for (let i = 0; i < array.length; ++i) array[i] = fromNativeValue(array[i]);
+      return array as Value[];
+    }
+  }
   const container = value as Record<string, unknown>;
   // The fields of a named tuple name elements of its array: each tensor is to have one wrapper under both.
   const wrapped = new Map<unknown, Value>();

@@ -36,6 +36,11 @@ class Outcome {
     });
   }
 
+  void answer(Napi::Value failure, Napi::Value value, const Callback::Take& take) {
+    if (const auto cause = failure.ToNumber().Int64Value()) return fail(cause);
+    settle([&] { take(value); });
+  }
+
   void fail(int64_t cause) {
     whileOpen([&] { close(failure(cause)); });
   }
@@ -108,16 +113,21 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
         if (!rawEnv) return outcome->abandon();
         const Napi::Env env(rawEnv);
         const Napi::HandleScope scope(env);
-        const auto settler = std::make_shared<Settler>(outcome);
         std::vector<napi_value> values;
         if (!outcome->whileOpen([&] { values = arguments(env); })) return;
         try {
-          values.insert(values.begin(), Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
-                          if (const auto failure = info[0].ToNumber().Int64Value())
-                            return settler->outcome->fail(failure);
-                          settler->outcome->settle([&] { take(info[1]); });
-                        }));
-          function->Value().Call(values);
+          const auto answer = function->Value().Call(values);
+          if (answer.IsUndefined()) {
+            outcome->settle([] {});
+          } else if (answer.IsFunction()) {
+            const auto settler = std::make_shared<Settler>(outcome);
+            answer.As<Napi::Function>().Call({Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
+              settler->outcome->answer(info[0], info[1], take);
+            })});
+          } else {
+            const auto pair = answer.As<Napi::Array>();
+            outcome->answer(pair.Get(0u), pair.Get(1u), take);
+          }
         } catch (const Napi::Error&) {
           outcome->fail(0);
         }

@@ -12,9 +12,12 @@
 namespace lta::node {
 
 // A JavaScript function that a running model calls: on the event loop's thread, while the model's own thread waits for
-// it. The function is called as (settle, ...arguments) and has to call settle(failure, value) once, then or later: with
-// 0 and a value, or with the number of what it failed with (see Error::cause). Where it never can any more (it was
-// collected), the call fails. Can be destroyed on any thread.
+// it. What the function returns is
+//   nothing                    there is no value
+//   [failure, value]           0 and a value, or the number of what it failed with (see Error::cause)
+//   a function                 the value comes later: it is called as (settle), and settle(failure, value) is to be called
+//                              once. Where nobody can do that any more (settle was collected), the call fails.
+// Can be destroyed on any thread.
 class Callback {
  public:
   explicit Callback(Napi::Function function);
@@ -22,7 +25,7 @@ class Callback {
   Callback(const Callback&) = delete;
   Callback& operator=(const Callback&) = delete;
 
-  // Both run on the event loop's thread: the first makes the arguments, the second takes what was settled.
+  // Both run on the event loop's thread: the first makes the arguments, the second takes the value where there is one.
   using Arguments = std::function<std::vector<napi_value>(Napi::Env)>;
   using Take = std::function<void(Napi::Value)>;
 

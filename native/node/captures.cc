@@ -47,7 +47,7 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   return object;
 }
 
-// Hands attentions to a JavaScript function, called as hooks are: (settle, '', '', attention).
+// Hands attentions to a JavaScript function (see Callback).
 std::function<void(Attention)> handOver(Napi::Function function, const CancellationPtr& cancellation) {
   return [callback = std::make_shared<Callback>(function), cancellation](Attention attention) {
     // Shared, since a cancelled run doesn't wait for the event loop to look at it.
@@ -57,7 +57,7 @@ std::function<void(Attention)> handOver(Napi::Function function, const Cancellat
           [shared](Napi::Env env) {
             const auto object = fromAttention(env, *shared);
             *shared = {};
-            return std::vector<napi_value>{Napi::String::New(env, ""), Napi::String::New(env, ""), object};
+            return std::vector<napi_value>{object};
           },
           [](Napi::Value) {}, cancellation);
     } catch (const Error& error) {

@@ -25,7 +25,7 @@ Napi::Array toArray(Napi::Env env, const std::vector<at::Tensor>& tensors) {
   return toArray(env, std::vector<c10::IValue>(tensors.begin(), tensors.end()));
 }
 
-// A hook that is a JavaScript function, called as (settle, module, type, input, output).
+// A hook that is a JavaScript function (see Callback), called with what hooks of its kind are called with.
 class JavaScriptHook final : public Hook {
  public:
   JavaScriptHook(HookKind kind, Napi::Function function) : Hook(kind), callback_(function) {}
@@ -91,26 +91,20 @@ class JavaScriptHook final : public Hook {
     // Shared, since a cancelled wait leaves while the function may still run and settle. What the lambdas refer to is
     // this run's; after such a leave they aren't called any more.
     const auto result = std::make_shared<std::optional<Result>>();
-    const auto place = std::string("The ") + nameOf(kind()) + " on '" + call.module + "'";
+    const auto place = [&] { return std::string("The ") + nameOf(kind()) + " on '" + call.module + "'"; };
     const auto take = [&](Napi::Value value) {
       if (value.IsUndefined() || value.IsNull()) return;
       try {
         *result = convert(value);
       } catch (const Error& error) {
-        throw Error("ERR_HOOK_FAILED", place + " returned what can't go on: " + error.what());
+        throw Error("ERR_HOOK_FAILED", place() + " returned what can't go on: " + error.what());
       }
     };
     try {
-      callback_.call(
-          [&](Napi::Env env) {
-            auto values = arguments(env);
-            values.insert(values.begin(), {Napi::String::New(env, call.module), Napi::String::New(env, call.type)});
-            return values;
-          },
-          take, cancellation);
+      callback_.call(arguments, take, cancellation);
     } catch (const Error& error) {
       if (!error.cause()) throw;
-      throw Error(error.code(), place + " failed").withCause(error.cause());
+      throw Error(error.code(), place() + " failed").withCause(error.cause());
     }
     return *result;
   }
