@@ -1,12 +1,15 @@
 import type { Attention } from './attention';
 import type { Value } from './value';
 
-type Run = (onAttention: (attention: Attention) => Promise<void>, signal: AbortSignal) => Promise<{ output: Value }>;
+type Run<Output> = (
+  onAttention: (attention: Attention) => Promise<void>,
+  signal: AbortSignal,
+) => Promise<{ output: Output }>;
 
 /** The attentions of one run, one at a time: the model waits until the next one is asked for. */
-export class AttentionStream implements AsyncIterable<Attention> {
+export class AttentionStream<Output = Value> implements AsyncIterable<Attention> {
   /** What the model returns, once it has. Rejects where the run fails or the loop was left early. */
-  readonly output: Promise<Value>;
+  readonly output: Promise<Output>;
   readonly #stop = new AbortController();
   #started = false;
   /** Set by the side that waits for the other. */
@@ -15,7 +18,7 @@ export class AttentionStream implements AsyncIterable<Attention> {
   #next: Attention | undefined;
   #over = false;
 
-  constructor(run: Run, signal: AbortSignal | undefined) {
+  constructor(run: Run<Output>, signal: AbortSignal | undefined) {
     const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
     this.output = run((attention) => this.#offer(attention), stop)
       .then(({ output }) => output)

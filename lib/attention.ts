@@ -1,19 +1,11 @@
 import type { NativeAttention, NativeCaptureOptions } from './binding';
 import { TorchError } from './errors';
 import { type DType, fromHandle, type Tensor } from './tensor';
-import {
-  options as checkOptions,
-  integer,
-  invalid,
-  optionalBoolean,
-  optionalChoice,
-  optionalSignal,
-  shown,
-} from './validate';
+import { integer, invalid, optionalBoolean, optionalChoice, optionalSignal, shown } from './validate';
 import type { Value } from './value';
 
-/** What a capture records, and how. */
-export interface CaptureOptions {
+/** What a capture records, and how; `Output` is what the model returns. */
+export interface CaptureOptions<Output = Value> {
   /**
    * Which attentions: names of modules (each with everything below it), regular expressions on those names, positions in
    * execution order (negative from the end). Default: all.
@@ -40,9 +32,7 @@ export interface CaptureOptions {
    * A scalar of the output: each attention also gets d(scalar)/d(weights). The model then runs with gradients and without
    * fused encoder layers, so that the last bits of the output may differ. Default: none.
    */
-  gradientOf?: (output: Value) => Tensor | Promise<Tensor>;
-  /** The method to run. Default `'forward'`. */
-  method?: string;
+  gradientOf?: (output: Output) => Tensor | Promise<Tensor>;
   /**
    * Takes each attention as soon as it exists; `attentions` of the result is then empty. The model waits until what this
    * returns is settled, so that no more than one attention is held at a time.
@@ -87,7 +77,8 @@ export interface AttentionSite {
   device: string;
 }
 
-const OPTIONS = [
+/** The options of a capture that are the same for all models. */
+export const CAPTURE_OPTIONS: readonly string[] = [
   'layers',
   'heads',
   'queries',
@@ -98,7 +89,6 @@ const OPTIONS = [
   'maxBytes',
   'onAttention',
   'gradientOf',
-  'method',
   'signal',
 ];
 
@@ -152,12 +142,11 @@ function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector
   return { label, names };
 }
 
-/** Checks the options of a capture and puts them as the addon takes them. */
+/** Checks the options of a capture, whose names are known by now, and puts them as the addon takes them. */
 export function toNativeCapture(
-  given: CaptureOptions | undefined,
+  options: CaptureOptions<never>,
   moduleNames: () => readonly string[],
 ): { capture: NativeCaptureOptions; signal: AbortSignal | undefined } {
-  const options = checkOptions(given, OPTIONS, 'the options of captureAttention');
   const capture: NativeCaptureOptions = {};
   if (options.layers !== undefined) {
     if (!Array.isArray(options.layers)) throw invalid('an array', 'layers', options.layers);
@@ -195,10 +184,6 @@ export function toNativeCapture(
   capture.sameDtype = optionalChoice(options.dtype, ['float32', 'same'], 'dtype') === 'same';
   if (options.maxBytes !== undefined) {
     if (options.maxBytes !== Number.POSITIVE_INFINITY) capture.maxBytes = integer(options.maxBytes, 'maxBytes', 0);
-  }
-  if (options.method !== undefined) {
-    if (typeof options.method !== 'string') throw invalid('a string', 'method', options.method);
-    capture.method = options.method;
   }
   if (options.gradientOf !== undefined) {
     if (typeof options.gradientOf !== 'function') throw invalid('a function', 'gradientOf', options.gradientOf);

@@ -50,7 +50,8 @@ export interface NativeHook {
 }
 
 export interface NativeRunOptions {
-  method?: string;
+  method?: string; // of checkpoints
+  inputNames?: readonly string[]; // of modules of nn, for their errors
   grad?: boolean;
   insideHook?: boolean;
   cancellation?: NativeCancellation | undefined;
@@ -87,6 +88,13 @@ export interface NativeGradients {
   of(scalar: NativeTensor, cancellation: NativeCancellation | undefined): Promise<NativeTensor[]>;
 }
 
+/** What a capture gives: `weights` of the attentions are absent where only sites were asked for. */
+export interface NativeCapture {
+  output: unknown;
+  attentions: NativeAttention[];
+  gradients?: NativeGradients;
+}
+
 export interface NativeSignature {
   parameters: { name: string; type: string; optional: boolean }[];
   returns: string;
@@ -94,10 +102,7 @@ export interface NativeSignature {
 
 export interface NativeScriptModule {
   run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
-  capture(
-    inputs: unknown[],
-    options: NativeCaptureOptions,
-  ): Promise<{ output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients }>;
+  capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   methods(): string[];
@@ -110,11 +115,7 @@ export interface NativeScriptModule {
 
 export interface NativeNnModule {
   run(inputs: unknown[], named: Record<string, unknown>, options: NativeRunOptions): Promise<unknown>;
-  capture(
-    inputs: unknown[],
-    named: Record<string, unknown>,
-    options: NativeCaptureOptions,
-  ): Promise<{ output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients }>;
+  capture(inputs: unknown[], named: Record<string, unknown>, options: NativeCaptureOptions): Promise<NativeCapture>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   load(names: string[], tensors: NativeTensor[]): Promise<void>;

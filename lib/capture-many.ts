@@ -2,30 +2,31 @@ import type { Attention, CaptureOptions } from './attention';
 import { integer, invalid } from './validate';
 import type { Value } from './value';
 
-/** Options of `captureMany`: those of each capture, and how the stream goes. */
-export interface CaptureManyOptions extends CaptureOptions {
+/** How a stream of captures goes. */
+export interface StreamOptions {
   /** How many runs may be under way or waiting to be taken beyond the one that the consumer looks at. Default 1. */
   ahead?: number;
   /** Called when an input is done, in order of the inputs. */
   onProgress?: (progress: { done: number; failed: number }) => void;
 }
 
+/** Options of `captureMany`: those of each capture, and how the stream goes. */
+export interface CaptureManyOptions extends CaptureOptions, StreamOptions {}
+
 /** The result for one input of a stream: `error` says what it failed with. */
-export type CapturedInput =
-  | { index: number; output: Value; attentions: Attention[]; error?: undefined }
+export type CapturedInput<Output = Value> =
+  | { index: number; output: Output; attentions: Attention[]; error?: undefined }
   | { index: number; error: unknown };
 
-type Capture = (
-  input: readonly Value[],
-  options: CaptureOptions,
-) => Promise<{ output: Value; attentions: Attention[] }>;
-
-/** See `ScriptModule.captureMany`. */
-export async function* captureMany(
-  capture: Capture,
-  inputs: AsyncIterable<readonly Value[]> | Iterable<readonly Value[]>,
-  options: CaptureManyOptions = {},
-): AsyncGenerator<CapturedInput, void, undefined> {
+/** See `CapturingModel.captureMany`: `capture` is told what is left of the options. */
+export async function* captureMany<Input, Output, Options extends { signal?: AbortSignal }>(
+  capture: (
+    input: Input,
+    options: Omit<Options, keyof StreamOptions> & { signal: AbortSignal },
+  ) => Promise<{ output: Output; attentions: Attention[] }>,
+  inputs: AsyncIterable<Input> | Iterable<Input>,
+  options: Options & StreamOptions,
+): AsyncGenerator<CapturedInput<Output>, void, undefined> {
   if (options === null || typeof options !== 'object')
     throw invalid('an object', 'the options of captureMany', options);
   const { ahead = 1, onProgress, ...each } = options;
@@ -38,7 +39,7 @@ export async function* captureMany(
 
   let started = 0;
   let ended = false;
-  const run = async (index: number): Promise<CapturedInput | undefined> => {
+  const run = async (index: number): Promise<CapturedInput<Output> | undefined> => {
     const { done, value } = await source.next(); // an input that can't be had ends the stream
     if (done) {
       ended = true;
@@ -52,7 +53,7 @@ export async function* captureMany(
     }
   };
 
-  const pending: Promise<CapturedInput | undefined>[] = [];
+  const pending: Promise<CapturedInput<Output> | undefined>[] = [];
   const fill = (count: number): void => {
     while (!ended && pending.length < count) {
       const next = run(started++);

@@ -1,12 +1,12 @@
 import { type Attention, fromNativeAttention } from './attention';
-import type { NativeAttention, NativeGradients, NativeTensor } from './binding';
+import type { NativeCapture, NativeTensor } from './binding';
 import { cancellable } from './cancellable';
 import { TorchError } from './errors';
 import { fromHandle, handleOf, type Tensor } from './tensor';
 
 /** What a capture of the addon gave, as users get it; with the gradients of the scalar that `gradientOf` names. */
 export async function fromNativeCapture<Output>(
-  result: { output: unknown; attentions: NativeAttention[]; gradients?: NativeGradients },
+  result: NativeCapture,
   convert: (output: unknown) => Output,
   gradientOf?: (output: Output) => Tensor | Promise<Tensor>,
   signal?: AbortSignal,

@@ -1,12 +1,5 @@
-import { type Attention, unknownModule } from './attention';
-import {
-  fromNative,
-  type NativeCallback,
-  type NativeCancellation,
-  type NativeHook,
-  type NativeTensor,
-  native,
-} from './binding';
+import { unknownModule } from './attention';
+import { fromNative, type NativeCancellation, type NativeHook, type NativeTensor, native } from './binding';
 import { cancellable } from './cancellable';
 import {
   checkNotInOwnHook,
@@ -17,7 +10,6 @@ import {
   hookCallback,
   RemovableHandle,
   runWaitedFor,
-  waitedFor,
 } from './hooks';
 import { type Device, fromHandle, type Tensor } from './tensor';
 import { invalid } from './validate';
@@ -26,7 +18,7 @@ import { invalid } from './validate';
 export type HookKind = 'pre' | 'forward' | 'backward';
 
 /** What the native sides of all models have in common. */
-interface NativeModel {
+export interface NativeModel {
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   to(device: string): Promise<void>;
@@ -187,13 +179,6 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
   ): Promise<Result> {
     return runWaitedFor(this, () => cancellable(signal, call));
-  }
-
-  /** @internal The function that the addon calls with each attention as soon as it exists. */
-  protected handOver(take: (attention: Attention) => unknown): NativeCallback {
-    return waitedFor(this, async (attention): Promise<void> => {
-      await take(attention as unknown as Attention);
-    });
   }
 
   /** @internal */

@@ -1,10 +1,6 @@
-import { type Attention, type AttentionSite, type CaptureOptions, fromNativeSite, toNativeCapture } from './attention';
-import { AttentionStream } from './attention-stream';
 import { binding, fromNative, type NativeScriptModule, native } from './binding';
-import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
-import { fromNativeCapture } from './captured';
-import { checkNotInOwnHook, isInsideHook } from './hooks';
-import { Model } from './model';
+import { CapturingModel, type PreparedCapture } from './capturing-model';
+import { isInsideHook } from './hooks';
 import { checkDType, type Device, type DType } from './tensor';
 import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
@@ -27,6 +23,9 @@ export interface ForwardOptions {
   signal?: AbortSignal;
 }
 
+/** The options of a forward that captures of checkpoints take as well. */
+export type CheckpointCallOptions = Pick<ForwardOptions, 'method'>;
+
 /** What a method takes and gives, in TorchScript's type names. */
 export interface Signature {
   parameters: { name: string; type: string; optional: boolean }[];
@@ -43,7 +42,10 @@ function checkInputs(inputs: unknown): unknown[] {
  *
  * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
  */
-export class ScriptModule extends Model<NativeScriptModule> {
+export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Value[], Value, CheckpointCallOptions> {
+  /** @internal */
+  protected override readonly callOptions = ['method'];
+
   /**
    * Loads what `torch.jit.save` wrote.
    *
@@ -94,7 +96,7 @@ export class ScriptModule extends Model<NativeScriptModule> {
         }),
       ),
     );
-    return fromNativeValue(output);
+    return this.convert(output);
   }
 
   /** Names of the methods that `forward` can run. */
@@ -108,75 +110,16 @@ export class ScriptModule extends Model<NativeScriptModule> {
     return native(() => this.native.signature(method));
   }
 
-  /**
-   * Runs the model once and says which attentions `captureAttention` would record for these inputs, without recording
-   * them.
-   *
-   * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none.
-   */
-  async attentionSites(
-    inputs: readonly Value[],
-    options?: { method?: string; signal?: AbortSignal },
-  ): Promise<AttentionSite[]> {
-    checkOptions(options, ['method', 'signal'], 'the options of attentionSites');
+  /** @internal */
+  protected override prepare(inputs: unknown, options: CheckpointCallOptions): PreparedCapture {
     const handles = checkInputs(inputs);
-    const { capture, signal } = toNativeCapture(options, () => this.moduleNames());
-    checkNotInOwnHook(this);
-    const { attentions } = await this.cancellable(signal, (cancellation) =>
-      this.native.capture(handles, { ...capture, sitesOnly: true, insideHook: isInsideHook(), cancellation }),
-    );
-    return attentions.map(fromNativeSite);
+    const method = optionalString(options.method, 'method') ?? 'forward';
+    return (capture) => this.native.capture(handles, { ...capture, method });
   }
 
-  /**
-   * Runs the model and records the weights of its attentions. The output is the same bits as `forward`'s.
-   *
-   * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none, `ERR_UNKNOWN_MODULE` for a layer
-   *   that isn't there or computes none, `ERR_CAPTURE_TOO_LARGE` beyond `maxBytes`.
-   */
-  async captureAttention(
-    inputs: readonly Value[],
-    options?: CaptureOptions,
-  ): Promise<{ output: Value; attentions: Attention[] }> {
-    const handles = checkInputs(inputs);
-    const { capture, signal } = toNativeCapture(options, () => this.moduleNames());
-    checkNotInOwnHook(this);
-    if (options?.onAttention) capture.onAttention = this.handOver(options.onAttention);
-    const result = await this.cancellable(signal, (cancellation) =>
-      this.native.capture(handles, { ...capture, insideHook: isInsideHook(), cancellation }),
-    );
-    return await fromNativeCapture(result, fromNativeValue, options?.gradientOf, signal);
-  }
-
-  /**
-   * The same as an async iterable of the attentions, each as soon as it exists: the model waits while one is looked at, and
-   * no more than one is held. Leaving the loop early stops the run.
-   *
-   * @returns An iterable, to be gone through once; its `output` resolves when the run is over and rejects as
-   *   `captureAttention` (as the loop does).
-   */
-  captureAttentionStream(
-    inputs: readonly Value[],
-    options?: Omit<CaptureOptions, 'onAttention' | 'gradientOf'>,
-  ): AttentionStream {
-    return new AttentionStream(
-      (onAttention, signal) => this.captureAttention(inputs, { ...options, onAttention, signal }),
-      options?.signal,
-    );
-  }
-
-  /**
-   * Captures the attention of one input after the other, in order. The model works on the next input while the consumer
-   * looks at a result; it never gets further ahead than `ahead` inputs.
-   *
-   * @param inputs What `captureAttention` takes, for each run.
-   * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream.
-   */
-  captureMany(
-    inputs: AsyncIterable<readonly Value[]> | Iterable<readonly Value[]>,
-    options?: CaptureManyOptions,
-  ): AsyncGenerator<CapturedInput, void, undefined> {
-    return captureMany((input, each) => this.captureAttention(input, each), inputs, options);
+  /** @internal */
+  protected override convert(output: unknown): Value {
+    return fromNativeValue(output);
   }
 
   /**

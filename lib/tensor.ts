@@ -406,7 +406,11 @@ function operand(x: Tensor | number): NativeTensor | number {
 /** The native side of a tensor, for the layers that pass it on. */
 export function handleOf(value: unknown, what: string): NativeTensor {
   if (!(value instanceof Tensor)) throw invalid('a Tensor', what, value);
-  return Tensor.handle(value);
+  const handle = Tensor.handle(value);
+  if (handle.isDisposed()) {
+    throw new TorchError('ERR_DISPOSED', `Expected a live tensor for ${what} but received one that was disposed`);
+  }
+  return handle;
 }
 
 /** A tensor made by the addon, as users get it. */

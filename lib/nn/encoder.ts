@@ -1,59 +1,75 @@
 import type { Tensor } from '../tensor';
-import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
-import { attentionMask, causalFlag, paddingMask, sequence } from './arguments';
-import { LayerNorm } from './layer-norm';
-import { type Named, NnModule, type RunOptions } from './module';
-import { type CheckedLayerOptions, LAYER_OPTIONS, layerOptions, type TransformerLayerOptions } from './options';
+import { options as checkOptions, integer, optionalBoolean } from '../validate';
+import { attentionArguments, namesOf, sequence } from './arguments';
+import { checkNorm, type LayerNorm } from './layer-norm';
+import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import {
+  type CheckedLayerOptions,
+  checkLayers,
+  LAYER_OPTIONS,
+  layerOptions,
+  type TransformerLayerOptions,
+} from './options';
 
-export interface EncoderForwardOptions extends RunOptions {
+/** The named arguments of an encoder. */
+export interface EncoderArguments {
   /** `[T, T]` or `[B·H, T, T]`: bool, true where a key is not attended to; or floats that are added to the scores. */
-  srcMask?: Tensor | null;
+  srcMask?: Tensor | null | undefined;
   /** `[B, T]` (`[T]` without a batch): bool, true where a key is padding; or floats that are added. */
-  srcKeyPaddingMask?: Tensor | null;
-  /** Says that `srcMask` is causal. Default: a layer false, a stack looks at the mask. */
-  isCausal?: boolean;
+  srcKeyPaddingMask?: Tensor | null | undefined;
+  /** Says that `srcMask` is causal, which has to be there. Default: a layer false, a stack looks at the mask. */
+  isCausal?: boolean | undefined;
 }
 
-export const ENCODER_ARGUMENTS = ['srcMask', 'srcKeyPaddingMask', 'isCausal'];
+export interface EncoderForwardOptions extends EncoderArguments, RunOptions {}
 
-/** Checks the arguments of an encoder whose inputs have `features` features. */
-export function checkEncoderCall(
-  inputs: readonly unknown[],
-  given: Record<string, unknown>,
-  features: number,
-  { batchFirst, nhead }: CheckedLayerOptions,
-): Named {
-  if (inputs.length !== 1) throw invalid('one element, src', 'inputs', inputs);
-  const src = sequence(inputs[0], 'src', features, batchFirst);
-  const srcMask = attentionMask(given.srcMask, 'srcMask', src, src, nhead);
-  return {
-    srcMask,
-    srcKeyPaddingMask: paddingMask(given.srcKeyPaddingMask, 'srcKeyPaddingMask', src),
-    isCausal: causalFlag(given.isCausal, 'isCausal', srcMask, 'srcMask'),
-  };
-}
+const SELF = { mask: 'srcMask', padding: 'srcKeyPaddingMask', causal: 'isCausal' };
 
-/** One layer: self-attention and a feed-forward block, as PyTorch's `nn.TransformerEncoderLayer`. */
-export class TransformerEncoderLayer extends NnModule<Tensor> {
+/** What encoders have in common: one input, one mask of each kind. */
+export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments> {
   /** @internal */
-  protected override readonly namedArguments = ENCODER_ARGUMENTS;
+  protected override readonly callOptions = namesOf(SELF);
+  /** @internal */
+  protected override readonly inputNames = ['src'];
   /** @internal */
   readonly options: CheckedLayerOptions;
+  /** Features of the input. */
+  readonly #features: number;
 
-  constructor(options: TransformerLayerOptions) {
-    const checked = layerOptions(checkOptions(options, LAYER_OPTIONS, 'the options of TransformerEncoderLayer'));
-    super('TransformerEncoderLayer', checked);
-    this.options = checked;
+  /** @internal */
+  protected constructor(
+    type: string,
+    options: CheckedLayerOptions,
+    { features, ...more }: { features?: number } & Record<string, unknown> = {},
+    parts: { layer?: TransformerEncoderLayer; norm?: LayerNorm | undefined } = {},
+  ) {
+    super(type, { ...options, ...more }, parts);
+    this.options = options;
+    this.#features = features ?? options.dModel;
   }
 
-  /** `src`: `[B, T, dModel]`, `[T, B, dModel]` without `batchFirst`, or `[T, dModel]`. */
+  /**
+   * `src`: `[B, T, E]`, `[T, B, E]` without `batchFirst`, or `[T, E]`, where E is `dModel`; in a `TransformerModel` it is
+   * `dInput`, and `dOutput` in the output.
+   */
   forward(src: Tensor, options?: EncoderForwardOptions): Promise<Tensor> {
     return this.run([src], options);
   }
 
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
-    return checkEncoderCall(inputs, given, this.options.dModel, this.options);
+    const src = sequence(inputs[0], 'src', this.#features, this.options.batchFirst);
+    return attentionArguments(given, SELF, src, src, this.options.nhead);
+  }
+}
+
+/** One layer: self-attention and a feed-forward block, as PyTorch's `nn.TransformerEncoderLayer`. */
+export class TransformerEncoderLayer extends EncoderModule {
+  constructor(options: TransformerLayerOptions) {
+    const given = checkOptions(options, LAYER_OPTIONS, 'the options of TransformerEncoderLayer');
+    const checked = layerOptions(given);
+    checkLayers(checked, { encoder: 1 });
+    super('TransformerEncoderLayer', checked);
   }
 }
 
@@ -64,38 +80,15 @@ export interface TransformerEncoderOptions {
   enableNestedTensor?: boolean;
 }
 
-/** Checks the parts of a stack. */
-export function checkNorm(norm: unknown, dModel: number): LayerNorm | undefined {
-  if (norm === undefined || norm === null) return undefined;
-  if (!(norm instanceof LayerNorm)) throw invalid('a LayerNorm', 'norm', norm);
-  if (norm.size !== dModel) throw invalid(`a LayerNorm of ${dModel} features`, 'norm', norm.size);
-  return norm;
-}
-
 /** A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. */
-export class TransformerEncoder extends NnModule<Tensor> {
-  /** @internal */
-  protected override readonly namedArguments = ENCODER_ARGUMENTS;
-  /** @internal */
-  readonly options: CheckedLayerOptions;
-
+export class TransformerEncoder extends EncoderModule {
   constructor(layer: TransformerEncoderLayer, numLayers: number, options?: TransformerEncoderOptions) {
-    if (!(layer instanceof TransformerEncoderLayer)) throw invalid('a TransformerEncoderLayer', 'layer', layer);
+    checkPart(layer, TransformerEncoderLayer, 'layer');
     integer(numLayers, 'numLayers', 1);
     const given = checkOptions(options, ['norm', 'enableNestedTensor'], 'the options of TransformerEncoder');
-    const norm = checkNorm(given.norm, layer.options.dModel);
+    const norm = checkNorm(given.norm, layer.options);
     const enableNestedTensor = optionalBoolean(given.enableNestedTensor, 'enableNestedTensor') ?? true;
-    super('TransformerEncoder', { numLayers, enableNestedTensor }, { layer, norm });
-    this.options = layer.options;
-  }
-
-  /** `src`: `[B, T, dModel]`, `[T, B, dModel]` without `batchFirst`, or `[T, dModel]`. */
-  forward(src: Tensor, options?: EncoderForwardOptions): Promise<Tensor> {
-    return this.run([src], options);
-  }
-
-  /** @internal */
-  protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
-    return checkEncoderCall(inputs, given, this.options.dModel, this.options);
+    checkLayers(layer.options, { encoder: numLayers }, { numLayers });
+    super('TransformerEncoder', layer.options, { numLayers, enableNestedTensor }, { layer, norm });
   }
 }

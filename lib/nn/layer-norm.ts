@@ -1,8 +1,8 @@
 import type { Tensor } from '../tensor';
 import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
 import { sequence } from './arguments';
-import { type Named, NnModule, type RunOptions } from './module';
-import { epsilon } from './options';
+import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import { type CheckedLayerOptions, checkMemory, epsilon } from './options';
 
 export interface LayerNormOptions {
   /** Added to the variance. Default 1e-5. */
@@ -14,7 +14,9 @@ export interface LayerNormOptions {
 /** Normalization over the last dimension, of `size` features; the `norm` of encoders and decoders. */
 export class LayerNorm extends NnModule<Tensor> {
   /** @internal */
-  protected override readonly namedArguments = [];
+  protected override readonly callOptions = [];
+  /** @internal */
+  protected override readonly inputNames = ['x'];
   readonly size: number;
 
   constructor(size: number, options?: LayerNormOptions) {
@@ -24,6 +26,7 @@ export class LayerNorm extends NnModule<Tensor> {
       eps: epsilon(eps, 'eps'),
       bias: optionalBoolean(bias, 'bias') ?? true,
     };
+    checkMemory(2 * size, { size });
     super('LayerNorm', checked);
     this.size = size;
   }
@@ -35,8 +38,15 @@ export class LayerNorm extends NnModule<Tensor> {
 
   /** @internal */
   protected override check(inputs: readonly unknown[]): Named {
-    if (inputs.length !== 1) throw invalid('one element', 'inputs', inputs);
     sequence(inputs[0], 'x', this.size, true);
     return {};
   }
+}
+
+/** Checks the normalization behind a stack. */
+export function checkNorm(norm: LayerNorm | null | undefined, { dModel }: CheckedLayerOptions): LayerNorm | undefined {
+  if (norm === undefined || norm === null) return undefined;
+  checkPart(norm, LayerNorm, 'norm');
+  if (norm.size !== dModel) throw invalid(`a LayerNorm of ${dModel} features`, 'norm', norm.size);
+  return norm;
 }

@@ -1,8 +1,7 @@
-import { type Attention, type CaptureOptions, toNativeCapture } from '../attention';
 import { fromNative, type NativeNnModule, type NativeTensor, native } from '../binding';
-import { fromNativeCapture } from '../captured';
-import { checkNotInOwnHook, isInsideHook } from '../hooks';
-import { Model } from '../model';
+import { CapturingModel, type PreparedCapture } from '../capturing-model';
+import { TorchError } from '../errors';
+import { isInsideHook } from '../hooks';
 import {
   type LoadResult,
   type LoadStateDictOptions,
@@ -27,6 +26,20 @@ export type Named = Record<string, Tensor | boolean | undefined>;
 
 type Parts = Partial<Record<'layer' | 'norm' | 'customEncoder' | 'customDecoder', NnModule<unknown> | undefined>>;
 
+/** Checks a module that another one is made of. */
+export function checkPart<Part extends NnModule<unknown>>(
+  value: Part,
+  type: abstract new (...args: never[]) => Part,
+  what: string,
+): Part {
+  const { name } = type as { name: string };
+  if (!(value instanceof type)) throw invalid(`a ${name}`, what, value);
+  if (value.disposed) {
+    throw new TorchError('ERR_DISPOSED', `Expected a live ${name} for ${what} but received one that was disposed`);
+  }
+  return value;
+}
+
 function nativeOf(named: Named): Record<string, unknown> {
   const converted: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(named)) {
@@ -38,9 +51,15 @@ function nativeOf(named: Named): Record<string, unknown> {
 /**
  * What all modules of `nn` have. As in PyTorch they come in training mode: call `eval()` before using one.
  *
- * Forwards run on threads of the addon's own. Parameters have Python's names.
+ * Forwards run on threads of the addon's own. Parameters have Python's names. They are float32, and so are inputs and
+ * outputs: checkpoints of other types are converted when they are loaded.
  */
-export abstract class NnModule<Output> extends Model<NativeNnModule> {
+export abstract class NnModule<Output, Arguments extends object = object> extends CapturingModel<
+  NativeNnModule,
+  readonly Tensor[],
+  Output,
+  Arguments
+> {
   #needWeights = false;
 
   /** @internal */
@@ -49,67 +68,47 @@ export abstract class NnModule<Output> extends Model<NativeNnModule> {
     super(native((addon) => addon.NativeNnModule.create(type, options, natives)));
   }
 
-  /** @internal Names of the arguments of `forward` that have names. */
-  protected abstract readonly namedArguments: readonly string[];
+  /** @internal Names of the arguments of `forward` that are given by position. */
+  protected abstract readonly inputNames: readonly string[];
 
-  /** @internal Checks the arguments of a forward. */
+  /** @internal Checks the arguments of a forward: as many inputs as have names, and those that have names. */
   protected abstract check(inputs: readonly unknown[], given: Record<string, unknown>): Named;
 
-  /** @internal What the native forward gave, as users get it. */
-  protected convert(output: unknown): Output {
+  /** @internal */
+  protected override convert(output: unknown): Output {
     return fromNativeValue(output) as Output;
+  }
+
+  #checked(inputs: readonly unknown[], given: Record<string, unknown>) {
+    const { inputNames } = this;
+    const named = nativeOf(this.check(inputs, given));
+    return { handles: inputs.map((input, i) => handleOf(input, inputNames[i] as string)), named, inputNames };
   }
 
   /** @internal */
   protected async run(inputs: readonly unknown[], given: object | undefined): Promise<Output> {
-    const all = checkOptions(
+    const { grad, signal, ...rest } = checkOptions(
       given as Record<string, unknown> | undefined,
-      [...this.namedArguments, 'grad', 'signal'],
+      [...this.callOptions, 'grad', 'signal'],
       'the options of forward',
     );
-    const named = nativeOf(this.check(inputs, all));
-    const grad = optionalBoolean(all.grad, 'grad') ?? false;
-    const signal = optionalSignal(all.signal);
-    const handles = inputs.map((input) => handleOf(input, 'an input'));
-    const output = await this.withHooks(grad, () =>
-      this.cancellable(signal, (cancellation) =>
-        this.native.run(handles, named, { grad, insideHook: isInsideHook(), cancellation }),
+    const { handles, named, inputNames } = this.#checked(inputs, rest);
+    const withGrad = optionalBoolean(grad, 'grad') ?? false;
+    const checkedSignal = optionalSignal(signal);
+    const output = await this.withHooks(withGrad, () =>
+      this.cancellable(checkedSignal, (cancellation) =>
+        this.native.run(handles, named, { inputNames, grad: withGrad, insideHook: isInsideHook(), cancellation }),
       ),
     );
     return this.convert(output);
   }
 
-  /**
-   * Runs the module and records the weights of its attentions. The output is the same bits as `forward`'s.
-   *
-   * @param inputs The positional arguments of `forward`.
-   * @param options The named arguments of `forward`, and those of the capture (`layers`, `heads` …).
-   * @throws TorchError as `forward`; `ERR_NO_ATTENTION`, `ERR_UNKNOWN_MODULE`, `ERR_CAPTURE_TOO_LARGE`.
-   */
-  async captureAttention(
-    inputs: readonly Tensor[],
-    options: Record<string, unknown> &
-      Omit<CaptureOptions, 'method' | 'gradientOf'> & {
-        gradientOf?: (output: Output) => Tensor | Promise<Tensor>;
-      } = {},
-  ): Promise<{ output: Output; attentions: Attention[] }> {
-    if (!Array.isArray(inputs)) throw invalid('an array of the positional arguments of forward', 'inputs', inputs);
-    const given = checkOptions(options, Object.keys(options ?? {}), 'the options of captureAttention');
-    const forward: Record<string, unknown> = {};
-    const rest: Record<string, unknown> = {};
-    for (const [name, value] of Object.entries(given)) {
-      (this.namedArguments.includes(name) ? forward : rest)[name] = value;
-    }
-    if ('method' in rest) throw invalid('no method (modules of nn have forward only)', 'method', rest.method);
-    const named = nativeOf(this.check(inputs, forward));
-    const handles = inputs.map((input) => handleOf(input, 'an input'));
-    const { capture, signal } = toNativeCapture(rest as CaptureOptions, () => this.moduleNames());
-    checkNotInOwnHook(this);
-    if (given.onAttention) capture.onAttention = this.handOver(given.onAttention);
-    const result = await this.cancellable(signal, (cancellation) =>
-      this.native.capture(handles, named, { ...capture, insideHook: isInsideHook(), cancellation }),
-    );
-    return await fromNativeCapture(result, (output) => this.convert(output), given.gradientOf, signal);
+  /** @internal */
+  protected override prepare(inputs: unknown, options: Record<string, unknown>): PreparedCapture {
+    const expected = `an array of ${this.inputNames.length === 1 ? 'one tensor' : `${this.inputNames.length} tensors`} (${this.inputNames.join(', ')})`;
+    if (!Array.isArray(inputs) || inputs.length !== this.inputNames.length) throw invalid(expected, 'inputs', inputs);
+    const { handles, named, inputNames } = this.#checked(inputs, options);
+    return (capture) => this.native.capture(handles, named, { ...capture, inputNames });
   }
 
   /** Whether the module is in training mode: dropout works, fused kernels are not used. */

@@ -1,10 +1,10 @@
 import { TorchError } from '../errors';
 import type { Tensor } from '../tensor';
-import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
+import { options as checkOptions, integer, optionalBoolean } from '../validate';
 import { fromNativeValue } from '../value';
-import { attentionMask, causalFlag, paddingMask, sameBatch, sequence } from './arguments';
+import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
 import { type Named, NnModule, type RunOptions } from './module';
-import { checkHeads, probability } from './options';
+import { checkHeads, checkMemory, probability } from './options';
 
 export interface MultiheadAttentionOptions {
   /** Features of queries and outputs; the heads have to divide it. */
@@ -26,18 +26,23 @@ export interface MultiheadAttentionOptions {
   batchFirst?: boolean;
 }
 
-export interface AttentionForwardOptions extends RunOptions {
+/** The named arguments of an attention. */
+export interface AttentionArguments {
   /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
-  keyPaddingMask?: Tensor | null;
+  keyPaddingMask?: Tensor | null | undefined;
   /** `[T, S]` or `[B·H, T, S]`: bool, true where a key is not attended to; or floats that are added. */
-  attnMask?: Tensor | null;
+  attnMask?: Tensor | null | undefined;
   /** Whether to return the weights. Default: as `setNeedWeights` says, true at first. */
-  needWeights?: boolean;
+  needWeights?: boolean | undefined;
   /** Whether they are the mean over the heads, `[B, T, S]`, instead of `[B, H, T, S]`. Default true. */
-  averageAttnWeights?: boolean;
-  /** Says that `attnMask` is causal. Default false. */
-  isCausal?: boolean;
+  averageAttnWeights?: boolean | undefined;
+  /** Says that `attnMask` is causal, which has to be there. Default false. */
+  isCausal?: boolean | undefined;
 }
+
+export interface AttentionForwardOptions extends AttentionArguments, RunOptions {}
+
+const ATTENTION = { mask: 'attnMask', padding: 'keyPaddingMask', causal: 'isCausal' };
 
 export interface AttentionOutput {
   /** As the query. */
@@ -59,15 +64,11 @@ const OPTIONS = [
 ] as const;
 
 /** Attention of several heads, as PyTorch's `nn.MultiheadAttention`. */
-export class MultiheadAttention extends NnModule<AttentionOutput> {
+export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArguments> {
   /** @internal */
-  protected override readonly namedArguments = [
-    'keyPaddingMask',
-    'attnMask',
-    'needWeights',
-    'averageAttnWeights',
-    'isCausal',
-  ];
+  protected override readonly callOptions = [...namesOf(ATTENTION), 'needWeights', 'averageAttnWeights'];
+  /** @internal */
+  protected override readonly inputNames = ['query', 'key', 'value'];
   readonly #options: Required<MultiheadAttentionOptions>;
 
   constructor(options: MultiheadAttentionOptions) {
@@ -86,6 +87,8 @@ export class MultiheadAttention extends NnModule<AttentionOutput> {
       vdim: integer(given.vdim ?? embedDim, 'vdim', 1),
       batchFirst: optionalBoolean(given.batchFirst, 'batchFirst') ?? false,
     };
+    const { kdim, vdim } = checked;
+    checkMemory(embedDim * (2 * embedDim + kdim + vdim), { embedDim, kdim, vdim });
     super('MultiheadAttention', checked);
     this.#options = checked;
     this.setNeedWeights(true);
@@ -102,7 +105,6 @@ export class MultiheadAttention extends NnModule<AttentionOutput> {
 
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
-    if (inputs.length !== 3) throw invalid('query, key and value', 'inputs', inputs);
     const { embedDim, kdim, vdim, batchFirst, numHeads } = this.#options;
     const query = sequence(inputs[0], 'query', embedDim, batchFirst);
     const key = sequence(inputs[1], 'key', kdim, batchFirst);
@@ -112,16 +114,13 @@ export class MultiheadAttention extends NnModule<AttentionOutput> {
     if (key.length !== value.length) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
-        `Expected a value of as many positions as the key (${key.length}) but received ${value.length}`,
+        `Expected as many positions as the key has (${key.length}) for value but received ${value.length}`,
       );
     }
-    const attnMask = attentionMask(given.attnMask, 'attnMask', query, key, numHeads);
     return {
-      attnMask,
-      keyPaddingMask: paddingMask(given.keyPaddingMask, 'keyPaddingMask', key),
+      ...attentionArguments(given, ATTENTION, query, key, numHeads),
       needWeights: optionalBoolean(given.needWeights, 'needWeights'),
       averageAttnWeights: optionalBoolean(given.averageAttnWeights, 'averageAttnWeights'),
-      isCausal: causalFlag(given.isCausal, 'isCausal', attnMask, 'attnMask'),
     };
   }
 

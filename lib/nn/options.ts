@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import { TorchError } from '../errors';
 import { integer, invalid, optionalBoolean, optionalChoice } from '../validate';
 
@@ -76,4 +77,32 @@ export function layerOptions(given: TransformerLayerOptions): CheckedLayerOption
     normFirst: optionalBoolean(given.normFirst, 'normFirst') ?? false,
     bias: optionalBoolean(given.bias, 'bias') ?? true,
   };
+}
+
+/** Refuses a module with more parameters than this machine can hold: it would be ended before it could say so. */
+export function checkMemory(parameters: number, sizes: Record<string, number>): void {
+  const constrained = process.constrainedMemory() || Number.POSITIVE_INFINITY;
+  const limit = Math.min(totalmem(), constrained);
+  const bytes = parameters * Float32Array.BYTES_PER_ELEMENT;
+  if (bytes <= limit) return;
+  const gigabytes = (count: number): string => `${(count / 1e9).toFixed(1)} GB`;
+  const given = Object.entries(sizes).map(([name, size]) => `${name} ${size}`);
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected sizes whose parameters fit into ${gigabytes(limit)}, the memory of this machine, but received ` +
+      `${given.join(', ')}, which take ${gigabytes(bytes)}`,
+  );
+}
+
+/** Refuses more layers, or larger ones, than this machine can hold. */
+export function checkLayers(
+  { dModel, dimFeedforward }: CheckedLayerOptions,
+  layers: { encoder?: number; decoder?: number },
+  sizes: Record<string, number> = {},
+): void {
+  const attention = 4 * dModel * dModel;
+  const feedForward = 2 * dModel * dimFeedforward;
+  const parameters =
+    (layers.encoder ?? 0) * (attention + feedForward) + (layers.decoder ?? 0) * (2 * attention + feedForward);
+  checkMemory(parameters, { dModel, dimFeedforward, ...sizes });
 }

@@ -1,10 +1,8 @@
-import type { Tensor } from '../tensor';
 import { options as checkOptions, integer } from '../validate';
-import { checkEncoderCall, ENCODER_ARGUMENTS, type EncoderForwardOptions } from './encoder';
-import { type Named, NnModule } from './module';
-import { type CheckedLayerOptions, layerOptions } from './options';
+import { EncoderModule } from './encoder';
+import { checkLayers, checkMemory, LAYER_OPTIONS, layerOptions, type TransformerLayerOptions } from './options';
 
-export interface TransformerModelOptions {
+export interface TransformerModelOptions extends Omit<Partial<TransformerLayerOptions>, 'dimFeedforward'> {
   /** Features of the input. */
   dInput: number;
   /** Features of the output. */
@@ -17,68 +15,27 @@ export interface TransformerModelOptions {
   dHid?: number;
   /** Layers of the encoder. Default 12. */
   nlayers?: number;
-  /** Probability of dropout in training mode. Default 0.1. */
-  dropout?: number;
-  /** Default `'relu'`. */
-  activation?: 'relu' | 'gelu';
-  /** Added to the variance in normalizations. Default 1e-5. */
-  layerNormEps?: number;
-  /** Inputs are `[B, T, dInput]` instead of `[T, B, dInput]`. Default false. */
-  batchFirst?: boolean;
-  /** Normalizations come ahead of the blocks instead of behind them. Default false. */
-  normFirst?: boolean;
-  /** Whether linear layers and normalizations have biases. Default true. */
-  bias?: boolean;
 }
+
+const OPTIONS = ['dInput', 'dOutput', 'dHid', 'nlayers', ...LAYER_OPTIONS.filter((name) => name !== 'dimFeedforward')];
 
 /**
  * An encoder stack between two linear projections. Its parameters are those of `input_projection` (dInput → dModel),
  * `transformer_encoder` (as `nn.TransformerEncoder`) and `output_projection` (dModel → dOutput).
  */
-export class TransformerModel extends NnModule<Tensor> {
-  /** @internal */
-  protected override readonly namedArguments = ENCODER_ARGUMENTS;
-  readonly #layer: CheckedLayerOptions;
-  readonly #dInput: number;
-
+export class TransformerModel extends EncoderModule {
   constructor(options: TransformerModelOptions) {
-    const { dInput, dOutput, dHid, nlayers, dModel, nhead, ...rest } = checkOptions(
-      options,
-      [
-        'dInput',
-        'dOutput',
-        'dModel',
-        'nhead',
-        'dHid',
-        'nlayers',
-        'dropout',
-        'activation',
-        'layerNormEps',
-        'batchFirst',
-        'normFirst',
-        'bias',
-      ],
-      'the options of TransformerModel',
-    );
-    const checked = {
+    const given = checkOptions(options, OPTIONS, 'the options of TransformerModel');
+    const { dInput, dOutput, dHid, nlayers, ...layer } = given;
+    const sizes = {
       dInput: integer(dInput, 'dInput', 1),
       dOutput: integer(dOutput, 'dOutput', 1),
       nlayers: integer(nlayers ?? 12, 'nlayers', 1),
     };
     const dimFeedforward = integer(dHid ?? 512, 'dHid', 1);
-    const layer = layerOptions({ ...rest, dModel: dModel ?? 2048, nhead: nhead ?? 8, dimFeedforward });
-    super('TransformerModel', { ...layer, ...checked });
-    this.#layer = layer;
-    this.#dInput = dInput;
-  }
-
-  /** `src`: `[B, T, dInput]`, `[T, B, dInput]` without `batchFirst`, or `[T, dInput]`; the output has `dOutput` features. */
-  forward(src: Tensor, options?: EncoderForwardOptions): Promise<Tensor> {
-    return this.run([src], options);
-  }
-
-  /** @internal */
-  protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
-    return checkEncoderCall(inputs, given, this.#dInput, this.#layer);
+    const checked = layerOptions({ ...layer, dModel: layer.dModel ?? 2048, nhead: layer.nhead ?? 8, dimFeedforward });
+    checkMemory(checked.dModel * (dInput + dOutput), { dModel: checked.dModel, dInput, dOutput });
+    checkLayers(checked, { encoder: sizes.nlayers }, { nlayers: sizes.nlayers });
+    super('TransformerModel', checked, { ...sizes, features: dInput });
   }
 }

@@ -1,11 +1,17 @@
 import { TorchError } from '../errors';
 import type { Tensor } from '../tensor';
-import { options as checkOptions, integer, invalid } from '../validate';
-import { attentionMask, causalFlag, paddingMask, sameBatch, sequence } from './arguments';
-import { checkDecoderMasks, DECODER_ARGUMENTS, type DecoderForwardOptions, TransformerDecoder } from './decoder';
+import { options as checkOptions, integer } from '../validate';
+import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
+import { DECODER_ARGUMENTS, type DecoderArguments, decoderArguments, TransformerDecoder } from './decoder';
 import { TransformerEncoder } from './encoder';
-import { type Named, NnModule } from './module';
-import { type CheckedLayerOptions, LAYER_OPTIONS, layerOptions, type TransformerLayerOptions } from './options';
+import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import {
+  type CheckedLayerOptions,
+  checkLayers,
+  LAYER_OPTIONS,
+  layerOptions,
+  type TransformerLayerOptions,
+} from './options';
 
 export interface TransformerOptions extends Partial<TransformerLayerOptions> {
   /** Default 6. */
@@ -18,23 +24,28 @@ export interface TransformerOptions extends Partial<TransformerLayerOptions> {
   customDecoder?: TransformerDecoder | null;
 }
 
-export interface TransformerForwardOptions extends DecoderForwardOptions {
+/** The named arguments of a transformer. */
+export interface TransformerArguments extends DecoderArguments {
   /** `[S, S]` or `[B·H, S, S]`: bool, true where a key is not attended to; or floats that are added to the scores. */
-  srcMask?: Tensor | null;
+  srcMask?: Tensor | null | undefined;
   /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
-  srcKeyPaddingMask?: Tensor | null;
-  /** Says that `srcMask` is causal. Default: the encoder looks at the mask. */
-  srcIsCausal?: boolean;
+  srcKeyPaddingMask?: Tensor | null | undefined;
+  /** Says that `srcMask` is causal, which has to be there. Default: the encoder looks at the mask. */
+  srcIsCausal?: boolean | undefined;
 }
 
-function checkCustom<Part extends { options: CheckedLayerOptions }>(
+export interface TransformerForwardOptions extends TransformerArguments, RunOptions {}
+
+const ENCODING = { mask: 'srcMask', padding: 'srcKeyPaddingMask', causal: 'srcIsCausal' };
+
+function checkCustom<Part extends TransformerEncoder | TransformerDecoder>(
   value: Part | null | undefined,
   type: abstract new (...args: never[]) => Part,
   what: string,
   layer: CheckedLayerOptions,
 ): Part | undefined {
   if (value === undefined || value === null) return undefined;
-  if (!(value instanceof type)) throw invalid(`a ${(type as { name: string }).name}`, what, value);
+  checkPart(value, type, what);
   for (const name of ['dModel', 'batchFirst'] as const) {
     if (value.options[name] !== layer[name]) {
       throw new TorchError(
@@ -47,9 +58,11 @@ function checkCustom<Part extends { options: CheckedLayerOptions }>(
 }
 
 /** Encoder and decoder, as PyTorch's `nn.Transformer`. Defaults: `dModel` 512, `nhead` 8. */
-export class Transformer extends NnModule<Tensor> {
+export class Transformer extends NnModule<Tensor, TransformerArguments> {
   /** @internal */
-  protected override readonly namedArguments = ['srcMask', 'srcKeyPaddingMask', 'srcIsCausal', ...DECODER_ARGUMENTS];
+  protected override readonly callOptions = [...namesOf(ENCODING), ...DECODER_ARGUMENTS];
+  /** @internal */
+  protected override readonly inputNames = ['src', 'tgt'];
   readonly #layer: CheckedLayerOptions;
   readonly #heads: { encoder: number; decoder: number };
 
@@ -64,6 +77,8 @@ export class Transformer extends NnModule<Tensor> {
     const numDecoderLayers = integer(given.numDecoderLayers ?? 6, 'numDecoderLayers', 1);
     const customEncoder = checkCustom(given.customEncoder, TransformerEncoder, 'customEncoder', layer);
     const customDecoder = checkCustom(given.customDecoder, TransformerDecoder, 'customDecoder', layer);
+    const made = { encoder: customEncoder ? 0 : numEncoderLayers, decoder: customDecoder ? 0 : numDecoderLayers };
+    checkLayers(layer, made, { numEncoderLayers, numDecoderLayers });
     super('Transformer', { ...layer, numEncoderLayers, numDecoderLayers }, { customEncoder, customDecoder });
     this.#layer = layer;
     this.#heads = {
@@ -79,17 +94,13 @@ export class Transformer extends NnModule<Tensor> {
 
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
-    if (inputs.length !== 2) throw invalid('src and tgt', 'inputs', inputs);
     const { dModel, batchFirst } = this.#layer;
     const src = sequence(inputs[0], 'src', dModel, batchFirst);
     const tgt = sequence(inputs[1], 'tgt', dModel, batchFirst);
     sameBatch(src, 'src', tgt, 'tgt');
-    const srcMask = attentionMask(given.srcMask, 'srcMask', src, src, this.#heads.encoder);
     return {
-      srcMask,
-      srcKeyPaddingMask: paddingMask(given.srcKeyPaddingMask, 'srcKeyPaddingMask', src),
-      srcIsCausal: causalFlag(given.srcIsCausal, 'srcIsCausal', srcMask, 'srcMask'),
-      ...checkDecoderMasks(given, tgt, src, this.#heads.decoder),
+      ...attentionArguments(given, ENCODING, src, src, this.#heads.encoder),
+      ...decoderArguments(given, tgt, src, this.#heads.decoder),
     };
   }
 }

@@ -41,7 +41,10 @@ class Resolver final : public ModuleResolver {
 }  // namespace
 
 Model::Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts)
-    : module_(std::move(module)), native_(dynamic_cast<NativeModule*>(module_.get())), parts_(std::move(parts)) {
+    : module_(std::move(module)),
+      native_(dynamic_cast<NativeModule*>(module_.get())),
+      parts_(std::move(parts)),
+      someParameter_(module_->parameters().front()) {
   TORCH_INTERNAL_ASSERT(native_, "a model needs a native module");
 }
 
@@ -72,6 +75,19 @@ std::shared_ptr<const HookSet> Model::allHooks() const {
   return merged ? merged : own;
 }
 
+// libtorch's own error would name an operator and not what the caller gave.
+void Model::checkDevices(const std::vector<at::Tensor>& inputs, const NamedArguments& named,
+                         const ModelRun& options) const {
+  const auto device = someParameter_.device();
+  const auto check = [&](const std::string& name, const at::Tensor& tensor) {
+    if (tensor.device() == device) return;
+    throw Error("ERR_INVALID_ARGUMENT", "Expected a tensor on " + device.str() + ", where the module is, for " + name +
+                                            " but received one on " + tensor.device().str());
+  };
+  for (size_t i = 0; i < inputs.size(); ++i) check(options.inputNames.at(i), inputs[i]);
+  for (const auto& [name, tensor] : named.tensors) check(name, tensor);
+}
+
 c10::IValue Model::run(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options) {
   const auto locks = lock<std::shared_lock<std::shared_mutex>>();
   return runLocked(inputs, named, options);
@@ -79,6 +95,7 @@ c10::IValue Model::run(const std::vector<at::Tensor>& inputs, const NamedArgumen
 
 c10::IValue Model::runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named,
                              const ModelRun& options) {
+  checkDevices(inputs, named, options);
   const c10::AutoGradMode grad(options.grad);
   const auto hooks = allHooks();
   const ModelScope model(hooks.get());

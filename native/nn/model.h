@@ -16,6 +16,7 @@
 namespace lta::nn {
 
 struct ModelRun {
+  std::vector<std::string> inputNames;  // for errors
   bool grad = false;
   CancellationPtr cancellation;
 };
@@ -59,11 +60,13 @@ class Model {
   template <typename Lock>
   std::vector<Lock> lock() const;
   std::shared_ptr<const HookSet> allHooks() const;
+  void checkDevices(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options) const;
   c10::IValue runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options);
 
   const std::shared_ptr<torch::nn::Module> module_;
   NativeModule* const native_;
   const std::vector<Part> parts_;
+  const at::Tensor someParameter_;      // is where the module is
   mutable std::shared_mutex changing_;  // runs share it, changes of parameters exclude them
   HookRegistry hooks_;
 };

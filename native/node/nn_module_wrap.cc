@@ -67,8 +67,15 @@ std::vector<at::Tensor> tensors(Napi::Value value) {
   return list;
 }
 
+std::vector<std::string> strings(Napi::Value value) {
+  std::vector<std::string> list;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+  return list;
+}
+
 nn::ModelRun runOptions(const Napi::Object& options) {
-  return {flag(options, "grad"), CancellationWrap::of(options.Get("cancellation"))};
+  return {strings(options.Get("inputNames")), flag(options, "grad"), CancellationWrap::of(options.Get("cancellation"))};
 }
 
 template <typename Module>
@@ -212,12 +219,10 @@ Napi::Value NnModuleWrap::parameters(const Napi::CallbackInfo& info) {
 // (names, tensors) → Promise<undefined>
 Napi::Value NnModuleWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto names = info[0].As<Napi::Array>();
+    auto names = strings(info[0]);
     auto list = tensors(info[1]);
     std::vector<std::pair<std::string, at::Tensor>> values;
-    for (uint32_t i = 0; i < names.Length(); ++i) {
-      values.emplace_back(names.Get(i).As<Napi::String>().Utf8Value(), std::move(list[i]));
-    }
+    for (size_t i = 0; i < names.size(); ++i) values.emplace_back(std::move(names[i]), std::move(list[i]));
     return runAsync(
         info.Env(), [model = model(), values = std::move(values)] { model->load(values); },
         [](Napi::Env env) { return env.Undefined(); }, "ERR_MODEL_LOAD");

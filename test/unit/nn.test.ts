@@ -93,7 +93,7 @@ describe('arguments of forward', () => {
     ['option', () => encoder().forward(src(), { mask: ramp(5, 5) } as never), /'mask'/],
     ['tensor', () => encoder().forward([1] as never), /Tensor for src/],
     ['capture', () => encoder().captureAttention([src()], { heads: [] }), /heads/],
-    ['capture option', () => encoder().captureAttention([src()], { head: [0] }), /'head'/],
+    ['capture option', () => encoder().captureAttention([src()], { head: [0] } as never), /'head'/],
   ])('that are wrong are named: %s', async (_, run, message) => {
     await expect(run()).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',

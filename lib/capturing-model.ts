@@ -1,0 +1,156 @@
+import {
+  type Attention,
+  type AttentionSite,
+  CAPTURE_OPTIONS,
+  type CaptureOptions,
+  fromNativeSite,
+  toNativeCapture,
+} from './attention';
+import { AttentionStream } from './attention-stream';
+import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
+import { type CapturedInput, captureMany, type StreamOptions } from './capture-many';
+import { fromNativeCapture } from './captured';
+import { checkNotInOwnHook, isInsideHook, waitedFor } from './hooks';
+import { Model, type NativeModel } from './model';
+import { options as checkOptions } from './validate';
+
+type Given = Record<string, unknown>;
+
+/** A forward whose arguments are checked, to be run with a capture. */
+export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeCapture>;
+
+/**
+ * A model whose attentions can be captured.
+ *
+ * `Inputs` is what its forward takes by position, `Output` what it returns, `CallOptions` are the options of its forward that
+ * a capture takes beside its own.
+ */
+export abstract class CapturingModel<
+  Native extends NativeModel,
+  Inputs extends readonly unknown[],
+  Output,
+  CallOptions extends object,
+> extends Model<Native> {
+  /** @internal Names of `CallOptions`. */
+  protected abstract readonly callOptions: readonly string[];
+
+  /** @internal Checks what a forward is called with. */
+  protected abstract prepare(inputs: unknown, options: Given): PreparedCapture;
+
+  /** @internal What the native forward gave, as users get it. */
+  protected abstract convert(output: unknown): Output;
+
+  /**
+   * Runs the model once and says which attentions `captureAttention` would record for these inputs, without recording
+   * them.
+   *
+   * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none.
+   */
+  async attentionSites(
+    inputs: Inputs,
+    options?: CallOptions & Pick<CaptureOptions, 'signal'>,
+  ): Promise<AttentionSite[]> {
+    const { attentions } = await this.#capture(inputs, options, ['signal'], 'attentionSites', { sitesOnly: true });
+    return attentions.map(fromNativeSite);
+  }
+
+  /**
+   * Runs the model and records the weights of its attentions. The output is the same bits as `forward`'s.
+   *
+   * @param inputs What `forward` takes by position.
+   * @param options What the capture records, and the options of `forward` (for modules of `nn`: masks and flags).
+   * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none, `ERR_UNKNOWN_MODULE` for a layer
+   *   that isn't there or computes none, `ERR_CAPTURE_TOO_LARGE` beyond `maxBytes`.
+   */
+  async captureAttention(
+    inputs: Inputs,
+    options?: CallOptions & CaptureOptions<Output>,
+  ): Promise<{ output: Output; attentions: Attention[] }> {
+    const result = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
+    return await fromNativeCapture(result, (output) => this.convert(output), options?.gradientOf, options?.signal);
+  }
+
+  async #capture(
+    inputs: unknown,
+    options: object | undefined,
+    known: readonly string[],
+    method: string,
+    extra: NativeCaptureOptions,
+  ): Promise<NativeCapture> {
+    const given = checkOptions(
+      options as Given | undefined,
+      [...this.callOptions, ...known],
+      `the options of ${method}`,
+    );
+    const ofCall: Given = {};
+    const ofCapture: Given = {};
+    for (const [name, value] of Object.entries(given)) {
+      (this.callOptions.includes(name) ? ofCall : ofCapture)[name] = value;
+    }
+    const run = this.prepare(inputs, ofCall);
+    const { capture, signal } = toNativeCapture(ofCapture, () => this.moduleNames());
+    checkNotInOwnHook(this);
+    if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
+    return await this.cancellable(signal, (cancellation) =>
+      run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation }),
+    );
+  }
+
+  /** The function that the addon calls with each attention as soon as it exists. */
+  #handOver(take: (attention: Attention) => unknown): NativeCallback {
+    return waitedFor(this, async (attention): Promise<void> => {
+      await take(attention as unknown as Attention);
+    });
+  }
+
+  /**
+   * The same as `captureAttention` as an async iterable of the attentions, each as soon as it exists: the model waits while
+   * one is looked at, and no more than one is held. Leaving the loop early stops the run.
+   *
+   * @returns An iterable, to be gone through once; its `output` resolves when the run is over and rejects as
+   *   `captureAttention` (as the loop does).
+   */
+  captureAttentionStream(
+    inputs: Inputs,
+    options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
+  ): AttentionStream<Output> {
+    type Whole = CallOptions & CaptureOptions<Output>;
+    return new AttentionStream(
+      (onAttention, signal) => this.captureAttention(inputs, { ...options, onAttention, signal } as Whole),
+      options?.signal,
+    );
+  }
+
+  /**
+   * Captures the attention of one input after the other, in order. The model works on the next input while the consumer
+   * looks at a result; it never gets further ahead than `ahead` inputs.
+   *
+   * @param inputs For each run what `captureAttention` takes: the inputs, or `{ inputs, …options }` with options of `forward`
+   *   that are this input's own (its padding mask).
+   * @param options Those of all captures, and how the stream goes.
+   * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream.
+   */
+  captureMany(
+    inputs:
+      | AsyncIterable<Inputs | OwnOptions<Inputs, CallOptions>>
+      | Iterable<Inputs | OwnOptions<Inputs, CallOptions>>,
+    options?: CallOptions & CaptureOptions<Output> & StreamOptions,
+  ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
+    type Whole = CallOptions & CaptureOptions<Output>;
+    return captureMany(
+      async (input, each) => {
+        if (Array.isArray(input) || input === null || typeof input !== 'object') {
+          return await this.captureAttention(input as Inputs, each as Whole);
+        }
+        checkOptions(input, ['inputs', ...this.callOptions], 'an input of captureMany');
+        const { inputs: own, ...ownOptions } = input as OwnOptions<Inputs, CallOptions>;
+        return await this.captureAttention(own, { ...each, ...ownOptions } as unknown as Whole);
+      },
+      inputs,
+      options === undefined ? ({} as Whole) : options,
+    );
+  }
+}
+
+/** An input of `captureMany` with options of `forward` that are its own. */
+export type OwnOptions<Inputs, CallOptions> = { inputs: Inputs } & CallOptions;
