@@ -16,6 +16,12 @@ struct GradientPoint {
   std::function<at::Tensor(const at::Tensor& gradient)> toWeights;
 };
 
+// The points of one attention: gradients add up.
+using GradientPoints = std::vector<GradientPoint>;
+
+// computeWeights(call, {}).weights, differentiable by query, key and mask where autograd records them.
+at::Tensor differentiableWeights(const SdpaArguments& call);
+
 // `tensor` as one that takes part in gradients, the same bits: itself where it does already, else an alias of it.
 at::Tensor takingPart(const at::Tensor& tensor);
 
@@ -24,9 +30,9 @@ at::Tensor takingPart(const at::Tensor& tensor);
 at::Tensor weightsGradient(const SdpaArguments& call, const at::Tensor& value, const at::Tensor& gradient,
                            const Rows& rows);
 
-// d(scalar)/d(weights) for each point; zero where the scalar doesn't depend on it. Frees the graph. Stops at the next
-// point where that is asked for.
-std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoint>& points,
+// d(scalar)/d(weights) for each attention; zero where the scalar doesn't depend on it. Frees the graph. Stops at the
+// next point where that is asked for.
+std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<GradientPoints>& attentions,
                                     const CancellationPtr& cancellation);
 
 }  // namespace lta

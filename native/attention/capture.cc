@@ -145,6 +145,27 @@ at::Tensor Capture::fused(const char* operatorName, const std::string& module, S
   return result;
 }
 
+at::Tensor Capture::returned(const at::Tensor& output, const at::Tensor& weights) {
+  if (!options_.gradients) return weights;
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  const auto result = takingPart(weights);
+  for (auto& attention : kept_) {
+    if (attention.gradient.front().tensor.is_same(output)) addReturned(attention, result);
+  }
+  for (const auto& held : pending_) {
+    if (held->gradientPoint.is_same(output)) held->returned = result;
+  }
+  return result;
+}
+
+void Capture::addReturned(Attention& attention, const at::Tensor& weights) const {
+  attention.gradient.push_back(
+      {weights, [this, shape = attention.site.shape, rows = Rows{attention.heads, attention.queries},
+                 dtype = attention.weights.scalar_type(), keys = attention.keys](const at::Tensor& gradient) {
+         return settleGradient(pickRows(gradient, shape, rows), dtype, keys);
+       }});
+}
+
 void Capture::computed(const char* operatorName, const std::string& module, const at::Tensor& weights) {
   if (options_.gradients) {
     throw Error("ERR_MODEL_RUN", std::string("Expected a model whose attention takes part in gradients, but '") +
@@ -318,6 +339,12 @@ at::Tensor Capture::settle(at::Tensor weights, at::ScalarType dtype) const {
   return options_.toCpu ? weights.to(at::kCPU) : weights;
 }
 
+// The same for a gradient, of the columns that are kept.
+at::Tensor Capture::settleGradient(at::Tensor gradient, at::ScalarType dtype, const at::Tensor& keys) const {
+  const auto settled = settle(std::move(gradient), dtype);
+  return keys.defined() ? settled.gather(-1, keys) : settled;
+}
+
 // The rows asked for of weights that exist, [..., Q, K], as [B, H, Q, K].
 at::Tensor Capture::pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows) {
   if (weights.dim() == 3) weights = weights.unflatten(0, {shape.batch, shape.heads});
@@ -378,17 +405,17 @@ Attention Capture::materialise(Held& held) {
     references_.emplace_back(weights, versionOf(weights));
   }
   if (options_.gradients) {
-    attention.gradient.tensor = held.gradientPoint;
-    attention.gradient.toWeights = [this, call = held.call, value = held.value, arrange = held.arrange,
-                                    shape = site.shape, rows, dtype,
-                                    keys = attention.keys](const at::Tensor& gradient) {
-      const auto settled = settle(
-          call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows), dtype);
-      return keys.defined() ? settled.gather(-1, keys) : settled;
-    };
+    attention.gradient.push_back(
+        {held.gradientPoint, [this, call = held.call, value = held.value, arrange = held.arrange, shape = site.shape,
+                              rows, dtype, keys = attention.keys](const at::Tensor& gradient) {
+           return settleGradient(
+               call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows), dtype,
+               keys);
+         }});
   }
   attention.site = site;
   attention.weights = std::move(weights);
+  if (held.returned.defined()) addReturned(attention, held.returned);
   held.call.reset();
   held.weights.reset();
   return attention;

@@ -72,7 +72,7 @@ struct Attention {
   at::Tensor keys;     // with topK: the key positions of the weights
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
-  GradientPoint gradient;  // with the option `gradients`
+  GradientPoints gradient;  // with the option `gradients`
 };
 
 // A model wrote into a tensor that was kept by reference. The run has to be repeated with `copyWhatIsHeld`.
@@ -97,6 +97,9 @@ class Capture : public c10::DebugInfoBase {
   // on in its place (the same bits).
   at::Tensor fused(const char* operatorName, const std::string& module, SdpaArguments call, const at::Tensor& value,
                    const at::Tensor& output);
+  // Such a kernel's weights, which the model computed beside its `output` and returns, [B, H, Q, K]: with the option
+  // `gradients` their gradient is a part of the attention's. What this returns goes on in their place (the same bits).
+  at::Tensor returned(const at::Tensor& output, const at::Tensor& weights);
   // Weights that a kernel computed and lets see, [B, H, Q, K].
   void computed(const char* operatorName, const std::string& module, const at::Tensor& weights);
 
@@ -129,6 +132,7 @@ class Capture : public c10::DebugInfoBase {
     at::Tensor weights;
     at::Tensor value;                                       // of a fused call, where gradients are asked for
     at::Tensor gradientPoint;                               // whose gradient tells that of the weights
+    at::Tensor returned;                                    // weights that the model returned beside it
     SoftmaxTracker::Arrange arrange;                        // for weights that exist: from the operand to [..., Q, K]
     std::vector<std::pair<at::Tensor, uint32_t>> versions;  // of what is kept by reference
     bool selected = false;
@@ -144,7 +148,9 @@ class Capture : public c10::DebugInfoBase {
   static void splitHeads(Held& held);
   static at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows);
   at::Tensor settle(at::Tensor weights, at::ScalarType dtype) const;
+  at::Tensor settleGradient(at::Tensor gradient, at::ScalarType dtype, const at::Tensor& keys) const;
   Attention materialise(Held& held);
+  void addReturned(Attention& attention, const at::Tensor& weights) const;
   void deliver(Attention attention);
   static CaptureOptions completed(CaptureOptions options);
   void checkUnchanged(const Held& held) const;

@@ -22,9 +22,6 @@ Capture& capture() {
   return *static_cast<Capture*>(info);
 }
 
-// Runs an operator as it was, unseen together with all that it is made of.
-using Unseen = c10::impl::ExcludeDispatchKeyGuard;
-
 c10::DispatchKeySet below(c10::DispatchKeySet keys) {
   return keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
 }
@@ -64,7 +61,7 @@ at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& 
                                      std::optional<double> scale, bool groupedQuery) {
   at::Tensor output;
   {
-    Unseen guard(kKey);
+    const Unseen unseen;
     output = at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
     auto& target = capture();
     SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
@@ -116,28 +113,28 @@ void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) 
 }
 
 at::Tensor softmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
-  Unseen guard(kKey);
+  const Unseen unseen;
   auto result = at::softmax(self, dim, dtype);
   sawSoftmax(self, result, dim);
   return result;
 }
 
 at::Tensor softmaxKernel(const at::Tensor& self, int64_t dim, bool halfToFloat) {
-  Unseen guard(kKey);
+  const Unseen unseen;
   auto result = at::_softmax(self, dim, halfToFloat);
   sawSoftmax(self, result, dim);
   return result;
 }
 
 at::Tensor safeSoftmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
-  Unseen guard(kKey);
+  const Unseen unseen;
   auto result = at::_safe_softmax(self, dim, dtype);
   sawSoftmax(self, result, dim);
   return result;
 }
 
 at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at::Tensor& out) {
-  Unseen guard(kKey);
+  const Unseen unseen;
   at::_softmax_out(out, self, dim, halfToFloat);
   sawSoftmax(self, out, dim);
   return out;
@@ -145,14 +142,14 @@ at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at
 
 at::Tensor maskedSoftmax(const at::Tensor& self, const at::Tensor& mask, std::optional<int64_t> dim,
                          std::optional<int64_t> maskType) {
-  Unseen guard(kKey);
+  const Unseen unseen;
   auto result = at::_masked_softmax(self, mask, dim, maskType);
   sawSoftmax(self, result, dim.value_or(-1));
   return result;
 }
 
 at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
-  Unseen guard(kKey);  // the softmaxes of the single sequences in it aren't to be counted again
+  const Unseen unseen;  // the softmaxes of the single sequences in it aren't to be counted again
   auto result = at::_nested_tensor_softmax_with_shape(self, query);
   sawSoftmax(self, result, -1);
   return result;
@@ -162,7 +159,7 @@ at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
 
 template <typename Run>
 at::Tensor watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) {
-  Unseen guard(kKey);
+  const Unseen unseen;
   auto& target = capture();
   auto consumed = target.product(a, b);
   if (!consumed) return run(a, b);
@@ -246,7 +243,7 @@ std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at:
 at::Tensor einsum(c10::DispatchKeySet keys, c10::string_view equation, at::TensorList operands,
                   at::OptionalIntArrayRef path) {
   if (auto consumed = einsumWeights(equation, operands)) {
-    Unseen guard(kKey);
+    const Unseen unseen;
     std::vector<at::Tensor> taken = operands.vec();
     const auto place = static_cast<size_t>(consumed->operand.is_same(taken[0]) ? 0 : 1);
     taken[place] = capture().operandOf(*consumed);
@@ -313,6 +310,13 @@ void watchDerived(torch::Library& library, const char* name) {
 
 ProbeScope::ProbeScope(std::shared_ptr<Capture> capture)
     : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(capture))), key_(kKey) {}
+
+Unseen::Unseen() : guard_(kKey) {}
+
+at::Tensor returnedBeside(const at::Tensor& output, const at::Tensor& weights) {
+  auto* info = c10::ThreadLocalDebugInfo::get(kInfo);
+  return info ? static_cast<Capture*>(info)->returned(output, weights) : weights;
+}
 
 TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, library) { library.fallback(torch::CppFunction::makeFallthrough()); }
 

@@ -1,10 +1,10 @@
 #include "nn/multihead_attention.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/nn/init.h>
 
-#include "attention/weights.h"
+#include "attention/attention_gradient.h"
+#include "attention/probe.h"
 #include "nn/leaves.h"
 #include "nn/module_call.h"
 #include "runtime/error.h"
@@ -12,16 +12,10 @@
 namespace lta::nn {
 namespace {
 
-// Weights that a module computes for its caller aren't attentions of the model: the probe (attention/probe.cc), which
-// works under this key, is not to count them.
-class Unseen {
-  const c10::impl::ExcludeDispatchKeyGuard guard_{c10::DispatchKey::TESTING_ONLY_GenericMode};
-};
-
+// Weights that a module computes for its caller aren't attentions of the model.
 at::Tensor beside(const SdpaArguments& call) {
   const Unseen unseen;
-  const at::NoGradGuard noGrad;
-  return computeWeights(call, {}).weights;
+  return differentiableWeights(call);
 }
 
 // One more key at the end, which no mask hides.
@@ -227,8 +221,10 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
   if (padding.defined()) {
     causal = false;  // the kernel takes no other mask beside the flag
     if (!batched) padding = padding.unsqueeze(0);
-  } else if (causal) {
+  } else if (causal && !settings_.addBiasKv && !settings_.addZeroAttn) {
     mask = at::Tensor();  // the flag says the same
+  } else {
+    causal = false;  // it would hide the keys that are added behind the last one, which a mask can't
   }
   if (mask.defined() && mask.dim() == 2) mask = mask.unsqueeze(0);
 
@@ -264,8 +260,9 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
   k = k.view({batch, heads, keys, head_dim});
   v = v.view({batch, heads, keys, head_dim});
 
-  auto output = at::scaled_dot_product_attention(q, k, v, kernelMask, is_training() ? settings_.dropout : 0.0, causal);
-  output = output.permute({2, 0, 1, 3}).reshape({batch * length, settings_.embedDim});
+  const auto attended =
+      at::scaled_dot_product_attention(q, k, v, kernelMask, is_training() ? settings_.dropout : 0.0, causal);
+  auto output = attended.permute({2, 0, 1, 3}).reshape({batch * length, settings_.embedDim});
   output = at::linear(output, out_proj->weight, out_proj->bias).view({length, batch, settings_.embedDim});
   if (!batched) {
     output = output.squeeze(1);
@@ -273,7 +270,7 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
     output = output.transpose(0, 1);
   }
   if (!needWeights) return {output, {}};
-  auto weights = beside({q, k, kernelMask, causal, std::nullopt, false});
+  auto weights = returnedBeside(attended, beside({q, k, kernelMask, causal, std::nullopt, false}));
   if (arguments.averageWeights) weights = weights.mean(1);
   return {output, batched ? weights : weights.squeeze(0)};
 }

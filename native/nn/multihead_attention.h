@@ -28,7 +28,7 @@ struct AttentionArguments {
   Mask keyPaddingMask;  // [B, S], or [S] without a batch
   Mask attnMask;        // [T, S] or [B·H, T, S]
   bool isCausal = false;
-  std::optional<bool> needWeights;  // absent: the module's own flag
+  std::optional<bool> needWeights{};  // absent: the module's own flag
   bool averageWeights = false;
 };
 

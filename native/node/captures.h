@@ -30,7 +30,7 @@ class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
  private:
   Napi::Value of(const Napi::CallbackInfo& info);
 
-  std::vector<GradientPoint> points_;
+  std::vector<GradientPoints> points_;
   std::shared_ptr<Capture> capture_;
 };
 
