@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "nn/blocks.h"
 #include "nn/leaves.h"
 #include "nn/module_call.h"
 
@@ -65,37 +66,27 @@ at::Tensor TransformerDecoderLayer::call(const std::string& name, const at::Tens
 
 at::Tensor TransformerDecoderLayer::forward(const at::Tensor& tgt, const at::Tensor& memory,
                                             const DecoderArguments& arguments) {
-  if (settings_.normFirst) {
-    auto x = tgt + selfAttentionBlock(nn::call("norm1", norm1_, tgt), arguments);
-    x = x + crossAttentionBlock(nn::call("norm2", norm2_, x), memory, arguments);
-    return x + feedForwardBlock(nn::call("norm3", norm3_, x));
-  }
-  auto x = nn::call("norm1", norm1_, tgt + selfAttentionBlock(tgt, arguments));
-  x = nn::call("norm2", norm2_, x + crossAttentionBlock(x, memory, arguments));
-  return nn::call("norm3", norm3_, x + feedForwardBlock(x));
+  auto x = residual(tgt, settings_.normFirst, "norm1", norm1_,
+                    [&](const at::Tensor& given) { return selfAttentionBlock(given, arguments); });
+  x = residual(x, settings_.normFirst, "norm2", norm2_,
+               [&](const at::Tensor& given) { return crossAttentionBlock(given, memory, arguments); });
+  return residual(x, settings_.normFirst, "norm3", norm3_,
+                  [&](const at::Tensor& given) { return feedForwardBlock(given); });
 }
 
 at::Tensor TransformerDecoderLayer::selfAttentionBlock(const at::Tensor& x, const DecoderArguments& arguments) {
-  AttentionArguments attention;
-  attention.attnMask = arguments.tgtMask;
-  attention.keyPaddingMask = arguments.tgtKeyPaddingMask;
-  attention.isCausal = arguments.tgtIsCausal;
-  return nn::call("dropout1", dropout1_, selfAttention_->call("self_attn", x, x, x, attention).output);
+  return attend({"self_attn", *selfAttention_, "dropout1", dropout1_}, x, x,
+                {arguments.tgtKeyPaddingMask, arguments.tgtMask, arguments.tgtIsCausal});
 }
 
 at::Tensor TransformerDecoderLayer::crossAttentionBlock(const at::Tensor& x, const at::Tensor& memory,
                                                         const DecoderArguments& arguments) {
-  AttentionArguments attention;
-  attention.attnMask = arguments.memoryMask;
-  attention.keyPaddingMask = arguments.memoryKeyPaddingMask;
-  attention.isCausal = arguments.memoryIsCausal;
-  return nn::call("dropout2", dropout2_, crossAttention_->call("multihead_attn", x, memory, memory, attention).output);
+  return attend({"multihead_attn", *crossAttention_, "dropout2", dropout2_}, x, memory,
+                {arguments.memoryKeyPaddingMask, arguments.memoryMask, arguments.memoryIsCausal});
 }
 
 at::Tensor TransformerDecoderLayer::feedForwardBlock(const at::Tensor& x) {
-  const auto hidden = nn::call("linear1", linear1_, x);
-  const auto active = settings_.activation == Activation::Gelu ? at::gelu(hidden) : at::relu(hidden);
-  return nn::call("dropout3", dropout3_, nn::call("linear2", linear2_, nn::call("dropout", dropout_, active)));
+  return feedForward({linear1_, dropout_, linear2_, "dropout3", dropout3_}, settings_.activation, x);
 }
 
 }  // namespace lta::nn

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "nn/blocks.h"
 #include "nn/leaves.h"
 #include "nn/module_call.h"
 
@@ -69,26 +70,19 @@ at::Tensor TransformerEncoderLayer::forward(const at::Tensor& src, const Encoder
   if (mayFuse(src, arguments)) return fused(src, arguments);
   // From here on masks are added, in whatever form they came.
   const EncoderArguments added{arguments.srcMask.asAdded(), arguments.srcKeyPaddingMask.asAdded(), arguments.isCausal};
-  if (settings_.normFirst) {
-    const auto x = src + selfAttentionBlock(nn::call("norm1", norm1, src), added);
-    return x + feedForwardBlock(nn::call("norm2", norm2, x));
-  }
-  const auto x = nn::call("norm1", norm1, src + selfAttentionBlock(src, added));
-  return nn::call("norm2", norm2, x + feedForwardBlock(x));
+  const auto x = residual(src, settings_.normFirst, "norm1", norm1,
+                          [&](const at::Tensor& given) { return selfAttentionBlock(given, added); });
+  return residual(x, settings_.normFirst, "norm2", norm2,
+                  [&](const at::Tensor& given) { return feedForwardBlock(given); });
 }
 
 at::Tensor TransformerEncoderLayer::selfAttentionBlock(const at::Tensor& x, const EncoderArguments& arguments) {
-  AttentionArguments attention;
-  attention.attnMask = arguments.srcMask;
-  attention.keyPaddingMask = arguments.srcKeyPaddingMask;
-  attention.isCausal = arguments.isCausal;
-  return nn::call("dropout1", dropout1, attention_->call("self_attn", x, x, x, attention).output);
+  return attend({"self_attn", *attention_, "dropout1", dropout1}, x, x,
+                {arguments.srcKeyPaddingMask, arguments.srcMask, arguments.isCausal});
 }
 
 at::Tensor TransformerEncoderLayer::feedForwardBlock(const at::Tensor& x) {
-  const auto hidden = nn::call("linear1", linear1, x);
-  const auto active = settings_.activation == Activation::Gelu ? at::gelu(hidden) : at::relu(hidden);
-  return nn::call("dropout2", dropout2, nn::call("linear2", linear2, nn::call("dropout", dropout, active)));
+  return feedForward({linear1, dropout, linear2, "dropout2", dropout2}, settings_.activation, x);
 }
 
 bool TransformerEncoderLayer::tracksGradients(const at::Tensor& src) const {

@@ -38,7 +38,7 @@ class TransformerEncoderLayer : public torch::nn::TransformerEncoderLayerImpl, p
   std::shared_ptr<torch::nn::Module> clone(const std::optional<c10::Device>& device = std::nullopt) const override;
 
   const TransformerLayerOptions& settings() const { return settings_; }
-  MultiheadAttention& attention() { return *attention_; }
+  const MultiheadAttention& attention() const { return *attention_; }
   // Whether autograd would have to know of an operation on these parameters.
   bool tracksGradients(const at::Tensor& src) const;
 
