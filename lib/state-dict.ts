@@ -4,7 +4,7 @@ import { ARRAY_OF, type Entry } from './formats/entry';
 import { readSafetensors, writeSafetensors } from './formats/safetensors';
 import { kindOfArchive, readTorchSave } from './formats/torch-save';
 import { ScriptModule } from './script-module';
-import { Tensor } from './tensor';
+import { handleOf, Tensor } from './tensor';
 import { invalid } from './validate';
 
 export interface LoadStateDictOptions {
@@ -34,7 +34,7 @@ export async function readStateDict(source: string | Readonly<Record<string, Ten
     if (source === null || typeof source !== 'object')
       throw invalid('a path or an object of tensors', 'source', source);
     for (const [name, tensor] of Object.entries(source)) {
-      if (!(tensor instanceof Tensor)) throw invalid('a Tensor', `source['${name}']`, tensor);
+      handleOf(tensor, `source['${name}']`);
     }
     return new Map(Object.entries(source));
   }

@@ -311,6 +311,118 @@ def more():
     write("more", tensors, {})
 
 
+def gradients():
+    """Gradients through the weights that an attention returns, and through its output, and of a scalar by the weights."""
+    generator = torch.Generator().manual_seed(21)
+    tensors = {}
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    def keep(case, module, others):
+        tensors.update({f"{case}.gradient.{name}": p.grad for name, p in module.named_parameters() if p.grad is not None})
+        tensors.update({f"{case}.gradient_of.{name}": t.grad for name, t in others.items()})
+
+    hidden = torch.rand(3, 4, generator=generator) < 0.4
+    hidden[:, 0] = False
+    cases = {
+        "self": (dict(), {}),
+        "causal": (dict(), dict(attn_mask=nn.Transformer.generate_square_subsequent_mask(3), is_causal=True)),
+        "shifting": (dict(), dict(attn_mask=random(3, 3))),
+        "cross": (
+            dict(kdim=5, vdim=6, add_bias_kv=True, add_zero_attn=True),
+            dict(attn_mask=hidden, key_padding_mask=torch.tensor([[False] * 4, [False] * 3 + [True]])),
+        ),
+    }
+    for kind, (options, masks) in cases.items():
+        source = fill(nn.MultiheadAttention(4, 2, batch_first=True, **options), generator)
+        tensors |= {f"{kind}.state.{k}": v.detach().clone() for k, v in source.state_dict().items()}
+        query = random(2, 3, 4)
+        inputs = [query] if not options else [query, random(2, 4, 5), random(2, 4, 6)]
+        tensors |= {f"{kind}.input.{i}": t for i, t in enumerate(inputs)}
+        tensors |= {f"{kind}.{name}": t.clone() for name, t in masks.items() if isinstance(t, torch.Tensor)}
+        keys = 6 if options else 3
+        by_weights, by_mean, by_output = random(2, 2, 3, keys), random(2, 3, keys), random(2, 3, 4)
+        tensors |= {f"{kind}.by_weights": by_weights, f"{kind}.by_mean": by_mean, f"{kind}.by_output": by_output}
+        for average in (False, True):
+            source.zero_grad()
+            leaves = [t.clone().requires_grad_() for t in inputs]
+            q, k, v = leaves * 3 if len(leaves) == 1 else leaves
+            given = {n: t.clone() if isinstance(t, torch.Tensor) else t for n, t in masks.items()}
+            others = {f"input.{i}": t for i, t in enumerate(leaves)}
+            if kind == "shifting":
+                others["attn_mask"] = given["attn_mask"].requires_grad_()
+            output, weights = source(q, k, v, need_weights=True, average_attn_weights=average, **given)
+            scalar = (weights * (by_mean if average else by_weights)).sum() + (output * by_output).sum()
+            if not average:
+                # What is returned is a view of what is multiplied with the values.
+                of_weights = torch.autograd.grad(scalar, weights._base, retain_graph=True)[0]
+                tensors[f"{kind}.gradient_of_weights"] = of_weights.view_as(weights)
+                tensors[f"{kind}.weights"] = weights.detach()
+            scalar.backward()
+            keep(f"{kind}.{'mean' if average else 'heads'}", source, others)
+
+    layer = fill(nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), generator)
+    tensors |= {f"layer.state.{k}": v.detach().clone() for k, v in layer.state_dict().items()}
+    src = random(2, 3, 4)
+    by_weights = random(2, 2, 3, 3)
+    tensors |= {"layer.input.0": src.clone(), "layer.by_weights": by_weights}
+    with recording() as seen:
+        leaf = src.clone().requires_grad_()
+        layer(leaf)
+        (seen[0] * by_weights).sum().backward()
+    keep("layer", layer, {"input.0": leaf})
+    write("gradients", tensors, {"kinds": list(cases)})
+
+
+@torch.no_grad()
+def causal_flags():
+    """What a flag that says "causal" does, with its mask and without one."""
+    generator = torch.Generator().manual_seed(22)
+    length, size = 4, 4
+    x, memory = (torch.randn(2, length, size, generator=generator) for _ in range(2))
+    causal = nn.Transformer.generate_square_subsequent_mask(length)
+    options = dict(dim_feedforward=6, dropout=0.0, batch_first=True)
+    encoder_layer = nn.TransformerEncoderLayer(size, 2, **options)
+    decoder_layer = nn.TransformerDecoderLayer(size, 2, **options)
+    modules = {
+        "attention": (nn.MultiheadAttention(size, 2, batch_first=True), [x, x, x], [("attn_mask", "is_causal")]),
+        "encoder_layer": (encoder_layer, [x], [("src_mask", "is_causal")]),
+        "encoder": (nn.TransformerEncoder(encoder_layer, 2), [x], [("mask", "is_causal")]),
+        "decoder_layer": (decoder_layer, [x, memory], [("tgt_mask", "tgt_is_causal"), ("memory_mask", "memory_is_causal")]),
+        "decoder": (
+            nn.TransformerDecoder(decoder_layer, 2),
+            [x, memory],
+            [("tgt_mask", "tgt_is_causal"), ("memory_mask", "memory_is_causal")],
+        ),
+        "transformer": (
+            nn.Transformer(size, 2, 1, 1, **options),
+            [x, memory],
+            [(f"{which}_mask", f"{which}_is_causal") for which in ("src", "tgt", "memory")],
+        ),
+    }
+    for bias_kv, zero in ((True, False), (False, True), (True, True)):
+        module = nn.MultiheadAttention(size, 2, batch_first=True, add_bias_kv=bias_kv, add_zero_attn=zero)
+        modules[f"attention_{'bias_kv' if bias_kv else ''}{'zero' if zero else ''}"] = (module, [x, x, x], [("attn_mask", "is_causal")])
+    tensors, cases = {"x": x, "memory": memory, "causal": causal}, []
+    for kind, (module, inputs, names) in modules.items():
+        fill(module, generator)
+        tensors |= {f"{kind}.state.{k}": v for k, v in module.state_dict().items()}
+        for (mask, flag), training, grad in itertools.product(names, (False, True), (False, True)):
+            module.train(training)
+            with torch.set_grad_enabled(grad):
+                given = module(*inputs, **{mask: causal, flag: True})
+                tensors[f"{kind}.{flag}.{int(training)}{int(grad)}"] = (given[0] if isinstance(given, tuple) else given).detach()
+                try:
+                    module(*inputs, **{flag: True})
+                    without = "ignored"
+                except RuntimeError as error:
+                    assert "Need attn_mask" in str(error)
+                    without = "refused"
+            cases.append([kind, mask, flag, training, grad, without])
+    write("causal_flags", tensors, {"cases": cases})
+
+
 def formula(name_index, shape):
     """Values for a parameter that both sides can compute: spread evenly, as large as drawn ones would be."""
     count = math.prod(shape)
@@ -371,5 +483,7 @@ if __name__ == "__main__":
     decoders()
     attentions()
     more()
+    gradients()
+    causal_flags()
     checkpoints()
     default_model()

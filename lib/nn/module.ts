@@ -64,6 +64,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
 
   /** @internal */
   protected constructor(type: string, options: object, parts: Parts = {}) {
+    if (new.target === NnModule) throw invalid('one of the classes of nn', 'the class of a module', new.target);
     const natives = Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, part?.native]));
     super(native((addon) => addon.NativeNnModule.create(type, options, natives)));
   }
@@ -135,7 +136,8 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
 
   /**
    * Asks the attentions of the module to return their weights, `[B, H, T, S]`, beside their output, where forward hooks
-   * on them see both. The output stays the same bits. Where nobody looks, nothing is computed.
+   * on them see both. The output stays the same bits. With `grad` the weights take part in gradients. Where nobody looks,
+   * a fused layer computes nothing.
    */
   setNeedWeights(need = true): this {
     if (typeof need !== 'boolean') throw invalid('a boolean', 'need', need);

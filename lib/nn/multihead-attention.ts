@@ -47,7 +47,7 @@ const ATTENTION = { mask: 'attnMask', padding: 'keyPaddingMask', causal: 'isCaus
 export interface AttentionOutput {
   /** As the query. */
   output: Tensor;
-  /** Weights before dropout; of a row whose keys are all masked zeros, where no fused kernel gave others. */
+  /** Weights before dropout, with gradients where the run records them; of a row whose keys are all masked zeros, where no fused kernel gave others. */
   weights?: Tensor;
 }
 

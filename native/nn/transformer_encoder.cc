@@ -28,8 +28,9 @@ at::Tensor TransformerEncoder::forward(const at::Tensor& src, const NamedArgumen
   auto output = src;
   at::Tensor padding;
   const bool ragged = mayNest(src, arguments);
-  const bool nested = ragged && !forwardIsHooked();
   if (ragged) padding = arguments.srcKeyPaddingMask.hidden();
+  // Of nothing but padding nothing would be left.
+  const bool nested = ragged && !forwardIsHooked() && !padding.all().item<bool>();
   if (nested) {
     output = at::_nested_tensor_from_mask(output, padding.logical_not(), /*mask_check=*/false);
     arguments.srcKeyPaddingMask = {};
@@ -48,7 +49,7 @@ at::Tensor TransformerEncoder::forward(const at::Tensor& src, const NamedArgumen
 // sequence only, and nothing else hidden.
 bool TransformerEncoder::mayNest(const at::Tensor& src, const EncoderArguments& arguments) const {
   const auto& attention = first().attention();
-  return enableNestedTensor_ && arguments.srcKeyPaddingMask.defined() && !arguments.srcMask.defined() &&
+  return enableNestedTensor_ && src.numel() > 0 && arguments.srcKeyPaddingMask.defined() && !arguments.srcMask.defined() &&
          !settings().normFirst && !first().is_training() && attention.fusable(src) && !first().tracksGradients(src) &&
          arguments.srcKeyPaddingMask.onlyHides() &&
          at::_nested_tensor_from_mask_left_aligned(src, arguments.srcKeyPaddingMask.hidden().logical_not());

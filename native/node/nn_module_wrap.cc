@@ -146,9 +146,11 @@ Napi::Value NnModuleWrap::create(const Napi::CallbackInfo& info) {
       module = std::make_shared<nn::Transformer>(nn::TransformerOptions{
           layerOptions(options), integer(options, "numEncoderLayers"), integer(options, "numDecoderLayers"),
           as<nn::TransformerEncoder>(encoder), as<nn::TransformerDecoder>(decoder)});
-    } else {
+    } else if (type == "TransformerModel") {
       module = std::make_shared<nn::TransformerModel>(nn::TransformerModelOptions{
           integer(options, "dInput"), integer(options, "dOutput"), layerOptions(options), integer(options, "nlayers")});
+    } else {
+      throw Error("ERR_INVALID_ARGUMENT", "Expected a class of nn but received '" + type + "'");
     }
     if (norm) parts.push_back({"norm", norm});
     if (encoder) parts.push_back({"encoder", encoder});

@@ -79,3 +79,11 @@ export function difference(
   }
   return largest;
 }
+
+/** A tensor of that shape with values of its own. */
+export function ramp(...shape: number[]): Tensor {
+  return Tensor.from(
+    Array.from({ length: elementCount(shape) }, (_, i) => Math.sin(i)),
+    { shape },
+  );
+}

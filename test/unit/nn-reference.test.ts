@@ -195,6 +195,63 @@ describe('MultiheadAttention', () => {
   });
 });
 
+describe('a flag that says that a mask is causal', () => {
+  const SIZES = { dModel: 4, nhead: 2, dimFeedforward: 6, dropout: 0, batchFirst: true };
+  const attention = (more = {}) => new nn.MultiheadAttention({ embedDim: 4, numHeads: 2, batchFirst: true, ...more });
+  const MAKE: Record<string, () => nn.Module<Tensor | nn.AttentionOutput>> = {
+    attention: () => attention(),
+    attention_bias_kv: () => attention({ addBiasKv: true }),
+    attention_zero: () => attention({ addZeroAttn: true }),
+    attention_bias_kvzero: () => attention({ addBiasKv: true, addZeroAttn: true }),
+    encoder_layer: () => new nn.TransformerEncoderLayer(SIZES),
+    encoder: () => new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 2),
+    decoder_layer: () => new nn.TransformerDecoderLayer(SIZES),
+    decoder: () => new nn.TransformerDecoder(new nn.TransformerDecoderLayer(SIZES), 2),
+    transformer: () => new nn.Transformer({ ...SIZES, numEncoderLayers: 1, numDecoderLayers: 1 }),
+  };
+  const camel = (name: string): string => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+  const run = (module: nn.Module<unknown>, inputs: Tensor[], options: object) =>
+    (module as unknown as { forward(...all: unknown[]): Promise<Tensor | nn.AttentionOutput> }).forward(
+      ...inputs,
+      options,
+    );
+
+  test('gives what PyTorch gives beside its mask; without one it is refused wherever PyTorch heeds it', async () => {
+    const expected = await Fixture.read('causal_flags');
+    const [x, memory, causal] = ['x', 'memory', 'causal'].map((name) => expected.tensor(name)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const cases = expected.list<[string, string, string, boolean, boolean, string]>('cases');
+    let ignored = 0;
+    for (const [kind, mask, flag, training, grad, without] of cases) {
+      const module = (MAKE[kind] as () => nn.Module<Tensor | nn.AttentionOutput>)();
+      await module.loadStateDict(expected.state(`${kind}.state.`));
+      module.train(training);
+      const inputs = kind.startsWith('attention') ? [x, x, x] : kind.startsWith('encoder') ? [x] : [x, memory];
+      const names = { mask: mask === 'mask' ? 'srcMask' : camel(mask), flag: camel(flag) };
+      const where = `${kind}.${flag}.${Number(training)}${Number(grad)}`;
+      for (const needWeights of [false, true]) {
+        const need = kind.startsWith('attention') ? { needWeights } : {};
+        module.setNeedWeights(needWeights);
+        const result = await run(module, inputs, { [names.mask]: causal, [names.flag]: true, grad, ...need });
+        const output = result instanceof Tensor ? result : result.output;
+        const worst = difference(numbers(output), numbers(expected.tensor(where)));
+        expect([where, needWeights, worst <= TOLERANCE]).toEqual([where, needWeights, true]);
+        // Where a fused kernel runs PyTorch attends to everything, flag or not: nobody can want that.
+        await expect(run(module, inputs, { [names.flag]: true, grad, ...need })).rejects.toMatchObject({
+          code: 'ERR_INVALID_ARGUMENT',
+          message: expect.stringMatching(new RegExp(`${names.mask} beside ${names.flag}: true.* received none`)),
+        });
+      }
+      if (without === 'ignored') ignored++;
+      else expect(without).toBe('refused');
+    }
+    expect([cases.length, ignored]).toEqual([52, 7]);
+  });
+});
+
 describe('what PyTorch draws', () => {
   test('a seed gives the same initial values', async () => {
     const expected = await Fixture.read('more');

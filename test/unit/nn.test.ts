@@ -1,18 +1,10 @@
 import { getOutputAndAttentionWeights, HookedModel, manualSeed, nn, setNumThreads, Tensor } from '../../lib/index';
-import { difference, numbers } from './nn-fixtures';
+import { difference, numbers, ramp } from './nn-fixtures';
 
 // Tensors this small are slower on more threads.
 beforeAll(() => setNumThreads(1));
 
 const SIZES = { dModel: 8, nhead: 2, dimFeedforward: 16, batchFirst: true };
-
-function ramp(...shape: number[]): Tensor {
-  const count = shape.reduce((product, size) => product * size, 1);
-  return Tensor.from(
-    Array.from({ length: count }, (_, i) => Math.sin(i)),
-    { shape },
-  );
-}
 
 function makeModel(): nn.TransformerModel {
   manualSeed(1);
