@@ -255,7 +255,8 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
     mask = mask.defined() ? mask + padding : padding;
   }
   std::optional<at::Tensor> kernelMask;
-  if (mask.defined()) kernelMask = mask.size(0) == 1 ? mask.unsqueeze(0) : mask.view({batch, heads, mask.size(1), keys});
+  if (mask.defined())
+    kernelMask = mask.size(0) == 1 ? mask.unsqueeze(0) : mask.view({batch, heads, mask.size(1), keys});
   q = q.view({batch, heads, length, head_dim});
   k = k.view({batch, heads, keys, head_dim});
   v = v.view({batch, heads, keys, head_dim});

@@ -49,9 +49,9 @@ at::Tensor TransformerEncoder::forward(const at::Tensor& src, const NamedArgumen
 // sequence only, and nothing else hidden.
 bool TransformerEncoder::mayNest(const at::Tensor& src, const EncoderArguments& arguments) const {
   const auto& attention = first().attention();
-  return enableNestedTensor_ && src.numel() > 0 && arguments.srcKeyPaddingMask.defined() && !arguments.srcMask.defined() &&
-         !settings().normFirst && !first().is_training() && attention.fusable(src) && !first().tracksGradients(src) &&
-         arguments.srcKeyPaddingMask.onlyHides() &&
+  return enableNestedTensor_ && src.numel() > 0 && arguments.srcKeyPaddingMask.defined() &&
+         !arguments.srcMask.defined() && !settings().normFirst && !first().is_training() && attention.fusable(src) &&
+         !first().tracksGradients(src) && arguments.srcKeyPaddingMask.onlyHides() &&
          at::_nested_tensor_from_mask_left_aligned(src, arguments.srcKeyPaddingMask.hidden().logical_not());
 }
 

@@ -1,0 +1,71 @@
+#include <ATen/ATen.h>
+
+#include "attention/probe.h"
+#include "check.h"
+#include "nn/model.h"
+#include "nn/multihead_attention.h"
+#include "runtime/error.h"
+
+namespace {
+
+using lta::nn::Model;
+using lta::nn::NamedArguments;
+
+std::shared_ptr<Model> attention() {
+  return std::make_shared<Model>(lta::nn::make<lta::nn::MultiheadAttention>(
+      lta::nn::MultiheadAttentionOptions{8, 2, 0, true, false, false, 8, 8, true}));
+}
+
+std::string messageOf(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const lta::Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// Sees nothing that has a name.
+class NoModules final : public lta::ModuleResolver {
+ public:
+  std::string current() const override { return {}; }
+  bool isParameter(const at::Tensor&) const override { return false; }
+  std::string ownerOf(const at::Tensor&) const override { return {}; }
+};
+
+}  // namespace
+
+// Tensors without data stand for those of another device, which test machines lack.
+TEST("inputs and masks on another device than the module are refused by name") {
+  const auto model = attention();
+  const auto here = at::rand({2, 3, 8}), elsewhere = at::empty({2, 3, 8}, at::kMeta);
+  const lta::nn::ModelRun options{{"query", "key", "value"}, false, nullptr};
+  model->run({here, here, here}, {}, options);
+  EXPECT_ERROR(model->run({here, elsewhere, here}, {}, options), "ERR_INVALID_ARGUMENT");
+  EXPECT(contains(messageOf([&] { model->run({here, elsewhere, here}, {}, options); }), "for key but"));
+  NamedArguments named;
+  named.tensors["attnMask"] = at::empty({3, 3}, at::kMeta);
+  EXPECT(contains(messageOf([&] { model->run({here, here, here}, named, options); }), "for attnMask but"));
+  EXPECT(contains(messageOf([&] { model->capture({here, here, here}, named, options, {}); }), "for attnMask but"));
+}
+
+TEST("the probe doesn't see what is computed unseen") {
+  const auto query = at::rand({1, 2, 3, 4});
+  const auto attend = [&] { return at::scaled_dot_product_attention(query, query, query); };
+  const auto capture = std::make_shared<lta::Capture>(lta::CaptureOptions{}, std::make_shared<NoModules>(), nullptr);
+  {
+    const lta::ProbeScope probe(capture);
+    attend();
+    {
+      const lta::Unseen unseen;
+      attend();
+    }
+    attend();
+  }
+  EXPECT(capture->finish().size() == 2);
+  // Without a capture it does nothing.
+  const lta::Unseen unseen;
+  EXPECT(attend().defined());
+}
