@@ -134,7 +134,7 @@ export interface Binding {
     from(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
   NativeCancellation: new () => NativeCancellation;
-  NativeHook: new (kind: string, callback: NativeCallback | undefined) => NativeHook;
+  NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;
   NativeScriptModule: {
     load(
       source: string | Uint8Array,

@@ -1,7 +1,6 @@
 import type { NativeHook } from './binding';
 import { TorchError } from './errors';
-import type { ForwardHook, FullBackwardHook, HookedModule, RemovableHandle } from './hooks';
-import type { HookKind } from './model';
+import type { ForwardHook, FullBackwardHook, HookedModule, HookKind, RemovableHandle } from './hooks';
 import type { Tensor } from './tensor';
 import { invalid } from './validate';
 import { fromNativeValue, type Value } from './value';

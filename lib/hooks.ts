@@ -37,6 +37,9 @@ export type FullBackwardHook = (
   gradOutput: (Tensor | null)[],
 ) => Awaitable<(Tensor | null)[] | Tensor | Nothing>;
 
+/** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
+export type HookKind = 'pre' | 'forward' | 'backward';
+
 /** What hooks need of the model that they sit on. */
 export interface HookOwner {
   readonly disposed: boolean;
@@ -124,10 +127,16 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
  */
 export function hookCallback(
   owner: HookOwner,
+  kind: HookKind,
   module: HookedModule,
   hook: (module: HookedModule, ...values: never[]) => unknown,
 ): NativeCallback {
-  return waitedFor(owner, (...values) => hook(module, ...(values as never[])));
+  const count = kind === 'pre' ? 1 : 2;
+  return waitedFor(owner, (...values) => {
+    // In runs of a larger model that this one is a part of, the module has that model's name for it.
+    const place = values.length > count ? Object.freeze({ name: values.pop() as string, type: module.type }) : module;
+    return hook(place, ...(values as never[]));
+  });
 }
 
 function isThenable(value: unknown): value is Promise<unknown> {

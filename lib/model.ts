@@ -7,15 +7,13 @@ import {
   type ForwardPreHook,
   type FullBackwardHook,
   type HookedModule,
+  type HookKind,
   hookCallback,
   RemovableHandle,
   runWaitedFor,
 } from './hooks';
 import { type Device, fromHandle, type Tensor } from './tensor';
 import { invalid } from './validate';
-
-/** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
-export type HookKind = 'pre' | 'forward' | 'backward';
 
 /** What the native sides of all models have in common. */
 export interface NativeModel {
@@ -104,9 +102,9 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       );
     }
     Object.freeze(module);
-    const callback = hook && hookCallback(this, module, hook);
+    const callback = hook && hookCallback(this, kind, module, hook);
     const hookNative = native((addon) => {
-      const created = new addon.NativeHook(kind, callback);
+      const created = new addon.NativeHook(kind, callback, path);
       this.native.addHook(path, created);
       return created;
     });

@@ -25,10 +25,13 @@ Napi::Array toArray(Napi::Env env, const std::vector<at::Tensor>& tensors) {
   return toArray(env, std::vector<c10::IValue>(tensors.begin(), tensors.end()));
 }
 
-// A hook that is a JavaScript function (see Callback), called with what hooks of its kind are called with.
+// A hook that is a JavaScript function (see Callback), called with what hooks of its kind are called with. It knows the
+// module that it was registered on; where that has another name in a run (it is a part of a larger model), the name
+// comes last.
 class JavaScriptHook final : public Hook {
  public:
-  JavaScriptHook(HookKind kind, Napi::Function function) : Hook(kind), callback_(function) {}
+  JavaScriptHook(HookKind kind, Napi::Function function, std::string module)
+      : Hook(kind), callback_(function), module_(std::move(module)) {}
 
   std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                                                    const CancellationPtr& cancellation) override {
@@ -101,7 +104,13 @@ class JavaScriptHook final : public Hook {
       }
     };
     try {
-      callback_.call(arguments, take, cancellation);
+      callback_.call(
+          [&](Napi::Env env) {
+            auto values = arguments(env);
+            if (call.module != module_) values.push_back(Napi::String::New(env, call.module));
+            return values;
+          },
+          take, cancellation);
     } catch (const Error& error) {
       if (!error.cause()) throw;
       throw Error(error.code(), place() + " failed").withCause(error.cause());
@@ -110,6 +119,7 @@ class JavaScriptHook final : public Hook {
   }
 
   Callback callback_;
+  const std::string module_;
 };
 
 HookKind kindOf(const std::string& name) {
@@ -131,7 +141,7 @@ void HookWrap::define(Napi::Env env, Napi::Object exports) {
 HookWrap::HookWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<HookWrap>(info) {
   const auto kind = kindOf(info[0].As<Napi::String>());
   if (info[1].IsFunction()) {
-    hook_ = std::make_shared<JavaScriptHook>(kind, info[1].As<Napi::Function>());
+    hook_ = std::make_shared<JavaScriptHook>(kind, info[1].As<Napi::Function>(), info[2].As<Napi::String>());
   } else {
     hook_ = std::make_shared<Recorder>(kind);
   }
