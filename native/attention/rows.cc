@@ -20,7 +20,10 @@ constexpr int64_t kStrip = 256;
 
 struct Kernels {
   int64_t panel;
+  void (*arrangeKey)(const float*, int64_t, int64_t, int64_t, float, float*);
   void (*multiply)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+  void (*multiplyExponentials)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, const RowMask&, float*,
+                               int64_t, float*);
   void (*addMask)(float*, const float*, int64_t);
   void (*applyMask)(float*, const bool*, int64_t);
   float (*exponentials)(float*, int64_t);
@@ -198,9 +201,18 @@ void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positio
 
 int64_t panelColumns() { return kernels.panel; }
 
+void arrangeKey(const float* key, int64_t stride, int64_t keys, int64_t depth, float factor, float* panels) {
+  kernels.arrangeKey(key, stride, keys, depth, factor, panels);
+}
+
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride) {
   kernels.multiply(query, queryStride, rows, panels, depth, columns, scores, stride);
+}
+
+void multiplyExponentials(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
+                          int64_t keys, const RowMask& mask, float* elements, int64_t stride, float* sums) {
+  kernels.multiplyExponentials(query, queryStride, rows, panels, depth, keys, mask, elements, stride, sums);
 }
 
 void addMask(float* row, const float* mask, int64_t count) { kernels.addMask(row, mask, count); }

@@ -7,12 +7,35 @@ namespace lta {
 // What is done to the rows of a tile of scores. The versions for float exist for several kinds of processors, of which
 // the one at hand is chosen when the process starts.
 
-// scores [rows, columns] = query [rows, depth] · keyᵀ. The key comes as panels of panelColumns() columns each,
-// panels[column / panelColumns()][depth][column % panelColumns()], and `columns` is a multiple of that. `stride` and
-// `queryStride` count elements from one row to the next. Faster than a general product where depth is small.
+// The key [keys, depth] of a head, times `factor`, as panels of panelColumns() columns each,
+// panels[column / panelColumns()][depth][column % panelColumns()], filled up with zeros. `stride` counts elements from
+// one key to the next.
+void arrangeKey(const float* key, int64_t stride, int64_t keys, int64_t depth, float factor, float* panels);
+
+// scores [rows, columns] = query [rows, depth] · keyᵀ. The key comes from arrangeKey, and `columns` is a multiple of
+// panelColumns(). `stride` and `queryStride` count elements from one row to the next. Faster than a general product
+// where depth is small.
 int64_t panelColumns();
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride);
+
+// A mask over the keys of some rows, `stride` elements apart, 0 where they share one: what is added to scores, or where
+// they are shown. Null where there is none.
+struct RowMask {
+  const float* added = nullptr;
+  const bool* shown = nullptr;
+  int64_t stride = 0;
+};
+
+// The same and e^score at once, while the scores are in the first cache: elements [rows, keys] = e^(query · keyᵀ),
+// masked, and the sum of each row. Nothing is subtracted ahead of the exponential as softmaxes do it: where a row's sum
+// isn't sound (see below), its elements are of no use. Rows are written in whole panels, zeros at the end.
+void multiplyExponentials(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
+                          int64_t keys, const RowMask& mask, float* elements, int64_t stride, float* sums);
+
+// Whether the exponentials of a row with that sum lost nothing that a float32 softmax has: the largest of them is
+// neither near overflow, nor so small that others vanished beside it.
+inline bool isSound(float sum) { return sum > 1e-8f && sum < 1e30f; }
 
 // row + mask
 void addMask(float* row, const float* mask, int64_t count);

@@ -154,17 +154,17 @@ class Computed {
     positions_ = chosen(rows.queries, query_.size(2));
     heads_ = chosen(rows.heads, allHeads_);
     const double scale = call.scale.value_or(1.0 / std::sqrt(static_cast<double>(query_.size(3))));
-    query_ = pick(query_, 2, rows.queries).to(kType).mul(scale);
-    if (query_.stride(3) != 1) query_ = query_.contiguous();
+    query_ = pick(query_, 2, rows.queries).to(kType);
     heads = static_cast<int64_t>(heads_.size());
     queries = query_.size(2);
     keys = key_.size(2);
     // Worth it where many rows meet the same keys, and faster than the general product up to some depth.
     if (std::is_same_v<T, float> && queries >= 32 && query_.size(3) <= 256) {
-      const auto panel = panelColumns();
-      const auto rest = (panel - keys % panel) % panel;
-      panels_ = at::constant_pad_nd(key_, {0, 0, 0, rest}).unflatten(2, {-1, panel}).transpose(3, 4).contiguous();
+      makePanels(static_cast<float>(scale));
+    } else {
+      query_ = query_.mul(scale);
     }
+    if (query_.stride(3) != 1) query_ = query_.contiguous();
   }
 
   int64_t batch, heads, queries, keys;
@@ -185,18 +185,6 @@ class Computed {
       seen = std::min(keys, last + 1);
     }
     const at::Tensor query = matrix(query_).narrow(0, first, count);
-    if (panels_.defined()) {
-      if constexpr (std::is_same_v<T, float>) {
-        const auto panel = panelColumns();
-        const at::Tensor panels = matrix(panels_);
-        multiply(query.template const_data_ptr<float>(), query.stride(0), count,
-                 panels.template const_data_ptr<float>(), query.size(1), (seen + panel - 1) / panel * panel, memory,
-                 stride);
-      }
-    } else {
-      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, at::TensorOptions().dtype(kType));
-      at::mm_out(scores, query, matrix(key_).narrow(0, 0, seen).t());
-    }
     at::Tensor mask;
     if (mask_.defined()) {
       mask = matrix(mask_);
@@ -204,28 +192,112 @@ class Computed {
       if (mask.scalar_type() != at::kBool) mask = mask.to(kType);
       if (mask.stride(1) != 1) mask = mask.contiguous();
     }
+    const auto maskOffset = [&](int64_t row) { return mask.defined() && mask.size(0) > 1 ? row * mask.stride(0) : 0; };
+
+    if constexpr (std::is_same_v<T, float>) {
+      const auto panel = panelColumns();
+      const auto depth = query.size(1);
+      const auto* const queries = query.template const_data_ptr<float>();
+      const auto* panels = panels_;
+      if (panels) {
+        panels += panelsOfHead_ *
+                  (serving(key_.size(0), entry, batch) * key_.size(1) + serving(key_.size(1), headIndex, allHeads_));
+      }
+      const auto scores = [&](int64_t row, int64_t rows) {
+        multiply(queries + row * query.stride(0), query.stride(0), rows, panels, depth,
+                 (seen + panel - 1) / panel * panel, memory + row * stride, stride);
+      };
+      if (panels && !causal_) {
+        RowMask rowMask;
+        if (mask.defined()) {
+          rowMask.stride = maskOffset(1);
+          if (mask.scalar_type() == at::kBool) {
+            rowMask.shown = mask.const_data_ptr<bool>();
+          } else {
+            rowMask.added = mask.const_data_ptr<float>();
+          }
+        }
+        thread_local std::vector<float> sums;
+        sums.resize(std::max(sums.size(), static_cast<size_t>(count)));
+        multiplyExponentials(queries, query.stride(0), count, panels, depth, keys, rowMask, memory, stride,
+                             sums.data());
+        for (int64_t row = 0; row < count; ++row) {
+          const auto sum = sums[static_cast<size_t>(row)];
+          T* const elements = memory + row * stride;
+          if (isSound(sum)) {
+            take(row, elements, 1.0f / sum);
+          } else {
+            scores(row, 1);
+            take(row, elements, softmaxOfRow(elements, first + row, mask, maskOffset(row)));
+          }
+        }
+        return;
+      }
+      if (panels) scores(0, count);
+    }
+    if (!panels_) {
+      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, at::TensorOptions().dtype(kType));
+      at::mm_out(scores, query, matrix(key_).narrow(0, 0, seen).t());
+    }
     for (int64_t row = 0; row < count; ++row) {
       T* const elements = memory + row * stride;
-      const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(first + row)] + 1) : keys;
-      if (mask.defined()) {
-        const auto offset = mask.size(0) > 1 ? row * mask.stride(0) : 0;
-        if (mask.scalar_type() == at::kBool) {
-          applyMask(elements, mask.const_data_ptr<bool>() + offset, visible);
-        } else {
-          addMask(elements, mask.template const_data_ptr<T>() + offset, visible);
-        }
-      }
-      const T factor = exponentials(elements, visible);
-      std::fill(elements + visible, elements + keys, T(0));
-      take(row, elements, factor);
+      take(row, elements, softmaxOfRow(elements, first + row, mask, maskOffset(row)));
     }
   }
 
  private:
+  // Makes weights of a row of scores, but for the factor that it returns. `offset` is where the mask of the row begins.
+  T softmaxOfRow(T* elements, int64_t position, const at::Tensor& mask, int64_t offset) const {
+    const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(position)] + 1) : keys;
+    if (mask.defined()) {
+      if (mask.scalar_type() == at::kBool) {
+        applyMask(elements, mask.const_data_ptr<bool>() + offset, visible);
+      } else {
+        addMask(elements, mask.template const_data_ptr<T>() + offset, visible);
+      }
+    }
+    const T factor = exponentials(elements, visible);
+    std::fill(elements + visible, elements + keys, T(0));
+    return factor;
+  }
+
+  // The key as `multiply` takes it, [B, H, panels, depth, columns of a panel], scaled.
+  void makePanels(float scale) {
+    const auto columns = (keys + panelColumns() - 1) / panelColumns() * panelColumns();
+    const auto depth = key_.size(3);
+    const auto keyHeads = key_.size(1);
+    panelsOfHead_ = columns * depth;
+    float* const panels = scratch(static_cast<size_t>(key_.size(0) * keyHeads * panelsOfHead_));
+    if (key_.stride(3) != 1) key_ = key_.contiguous();
+    const auto* const elements = key_.template const_data_ptr<T>();
+    at::parallel_for(
+        0, key_.size(0) * keyHeads, std::max<int64_t>(1, kGrain / panelsOfHead_), [&](int64_t i, int64_t end) {
+          for (; i < end; ++i) {
+            const auto offset = i / keyHeads * key_.stride(0) + i % keyHeads * key_.stride(1);
+            if constexpr (std::is_same_v<T, float>) {
+              arrangeKey(elements + offset, key_.stride(2), keys, depth, scale, panels + i * panelsOfHead_);
+            }
+          }
+        });
+    panels_ = panels;
+  }
+
+  // Memory for the panels. The thread keeps it for its next calls: memory that comes and goes between the model's own
+  // makes the allocator give pages back, which the model then takes from the system anew.
+  float* scratch(size_t count) {
+    constexpr size_t kKept = 8 * 1024 * 1024 / sizeof(float);
+    thread_local std::vector<float> kept;
+    auto& memory = count > kKept ? own_ : kept;
+    if (memory.size() < count) memory.resize(count);
+    return memory.data();
+  }
+
   static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
   bool causal_;
-  at::Tensor query_, key_, mask_;  // the query scaled
-  at::Tensor panels_;              // the key as `multiply` takes it, [B, H, panels, depth, columns of a panel]
+  at::Tensor query_, key_, mask_;  // the query scaled where there are no panels
+  const float* panels_ = nullptr;
+  int64_t panelsOfHead_ = 0;
+  std::vector<float> own_;
   int64_t allHeads_ = 0;
   std::vector<int64_t> heads_, positions_;
 };
@@ -299,7 +371,8 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
   rows = std::min({rows, queries, std::max(kLeastTileRows, (queries + least - 1) / least)});
 
   const auto outerHeads = wanted.averageHeads ? 1 : heads;
-  const auto stride = (keys + 63) / 64 * 64;  // whole panels
+  // Whole panels, and no multiple of a page, where rows would share the few places that a cache has for them.
+  const auto stride = (keys + 63) / 64 * 64 + 16;
   const bool sameType = dtype == type;
   const auto options = at::TensorOptions().dtype(type);
   const auto work = [&, heads = heads, queries = queries, keys = keys](int64_t entry, int64_t head, int64_t first,
