@@ -138,7 +138,7 @@ export interface Binding {
   NativeScriptModule: {
     load(
       source: string | Uint8Array,
-      options: { device: string; dtype?: string; optimize: boolean },
+      options: { device: string; dtype?: string; optimize: boolean; fuse?: boolean },
     ): Promise<NativeScriptModule>;
   };
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;

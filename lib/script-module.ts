@@ -10,8 +10,17 @@ export interface LoadOptions {
   device?: Device;
   /** Casts floating-point parameters and buffers. Trades bits for speed; default: as saved. */
   dtype?: DType;
-  /** Freezes the model and optimizes it for inference: faster, other last bits, module names are lost. Default false. */
+  /**
+   * Freezes what is run without gradients: parameters become constants and are folded. Faster, other last bits; names of
+   * modules and hooks stay. Default false.
+   */
   optimize?: boolean;
+  /**
+   * With `optimize`: has linears, activations and norms fused by oneDNN Graph (CPU, float32), for the shapes of the first
+   * three runs (see `warmUp`); inputs of other shapes run unfused. Models whose attention is a softmax of their own stay
+   * unfused, so that it can be seen. Default: where the processor has AVX-512; elsewhere it loses.
+   */
+  fuse?: boolean;
 }
 
 export interface ForwardOptions {
@@ -54,18 +63,25 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
    *   `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing.
    */
   static async load(source: string | Uint8Array, options?: LoadOptions): Promise<ScriptModule> {
-    const { device, dtype, optimize } = checkOptions(options, ['device', 'dtype', 'optimize'], 'the options of load');
+    const { device, dtype, optimize, fuse } = checkOptions(
+      options,
+      ['device', 'dtype', 'optimize', 'fuse'],
+      'the options of load',
+    );
     if (typeof source !== 'string' && !(source instanceof Uint8Array)) {
       throw invalid('a path or a Uint8Array', 'source', source);
     }
     optionalString(device, 'device');
     checkDType(dtype, 'dtype');
     optionalBoolean(optimize, 'optimize');
+    optionalBoolean(fuse, 'fuse');
+    if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
     try {
       const handle = await binding().NativeScriptModule.load(source, {
         device: device ?? 'cpu',
         ...(dtype === undefined ? {} : { dtype }),
         optimize: optimize ?? false,
+        ...(fuse === undefined ? {} : { fuse }),
       });
       return new ScriptModule(handle);
     } catch (error) {

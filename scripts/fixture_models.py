@@ -648,6 +648,28 @@ class ThroughInterface(nn.Module):
         return self.attention.forward(x)
 
 
+class InterfaceTwice(ThroughInterface):
+    """The same module behind an interface, called twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention.forward(torch.tanh(self.attention.forward(x)))
+
+
+class Positions(nn.Module):
+    """Integer buffers beside floating-point parameters, as Hugging Face's embeddings have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = SdpaAttention()
+        self.table = nn.Embedding(16, WIDTH)
+        self.register_buffer('positions', torch.arange(16)[None])
+        self.register_buffer('kinds', torch.zeros(1, 16, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kinds = torch.gather(self.kinds, 1, self.positions[:, :x.size(1)])
+        return self.attention(x + self.table(self.positions[:, :x.size(1)]) + self.table(kinds))
+
+
 class Mixed(nn.Module):
     """A container for a traced part in a scripted model, or the other way round."""
 

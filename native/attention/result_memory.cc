@@ -2,9 +2,10 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdlib>
+#include <cstdint>
 #include <list>
 #include <mutex>
+#include <new>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -15,9 +16,33 @@ namespace {
 
 constexpr size_t kHugePage = 2 * 1024 * 1024;
 // Below this, libtorch's own allocator is as fast.
-constexpr size_t kLarge = 2 * kHugePage;
+constexpr size_t kLarge = 256 * 1024;
+// Blocks are as long as the next multiple, so that results of about one size use the same.
+constexpr size_t kStep = 64 * 1024;
 // What is kept for the next results: the weights of two captures of a model of BERT's size at 512 tokens.
 constexpr size_t kIdleBytes = 256 * 1024 * 1024;
+
+// Memory from the system itself: results among the blocks of the C library's heap, which live longer than what the
+// model allocates beside them, would keep it from giving that back. Throws std::bad_alloc.
+#if defined(__linux__)
+void* fromSystem(size_t length) {
+  // Long ones begin at a huge page and ask for such; without them it only takes longer.
+  const size_t extra = length >= 2 * kHugePage ? kHugePage : 0;
+  void* mapped = mmap(nullptr, length + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  if (extra == 0) return mapped;
+  auto* const begin = static_cast<char*>(mapped);
+  const size_t ahead = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (ahead > 0) munmap(begin, ahead);
+  if (extra > ahead) munmap(begin + ahead + length, extra - ahead);
+  madvise(begin + ahead, length, MADV_HUGEPAGE);
+  return begin + ahead;
+}
+void toSystem(void* address, size_t length) { munmap(address, length); }
+#else
+void* fromSystem(size_t length) { return ::operator new(length, std::align_val_t(64)); }
+void toSystem(void* address, size_t) { ::operator delete(address, std::align_val_t(64)); }
+#endif
 
 // Memory of results that were freed, for the next ones. The system clears each page that it hands out, which takes
 // longer than filling it with weights.
@@ -39,12 +64,7 @@ class ResultMemory {
         return address;
       }
     }
-    void* address = std::aligned_alloc(kHugePage, length);
-    if (!address) throw std::bad_alloc();
-#if defined(__linux__)
-    madvise(address, length, MADV_HUGEPAGE);  // a wish: without huge pages it only takes longer
-#endif
-    return address;
+    return fromSystem(length);
   }
 
   void give(void* address, size_t length) {
@@ -58,7 +78,7 @@ class ResultMemory {
         freed.splice(freed.end(), idle_, std::prev(idle_.end()));
       }
     }
-    for (const auto& block : freed) std::free(block.address);
+    for (const auto& block : freed) toSystem(block.address, block.length);
   }
 
  private:
@@ -78,7 +98,8 @@ at::Tensor emptyResult(at::IntArrayRef sizes, at::ScalarType dtype) {
   size_t bytes = c10::elementSize(dtype);
   for (const auto size : sizes) bytes *= static_cast<size_t>(size);
   if (bytes < kLarge) return at::empty(sizes, options);
-  const size_t length = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  const size_t step = bytes < 2 * kHugePage ? kStep : kHugePage;
+  const size_t length = (bytes + step - 1) / step * step;
   auto& memory = ResultMemory::instance();
   return at::from_blob(
       memory.take(length), sizes, [&memory, length](void* address) { memory.give(address, length); }, options);

@@ -62,7 +62,7 @@ const std::shared_ptr<ScriptModule>& ScriptModuleWrap::module() const {
   return module_;
 }
 
-// (path or bytes, { device, dtype, optimize }) → Promise<NativeScriptModule>
+// (path or bytes, { device, dtype, optimize, fuse }) → Promise<NativeScriptModule>
 Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto options = info[1].As<Napi::Object>();
@@ -72,6 +72,7 @@ Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
       load.dtype = findDType(dtype.As<Napi::String>())->type;
     }
     load.optimize = flag(options, "optimize");
+    if (const auto fuse = options.Get("fuse"); fuse.IsBoolean()) load.fuse = fuse.As<Napi::Boolean>().Value();
     std::function<std::shared_ptr<ScriptModule>()> work;
     if (info[0].IsString()) {
       work = [path = info[0].As<Napi::String>().Utf8Value(), load] { return ScriptModule::loadFile(path, load); };

@@ -4,12 +4,11 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
-#include <torch/csrc/jit/passes/freeze_module.h>
-#include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <istream>
 #include <mutex>
@@ -23,6 +22,7 @@
 #include "hooks/backward_state.h"
 #include "hooks/hook_run.h"
 #include "script/call_sites.h"
+#include "script/optimizer.h"
 
 namespace lta {
 namespace {
@@ -49,7 +49,10 @@ class Optimizing {
 
 class Loaded final : public ScriptModule {
  public:
-  explicit Loaded(jit::Module module) : module_(std::move(module)) {
+  Loaded(jit::Module module, const LoadOptions& options)
+      : module_(std::move(module)),
+        optimize_(options.optimize),
+        fuse_(options.optimize && options.fuse.value_or(script::fusionPays())) {
     named_ = script::namedModules(module_);
     names_ = std::make_shared<script::ModuleNames>(script::moduleNames(named_));
     std::unordered_set<const void*> seen;
@@ -93,25 +96,30 @@ class Loaded final : public ScriptModule {
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
     std::shared_lock<std::shared_mutex> lock(moving_);
-    return runLocked(std::move(inputs), options, Purpose::Run);
+    return unfusedWhereThatFails([&] { return runLocked(inputs, options, Purpose::Run); });
   }
 
   CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
                         const CaptureOptions& options) override {
     std::shared_lock<std::shared_mutex> lock(moving_);
-    try {
-      return captureLocked(inputs, run, options);
-    } catch (const Overwritten&) {
-      // This model writes into what was kept by reference: once more, with copies.
-      CaptureOptions copying = options;
-      copying.copyWhatIsHeld = true;
-      return captureLocked(inputs, run, copying);
-    }
+    return unfusedWhereThatFails([&] {
+      try {
+        return captureLocked(inputs, run, options);
+      } catch (const Overwritten&) {
+        // This model writes into what was kept by reference: once more, with copies.
+        CaptureOptions copying = options;
+        copying.copyWhatIsHeld = true;
+        return captureLocked(inputs, run, copying);
+      }
+    });
   }
 
   void to(c10::Device device) override {
     std::unique_lock<std::shared_mutex> lock(moving_);
     module_.to(device);
+    // Their constants stay where they were.
+    std::lock_guard<std::mutex> compiling(compiling_);
+    if (optimize_) programs_.clear();
   }
 
   void addHook(const std::string& module, HookPtr hook) override {
@@ -154,9 +162,12 @@ class Loaded final : public ScriptModule {
   // Each graph is compiled once. Plain runs and captures run the same one, so that a capture neither compiles anything
   // again nor can change a bit of the output; runs with hooks, or that can be cancelled at module boundaries, run one
   // with boundaries.
-  Program& program(const std::string& method, const script::InlineOptions& options) {
+  Program& program(const std::string& method, const script::InlineOptions& options, bool frozen = false,
+                   bool fused = false) {
     std::string key = method;
     if (options.boundaries) key += '\n';
+    if (frozen) key += '\t';
+    if (fused) key += '\v';
     for (const auto& layer : std::set<std::string>(options.unfused.begin(), options.unfused.end())) key += layer + "\n";
     std::lock_guard<std::mutex> lock(compiling_);
     auto& slot = programs_[key];
@@ -164,6 +175,7 @@ class Loaded final : public ScriptModule {
       const auto found = module_.get_method(method);
       slot = std::make_unique<Program>();
       slot->method = script::inlineWithNames(module_, found, *names_, options);
+      if (frozen) script::freezeGraph(slot->method.graph, module_);
       slot->function = std::make_unique<jit::GraphFunction>(found.function().qualname(), slot->method.graph, nullptr);
     }
     return *slot;
@@ -191,12 +203,35 @@ class Loaded final : public ScriptModule {
 
   enum class Purpose { Run, Capture, Gradients };
 
+  // Some fused graphs fail when they run (libtorch's fuser is a prototype). Where the same run goes through without
+  // fusion, the model stays without.
+  template <typename Run>
+  std::invoke_result_t<Run> unfusedWhereThatFails(Run run) {
+    if (!fuse_) return run();
+    try {
+      return run();
+    } catch (const Error&) {
+      throw;  // ours, or a hook's
+    } catch (const Cancelled&) {
+      throw;
+    } catch (const std::exception&) {
+      fuse_ = false;
+      try {
+        return run();
+      } catch (...) {
+        fuse_ = true;
+        throw;
+      }
+    }
+  }
+
   // A run that can be cancelled stops at the next module; a capture stops where it looks anyway. For gradients of
   // attention no layer may take a fused path that has none, and the optimizer may not gather operators into subgraphs
   // that differentiate themselves: nothing in those can be watched.
   c10::IValue runLocked(std::vector<c10::IValue> inputs, const RunOptions& options, Purpose purpose) {
     if (options.cancellation) options.cancellation->check();
-    const c10::AutoGradMode grad(options.grad || purpose == Purpose::Gradients);
+    const bool records = options.grad || purpose == Purpose::Gradients;
+    const c10::AutoGradMode grad(records);
     const Optimizing optimizing(purpose != Purpose::Gradients);
     const auto hooks = options.hooks ? *options.hooks : hooks_.snapshot();
     script::InlineOptions inlining;
@@ -207,9 +242,12 @@ class Loaded final : public ScriptModule {
       inlining.unfused = unfusedLayers(options.method, *hooks);
     }
     inlining.boundaries = hooks || (options.cancellation && purpose == Purpose::Run);
-    if (!inlining.boundaries) return call(program(options.method, inlining), inputs);
+    const bool frozen = optimize_ && !records;
+    const bool fused = fuse_ && frozen;
+    const script::FusionScope fusion(fused);
+    auto& instrumented = program(options.method, inlining, frozen, fused);
+    if (!inlining.boundaries) return call(instrumented, inputs);
 
-    auto& instrumented = program(options.method, inlining);
     const auto run = std::make_shared<HookRun>(hooks, options.cancellation, &instrumented.method.calls);
     const HookScope scope(run);
     try {
@@ -252,6 +290,8 @@ class Loaded final : public ScriptModule {
   }
 
   jit::Module module_;
+  const bool optimize_;
+  std::atomic<bool> fuse_;
   std::vector<script::NamedModule> named_;
   std::shared_ptr<script::ModuleNames> names_;
   std::vector<ParameterInfo> parameters_;
@@ -305,14 +345,19 @@ Error loadError(const std::string& source, std::exception_ptr exception) {
                cause.nativeStack().empty() ? what : cause.nativeStack());
 }
 
+// What isn't floating point keeps its type, as in Python: positions and masks are looked up with it.
+void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
+  const auto cast = [dtype](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.is_floating_point()) tensor.set_data(tensor.to(dtype));
+  };
+  for (const auto& parameter : module.parameters()) cast(parameter);
+  for (const auto& buffer : module.buffers()) cast(buffer);
+}
+
 std::shared_ptr<ScriptModule> finishLoading(jit::Module module, const LoadOptions& options) {
   module.eval();
-  if (options.dtype) module.to(*options.dtype);
-  if (options.optimize) {
-    if (module.hasattr("training")) module = jit::freeze(module);
-    module = jit::optimize_for_inference(module);
-  }
-  return std::make_shared<Loaded>(std::move(module));
+  if (options.dtype) castFloatingPoint(module, *options.dtype);
+  return std::make_shared<Loaded>(std::move(module), options);
 }
 
 }  // namespace

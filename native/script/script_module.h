@@ -18,7 +18,8 @@ namespace lta {
 struct LoadOptions {
   c10::Device device = c10::Device(c10::DeviceType::CPU);
   std::optional<at::ScalarType> dtype;  // floating-point parameters and buffers are cast to it
-  bool optimize = false;                // freeze and optimize for inference: faster, other last bits, no names
+  bool optimize = false;                // freeze what is run: faster, other last bits
+  std::optional<bool> fuse;             // with oneDNN Graph as well; default: where that pays, with `optimize`
 };
 
 struct RunOptions {

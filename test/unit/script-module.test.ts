@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { ScriptModule, Tensor, type Value } from '../../lib/index';
-import { bits, fixture, inputsOf, path } from './model-fixtures';
+import { bits, difference, fixture, inputsOf, path } from './model-fixtures';
 
 const transformer = fixture('transformer');
 const nested = fixture('nested');
@@ -158,4 +158,16 @@ test('dtype casts the parameters; optimize keeps the results close', async () =>
   const fast = (await optimized.forward(inputs)) as Tensor;
   const distance = fast.add(plain.mul(-1));
   expect(Number(distance.mul(distance).mean().item())).toBeLessThan(1e-8);
+});
+
+test('dtype leaves integer buffers what they are: embeddings are looked up with them', async () => {
+  const positions = fixture('positions');
+  const inputs = await inputsOf(positions);
+  const plain = (await (await ScriptModule.load(path(positions.file))).forward(inputs)) as Tensor;
+  for (const dtype of ['bfloat16', 'float64'] as const) {
+    const cast = await ScriptModule.load(path(positions.file), { dtype });
+    const output = (await cast.forward([(inputs[0] as Tensor).to({ dtype })])) as Tensor;
+    expect(output.dtype).toBe(dtype);
+    expect(difference(output, plain)).toBeLessThan(dtype === 'float64' ? 1e-5 : 0.1);
+  }
 });

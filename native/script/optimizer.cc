@@ -1,0 +1,189 @@
+#include "script/optimizer.h"
+
+#include <torch/csrc/jit/codegen/onednn/interface.h>
+#include <torch/csrc/jit/ir/alias_analysis.h>
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/passes/constant_propagation.h>
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
+#include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
+#include <torch/csrc/jit/passes/pass_manager.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "script/module_boundaries.h"
+
+namespace lta::script {
+namespace {
+
+namespace jit = torch::jit;
+
+using Object = c10::intrusive_ptr<c10::ivalue::Object>;
+
+// The object behind a value that is read from the module, attribute by attribute.
+Object objectOf(const jit::Value* value, const jit::Value* self, const jit::Module& root) {
+  if (value == self) return root._ivalue();
+  const auto* node = value->node();
+  if (node->kind() != jit::prim::GetAttr) return {};
+  const auto owner = objectOf(node->input(), self, root);
+  if (!owner) return {};
+  const auto slot = owner->type()->findAttributeSlot(node->s(jit::attr::name));
+  return slot && owner->getSlot(*slot).isObject() ? owner->getSlot(*slot).toObject() : Object();
+}
+
+void collectNodes(jit::Block& block, std::vector<jit::Node*>& nodes) {
+  for (auto* node : block.nodes()) {
+    nodes.push_back(node);
+    for (auto* inner : node->blocks()) collectNodes(*inner, nodes);
+  }
+}
+
+// Names of the attributes that the graph assigns.
+class Assigned {
+ public:
+  explicit Assigned(const std::vector<jit::Node*>& nodes) {
+    for (const auto* node : nodes) {
+      const auto kind = node->kind();
+      if (kind == jit::prim::SetAttr) assigned_.insert(node->s(jit::attr::name));
+      // A call that could not be inlined may do anything with what it is called on.
+      all_ = all_ || kind == jit::prim::CallMethod || kind == jit::prim::CallFunction || kind == jit::prim::fork;
+    }
+  }
+  bool contains(const std::string& name) const { return all_ || assigned_.count(name) != 0; }
+
+ private:
+  bool all_ = false;
+  std::unordered_set<std::string> assigned_;
+};
+
+// Whether an operator writes into `value` or into a view of it. The operators at module boundaries could, as far as
+// libtorch knows; they hand values to hooks, which may replace but not change them.
+bool isWritten(const jit::Value* value, int depth = 0) {
+  if (depth > 16) return true;
+  for (const auto& use : value->uses()) {
+    const auto* node = use.user;
+    if (node->kind() == kEnter || node->kind() == kLeave) continue;
+    const auto* schema = node->maybeSchema();
+    if (!schema) {
+      if (node->kind() == jit::prim::Loop) return true;  // carried from round to round: not followed
+      // Out of a branch, or into a list or tuple.
+      if (node->kind() == jit::prim::Return) node = node->owningBlock()->owningNode();
+      if (!node) continue;
+      for (const auto* output : node->outputs()) {
+        if (isWritten(output, depth + 1)) return true;
+      }
+      continue;
+    }
+    if (use.offset < schema->arguments().size()) {
+      const auto* alias = schema->arguments()[use.offset].alias_info();
+      if (alias && alias->isWrite()) return true;
+      if (alias) {
+        for (const auto* output : node->outputs()) {
+          if (isWritten(output, depth + 1)) return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
+// Whether a layer that is one operator takes the value. Its parameters stay attributes: they tell which module it is,
+// where libtorch makes one constant of equal ones, and there is nothing to fold.
+bool feedsFusedLayer(const jit::Value* value) {
+  static const auto kLayer = c10::Symbol::aten("_transformer_encoder_layer_fwd");
+  static const auto kAttention = c10::Symbol::aten("_native_multi_head_attention");
+  return std::any_of(value->uses().begin(), value->uses().end(),
+                     [](const jit::Use& use) { return use.user->kind() == kLayer || use.user->kind() == kAttention; });
+}
+
+// ---- oneDNN Graph --------------------------------------------------------------------------------------------------
+
+thread_local bool fusing = false;
+
+// Whether a softmax flows into a product, through whatever takes one tensor and gives one.
+bool reachesProduct(const jit::Value* value, int depth = 0) {
+  if (depth > 8) return false;
+  for (const auto& use : value->uses()) {
+    const auto kind = use.user->kind();
+    if (kind == c10::aten::matmul || kind == c10::aten::bmm || kind == c10::aten::baddbmm ||
+        kind == c10::aten::einsum) {
+      return true;
+    }
+    for (const auto* output : use.user->outputs()) {
+      if (reachesProduct(output, depth + 1)) return true;
+    }
+  }
+  return false;
+}
+
+bool hasEagerAttention(jit::Graph& graph) {
+  std::vector<jit::Node*> nodes;
+  collectNodes(*graph.block(), nodes);
+  for (const auto* node : nodes) {
+    const auto kind = node->kind();
+    if ((kind == c10::aten::softmax || kind == c10::aten::_softmax) && reachesProduct(node->output())) return true;
+  }
+  return false;
+}
+
+// Some graphs are more than the fuser takes: those stay as they were.
+void fuse(std::shared_ptr<jit::Graph>& graph) {
+  if (!fusing || hasEagerAttention(*graph)) return;
+  auto whole = graph->copy();
+  try {
+    jit::fuser::onednn::fuseGraph(graph);
+  } catch (const std::exception&) {
+    graph = std::move(whole);
+  }
+}
+
+const jit::GraphPassNameType registered = jit::registerPrePass(fuse);
+
+}  // namespace
+
+void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
+  if (graph->inputs().empty()) return;
+  auto* const self = graph->inputs()[0];
+  std::vector<jit::Node*> nodes;
+  collectNodes(*graph->block(), nodes);
+  const Assigned assigned(nodes);
+  std::vector<std::pair<jit::Node*, c10::IValue>> reads;
+  for (auto* node : nodes) {
+    if (node->kind() != jit::prim::GetAttr || assigned.contains(node->s(jit::attr::name))) continue;
+    const auto owner = objectOf(node->input(), self, root);
+    if (!owner) continue;
+    const auto slot = owner->type()->findAttributeSlot(node->s(jit::attr::name));
+    if (!slot) continue;
+    auto value = owner->getSlot(*slot);
+    if (value.isObject() || (value.isTensor() && !value.toTensor().defined()) || isWritten(node->output()) ||
+        feedsFusedLayer(node->output())) {
+      continue;
+    }
+    if (value.isTensor()) value = value.toTensor().detach();
+    reads.emplace_back(node, std::move(value));
+  }
+  for (auto& [node, value] : reads) {
+    const jit::WithInsertPoint here(node);
+    if (const auto constant = jit::tryInsertConstant(*graph, value)) node->output()->replaceAllUsesWith(*constant);
+  }
+  jit::ConstantPropagation(graph);
+  jit::EliminateDeadCode(graph);
+  jit::OptimizeFrozenGraph(graph);
+}
+
+bool fusionPays() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+#else
+  return false;
+#endif
+}
+
+FusionScope::FusionScope(bool on) : before_(fusing) { fusing = on; }
+FusionScope::~FusionScope() { fusing = before_; }
+
+}  // namespace lta::script
