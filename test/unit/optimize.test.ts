@@ -1,5 +1,5 @@
 import { ScriptModule, setNumThreads, type Tensor } from '../../lib/index';
-import { bits, difference, fixture, inputsOf, manifest, path, tensorsIn } from './model-fixtures';
+import { bits, difference, inputsOf, manifest, path, tensorsIn } from './model-fixtures';
 
 // What `optimize` may change are last bits: never the results beyond them, nor what a capture or a hook sees.
 beforeAll(() => setNumThreads(1));
