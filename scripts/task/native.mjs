@@ -40,7 +40,20 @@ export async function buildNative({ directory, title, options } = builds.release
   return libtorch;
 }
 
-async function compile(libtorch, directory, options, update) {
+/** Builds the benchmark's program below Node, from what the release build compiled. */
+export async function buildBenchProgram(libtorch) {
+  const { directory } = builds.release;
+  const program = process.platform === 'win32' ? 'libtorch_peer.exe' : 'libtorch_peer';
+  const current = fingerprint([...sources, 'bench/peers/libtorch.cc'], [libtorch.root, libtorch.version]);
+  await unlessDone(join(directory, 'bench.stamp'), current, [join(directory, 'Release', program)], async () => {
+    requireCompiler();
+    await step("Building the benchmark's C++ program", (update) =>
+      compile(libtorch, directory, [], update, ['--target', 'libtorch_peer']),
+    );
+  });
+}
+
+async function compile(libtorch, directory, options, update, target = []) {
   const cmakeJs = packageScript('cmake-js', 'bin/cmake-js');
   const settings = [`--CDCMAKE_PREFIX_PATH=${libtorch.root}`, `--CDLIBTORCH_ROOT=${libtorch.root}`, ...options];
   const generator = output('ninja', ['--version']) ? ['--generator', 'Ninja'] : [];
@@ -59,7 +72,7 @@ async function compile(libtorch, directory, options, update) {
   // Configured anew each time: cheap, and a changed libtorch or option is seen.
   await runLogged(process.execPath, [cmakeJs, 'configure', ...common], { log: 'configure', env });
   const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableJobs());
-  const build = [cmakeJs, 'build', ...common, '--parallel', parallel];
+  const build = [cmakeJs, 'build', ...common, '--parallel', parallel, ...target];
   await runLogged(process.execPath, build, { log: 'build', env, onLine });
 }
 

@@ -5,7 +5,7 @@ import { installDependencies } from './dependencies.mjs';
 import { verify } from './libtorch.mjs';
 import { lint } from './lint.mjs';
 import { withLock } from './lock.mjs';
-import { buildNative, builds, products } from './native.mjs';
+import { buildBenchProgram, buildNative, builds, products } from './native.mjs';
 import { Failure, root, run } from './process.mjs';
 import { runTests } from './tests.mjs';
 import { compileTypeScript } from './typescript.mjs';
@@ -48,7 +48,8 @@ export const tasks = {
   },
 
   async bench(args) {
-    await setUp();
+    const libtorch = await setUp();
+    await withLock(() => buildBenchProgram(libtorch));
     return script('bench/main.mjs', args);
   },
 
