@@ -1,13 +1,17 @@
-"""Makes the models of the benchmark: TorchScript files with random weights, and what the peers need of them.
+"""Makes the models of the benchmark, with random weights.
 
-    python3 bench/make_models.py FOLDER
+    python3 bench/make_models.py FOLDER NAME …
 
-encoder.pt   nn.TransformerEncoder, 12 layers of 512, 8 heads, feed-forward 2048, batch first; scripted
-bert.pt      BERT-like, 6 layers of 384, 12 heads, feed-forward 1536, sdpa; traced from Hugging Face transformers
-bert.onnx    the same with eager attention and the attentions as outputs, where the package onnx is installed
-tiny.pt      one attention of width 16, to measure what a call costs; scripted
+encoder.pt            nn.TransformerEncoder, 12 layers of 512, 8 heads, feed-forward 2048; scripted: its fused path
+encoder_traced.pt     the same measures, hand-written on scaled_dot_product_attention; traced
+bert.pt               BERT-like, 6 layers of 384, 12 heads, feed-forward 1536, sdpa; traced from transformers
+bert.onnx             the same weights, eager
+bert_attentions.onnx  the same with the attentions as outputs
+long.pt               one layer of width 64 and 4 heads on scaled_dot_product_attention, for long sequences; traced
+tiny.pt               one attention of width 16, to measure what a call costs; scripted
+identity.pt           returns its input; scripted
 
-Says in one line what it leaves out and why. Files that exist are kept.
+Says in one line what it leaves out and why.
 """
 
 import os
@@ -15,9 +19,10 @@ import sys
 import warnings
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-warnings.filterwarnings('ignore')
+warnings.filterwarnings("ignore")
 
 
 class Encoder(nn.Module):
@@ -26,8 +31,33 @@ class Encoder(nn.Module):
         layer = nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True)
         self.transformer_encoder = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.transformer_encoder(x)
+
+
+class Layer(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.projection, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.projection(x).chunk(3, -1))
+        x = self.norm1(x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+        return self.norm2(x + self.narrow(F.gelu(self.wide(x))))
+
+
+class Stack(nn.Module):
+    def __init__(self, width: int, heads: int, layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(width, heads) for _ in range(layers)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 class Tiny(nn.Module):
@@ -35,31 +65,27 @@ class Tiny(nn.Module):
         super().__init__()
         self.projection = nn.Linear(16, 48)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.projection(x).chunk(3, -1)
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v)
 
 
-def bert_config(attention):
-    from transformers import BertConfig
+def bert(attention: str) -> nn.Module:
+    """The same weights whatever the attention."""
+    from transformers import BertConfig, BertModel
 
-    return BertConfig(
+    config = BertConfig(
         vocab_size=1000, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
-        max_position_embeddings=32768, attn_implementation=attention,
+        max_position_embeddings=4096, attn_implementation=attention,
     )
-
-
-def bert(attention):
-    from transformers import BertModel
-
     torch.manual_seed(1)
-    return BertModel(bert_config(attention), add_pooling_layer=False).eval()
+    return BertModel(config, add_pooling_layer=False).eval()
 
 
 class HiddenState(nn.Module):
     """Only tensors in and out, as tracing wants it."""
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
@@ -68,7 +94,7 @@ class HiddenState(nn.Module):
 
 
 class WithAttentions(nn.Module):
-    def __init__(self, model):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
@@ -77,50 +103,59 @@ class WithAttentions(nn.Module):
         return (output.last_hidden_state, *output.attentions)
 
 
-def save_bert(path):
-    ids = torch.randint(0, 1000, (1, 512))
-    with torch.no_grad():
-        # Checked by the caller's own runs; a trace that is checked here takes three times as long.
-        traced = torch.jit.trace(HiddenState(bert('sdpa')), ids, check_trace=False)
-    traced.save(path)
+def scripted(make):
+    return lambda path: torch.jit.script(make().eval()).save(path)
 
 
-def save_onnx(path):
-    import onnx  # noqa: F401  says by its absence that there is nothing to do
-
-    ids = torch.randint(0, 1000, (1, 512))
-    names = ['output'] + [f'attention_{layer}' for layer in range(6)]
-    axes = {'input_ids': {0: 'batch', 1: 'tokens'}, 'output': {0: 'batch', 1: 'tokens'}}
-    axes.update({name: {0: 'batch', 2: 'tokens', 3: 'keys'} for name in names[1:]})
-    torch.onnx.export(
-        WithAttentions(bert('eager')), (ids,), path, input_names=['input_ids'], output_names=names,
-        dynamic_axes=axes, opset_version=17, dynamo=False,
-    )
+def traced(make, example):
+    # Checked by the benchmark, which compares outputs; a trace that is checked here takes three times as long.
+    return lambda path: torch.jit.trace(make().eval(), example(), check_trace=False).save(path)
 
 
-def save_scripted(make, path):
-    torch.manual_seed(1)
-    torch.jit.script(make().eval()).save(path)
+def example_ids():
+    return torch.randint(0, 1000, (2, 512))
 
 
-def main(folder):
+def exported(wrap, attentions: int):
+    def save(path):
+        import onnx  # noqa: F401  the exporter needs it and says so only at its end
+
+        names = ["output"] + [f"attention_{layer}" for layer in range(attentions)]
+        axes = {"input_ids": {0: "batch", 1: "tokens"}, "output": {0: "batch", 1: "tokens"}}
+        axes.update({name: {0: "batch", 2: "tokens", 3: "keys"} for name in names[1:]})
+        # Not the exporter of torch.export: onnxruntime 1.31 gives other outputs for its file with attentions (0.1 off).
+        torch.onnx.export(
+            wrap(bert("eager")), (example_ids(),), path, input_names=["input_ids"], output_names=names,
+            dynamic_axes=axes, opset_version=17, dynamo=False,
+        )
+
+    return save
+
+
+MODELS = {
+    "encoder.pt": scripted(Encoder),
+    "encoder_traced.pt": traced(lambda: Stack(512, 8, 12), lambda: torch.randn(2, 128, 512)),
+    "bert.pt": traced(lambda: HiddenState(bert("sdpa")), example_ids),
+    "bert.onnx": exported(HiddenState, 0),
+    "bert_attentions.onnx": exported(WithAttentions, 6),
+    "long.pt": traced(lambda: Stack(64, 4, 1), lambda: torch.randn(2, 128, 64)),
+    "tiny.pt": scripted(Tiny),
+    "identity.pt": scripted(nn.Identity),
+}
+
+
+def main(folder, names):
     os.makedirs(folder, exist_ok=True)
-    steps = {
-        'encoder.pt': lambda path: save_scripted(Encoder, path),
-        'tiny.pt': lambda path: save_scripted(Tiny, path),
-        'bert.pt': save_bert,
-        'bert.onnx': save_onnx,
-    }
-    for name, step in steps.items():
+    for name in names:
         path = os.path.join(folder, name)
-        if os.path.exists(path):
-            continue
+        torch.manual_seed(1)
         try:
-            step(path + '.part')
-            os.replace(path + '.part', path)
+            with torch.no_grad():
+                MODELS[name](path + ".part")
+            os.replace(path + ".part", path)
         except ImportError as error:
-            print(f'left out: {name} ({error})')
+            print(f"{name} needs {error.name}: python3 -m pip install {error.name}")
 
 
-if __name__ == '__main__':
-    main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
