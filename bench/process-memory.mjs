@@ -1,0 +1,59 @@
+// What this process holds, as Linux tells it; elsewhere only what Node knows.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { freemem } from 'node:os';
+
+function field(text, name) {
+  const found = new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text);
+  return found ? Number(found[1]) * 1024 : null;
+}
+
+/** Lets the peak begin anew from what is held now. Returns whether the system could: otherwise it only ever grows. */
+export function resetPeak() {
+  try {
+    writeFileSync('/proc/self/clear_refs', '5');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The most that was held since `resetPeak`. */
+export function peak() {
+  try {
+    return field(readFileSync('/proc/self/status', 'utf8'), 'VmHWM');
+  } catch {
+    return process.resourceUsage().maxRSS * 1024;
+  }
+}
+
+/**
+ * Memory that was asked to be huge pages. In a process with this package that is the memory of results
+ * (native/attention/result_memory): in use, or idle for the next ones. Null where the system doesn't tell.
+ */
+export function resultMemory() {
+  let maps;
+  try {
+    maps = readFileSync('/proc/self/smaps', 'utf8');
+  } catch {
+    return null;
+  }
+  // Each mapping is a block of lines; VmFlags is its last.
+  return maps
+    .split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
+    .filter((mapping) => /^VmFlags:.*\bhg\b/m.test(mapping))
+    .reduce((bytes, mapping) => bytes + field(mapping, 'Rss'), 0);
+}
+
+/** Has everything collected that nothing refers to any more, native sides included. */
+export async function collectGarbage() {
+  for (let pass = 0; pass < 3; pass++) {
+    global.gc?.();
+    // Finalizers run between two turns of the event loop.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Whether results of so many bytes can be had, with room for what makes them. */
+export function memoryFor(bytes) {
+  return freemem() > 3 * bytes;
+}
