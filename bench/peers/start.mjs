@@ -1,0 +1,79 @@
+// Every peer by name, and what it takes to start it.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import library from '../library.mjs';
+import { inputs, WIDTHS } from '../models.mjs';
+import { Missing, Peer } from './peer.mjs';
+
+const program = (name) => fileURLToPath(new URL(name, import.meta.url));
+const libtorchProgram = () => {
+  const names = ['libtorch_peer', 'libtorch_peer.exe'];
+  const folder = fileURLToPath(new URL('../../build/Release', import.meta.url));
+  return names.map((name) => join(folder, name)).find((path) => existsSync(path));
+};
+
+/** This package in another process; `command` puts something before Node, as `taskset` does. */
+export function startPackage({ models, threads, model, command = [] }) {
+  const node = [process.execPath, '--expose-gc', program('package.mjs'), threads, models.path(model), WIDTHS[model]];
+  const [first, ...rest] = [...command, ...node.map(String)];
+  return Peer.start(first, rest);
+}
+
+/** The same file in C++: by libtorch itself (`libtorch`) and by this package's native side (`package`). */
+export function startLibtorch({ models, threads, model }) {
+  const path = libtorchProgram();
+  if (!path) throw new Missing('its program is not built: npm run bench builds it');
+  return Peer.start(path, [threads, models.path(model), WIDTHS[model]].map(String));
+}
+
+function startPython(kind, options) {
+  return Peer.start('python3', [program('peer.py'), kind, JSON.stringify(options)]);
+}
+
+/** The same file in Python, with torch.jit.load. */
+export function startTorchJit({ models, threads, model }) {
+  return startPython('file', { threads, path: models.path(model), width: WIDTHS[model] });
+}
+
+/** The model behind bert.pt in transformers. */
+export const startHuggingFace = ({ threads }) => startPython('huggingface', { threads });
+
+/** Python's nn.TransformerEncoder; by default with the weights of encoder.pt. */
+export function startEncoder({ threads, ...options }) {
+  const measures = { dModel: 512, nhead: 8, dimFeedforward: 2048, layers: 12, activation: 'relu' };
+  return startPython('encoder', { threads, ...measures, ...options });
+}
+
+/** onnxruntime-node on what bert.pt was made from. */
+export function startOnnx({ models, threads }) {
+  const files = ['bert.onnx', 'bert_attentions.onnx'];
+  const reason = models.provide(files);
+  if (files.some((name) => !models.has(name))) throw new Missing(reason);
+  const args = [program('onnx.mjs'), threads, ...files.map((name) => models.path(name))];
+  return Peer.start(process.execPath, ['--expose-gc', ...args.map(String)]);
+}
+
+/** Starts a peer, or says in the report why it is left out and returns null. */
+export async function startOrLeaveOut(report, what, start) {
+  try {
+    const peer = await start();
+    report.versions(peer.versions);
+    return peer;
+  } catch (error) {
+    report.leftOut(what, error.message.split('\n')[0]);
+    return null;
+  }
+}
+
+/** The largest difference between the first numbers of two outputs. */
+export function difference(left, right) {
+  return Math.max(...left.map((value, i) => Math.abs(value - right[i])));
+}
+
+/** Inputs of a model of this benchmark, for a run in this process. */
+export function inputsOf(model, batch, tokens) {
+  return inputs(WIDTHS[model], batch, tokens);
+}
+
+export const threadsInUse = () => library.getNumThreads();
