@@ -29,6 +29,7 @@ const OPTIONS = {
   threads: { type: 'string', about: 'threads of one run, here and in the peers (default: those of the package)' },
   long: { type: 'boolean', default: false, about: 'every way at 4,096 tokens, peers too' },
   quick: { type: 'boolean', default: false, about: 'two turns on short sequences: whether it runs, no figures' },
+  malloc: { type: 'boolean', default: false, about: "memory: leave the C library's own caching of blocks as it is" },
   models: { type: 'string', default: here('models'), about: 'folder of the models; made where they are missing' },
   out: { type: 'string', default: here('results/bench.json'), about: 'the JSON file to write' },
   help: { type: 'boolean', default: false, about: 'this text' },
@@ -90,7 +91,7 @@ async function main({ values: flags, positionals }) {
   const timing = quick
     ? { turns: 2, seconds: 1, warmUps: 1 }
     : { turns: Number(flags.turns), seconds: Number(flags.seconds), warmUps: 3 };
-  const context = { report, models: new Models(flags.models), threads, timing, quick, long };
+  const context = { report, models: new Models(flags.models), threads, timing, quick, long, malloc: flags.malloc };
   const names = Object.keys(SECTIONS).filter((name) => positionals.length === 0 || positionals.includes(name));
   for (const name of names) {
     const { about, models, run } = SECTIONS[name];

@@ -11,9 +11,12 @@ export class Peer {
   #lines;
   #complaints = '';
 
-  /** Starts a program and waits until it is ready. Throws `Missing` where it says that it lacks something. */
-  static async start(command, args) {
-    const peer = new Peer(command, args);
+  /**
+   * Starts a program and waits until it is ready. Throws `Missing` where it says that it lacks something.
+   * @param env variables beside those of this process
+   */
+  static async start(command, args, env = {}) {
+    const peer = new Peer(command, args, env);
     const { missing, ready } = await peer.#next();
     if (missing) {
       peer.end();
@@ -23,8 +26,8 @@ export class Peer {
     return peer;
   }
 
-  constructor(command, args) {
-    this.#child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  constructor(command, args, env) {
+    this.#child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...env } });
     this.#child.on('error', (error) => {
       this.#complaints += error.message;
     });

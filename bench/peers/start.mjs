@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import library from '../library.mjs';
 import { inputs, WIDTHS } from '../models.mjs';
 import { Missing, Peer } from './peer.mjs';
 
@@ -14,44 +13,44 @@ const libtorchProgram = () => {
 };
 
 /** This package in another process; `command` puts something before Node, as `taskset` does. */
-export function startPackage({ models, threads, model, command = [] }) {
+export function startPackage({ models, threads, model, command = [], env }) {
   const node = [process.execPath, '--expose-gc', program('package.mjs'), threads, models.path(model), WIDTHS[model]];
   const [first, ...rest] = [...command, ...node.map(String)];
-  return Peer.start(first, rest);
+  return Peer.start(first, rest, env);
 }
 
 /** The same file in C++: by libtorch itself (`libtorch`) and by this package's native side (`package`). */
-export function startLibtorch({ models, threads, model }) {
+export function startLibtorch({ models, threads, model, env }) {
   const path = libtorchProgram();
   if (!path) throw new Missing('its program is not built: npm run bench builds it');
-  return Peer.start(path, [threads, models.path(model), WIDTHS[model]].map(String));
+  return Peer.start(path, [threads, models.path(model), WIDTHS[model]].map(String), env);
 }
 
-function startPython(kind, options) {
-  return Peer.start('python3', [program('peer.py'), kind, JSON.stringify(options)]);
+function startPython(kind, options, env) {
+  return Peer.start('python3', [program('peer.py'), kind, JSON.stringify(options)], env);
 }
 
 /** The same file in Python, with torch.jit.load. */
-export function startTorchJit({ models, threads, model }) {
-  return startPython('file', { threads, path: models.path(model), width: WIDTHS[model] });
+export function startTorchJit({ models, threads, model, env }) {
+  return startPython('file', { threads, path: models.path(model), width: WIDTHS[model] }, env);
 }
 
 /** The model behind bert.pt in transformers. */
-export const startHuggingFace = ({ threads }) => startPython('huggingface', { threads });
+export const startHuggingFace = ({ threads, env }) => startPython('huggingface', { threads }, env);
 
 /** Python's nn.TransformerEncoder; by default with the weights of encoder.pt. */
-export function startEncoder({ threads, ...options }) {
-  const measures = { dModel: 512, nhead: 8, dimFeedforward: 2048, layers: 12, activation: 'relu' };
-  return startPython('encoder', { threads, ...measures, ...options });
+export function startEncoder({ threads, measures = {}, env }) {
+  const usual = { dModel: 512, nhead: 8, dimFeedforward: 2048, layers: 12, activation: 'relu' };
+  return startPython('encoder', { threads, ...usual, ...measures }, env);
 }
 
 /** onnxruntime-node on what bert.pt was made from. */
-export function startOnnx({ models, threads }) {
+export function startOnnx({ models, threads, env }) {
   const files = ['bert.onnx', 'bert_attentions.onnx'];
   const reason = models.provide(files);
   if (files.some((name) => !models.has(name))) throw new Missing(reason);
   const args = [program('onnx.mjs'), threads, ...files.map((name) => models.path(name))];
-  return Peer.start(process.execPath, ['--expose-gc', ...args.map(String)]);
+  return Peer.start(process.execPath, ['--expose-gc', ...args.map(String)], env);
 }
 
 /** Starts a peer, or says in the report why it is left out and returns null. */
@@ -75,5 +74,3 @@ export function difference(left, right) {
 export function inputsOf(model, batch, tokens) {
   return inputs(WIDTHS[model], batch, tokens);
 }
-
-export const threadsInUse = () => library.getNumThreads();

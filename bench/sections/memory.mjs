@@ -20,6 +20,10 @@ const TOP_K_LIMIT = 64;
 // What was held by a capture that came to no end is a multiple of this; less is the allocator's.
 const KEPT_LIMIT = 32;
 
+// glibc learns from a large block that is freed to keep such blocks (up to 32 MB) for later, as much of them as chance
+// has it: tens of megabytes up or down from one run to the next. With this, freed blocks of a megabyte go back at once.
+const EXACT = { MALLOC_MMAP_THRESHOLD_: String(MB) };
+
 const HEAD = [
   'ms',
   'peak',
@@ -162,8 +166,12 @@ async function encoder(context) {
   );
 }
 
-export async function run({ report, models: files, threads, quick }) {
-  const context = { report, models: files, threads, quick };
+export async function run({ report, models: files, threads, quick, malloc }) {
+  const env = malloc ? {} : EXACT;
+  const context = { report, models: files, threads, quick, env };
+  report.note(
+    `the C library's memory: ${malloc ? 'as it is' : 'what is freed goes back to the system (see --malloc)'}`,
+  );
   if (files.has('encoder.pt')) await encoder(context);
   if (files.has('bert.pt')) {
     await bert(context);

@@ -33,7 +33,7 @@ async function allWeights(encoder, input) {
 
 async function compareEncoders({ report, threads, timing }, { batch, tokens, ...measures }, folder) {
   const state = join(folder, 'state.safetensors');
-  const start = () => startEncoder({ threads, activation: ACTIVATION, state, ...measures });
+  const start = () => startEncoder({ threads, measures: { ...measures, activation: ACTIVATION, state } });
   const peer = await startOrLeaveOut(report, "Python's nn.TransformerEncoder", start);
   if (!peer) return false;
   const encoder = await nativeEncoder(measures, state);
