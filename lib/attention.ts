@@ -50,6 +50,8 @@ export interface Attention {
   name: string;
   /** The operator observed: `'scaled_dot_product_attention'`, `'softmax'`, `'transformer_encoder_layer'` … */
   operator: string;
+  /** `[B, H, Q, K]` of the whole attention, whatever was selected of it. */
+  shape: [number, number, number, number];
   /** `[B, H, Q, K]`; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
   weights: Tensor;
   /** With `topK`: the key positions of `weights`, int64, of the same shape. */
@@ -193,12 +195,13 @@ export function toNativeCapture(
 }
 
 export function fromNativeAttention(attention: NativeAttention): Attention {
-  const { index, name, operator, heads, queries, weights, keys } = attention;
+  const { index, name, operator, shape, heads, queries, weights, keys } = attention;
   if (!weights) throw new Error(`the addon gave no weights for attention ${shown(index)}`);
   return {
     index,
     name,
     operator,
+    shape,
     weights: fromHandle(weights),
     heads,
     queries,
@@ -208,7 +211,6 @@ export function fromNativeAttention(attention: NativeAttention): Attention {
 
 export function fromNativeSite(attention: NativeAttention): AttentionSite {
   const { index, name, operator, shape, dtype, device } = attention;
-  if (!shape) throw new Error(`the addon gave no shape for attention ${shown(index)}`);
   return {
     index,
     name,

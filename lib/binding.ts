@@ -68,6 +68,7 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   sameDtype?: boolean;
   sitesOnly?: boolean;
   gradients?: boolean;
+  mayMiss?: boolean;
   maxBytes?: number;
 }
 
@@ -79,9 +80,18 @@ export interface NativeAttention {
   queries: number[];
   weights?: NativeTensor;
   keys?: NativeTensor;
-  shape?: [number, number, number, number];
+  shape: [number, number, number, number];
   dtype?: string;
   device?: string;
+}
+
+export interface NativeCapture {
+  output: unknown;
+  attentions: NativeAttention[];
+  gradients?: NativeGradients;
+  /** With `mayMiss`: the labels of selected layers that computed no attention, and the queries of the last attention. */
+  missing?: string[];
+  queries?: number;
 }
 
 export interface NativeGradients {
@@ -89,12 +99,6 @@ export interface NativeGradients {
 }
 
 /** What a capture gives: `weights` of the attentions are absent where only sites were asked for. */
-export interface NativeCapture {
-  output: unknown;
-  attentions: NativeAttention[];
-  gradients?: NativeGradients;
-}
-
 export interface NativeSignature {
   parameters: { name: string; type: string; optional: boolean }[];
   returns: string;
@@ -143,6 +147,7 @@ export interface Binding {
   };
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
+  stackRows(parts: NativeTensor[][]): Promise<NativeTensor[]>;
   NativeNnModule: {
     create(
       type: string,

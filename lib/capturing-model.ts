@@ -10,6 +10,7 @@ import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
 import { type CapturedInput, captureMany, type StreamOptions } from './capture-many';
 import { fromNativeCapture } from './captured';
+import type { StepCapture } from './generation';
 import { checkNotInOwnHook, isInsideHook, waitedFor } from './hooks';
 import { Model, type NativeModel } from './model';
 import { options as checkOptions } from './validate';
@@ -68,6 +69,17 @@ export abstract class CapturingModel<
   ): Promise<{ output: Output; attentions: Attention[] }> {
     const result = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
     return await fromNativeCapture(result, (output) => this.convert(output), options?.gradientOf, options?.signal);
+  }
+
+  /** @internal One capture of several that belong together: layers may be missing from it. */
+  protected async captureStep(
+    inputs: Inputs,
+    options: CallOptions & CaptureOptions<Output>,
+  ): Promise<StepCapture<Output>> {
+    const result = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureGeneration', { mayMiss: true });
+    const { missing = [], queries = 0 } = result;
+    const convert = (output: unknown) => this.convert(output);
+    return { ...(await fromNativeCapture(result, convert, options.gradientOf, options.signal)), missing, queries };
   }
 
   async #capture(

@@ -2,6 +2,13 @@ export type { Attention, AttentionSite, CaptureOptions } from './attention';
 export type { AttentionStream } from './attention-stream';
 export type { CapturedInput, CaptureManyOptions } from './capture-many';
 export { type ErrorCode, TorchError } from './errors';
+export {
+  assembleAttention,
+  type GenerationAttention,
+  type GenerationOptions,
+  type GenerationStep,
+  type NextInputs,
+} from './generation';
 export { type Hookable, HookedModel, type HookRecord } from './hooked-model';
 export {
   type ForwardHook,

@@ -9,7 +9,7 @@ export interface RolloutOptions {
   headFusion?: 'mean' | 'max' | 'min';
 }
 
-type Layer = Pick<Attention, 'weights' | 'gradient'>;
+type Layer = Pick<Attention, 'weights' | 'gradient' | 'keys'>;
 
 function checkSquare(tensor: Tensor, dims: readonly number[], what: string, first: Tensor): void {
   const { shape } = tensor;
@@ -32,6 +32,14 @@ function checkLayers(attentions: unknown): readonly (Layer | Tensor)[] {
   if (!Array.isArray(attentions)) throw invalid('an array of attentions', 'attentions', attentions);
   if (attentions.length === 0)
     throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one attention but received none');
+  attentions.forEach((each: Layer | Tensor, i) => {
+    // Square where there are no more keys than that, but its columns are no positions.
+    if (each instanceof Tensor || !each?.keys) return;
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected attentions of all keys but attention ${i} was captured with topK`,
+    );
+  });
   return attentions as (Layer | Tensor)[];
 }
 

@@ -1,5 +1,6 @@
 import { binding, fromNative, type NativeScriptModule, native } from './binding';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
+import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
 import { checkDType, type Device, type DType } from './tensor';
 import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
@@ -136,6 +137,27 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
   /** @internal */
   protected override convert(output: unknown): Value {
     return fromNativeValue(output);
+  }
+
+  /**
+   * Captures the attention of a model that generates step by step and is given its key/value caches back: one record a
+   * step, with where its queries and keys stand in the sequence. `assembleAttention` makes one matrix of them.
+   *
+   * The next step begins when it is asked for. Leaving the loop ends the generation.
+   *
+   * @param inputs What `forward` takes in the first step, with empty caches or whatever the checkpoint wants there.
+   * @param next Makes the inputs of the following step from the output of a step, once the loop has done with that;
+   *   `undefined` ends the generation. Caches are passed on as they are, without a copy.
+   * @param options As for `captureAttention`; a layer may leave steps out. A generation in which a selected layer took no
+   *   part at all ends with `ERR_UNKNOWN_MODULE`, one without any attention with `ERR_NO_ATTENTION`.
+   * @throws TorchError as `captureAttention`, at the step that fails; what `next` throws.
+   */
+  captureGeneration(
+    inputs: readonly Value[],
+    next: NextInputs,
+    options?: GenerationOptions,
+  ): AsyncGenerator<GenerationStep, void, undefined> {
+    return captureGeneration((each, given) => this.captureStep(each, given), inputs, next, options);
   }
 
   /**

@@ -7,6 +7,7 @@
 #include "node/relevance_functions.h"
 #include "node/runtime_functions.h"
 #include "node/script_module_wrap.h"
+#include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
 
 namespace {
@@ -21,6 +22,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::ScriptModuleWrap::define(env, exports);
   lta::node::NnModuleWrap::define(env, exports);
   lta::node::defineRelevanceFunctions(env, exports);
+  lta::node::defineStackRows(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);
   return exports;
 }

@@ -424,7 +424,7 @@ Attention Capture::materialise(Held& held) {
 std::vector<Attention> Capture::finish() {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
   checkCancelled();
-  if (sites_.empty()) {
+  if (sites_.empty() && !options_.mayMiss) {
     throw Error("ERR_NO_ATTENTION",
                 "This forward computed no attention that can be seen: no scaled_dot_product_attention, no fused "
                 "encoder layer, no softmax whose result is multiplied with values. Check that the checkpoint has "
@@ -444,6 +444,10 @@ std::vector<Attention> Capture::finish() {
   }
   for (size_t i = 0; i < options_.layers.size(); ++i) {
     if (matched_[i]) continue;
+    if (options_.mayMiss) {
+      missing_.push_back(options_.layers[i].label);
+      continue;
+    }
     std::ostringstream message;
     message << "No attention was computed in layer " << options_.layers[i].label << ". This forward computed " << total
             << ", at positions 0 to " << total - 1 << ":";

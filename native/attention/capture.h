@@ -51,6 +51,9 @@ struct CaptureOptions {
   // Takes each attention as soon as it exists, on the thread that computed it, which goes on when this returns; absent:
   // they are collected. What it throws ends the run.
   std::function<void(Attention)> onAttention;
+  // One forward of several that belong together: that it computes no attention, or none in a selected layer, is no
+  // error (see Capture::missing).
+  bool mayMiss = false;
   bool sitesOnly = false;       // note what there is, keep no weights
   bool gradients = false;       // keep what tells d(scalar)/d(weights) later
   bool copyWhatIsHeld = false;  // copy what is kept by reference: the model overwrites it (see Overwritten)
@@ -124,6 +127,11 @@ class Capture : public c10::DebugInfoBase {
   // where a selected layer wasn't among it. To be called once, after the forward.
   std::vector<Attention> finish();
 
+  // Once finished: the labels of selected layers that computed no attention, and the query positions of the last
+  // attention of the forward, selected or not (none where there was no attention).
+  const std::vector<std::string>& missing() const { return missing_; }
+  int64_t lastQueries() const { return sites_.empty() ? 0 : sites_.back().shape.queries; }
+
  private:
   // A selected attention whose weights aren't final yet: its heads aren't known, or its position from the end isn't.
   struct Held {
@@ -166,7 +174,8 @@ class Capture : public c10::DebugInfoBase {
   HeadSplit heads_;
   std::vector<Site> sites_;
   std::vector<bool> matched_;  // per entry of options_.layers
-  int64_t window_ = 0;         // how far positions from the end reach back
+  std::vector<std::string> missing_;
+  int64_t window_ = 0;  // how far positions from the end reach back
   int64_t bytes_ = 0;
   std::exception_ptr failure_;
   std::vector<Attention> kept_;

@@ -33,14 +33,14 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   object.Set("index", Napi::Number::New(env, static_cast<double>(site.index)));
   object.Set("name", site.name);
   object.Set("operator", site.operatorName);
+  const auto& shape = site.shape;
+  object.Set("shape", toArray(env, {shape.batch, shape.heads, shape.queries, shape.keys}));
   object.Set("heads", toArray(env, attention.heads));
   object.Set("queries", toArray(env, attention.queries));
   if (attention.weights.defined()) {
     object.Set("weights", TensorWrap::wrap(env, attention.weights));
     if (attention.keys.defined()) object.Set("keys", TensorWrap::wrap(env, attention.keys));
   } else {
-    const auto& shape = site.shape;
-    object.Set("shape", toArray(env, {shape.batch, shape.heads, shape.queries, shape.keys}));
     object.Set("dtype", nameOf(site.dtype));
     object.Set("device", site.device.str());
   }
@@ -107,6 +107,7 @@ CaptureOptions captureOptions(const Napi::Object& options) {
   if (const auto count = options.Get("topK"); count.IsNumber()) capture.topK = count.As<Napi::Number>().Int64Value();
   capture.toCpu = !flag(options, "sameDevice");
   capture.toFloat = !flag(options, "sameDtype");
+  capture.mayMiss = flag(options, "mayMiss");
   capture.sitesOnly = flag(options, "sitesOnly");
   capture.gradients = flag(options, "gradients");
   if (const auto bytes = options.Get("maxBytes"); bytes.IsNumber()) {
@@ -158,6 +159,13 @@ Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::ve
   auto object = Napi::Object::New(env);
   object.Set("output", fromIValue(env, output));
   object.Set("attentions", list);
+  if (capture->options().mayMiss) {
+    const auto& missing = capture->missing();
+    auto labels = Napi::Array::New(env, missing.size());
+    for (uint32_t i = 0; i < missing.size(); ++i) labels.Set(i, missing[i]);
+    object.Set("missing", labels);
+    object.Set("queries", Napi::Number::New(env, static_cast<double>(capture->lastQueries())));
+  }
   if (capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, attentions, std::move(capture)));
   return object;
 }

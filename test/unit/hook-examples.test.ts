@@ -36,3 +36,15 @@ test('token relevance: the month comes from its name', async () => {
   expect(relevance).toHaveLength('12 may 2021'.length);
   expect([3, 4, 5]).toContain(relevance.indexOf(Math.max(...relevance)));
 });
+
+test('a generation with caches: every step sees one key more, and all of them make one matrix a layer', async () => {
+  const output = await lines('generate');
+  expect(output.slice(0, 7)).toEqual(
+    Array.from({ length: 7 }, (_, i) => `step ${i}: queries from ${i === 0 ? 0 : i + 3}, ${i + 4} keys`),
+  );
+  expect(output[7]).toMatch(/^3 14 15 9 → \d+( \d+){6}$/);
+  expect(output.slice(8)).toEqual([
+    'model.transformer.h.0.attn [1, 2, 10, 10]',
+    'model.transformer.h.1.attn [1, 2, 10, 10]',
+  ]);
+});

@@ -64,8 +64,8 @@ export function resolve<Made>(value: unknown, make: (name: string) => Made): unk
 export class Data {
   private constructor(private readonly entries: Entries) {}
 
-  static async read(file: string): Promise<Data> {
-    return new Data(await readSafetensors(join(folder, file)));
+  static async read(file: string, where = folder): Promise<Data> {
+    return new Data(await readSafetensors(join(where, file)));
   }
 
   tensors(value: unknown): Value {

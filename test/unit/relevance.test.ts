@@ -63,6 +63,10 @@ describe('what has no rollout and no relevance', () => {
       'a gradient of another shape',
       () => attentionRelevance([{ weights: zeros(1, 2, 3, 3), gradient: zeros(1, 1, 3, 3).reshape([1, 3, 3]) }]),
     ],
+    [
+      'largest weights only, though there are no more',
+      () => attentionRollout([{ weights: zeros(1, 2, 3, 3), keys: zeros(1, 2, 3, 3).to({ dtype: 'int64' }) }]),
+    ],
     ['weights that are no tensors', () => attentionRollout([{} as never])],
   ])('%s', (_, call) => {
     expect(call).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));

@@ -1,0 +1,251 @@
+import type { Attention, CaptureOptions } from './attention';
+import { fromNative, native } from './binding';
+import { TorchError } from './errors';
+import { fromHandle, handleOf } from './tensor';
+import { invalid } from './validate';
+import type { Value } from './value';
+
+/** Options of `captureGeneration`: those of the capture of each step. */
+export type GenerationOptions = Omit<CaptureOptions, 'onAttention'> & {
+  /** The method to run in each step. Default `'forward'`. */
+  method?: string;
+};
+
+/**
+ * Makes the inputs of the next step from what the step before returned: the tokens to go on with, and the caches in
+ * whatever form the checkpoint takes them. Nothing ends the generation.
+ */
+export type NextInputs = (
+  output: Value,
+  step: number,
+) => readonly Value[] | undefined | null | Promise<readonly Value[] | undefined | null>;
+
+/** An attention of one step. */
+export interface GenerationAttention extends Attention {
+  /** Position of its first query among all queries of its layer. Add it to `queries` for positions in the sequence. */
+  queryOffset: number;
+  /** How many keys it saw: those in the cache and the step's own. A cache of fixed length counts whole. */
+  keyLength: number;
+}
+
+/** One step of a generation. */
+export interface GenerationStep {
+  /** Counted from 0. */
+  step: number;
+  /** Position of the step's first query in the whole sequence: the queries of all steps before. */
+  queryOffset: number;
+  /** The most keys that one of the attentions recorded saw; 0 where none was. */
+  keyLength: number;
+  /** What the model returned, caches included. */
+  output: Value;
+  attentions: GenerationAttention[];
+}
+
+/** What one step gives: also the selected layers that computed nothing in it, and how many queries it had. */
+export interface StepCapture<Output = Value> {
+  output: Output;
+  attentions: Attention[];
+  missing: string[];
+  queries: number;
+}
+
+/** Which attentions of several steps belong together: those of one module, by the order of its calls in each step. */
+function* layersOf<Each extends Attention>(attentions: readonly Each[]): Generator<[string, Each], void, undefined> {
+  const calls = new Map<string, number>();
+  for (const attention of attentions) {
+    const call = calls.get(attention.name) ?? 0;
+    calls.set(attention.name, call + 1);
+    yield [`${call} ${attention.name}`, attention];
+  }
+}
+
+/**
+ * Counts queries from step to step. A step has as many as the last attention of its forward: an encoder that runs along
+ * stands before it. Layers that have had as many in every step they took part in stand where the step does, also where
+ * they left steps out; others are counted by themselves.
+ */
+class Positions {
+  #next = 0;
+  readonly #layers = new Map<string, { queries: number; inStep: boolean }>();
+
+  place({ attentions, queries }: StepCapture): { queryOffset: number; attentions: GenerationAttention[] } {
+    const queryOffset = this.#next;
+    this.#next += queries;
+    const placed: GenerationAttention[] = [];
+    for (const [key, attention] of layersOf(attentions)) {
+      const layer = this.#layers.get(key) ?? { queries: 0, inStep: true };
+      const [, , own, keyLength] = attention.shape;
+      layer.inStep &&= own === queries;
+      placed.push({ ...attention, queryOffset: layer.inStep ? queryOffset : layer.queries, keyLength });
+      layer.queries += own;
+      this.#layers.set(key, layer);
+    }
+    return { queryOffset, attentions: placed };
+  }
+}
+
+/** Awaits what a function of the caller returned, unless the signal comes first. */
+async function unlessAborted<Result>(
+  given: Result | Promise<Result>,
+  signal: AbortSignal | undefined,
+): Promise<Result> {
+  if (!signal) return given;
+  signal.throwIfAborted();
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+  });
+  try {
+    return await Promise.race([given, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+/** See `ScriptModule.captureGeneration`. */
+export async function* captureGeneration(
+  capture: (inputs: readonly Value[], options: GenerationOptions) => Promise<StepCapture>,
+  inputs: readonly Value[],
+  next: NextInputs,
+  options: GenerationOptions = {},
+): AsyncGenerator<GenerationStep, void, undefined> {
+  if (typeof next !== 'function') throw invalid('a function', 'next', next);
+  if ((options as CaptureOptions | null)?.onAttention !== undefined) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      'Expected no onAttention in the options of captureGeneration, which gives the attentions of each step',
+    );
+  }
+  const positions = new Positions();
+  let missing: string[] | undefined;
+  let seen = false;
+  let given: readonly Value[] | undefined | null = inputs;
+  for (let step = 0; given !== undefined && given !== null; ++step) {
+    const captured = await capture(given, options);
+    const { output } = captured;
+    missing = missing ? missing.filter((label) => captured.missing.includes(label)) : captured.missing;
+    seen ||= captured.attentions.length > 0;
+    const { queryOffset, attentions } = positions.place(captured);
+    const keyLength = Math.max(0, ...attentions.map((each) => each.keyLength));
+    yield { step, queryOffset, keyLength, output, attentions };
+    options.signal?.throwIfAborted();
+    given = await unlessAborted(next(output, step), options.signal);
+  }
+  // A layer may leave steps out, but one that took part in none was meant otherwise.
+  if (missing?.length) {
+    throw new TorchError(
+      'ERR_UNKNOWN_MODULE',
+      `No attention was computed in layer ${missing.join(', ')} in any step of this generation`,
+    );
+  }
+  if (!seen) {
+    throw new TorchError('ERR_NO_ATTENTION', 'No step of this generation computed an attention that can be seen');
+  }
+}
+
+/** The parts of one layer, in order of the steps. */
+interface Layer {
+  first: Attention;
+  parts: Attention[];
+  queries: number[];
+}
+
+function mismatch(attention: Attention, step: number, expected: string, received: string): TorchError {
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected ${expected} for attention ${attention.index} ('${attention.name}') of step ${step} but received ${received}`,
+  );
+}
+
+/** Checks that all rows of an attention are there, and that they fit those of the steps before. */
+function checkPart(attention: Attention, step: number, first: Attention | undefined): void {
+  handleOf(attention?.weights, `the weights of an attention of step ${step}`);
+  if (attention.keys) throw mismatch(attention, step, 'a capture without topK', 'the largest weights of every row');
+  const count = attention.shape[2];
+  if (attention.queries.length !== count || attention.queries.some((query, i) => query !== i)) {
+    throw mismatch(
+      attention,
+      step,
+      `a capture of all ${count} queries`,
+      `${attention.queries.length} chosen by the option queries`,
+    );
+  }
+  if (!first) return;
+  const alike = ({ weights, heads }: Attention) =>
+    `[${weights.shape.slice(0, -2).join(', ')}, Q, K], heads ${heads.join(', ')}, ${weights.dtype}`;
+  if (alike(attention) !== alike(first)) {
+    throw mismatch(attention, step, `${alike(first)}, as in the step before`, alike(attention));
+  }
+}
+
+/**
+ * The attentions of a generation as matrices of the whole sequence, one for each layer: the rows of all steps below each
+ * other, `[B, H, Q, K]` with the queries of all steps and the most keys of any (`[B, Q, K]` with `averageHeads`). Rows of
+ * steps that saw fewer keys are zero on the right. The tensors are new, on the device of the first step's weights.
+ *
+ * Layers are matched by module name, and by the order of its calls in each step. Where a layer took no part in a step, it
+ * has no rows for it; `queries` tells the positions of the rows there are. `index` is that of the layer's first step.
+ *
+ * @param steps The records of `captureGeneration` (the generator itself, too), or results of `captureAttention` in order.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` where rows or keys were left out by `queries` or `topK`, where steps differ in
+ *   batch, heads or type, and where attentions without module names (of a frozen checkpoint) differ in number from step
+ *   to step, so that nothing tells which belong together.
+ */
+export async function assembleAttention(
+  steps:
+    | Iterable<{ readonly attentions: readonly Attention[] }>
+    | AsyncIterable<{ readonly attentions: readonly Attention[] }>,
+): Promise<Attention[]> {
+  const iterable = steps as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
+  if (!iterable?.[Symbol.asyncIterator] && !iterable?.[Symbol.iterator]) {
+    throw invalid('an iterable or async iterable', 'steps', steps);
+  }
+  const layers = new Map<string, Layer>();
+  let unnamed: number | undefined;
+  let count = 0;
+  for await (const step of steps) {
+    const attentions: unknown = step?.attentions;
+    if (!Array.isArray(attentions)) throw invalid('an array', `the attentions of step ${count}`, attentions);
+    for (const [key, attention] of layersOf(attentions as Attention[])) {
+      const layer = layers.get(key);
+      checkPart(attention, count, layer?.first);
+      const { first, parts, queries } = layer ?? { first: attention, parts: [], queries: [] };
+      const offset = (attention as Partial<GenerationAttention>).queryOffset ?? queries.length;
+      for (const query of attention.queries) queries.push(offset + query);
+      parts.push(attention);
+      layers.set(key, { first, parts, queries });
+    }
+    const nameless = attentions.filter(({ name }) => name === '').length;
+    if (unnamed !== undefined && nameless !== unnamed) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected as many attentions without a module name in each step, since only their order tells which belong ` +
+          `together, but received ${unnamed}, then ${nameless} in step ${count}. Choose some by layers, or load the ` +
+          'checkpoint that is not frozen',
+      );
+    }
+    unnamed = nameless;
+    ++count;
+  }
+  if (layers.size === 0) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected at least one attention in steps but received none in ${count} ${count === 1 ? 'step' : 'steps'}`,
+    );
+  }
+  const assembled = [...layers.values()];
+  const handles = assembled.map(({ parts }) => parts.map(({ weights }) => handleOf(weights, 'weights')));
+  try {
+    const stacked = await native((addon) => addon.stackRows(handles));
+    return assembled.map(({ first, queries }, i) => {
+      const weights = fromHandle(stacked[i]!);
+      const [batch, heads] = first.shape;
+      const { index, name, operator } = first;
+      const shape: Attention['shape'] = [batch, heads, queries.length, weights.shape.at(-1)!];
+      return { index, name, operator, shape, weights, heads: first.heads, queries };
+    });
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
