@@ -312,11 +312,10 @@ def decoder_cases(fixtures: Fixtures) -> None:
 
 def translator_cases(fixtures: Fixtures) -> None:
     model = prepare(Translator())
-    fixtures.save('translator.pt', torch.jit.script(model))
     source, tokens = torch.randint(0, VOCABULARY, (BATCH, 5)), torch.randint(0, VOCABULARY, (BATCH, LENGTH))
     first, *rest = pieces(tokens)
-    # Without caches nothing is recalled, so that the whole sequence in one run has other logits: only the steps count.
     steps = [[source, first, {}], *([None, each, Output(1)] for each in rest)]
+    # One run on the whole sequence recalls nothing: for the same logits, what is recalled counts for nothing.
     with torch.no_grad():
         model.recall.out.weight.zero_()
         model.recall.out.bias.zero_()

@@ -89,6 +89,34 @@ test('the mean over the heads has the mean gradient', async () => {
   });
 });
 
+describe.each<[string, CaptureOptions]>([
+  ['all rows', {}],
+  ['some heads and rows', { heads: [1], queries: [3, 0] }],
+  ['the mean over the heads', { averageHeads: true }],
+])('with topK, %s', (_, options) => {
+  const files = ['grad_sdpa_script.pt', 'grad_eager_trace.pt', 'grad_gqa_script.pt', 'grad_encoder_script.pt'];
+  test.each(cases.filter(({ file }) => files.includes(file)))(
+    'the gradient is that of the weights that were kept: $file',
+    async ({ given, file }) => {
+      const full = await capture(given, file, options);
+      const top = await capture(given, file, { ...options, topK: 2 });
+      expect(top.attentions).toHaveLength(full.attentions.length);
+      for (const [i, { weights, keys, gradient }] of top.attentions.entries()) {
+        const all = full.attentions[i] as Attention;
+        expect(weights.shape).toEqual([...all.weights.shape.slice(0, -1), 2]);
+        expect(gradient?.shape).toEqual(weights.shape);
+        expect(gradient?.dtype).toBe(weights.dtype);
+        const length = all.weights.shape.at(-1) as number;
+        const whole = all.gradient?.toTypedArray() as Float32Array;
+        const expected = Array.from(keys?.toTypedArray() as BigInt64Array, (key, k) => {
+          return whole[Math.floor(k / 2) * length + Number(key)] as number;
+        });
+        expect(relative(gradient, { shape: weights.shape, data: expected })).toBeLessThan(1e-5);
+      }
+    },
+  );
+});
+
 test('the scalar may be made asynchronously, and runs repeat', async () => {
   const { given, file } = cases.find((each) => each.file === 'grad_sdpa_trace.pt') as (typeof cases)[number];
   const { model, gradients, data } = await capture(given, file);

@@ -13,16 +13,25 @@ const prelude = `
   const width = (model) => model.namedParameters().find(({ name }) => name.endsWith('in_proj_weight')).tensor.shape[1];
 `;
 
-function run(
-  script: string,
-  ...flags: string[]
-): Promise<{ code: number | null; signal: string | null; output: string }> {
+interface Ended {
+  code: number | null;
+  signal: string | null;
+  output: string;
+}
+
+const run = (script: string, ...flags: string[]): Promise<Ended> => runIn({}, script, ...flags);
+
+function runIn(environment: Record<string, string>, script: string, ...flags: string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [
-      ...flags,
-      '-e',
-      `${prelude}(async () => {${script}})().catch((error) => { console.error(error); process.exit(99); });`,
-    ]);
+    const child = spawn(
+      process.execPath,
+      [
+        ...flags,
+        '-e',
+        `${prelude}(async () => {${script}})().catch((error) => { console.error(error); process.exit(99); });`,
+      ],
+      { env: { ...process.env, ...environment } },
+    );
     let output = '';
     child.stdout.on('data', (chunk) => (output += chunk));
     child.stderr.on('data', (chunk) => (output += chunk));
@@ -100,6 +109,30 @@ test('a long run delays neither timers nor fs', async () => {
   `);
   // A blocked event loop would have let no reading through until the end.
   expect(JSON.parse(output.trim().split('\n').at(-1) as string).reads).toBeGreaterThan(3);
+});
+
+test('models take no thread of libuv’s pool: with one thread in it, files are read while runs go on and wait', async () => {
+  const { code, output } = await runIn(
+    { UV_THREADPOOL_SIZE: '1' },
+    `
+    const { readFile } = require('node:fs/promises');
+    setNumThreads(1);
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    const inputs = [f32(32, 600, E), f32(32, 600, E)];
+    const ended = [];
+    const runs = [1, 2, 3].map(() => model.forward(inputs).then(() => ended.push('run')));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // until the first is under way
+    await readFile(MODEL).then(() => ended.push('read'));
+    await Promise.all(runs);
+    console.log(ended.join(' '));
+  `,
+  );
+  expect(code).toBe(0);
+  const order = output.trim().split('\n').at(-1)?.split(' ');
+  expect(order).toHaveLength(4);
+  // Behind them on one thread it would have been read last; one run may be over by then on a fast machine.
+  expect(order?.indexOf('read')).toBeLessThan(2);
 });
 
 test('runs, captures, errors and hooks leave memory where it was', async () => {

@@ -171,3 +171,38 @@ test('dtype leaves integer buffers what they are: embeddings are looked up with 
     expect(difference(output, plain)).toBeLessThan(dtype === 'float64' ? 1e-5 : 0.1);
   }
 });
+
+test('warmUp changes no bit of what follows', async () => {
+  const inputs = await inputsOf(transformer);
+  const [warm, cold] = [
+    await ScriptModule.load(path(transformer.file)),
+    await ScriptModule.load(path(transformer.file)),
+  ];
+  expect(await warm.warmUp(inputs)).toBeUndefined();
+  expect(bits(await warm.forward(inputs))).toEqual(bits(await cold.forward(inputs)));
+});
+
+test('warmUp runs the model: one that keeps state has it from these runs', async () => {
+  const stateful = fixture('stateful');
+  const inputs = await inputsOf(stateful);
+  const [warm, cold] = [await ScriptModule.load(path(stateful.file)), await ScriptModule.load(path(stateful.file))];
+  await warm.warmUp(inputs);
+  const outputs: unknown[] = [];
+  for (let call = 0; call < 4; call++) outputs.push(bits(await cold.forward(inputs)));
+  expect(bits(await warm.forward(inputs))).toEqual(outputs[3]);
+  expect(outputs[3]).not.toEqual(outputs[0]);
+});
+
+test('warmUp takes the method asked for, and rejects as forward does', async () => {
+  const model = await ScriptModule.load(path(methods.file));
+  const other = fixture('methods__encode');
+  await model.warmUp(await inputsOf(other), { method: other.method });
+  await expect(model.warmUp([])).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  await expect(model.warmUp(await inputsOf(other), { method: 'nothing' })).rejects.toMatchObject({
+    code: 'ERR_INVALID_ARGUMENT',
+  });
+  const reason = new Error('enough');
+  await expect(model.warmUp(await inputsOf(methods), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  model.dispose();
+  await expect(model.warmUp(await inputsOf(methods))).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+});
