@@ -136,6 +136,8 @@ export interface Binding {
   NativeTensor: {
     new (): NativeTensor;
     from(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): NativeTensor;
+    on(data: ArrayBufferView, shape: readonly number[], dtype: string): NativeTensor;
+    zeros(shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
   NativeCancellation: new () => NativeCancellation;
   NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;

@@ -23,5 +23,13 @@ export { attentionRelevance, attentionRollout, type RolloutOptions } from './rel
 export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
 export type { LoadResult, LoadStateDictOptions } from './state-dict';
-export { type Device, type DType, type NestedArray, Tensor, type TensorOptions, type TypedArray } from './tensor';
+export {
+  type Device,
+  type DType,
+  type NestedArray,
+  Tensor,
+  type TensorOptions,
+  type TypedArray,
+  type ZerosOptions,
+} from './tensor';
 export type { Value } from './value';

@@ -1,7 +1,8 @@
+import { isSharedArrayBuffer } from 'node:util/types';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import { TorchError } from './errors';
 import { ARRAY_OF } from './formats/entry';
-import { options as checkOptions, integer, invalid, optionalString } from './validate';
+import { options as checkOptions, integer, invalid, optionalBoolean, optionalString, shown } from './validate';
 
 /** Element types, by PyTorch's names. */
 export type DType =
@@ -31,7 +32,14 @@ export interface TensorOptions {
   dtype?: DType;
   /** Default `'cpu'`. */
   device?: Device;
+  /**
+   * `false`: the tensor lies in the memory of the typed array; an error where that can't be. See `Tensor.from`. Default true.
+   */
+  copy?: boolean;
 }
+
+/** Options of tensors made without data. */
+export type ZerosOptions = Pick<TensorOptions, 'dtype' | 'device'>;
 
 type ArrayConstructor = {
   new (length: number): TypedArray;
@@ -179,6 +187,33 @@ function checkShape(shape: unknown, count: number): readonly number[] {
   return shape as number[];
 }
 
+function cannotShare(expected: string, received: string): TorchError {
+  return new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} with copy: false but received ${received}`);
+}
+
+/** A typed array on the memory of `data` that nobody can detach or resize: libtorch reads it at any time. */
+function takeOver(data: TypedArray): ArrayBufferView {
+  const { buffer } = data as { buffer: ArrayBufferLike & { resizable?: boolean; growable?: boolean } };
+  if (buffer.resizable || buffer.growable) throw cannotShare('memory of fixed length', 'a resizable buffer');
+  if (isSharedArrayBuffer(buffer)) return data;
+  if (data.byteLength !== buffer.byteLength) {
+    throw cannotShare(
+      'a typed array over the whole of its ArrayBuffer',
+      `one of ${data.byteLength} of its ${buffer.byteLength} bytes (as small Buffers of Node have, which share a pool)`,
+    );
+  }
+  let owned: ArrayBuffer;
+  try {
+    new Uint8Array(buffer); // throws where it is detached
+    owned = structuredClone(buffer as ArrayBuffer, { transfer: [buffer as ArrayBuffer] });
+  } catch (error) {
+    throw cannotShare('an ArrayBuffer that can be transferred', `one that can't: ${(error as Error).message}`);
+  }
+  // Some releases of Node copy what can't be transferred.
+  if (buffer.byteLength > 0) throw cannotShare('an ArrayBuffer that can be transferred', "one that can't");
+  return new Uint8Array(owned);
+}
+
 /** What a typed array's elements are worth as numbers, for a conversion to another type. */
 function elementsOf(data: TypedArray): (number | bigint)[] {
   return Array.from(data as ArrayLike<number | bigint>);
@@ -202,20 +237,33 @@ export class Tensor {
   }
 
   /**
-   * Copies data into a new tensor.
+   * Makes a tensor of data.
+   *
+   * The data is copied, unless `copy: false` says to lie in its memory, on the CPU and without conversion:
+   * - An ArrayBuffer is taken over, as by `postMessage` with transfer: the tensor owns the memory from then on, and `data`
+   *   is left detached, of length 0. `toTypedArray()` gives a view of the same memory to write into. (JavaScript has no way
+   *   to keep an ArrayBuffer that its owner still holds from being detached, and libtorch would be left with freed memory.)
+   * - A SharedArrayBuffer, which can't be detached, is shared: `data` stays a view of the tensor's memory.
+   *
+   * Don't write into memory that a run under way reads: what it computes is undefined then.
    *
    * @param data A typed array (half types as their bits in a Uint16Array, with `options.dtype`), or a number, or nested
    *   arrays of numbers, bigints or booleans.
-   * @throws TorchError `ERR_INVALID_ARGUMENT` where data, shape and dtype don't fit, `ERR_DEVICE_UNAVAILABLE`.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where data, shape and dtype don't fit, and with `copy: false` where the
+   *   memory can't be used as it is: another type of elements, another device, a part of an ArrayBuffer, one that is
+   *   resizable, detached or can't be transferred (WebAssembly's, the pool's of small Buffers, one that `toTypedArray`
+   *   made); `ERR_DEVICE_UNAVAILABLE`.
    */
   static from(data: TypedArray | NestedArray | number | bigint | boolean, options?: TensorOptions): Tensor {
     const {
       shape,
       dtype: dtypeOption,
       device,
-    } = checkOptions(options, ['shape', 'dtype', 'device'], 'the options of Tensor.from');
+      copy,
+    } = checkOptions(options, ['shape', 'dtype', 'device', 'copy'], 'the options of Tensor.from');
     const dtype = checkDType(dtypeOption, 'options.dtype');
     optionalString(device, 'options.device');
+    if (optionalBoolean(copy, 'options.copy') === false) return Tensor.#on(data, shape, dtype, device);
     let array: TypedArray;
     let itsShape: readonly number[];
     let itsType: DType;
@@ -243,6 +291,39 @@ export class Tensor {
     return new Tensor(native((addon) => addon.NativeTensor.from(array, itsShape, itsType, device ?? 'cpu')));
   }
 
+  static #on(
+    data: unknown,
+    shape: readonly number[] | undefined,
+    dtype: DType | undefined,
+    device: Device | undefined,
+  ): Tensor {
+    if (!isSupportedTypedArray(data)) throw invalid('a typed array', 'data with copy: false', data);
+    if (device !== undefined && device !== 'cpu') throw cannotShare("the device 'cpu'", `'${device}'`);
+    const itsShape = shape === undefined ? [data.length] : checkShape(shape, data.length);
+    const itsType = dtype ?? dtypeOfArray(data);
+    if (!(data instanceof ARRAYS[itsType])) {
+      throw cannotShare(`a ${ARRAYS[itsType].name} for ${itsType}`, shown(data));
+    }
+    if (itsType === 'bool' && data.some((byte) => byte > 1)) throw cannotShare('bytes of 0 and 1 for bool', 'others');
+    const memory = takeOver(data);
+    return new Tensor(native((addon) => addon.NativeTensor.on(memory, itsShape, itsType)));
+  }
+
+  /**
+   * A tensor of zeros, to be filled through `toTypedArray()`, which on the CPU is its memory: what is written there
+   * between two runs is what the next one reads, without any copy.
+   *
+   * @param options `dtype` (default `'float32'`) and `device` (default `'cpu'`).
+   */
+  static zeros(shape: readonly number[], options?: ZerosOptions): Tensor {
+    const { dtype, device } = checkOptions(options, ['dtype', 'device'], 'the options of Tensor.zeros');
+    if (!Array.isArray(shape)) throw invalid('an array of sizes', 'shape', shape);
+    const sizes = shape.map((size) => integer(size, 'a size of shape', 0));
+    const type = checkDType(dtype, 'options.dtype') ?? 'float32';
+    optionalString(device, 'options.device');
+    return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
+  }
+
   /** Sizes of the dimensions. */
   get shape(): readonly number[] {
     this.#shape ??= Object.freeze(this.#call((tensor) => tensor.shape()));
@@ -262,7 +343,8 @@ export class Tensor {
 
   /**
    * The elements in row-major order. On the CPU the array is the tensor's own memory wherever Node allows that and the
-   * tensor is contiguous: a write into one shows in the other. Blocks while a GPU copies; see `data()`.
+   * tensor is contiguous: a write into one shows in the other, and in the next run with that tensor as its input. Not while
+   * a run reads it: what that computes is undefined then. Blocks while a GPU copies; see `data()`.
    *
    * int64 gives a BigInt64Array, bool a Uint8Array, float16 and bfloat16 their bits in a Uint16Array.
    */

@@ -332,16 +332,16 @@ void Capture::splitHeads(Held& held) {
   if (held.value.defined()) held.value = split(held.value);
 }
 
-// What is kept of weights, or of their gradient, once the rows are picked: averaged, cast, moved.
+// What is kept of weights, or of their gradient, once the rows are picked: averaged, cast.
 at::Tensor Capture::settle(at::Tensor weights, at::ScalarType dtype) const {
   if (options_.averageHeads) weights = weights.to(at::promote_types(weights.scalar_type(), at::kFloat)).mean(1);
-  weights = weights.to(dtype);
-  return options_.toCpu ? weights.to(at::kCPU) : weights;
+  return weights.to(dtype);
 }
 
 // The same for a gradient, of the columns that are kept.
 at::Tensor Capture::settleGradient(at::Tensor gradient, at::ScalarType dtype, const at::Tensor& keys) const {
-  const auto settled = settle(std::move(gradient), dtype);
+  auto settled = settle(std::move(gradient), dtype);
+  if (options_.toCpu) settled = toCpu(settled);
   return keys.defined() ? settled.gather(-1, keys) : settled;
 }
 
@@ -359,6 +359,7 @@ void Capture::deliver(Attention attention) {
     kept_.push_back(std::move(attention));
     return;
   }
+  copies_.wait();
   bytes_ = 0;  // what was handed over is held by someone else
   options_.onAttention(std::move(attention));
 }
@@ -382,8 +383,8 @@ Attention Capture::materialise(Held& held) {
   const Wanted wanted{rows, options_.averageHeads, options_.topK, dtype};
   at::Tensor weights;
   const auto take = [&](Weights result) {
-    weights = options_.toCpu ? result.weights.to(at::kCPU) : std::move(result.weights);
-    if (result.keys.defined()) attention.keys = options_.toCpu ? result.keys.to(at::kCPU) : std::move(result.keys);
+    weights = std::move(result.weights);
+    attention.keys = std::move(result.keys);
   };
   if (held.call) {
     if (held.call->query.dim() == 3) splitHeads(held);
@@ -393,9 +394,11 @@ Attention Capture::materialise(Held& held) {
   } else {
     weights = settle(pickRows(held.weights, site.shape, rows), dtype);
   }
-  // A part of a larger tensor would keep all of it alive; and what the model may write into again isn't ours.
+  // A part of a larger tensor would keep all of it alive; and what the model may write into again, now or while it is
+  // copied from its device, isn't ours.
   const bool borrowed = !held.call && weights.storage().is_alias_of(held.weights.storage());
-  if (borrowed && (options_.copyWhatIsHeld || weights.nbytes() < held.weights.storage().nbytes())) {
+  const bool moving = options_.toCpu && !weights.is_cpu();
+  if (borrowed && (moving || options_.copyWhatIsHeld || weights.nbytes() < held.weights.storage().nbytes())) {
     weights = weights.clone(at::MemoryFormat::Contiguous);
   } else if (weights.storage().nbytes() > weights.nbytes() && !borrowed) {
     weights = weights.contiguous();
@@ -403,6 +406,10 @@ Attention Capture::materialise(Held& held) {
   // Checked once more when the forward is over.
   if (borrowed && weights.storage().is_alias_of(held.weights.storage())) {
     references_.emplace_back(weights, versionOf(weights));
+  }
+  if (moving) {
+    weights = copies_.toCpu(weights);
+    if (attention.keys.defined()) attention.keys = copies_.toCpu(attention.keys);
   }
   if (options_.gradients) {
     attention.gradient.push_back(
@@ -481,6 +488,7 @@ std::vector<Attention> Capture::finish() {
   }
   std::sort(kept_.begin(), kept_.end(),
             [](const Attention& a, const Attention& b) { return a.site.index < b.site.index; });
+  copies_.wait();
   return std::move(kept_);
 }
 

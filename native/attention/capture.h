@@ -18,6 +18,7 @@
 #include "attention/softmax_tracker.h"
 #include "attention/weights.h"
 #include "runtime/cancellation.h"
+#include "runtime/device_copy.h"
 #include "runtime/module_resolver.h"
 
 namespace lta {
@@ -182,6 +183,7 @@ class Capture : public c10::DebugInfoBase {
   std::vector<std::pair<at::Tensor, uint32_t>>
       references_;  // kept weights that are the model's own, with their version
   std::deque<std::shared_ptr<Held>> pending_;
+  DeviceCopies copies_;  // of what goes to the CPU while the model goes on
 };
 
 }  // namespace lta

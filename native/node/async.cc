@@ -37,12 +37,13 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
   channel->hold(env);
   Executor::instance().submit(
       [call, channel]() mutable {
-        if (!channel->closed()) {
+        if (channel->beginTask()) {
           try {
             call->work();
           } catch (...) {
             call->failure = std::current_exception();
           }
+          channel->endTask();
         }
         call->work = nullptr;  // what the work held is freed here, not on the event loop's thread
         channel->post([call = std::move(call), channel](napi_env env) {

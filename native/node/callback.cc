@@ -49,12 +49,13 @@ class Outcome {
     whileOpen([&] { close(std::make_exception_ptr(Cancelled())); });
   }
 
-  void wait(const CancellationPtr& cancellation) {
+  void wait(const CancellationPtr& cancellation, Channel& channel) {
     const Executor::Waiting waiting;
     std::unique_lock<std::mutex> lock(mutex_);
-    // A function that never settles must not keep a cancelled run: looked at often enough for a person.
+    // A function that never settles must not keep a cancelled run, nor an environment that ends and waits for its runs
+    // (see Channel::lend): looked at often enough for a person.
     while (!ready_.wait_for(lock, std::chrono::milliseconds(20), [this] { return closed_; })) {
-      if (cancellation && cancellation->requested()) close(std::make_exception_ptr(Cancelled()));
+      if ((cancellation && cancellation->requested()) || channel.closed()) close(std::make_exception_ptr(Cancelled()));
     }
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -133,7 +134,7 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
         }
       });
   if (!posted) throw Cancelled();
-  outcome->wait(cancellation);
+  outcome->wait(cancellation, *channel_);
 }
 
 }  // namespace lta::node

@@ -18,8 +18,10 @@ void run(napi_env env, napi_value, void*, void* data) {
 struct ChannelCloser {
   static void close(void* data) {
     const std::unique_ptr<std::shared_ptr<Channel>> channel(static_cast<std::shared_ptr<Channel>*>(data));
-    std::lock_guard<std::mutex> lock((*channel)->mutex_);
-    (*channel)->closed_ = true;
+    auto& self = **channel;
+    std::unique_lock<std::mutex> lock(self.mutex_);
+    self.closed_ = true;
+    self.idle_.wait(lock, [&] { return self.tasks_ == 0 || self.lent_ == 0; });
   }
 };
 
@@ -33,17 +35,42 @@ Channel::Channel(Napi::Env env) {
 }
 
 bool Channel::post(Job job) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return false;
   auto* owned = new Job(std::move(job));
-  if (napi_call_threadsafe_function(function_, owned, napi_tsfn_nonblocking) == napi_ok) return true;
-  delete owned;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!closed_ && napi_call_threadsafe_function(function_, owned, napi_tsfn_nonblocking) == napi_ok) return true;
+  }
+  delete owned;  // outside of the lock: what it holds may post in turn
   return false;
 }
 
 bool Channel::closed() {
   std::lock_guard<std::mutex> lock(mutex_);
   return closed_;
+}
+
+bool Channel::beginTask() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_) return false;
+  ++tasks_;
+  return true;
+}
+
+void Channel::endTask() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  --tasks_;
+  idle_.notify_all();
+}
+
+void Channel::lend() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  ++lent_;
+}
+
+void Channel::giveBack() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  --lent_;
+  idle_.notify_all();
 }
 
 void Channel::hold(Napi::Env env) {

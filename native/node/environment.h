@@ -2,6 +2,8 @@
 
 #include <napi.h>
 
+#include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -20,6 +22,16 @@ class Channel {
   bool post(Job job);
   bool closed();
 
+  // Around a task of this environment on another thread; false where the environment is gone or going, and the task
+  // isn't to begin.
+  bool beginTask();
+  void endTask();
+
+  // Around memory of the environment that tensors lie in; the end on any thread. An environment that ends first waits
+  // for the tasks under way: they may be reading what goes with it.
+  void lend();
+  void giveBack();
+
   // Calls under way keep the event loop alive, an idle addon doesn't. On the event loop's thread only.
   void hold(Napi::Env env);
   void release(Napi::Env env);
@@ -29,7 +41,10 @@ class Channel {
   std::mutex mutex_;
   napi_threadsafe_function function_ = nullptr;
   bool closed_ = false;
-  int held_ = 0;
+  int tasks_ = 0;
+  int64_t lent_ = 0;
+  std::condition_variable idle_;
+  int held_ = 0;  // touched by the event loop's thread only
 };
 
 // What the addon keeps per environment.

@@ -10,7 +10,9 @@
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
+#include "node/shared_memory.h"
 #include "node/values.h"
+#include "runtime/device_copy.h"
 #include "runtime/devices.h"
 
 namespace lta::node {
@@ -44,6 +46,20 @@ const DType& dtypeArgument(const std::string& name) {
               "Expected one of PyTorch's types of elements for dtype but received '" + name + "'");
 }
 
+std::vector<int64_t> sizesOf(Napi::Value value) {
+  const auto list = value.As<Napi::Array>();
+  std::vector<int64_t> sizes;
+  for (uint32_t i = 0; i < list.Length(); ++i) sizes.push_back(list.Get(i).As<Napi::Number>().Int64Value());
+  return sizes;
+}
+
+void checkBytes(const Napi::TypedArray& array, const std::vector<int64_t>& shape, at::ScalarType type) {
+  const auto expected = static_cast<size_t>(c10::multiply_integers(shape)) * c10::elementSize(type);
+  if (expected == array.ByteLength()) return;
+  throw Error("ERR_INVALID_ARGUMENT", "Expected " + std::to_string(expected) + " bytes of data but received " +
+                                          std::to_string(array.ByteLength()));
+}
+
 size_t elementSizeOf(napi_typedarray_type type) {
   switch (type) {
     case napi_float64_array:
@@ -71,7 +87,7 @@ at::Tensor readable(const at::Tensor& tensor) {
   c10::NoGradGuard noGrad;
   auto dense = tensor.detach();
   if (dense.layout() != at::kStrided) dense = dense.to_dense();
-  return dense.resolve_conj().resolve_neg().to(at::kCPU).contiguous();
+  return toCpu(dense.resolve_conj().resolve_neg().contiguous());
 }
 
 // A typed array on the tensor's own memory, which lives as long as the array; a copy where Node forbids that.
@@ -118,13 +134,7 @@ const std::unordered_map<std::string, Operation>& operations() {
        [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.select(integer(i, 1), integer(i, 2)); }},
       {"narrow", [](const at::Tensor& t,
                     const Napi::CallbackInfo& i) { return t.narrow(integer(i, 1), integer(i, 2), integer(i, 3)); }},
-      {"reshape",
-       [](const at::Tensor& t, const Napi::CallbackInfo& i) {
-         const auto list = i[1].As<Napi::Array>();
-         std::vector<int64_t> shape;
-         for (uint32_t k = 0; k < list.Length(); ++k) shape.push_back(list.Get(k).As<Napi::Number>().Int64Value());
-         return t.reshape(shape);
-       }},
+      {"reshape", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.reshape(sizesOf(i[1])); }},
       {"transpose",
        [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.transpose(integer(i, 1), integer(i, 2)); }},
       {"sum",
@@ -157,6 +167,8 @@ void TensorWrap::define(Napi::Env env, Napi::Object exports) {
   const auto function = DefineClass(env, "NativeTensor",
                                     {
                                         StaticMethod("from", &TensorWrap::from),
+                                        StaticMethod("on", &TensorWrap::on),
+                                        StaticMethod("zeros", &TensorWrap::zeros),
                                         InstanceMethod("shape", &TensorWrap::shape),
                                         InstanceMethod("dtype", &TensorWrap::dtype),
                                         InstanceMethod("device", &TensorWrap::device),
@@ -219,20 +231,35 @@ const at::Tensor& TensorWrap::tensor() const {
 Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto array = info[0].As<Napi::TypedArray>();
-    const auto list = info[1].As<Napi::Array>();
-    std::vector<int64_t> shape;
-    for (uint32_t i = 0; i < list.Length(); ++i) shape.push_back(list.Get(i).As<Napi::Number>().Int64Value());
+    const auto shape = sizesOf(info[1]);
     const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
     const auto device = parseDevice(info[3].As<Napi::String>());
+    checkBytes(array, shape, dtype.type);
     auto tensor = at::empty(shape, at::TensorOptions().dtype(dtype.type));
-    if (tensor.nbytes() != array.ByteLength()) {
-      throw Error("ERR_INVALID_ARGUMENT", "Expected " + std::to_string(tensor.nbytes()) +
-                                              " bytes of data but received " + std::to_string(array.ByteLength()));
-    }
     if (tensor.nbytes() > 0) {
       std::memcpy(tensor.data_ptr(), bytesOf(array), tensor.nbytes());
     }
     return wrap(info.Env(), tensor.to(device));
+  });
+}
+
+// (typed array of the type's bits, shape, dtype) → NativeTensor on the array's memory (see tensorOn).
+Napi::Value TensorWrap::on(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto array = info[0].As<Napi::TypedArray>();
+    const auto shape = sizesOf(info[1]);
+    const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
+    checkBytes(array, shape, dtype.type);
+    return wrap(info.Env(), tensorOn(array, shape, dtype.type));
+  });
+}
+
+// (shape, dtype, device) → NativeTensor
+Napi::Value TensorWrap::zeros(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto& dtype = dtypeArgument(info[1].As<Napi::String>());
+    const auto device = parseDevice(info[2].As<Napi::String>());
+    return wrap(info.Env(), at::zeros(sizesOf(info[0]), at::TensorOptions().dtype(dtype.type).device(device)));
   });
 }
 

@@ -20,6 +20,8 @@ class TensorWrap : public Napi::ObjectWrap<TensorWrap> {
 
  private:
   static Napi::Value from(const Napi::CallbackInfo& info);
+  static Napi::Value on(const Napi::CallbackInfo& info);
+  static Napi::Value zeros(const Napi::CallbackInfo& info);
   Napi::Value shape(const Napi::CallbackInfo& info);
   Napi::Value dtype(const Napi::CallbackInfo& info);
   Napi::Value device(const Napi::CallbackInfo& info);

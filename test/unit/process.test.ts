@@ -135,6 +135,68 @@ test('models take no thread of libuv’s pool: with one thread in it, files are 
   expect(order?.indexOf('read')).toBeLessThan(2);
 });
 
+test('memory that was taken over is kept while anything uses it, given back afterwards, and never held twice', async () => {
+  const { code, output } = await run(
+    `
+    const settle = async () => { for (let i = 0; i < 5; i++) { gc(); await new Promise((resolve) => setTimeout(resolve, 10)); } };
+    const held = () => Math.round(process.memoryUsage().rss / 2 ** 20);
+    const size = 64 * 2 ** 20;
+    Tensor.zeros([1]); // libtorch itself doesn't count
+    await settle();
+    const before = held();
+    let tensor = Tensor.from(new Float32Array(size).fill(3), { copy: false });
+    const once = held() - before;
+    let part = tensor.narrow(0, size - 2, 2);
+    tensor = undefined;
+    await settle();
+    const values = Array.from(part.toTypedArray());
+    part = undefined;
+    await settle();
+    console.log(JSON.stringify({ once, values, after: held() - before }));
+    for (let i = 0; i < 200; i++) Tensor.from(new Float32Array(2 ** 20).fill(i), { copy: false }).dispose();
+    await settle();
+    console.log(held() - before);
+  `,
+    '--expose-gc',
+  );
+  expect(code).toBe(0);
+  const [first, last] = output.trim().split('\n') as [string, string];
+  const { once, values, after } = JSON.parse(first);
+  expect(values).toEqual([3, 3]);
+  expect(once).toBeLessThan(256 + 100); // MB; a copy would make it 512
+  expect(after).toBeLessThan(100);
+  expect(Number(last)).toBeLessThan(200);
+});
+
+test('a worker that is terminated while a model reads memory that was taken over ends after that run', async () => {
+  const { code, output } = await run(`
+    const { Worker } = require('node:worker_threads');
+    const body = ${JSON.stringify(prelude)} + \`
+      const { parentPort, workerData } = require('node:worker_threads');
+      (async () => {
+        const model = await ScriptModule.load(MODEL);
+        const E = width(model);
+        const taken = (...shape) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.5), { shape, copy: false });
+        const wait = () => new Promise(() => {});
+        if (workerData === 'waiting') model.registerForwardHook('transformer.encoder.layers.0', wait);
+        const long = workerData === 'waiting' ? 5 : 400;
+        for (let i = 0; i < 3; i++) model.forward([taken(16, long, E), taken(16, long, E)]).catch(() => {});
+        setTimeout(() => parentPort.postMessage('running'), 50);
+      })();\`;
+    for (const workerData of ['busy', 'waiting', 'busy']) {
+      const worker = new Worker(body, { eval: true, workerData });
+      console.log(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)));
+      await worker.terminate();
+    }
+    const model = await ScriptModule.load(MODEL);
+    const E = width(model);
+    await model.forward([f32(1, 3, E), f32(1, 2, E)]);
+    console.log('alive');
+  `);
+  expect(output.trim().split('\n')).toEqual(['running', 'running', 'running', 'alive']);
+  expect(code).toBe(0);
+});
+
 test('runs, captures, errors and hooks leave memory where it was', async () => {
   const { code, output } = await run(
     `

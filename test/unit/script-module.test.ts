@@ -206,3 +206,36 @@ test('warmUp takes the method asked for, and rejects as forward does', async () 
   model.dispose();
   await expect(model.warmUp(await inputsOf(methods))).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
 });
+
+test('an input that is written into between two runs is read by the next, without a new tensor', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  const [source, target] = (await inputsOf(transformer)) as [Tensor, Tensor];
+  const filled = Tensor.zeros(source.shape);
+  const memory = filled.toTypedArray() as Float32Array;
+  const zero = bits(await model.forward([filled, target]));
+  memory.set(source.toTypedArray() as Float32Array);
+  expect(bits(await model.forward([filled, target]))).toEqual(bits(await model.forward([source, target])));
+  memory.fill(0);
+  expect(bits(await model.forward([filled, target]))).toEqual(zero);
+});
+
+test('an input in memory that was taken over gives the same bits, and results reach arrays without a copy', async () => {
+  const model = await ScriptModule.load(path(transformer.file));
+  const [source, target] = (await inputsOf(transformer)) as [Tensor, Tensor];
+  const taken = Tensor.from(Float32Array.from(source.toTypedArray() as Float32Array), {
+    shape: source.shape,
+    copy: false,
+  });
+  const output = (await model.forward([taken, target])) as Tensor;
+  expect(bits(output)).toEqual(bits(await model.forward([source, target])));
+  const { attentions } = await model.captureAttention([taken, target]);
+  const results = [output, ...attentions.map(({ weights }) => weights)];
+  for (const tensor of results) {
+    (tensor.toTypedArray() as Float32Array)[0] = 1234.5;
+    expect((tensor.toTypedArray() as Float32Array)[0]).toBe(1234.5);
+    const index = tensor.shape.map(() => 0);
+    let element = tensor;
+    for (const i of index) element = element.select(0, i);
+    expect(element.item()).toBe(1234.5);
+  }
+});

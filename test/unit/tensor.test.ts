@@ -79,6 +79,92 @@ test('the typed array of a CPU tensor is its memory, a view’s is its elements 
   expect(Array.from(tensor.select(0, 1).toTypedArray() as Float32Array)).toEqual([4, 5, 6]);
 });
 
+describe('without a copy', () => {
+  test('an ArrayBuffer is taken over: the tensor has its elements, and the array has gone', () => {
+    const data = Float32Array.from([1, 2, 3, 4, 5, 6]);
+    const tensor = Tensor.from(data, { shape: [2, 3], copy: false });
+    expect(tensor).toMatchObject({ shape: [2, 3], dtype: 'float32', device: 'cpu' });
+    expect(Array.from(tensor.toTypedArray(), Number)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(data).toHaveLength(0);
+    expect(Array.from(tensor.add(1).toTypedArray(), Number)).toEqual([2, 3, 4, 5, 6, 7]);
+  });
+
+  test('the array of such a tensor is its memory, and outlives it', () => {
+    const tensor = Tensor.from(new Float64Array(1000).fill(7), { copy: false });
+    const view = tensor.toTypedArray() as Float64Array;
+    view[0] = 1;
+    expect(tensor.select(0, 0).item()).toBe(1);
+    tensor.dispose();
+    globalThis.gc?.();
+    expect(view.at(-1)).toBe(7);
+  });
+
+  test('a SharedArrayBuffer stays where it is, also in part: what is written on either side shows on the other', () => {
+    const shared = new Int32Array(new SharedArrayBuffer(32));
+    const tensor = Tensor.from(shared.subarray(2, 6), { shape: [2, 2], copy: false });
+    shared[3] = 5;
+    expect(Array.from(tensor.toTypedArray(), Number)).toEqual([0, 5, 0, 0]);
+    (tensor.toTypedArray() as Int32Array)[3] = 9;
+    expect(Array.from(shared)).toEqual([0, 0, 0, 5, 0, 9, 0, 0]);
+  });
+
+  test('half types and booleans lie in the arrays of their bits', () => {
+    const half = Tensor.from(Uint16Array.of(0x3c00), { dtype: 'float16', copy: false });
+    expect(half.item()).toBe(1);
+    const yes = Tensor.from(Uint8Array.of(1, 0), { dtype: 'bool', copy: false });
+    expect(yes.select(0, 0).item()).toBe(true);
+    expect(Tensor.from(new Float32Array(0), { shape: [0, 3], copy: false }).shape).toEqual([0, 3]);
+  });
+
+  const whole = new Float32Array(4);
+  const detached = new Float32Array(4);
+  structuredClone(detached.buffer, { transfer: [detached.buffer] });
+  const resizable = new (ArrayBuffer as unknown as new (size: number, options: object) => ArrayBuffer)(16, {
+    maxByteLength: 32,
+  });
+  test.each<[string, unknown, object]>([
+    ['another type of elements', new Float32Array(4), { dtype: 'float64' }],
+    ['a half type that was not named', new Uint16Array(4), {}],
+    ['bytes that are no booleans', Uint8Array.of(0, 2), { dtype: 'bool' }],
+    ['a shape of another size', new Float32Array(4), { shape: [5] }],
+    ['another device', new Float32Array(4), { device: 'cuda:0' }],
+    ['nested arrays', [[1, 2]], {}],
+    ['a number', 5, {}],
+    ['a part of an ArrayBuffer, whose other views would lose it', whole.subarray(1), {}],
+    ['what lies in the pool of small Buffers', new Uint8Array(Buffer.from('abc').buffer, 0, 3), {}],
+    ['the whole pool', new Uint8Array(Buffer.from('abc').buffer), {}],
+    ['an ArrayBuffer that was transferred', detached, {}],
+    ['a resizable ArrayBuffer', new Float32Array(resizable), {}],
+    [
+      'memory of WebAssembly, which moves as it grows',
+      new Uint8Array(new WebAssembly.Memory({ initial: 1 }).buffer),
+      {},
+    ],
+    ['the memory of another tensor', Tensor.from([1, 2]).toTypedArray(), {}],
+    ['a copy option that is no boolean', new Float32Array(4), { copy: 0 }],
+  ])('%s is an error that says so, and the data stays what it was', (_, data, options) => {
+    const before = (data as Uint8Array).length;
+    const call = () => Tensor.from(data as Uint8Array, { copy: false, ...options });
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
+    expect((data as Uint8Array).length).toBe(before);
+  });
+});
+
+test('zeros are there to be filled', () => {
+  const tensor = Tensor.zeros([2, 3], { dtype: 'int64' });
+  expect(tensor).toMatchObject({ shape: [2, 3], dtype: 'int64', device: 'cpu' });
+  expect(Tensor.zeros([]).dtype).toBe('float32');
+  (tensor.toTypedArray() as BigInt64Array).set([1n, 2n], 2);
+  expect(Array.from(tensor.toTypedArray() as BigInt64Array)).toEqual([0n, 0n, 1n, 2n, 0n, 0n]);
+  for (const wrong of [
+    () => Tensor.zeros([-1]),
+    () => Tensor.zeros(3 as never),
+    () => Tensor.zeros([1], { dtype: 'x' as never }),
+  ]) {
+    expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
+  }
+});
+
 test('a typed array outlives its tensor', () => {
   const tensor = Tensor.from(new Float32Array(1000).fill(7));
   const array = tensor.toTypedArray();

@@ -1,0 +1,43 @@
+#include "runtime/device_copy.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+namespace lta {
+
+at::Tensor DeviceCopies::toCpu(const at::Tensor& tensor) {
+  // Other devices have no pinned memory, or no streams.
+  if (!tensor.is_cuda() || tensor.layout() != at::kStrided || tensor.numel() == 0) return tensor.to(at::kCPU);
+  const c10::impl::VirtualGuardImpl device(tensor.device().type());
+  const auto stream = device.getStreamFromGlobalPool(tensor.device());
+  // The copy comes after what computes the tensor, and not after what is queued from now on.
+  c10::Event computed(tensor.device().type());
+  computed.record(device.getStream(tensor.device()));
+  computed.block(stream);
+  const auto host = at::empty_like(tensor, tensor.options().device(at::kCPU).pinned_memory(true).requires_grad(false));
+  c10::Event copied(tensor.device().type());
+  {
+    // The current device may be another one: the guard sets it along with the stream, and both back.
+    const c10::StreamGuard guard(stream);
+    host.copy_(tensor, /*non_blocking=*/true);
+    copied.record(stream);
+  }
+  tensor.record_stream(stream);  // its memory isn't handed out again before the copy is through
+  pending_.push_back(std::move(copied));
+  return host;
+}
+
+void DeviceCopies::wait() {
+  for (const auto& event : pending_) event.synchronize();
+  pending_.clear();
+}
+
+at::Tensor toCpu(const at::Tensor& tensor) {
+  DeviceCopies copies;
+  const auto host = copies.toCpu(tensor);
+  copies.wait();
+  return host;
+}
+
+}  // namespace lta
