@@ -140,9 +140,7 @@ Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),
         [scalar = TensorWrap::of(info[0]), cancellation = CancellationWrap::of(info[1]), points = std::move(points_),
-         capture = std::move(capture_)] {
-          return gradientsOf(scalar, points, cancellation);
-        },
+         capture = std::move(capture_)] { return gradientsOf(scalar, points, cancellation); },
         [](Napi::Env env, const std::vector<at::Tensor>& tensors) -> Napi::Value {
           auto list = Napi::Array::New(env, tensors.size());
           for (uint32_t i = 0; i < tensors.size(); ++i) list.Set(i, TensorWrap::wrap(env, tensors[i]));
