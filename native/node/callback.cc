@@ -1,11 +1,13 @@
 #include "node/callback.h"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 
 #include "node/errors.h"
 #include "runtime/executor.h"
+#include "runtime/short_wait.h"
 
 namespace lta::node {
 namespace {
@@ -51,6 +53,7 @@ class Outcome {
 
   void wait(const CancellationPtr& cancellation, Channel& channel) {
     const Executor::Waiting waiting;
+    comesSoon([this] { return over_.load(); });
     std::unique_lock<std::mutex> lock(mutex_);
     // A function that never settles must not keep a cancelled run, nor an environment that ends and waits for its runs
     // (see Channel::lend): looked at often enough for a person.
@@ -71,12 +74,14 @@ class Outcome {
   void close(std::exception_ptr failure) {
     closed_ = true;
     failure_ = std::move(failure);
+    over_ = true;
     ready_.notify_all();
   }
 
   std::mutex mutex_;
   std::condition_variable ready_;
   bool closed_ = false;
+  std::atomic<bool> over_{false};
   std::exception_ptr failure_;
 };
 

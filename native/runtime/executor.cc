@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include "runtime/short_wait.h"
+
 namespace lta {
 namespace {
 
@@ -47,6 +49,7 @@ Executor::Executor() {
 void Executor::submit(std::function<void()> task, Kind kind) {
   std::lock_guard<std::mutex> lock(mutex_);
   queue_.push_back({std::move(task), kind});
+  ++submitted_;
   startThreadIfNeeded();
   ready_.notify_one();
 }
@@ -88,7 +91,15 @@ void Executor::loop() {
     lock.lock();
     --running_;
     ++idle_;
-    if (!queue_.empty()) ready_.notify_one();
+    if (!queue_.empty()) {
+      ready_.notify_one();
+    } else {
+      // Small models are called again at once.
+      const uint64_t seen = submitted_;
+      lock.unlock();
+      comesSoon([&] { return submitted_ != seen; });
+      lock.lock();
+    }
   }
 }
 

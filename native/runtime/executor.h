@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -55,6 +56,7 @@ class Executor {
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<Task> queue_;
+  std::atomic<uint64_t> submitted_{0};
   int concurrency_;
   int numThreads_;
   uint64_t numThreadsEpoch_ = 0;
