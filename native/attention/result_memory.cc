@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <mutex>
@@ -9,6 +10,7 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace lta {
@@ -19,8 +21,17 @@ constexpr size_t kHugePage = 2 * 1024 * 1024;
 constexpr size_t kLarge = 256 * 1024;
 // Blocks are as long as the next multiple, so that results of about one size use the same.
 constexpr size_t kStep = 64 * 1024;
-// What is kept for the next results: the weights of two captures of a model of BERT's size at 512 tokens.
-constexpr size_t kIdleBytes = 256 * 1024 * 1024;
+// What is kept for the next results: a sixteenth of the machine's memory, and no less than the weights of two captures
+// of a model of BERT's size at 512 tokens.
+size_t mostIdleBytes() {
+  size_t most = 256 * 1024 * 1024;
+#if defined(__linux__)
+  const auto pages = sysconf(_SC_PHYS_PAGES);
+  const auto size = sysconf(_SC_PAGE_SIZE);
+  if (pages > 0 && size > 0) most = std::max(most, static_cast<size_t>(pages) * static_cast<size_t>(size) / 16);
+#endif
+  return most;
+}
 
 // Memory from the system itself: results among the blocks of the C library's heap, which live longer than what the
 // model allocates beside them, would keep it from giving that back. Throws std::bad_alloc.
@@ -73,7 +84,8 @@ class ResultMemory {
       std::lock_guard<std::mutex> lock(mutex_);
       idle_.push_front({address, length});
       idleBytes_ += length;
-      while (idleBytes_ > kIdleBytes) {
+      static const size_t most = mostIdleBytes();
+      while (idleBytes_ > most) {
         idleBytes_ -= idle_.back().length;
         freed.splice(freed.end(), idle_, std::prev(idle_.end()));
       }

@@ -406,8 +406,9 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     } else {
       source.tile(entry, head, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
         if (wanted.topK) {
-          scale(elements, factor, keys);
+          // The largest exponentials are the largest weights: only those need the factor.
           finish(row, elements);
+          scale(place + row * columns, factor, columns);
         } else {
           scaleInto((out ? out : place) + row * keys, elements, factor, keys);
         }
