@@ -15,7 +15,8 @@ namespace lta::node {
 // it. What the function returns is
 //   nothing                    there is no value
 //   [failure, value]           0 and a value, or the number of what it failed with (see Error::cause)
-//   a function                 the value comes later: it is called as (settle), and settle(failure, value) is to be called
+//   a function                 the value comes later: it is called as (settle), and settle(failure, value) is to be
+//   called
 //                              once. Where nobody can do that any more (settle was collected), the call fails.
 // Can be destroyed on any thread.
 class Callback {
