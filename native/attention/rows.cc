@@ -20,6 +20,7 @@ constexpr int64_t kStrip = 256;
 
 struct Kernels {
   int64_t panel;
+  int64_t rows;
   void (*arrangeKey)(const float*, int64_t, int64_t, int64_t, float, float*);
   void (*multiply)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t);
   void (*multiplyExponentials)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, const RowMask&, float*,
@@ -200,6 +201,7 @@ void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positio
 }  // namespace
 
 int64_t panelColumns() { return kernels.panel; }
+int64_t rowsAtOnce() { return kernels.rows; }
 
 void arrangeKey(const float* key, int64_t stride, int64_t keys, int64_t depth, float factor, float* panels) {
   kernels.arrangeKey(key, stride, keys, depth, factor, panels);

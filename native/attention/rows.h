@@ -16,6 +16,8 @@ void arrangeKey(const float* key, int64_t stride, int64_t keys, int64_t depth, f
 // panelColumns(). `stride` and `queryStride` count elements from one row to the next. Faster than a general product
 // where depth is small.
 int64_t panelColumns();
+// How many rows it takes at once; a multiple of them leaves no rest, which takes longer.
+int64_t rowsAtOnce();
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride);
 

@@ -369,6 +369,7 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
   const auto outer = batch * (wanted.averageHeads ? 1 : heads);
   const auto least = (4 * at::get_num_threads() + outer - 1) / outer;
   rows = std::min({rows, queries, std::max(kLeastTileRows, (queries + least - 1) / least)});
+  rows = std::min(queries, (rows + rowsAtOnce() - 1) / rowsAtOnce() * rowsAtOnce());
 
   const auto outerHeads = wanted.averageHeads ? 1 : heads;
   // Whole panels, and no multiple of a page, where rows would share the few places that a cache has for them.
