@@ -6,13 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import type { ReadableStream } from 'node:stream/web';
 import * as zlib from 'node:zlib';
 import { type Entry, openPromise } from 'yauzl';
-import type { FetchProgress } from './fetch';
-
-export interface ArchiveContext {
-  readonly env: NodeJS.ProcessEnv;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: FetchProgress) => void;
-}
+import type { FetchContext } from './fetching';
 
 const ATTEMPTS = 3;
 const PAUSE_MS = 500;
@@ -27,7 +21,7 @@ class Refusal extends Error {}
 export async function downloadArchive(
   url: string,
   path: string,
-  context: ArchiveContext & { idleTimeoutMs: number },
+  context: FetchContext & { idleTimeoutMs: number },
 ): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -45,7 +39,7 @@ export async function downloadArchive(
 async function downloadOnce(
   url: string,
   path: string,
-  { env, signal, onProgress, idleTimeoutMs }: ArchiveContext & { idleTimeoutMs: number },
+  { env, signal, onProgress, idleTimeoutMs }: FetchContext & { idleTimeoutMs: number },
 ): Promise<void> {
   const idle = new AbortController();
   const hung = (): void => idle.abort(new Error(`the server sent nothing for ${idleTimeoutMs / 1000} s`));
@@ -97,7 +91,7 @@ function describe(error: unknown): unknown {
 export async function unpackArchive(
   path: string,
   target: string,
-  { signal, onProgress }: Omit<ArchiveContext, 'env'>,
+  { signal, onProgress }: Omit<FetchContext, 'env'>,
 ): Promise<void> {
   const archive = await openPromise(path, { autoClose: false });
   try {

@@ -4,18 +4,10 @@ import { join } from 'node:path';
 import { TorchError } from '../errors';
 import { downloadArchive, unpackArchive } from './archive';
 import { cacheDirectory } from './cache';
+import type { FetchProgress, Flavour } from './fetching';
 import { inspectLibtorch, type Libtorch, rootsInSite } from './locate';
 import { installWithPip } from './pip';
 import { PINNED_CUDA, PINNED_VERSION, parseRelease } from './versions';
-
-/** How far a fetch is. `done` and `total` are bytes; `total` is null where the size isn't known. */
-export interface FetchProgress {
-  readonly stage: 'pip' | 'download' | 'unpack';
-  readonly done: number;
-  readonly total: number | null;
-  /** What pip says it does. */
-  readonly message?: string;
-}
 
 export interface FetchOptions {
   /** Default: the process's environment. */
@@ -30,9 +22,6 @@ export interface FetchOptions {
   /** How long a server may send nothing. Default 60 s. */
   idleTimeoutMs?: number;
 }
-
-/** The name of a flavour in PyTorch's addresses and versions. */
-export type Flavour = 'cpu' | typeof PINNED_CUDA;
 
 const TEMPORARY = 'incomplete-';
 const STALE_AFTER_MS = 24 * 60 * 60 * 1000;

@@ -1,8 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ArchiveContext } from './archive';
-import type { Flavour } from './fetch';
+import type { FetchContext, Flavour } from './fetching';
 import { findPython } from './python';
 import { PINNED_VERSION } from './versions';
 
@@ -16,7 +15,7 @@ export async function installWithPip(
   site: string,
   temporary: string,
   flavour: Flavour,
-  { env, signal, onProgress }: ArchiveContext,
+  { env, signal, onProgress }: FetchContext,
 ): Promise<string | null> {
   const python = findPython(env);
   if (!python) return 'there is no python3 on the PATH';

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { zipSync } from 'fflate';
 import { TorchError } from '../../lib/errors';
 import { cacheDirectory } from '../../lib/libtorch/cache';
-import { archiveUrl, type FetchProgress, fetchLibtorch } from '../../lib/libtorch/fetch';
+import { archiveUrl, fetchLibtorch } from '../../lib/libtorch/fetch';
+import type { FetchProgress } from '../../lib/libtorch/fetching';
 import { archiveFiles, fakePython, temporaryFolder, writeFiles } from './fake-libtorch';
 
 const folder = temporaryFolder();
