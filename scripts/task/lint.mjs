@@ -113,7 +113,9 @@ async function runTidy(tidy, files) {
 function tidyOne(tidy, path, database) {
   return new Promise((done, reject) => {
     // Precompiled headers are GCC's, which clang can't read; the sources include all that they need.
-    const args = ['-p', database, '--quiet', '--extra-arg=-Wno-unknown-warning-option', path];
+    // The checker comes without OpenMP's headers.
+    const flags = ['-Wno-unknown-warning-option', '-fno-openmp'].map((flag) => `--extra-arg=${flag}`);
+    const args = ['-p', database, '--quiet', ...flags, path];
     const child = spawn(tidy, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     child.stdout.on('data', (chunk) => (text += chunk));
