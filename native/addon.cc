@@ -9,10 +9,12 @@
 #include "node/script_module_wrap.h"
 #include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
+#include "runtime/executor.h"
 
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  lta::Executor::instance().keepSequential();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::TensorWrap::define(env, exports);

@@ -41,13 +41,13 @@ Executor::Executor() {
   const int cores = std::max(1, at::get_num_threads());
   concurrency_ = std::clamp(cores / 4, 1, 8);
   numThreads_ = std::max(1, cores / concurrency_);
-#if defined(__linux__)
-  on_exit(leaveWhileBusy, nullptr);
-#endif
 }
 
 void Executor::submit(std::function<void()> task, Kind kind) {
   std::lock_guard<std::mutex> lock(mutex_);
+#if defined(__linux__)
+  if (submitted_ == 0) on_exit(leaveWhileBusy, nullptr);
+#endif
   queue_.push_back({std::move(task), kind});
   ++submitted_;
   startThreadIfNeeded();
@@ -90,6 +90,8 @@ void Executor::loop() {
     task = nullptr;  // what the task held is released before the thread waits
     lock.lock();
     --running_;
+    // Took the place of a run that waited, which is back. A thread that stays keeps its team (see keepSequential).
+    if (threads_ - waiting_ > concurrency_) break;
     ++idle_;
     if (!queue_.empty()) {
       ready_.notify_one();
@@ -101,11 +103,26 @@ void Executor::loop() {
       lock.lock();
     }
   }
+  --threads_;
+  ready_.notify_one();
 }
 
 void Executor::setNumThreads(int count) {
   std::lock_guard<std::mutex> lock(mutex_);
   numThreads_ = count;
+  ++numThreadsEpoch_;
+}
+
+// Each thread that computes in parallel has a team of OpenMP's of its own, which stays. Once all teams together have more
+// threads than there are cores, libgomp sends every thread that waits for its next share to sleep almost at once, and
+// waking it takes longer than many a layer's parts: a forward of 30 ms took 40 with one such team on the event loop.
+void Executor::keepSequential() {
+  // First use in the addon, and in libtorch (each has a flag of its own), would take over the number of other threads.
+  at::internal::lazy_init_num_threads();
+  at::get_num_threads();
+  at::set_num_threads(1);
+  // That is what threads begin with that libtorch starts itself, too, until a run says its own number again.
+  std::lock_guard<std::mutex> lock(mutex_);
   ++numThreadsEpoch_;
 }
 

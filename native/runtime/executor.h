@@ -26,6 +26,9 @@ class Executor {
   void setNumThreads(int count);
   int numThreads();
 
+  // The calling thread, an event loop's, computes by itself from now on, without other threads.
+  void keepSequential();
+
   // How many runs may be under way at once.
   void setConcurrency(int count);
   int concurrency();

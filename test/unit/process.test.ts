@@ -40,6 +40,19 @@ function runIn(environment: Record<string, string>, script: string, ...flags: st
   });
 }
 
+test('the event loop computes on its own thread: it starts no others', async () => {
+  const { code, output } = await run(`
+    const { readdirSync } = require('node:fs');
+    const threads = () => readdirSync('/proc/self/task').length;
+    const { nn } = require(${JSON.stringify(DIST)});
+    f32(2);
+    const before = threads();
+    new nn.TransformerEncoder(new nn.TransformerEncoderLayer({ dModel: 512, nhead: 8 }), 2);
+    console.log(threads() - before);
+  `);
+  expect({ code, output }).toEqual({ code: 0, output: '0\n' });
+});
+
 test.each([0, 20, 300])('process.exit %d ms into a long run ends the process with its code', async (delay) => {
   const { code, signal, output } = await run(`
     const model = await ScriptModule.load(MODEL);
