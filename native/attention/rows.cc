@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -14,15 +15,12 @@
 namespace lta {
 namespace {
 
-// Rows are searched in strips of 256 elements; a strip has 16 groups, and elements 16 apart belong to the same one.
-constexpr int64_t kGroups = 16;
-constexpr int64_t kStrip = 256;
-
 struct Kernels {
   int64_t panel;
   int64_t rows;
   void (*arrangeKey)(const float*, int64_t, int64_t, int64_t, float, float*);
   void (*multiply)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+  void (*multiplyRow)(const float*, const float*, int64_t, int64_t, int64_t, float*);
   void (*multiplyExponentials)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, const RowMask&, float*,
                                int64_t, float*);
   void (*addMask)(float*, const float*, int64_t);
@@ -31,8 +29,14 @@ struct Kernels {
   void (*scaleInto)(float*, const float*, float, int64_t);
   void (*scale)(float*, float, int64_t);
   void (*addScaled)(float*, const float*, float, int64_t);
-  // The largest element of each group of a row of whole strips; false where there is NaN among the elements.
-  bool (*groupMaxima)(const float*, int64_t, float*);
+  // The largest of each bin of a row, element i being in bin i % bins. `count` is a multiple of `bins`, which are 32, 64,
+  // 128 or 256. False where there is NaN among the elements.
+  bool (*binMaxima)(const float*, int64_t, int64_t, float*);
+  // The k-th largest of `count` values, which is a multiple of 32. Counts for each how many are larger: for few of them
+  // that is faster than any way that has to choose where to go on.
+  float (*kthLargest)(const float*, int64_t, int64_t);
+  // The positions of the elements that reach a bound, and how many. `count` is a multiple of 32.
+  int64_t (*atLeast)(const float*, int64_t, float, int32_t*);
 };
 
 // One binary for every processor of an architecture: the kernels exist for each kind, the machine decides which run.
@@ -40,13 +44,21 @@ struct Kernels {
 #define LTA_PANEL 8
 #define LTA_ROWS 4
 #define LTA_STREAM(to, vector) store(to, vector)
+#define LTA_SIGNS(vector) signsOf(vector)
 namespace any {
+typedef int32_t FourInts __attribute__((vector_size(16)));
+LTA_INLINE uint32_t signsOf(const FourInts& vector) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 4; ++i) bits |= static_cast<uint32_t>(vector[i] < 0) << i;
+  return bits;
+}
 #include "attention/rows_kernels.inc"
 }
 #undef LTA_LANES
 #undef LTA_PANEL
 #undef LTA_ROWS
 #undef LTA_STREAM
+#undef LTA_SIGNS
 
 #if defined(__x86_64__)
 #if defined(__clang__)
@@ -60,12 +72,14 @@ namespace any {
 #define LTA_LANES 8
 #define LTA_PANEL 16
 #define LTA_ROWS 6
+#define LTA_SIGNS(vector) static_cast<uint32_t>(__builtin_ia32_movmskps256((Floats)(vector)))
 namespace avx2 {
 #include "attention/rows_kernels.inc"
 }
 #undef LTA_LANES
 #undef LTA_PANEL
 #undef LTA_ROWS
+#undef LTA_SIGNS
 #if defined(__clang__)
 #pragma clang attribute pop
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
@@ -79,6 +93,7 @@ namespace avx2 {
 #define LTA_LANES 16
 #define LTA_PANEL 32
 #define LTA_ROWS 8
+#define LTA_SIGNS(vector) static_cast<uint32_t>(__builtin_ia32_cvtd2mask512(vector))
 namespace avx512 {
 #include "attention/rows_kernels.inc"
 }
@@ -108,17 +123,38 @@ const Kernels kernels = choose();
 
 // ---- the largest elements ------------------------------------------------------------------------------------------
 
-bool groupMaxima(const float* row, int64_t strips, float* maxima) { return kernels.groupMaxima(row, strips, maxima); }
-bool groupMaxima(const double* row, int64_t strips, double* maxima) {
+bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima) {
+  return kernels.binMaxima(row, count, bins, maxima);
+}
+bool binMaxima(const double* row, int64_t count, int64_t bins, double* maxima) {
   bool nan = false;
-  for (int64_t strip = 0; strip < strips; ++strip, row += kStrip, maxima += kGroups) {
-    std::copy(row, row + kGroups, maxima);
-    for (int64_t i = 0; i < kStrip; ++i) {
-      maxima[i % kGroups] = std::max(maxima[i % kGroups], row[i]);
-      nan = nan || row[i] != row[i];
-    }
+  std::copy(row, row + bins, maxima);
+  for (int64_t i = 0; i < count; ++i) {
+    maxima[i % bins] = std::max(maxima[i % bins], row[i]);
+    nan = nan || row[i] != row[i];
   }
   return !nan;
+}
+
+template <typename T>
+T selectLargest(T* values, int64_t count, int64_t k) {
+  std::nth_element(values, values + k - 1, values + count, std::greater<T>());
+  return values[k - 1];
+}
+float kthLargest(float* values, int64_t count, int64_t k) {
+  return count <= 64 ? kernels.kthLargest(values, count, k) : selectLargest(values, count, k);
+}
+double kthLargest(double* values, int64_t count, int64_t k) { return selectLargest(values, count, k); }
+
+int64_t atLeast(const float* row, int64_t count, float bound, int32_t* positions) {
+  return kernels.atLeast(row, count, bound, positions);
+}
+int64_t atLeast(const double* row, int64_t count, double bound, int32_t* positions) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (row[i] >= bound) positions[found++] = static_cast<int32_t>(i);
+  }
+  return found;
 }
 
 // Larger ones first, equal ones by position; NaN ahead of all, as in PyTorch's topk.
@@ -169,33 +205,30 @@ class Largest {
   int64_t size_ = 0;
 };
 
-// The k-th largest of the groups' maxima is no larger than the k-th largest element: only groups that reach it matter.
+// The k-th largest of the bins' maxima is no larger than the k-th largest element: only what reaches it matters. Where
+// the largest elements lie anyhow, hardly more than k do, as long as there are some more bins than k.
 template <typename T>
 void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positions) {
   constexpr int64_t kFew = 64;  // up to so many, insertions cost less than a heap
-  const auto strips = count / kStrip;
-  const auto groups = strips * kGroups;
-  if (k > kFew) return sortLargest(row, count, k, values, positions);
-  if (k > groups) {
-    Largest<T> all(k, values, positions);
-    for (int64_t at = 0; at < count; ++at) all.add(row[at], at);
+  if (k > kFew || count > std::numeric_limits<int32_t>::max()) return sortLargest(row, count, k, values, positions);
+  int64_t bins = 32;
+  while (2 * bins < 5 * k) bins *= 2;
+  Largest<T> found(k, values, positions);
+  if (count < 2 * bins) {
+    for (int64_t at = 0; at < count; ++at) found.add(row[at], at);
     return;
   }
-  thread_local std::vector<T> maxima;
-  maxima.resize(static_cast<size_t>(groups));
-  if (!groupMaxima(row, strips, maxima.data())) return sortLargest(row, count, k, values, positions);
-  Largest<T> bounds(k, values, positions);
-  for (int64_t group = 0; group < groups; ++group) bounds.add(maxima[static_cast<size_t>(group)], group);
-  const T bound = values[k - 1];
-  Largest<T> found(k, values, positions);
-  for (int64_t group = 0; group < groups; ++group) {
-    if (maxima[static_cast<size_t>(group)] < bound) continue;
-    const auto first = group / kGroups * kStrip + group % kGroups;
-    for (int64_t at = first; at < first + kStrip; at += kGroups) {
-      if (row[at] >= bound) found.add(row[at], at);
-    }
+  const auto whole = count - count % bins;
+  T maxima[256];
+  if (!binMaxima(row, whole, bins, maxima)) return sortLargest(row, count, k, values, positions);
+  const T bound = kthLargest(maxima, bins, k);
+  thread_local std::vector<int32_t> candidates;
+  candidates.resize(std::max(candidates.size(), static_cast<size_t>(whole)));
+  const auto candidatesCount = atLeast(row, whole, bound, candidates.data());
+  for (int64_t i = 0; i < candidatesCount; ++i) found.add(row[candidates[i]], candidates[i]);
+  for (int64_t at = whole; at < count; ++at) {
+    if (row[at] >= bound || row[at] != row[at]) found.add(row[at], at);
   }
-  for (int64_t at = strips * kStrip; at < count; ++at) found.add(row[at], at);
 }
 
 }  // namespace
@@ -210,6 +243,10 @@ void arrangeKey(const float* key, int64_t stride, int64_t keys, int64_t depth, f
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride) {
   kernels.multiply(query, queryStride, rows, panels, depth, columns, scores, stride);
+}
+
+void multiplyRow(const float* query, const float* key, int64_t stride, int64_t keys, int64_t depth, float* scores) {
+  kernels.multiplyRow(query, key, stride, keys, depth, scores);
 }
 
 void multiplyExponentials(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,

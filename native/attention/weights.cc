@@ -158,11 +158,15 @@ class Computed {
     heads = static_cast<int64_t>(heads_.size());
     queries = query_.size(2);
     keys = key_.size(2);
-    // Worth it where many rows meet the same keys, and faster than the general product up to some depth.
-    if (std::is_same_v<T, float> && queries >= 32 && query_.size(3) <= 256) {
+    // Arranging the key takes as long as some rows of the product by itself, which is faster than the general one up to
+    // some depth.
+    constexpr int64_t kFewRows = 5;
+    if (std::is_same_v<T, float> && queries > kFewRows && query_.size(3) <= 256) {
       makePanels(static_cast<float>(scale));
     } else {
       query_ = query_.mul(scale);
+      fewRows_ = queries <= kFewRows;
+      if (fewRows_ && key_.stride(3) != 1) key_ = key_.contiguous();
     }
     if (query_.stride(3) != 1) query_ = query_.contiguous();
   }
@@ -174,53 +178,34 @@ class Computed {
   template <typename Take>
   void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
     const auto headIndex = heads_[static_cast<size_t>(head)];
-    const auto matrix = [&](const at::Tensor& tensor) -> at::Tensor {
-      return tensor.select(0, serving(tensor.size(0), entry, batch))
-          .select(0, serving(tensor.size(1), headIndex, allHeads_));
-    };
     // Keys that no row of a causal tile sees need no product.
     auto seen = keys;
     if (causal_) {
       const auto last = *std::max_element(positions_.begin() + first, positions_.begin() + first + count);
       seen = std::min(keys, last + 1);
     }
-    const at::Tensor query = matrix(query_).narrow(0, first, count);
-    at::Tensor mask;
-    if (mask_.defined()) {
-      mask = matrix(mask_);
-      if (mask.size(0) > 1) mask = mask.narrow(0, first, count);
-      if (mask.scalar_type() != at::kBool) mask = mask.to(kType);
-      if (mask.stride(1) != 1) mask = mask.contiguous();
-    }
-    const auto maskOffset = [&](int64_t row) { return mask.defined() && mask.size(0) > 1 ? row * mask.stride(0) : 0; };
+    const auto mask = maskOf(entry, headIndex, first, count);
+    const T* const query =
+        query_.template const_data_ptr<T>() + offsetOf(query_, entry, headIndex) + first * query_.stride(2);
+    const auto queryStride = query_.stride(2);
+    const auto depth = query_.size(3);
 
     if constexpr (std::is_same_v<T, float>) {
       const auto panel = panelColumns();
-      const auto depth = query.size(1);
-      const auto* const queries = query.template const_data_ptr<float>();
       const auto* panels = panels_;
       if (panels) {
         panels += panelsOfHead_ *
                   (serving(key_.size(0), entry, batch) * key_.size(1) + serving(key_.size(1), headIndex, allHeads_));
       }
       const auto scores = [&](int64_t row, int64_t rows) {
-        multiply(queries + row * query.stride(0), query.stride(0), rows, panels, depth,
-                 (seen + panel - 1) / panel * panel, memory + row * stride, stride);
+        multiply(query + row * queryStride, queryStride, rows, panels, depth, (seen + panel - 1) / panel * panel,
+                 memory + row * stride, stride);
       };
       if (panels && !causal_) {
-        RowMask rowMask;
-        if (mask.defined()) {
-          rowMask.stride = maskOffset(1);
-          if (mask.scalar_type() == at::kBool) {
-            rowMask.shown = mask.const_data_ptr<bool>();
-          } else {
-            rowMask.added = mask.const_data_ptr<float>();
-          }
-        }
         thread_local std::vector<float> sums;
         sums.resize(std::max(sums.size(), static_cast<size_t>(count)));
-        multiplyExponentials(queries, query.stride(0), count, panels, depth, keys, rowMask, memory, stride,
-                             sums.data());
+        multiplyExponentials(query, queryStride, count, panels, depth, keys, {mask.added, mask.shown, mask.stride},
+                             memory, stride, sums.data());
         for (int64_t row = 0; row < count; ++row) {
           const auto sum = sums[static_cast<size_t>(row)];
           T* const elements = memory + row * stride;
@@ -228,34 +213,76 @@ class Computed {
             take(row, elements, 1.0f / sum);
           } else {
             scores(row, 1);
-            take(row, elements, softmaxOfRow(elements, first + row, mask, maskOffset(row)));
+            take(row, elements, softmaxOfRow(elements, first + row, row, mask));
           }
         }
         return;
       }
-      if (panels) scores(0, count);
+      if (panels) {
+        scores(0, count);
+      } else if (fewRows_) {
+        const auto* const key = key_.template const_data_ptr<float>() + offsetOf(key_, entry, headIndex);
+        for (int64_t row = 0; row < count; ++row) {
+          multiplyRow(query + row * queryStride, key, key_.stride(2), seen, depth, memory + row * stride);
+        }
+      }
     }
-    if (!panels_) {
-      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, at::TensorOptions().dtype(kType));
-      at::mm_out(scores, query, matrix(key_).narrow(0, 0, seen).t());
+    if (!panels_ && !(fewRows_ && std::is_same_v<T, float>)) {
+      const auto options = at::TensorOptions().dtype(kType);
+      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, options);
+      const auto key = key_.select(0, serving(key_.size(0), entry, batch))
+                           .select(0, serving(key_.size(1), headIndex, allHeads_))
+                           .narrow(0, 0, seen);
+      at::mm_out(scores, at::from_blob(const_cast<T*>(query), {count, depth}, {queryStride, 1}, options), key.t());
     }
     for (int64_t row = 0; row < count; ++row) {
       T* const elements = memory + row * stride;
-      take(row, elements, softmaxOfRow(elements, first + row, mask, maskOffset(row)));
+      take(row, elements, softmaxOfRow(elements, first + row, row, mask));
     }
   }
 
  private:
-  // Makes weights of a row of scores, but for the factor that it returns. `offset` is where the mask of the row begins.
-  T softmaxOfRow(T* elements, int64_t position, const at::Tensor& mask, int64_t offset) const {
-    const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(position)] + 1) : keys;
-    if (mask.defined()) {
-      if (mask.scalar_type() == at::kBool) {
-        applyMask(elements, mask.const_data_ptr<bool>() + offset, visible);
-      } else {
-        addMask(elements, mask.template const_data_ptr<T>() + offset, visible);
-      }
+  // The mask of a tile's rows, as RowMask.
+  struct TileMask {
+    const T* added = nullptr;
+    const bool* shown = nullptr;
+    int64_t stride = 0;
+    at::Tensor converted;
+  };
+
+  // Where the matrix of a head begins, in elements.
+  int64_t offsetOf(const at::Tensor& tensor, int64_t entry, int64_t head) const {
+    return serving(tensor.size(0), entry, batch) * tensor.stride(0) +
+           serving(tensor.size(1), head, allHeads_) * tensor.stride(1);
+  }
+
+  TileMask maskOf(int64_t entry, int64_t head, int64_t first, int64_t count) const {
+    TileMask mask;
+    if (!mask_.defined()) return mask;
+    const bool shared = mask_.size(2) == 1;
+    mask.stride = shared ? 0 : mask_.stride(2);
+    const auto offset = offsetOf(mask_, entry, head) + first * mask.stride;
+    if (mask_.scalar_type() == at::kBool) {
+      mask.shown = mask_.template const_data_ptr<bool>() + offset;
+    } else if (mask_.scalar_type() == kType) {
+      mask.added = mask_.template const_data_ptr<T>() + offset;
+    } else {
+      mask.converted = mask_.select(0, serving(mask_.size(0), entry, batch))
+                           .select(0, serving(mask_.size(1), head, allHeads_))
+                           .narrow(0, shared ? 0 : first, shared ? 1 : count)
+                           .to(kType)
+                           .contiguous();
+      mask.added = mask.converted.template const_data_ptr<T>();
+      mask.stride = shared ? 0 : keys;
     }
+    return mask;
+  }
+
+  // Makes weights of a tile's row of scores, but for the factor that it returns. `position` is its place among all rows.
+  T softmaxOfRow(T* elements, int64_t position, int64_t row, const TileMask& mask) const {
+    const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(position)] + 1) : keys;
+    if (mask.shown) applyMask(elements, mask.shown + row * mask.stride, visible);
+    if (mask.added) addMask(elements, mask.added + row * mask.stride, visible);
     const T factor = exponentials(elements, visible);
     std::fill(elements + visible, elements + keys, T(0));
     return factor;
@@ -295,6 +322,7 @@ class Computed {
   static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
   bool causal_;
   at::Tensor query_, key_, mask_;  // the query scaled where there are no panels
+  bool fewRows_ = false;
   const float* panels_ = nullptr;
   int64_t panelsOfHead_ = 0;
   std::vector<float> own_;

@@ -66,14 +66,32 @@ TEST("weights of every length equal the formula") {
 }
 
 TEST("masks of every kind and broadcast equal the formula") {
-  auto call = sample(6, 9);
-  const std::vector<std::vector<int64_t>> shapes{{6, 9},       {1, 9},       {2, 1, 6, 9},
-                                                 {2, 1, 1, 9}, {2, 4, 6, 9}, {1, 4, 1, 9}};
-  for (const auto& shape : shapes) {
-    call.mask = at::rand(shape) > 0.4;
-    EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
-    call.mask = at::randn(shape);
-    EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+  for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{2, 9}, {6, 9}, {19, 150}}) {
+    auto call = sample(queries, keys);
+    const std::vector<std::vector<int64_t>> shapes{{queries, keys},    {1, keys},       {2, 1, queries, keys},
+                                                   {2, 1, 1, keys},    {queries, 1},    {2, 4, queries, keys},
+                                                   {1, 4, 1, keys}};
+    for (const auto& shape : shapes) {
+      call.mask = at::rand(shape) > 0.4;
+      EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+      call.mask = at::randn(shape);
+      EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+      call.mask = at::randn(shape).to(at::kBFloat16);
+      EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+    }
+  }
+}
+
+TEST("heads of every depth, and keys that lie anyhow, equal the formula") {
+  for (const int64_t depth : {1, 5, 8, 20, 33, 300}) {
+    for (const int64_t queries : {1, 5, 6, 40}) {
+      SdpaArguments call;
+      call.query = at::randn({2, 3, depth, queries}).transpose(2, 3);
+      call.key = at::randn({2, 3, depth, 50}).transpose(2, 3);
+      EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+      call.causal = true;
+      EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
+    }
   }
 }
 
@@ -146,6 +164,30 @@ TEST("the average over heads, and the largest of a row, are those of the whole")
       const auto received = lta::computeWeights(call, wanted);
       EXPECT(distance(received.weights, largest) < 1e-6);
       EXPECT(distance(whole.gather(-1, received.keys), largest) < 1e-6);
+    }
+  }
+}
+
+TEST("the largest of rows of every length: ties by position, NaN ahead, doubles too") {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    for (const int64_t keys : {10, 63, 64, 65, 500, 1030}) {
+      for (const int64_t k : {1, 10, 13, 26, 52, 64, 65}) {
+        if (k > keys) continue;
+        auto weights = at::rand({1, 1, 8, keys}, type);
+        weights.select(2, 1).fill_(0.25);  // all the same
+        weights.select(2, 2).copy_(at::arange(keys, type).remainder(7));
+        weights.select(2, 3).copy_(at::arange(keys, type));
+        weights.select(2, 4).fill_(0).narrow(-1, keys - 1, 1).fill_(1);
+        weights.select(2, 5).narrow(-1, keys / 2, 1).fill_(std::numeric_limits<double>::quiet_NaN());
+        weights.select(2, 6).narrow(-1, keys - 1, 1).fill_(std::numeric_limits<double>::quiet_NaN());
+        weights.select(2, 7).fill_(-std::numeric_limits<double>::infinity());
+        Wanted wanted;
+        wanted.topK = k;
+        const auto received = lta::reduceWeights(weights, wanted);
+        const auto [values, positions] = at::sort(weights, /*stable=*/true, -1, /*descending=*/true);
+        EXPECT(at::equal(received.keys, positions.narrow(-1, 0, k)));
+        EXPECT(at::allclose(received.weights, values.narrow(-1, 0, k), 0, 0, /*equal_nan=*/true));
+      }
     }
   }
 }
