@@ -166,6 +166,7 @@ export interface Binding {
   getNumThreads(): number;
   setConcurrency(count: number): void;
   getConcurrency(): number;
+  watchExit(): void;
   manualSeed(seed: number): void;
   devices(): string[];
   buildInfo(): { libtorch: string; config: string; hasCuda: boolean };
@@ -175,8 +176,12 @@ let loaded: Binding | undefined;
 
 /** The addon, loaded with the libtorch it needs on first use. */
 export function binding(): Binding {
-  loaded ??= loadAddon() as Binding;
-  return loaded;
+  if (loaded) return loaded;
+  const addon = loadAddon() as Binding;
+  // What the addon and libtorch destroy at the end of the process must stay while a model still runs.
+  process.once('exit', () => addon.watchExit());
+  loaded = addon;
+  return addon;
 }
 
 /** Whether an error is a run that stopped because its signal asked for it. */

@@ -226,6 +226,33 @@ class Forked(nn.Module):
         return self.last(aside + x)
 
 
+class Recurrent(nn.Module):
+    """Their forwards have overloads, which TorchScript calls by other names."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru = nn.LSTM(WIDTH, WIDTH, batch_first=True), nn.GRU(WIDTH, WIDTH, batch_first=True)
+        self.cell = nn.LSTMCell(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.lstm(x)
+        y, _ = self.gru(y)
+        return self.cell(y[:, 0])[0]
+
+
+class Unused(nn.Module):
+    """Outputs that have no part in the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.split, self.other = nn.Linear(WIDTH, WIDTH), Split(), Split()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, _ = self.split(self.inner(x))
+        b, c = self.other(a)
+        return b * c.detach()
+
+
 @torch.jit.interface
 class Step(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
@@ -424,6 +451,10 @@ def hook_cases(fixtures: Fixtures) -> None:
                                                 {'kind': 'backward', 'path': 'feed', 'scale': 2.0}]], hows=('script',))
     fixtures.model('interfaced', Interfaced(), (x,), [[{'kind': 'forward', 'path': 'other.inner', 'scale': 0.5},
                                                         {'kind': 'pre', 'path': 'one', 'scale': 2.0}]], hows=('script',))
+    fixtures.model('recurrent', Recurrent(), (x,), [[{'kind': 'pre', 'path': 'lstm', 'scale': 0.5},
+                                                     {'kind': 'backward', 'path': 'cell', 'scale': 2.0}]])
+    # Script only: tracing makes an order of its own of outputs that are a tuple.
+    fixtures.model('unused', Unused(), (x,), [[{'kind': 'backward', 'path': 'split', 'scale': 0.5}]], hows=('script',))
 
 
 # --- gradients by attention, rollout, relevance ---

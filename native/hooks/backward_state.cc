@@ -28,6 +28,8 @@ struct Watch : autograd::Function<Watch<kOutputs>> {
   static autograd::variable_list forward(autograd::AutogradContext* context, at::TensorList tensors,
                                          const c10::IValue& state) {
     context->saved_data[kState] = state;
+    // Hooks are told which outputs had no part in the loss; the inputs' gradients come as zeros, as in Python.
+    if constexpr (kOutputs) context->set_materialize_grads(false);
     autograd::variable_list constant;
     for (const auto& tensor : tensors) {
       if (!tensor.requires_grad()) constant.push_back(tensor);
@@ -40,6 +42,7 @@ struct Watch : autograd::Function<Watch<kOutputs>> {
     const auto state = stateOf(*context);
     if constexpr (kOutputs) {
       state->outputsArrived(gradients);
+      state->fillOutputs(gradients);
     } else {
       gradients = state->inputsArrived(std::move(gradients));
     }
@@ -84,6 +87,7 @@ void BackwardState::watchOutput(c10::IValue& output) {
     takesPart = takesPart || elements[i].toTensor().requires_grad();
     tensors.push_back(elements[i].toTensor());
     outputPlaces_.push_back(i);
+    outputShapes_.emplace_back(elements[i].toTensor());
   }
   if (!takesPart) return;
   const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
@@ -95,6 +99,12 @@ void BackwardState::watchOutput(c10::IValue& output) {
     output = c10::ivalue::Tuple::createNamed(std::move(elements), type);
   } else {
     output = c10::ivalue::Tuple::create(std::move(elements));
+  }
+}
+
+void BackwardState::fillOutputs(std::vector<at::Tensor>& gradients) const {
+  for (size_t i = 0; i < outputShapes_.size(); ++i) {
+    if (!gradients[i].defined() && outputShapes_[i].differentiable) gradients[i] = outputShapes_[i].zeros();
   }
 }
 

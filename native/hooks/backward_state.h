@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/ATen.h>
 #include <ATen/core/ivalue.h>
 
 #include <torch/custom_class_detail.h>
@@ -24,8 +25,20 @@ class BackwardState : public torch::CustomClassHolder {
   // Called by the identities.
   void outputsArrived(std::vector<at::Tensor> gradients);
   std::vector<at::Tensor> inputsArrived(std::vector<at::Tensor> gradients);
+  // Zeros for the outputs that have no gradient, for what lies below the identity.
+  void fillOutputs(std::vector<at::Tensor>& gradients) const;
 
  private:
+  // What zeros of an output's gradient are like.
+  struct Shape {
+    explicit Shape(const at::Tensor& tensor)
+        : sizes(tensor.sizes().vec()), options(tensor.options()), differentiable(tensor.requires_grad()) {}
+    at::Tensor zeros() const { return at::zeros(sizes, options); }
+    std::vector<int64_t> sizes;
+    at::TensorOptions options;
+    bool differentiable;
+  };
+
   std::vector<at::Tensor> runHooks(std::vector<at::Tensor> gradInputs);
 
   const ModuleCall call_;
@@ -34,6 +47,7 @@ class BackwardState : public torch::CustomClassHolder {
   size_t outputCount_ = 0;
   std::vector<size_t> inputPlaces_;   // which inputs are tensors that pass the identity
   std::vector<size_t> outputPlaces_;  // which elements of the output are
+  std::vector<Shape> outputShapes_;   // of those
   bool inputsTakePart_ = false;
   bool outputsArrived_ = false;
   std::vector<at::Tensor> gradOutputs_;

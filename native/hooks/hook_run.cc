@@ -12,6 +12,23 @@ namespace {
 // The slot of ThreadLocalDebugInfo that carries the run (see the probe's for the other).
 const c10::DebugInfoKind kInfo = c10::DebugInfoKind::TEST_INFO;
 
+// Hooks in JavaScript compute on the event loop, where operators are recorded for gradients though the run that waits
+// for them doesn't record any: what they made of parameters leaves that behind, as what the run itself computes.
+c10::IValue ofThisRun(c10::IValue value) {
+  if (c10::GradMode::is_enabled()) return value;
+  if (value.isTensor()) return value.toTensor().grad_fn() ? value.toTensor().detach() : value;
+  if (value.isList()) {
+    auto list = value.toList();
+    for (size_t i = 0; i < list.size(); ++i) list.set(i, ofThisRun(list.get(i)));
+  } else if (value.isGenericDict()) {
+    for (auto& entry : value.toGenericDict()) entry.setValue(ofThisRun(entry.value()));
+  } else if (value.isTuple()) {
+    auto& tuple = value.toTupleRef();
+    for (size_t i = 0; i < tuple.size(); ++i) tuple.unsafeSetElement(i, ofThisRun(tuple.elements()[i]));
+  }
+  return value;
+}
+
 }  // namespace
 
 HookScope::HookScope(std::shared_ptr<HookRun> run)
@@ -50,7 +67,10 @@ std::vector<c10::IValue> HookRun::enter(const ModuleCall& call, std::vector<c10:
     for (const auto& hook : *hooks) {
       if (hook->kind() != HookKind::Pre || hook->removed()) continue;
       hook->count();
-      if (auto replaced = hook->onInputs(call, inputs, cancellation_)) inputs = std::move(*replaced);
+      if (auto replaced = hook->onInputs(call, inputs, cancellation_)) {
+        inputs = std::move(*replaced);
+        for (auto& input : inputs) input = ofThisRun(std::move(input));
+      }
     }
     std::vector<HookPtr> backward;
     std::copy_if(hooks->begin(), hooks->end(), std::back_inserter(backward),
@@ -70,7 +90,7 @@ c10::IValue HookRun::leave(const ModuleCall& call, const std::vector<c10::IValue
       for (const auto& hook : *hooks) {
         if (hook->kind() != HookKind::Forward || hook->removed()) continue;
         hook->count();
-        if (auto replaced = hook->onOutput(call, inputs, output, cancellation_)) output = std::move(*replaced);
+        if (auto replaced = hook->onOutput(call, inputs, output, cancellation_)) output = ofThisRun(std::move(*replaced));
       }
     }
     if (state) state->watchOutput(output);

@@ -10,6 +10,7 @@
 #include "hooks/hook_run.h"
 #include "nn/module_call.h"
 #include "runtime/error.h"
+#include "runtime/patient_lock.h"
 
 namespace lta::nn {
 namespace {
@@ -48,16 +49,14 @@ Model::Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts)
   TORCH_INTERNAL_ASSERT(native_, "a model needs a native module");
 }
 
-// Locks this model and its parts, in an order that all agree on.
+// Locks this model and its parts.
 template <typename Lock>
 std::vector<Lock> Model::lock() const {
   std::vector<std::shared_mutex*> mutexes{&changing_};
   for (const auto& part : parts_) mutexes.push_back(&part.model->changing_);
   std::sort(mutexes.begin(), mutexes.end());
   mutexes.erase(std::unique(mutexes.begin(), mutexes.end()), mutexes.end());
-  std::vector<Lock> locks;
-  for (auto* mutex : mutexes) locks.emplace_back(*mutex);
-  return locks;
+  return patientLocks<Lock>(mutexes);
 }
 
 std::shared_ptr<const HookSet> Model::allHooks() const {

@@ -29,6 +29,11 @@ Napi::Value getConcurrency(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), Executor::instance().concurrency());
 }
 
+Napi::Value watchExit(const Napi::CallbackInfo& info) {
+  Executor::instance().watchExit();
+  return info.Env().Undefined();
+}
+
 Napi::Value manualSeed(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     at::manual_seed(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
@@ -63,6 +68,7 @@ void defineRuntimeFunctions(Napi::Env env, Napi::Object exports) {
   exports.Set("getNumThreads", Napi::Function::New(env, getNumThreads));
   exports.Set("setConcurrency", Napi::Function::New(env, setConcurrency));
   exports.Set("getConcurrency", Napi::Function::New(env, getConcurrency));
+  exports.Set("watchExit", Napi::Function::New(env, watchExit));
   exports.Set("manualSeed", Napi::Function::New(env, manualSeed));
   exports.Set("devices", Napi::Function::New(env, devices));
   exports.Set("buildInfo", Napi::Function::New(env, buildInfo));

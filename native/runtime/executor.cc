@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
 #include <thread>
 
 #include "runtime/short_wait.h"
@@ -15,12 +16,10 @@ namespace {
 
 // Enough for hooks that wait for other models in turn, and few enough for any machine.
 constexpr int kMostWaiting = 32;
-
-thread_local bool onExecutor = false;  // whether this thread is one of the executor's
+// How long all must have waited for the limit to be doubled.
+constexpr auto kLong = std::chrono::milliseconds(300);
 
 #if defined(__linux__)
-// A process that exits while a model runs would destroy libtorch's static objects under the running thread. This runs
-// ahead of those destructors (it is registered after libtorch was loaded) and then leaves without them.
 void leaveWhileBusy(int status, void*) {
   if (!Executor::instance().close()) return;
   std::fflush(nullptr);
@@ -41,13 +40,12 @@ Executor::Executor() {
   const int cores = std::max(1, at::get_num_threads());
   concurrency_ = std::clamp(cores / 4, 1, 8);
   numThreads_ = std::max(1, cores / concurrency_);
+  mostWaiting_ = kMostWaiting;
 }
 
 void Executor::submit(std::function<void()> task, Kind kind) {
   std::lock_guard<std::mutex> lock(mutex_);
-#if defined(__linux__)
-  if (submitted_ == 0) on_exit(leaveWhileBusy, nullptr);
-#endif
+  if (submitted_ == 0) watchExit();
   queue_.push_back({std::move(task), kind});
   ++submitted_;
   startThreadIfNeeded();
@@ -57,20 +55,24 @@ void Executor::submit(std::function<void()> task, Kind kind) {
 // The first task that may begin now.
 std::deque<Executor::Task>::iterator Executor::next() {
   if (closed_ || running_ >= concurrency_) return queue_.end();
-  if (waiting_ < kMostWaiting) return queue_.begin();
+  if (waiting_ < mostWaiting_) return queue_.begin();
   return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
 }
 
 void Executor::startThreadIfNeeded() {
   if (idle_ == 0 && next() != queue_.end()) {
+    try {
+      std::thread([this] { loop(); }).detach();
+    } catch (const std::system_error&) {
+      if (threads_ == 0) throw;  // otherwise one that ends its task takes the next
+      return;
+    }
     ++threads_;
     ++idle_;
-    std::thread([this] { loop(); }).detach();
   }
 }
 
 void Executor::loop() {
-  onExecutor = true;
   uint64_t epoch = UINT64_MAX;
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
@@ -80,6 +82,7 @@ void Executor::loop() {
     queue_.erase(first);
     --idle_;
     ++running_;
+    goesOn();
     startThreadIfNeeded();
     const bool apply = epoch != numThreadsEpoch_;
     epoch = numThreadsEpoch_;
@@ -90,6 +93,7 @@ void Executor::loop() {
     task = nullptr;  // what the task held is released before the thread waits
     lock.lock();
     --running_;
+    goesOn();
     // Took the place of a run that waited, which is back. A thread that stays keeps its team (see keepSequential).
     if (threads_ - waiting_ > concurrency_) break;
     ++idle_;
@@ -149,8 +153,13 @@ bool Executor::close() {
   return running_ + waiting_ > 0;
 }
 
+void Executor::watchExit() {
+#if defined(__linux__)
+  on_exit(leaveWhileBusy, nullptr);
+#endif
+}
+
 Executor::Waiting::Waiting() {
-  if (!onExecutor) return;
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   --executor.running_;
@@ -160,11 +169,22 @@ Executor::Waiting::Waiting() {
 }
 
 Executor::Waiting::~Waiting() {
-  if (!onExecutor) return;
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  --executor.waiting_;
+  if (--executor.waiting_ == 0) executor.mostWaiting_ = kMostWaiting;
   ++executor.running_;  // may pass the limit for a moment: whoever waited goes on at once
+  executor.goesOn();
+}
+
+void Executor::Waiting::look() const {
+  auto& executor = Executor::instance();
+  std::lock_guard<std::mutex> lock(executor.mutex_);
+  if (executor.queue_.empty() || executor.waiting_ < executor.mostWaiting_) return;
+  if (std::chrono::steady_clock::now() - executor.lastProgress_ < kLong) return;
+  executor.mostWaiting_ *= 2;
+  executor.goesOn();
+  executor.startThreadIfNeeded();
+  executor.ready_.notify_all();
 }
 
 }  // namespace lta

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -18,7 +19,7 @@ class Executor {
 
   // Runs `task` on one of the threads, first come first served. `task` must not throw. Where many runs wait (see
   // Waiting) no further `Run` is begun until one of them goes on, or thousands of threads would wait side by side; what
-  // a waiting run may itself wait for is `Urgent`.
+  // a waiting run may itself wait for is `Urgent`. Nothing tells all of that: where they wait for long, more are begun.
   enum class Kind { Run, Urgent };
   void submit(std::function<void()> task, Kind kind);
 
@@ -36,14 +37,23 @@ class Executor {
   // Begins no further task, for good, and tells whether one is under way. For the end of the process.
   bool close();
 
-  // While one of these lives, its thread waits for something outside (a hook on the event loop) and another may take
-  // its place, so that a waiting run never keeps a run that it waits for from starting. Does nothing on other threads.
+  // A process that exits while a model runs would destroy libtorch's static objects under the running thread: from here
+  // on it leaves without destroying any. Handlers of exit run in reverse order, so the later this is called the better.
+  void watchExit();
+
+  // While one of these lives, a run waits for something outside (a hook on the event loop, a lock) and another may take
+  // its place, so that a waiting run never keeps a run that it waits for from starting. On any thread that works for a
+  // run: what a model forks runs on libtorch's threads, while the executor's own waits for it.
   class Waiting {
    public:
     Waiting();
     ~Waiting();
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;
+
+    // To be called now and then: where all wait and nothing has gone on for long, what they wait for may be among what
+    // isn't begun, and more is.
+    void look() const;
   };
 
  private:
@@ -54,6 +64,7 @@ class Executor {
   };
   std::deque<Task>::iterator next();
   void startThreadIfNeeded();
+  void goesOn() { lastProgress_ = std::chrono::steady_clock::now(); }
   void loop();
 
   std::mutex mutex_;
@@ -67,6 +78,8 @@ class Executor {
   int idle_ = 0;
   int running_ = 0;
   int waiting_ = 0;
+  int mostWaiting_;
+  std::chrono::steady_clock::time_point lastProgress_;
   bool closed_ = false;
 };
 

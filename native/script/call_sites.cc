@@ -137,12 +137,14 @@ class Inliner {
   }
 
   // Whether a call is one that hooks see: a `forward`, or one of the further forwards that tracing gives a module that
-  // is called several times. A module's own method of such a name, called by itself, is a method like any other.
+  // is called several times (`forward1`), or an overload of it (`forward__0`, as nn.LSTM has). A module's own method of
+  // such a name, called by itself, is a method like any other.
   static bool isModuleCall(const jit::Node& call, const std::string& name, const Context& context) {
     const auto& method = call.s(jit::attr::name);
     if (method == "forward") return true;
-    return method.rfind("forward", 0) == 0 && method.find_first_not_of("0123456789", 7) == std::string::npos &&
-           name != context.module;
+    if (method.rfind("forward", 0) != 0) return false;
+    const size_t number = method.rfind("forward__", 0) == 0 ? 9 : 7;
+    return method.find_first_not_of("0123456789", number) == std::string::npos && name != context.module;
   }
 
   void addBoundaries(jit::Node& call, const jit::GraphFunction& callee, const std::string& name) {

@@ -21,6 +21,7 @@
 #include "attention/probe.h"
 #include "hooks/backward_state.h"
 #include "hooks/hook_run.h"
+#include "runtime/patient_lock.h"
 #include "script/call_sites.h"
 #include "script/optimizer.h"
 
@@ -95,13 +96,13 @@ class Loaded final : public ScriptModule {
   }
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
-    std::shared_lock<std::shared_mutex> lock(moving_);
+    const auto lock = patientLock<std::shared_lock<std::shared_mutex>>(moving_);
     return unfusedWhereThatFails([&] { return runLocked(inputs, options, Purpose::Run); });
   }
 
   CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
                         const CaptureOptions& options) override {
-    std::shared_lock<std::shared_mutex> lock(moving_);
+    const auto lock = patientLock<std::shared_lock<std::shared_mutex>>(moving_);
     return unfusedWhereThatFails([&] {
       try {
         return captureLocked(inputs, run, options);
@@ -115,7 +116,7 @@ class Loaded final : public ScriptModule {
   }
 
   void to(c10::Device device) override {
-    std::unique_lock<std::shared_mutex> lock(moving_);
+    const auto lock = patientLock<std::unique_lock<std::shared_mutex>>(moving_);
     module_.to(device);
     // Their constants stay where they were.
     std::lock_guard<std::mutex> compiling(compiling_);

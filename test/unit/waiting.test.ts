@@ -1,0 +1,122 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { getConcurrency, nn, ScriptModule, setConcurrency, Tensor, type Value } from '../../lib/index';
+import { plain } from './hook-fixtures';
+
+// What a hook waits for must be able to run, wherever the hook is called from and whatever else waits.
+const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
+const root = join(__dirname, '..', '..');
+const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+function input(): Tensor {
+  return Tensor.from(
+    Float32Array.from({ length: 160 }, (_, i) => Math.sin(i)),
+    { shape: [2, 5, 16] },
+  );
+}
+
+const concurrency = getConcurrency();
+let model: ScriptModule;
+let other: ScriptModule;
+beforeEach(async () => {
+  setConcurrency(1);
+  other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+});
+afterEach(() => {
+  setConcurrency(concurrency);
+  model.dispose();
+  other.dispose();
+});
+
+test('a hook in a forked task awaits another model', async () => {
+  model = await ScriptModule.load(fixture('forked_script.pt'));
+  const expected = plain(await model.forward([input()]));
+  let called = 0;
+  model.registerForwardHook('feed', async () => {
+    await other.forward([input()]);
+    called++;
+  });
+  expect(plain(await model.forward([input()]))).toEqual(expected);
+  expect(called).toBe(2);
+});
+
+test('a process that exits while a hook in a forked task waits', async () => {
+  model = await ScriptModule.load(fixture('forked_script.pt'));
+  const script = `
+    const { ScriptModule, Tensor } = require(${JSON.stringify(join(root, 'dist'))});
+    ScriptModule.load(${JSON.stringify(fixture('forked_script.pt'))}).then((model) => {
+      model.registerForwardHook('feed', () => new Promise(() => setTimeout(() => process.exit(7), 50)));
+      return model.forward([Tensor.zeros([2, 5, 16])]);
+    });
+  `;
+  const child = promisify(execFile)(process.execPath, ['-e', script], { timeout: 20_000 });
+  await expect(child).rejects.toMatchObject({ code: 7, killed: false });
+});
+
+test('more hooks than wait at once, for a run that nothing says they wait for', async () => {
+  const count = 70;
+  model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+  const expected = plain(await model.forward([input()]));
+  const waiting: { value: Value; resolve: (value: Value) => void }[] = [];
+  model.registerForwardHook(
+    '',
+    (_module, _inputs, value) => new Promise<Value>((resolve) => waiting.push({ value, resolve })),
+  );
+  let answered = 0;
+  const batches = setInterval(async () => {
+    if (waiting.length + answered < count) return;
+    for (const each of waiting.splice(0)) {
+      answered++;
+      await other.forward([input()]);
+      each.resolve(each.value);
+    }
+  }, 5);
+  try {
+    const outputs = await Promise.all(Array.from({ length: count }, () => model.forward([input()])));
+    expect(outputs.map(plain)).toEqual(Array(count).fill(expected));
+  } finally {
+    clearInterval(batches);
+  }
+});
+
+describe('what waits for a model that waits for its hook holds up nothing', () => {
+  test('moving a checkpoint', async () => {
+    model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    model.registerForwardHook('', async () => {
+      await ticks(50);
+      await other.forward([input()]);
+    });
+    const run = model.forward([input()]);
+    await ticks(20);
+    const moves = Array.from({ length: 40 }, () => model.to('cpu'));
+    await run;
+    await Promise.all(moves);
+  });
+
+  test('loading the parameters of a native module, and of the whole that it is a part of', async () => {
+    model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const options = { dModel: 16, nhead: 2, dimFeedforward: 16, batchFirst: true };
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(options), 1);
+    const whole = new nn.Transformer({ ...options, numDecoderLayers: 1, customEncoder: encoder });
+    encoder.registerForwardHook('layers.0', async () => {
+      await ticks(50);
+      await other.forward([input()]);
+    });
+    const run = encoder.forward(input());
+    await ticks(20);
+    const loads = [encoder.loadStateDict(encoder.stateDict()), whole.loadStateDict(whole.stateDict())];
+    await run;
+    await Promise.all(loads);
+  });
+});
+
+test('what a hook computes in a run without gradients has none', async () => {
+  model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+  const [parameter] = model.namedParameters();
+  model.registerForwardHook('blocks.0', (_module, _inputs, output) => (output as Tensor).add(parameter.tensor.sum()));
+  const output = (await model.forward([input()])) as Tensor;
+  expect(output.requiresGrad).toBe(false);
+  const recorded = (await model.forward([input()], { grad: true })) as Tensor;
+  expect(recorded.requiresGrad).toBe(true);
+});
