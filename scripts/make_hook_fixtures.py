@@ -253,6 +253,29 @@ class Unused(nn.Module):
         return b * c.detach()
 
 
+def compiled_pre(self, inputs: Tuple[Tensor]) -> Tuple[Tensor]:
+    return (inputs[0] * 2.0,)
+
+
+def compiled_post(self, inputs: Tuple[Tensor], output: Tensor) -> Tensor:
+    return output + 1.0
+
+
+class Hooked(nn.Module):
+    """Hooks of Python's own, which TorchScript compiles: ours are registered later."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = Feed(), nn.Linear(WIDTH, WIDTH)
+        for module in (self.inner, self.last):
+            module.register_forward_pre_hook(compiled_pre)
+            module.register_forward_hook(compiled_post)
+            module.register_forward_hook(compiled_post)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner(x))
+
+
 @torch.jit.interface
 class Step(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
@@ -453,6 +476,8 @@ def hook_cases(fixtures: Fixtures) -> None:
                                                         {'kind': 'pre', 'path': 'one', 'scale': 2.0}]], hows=('script',))
     fixtures.model('recurrent', Recurrent(), (x,), [[{'kind': 'pre', 'path': 'lstm', 'scale': 0.5},
                                                      {'kind': 'backward', 'path': 'cell', 'scale': 2.0}]])
+    fixtures.model('hooked', Hooked(), (x,), [[{'kind': 'forward', 'path': 'inner', 'scale': 0.5},
+                                               {'kind': 'pre', 'path': 'last', 'scale': 2.0}]], hows=('script',))
     # Script only: tracing makes an order of its own of outputs that are a tuple.
     fixtures.model('unused', Unused(), (x,), [[{'kind': 'backward', 'path': 'split', 'scale': 0.5}]], hows=('script',))
 

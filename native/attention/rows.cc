@@ -29,8 +29,8 @@ struct Kernels {
   void (*scaleInto)(float*, const float*, float, int64_t);
   void (*scale)(float*, float, int64_t);
   void (*addScaled)(float*, const float*, float, int64_t);
-  // The largest of each bin of a row, element i being in bin i % bins. `count` is a multiple of `bins`, which are 32, 64,
-  // 128 or 256. False where there is NaN among the elements.
+  // The largest of each bin of a row, element i being in bin i % bins. `count` is a multiple of `bins`, which are 32,
+  // 64, 128 or 256. False where there is NaN among the elements.
   bool (*binMaxima)(const float*, int64_t, int64_t, float*);
   // The k-th largest of `count` values, which is a multiple of 32. Counts for each how many are larger: for few of them
   // that is faster than any way that has to choose where to go on.
@@ -53,7 +53,7 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
   return bits;
 }
 #include "attention/rows_kernels.inc"
-}
+}  // namespace any
 #undef LTA_LANES
 #undef LTA_PANEL
 #undef LTA_ROWS

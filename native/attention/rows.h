@@ -21,8 +21,8 @@ int64_t rowsAtOnce();
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride);
 
-// scores [keys] = query [depth] · keyᵀ, with the key [keys, depth] as it is: for few rows, which aren't worth arranging it.
-// `stride` counts elements from one key to the next.
+// scores [keys] = query [depth] · keyᵀ, with the key [keys, depth] as it is: for few rows, which aren't worth arranging
+// it. `stride` counts elements from one key to the next.
 void multiplyRow(const float* query, const float* key, int64_t stride, int64_t keys, int64_t depth, float* scores);
 
 // A mask over the keys of some rows, `stride` elements apart, 0 where they share one: what is added to scores, or where

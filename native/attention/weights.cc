@@ -278,7 +278,8 @@ class Computed {
     return mask;
   }
 
-  // Makes weights of a tile's row of scores, but for the factor that it returns. `position` is its place among all rows.
+  // Makes weights of a tile's row of scores, but for the factor that it returns. `position` is its place among all
+  // rows.
   T softmaxOfRow(T* elements, int64_t position, int64_t row, const TileMask& mask) const {
     const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(position)] + 1) : keys;
     if (mask.shown) applyMask(elements, mask.shown + row * mask.stride, visible);

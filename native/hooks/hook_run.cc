@@ -90,7 +90,8 @@ c10::IValue HookRun::leave(const ModuleCall& call, const std::vector<c10::IValue
       for (const auto& hook : *hooks) {
         if (hook->kind() != HookKind::Forward || hook->removed()) continue;
         hook->count();
-        if (auto replaced = hook->onOutput(call, inputs, output, cancellation_)) output = ofThisRun(std::move(*replaced));
+        if (auto replaced = hook->onOutput(call, inputs, output, cancellation_))
+          output = ofThisRun(std::move(*replaced));
       }
     }
     if (state) state->watchOutput(output);

@@ -117,9 +117,10 @@ void Executor::setNumThreads(int count) {
   ++numThreadsEpoch_;
 }
 
-// Each thread that computes in parallel has a team of OpenMP's of its own, which stays. Once all teams together have more
-// threads than there are cores, libgomp sends every thread that waits for its next share to sleep almost at once, and
-// waking it takes longer than many a layer's parts: a forward of 30 ms took 40 with one such team on the event loop.
+// Each thread that computes in parallel has a team of OpenMP's of its own, which stays. Once all teams together have
+// more threads than there are cores, libgomp sends every thread that waits for its next share to sleep almost at once,
+// and waking it takes longer than many a layer's parts: a forward of 30 ms took 40 with one such team on the event
+// loop.
 void Executor::keepSequential() {
   // First use in the addon, and in libtorch (each has a flag of its own), would take over the number of other threads.
   at::internal::lazy_init_num_threads();

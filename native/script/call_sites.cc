@@ -147,6 +147,22 @@ class Inliner {
     return method.find_first_not_of("0123456789", number) == std::string::npos && name != context.module;
   }
 
+  // Hooks of Python's that were compiled into the caller, behind the call of their module: the last of them, and what
+  // they leave as the module's output. Ours come later, as those that are registered later do.
+  static std::pair<jit::Node*, jit::Value*> behindCompiledHooks(jit::Node& call) {
+    const auto module = call.input(0)->type()->expect<c10::ClassType>();
+    auto* last = &call;
+    auto* output = call.output();
+    for (auto* node = call.next(); node->kind() == jit::prim::CallFunction; node = node->next()) {
+      const auto type = node->input(0)->type()->cast<c10::FunctionType>();
+      if (!type || !module->findForwardHook(type->function()->name())) break;
+      if (node->inputs().size() < 3 || node->input(1) != call.input(0) || node->inputs().back() != output) break;
+      last = node;
+      if (node->output()->type() != c10::NoneType::get()) output = node->output();
+    }
+    return {last, output};
+  }
+
   void addBoundaries(jit::Node& call, const jit::GraphFunction& callee, const std::string& name) {
     auto& graph = *call.owningGraph();
     ModuleCall described{name, call.input(0)->type()->expect<c10::ClassType>()->name()->name(), {}, nullptr};
@@ -154,7 +170,7 @@ class Inliner {
     for (size_t i = 1; i < call.inputs().size(); ++i) {
       described.inputTypes.push_back(i < arguments.size() ? arguments[i].type() : call.input(i)->type());
     }
-    auto* output = call.output();
+    auto [last, output] = behindCompiledHooks(call);
     described.outputType = output->type();
     const auto number = static_cast<int64_t>(result_.calls.size());
     result_.calls.push_back(described);
@@ -173,7 +189,7 @@ class Inliner {
     }
     auto* leave = graph.create(kLeave, {constant, enter->output(0), enter->output(1), output}, 1);
     leave->output()->setType(c10::AnyType::get());
-    leave->insertAfter(&call);
+    leave->insertAfter(last);
     auto* cast = graph.create(jit::prim::unchecked_cast, {leave->output()}, 1);
     cast->output()->setType(output->type());
     cast->insertAfter(leave);

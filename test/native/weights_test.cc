@@ -68,8 +68,8 @@ TEST("weights of every length equal the formula") {
 TEST("masks of every kind and broadcast equal the formula") {
   for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{2, 9}, {6, 9}, {19, 150}}) {
     auto call = sample(queries, keys);
-    const std::vector<std::vector<int64_t>> shapes{{queries, keys},    {1, keys},       {2, 1, queries, keys},
-                                                   {2, 1, 1, keys},    {queries, 1},    {2, 4, queries, keys},
+    const std::vector<std::vector<int64_t>> shapes{{queries, keys}, {1, keys},    {2, 1, queries, keys},
+                                                   {2, 1, 1, keys}, {queries, 1}, {2, 4, queries, keys},
                                                    {1, 4, 1, keys}};
     for (const auto& shape : shapes) {
       call.mask = at::rand(shape) > 0.4;
