@@ -28,6 +28,9 @@ class HookRun : public c10::DebugInfoBase {
   // The run that the calling thread takes part in; none outside.
   static HookRun* current();
 
+  // Whether hooks may be called, and not only a cancellation looked for.
+  bool hasHooks() const { return hooks_ != nullptr; }
+
   const ModuleCall& call(int64_t number) const { return calls_->at(static_cast<size_t>(number)); }
 
   // The two sides of a module call. `enter` gives the inputs to go on with, and a state that belongs to `leave`.

@@ -75,6 +75,7 @@ class Inliner {
       for (auto* block : node->blocks()) inlineBlock(*block, context, known);
       if (node->kind() == jit::prim::fork || node->kind() == jit::prim::awaitable) {
         inlineSubgraph(*node, context, known);
+        result_.forks = result_.forks || node->kind() == jit::prim::fork;
       }
       knowInterface(*node, known);
       if (auto* callee = calleeOf(*node)) {

@@ -32,6 +32,7 @@ struct InlinedMethod {
   std::shared_ptr<torch::jit::Graph> graph;
   std::vector<ModuleCall> calls;         // what the operators of module_boundaries.h refer to by number
   std::vector<std::string> fusedLayers;  // modules that ask whether they may take a fused fast path
+  bool forks = false;                    // whether it starts tasks that run beside it
 };
 
 // The graph of `method` with all calls of modules and functions inlined, as libtorch's own inliner does before it runs

@@ -1,6 +1,7 @@
 #include "script/script_module.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ThreadLocalState.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
@@ -21,6 +22,7 @@
 #include "attention/probe.h"
 #include "hooks/backward_state.h"
 #include "hooks/hook_run.h"
+#include "runtime/executor.h"
 #include "runtime/patient_lock.h"
 #include "script/call_sites.h"
 #include "script/optimizer.h"
@@ -34,6 +36,20 @@ namespace jit = torch::jit;
 std::string shortTypeName(const jit::Module& module) {
   const auto name = module.type()->name();
   return name ? name->name() : module.type()->str();
+}
+
+// Runs what a model forks on threads of ours, which make place for others while they wait: libtorch's own are a fixed
+// number, and hooks may hold them all while they wait for a model that forks in turn.
+void launchForked(std::function<void()> task) {
+  Executor::instance().submit(
+      [task = std::move(task), state = at::ThreadLocalState()] {
+        const at::ThreadLocalStateGuard guard(state);
+        try {
+          task();
+        } catch (...) {  // what failed is told by the task's future
+        }
+      },
+      Executor::Kind::Urgent);
 }
 
 // Whether the calling thread's executors optimize, for as long as one lives.
@@ -198,8 +214,18 @@ class Loaded final : public ScriptModule {
     stack.reserve(inputs.size() + 1);
     stack.emplace_back(module_._ivalue());
     stack.insert(stack.end(), inputs.begin(), inputs.end());
-    program.function->run(stack);
-    return std::move(stack.front());
+    const auto* hooks = HookRun::current();
+    if (!program.method.forks || !hooks || !hooks->hasHooks()) {
+      program.function->run(stack);
+      return std::move(stack.front());
+    }
+    const auto future = program.function->runAsync(stack, launchForked);
+    if (!future->completed()) {
+      const Executor::Waiting waiting;
+      future->wait();
+    }
+    if (future->hasError()) std::rethrow_exception(future->exception_ptr());
+    return future->value();
   }
 
   enum class Purpose { Run, Capture, Gradients };

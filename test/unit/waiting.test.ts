@@ -41,6 +41,19 @@ test('a hook in a forked task awaits another model', async () => {
   expect(called).toBe(2);
 });
 
+test('many hooks in forked tasks await a model that forks in turn', async () => {
+  model = await ScriptModule.load(fixture('forked_script.pt'));
+  const forking = await ScriptModule.load(fixture('forked_script.pt'));
+  const expected = plain(await model.forward([input()]));
+  forking.registerForwardHook('feed', () => ticks(1));
+  model.registerForwardHook('feed', async () => {
+    await forking.forward([input()]);
+  });
+  const outputs = await Promise.all(Array.from({ length: 8 }, () => model.forward([input()])));
+  expect(outputs.map(plain)).toEqual(Array(8).fill(expected));
+  forking.dispose();
+});
+
 test('a process that exits while a hook in a forked task waits', async () => {
   model = await ScriptModule.load(fixture('forked_script.pt'));
   const script = `
