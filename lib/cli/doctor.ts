@@ -32,6 +32,15 @@ export function registerDoctor(program: Command): void {
     .command('doctor')
     .description('say what was found, its versions and devices, and what to do where something is missing')
     .option('--json', 'write the findings as JSON')
+    .addHelpText(
+      'after',
+      `
+Ends with 0 where models can be run, with 1 where something is missing.
+
+Examples:
+  libtorch-attention doctor
+  LIBTORCH=/opt/libtorch libtorch-attention doctor --json`,
+    )
     .action(async (options: { json?: boolean }) => {
       const diagnosis = await diagnose();
       process.stdout.write(options.json ? `${JSON.stringify(diagnosis, null, 2)}\n` : report(diagnosis));

@@ -14,6 +14,17 @@ export function registerSetup(program: Command): void {
     .command('setup')
     .description('find libtorch on this machine, or fetch it into the user’s cache directory')
     .option('--cuda', 'have a libtorch with CUDA (fetches some gigabytes where there is none)')
+    .addHelpText(
+      'after',
+      `
+Looks where LIBTORCH points, then for the torch that python3 can import (unless LIBTORCH_ATTENTION_SKIP_PYTHON=1), then in the
+cache, and fetches it there where none will do.
+
+Examples:
+  libtorch-attention setup
+  libtorch-attention setup --cuda
+  LIBTORCH_ATTENTION_SKIP_PYTHON=1 libtorch-attention setup`,
+    )
     .action(async (options: { cuda?: boolean }) => {
       const interruption = new AbortController();
       const interrupt = (): void => interruption.abort(new Error('interrupted'));
