@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <istream>
 #include <mutex>
 #include <set>
@@ -25,6 +26,7 @@
 #include "runtime/executor.h"
 #include "runtime/patient_lock.h"
 #include "script/call_sites.h"
+#include "script/one_type.h"
 #include "script/optimizer.h"
 
 namespace lta {
@@ -37,6 +39,8 @@ std::string shortTypeName(const jit::Module& module) {
   const auto name = module.type()->name();
   return name ? name->name() : module.type()->str();
 }
+
+bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 // Runs what a model forks on threads of ours, which make place for others while they wait: libtorch's own are a fixed
 // number, and hooks may hold them all while they wait for a model that forks in turn.
@@ -69,7 +73,8 @@ class Loaded final : public ScriptModule {
   Loaded(jit::Module module, const LoadOptions& options)
       : module_(std::move(module)),
         optimize_(options.optimize),
-        fuse_(options.optimize && options.fuse.value_or(script::fusionPays())) {
+        fuse_(options.optimize && options.fuse.value_or(script::fusionPays())),
+        dtype_(options.dtype) {
     named_ = script::namedModules(module_);
     names_ = std::make_shared<script::ModuleNames>(script::moduleNames(named_));
     std::unordered_set<const void*> seen;
@@ -113,13 +118,13 @@ class Loaded final : public ScriptModule {
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
     const auto lock = patientLock<std::shared_lock<std::shared_mutex>>(moving_);
-    return unfusedWhereThatFails([&] { return runLocked(inputs, options, Purpose::Run); });
+    return namingDtype([&] { return unfusedWhereThatFails([&] { return runLocked(inputs, options, Purpose::Run); }); });
   }
 
   CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
                         const CaptureOptions& options) override {
     const auto lock = patientLock<std::shared_lock<std::shared_mutex>>(moving_);
-    return unfusedWhereThatFails([&] {
+    const auto once = [&] {
       try {
         return captureLocked(inputs, run, options);
       } catch (const Overwritten&) {
@@ -128,7 +133,8 @@ class Loaded final : public ScriptModule {
         copying.copyWhatIsHeld = true;
         return captureLocked(inputs, run, copying);
       }
-    });
+    };
+    return namingDtype([&] { return unfusedWhereThatFails(once); });
   }
 
   void to(c10::Device device) override {
@@ -192,6 +198,7 @@ class Loaded final : public ScriptModule {
       const auto found = module_.get_method(method);
       slot = std::make_unique<Program>();
       slot->method = script::inlineWithNames(module_, found, *names_, options);
+      if (dtype_) script::demandOneType(*slot->method.graph, *dtype_);
       if (frozen) script::freezeGraph(slot->method.graph, module_);
       slot->function = std::make_unique<jit::GraphFunction>(found.function().qualname(), slot->method.graph, nullptr);
     }
@@ -229,6 +236,29 @@ class Loaded final : public ScriptModule {
   }
 
   enum class Purpose { Run, Capture, Gradients };
+
+  // A program that was exported in one type may make tensors of it, and cast to it, wherever it likes.
+  template <typename Run>
+  std::invoke_result_t<Run> namingDtype(Run run) {
+    if (!dtype_) return run();
+    try {
+      return run();
+    } catch (const Error&) {
+      throw;
+    } catch (const Cancelled&) {
+      throw;
+    } catch (...) {
+      const auto cause = describe(std::current_exception(), "ERR_MODEL_RUN");
+      const std::string what = cause.what();
+      if (!contains(what, "type")) throw;
+      throw Error(cause.code(),
+                  what +
+                      ". The checkpoint was loaded with another `dtype`, which converts its parameters, buffers and "
+                      "constants; its program casts to, or makes tensors of, the type that it was exported with: "
+                      "export it in the other type, or load it without `dtype`",
+                  cause.nativeStack());
+    }
+  }
 
   // Some fused graphs fail when they run (libtorch's fuser is a prototype). Where the same run goes through without
   // fusion, the model stays without.
@@ -319,6 +349,7 @@ class Loaded final : public ScriptModule {
   jit::Module module_;
   const bool optimize_;
   std::atomic<bool> fuse_;
+  const std::optional<at::ScalarType> dtype_;
   std::vector<script::NamedModule> named_;
   std::shared_ptr<script::ModuleNames> names_;
   std::vector<ParameterInfo> parameters_;
@@ -350,8 +381,6 @@ class Bytes final : public std::streambuf {
   std::string bytes_;
 };
 
-bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
-
 // What kept an archive from loading, in words that say what to do.
 Error loadError(const std::string& source, std::exception_ptr exception) {
   const Error cause = describe(std::move(exception), "ERR_MODEL_LOAD");
@@ -379,6 +408,20 @@ void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
   };
   for (const auto& parameter : module.parameters()) cast(parameter);
   for (const auto& buffer : module.buffers()) cast(buffer);
+  // A frozen file has its parameters as constants. Single numbers decide no operator's type and keep theirs.
+  const std::function<void(jit::Block&)> castConstants = [&](jit::Block& block) {
+    for (auto* node : block.nodes()) {
+      for (auto* inner : node->blocks()) castConstants(*inner);
+      if (node->kind() != jit::prim::Constant || node->outputs().size() != 1) continue;
+      const auto value = jit::toIValue(node->output());
+      if (!value || !value->isTensor() || value->toTensor().dim() == 0) continue;
+      cast(value->toTensor());
+      node->output()->inferTypeFrom(value->toTensor());
+    }
+  };
+  for (const auto& each : module.modules()) {
+    for (const auto& method : each.get_methods()) castConstants(*method.graph()->block());
+  }
 }
 
 std::shared_ptr<ScriptModule> finishLoading(jit::Module module, const LoadOptions& options) {

@@ -1,0 +1,49 @@
+import { ScriptModule, setNumThreads, type Tensor } from '../../lib/index';
+import { bits, difference, inputsOf, manifest, path, tensorsIn } from './model-fixtures';
+
+// A checkpoint loaded in another type runs, whatever its program casts to and makes, and gives about the same.
+beforeAll(() => setNumThreads(1));
+
+// What is spelled out for one type inside, such as the largest number it holds, isn't what the other would have there.
+const running = manifest.fixtures.filter((each) => !each.stretch && !each.throws && !each.calls);
+const cases = running.flatMap((each) =>
+  (['bfloat16', 'float64'] as const).map((dtype) => [each.name, dtype, each] as const),
+);
+
+/** What half types hold, on either side, of the largest element. */
+function tolerance(dtype: string, plain: Tensor): number {
+  const largest = plain.to({ dtype: 'float64' }).toTypedArray() as Float64Array;
+  return (
+    (/16/.test(dtype + plain.dtype) ? 0.06 : 1e-4) *
+    largest.reduce((most, each) => (Math.abs(each) > most ? Math.abs(each) : most), 1)
+  );
+}
+
+test.each(cases)('%s in %s', async (_, dtype, each) => {
+  const plain = await ScriptModule.load(path(each.file));
+  const cast = await ScriptModule.load(path(each.file), { dtype });
+  try {
+    const inputs = await inputsOf(each);
+    const options = { method: each.method };
+    const expected = tensorsIn(await plain.forward(inputs, options));
+    const output = await cast.forward(inputs, options);
+    tensorsIn(output).forEach((tensor, i) => {
+      expect(tensor.shape).toEqual(expected[i]?.shape);
+      expect(difference(tensor, expected[i] as Tensor)).toBeLessThan(tolerance(dtype, expected[i] as Tensor));
+    });
+    if (each.attentions.length === 0) return;
+    const captured = await cast.captureAttention(inputs, options);
+    expect(bits(captured.output)).toEqual(bits(output));
+    expect(captured.attentions).toHaveLength(each.attentions.length);
+  } finally {
+    plain.dispose();
+    cast.dispose();
+  }
+});
+
+test('a type that is none for parameters is refused by name', async () => {
+  const { file } = running[0] as (typeof running)[number];
+  await expect(ScriptModule.load(path(file), { dtype: 'float128' as never })).rejects.toMatchObject({
+    code: 'ERR_INVALID_ARGUMENT',
+  });
+});
