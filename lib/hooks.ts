@@ -45,51 +45,66 @@ export interface HookOwner {
   readonly disposed: boolean;
 }
 
-/** The models whose hooks the current code is in, however asynchronously: running one of them again would never end. */
-const running = new AsyncLocalStorage<ReadonlySet<HookOwner>>();
+/** One call of a hook: its model waits until it is over. */
+interface HookCall {
+  readonly owner: HookOwner;
+  over: boolean;
+}
 
-/** Whether the current code is in a hook of some model, which then waits for it. */
-export const isInsideHook = (): boolean => running.getStore() !== undefined;
+/** The call of a hook that the current code was begun in, however asynchronously. */
+const begunIn = new AsyncLocalStorage<HookCall>();
 
 /**
- * For each model, the sets of models whose hooks wait for a run of it right now. The addon doesn't tell which run a hook
- * belongs to: where several are under way, a hook counts as being inside all of them.
+ * The call of a hook that the current code is in. What a hook merely began (a timer, a task that it doesn't wait for) is in
+ * it only as long as the hook itself isn't over.
  */
-const waiting = new WeakMap<HookOwner, Set<ReadonlySet<HookOwner>>>();
+function hookAround(): HookCall | undefined {
+  const call = begunIn.getStore();
+  return call?.over ? undefined : call;
+}
+
+/** Whether the current code is in a hook of some model, which then waits for it. */
+export const isInsideHook = (): boolean => hookAround() !== undefined;
+
+/** The runs that hooks wait for, or may: whether a hook waits for what it begins can't be told. */
+const runs = new Set<{ readonly model: HookOwner; readonly caller: HookCall }>();
 
 /** Runs a model, so that its hooks know which other hooks wait for it. */
-export async function runWaitedFor<Result>(owner: HookOwner, run: () => Promise<Result>): Promise<Result> {
-  const inside = running.getStore();
-  if (!inside) return run();
-  const callers = new Set(inside);
-  const all = waiting.get(owner) ?? new Set();
-  waiting.set(owner, all.add(callers));
+export async function runWaitedFor<Result>(model: HookOwner, run: () => Promise<Result>): Promise<Result> {
+  const caller = hookAround();
+  if (!caller) return run();
+  const entry = { model, caller };
+  runs.add(entry);
   try {
     return await run();
   } finally {
-    all.delete(callers);
+    runs.delete(entry);
   }
 }
 
+/**
+ * The calls of hooks that wait for the current code: the one around it, those that wait for a run that this one is in, and
+ * so on. The addon doesn't tell which run a hook belongs to: where several are under way, it counts as being in all of them.
+ */
+function waitingHooks(): Set<HookCall> {
+  const around = hookAround();
+  const waiting = new Set(around && [around]);
+  for (const { owner } of waiting) {
+    for (const { model, caller } of runs) if (model === owner && !caller.over) waiting.add(caller);
+  }
+  return waiting;
+}
+
 /** Refuses to run a model from inside one of its own hooks. */
-export function checkNotInOwnHook(owner: HookOwner): void {
-  if (running.getStore()?.has(owner)) {
+export function checkNotInOwnHook(model: HookOwner): void {
+  for (const { owner } of waitingHooks()) {
+    if (owner !== model) continue;
     throw new TorchError(
       'ERR_MODEL_RUN',
       'Expected a model that is not waiting for this very code, but it was called from inside one of its own hooks: ' +
         'use the values that the hook received, or run the model before or after',
     );
   }
-}
-
-/** The models whose hooks code is in that a hook of this one calls: itself, and those that wait for its runs. */
-function insideHookOf(owner: HookOwner, alone: ReadonlySet<HookOwner>): ReadonlySet<HookOwner> {
-  const outer = running.getStore();
-  const callers = waiting.get(owner);
-  if (!outer && !callers?.size) return alone;
-  const inside = new Set(outer).add(owner);
-  for (const each of callers ?? []) for (const caller of each) inside.add(caller);
-  return inside;
 }
 
 /**
@@ -99,23 +114,35 @@ function insideHookOf(owner: HookOwner, alone: ReadonlySet<HookOwner>): Readonly
  * there is to execute, the better.
  */
 export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknown): NativeCallback {
-  const alone = new Set([owner]);
   const answer = (result: unknown): [number, unknown] | undefined => {
     if (owner.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
     return result === undefined || result === null ? undefined : [0, toNative(result)];
   };
   return (...values) => {
+    const hook: HookCall = { owner, over: false };
     try {
       for (let i = 0; i < values.length; ++i) values[i] = fromNativeValue(values[i]);
-      const result = running.run(insideHookOf(owner, alone), call, ...(values as Value[]));
-      if (!isThenable(result)) return answer(result);
-      return (settle) => {
-        result.then(answer).then(
-          (value) => settle(0, value?.[1]),
-          (error) => settle(rememberFailure(error)),
-        );
-      };
+      const result = begunIn.run(hook, call, ...(values as Value[]));
+      if (isThenable(result)) {
+        return (settle) => {
+          result
+            .then((value) => {
+              hook.over = true;
+              return answer(value);
+            })
+            .then(
+              (value) => settle(0, value?.[1]),
+              (error) => {
+                hook.over = true;
+                settle(rememberFailure(error));
+              },
+            );
+        };
+      }
+      hook.over = true;
+      return answer(result);
     } catch (error) {
+      hook.over = true;
       return [rememberFailure(error)];
     }
   };

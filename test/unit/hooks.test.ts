@@ -394,6 +394,48 @@ describe('models inside hooks', () => {
     await expectUnharmed();
   });
 
+  test.each<[string, (start: (run: () => Promise<unknown>) => void) => unknown]>([
+    ['a timer', (start) => void setTimeout(() => start(() => model.forward([input()])), 100)],
+    ['a task', (start) => start(() => ticks(100).then(() => model.forward([input()])))],
+    [
+      'a task of an async hook',
+      async (start) => {
+        start(() => ticks(100).then(() => model.captureAttention([input()])));
+        await ticks(1);
+      },
+    ],
+    [
+      'a task of a hook that fails',
+      (start) => {
+        start(() => ticks(100).then(() => model.forward([input()])));
+        throw new Error('no');
+      },
+    ],
+  ])('%s that a hook began runs the model when the hook is over', async (_, begin) => {
+    const begun = new Promise<unknown>((resolve, reject) => {
+      const handle = model.registerForwardHook('blocks.0', () => {
+        handle.remove();
+        return begin((run) => void run().then(resolve, reject)) as never;
+      });
+    });
+    await model.forward([input()]).catch(() => {});
+    await begun;
+    await expectUnharmed();
+  });
+
+  test('what a hook began is refused as long as the hook waits', async () => {
+    let begun: Promise<unknown> | undefined;
+    const handle = model.registerForwardHook('blocks.0', async () => {
+      begun = ticks(5).then(() => model.forward([input()]));
+      begun.catch(() => {});
+      await ticks(50);
+    });
+    await model.forward([input()]);
+    await expect(begun).rejects.toMatchObject({ code: 'ERR_MODEL_RUN' });
+    handle.remove();
+    await expectUnharmed();
+  });
+
   test('another model works, also with hooks of its own', async () => {
     const other = await ScriptModule.load(fixture('thrice_script.pt'));
     const shared = other.registerForwardHook('shared', async () => {
