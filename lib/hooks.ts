@@ -16,7 +16,7 @@ export interface HookedModule {
 // biome-ignore lint/suspicious/noConfusingVoidType: void is what such functions are inferred to return
 type Nothing = undefined | void;
 
-type Awaitable<Result> = Result | Promise<Result>;
+type Awaitable<Result> = Result | PromiseLike<Result>;
 
 /**
  * Called ahead of a module with its inputs. An array replaces them all, any other value replaces the only one; nothing
@@ -124,8 +124,10 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
       for (let i = 0; i < values.length; ++i) values[i] = fromNativeValue(values[i]);
       const result = begunIn.run(hook, call, ...(values as Value[]));
       if (isThenable(result)) {
+        // Any thenable will do, whatever its `then` returns; what it begins belongs to the hook as well.
+        const promise = begunIn.run(hook, () => Promise.resolve(result));
         return (settle) => {
-          result
+          promise
             .then((value) => {
               hook.over = true;
               return answer(value);
@@ -166,7 +168,8 @@ export function hookCallback(
   });
 }
 
-function isThenable(value: unknown): value is Promise<unknown> {
+/** Whether a value is to be awaited: a promise, or anything else with a `then`. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
 }
 

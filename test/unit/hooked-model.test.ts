@@ -117,6 +117,23 @@ test('fn maps what is stored and leaves the run alone', async () => {
   expect(hooked.hooks.get('before')?.input).toEqual([expect.any(Number)]);
 });
 
+test('fn may return any thenable', async () => {
+  const later = <Result>(result: Result): PromiseLike<Result> => ({
+    // biome-ignore lint/suspicious/noThenProperty: that is what it is about
+    then(resolve) {
+      resolve?.(result);
+      return Promise.resolve() as never;
+    },
+  });
+  hooked.setForwardHook('mapped', 'head', (_, values, output) =>
+    later([[values.length], (output as Tensor).shape[1] ?? 0]),
+  );
+  hooked.setForwardPreHook('before', 'head', () => later(['seen']));
+  await model.forward([input()]);
+  expect(hooked.hooks.get('mapped')).toEqual({ input: [1], output: 3 });
+  expect(hooked.hooks.get('before')).toEqual({ input: ['seen'] });
+});
+
 test('backward hooks record the gradients, and fn replaces those of the input', async () => {
   hooked.setBackwardHook('recorded', 'blocks.1');
   hooked.setBackwardHook('zeroed', 'blocks.0', (_, gradInput, gradOutput) => [

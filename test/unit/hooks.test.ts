@@ -340,6 +340,26 @@ describe('who sees what', () => {
     expect(keep.calls).toBe(1);
   });
 
+  test('a hook may return any thenable, whatever its then returns', async () => {
+    for (const returned of [undefined, Promise.resolve(1), 7]) {
+      const handle = model.registerForwardHook(
+        'head',
+        (_, _input, output) =>
+          ({
+            // biome-ignore lint/suspicious/noThenProperty: that is what it is about
+            then(resolve: (value: Value) => void) {
+              setTimeout(resolve, 1, (output as Tensor).mul(0));
+              return returned;
+            },
+          }) as PromiseLike<never>,
+      );
+      const { data } = plain(await model.forward([input()])) as { data: number[] };
+      expect(data.every((each) => each === 0)).toBe(true);
+      handle.remove();
+    }
+    await expectUnharmed();
+  });
+
   test('a hook gets the name and the type of its module', async () => {
     const modules: unknown[] = [];
     const handles = ['', 'blocks.1.feed', 'head'].map((path) =>
@@ -382,10 +402,10 @@ describe('models inside hooks', () => {
     ['captureAttention', () => model.captureAttention([input()])],
     ['attentionSites', () => model.attentionSites([input()])],
     ['forward after a wait', () => ticks(5).then(() => model.forward([input()]))],
+    // biome-ignore lint/suspicious/noThenProperty: that is what it is about
+    ['forward in a thenable', () => ({ then: (...args) => model.forward([input()]).then(...args) }) as Promise<Value>],
   ])('the same model is an error, never a deadlock: %s', async (_, call) => {
-    const handle = model.registerForwardHook('blocks.0', async () => {
-      await call();
-    });
+    const handle = model.registerForwardHook('blocks.0', () => call() as Promise<undefined>);
     await expect(model.forward([input()])).rejects.toMatchObject({
       code: 'ERR_HOOK_FAILED',
       cause: { code: 'ERR_MODEL_RUN', message: expect.stringContaining('inside one of its own hooks') },
