@@ -101,7 +101,7 @@ export abstract class CapturingModel<
     }
     const run = this.prepare(inputs, ofCall);
     const { capture, signal } = toNativeCapture(ofCapture, () => this.moduleNames());
-    checkNotInOwnHook(this);
+    checkNotInOwnHook('run', this);
     if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
     return await this.cancellable(signal, (cancellation) =>
       run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation }),

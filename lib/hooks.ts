@@ -43,6 +43,8 @@ export type HookKind = 'pre' | 'forward' | 'backward';
 /** What hooks need of the model that they sit on. */
 export interface HookOwner {
   readonly disposed: boolean;
+  /** The model and all models that it is made of: their hooks fire in its runs, and it is locked together with them. */
+  readonly members: ReadonlySet<HookOwner>;
 }
 
 /** One call of a hook: its model waits until it is over. */
@@ -66,43 +68,69 @@ function hookAround(): HookCall | undefined {
 /** Whether the current code is in a hook of some model, which then waits for it. */
 export const isInsideHook = (): boolean => hookAround() !== undefined;
 
-/** The runs that hooks wait for, or may: whether a hook waits for what it begins can't be told. */
-const runs = new Set<{ readonly model: HookOwner; readonly caller: HookCall }>();
+/** What is done with a model: a run, or a change of its parameters, which comes after the runs under way. */
+type Deed = 'run' | 'change';
 
-/** Runs a model, so that its hooks know which other hooks wait for it. */
-export async function runWaitedFor<Result>(model: HookOwner, run: () => Promise<Result>): Promise<Result> {
-  const caller = hookAround();
-  if (!caller) return run();
-  const entry = { model, caller };
-  runs.add(entry);
+/** What is under way, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
+const underWay = new Set<{ readonly deed: Deed; readonly model: HookOwner; readonly caller: HookCall | undefined }>();
+
+/** Does something with a model, so that its hooks know which other hooks wait for them. */
+export async function waitedForByHooks<Result>(
+  deed: Deed,
+  model: HookOwner,
+  call: () => Promise<Result>,
+): Promise<Result> {
+  const entry = { deed, model, caller: hookAround() };
+  underWay.add(entry);
   try {
-    return await run();
+    return await call();
   } finally {
-    runs.delete(entry);
+    underWay.delete(entry);
   }
 }
 
+function share(one: HookOwner, other: HookOwner): boolean {
+  for (const member of one.members) if (other.members.has(member)) return true;
+  return false;
+}
+
 /**
- * The calls of hooks that wait for the current code: the one around it, those that wait for a run that this one is in, and
- * so on. The addon doesn't tell which run a hook belongs to: where several are under way, it counts as being in all of them.
+ * Whether something done with a model can't end before a hook on `owner` is over: a run comes to that hook itself, a change
+ * waits for the run that the hook is in. The addon doesn't tell which one that is: where several are under way, a hook
+ * counts as being in all of them.
  */
+function waitsFor(deed: Deed, model: HookOwner, owner: HookOwner): boolean {
+  if (deed === 'run') return model.members.has(owner);
+  if (share(model, owner)) return true;
+  for (const { deed: other, model: running } of underWay) {
+    if (other === 'run' && running.members.has(owner) && share(model, running)) return true;
+  }
+  return false;
+}
+
+/** The calls of hooks that wait for the current code: the one around it, those that wait for what that is in, and so on. */
 function waitingHooks(): Set<HookCall> {
   const around = hookAround();
   const waiting = new Set(around && [around]);
   for (const { owner } of waiting) {
-    for (const { model, caller } of runs) if (model === owner && !caller.over) waiting.add(caller);
+    for (const { deed, model, caller } of underWay) {
+      if (caller && !caller.over && waitsFor(deed, model, owner)) waiting.add(caller);
+    }
   }
   return waiting;
 }
 
-/** Refuses to run a model from inside one of its own hooks. */
-export function checkNotInOwnHook(model: HookOwner): void {
+/** Refuses to do something with a model that would wait for the hook that waits for it. */
+export function checkNotInOwnHook(deed: Deed, model: HookOwner): void {
   for (const { owner } of waitingHooks()) {
-    if (owner !== model) continue;
+    if (!waitsFor(deed, model, owner)) continue;
+    const where = owner === model ? 'one of its own hooks' : 'a hook of a model that has parts in common with it';
     throw new TorchError(
       'ERR_MODEL_RUN',
-      'Expected a model that is not waiting for this very code, but it was called from inside one of its own hooks: ' +
-        'use the values that the hook received, or run the model before or after',
+      `Expected a model that is not waiting for this very code, but it was called from inside ${where}: ` +
+        (deed === 'run'
+          ? 'use the values that the hook received, or run the model before or after'
+          : 'change its parameters before or after the run'),
     );
   }
 }

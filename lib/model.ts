@@ -8,9 +8,10 @@ import {
   type FullBackwardHook,
   type HookedModule,
   type HookKind,
+  type HookOwner,
   hookCallback,
   RemovableHandle,
-  runWaitedFor,
+  waitedForByHooks,
 } from './hooks';
 import { type Device, fromHandle, type Tensor } from './tensor';
 import { invalid } from './validate';
@@ -34,8 +35,12 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   readonly #silent = new Map<NativeHook, string>();
 
   /** @internal */
-  protected constructor(handle: Native) {
+  readonly members: ReadonlySet<HookOwner>;
+
+  /** @internal `parts`: the models that this one shares with others, each of which may be used by itself. */
+  protected constructor(handle: Native, parts: readonly HookOwner[] = []) {
     this.native = handle;
+    this.members = new Set([this, ...parts.flatMap(({ members }) => [...members])]);
   }
 
   /** Names and types of all modules, as Python's `named_modules()` gives them; `''` is the model itself. */
@@ -123,7 +128,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
 
   /** @internal Awaits a run of the model and looks whether it reached the hooks. */
   protected async withHooks<Result>(grad: boolean, run: () => Promise<Result>): Promise<Result> {
-    checkNotInOwnHook(this);
+    checkNotInOwnHook('run', this);
     const expected = [...this.#silent.keys()];
     const result = await run();
     this.#reportSilent(expected, grad);
@@ -153,9 +158,14 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** Moves the parameters to another device, after the runs under way. */
   async to(device: Device): Promise<void> {
     if (typeof device !== 'string') throw invalid('the name of a device', 'device', device);
-    checkNotInOwnHook(this); // it would wait for the run that waits for the hook
+    await this.change(() => this.native.to(device));
+  }
+
+  /** @internal Awaits a change of the parameters. */
+  protected async change(call: () => Promise<void>): Promise<void> {
+    checkNotInOwnHook('change', this);
     try {
-      await this.native.to(device);
+      await waitedForByHooks('change', this, call);
     } catch (error) {
       throw fromNative(error);
     }
@@ -176,7 +186,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     signal: AbortSignal | undefined,
     call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
   ): Promise<Result> {
-    return runWaitedFor(this, () => cancellable(signal, call));
+    return waitedForByHooks('run', this, () => cancellable(signal, call));
   }
 
   /** @internal */
