@@ -49,6 +49,11 @@ export interface NativeHook {
   record(): { input: unknown[]; output?: unknown[] } | null;
 }
 
+/** A value without a form in JavaScript. */
+export interface NativeScriptObject {
+  type(): string;
+}
+
 export interface NativeRunOptions {
   method?: string; // of checkpoints
   inputNames?: readonly string[]; // of modules of nn, for their errors
@@ -139,6 +144,7 @@ export interface Binding {
     on(data: ArrayBufferView, shape: readonly number[], dtype: string): NativeTensor;
     zeros(shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
+  NativeScriptObject: new () => NativeScriptObject;
   NativeCancellation: new () => NativeCancellation;
   NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;
   NativeScriptModule: {

@@ -1,11 +1,16 @@
+import { isObjectHandle, ScriptObject } from './script-object';
 import { fromHandle, isHandle, Tensor } from './tensor';
 
-/** What models take and give: lists and tuples are arrays, dictionaries objects, None is null. */
+/**
+ * What models take and give: lists and tuples are arrays, dictionaries objects, None is null. What JavaScript has no form
+ * for (objects of TorchScript classes, complex numbers) is a `ScriptObject`, which can be passed on unchanged.
+ */
 export type Value = Tensor | number | bigint | boolean | string | null | undefined | Value[] | { [key: string]: Value };
 
 /** A value for the addon: tensors replaced by their native side. */
 export function toNative(value: unknown): unknown {
   if (value instanceof Tensor) return Tensor.handle(value);
+  if (value instanceof ScriptObject) return ScriptObject.handle(value);
   if (Array.isArray(value)) return value.map(toNative);
   if (value !== null && typeof value === 'object' && !ArrayBuffer.isView(value)) {
     return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, toNative(each)]));
@@ -25,6 +30,7 @@ export function fromNativeValue(value: unknown): Value {
       return array as Value[];
     }
   }
+  if (isObjectHandle(value)) return new ScriptObject(value) as unknown as Value;
   const container = value as Record<string, unknown>;
   // The fields of a named tuple name elements of its array: each tensor is to have one wrapper under both.
   const wrapped = new Map<unknown, Value>();

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { HookedModel, ScriptModule, Tensor, type Value } from '../../lib/index';
+import { HookedModel, ScriptModule, ScriptObject, Tensor, type Value } from '../../lib/index';
 import { plain } from './hook-fixtures';
 
 const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
@@ -101,6 +101,18 @@ test('containers are recorded as they are', async () => {
   expect(recorder.hooks.get('listing')?.input).toEqual([expect.any(Tensor), 3, false]);
   expect(output('root')).toHaveLength(2);
   containers.dispose();
+});
+
+test('values that JavaScript has no form for are recorded, and hide no other record', async () => {
+  const objects = await ScriptModule.load(fixture('objects_script.pt'));
+  const recorder = new HookedModel(objects);
+  for (const path of ['make', 'several', 'head']) recorder.setForwardHook(path, path);
+  await objects.forward([input()]);
+  expect([...recorder.hooks.keys()]).toEqual(['make', 'several', 'head']);
+  expect(recorder.hooks.get('make')?.output).toBeInstanceOf(ScriptObject);
+  expect(recorder.hooks.get('several')?.input).toEqual([expect.any(ScriptObject), expect.any(ScriptObject)]);
+  expect(recorder.hooks.get('head')?.output).toBeInstanceOf(Tensor);
+  objects.dispose();
 });
 
 test('fn maps what is stored and leaves the run alone', async () => {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { type RemovableHandle, ScriptModule, Tensor, type Value } from '../../lib/index';
+import { type RemovableHandle, ScriptModule, ScriptObject, Tensor, type Value } from '../../lib/index';
 import { plain } from './hook-fixtures';
 
 const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
@@ -393,6 +393,74 @@ describe('who sees what', () => {
     expect(plain(hooked.attentions[0]?.weights)).toEqual(plain(plainCapture.attentions[0]?.weights));
     expect(plain(hooked.attentions[1]?.weights)).not.toEqual(plain(plainCapture.attentions[1]?.weights));
     handle.remove();
+  });
+});
+
+describe('values that JavaScript has no form for', () => {
+  let objects: ScriptModule;
+  let whole: unknown;
+
+  beforeEach(async () => {
+    objects = await ScriptModule.load(fixture('objects_script.pt'));
+    whole = plain(await objects.forward([input()]));
+  });
+
+  afterEach(() => objects.dispose());
+
+  test('reach hooks as frozen objects with the name of their type, also in containers', async () => {
+    const seen: Record<string, unknown[]> = {};
+    for (const path of ['make', 'several', 'use']) {
+      objects.registerForwardHook(path, (_, values, output) => {
+        seen[path] = [values, output];
+      });
+    }
+    expect(plain(await objects.forward([input()]))).toEqual(whole);
+    const [, made] = seen.make as [Value[], ScriptObject];
+    expect(made).toBeInstanceOf(ScriptObject);
+    expect(Object.isFrozen(made)).toBe(true);
+    expect(made.type).toMatch(/\bBoxes$/);
+    const boxes = expect.objectContaining({ type: made.type });
+    expect(seen.several).toEqual([
+      [boxes, expect.objectContaining({ type: 'complex' })],
+      [{ boxes: [boxes, boxes] }, expect.any(Tensor)],
+    ]);
+    expect(seen.use).toEqual([[boxes, [boxes, boxes]], expect.any(Tensor)]);
+  });
+
+  test('go on where they are given back', async () => {
+    const handles = ['make', 'several', 'use'].flatMap((path) => [
+      objects.registerForwardPreHook(path, (_, values) => values),
+      objects.registerForwardHook(path, (_, _input, output) => output),
+    ]);
+    expect(plain(await objects.forward([input()]))).toEqual(whole);
+    for (const handle of handles) handle.remove();
+    // One of this run in place of another.
+    objects.registerForwardPreHook('use', (_, [, more]) => [(more as Value[])[1], more] as Value[]);
+    expect(plain(await objects.forward([input()]))).not.toEqual(whole);
+  });
+
+  test('are outputs and inputs of the model as well', async () => {
+    const [made, x] = (await objects.forward([input()], { method: 'give' })) as Value[];
+    expect(plain(x)).toEqual(plain(input()));
+    expect((await objects.forward([made as Value], { method: 'take' })) as Tensor).toBeInstanceOf(Tensor);
+    await expect(objects.forward([made as Value])).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/a Tensor for input 0 .* received a ScriptObject of type .*Boxes/),
+    });
+  });
+
+  test('cannot be made, nor be another model’s', async () => {
+    const other = await ScriptModule.load(fixture('objects_script.pt'));
+    const [theirs] = (await other.forward([input()], { method: 'give' })) as Value[];
+    for (const wrong of [theirs as Value, {}, 7, input()]) {
+      const handle = objects.registerForwardHook('make', () => wrong);
+      await expect(objects.forward([input()])).rejects.toMatchObject({
+        code: 'ERR_HOOK_FAILED',
+        message: expect.stringMatching(/forward hook on 'make' .*ScriptObject of this model's type .*Boxes/),
+      });
+      handle.remove();
+    }
+    other.dispose();
   });
 });
 
