@@ -46,6 +46,8 @@ export type NativeAnswer =
 
 export interface NativeHook {
   calls(): number;
+  /** Whether a run has come to it; a backward hook fires later than that. */
+  reached(): boolean;
   record(): { input: unknown[]; output?: unknown[] } | null;
 }
 

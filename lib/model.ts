@@ -31,8 +31,8 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** @internal */
   protected readonly native: Native;
   #disposed = false;
-  /** Registered hooks that haven't fired yet, and what to call them in a warning. */
-  readonly #silent = new Map<NativeHook, string>();
+  /** Registered hooks that no run is known to have come to yet. */
+  readonly #silent = new Map<NativeHook, { kind: HookKind; path: string }>();
 
   /** @internal */
   readonly members: ReadonlySet<HookOwner>;
@@ -113,7 +113,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       this.native.addHook(path, created);
       return created;
     });
-    this.#silent.set(hookNative, `${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
+    this.#silent.set(hookNative, { kind, path });
     const remove = (): void => {
       this.#silent.delete(hookNative);
       native(() => this.native.removeHook(path, hookNative));
@@ -138,18 +138,19 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** Warns, once for each, of hooks that a run should have reached and didn't. */
   #reportSilent(expected: NativeHook[], grad: boolean): void {
     for (const hook of expected) {
-      const description = this.#silent.get(hook);
-      if (description === undefined) continue;
-      // A backward hook fires in the backward pass, which is still to come.
-      if (hook.calls() === 0 && description.startsWith('backward')) {
-        if (grad) this.#silent.delete(hook);
-        continue;
-      }
+      const place = this.#silent.get(hook);
+      if (!place) continue;
+      const { kind, path } = place;
+      // A run without gradients says nothing about a backward hook.
+      if (kind === 'backward' && !grad) continue;
       this.#silent.delete(hook);
-      if (hook.calls() > 0) continue;
+      if (hook.reached()) continue;
       process.emitWarning(
-        `The ${description} did not fire in this run: the module was not called in it (its parent may use its ` +
-          'parameters directly or take another path, or the method runs without it)',
+        `The ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}' ` +
+          (kind === 'backward'
+            ? 'will not fire for this run: the module was not called in it with gradients '
+            : 'did not fire in this run: the module was not called in it ') +
+          '(its parent may use its parameters directly or take another path, or the method runs without it)',
         { code: 'HOOK_NOT_FIRED' },
       );
     }

@@ -132,6 +132,7 @@ void HookWrap::define(Napi::Env env, Napi::Object exports) {
   const auto function = DefineClass(env, "NativeHook",
                                     {
                                         InstanceMethod("calls", &HookWrap::calls),
+                                        InstanceMethod("reached", &HookWrap::reached),
                                         InstanceMethod("record", &HookWrap::record),
                                     });
   environment(env).hookClass = Napi::Persistent(function);
@@ -149,6 +150,10 @@ HookWrap::HookWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<HookWrap>(
 
 Napi::Value HookWrap::calls(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(hook_->calls()));
+}
+
+Napi::Value HookWrap::reached(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), hook_->reached());
 }
 
 // → { input, output } of the last call, null before the first.

@@ -600,6 +600,33 @@ describe('hooks that cannot fire', () => {
     }
   });
 
+  test('are reported by captures too', async () => {
+    const path = 'encoder.layers.0.self_attn.out_proj';
+    for (const run of ['captureAttention', 'attentionSites'] as const) {
+      const other = await ScriptModule.load(fixture('encoder_script.pt'));
+      other.registerForwardHook(path, () => {});
+      const inputs = [input(), mask()];
+      expect(await warningsOf(() => other[run](inputs))).toEqual([
+        expect.stringContaining(`forward hook on '${path}' did not fire`),
+      ]);
+      expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
+      other.dispose();
+    }
+  });
+
+  test('of the backward pass are reported by the first run with gradients', async () => {
+    const other = await ScriptModule.load(fixture('looped_script.pt'));
+    const handle = other.registerFullBackwardHook('never', () => {});
+    const inputs = [input(), 2];
+    expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
+    expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([
+      expect.stringContaining("backward hook on 'never' will not fire"),
+    ]);
+    expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([]);
+    expect(handle.calls).toBe(0);
+    other.dispose();
+  });
+
   test('are not reported where they fire, were removed, or the run failed', async () => {
     const fires = model.registerForwardHook('head', () => {});
     const backward = model.registerFullBackwardHook('head', () => {});
