@@ -145,6 +145,19 @@ describe('a hook that fails', () => {
     await expectUnharmed();
   });
 
+  test('backward hook that returns a gradient of another shape', async () => {
+    const handle = model.registerFullBackwardHook('blocks.1', () => Tensor.from([1, 2]));
+    const output = (await model.forward([input()], { grad: true })) as Tensor;
+    await expect(output.sum().backward()).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      message: expect.stringMatching(
+        /backward hook on 'blocks\.1' .*shape \[2, 5, 16\] for input gradient 0 but received \[2\]/,
+      ),
+    });
+    handle.remove();
+    await expectUnharmed();
+  });
+
   test('a hook on inputs that take part in no gradients must not give any, as in Python', async () => {
     const handle = model.registerFullBackwardHook('', () => [input()]);
     const output = (await model.forward([input()], { grad: true })) as Tensor;
