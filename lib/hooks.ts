@@ -42,7 +42,6 @@ export type HookKind = 'pre' | 'forward' | 'backward';
 
 /** What hooks need of the model that they sit on. */
 export interface HookOwner {
-  readonly disposed: boolean;
   /** The model and all models that it is made of: their hooks fire in its runs, and it is locked together with them. */
   readonly members: ReadonlySet<HookOwner>;
 }
@@ -51,6 +50,8 @@ export interface HookOwner {
 interface HookCall {
   readonly owner: HookOwner;
   over: boolean;
+  /** Whether the hook has disposed its model. */
+  disposed: boolean;
 }
 
 /** The call of a hook that the current code was begun in, however asynchronously. */
@@ -67,6 +68,12 @@ function hookAround(): HookCall | undefined {
 
 /** Whether the current code is in a hook of some model, which then waits for it. */
 export const isInsideHook = (): boolean => hookAround() !== undefined;
+
+/** Notes that the current code disposes a model: a hook that does so to its own ends the run. */
+export function noteDisposed(model: HookOwner): void {
+  const hook = hookAround();
+  if (hook?.owner === model) hook.disposed = true;
+}
 
 /** What is done with a model: a run, or a change of its parameters, which comes after the runs under way. */
 type Deed = 'run' | 'change';
@@ -142,12 +149,13 @@ export function checkNotInOwnHook(deed: Deed, model: HookOwner): void {
  * there is to execute, the better.
  */
 export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknown): NativeCallback {
-  const answer = (result: unknown): [number, unknown] | undefined => {
-    if (owner.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
+  const answer = (hook: HookCall, result: unknown): [number, unknown] | undefined => {
+    hook.over = true;
+    if (hook.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
     return result === undefined || result === null ? undefined : [0, toNative(result)];
   };
   return (...values) => {
-    const hook: HookCall = { owner, over: false };
+    const hook: HookCall = { owner, over: false, disposed: false };
     try {
       for (let i = 0; i < values.length; ++i) values[i] = fromNativeValue(values[i]);
       const result = begunIn.run(hook, call, ...(values as Value[]));
@@ -156,10 +164,7 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
         const promise = begunIn.run(hook, () => Promise.resolve(result));
         return (settle) => {
           promise
-            .then((value) => {
-              hook.over = true;
-              return answer(value);
-            })
+            .then((value) => answer(hook, value))
             .then(
               (value) => settle(0, value?.[1]),
               (error) => {
@@ -169,8 +174,7 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
             );
         };
       }
-      hook.over = true;
-      return answer(result);
+      return answer(hook, result);
     } catch (error) {
       hook.over = true;
       return [rememberFailure(error)];

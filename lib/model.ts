@@ -10,6 +10,7 @@ import {
   type HookKind,
   type HookOwner,
   hookCallback,
+  noteDisposed,
   RemovableHandle,
   waitedForByHooks,
 } from './hooks';
@@ -174,6 +175,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
 
   /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
   dispose(): void {
+    noteDisposed(this);
     this.#disposed = true;
     this.native.dispose();
   }

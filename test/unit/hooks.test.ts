@@ -201,9 +201,26 @@ describe('a hook that fails', () => {
     await inside;
     other.dispose();
     go();
-    const result = await run;
-    if (result instanceof Error) expect(result).toMatchObject({ code: 'ERR_HOOK_FAILED' });
-    else expect(result).toEqual(expected);
+    expect(await run).toEqual(expected);
+  });
+
+  test('a model disposed ahead of the first hook of its run ends that first', async () => {
+    const other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const handle = other.registerForwardHook('blocks.0', () => {});
+    const run = other.forward([input()]);
+    other.dispose();
+    expect(plain(await run)).toEqual(expected);
+    expect(handle.calls).toBe(1);
+  });
+
+  test('a model disposed ahead of the backward pass, with a backward hook', async () => {
+    const other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const seen = jest.fn();
+    other.registerFullBackwardHook('head', seen);
+    const output = (await other.forward([input()], { grad: true })) as Tensor;
+    other.dispose();
+    await output.sum().backward();
+    expect(seen).toHaveBeenCalledTimes(1);
   });
 });
 
