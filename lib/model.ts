@@ -105,6 +105,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       throw unknownModule(
         path,
         modules.map(({ name }) => name),
+        "hooks can sit on the model itself (''), and files be hooked as they were ahead of freezing",
       );
     }
     Object.freeze(module);

@@ -390,6 +390,27 @@ describe('who sees what', () => {
     await expectUnharmed();
   });
 
+  test('a Map replaces a dictionary, also within others', async () => {
+    const containers = await ScriptModule.load(fixture('containers_script.pt'));
+    const before = plain(await containers.forward([input()]));
+    const asMap = (value: Value) => new Map(Object.entries(value as Record<string, Value>)) as unknown as Value;
+    const handles = [
+      containers.registerForwardHook('dictionary', (_, _input, output) => asMap(output)),
+      containers.registerForwardHook('', (_, _input, output) => [
+        (output as Value[])[0],
+        asMap((output as Value[])[1]),
+      ]),
+    ];
+    expect(plain(await containers.forward([input()]))).toEqual(before);
+    for (const handle of handles) handle.remove();
+    containers.registerForwardHook('dictionary', () => new Map([[{}, 1]]) as unknown as Value);
+    await expect(containers.forward([input()])).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      cause: { code: 'ERR_INVALID_ARGUMENT', message: expect.stringContaining('a key of a Map') },
+    });
+    containers.dispose();
+  });
+
   test('a hook gets the name and the type of its module', async () => {
     const modules: unknown[] = [];
     const handles = ['', 'blocks.1.feed', 'head'].map((path) =>
@@ -670,7 +691,10 @@ describe('hooks that cannot fire', () => {
   test('a frozen model has no module to hook', async () => {
     const frozen = await ScriptModule.load(fixture('grad_sdpa_script_frozen.pt'));
     expect(() => frozen.registerForwardHook('blocks.0', () => {})).toThrow(
-      expect.objectContaining({ code: 'ERR_UNKNOWN_MODULE', message: expect.stringContaining('frozen') }),
+      expect.objectContaining({
+        code: 'ERR_UNKNOWN_MODULE',
+        message: expect.stringMatching(/frozen.*but received 'blocks\.0'; hooks can sit on the model itself \(''\)/),
+      }),
     );
     const whole = frozen.registerForwardHook('', (_, _input, output) => (output as Tensor).mul(2));
     await frozen.forward([input()]);
