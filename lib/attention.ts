@@ -108,14 +108,20 @@ function indices(value: unknown, what: string): number[] {
   return list;
 }
 
-/** The error for a module name, or a pattern, that fits none of a checkpoint's modules. */
-export function unknownModule(received: string | RegExp, moduleNames: readonly string[]): TorchError {
+/**
+ * The error for a module name, or a pattern, that fits none of a checkpoint's modules; with advice for one that has none.
+ */
+export function unknownModule(
+  received: string | RegExp,
+  moduleNames: readonly string[],
+  insteadWhereFrozen: string,
+): TorchError {
   const label = received instanceof RegExp ? String(received) : `'${received}'`;
   const known = moduleNames.filter((name) => name !== '');
   if (known.length === 0) {
     return new TorchError(
       'ERR_UNKNOWN_MODULE',
-      `Expected no module name, since this checkpoint has none left (it is frozen), but received ${label}; attentions can be selected by position`,
+      `Expected no module name, since this checkpoint has none left (it is frozen), but received ${label}; ${insteadWhereFrozen}`,
     );
   }
   const listed = known.slice(0, 12).join(', ');
@@ -140,7 +146,7 @@ function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector
   } else {
     throw invalid('module names, regular expressions or positions', 'an element of layers', layer);
   }
-  if (names.length === 0) throw unknownModule(layer, moduleNames);
+  if (names.length === 0) throw unknownModule(layer, moduleNames, 'attentions can be selected by position');
   return { label, names };
 }
 

@@ -46,7 +46,14 @@ export type NativeAnswer =
 
 export interface NativeHook {
   calls(): number;
+  /** Whether a run has come to it; a backward hook fires later than that. */
+  reached(): boolean;
   record(): { input: unknown[]; output?: unknown[] } | null;
+}
+
+/** A value without a form in JavaScript. */
+export interface NativeScriptObject {
+  type(): string;
 }
 
 export interface NativeRunOptions {
@@ -139,6 +146,7 @@ export interface Binding {
     on(data: ArrayBufferView, shape: readonly number[], dtype: string): NativeTensor;
     zeros(shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
+  NativeScriptObject: new () => NativeScriptObject;
   NativeCancellation: new () => NativeCancellation;
   NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;
   NativeScriptModule: {

@@ -11,7 +11,7 @@ import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './bind
 import { type CapturedInput, captureMany, type StreamOptions } from './capture-many';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
-import { checkNotInOwnHook, isInsideHook, waitedFor } from './hooks';
+import { isInsideHook, waitedFor } from './hooks';
 import { Model, type NativeModel } from './model';
 import { options as checkOptions } from './validate';
 
@@ -101,10 +101,11 @@ export abstract class CapturingModel<
     }
     const run = this.prepare(inputs, ofCall);
     const { capture, signal } = toNativeCapture(ofCapture, () => this.moduleNames());
-    checkNotInOwnHook(this);
     if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
-    return await this.cancellable(signal, (cancellation) =>
-      run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation }),
+    return await this.withHooks(given.gradientOf !== undefined, () =>
+      this.cancellable(signal, (cancellation) =>
+        run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation }),
+      ),
     );
   }
 

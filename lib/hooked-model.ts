@@ -1,6 +1,13 @@
 import type { NativeHook } from './binding';
 import { TorchError } from './errors';
-import type { ForwardHook, FullBackwardHook, HookedModule, HookKind, RemovableHandle } from './hooks';
+import {
+  type ForwardHook,
+  type FullBackwardHook,
+  type HookedModule,
+  type HookKind,
+  isThenable,
+  type RemovableHandle,
+} from './hooks';
 import type { Tensor } from './tensor';
 import { invalid } from './validate';
 import { fromNativeValue, type Value } from './value';
@@ -24,7 +31,7 @@ export interface Hookable {
   ): { handle: RemovableHandle; native: NativeHook };
 }
 
-type Awaitable<Result> = Result | Promise<Result>;
+type Awaitable<Result> = Result | PromiseLike<Result>;
 
 interface Entry {
   readonly kind: HookKind;
@@ -149,7 +156,7 @@ export class HookedModel<Model extends Hookable = Hookable> {
       ((module: HookedModule, ...values: never[]): unknown => {
         const keep = (result: unknown): unknown => entry && store(entry, result);
         const result = fn(module, ...values);
-        return result instanceof Promise ? result.then(keep) : keep(result);
+        return isThenable(result) ? Promise.resolve(result).then(keep) : keep(result);
       });
     const { handle, native } = this.model.addHook(kind, path, hook);
     entry = { kind, handle, native: fn ? undefined : native, mapped: undefined, read: undefined };

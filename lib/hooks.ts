@@ -16,7 +16,7 @@ export interface HookedModule {
 // biome-ignore lint/suspicious/noConfusingVoidType: void is what such functions are inferred to return
 type Nothing = undefined | void;
 
-type Awaitable<Result> = Result | Promise<Result>;
+type Awaitable<Result> = Result | PromiseLike<Result>;
 
 /**
  * Called ahead of a module with its inputs. An array replaces them all, any other value replaces the only one; nothing
@@ -42,54 +42,104 @@ export type HookKind = 'pre' | 'forward' | 'backward';
 
 /** What hooks need of the model that they sit on. */
 export interface HookOwner {
-  readonly disposed: boolean;
+  /** The model and all models that it is made of: their hooks fire in its runs, and it is locked together with them. */
+  readonly members: ReadonlySet<HookOwner>;
 }
 
-/** The models whose hooks the current code is in, however asynchronously: running one of them again would never end. */
-const running = new AsyncLocalStorage<ReadonlySet<HookOwner>>();
+/** One call of a hook: its model waits until it is over. */
+interface HookCall {
+  readonly owner: HookOwner;
+  over: boolean;
+  /** Whether the hook has disposed its model. */
+  disposed: boolean;
+}
 
-/** Whether the current code is in a hook of some model, which then waits for it. */
-export const isInsideHook = (): boolean => running.getStore() !== undefined;
+/** The call of a hook that the current code was begun in, however asynchronously. */
+const begunIn = new AsyncLocalStorage<HookCall>();
 
 /**
- * For each model, the sets of models whose hooks wait for a run of it right now. The addon doesn't tell which run a hook
- * belongs to: where several are under way, a hook counts as being inside all of them.
+ * The call of a hook that the current code is in. What a hook merely began (a timer, a task that it doesn't wait for) is in
+ * it only as long as the hook itself isn't over.
  */
-const waiting = new WeakMap<HookOwner, Set<ReadonlySet<HookOwner>>>();
+function hookAround(): HookCall | undefined {
+  const call = begunIn.getStore();
+  return call?.over ? undefined : call;
+}
 
-/** Runs a model, so that its hooks know which other hooks wait for it. */
-export async function runWaitedFor<Result>(owner: HookOwner, run: () => Promise<Result>): Promise<Result> {
-  const inside = running.getStore();
-  if (!inside) return run();
-  const callers = new Set(inside);
-  const all = waiting.get(owner) ?? new Set();
-  waiting.set(owner, all.add(callers));
+/** Whether the current code is in a hook of some model, which then waits for it. */
+export const isInsideHook = (): boolean => hookAround() !== undefined;
+
+/** Notes that the current code disposes a model: a hook that does so to its own ends the run. */
+export function noteDisposed(model: HookOwner): void {
+  const hook = hookAround();
+  if (hook?.owner === model) hook.disposed = true;
+}
+
+/** What is done with a model: a run, or a change of its parameters, which comes after the runs under way. */
+type Deed = 'run' | 'change';
+
+/** What is under way, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
+const underWay = new Set<{ readonly deed: Deed; readonly model: HookOwner; readonly caller: HookCall | undefined }>();
+
+/** Does something with a model, so that its hooks know which other hooks wait for them. */
+export async function waitedForByHooks<Result>(
+  deed: Deed,
+  model: HookOwner,
+  call: () => Promise<Result>,
+): Promise<Result> {
+  const entry = { deed, model, caller: hookAround() };
+  underWay.add(entry);
   try {
-    return await run();
+    return await call();
   } finally {
-    all.delete(callers);
+    underWay.delete(entry);
   }
 }
 
-/** Refuses to run a model from inside one of its own hooks. */
-export function checkNotInOwnHook(owner: HookOwner): void {
-  if (running.getStore()?.has(owner)) {
+function share(one: HookOwner, other: HookOwner): boolean {
+  for (const member of one.members) if (other.members.has(member)) return true;
+  return false;
+}
+
+/**
+ * Whether something done with a model can't end before a hook on `owner` is over: a run comes to that hook itself, a change
+ * waits for the run that the hook is in. The addon doesn't tell which one that is: where several are under way, a hook
+ * counts as being in all of them.
+ */
+function waitsFor(deed: Deed, model: HookOwner, owner: HookOwner): boolean {
+  if (deed === 'run') return model.members.has(owner);
+  if (share(model, owner)) return true;
+  for (const { deed: other, model: running } of underWay) {
+    if (other === 'run' && running.members.has(owner) && share(model, running)) return true;
+  }
+  return false;
+}
+
+/** The calls of hooks that wait for the current code: the one around it, those that wait for what that is in, and so on. */
+function waitingHooks(): Set<HookCall> {
+  const around = hookAround();
+  const waiting = new Set(around && [around]);
+  for (const { owner } of waiting) {
+    for (const { deed, model, caller } of underWay) {
+      if (caller && !caller.over && waitsFor(deed, model, owner)) waiting.add(caller);
+    }
+  }
+  return waiting;
+}
+
+/** Refuses to do something with a model that would wait for the hook that waits for it. */
+export function checkNotInOwnHook(deed: Deed, model: HookOwner): void {
+  for (const { owner } of waitingHooks()) {
+    if (!waitsFor(deed, model, owner)) continue;
+    const where = owner === model ? 'one of its own hooks' : 'a hook of a model that has parts in common with it';
     throw new TorchError(
       'ERR_MODEL_RUN',
-      'Expected a model that is not waiting for this very code, but it was called from inside one of its own hooks: ' +
-        'use the values that the hook received, or run the model before or after',
+      `Expected a model that is not waiting for this very code, but it was called from inside ${where}: ` +
+        (deed === 'run'
+          ? 'use the values that the hook received, or run the model before or after'
+          : 'change its parameters before or after the run'),
     );
   }
-}
-
-/** The models whose hooks code is in that a hook of this one calls: itself, and those that wait for its runs. */
-function insideHookOf(owner: HookOwner, alone: ReadonlySet<HookOwner>): ReadonlySet<HookOwner> {
-  const outer = running.getStore();
-  const callers = waiting.get(owner);
-  if (!outer && !callers?.size) return alone;
-  const inside = new Set(outer).add(owner);
-  for (const each of callers ?? []) for (const caller of each) inside.add(caller);
-  return inside;
 }
 
 /**
@@ -99,23 +149,34 @@ function insideHookOf(owner: HookOwner, alone: ReadonlySet<HookOwner>): Readonly
  * there is to execute, the better.
  */
 export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknown): NativeCallback {
-  const alone = new Set([owner]);
-  const answer = (result: unknown): [number, unknown] | undefined => {
-    if (owner.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
+  const answer = (hook: HookCall, result: unknown): [number, unknown] | undefined => {
+    hook.over = true;
+    if (hook.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
     return result === undefined || result === null ? undefined : [0, toNative(result)];
   };
   return (...values) => {
+    const hook: HookCall = { owner, over: false, disposed: false };
     try {
       for (let i = 0; i < values.length; ++i) values[i] = fromNativeValue(values[i]);
-      const result = running.run(insideHookOf(owner, alone), call, ...(values as Value[]));
-      if (!isThenable(result)) return answer(result);
-      return (settle) => {
-        result.then(answer).then(
-          (value) => settle(0, value?.[1]),
-          (error) => settle(rememberFailure(error)),
-        );
-      };
+      const result = begunIn.run(hook, call, ...(values as Value[]));
+      if (isThenable(result)) {
+        // Any thenable will do, whatever its `then` returns; what it begins belongs to the hook as well.
+        const promise = begunIn.run(hook, () => Promise.resolve(result));
+        return (settle) => {
+          promise
+            .then((value) => answer(hook, value))
+            .then(
+              (value) => settle(0, value?.[1]),
+              (error) => {
+                hook.over = true;
+                settle(rememberFailure(error));
+              },
+            );
+        };
+      }
+      return answer(hook, result);
     } catch (error) {
+      hook.over = true;
       return [rememberFailure(error)];
     }
   };
@@ -139,7 +200,8 @@ export function hookCallback(
   });
 }
 
-function isThenable(value: unknown): value is Promise<unknown> {
+/** Whether a value is to be awaited: a promise, or anything else with a `then`. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
 }
 

@@ -22,6 +22,7 @@ export { getOutputAndAttentionWeights } from './nn/output-and-attention-weights'
 export { attentionRelevance, attentionRollout, type RolloutOptions } from './relevance';
 export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
+export { ScriptObject } from './script-object';
 export type { LoadResult, LoadStateDictOptions } from './state-dict';
 export {
   type Device,

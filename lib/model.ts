@@ -8,9 +8,11 @@ import {
   type FullBackwardHook,
   type HookedModule,
   type HookKind,
+  type HookOwner,
   hookCallback,
+  noteDisposed,
   RemovableHandle,
-  runWaitedFor,
+  waitedForByHooks,
 } from './hooks';
 import { type Device, fromHandle, type Tensor } from './tensor';
 import { invalid } from './validate';
@@ -30,12 +32,16 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** @internal */
   protected readonly native: Native;
   #disposed = false;
-  /** Registered hooks that haven't fired yet, and what to call them in a warning. */
-  readonly #silent = new Map<NativeHook, string>();
+  /** Registered hooks that no run is known to have come to yet. */
+  readonly #silent = new Map<NativeHook, { kind: HookKind; path: string }>();
 
   /** @internal */
-  protected constructor(handle: Native) {
+  readonly members: ReadonlySet<HookOwner>;
+
+  /** @internal `parts`: the models that this one shares with others, each of which may be used by itself. */
+  protected constructor(handle: Native, parts: readonly HookOwner[] = []) {
     this.native = handle;
+    this.members = new Set([this, ...parts.flatMap(({ members }) => [...members])]);
   }
 
   /** Names and types of all modules, as Python's `named_modules()` gives them; `''` is the model itself. */
@@ -99,6 +105,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       throw unknownModule(
         path,
         modules.map(({ name }) => name),
+        "hooks can sit on the model itself (''), and files be hooked as they were ahead of freezing",
       );
     }
     Object.freeze(module);
@@ -108,7 +115,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       this.native.addHook(path, created);
       return created;
     });
-    this.#silent.set(hookNative, `${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
+    this.#silent.set(hookNative, { kind, path });
     const remove = (): void => {
       this.#silent.delete(hookNative);
       native(() => this.native.removeHook(path, hookNative));
@@ -123,7 +130,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
 
   /** @internal Awaits a run of the model and looks whether it reached the hooks. */
   protected async withHooks<Result>(grad: boolean, run: () => Promise<Result>): Promise<Result> {
-    checkNotInOwnHook(this);
+    checkNotInOwnHook('run', this);
     const expected = [...this.#silent.keys()];
     const result = await run();
     this.#reportSilent(expected, grad);
@@ -133,18 +140,19 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** Warns, once for each, of hooks that a run should have reached and didn't. */
   #reportSilent(expected: NativeHook[], grad: boolean): void {
     for (const hook of expected) {
-      const description = this.#silent.get(hook);
-      if (description === undefined) continue;
-      // A backward hook fires in the backward pass, which is still to come.
-      if (hook.calls() === 0 && description.startsWith('backward')) {
-        if (grad) this.#silent.delete(hook);
-        continue;
-      }
+      const place = this.#silent.get(hook);
+      if (!place) continue;
+      const { kind, path } = place;
+      // A run without gradients says nothing about a backward hook.
+      if (kind === 'backward' && !grad) continue;
       this.#silent.delete(hook);
-      if (hook.calls() > 0) continue;
+      if (hook.reached()) continue;
       process.emitWarning(
-        `The ${description} did not fire in this run: the module was not called in it (its parent may use its ` +
-          'parameters directly or take another path, or the method runs without it)',
+        `The ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}' ` +
+          (kind === 'backward'
+            ? 'will not fire for this run: the module was not called in it with gradients '
+            : 'did not fire in this run: the module was not called in it ') +
+          '(its parent may use its parameters directly or take another path, or the method runs without it)',
         { code: 'HOOK_NOT_FIRED' },
       );
     }
@@ -153,9 +161,14 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** Moves the parameters to another device, after the runs under way. */
   async to(device: Device): Promise<void> {
     if (typeof device !== 'string') throw invalid('the name of a device', 'device', device);
-    checkNotInOwnHook(this); // it would wait for the run that waits for the hook
+    await this.change(() => this.native.to(device));
+  }
+
+  /** @internal Awaits a change of the parameters. */
+  protected async change(call: () => Promise<void>): Promise<void> {
+    checkNotInOwnHook('change', this);
     try {
-      await this.native.to(device);
+      await waitedForByHooks('change', this, call);
     } catch (error) {
       throw fromNative(error);
     }
@@ -163,6 +176,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
 
   /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
   dispose(): void {
+    noteDisposed(this);
     this.#disposed = true;
     this.native.dispose();
   }
@@ -176,7 +190,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     signal: AbortSignal | undefined,
     call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
   ): Promise<Result> {
-    return runWaitedFor(this, () => cancellable(signal, call));
+    return waitedForByHooks('run', this, () => cancellable(signal, call));
   }
 
   /** @internal */

@@ -1,12 +1,27 @@
+import { isMap } from 'node:util/types';
+import { isObjectHandle, ScriptObject } from './script-object';
 import { fromHandle, isHandle, Tensor } from './tensor';
+import { invalid } from './validate';
 
-/** What models take and give: lists and tuples are arrays, dictionaries objects, None is null. */
+/**
+ * What models take and give: lists and tuples are arrays, dictionaries objects (Maps are taken too), None is null. What
+ * JavaScript has no form for (objects of TorchScript classes, complex numbers) is a `ScriptObject`, which can be passed on
+ * unchanged.
+ */
 export type Value = Tensor | number | bigint | boolean | string | null | undefined | Value[] | { [key: string]: Value };
+
+/** The key of a dictionary by its text, as it stands in objects. */
+function keyOf(key: unknown): string {
+  if (['string', 'number', 'bigint', 'boolean'].includes(typeof key)) return String(key);
+  throw invalid('a string, number, bigint or boolean', 'a key of a Map', key);
+}
 
 /** A value for the addon: tensors replaced by their native side. */
 export function toNative(value: unknown): unknown {
   if (value instanceof Tensor) return Tensor.handle(value);
+  if (value instanceof ScriptObject) return ScriptObject.handle(value);
   if (Array.isArray(value)) return value.map(toNative);
+  if (isMap(value)) return Object.fromEntries(Array.from(value, ([key, each]) => [keyOf(key), toNative(each)]));
   if (value !== null && typeof value === 'object' && !ArrayBuffer.isView(value)) {
     return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, toNative(each)]));
   }
@@ -25,6 +40,7 @@ export function fromNativeValue(value: unknown): Value {
       return array as Value[];
     }
   }
+  if (isObjectHandle(value)) return new ScriptObject(value) as unknown as Value;
   const container = value as Record<string, unknown>;
   // The fields of a named tuple name elements of its array: each tensor is to have one wrapper under both.
   const wrapped = new Map<unknown, Value>();

@@ -7,6 +7,7 @@
 #include "node/relevance_functions.h"
 #include "node/runtime_functions.h"
 #include "node/script_module_wrap.h"
+#include "node/script_object_wrap.h"
 #include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
 #include "runtime/executor.h"
@@ -18,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::TensorWrap::define(env, exports);
+  lta::node::ScriptObjectWrap::define(env, exports);
   lta::node::HookWrap::define(env, exports);
   lta::node::CancellationWrap::define(env, exports);
   lta::node::GradientsWrap::define(env, exports);

@@ -14,7 +14,7 @@ import json
 import math
 import warnings
 from pathlib import Path
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -305,6 +305,56 @@ class Interfaced(nn.Module):
         return self.other(self.one(x)) + self.one(x)
 
 
+@torch.jit.script
+class Boxes:
+    def __init__(self, tensors: Tensor, sizes: List[Tuple[int, int]]):
+        self.tensors = tensors
+        self.sizes = sizes
+
+
+class MakeBoxes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Boxes:
+        return Boxes(self.inner(x), [(2, 3)])
+
+
+class Several(nn.Module):
+    def forward(self, boxes: Boxes, factor: complex) -> Tuple[Dict[str, List[Boxes]], Tensor]:
+        return {'boxes': [boxes, Boxes(boxes.tensors * 2, boxes.sizes)]}, boxes.tensors
+
+
+class UseBoxes(nn.Module):
+    def forward(self, boxes: Optional[Boxes], more: List[Boxes]) -> Tensor:
+        total = boxes.tensors if boxes is not None else torch.zeros(1)
+        for each in more:
+            total = total + each.tensors
+        return total
+
+
+class Objects(nn.Module):
+    """What has no form in JavaScript passes between modules: objects of a TorchScript class, a complex number."""
+
+    def __init__(self):
+        super().__init__()
+        self.make, self.several, self.use, self.head = MakeBoxes(), Several(), UseBoxes(), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.make(x)
+        several, _ = self.several(made, complex(1.0, 2.0))
+        return self.head(self.use(made, several['boxes']))
+
+    @torch.jit.export
+    def give(self, x: Tensor) -> Tuple[Boxes, Tensor]:
+        return self.make(x), x
+
+    @torch.jit.export
+    def take(self, boxes: Boxes) -> Tensor:
+        return self.head(boxes.tensors)
+
+
 def prepare(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
@@ -587,6 +637,12 @@ def gradient_cases(folder: Path) -> None:
     (folder / 'gradients.json').write_text(json.dumps(cases, separators=(',', ':')) + '\n')
 
 
+def object_model(folder: Path) -> None:
+    path = folder / 'objects_script.pt'
+    torch.jit.script(prepare(Objects())).save(str(path))
+    strip_debug(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=ROOT / 'test' / 'fixtures' / 'hooks')
@@ -598,6 +654,8 @@ def main() -> None:
     fixtures.write()
     torch.manual_seed(1)
     gradient_cases(folder)
+    torch.manual_seed(2)
+    object_model(folder)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-import { fromNative, type NativeNnModule, type NativeTensor, native } from '../binding';
+import { type NativeNnModule, type NativeTensor, native } from '../binding';
 import { CapturingModel, type PreparedCapture } from '../capturing-model';
 import { TorchError } from '../errors';
 import { isInsideHook } from '../hooks';
@@ -66,7 +66,12 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   protected constructor(type: string, options: object, parts: Parts = {}) {
     if (new.target === NnModule) throw invalid('one of the classes of nn', 'the class of a module', new.target);
     const natives = Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, part?.native]));
-    super(native((addon) => addon.NativeNnModule.create(type, options, natives)));
+    // A layer is copied, all other parts are shared.
+    const { layer: _, ...shared } = parts;
+    super(
+      native((addon) => addon.NativeNnModule.create(type, options, natives)),
+      Object.values(shared).filter((part) => part !== undefined),
+    );
   }
 
   /** @internal Names of the arguments of `forward` that are given by position. */
@@ -154,7 +159,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
    *   unexpected names are errors; tensors of another shape always are.
    * @returns The names that were missing and unexpected (with `strict: false`).
    * @throws TorchError `ERR_MODEL_LOAD` where names or shapes don't fit, with all of them in one message, or where the
-   *   file can't be read.
+   *   file can't be read; `ERR_MODEL_RUN` in a hook that a run of the module, or of one that shares parts with it, waits for.
    */
   async loadStateDict(
     source: string | Readonly<Record<string, Tensor>>,
@@ -167,12 +172,8 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
       prefix: prefix ?? '',
       strict: strict ?? true,
     });
-    try {
-      const tensors = [...values.values()].map((tensor): NativeTensor => handleOf(tensor, 'a value'));
-      await this.native.load([...values.keys()], tensors);
-    } catch (error) {
-      throw fromNative(error);
-    }
+    const tensors = [...values.values()].map((tensor): NativeTensor => handleOf(tensor, 'a value'));
+    await this.change(() => this.native.load([...values.keys()], tensors));
     return result;
   }
 

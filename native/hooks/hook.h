@@ -38,6 +38,9 @@ class Hook {
   // How often it has fired.
   int64_t calls() const { return calls_; }
   void count() { ++calls_; }
+  // Whether a run has come to it. A backward hook fires later, in the backward pass of that run.
+  bool reached() const { return reached_ || calls_ > 0; }
+  void reach() { reached_ = true; }
 
   // Ahead of a module: the inputs to go on with, or none to keep them.
   virtual std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall& call,
@@ -62,6 +65,7 @@ class Hook {
   const HookKind kind_;
   std::atomic<bool> removed_{false};
   std::atomic<int64_t> calls_{0};
+  std::atomic<bool> reached_{false};
 };
 
 using HookPtr = std::shared_ptr<Hook>;

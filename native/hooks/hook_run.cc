@@ -76,6 +76,7 @@ std::vector<c10::IValue> HookRun::enter(const ModuleCall& call, std::vector<c10:
     std::copy_if(hooks->begin(), hooks->end(), std::back_inserter(backward),
                  [](const HookPtr& hook) { return hook->kind() == HookKind::Backward && !hook->removed(); });
     if (!backward.empty() && c10::GradMode::is_enabled()) {
+      for (const auto& hook : backward) hook->reach();
       state = c10::make_intrusive<BackwardState>(call, std::move(backward));
       state->watchInputs(inputs);
     }

@@ -51,6 +51,7 @@ class Channel {
 struct Environment {
   Napi::FunctionReference tensorClass;
   Napi::FunctionReference scriptModuleClass;
+  Napi::FunctionReference scriptObjectClass;
   Napi::FunctionReference cancellationClass;
   Napi::FunctionReference hookClass;
   Napi::FunctionReference gradientsClass;

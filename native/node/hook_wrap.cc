@@ -1,6 +1,9 @@
 #include "node/hook_wrap.h"
 
+#include <ATen/ExpandUtils.h>
 #include <ATen/core/jit_type.h>
+
+#include <sstream>
 
 #include "node/callback.h"
 #include "node/environment.h"
@@ -64,8 +67,10 @@ class JavaScriptHook final : public Hook {
           static const auto kGradient = c10::OptionalType::create(c10::TensorType::get());
           std::vector<at::Tensor> replaced;
           for (const auto& each : elements(value, gradInputs.size(), "input gradients")) {
-            const auto gradient = toIValue(each, kGradient, "an input gradient");
+            const auto place = "input gradient " + std::to_string(replaced.size());
+            const auto gradient = toIValue(each, kGradient, place);
             replaced.push_back(gradient.isTensor() ? gradient.toTensor() : at::Tensor());
+            checkGradient(replaced.back(), gradInputs[replaced.size() - 1], place);
           }
           return replaced;
         });
@@ -86,6 +91,16 @@ class JavaScriptHook final : public Hook {
                                          std::to_string(list.size()));
     }
     return list;
+  }
+
+  // Autograd's own error, later and elsewhere, would name neither hook nor module. As there, one that has to be summed
+  // to the shape is taken.
+  static void checkGradient(const at::Tensor& given, const at::Tensor& expected, const std::string& place) {
+    if (!given.defined() || !expected.defined() || given.is_nested() || expected.is_nested()) return;
+    if (at::is_expandable_to(expected.sizes(), given.sizes())) return;
+    std::ostringstream text;
+    text << "expected shape " << expected.sizes() << " for " << place << " but received " << given.sizes();
+    throw Error("ERR_HOOK_FAILED", text.str());
   }
 
   template <typename Result, typename Arguments, typename Convert>
@@ -132,6 +147,7 @@ void HookWrap::define(Napi::Env env, Napi::Object exports) {
   const auto function = DefineClass(env, "NativeHook",
                                     {
                                         InstanceMethod("calls", &HookWrap::calls),
+                                        InstanceMethod("reached", &HookWrap::reached),
                                         InstanceMethod("record", &HookWrap::record),
                                     });
   environment(env).hookClass = Napi::Persistent(function);
@@ -149,6 +165,10 @@ HookWrap::HookWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<HookWrap>(
 
 Napi::Value HookWrap::calls(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(hook_->calls()));
+}
+
+Napi::Value HookWrap::reached(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), hook_->reached());
 }
 
 // → { input, output } of the last call, null before the first.

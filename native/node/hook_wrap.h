@@ -20,6 +20,7 @@ class HookWrap : public Napi::ObjectWrap<HookWrap> {
 
  private:
   Napi::Value calls(const Napi::CallbackInfo& info);
+  Napi::Value reached(const Napi::CallbackInfo& info);
   Napi::Value record(const Napi::CallbackInfo& info);
 
   HookPtr hook_;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "node/script_object_wrap.h"
 #include "node/tensor_wrap.h"
 #include "runtime/error.h"
 
@@ -22,6 +23,7 @@ std::string shown(Napi::Value value) {
   if (value.IsUndefined()) return "undefined";
   if (value.IsNull()) return "null";
   if (TensorWrap::is(value)) return "a Tensor";
+  if (ScriptObjectWrap::is(value)) return "a ScriptObject of type " + typeName(*ScriptObjectWrap::of(value).type());
   if (value.IsArray()) return "an Array of length " + std::to_string(value.As<Napi::Array>().Length());
   if (value.IsTypedArray()) return "a typed array (make a Tensor of it with Tensor.from)";
   if (value.IsNumber() || value.IsBoolean() || value.IsBigInt()) {
@@ -55,7 +57,8 @@ int64_t toInteger(Napi::Value value, const std::string& where) {
 }
 
 bool isPlainObject(Napi::Value value) {
-  return value.IsObject() && !value.IsArray() && !value.IsFunction() && !value.IsTypedArray() && !TensorWrap::is(value);
+  return value.IsObject() && !value.IsArray() && !value.IsFunction() && !value.IsTypedArray() &&
+         !TensorWrap::is(value) && !ScriptObjectWrap::is(value);
 }
 
 c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where);
@@ -64,6 +67,7 @@ c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::stri
 c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
   if (value.IsNull() || value.IsUndefined()) return {};
   if (TensorWrap::is(value)) return TensorWrap::of(value);
+  if (ScriptObjectWrap::is(value)) return ScriptObjectWrap::of(value);
   if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
   if (value.IsString()) return value.As<Napi::String>().Utf8Value();
   if (value.IsBigInt() || isInteger(value)) return toInteger(value, where);
@@ -84,7 +88,7 @@ c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
   }
   if (isPlainObject(value))
     return convert(value, c10::DictType::create(c10::StringType::get(), c10::AnyType::get()), where);
-  mismatch("a Tensor, number, boolean, string, array, object or null", where, value);
+  mismatch("a Tensor, number, boolean, string, array, object, ScriptObject or null", where, value);
 }
 
 c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, const std::string& where) {
@@ -210,8 +214,12 @@ c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::stri
     case c10::TypeKind::AnyType:
       return convertUntyped(value, where);
     default:
-      throw Error("ERR_INVALID_ARGUMENT",
-                  "The model takes " + typeName(*type) + " for " + where + ", which can't be made from JavaScript");
+      if (ScriptObjectWrap::is(value)) {
+        const auto& held = ScriptObjectWrap::of(value);
+        if (held.type()->isSubtypeOf(*type)) return held;
+      }
+      mismatch("a ScriptObject of this model's type " + typeName(*type) + ", which JavaScript can't make,", where,
+               value);
   }
 }
 
@@ -328,10 +336,7 @@ Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
     }
     return object;
   }
-  throw Error("ERR_MODEL_RUN",
-              "The model returned a value of type " + typeName(*value.type()) +
-                  ", which has no JavaScript form: expected tensors, numbers, booleans, strings, None, "
-                  "and lists, tuples and dictionaries of them");
+  return ScriptObjectWrap::wrap(env, value);
 }
 
 Napi::Object describeSchema(Napi::Env env, const c10::FunctionSchema& schema) {

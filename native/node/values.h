@@ -26,7 +26,7 @@ inline const char* bytesOf(Napi::TypedArray array) {
 c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::string& where);
 
 // What a model gave: tensors become NativeTensor, lists and tuples arrays (a named tuple's fields are properties of
-// its array as well), dictionaries objects. Throws ERR_MODEL_RUN for what has no JavaScript form.
+// its array as well), dictionaries objects, and what has no JavaScript form NativeScriptObject.
 Napi::Value fromIValue(Napi::Env env, const c10::IValue& value);
 
 // A signature as users read it: "forward(Tensor x, Tensor? mask=None) -> Tensor" in pieces.

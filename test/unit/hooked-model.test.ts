@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { HookedModel, ScriptModule, Tensor, type Value } from '../../lib/index';
+import { HookedModel, ScriptModule, ScriptObject, Tensor, type Value } from '../../lib/index';
 import { plain } from './hook-fixtures';
 
 const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
@@ -103,6 +103,18 @@ test('containers are recorded as they are', async () => {
   containers.dispose();
 });
 
+test('values that JavaScript has no form for are recorded, and hide no other record', async () => {
+  const objects = await ScriptModule.load(fixture('objects_script.pt'));
+  const recorder = new HookedModel(objects);
+  for (const path of ['make', 'several', 'head']) recorder.setForwardHook(path, path);
+  await objects.forward([input()]);
+  expect([...recorder.hooks.keys()]).toEqual(['make', 'several', 'head']);
+  expect(recorder.hooks.get('make')?.output).toBeInstanceOf(ScriptObject);
+  expect(recorder.hooks.get('several')?.input).toEqual([expect.any(ScriptObject), expect.any(ScriptObject)]);
+  expect(recorder.hooks.get('head')?.output).toBeInstanceOf(Tensor);
+  objects.dispose();
+});
+
 test('fn maps what is stored and leaves the run alone', async () => {
   const expected = plain(await model.forward([input()]));
   hooked.setForwardHook('mapped', 'blocks.0', async ({ name }, values, output) => [
@@ -115,6 +127,23 @@ test('fn maps what is stored and leaves the run alone', async () => {
   expect(mapped?.input).toEqual(['blocks.0', 3]);
   expect((plain(mapped?.output) as { data: number[] }).data.every((x) => x === 0)).toBe(true);
   expect(hooked.hooks.get('before')?.input).toEqual([expect.any(Number)]);
+});
+
+test('fn may return any thenable', async () => {
+  const later = <Result>(result: Result): PromiseLike<Result> => ({
+    // biome-ignore lint/suspicious/noThenProperty: that is what it is about
+    then(resolve) {
+      resolve?.(result);
+      return Promise.resolve() as never;
+    },
+  });
+  hooked.setForwardHook('mapped', 'head', (_, values, output) =>
+    later([[values.length], (output as Tensor).shape[1] ?? 0]),
+  );
+  hooked.setForwardPreHook('before', 'head', () => later(['seen']));
+  await model.forward([input()]);
+  expect(hooked.hooks.get('mapped')).toEqual({ input: [1], output: 3 });
+  expect(hooked.hooks.get('before')).toEqual({ input: ['seen'] });
 });
 
 test('backward hooks record the gradients, and fn replaces those of the input', async () => {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { type RemovableHandle, ScriptModule, Tensor, type Value } from '../../lib/index';
+import { type RemovableHandle, ScriptModule, ScriptObject, Tensor, type Value } from '../../lib/index';
 import { plain } from './hook-fixtures';
 
 const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
@@ -145,6 +145,19 @@ describe('a hook that fails', () => {
     await expectUnharmed();
   });
 
+  test('backward hook that returns a gradient of another shape', async () => {
+    const handle = model.registerFullBackwardHook('blocks.1', () => Tensor.from([1, 2]));
+    const output = (await model.forward([input()], { grad: true })) as Tensor;
+    await expect(output.sum().backward()).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      message: expect.stringMatching(
+        /backward hook on 'blocks\.1' .*shape \[2, 5, 16\] for input gradient 0 but received \[2\]/,
+      ),
+    });
+    handle.remove();
+    await expectUnharmed();
+  });
+
   test('a hook on inputs that take part in no gradients must not give any, as in Python', async () => {
     const handle = model.registerFullBackwardHook('', () => [input()]);
     const output = (await model.forward([input()], { grad: true })) as Tensor;
@@ -188,9 +201,26 @@ describe('a hook that fails', () => {
     await inside;
     other.dispose();
     go();
-    const result = await run;
-    if (result instanceof Error) expect(result).toMatchObject({ code: 'ERR_HOOK_FAILED' });
-    else expect(result).toEqual(expected);
+    expect(await run).toEqual(expected);
+  });
+
+  test('a model disposed ahead of the first hook of its run ends that first', async () => {
+    const other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const handle = other.registerForwardHook('blocks.0', () => {});
+    const run = other.forward([input()]);
+    other.dispose();
+    expect(plain(await run)).toEqual(expected);
+    expect(handle.calls).toBe(1);
+  });
+
+  test('a model disposed ahead of the backward pass, with a backward hook', async () => {
+    const other = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const seen = jest.fn();
+    other.registerFullBackwardHook('head', seen);
+    const output = (await other.forward([input()], { grad: true })) as Tensor;
+    other.dispose();
+    await output.sum().backward();
+    expect(seen).toHaveBeenCalledTimes(1);
   });
 });
 
@@ -340,6 +370,47 @@ describe('who sees what', () => {
     expect(keep.calls).toBe(1);
   });
 
+  test('a hook may return any thenable, whatever its then returns', async () => {
+    for (const returned of [undefined, Promise.resolve(1), 7]) {
+      const handle = model.registerForwardHook(
+        'head',
+        (_, _input, output) =>
+          ({
+            // biome-ignore lint/suspicious/noThenProperty: that is what it is about
+            then(resolve: (value: Value) => void) {
+              setTimeout(resolve, 1, (output as Tensor).mul(0));
+              return returned;
+            },
+          }) as PromiseLike<never>,
+      );
+      const { data } = plain(await model.forward([input()])) as { data: number[] };
+      expect(data.every((each) => each === 0)).toBe(true);
+      handle.remove();
+    }
+    await expectUnharmed();
+  });
+
+  test('a Map replaces a dictionary, also within others', async () => {
+    const containers = await ScriptModule.load(fixture('containers_script.pt'));
+    const before = plain(await containers.forward([input()]));
+    const asMap = (value: Value) => new Map(Object.entries(value as Record<string, Value>)) as unknown as Value;
+    const handles = [
+      containers.registerForwardHook('dictionary', (_, _input, output) => asMap(output)),
+      containers.registerForwardHook('', (_, _input, output) => [
+        (output as Value[])[0],
+        asMap((output as Value[])[1]),
+      ]),
+    ];
+    expect(plain(await containers.forward([input()]))).toEqual(before);
+    for (const handle of handles) handle.remove();
+    containers.registerForwardHook('dictionary', () => new Map([[{}, 1]]) as unknown as Value);
+    await expect(containers.forward([input()])).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      cause: { code: 'ERR_INVALID_ARGUMENT', message: expect.stringContaining('a key of a Map') },
+    });
+    containers.dispose();
+  });
+
   test('a hook gets the name and the type of its module', async () => {
     const modules: unknown[] = [];
     const handles = ['', 'blocks.1.feed', 'head'].map((path) =>
@@ -376,20 +447,130 @@ describe('who sees what', () => {
   });
 });
 
+describe('values that JavaScript has no form for', () => {
+  let objects: ScriptModule;
+  let whole: unknown;
+
+  beforeEach(async () => {
+    objects = await ScriptModule.load(fixture('objects_script.pt'));
+    whole = plain(await objects.forward([input()]));
+  });
+
+  afterEach(() => objects.dispose());
+
+  test('reach hooks as frozen objects with the name of their type, also in containers', async () => {
+    const seen: Record<string, unknown[]> = {};
+    for (const path of ['make', 'several', 'use']) {
+      objects.registerForwardHook(path, (_, values, output) => {
+        seen[path] = [values, output];
+      });
+    }
+    expect(plain(await objects.forward([input()]))).toEqual(whole);
+    const [, made] = seen.make as [Value[], ScriptObject];
+    expect(made).toBeInstanceOf(ScriptObject);
+    expect(Object.isFrozen(made)).toBe(true);
+    expect(made.type).toMatch(/\bBoxes$/);
+    const boxes = expect.objectContaining({ type: made.type });
+    expect(seen.several).toEqual([
+      [boxes, expect.objectContaining({ type: 'complex' })],
+      [{ boxes: [boxes, boxes] }, expect.any(Tensor)],
+    ]);
+    expect(seen.use).toEqual([[boxes, [boxes, boxes]], expect.any(Tensor)]);
+  });
+
+  test('go on where they are given back', async () => {
+    const handles = ['make', 'several', 'use'].flatMap((path) => [
+      objects.registerForwardPreHook(path, (_, values) => values),
+      objects.registerForwardHook(path, (_, _input, output) => output),
+    ]);
+    expect(plain(await objects.forward([input()]))).toEqual(whole);
+    for (const handle of handles) handle.remove();
+    // One of this run in place of another.
+    objects.registerForwardPreHook('use', (_, [, more]) => [(more as Value[])[1], more] as Value[]);
+    expect(plain(await objects.forward([input()]))).not.toEqual(whole);
+  });
+
+  test('are outputs and inputs of the model as well', async () => {
+    const [made, x] = (await objects.forward([input()], { method: 'give' })) as Value[];
+    expect(plain(x)).toEqual(plain(input()));
+    expect((await objects.forward([made as Value], { method: 'take' })) as Tensor).toBeInstanceOf(Tensor);
+    await expect(objects.forward([made as Value])).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/a Tensor for input 0 .* received a ScriptObject of type .*Boxes/),
+    });
+  });
+
+  test('cannot be made, nor be another model’s', async () => {
+    const other = await ScriptModule.load(fixture('objects_script.pt'));
+    const [theirs] = (await other.forward([input()], { method: 'give' })) as Value[];
+    for (const wrong of [theirs as Value, {}, 7, input()]) {
+      const handle = objects.registerForwardHook('make', () => wrong);
+      await expect(objects.forward([input()])).rejects.toMatchObject({
+        code: 'ERR_HOOK_FAILED',
+        message: expect.stringMatching(/forward hook on 'make' .*ScriptObject of this model's type .*Boxes/),
+      });
+      handle.remove();
+    }
+    other.dispose();
+  });
+});
+
 describe('models inside hooks', () => {
   test.each<[string, () => Promise<unknown>]>([
     ['forward', () => model.forward([input()])],
     ['captureAttention', () => model.captureAttention([input()])],
     ['attentionSites', () => model.attentionSites([input()])],
     ['forward after a wait', () => ticks(5).then(() => model.forward([input()]))],
+    // biome-ignore lint/suspicious/noThenProperty: that is what it is about
+    ['forward in a thenable', () => ({ then: (...args) => model.forward([input()]).then(...args) }) as Promise<Value>],
   ])('the same model is an error, never a deadlock: %s', async (_, call) => {
-    const handle = model.registerForwardHook('blocks.0', async () => {
-      await call();
-    });
+    const handle = model.registerForwardHook('blocks.0', () => call() as Promise<undefined>);
     await expect(model.forward([input()])).rejects.toMatchObject({
       code: 'ERR_HOOK_FAILED',
       cause: { code: 'ERR_MODEL_RUN', message: expect.stringContaining('inside one of its own hooks') },
     });
+    handle.remove();
+    await expectUnharmed();
+  });
+
+  test.each<[string, (start: (run: () => Promise<unknown>) => void) => unknown]>([
+    ['a timer', (start) => void setTimeout(() => start(() => model.forward([input()])), 100)],
+    ['a task', (start) => start(() => ticks(100).then(() => model.forward([input()])))],
+    [
+      'a task of an async hook',
+      async (start) => {
+        start(() => ticks(100).then(() => model.captureAttention([input()])));
+        await ticks(1);
+      },
+    ],
+    [
+      'a task of a hook that fails',
+      (start) => {
+        start(() => ticks(100).then(() => model.forward([input()])));
+        throw new Error('no');
+      },
+    ],
+  ])('%s that a hook began runs the model when the hook is over', async (_, begin) => {
+    const begun = new Promise<unknown>((resolve, reject) => {
+      const handle = model.registerForwardHook('blocks.0', () => {
+        handle.remove();
+        return begin((run) => void run().then(resolve, reject)) as never;
+      });
+    });
+    await model.forward([input()]).catch(() => {});
+    await begun;
+    await expectUnharmed();
+  });
+
+  test('what a hook began is refused as long as the hook waits', async () => {
+    let begun: Promise<unknown> | undefined;
+    const handle = model.registerForwardHook('blocks.0', async () => {
+      begun = ticks(5).then(() => model.forward([input()]));
+      begun.catch(() => {});
+      await ticks(50);
+    });
+    await model.forward([input()]);
+    await expect(begun).rejects.toMatchObject({ code: 'ERR_MODEL_RUN' });
     handle.remove();
     await expectUnharmed();
   });
@@ -470,6 +651,33 @@ describe('hooks that cannot fire', () => {
     }
   });
 
+  test('are reported by captures too', async () => {
+    const path = 'encoder.layers.0.self_attn.out_proj';
+    for (const run of ['captureAttention', 'attentionSites'] as const) {
+      const other = await ScriptModule.load(fixture('encoder_script.pt'));
+      other.registerForwardHook(path, () => {});
+      const inputs = [input(), mask()];
+      expect(await warningsOf(() => other[run](inputs))).toEqual([
+        expect.stringContaining(`forward hook on '${path}' did not fire`),
+      ]);
+      expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
+      other.dispose();
+    }
+  });
+
+  test('of the backward pass are reported by the first run with gradients', async () => {
+    const other = await ScriptModule.load(fixture('looped_script.pt'));
+    const handle = other.registerFullBackwardHook('never', () => {});
+    const inputs = [input(), 2];
+    expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
+    expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([
+      expect.stringContaining("backward hook on 'never' will not fire"),
+    ]);
+    expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([]);
+    expect(handle.calls).toBe(0);
+    other.dispose();
+  });
+
   test('are not reported where they fire, were removed, or the run failed', async () => {
     const fires = model.registerForwardHook('head', () => {});
     const backward = model.registerFullBackwardHook('head', () => {});
@@ -483,7 +691,10 @@ describe('hooks that cannot fire', () => {
   test('a frozen model has no module to hook', async () => {
     const frozen = await ScriptModule.load(fixture('grad_sdpa_script_frozen.pt'));
     expect(() => frozen.registerForwardHook('blocks.0', () => {})).toThrow(
-      expect.objectContaining({ code: 'ERR_UNKNOWN_MODULE', message: expect.stringContaining('frozen') }),
+      expect.objectContaining({
+        code: 'ERR_UNKNOWN_MODULE',
+        message: expect.stringMatching(/frozen.*but received 'blocks\.0'; hooks can sit on the model itself \(''\)/),
+      }),
     );
     const whole = frozen.registerForwardHook('', (_, _input, output) => (output as Tensor).mul(2));
     await frozen.forward([input()]);

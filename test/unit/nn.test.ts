@@ -286,6 +286,83 @@ describe('hooks', () => {
     ]);
   });
 
+  describe('of modules that share parts', () => {
+    const x = Tensor.zeros([2, 3, 8]);
+    const norm = new nn.LayerNorm(8);
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 2, { norm }).eval();
+    const decoder = new nn.TransformerDecoder(new nn.TransformerDecoderLayer(SIZES), 1).eval();
+    const whole = new nn.Transformer({ ...SIZES, customEncoder: encoder, customDecoder: decoder }).eval();
+    const load = (module: nn.Module<unknown>) => module.loadStateDict(module.stateDict());
+
+    async function inHook(
+      hooked: nn.Module<unknown>,
+      path: string,
+      run: () => Promise<unknown>,
+      call: () => Promise<unknown>,
+    ): Promise<unknown> {
+      const handle = hooked.registerForwardHook(path, async () => {
+        await call();
+      });
+      try {
+        return await run();
+      } finally {
+        handle.remove();
+      }
+    }
+    const runEncoder = () => encoder.forward(x);
+    const runWhole = () => whole.forward(x, x);
+
+    test.each<[string, () => Promise<unknown>, () => Promise<unknown>]>([
+      ['the module loads', runEncoder, () => load(encoder)],
+      ['the whole loads', runEncoder, () => load(whole)],
+      ['the whole moves', runEncoder, () => whole.to('cpu')],
+      ['the whole runs', runEncoder, () => whole.forward(x, x)],
+      ['the whole is captured', runEncoder, () => whole.captureAttention([x, x])],
+      ['a part moves', runEncoder, () => norm.to('cpu')],
+      ['a part loads', runEncoder, () => load(norm)],
+      ['the module loads in a run of the whole', runWhole, () => load(encoder)],
+      ['the module moves in a run of the whole', runWhole, () => encoder.to('cpu')],
+      ['another part of the whole moves in a run of it', runWhole, () => decoder.to('cpu')],
+    ])('refuse what would wait for them: %s', async (_, run, call) => {
+      await expect(inHook(encoder, 'layers.0', run, call)).rejects.toMatchObject({
+        code: 'ERR_HOOK_FAILED',
+        cause: { code: 'ERR_MODEL_RUN', message: expect.stringContaining('called from inside') },
+      });
+      await encoder.forward(x);
+    });
+
+    test('allow what would not', async () => {
+      await inHook(encoder, 'layers.0', runEncoder, () => norm.forward(x));
+      await inHook(encoder, 'layers.0', runEncoder, () => decoder.to('cpu'));
+      await inHook(encoder, 'layers.0', runEncoder, () => load(decoder));
+      await inHook(whole, 'encoder.layers.0', runWhole, () => encoder.forward(x));
+    });
+
+    test('refuse two changes that would wait for each other’s runs', async () => {
+      const other = new nn.LayerNorm(8);
+      let bothInside = 0;
+      const meet = async () => {
+        bothInside++;
+        while (bothInside < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+      };
+      const results = await Promise.allSettled([
+        inHook(
+          norm,
+          '',
+          () => norm.forward(x),
+          () => meet().then(() => other.to('cpu')),
+        ),
+        inHook(
+          other,
+          '',
+          () => other.forward(x),
+          () => meet().then(() => norm.to('cpu')),
+        ),
+      ]);
+      expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    });
+  });
+
   test('HookedModel records modules of nn', async () => {
     const hooked = new HookedModel(makeModel().eval());
     hooked.setForwardHook('first', 'transformer_encoder.layers.0');

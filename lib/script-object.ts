@@ -1,0 +1,28 @@
+import { binding, type NativeScriptObject, native } from './binding';
+
+/**
+ * A value of a model that JavaScript has no form for: an object of a TorchScript class, a complex number. It can be kept
+ * and given back to the model that it is of, unchanged: as what a hook returns, or as an input. Made by models only.
+ */
+export class ScriptObject {
+  readonly #native: NativeScriptObject;
+  /** Its type by the name that TorchScript has for it: `'__torch__.ImageList'`. */
+  readonly type: string;
+
+  /** @internal */
+  constructor(handle: NativeScriptObject) {
+    this.#native = handle;
+    this.type = native(() => handle.type());
+    Object.freeze(this);
+  }
+
+  /** @internal */
+  static handle(object: ScriptObject): NativeScriptObject {
+    return object.#native;
+  }
+}
+
+/** Whether a value that the addon gave is one without a form in JavaScript. */
+export function isObjectHandle(value: object): value is NativeScriptObject {
+  return value instanceof binding().NativeScriptObject;
+}
