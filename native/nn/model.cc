@@ -49,11 +49,16 @@ Model::Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts)
   TORCH_INTERNAL_ASSERT(native_, "a model needs a native module");
 }
 
-// Locks this model and its parts.
+void Model::collectMutexes(std::vector<std::shared_mutex*>& mutexes) const {
+  mutexes.push_back(&changing_);
+  for (const auto& part : parts_) part.model->collectMutexes(mutexes);
+}
+
+// Locks this model, its parts and theirs.
 template <typename Lock>
 std::vector<Lock> Model::lock() const {
-  std::vector<std::shared_mutex*> mutexes{&changing_};
-  for (const auto& part : parts_) mutexes.push_back(&part.model->changing_);
+  std::vector<std::shared_mutex*> mutexes;
+  collectMutexes(mutexes);
   std::sort(mutexes.begin(), mutexes.end());
   mutexes.erase(std::unique(mutexes.begin(), mutexes.end()), mutexes.end());
   return patientLocks<Lock>(mutexes);

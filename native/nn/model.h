@@ -57,6 +57,7 @@ class Model {
   void removeHook(const std::string& module, const HookPtr& hook) { hooks_.remove(module, hook); }
 
  private:
+  void collectMutexes(std::vector<std::shared_mutex*>& mutexes) const;
   template <typename Lock>
   std::vector<Lock> lock() const;
   std::shared_ptr<const HookSet> allHooks() const;

@@ -51,8 +51,8 @@ class Outcome {
     whileOpen([&] { close(std::make_exception_ptr(Cancelled())); });
   }
 
-  void wait(const CancellationPtr& cancellation, Channel& channel) {
-    const Executor::Waiting waiting;
+  void wait(const CancellationPtr& cancellation, Channel& channel, Executor::Waiting::For what) {
+    const Executor::Waiting waiting(what);
     comesSoon([this] { return over_.load(); });
     std::unique_lock<std::mutex> lock(mutex_);
     // A function that never settles must not keep a cancelled run, nor an environment that ends and waits for its runs
@@ -112,7 +112,8 @@ Callback::~Callback() {
   }
 }
 
-void Callback::call(Arguments arguments, Take take, const CancellationPtr& cancellation) const {
+void Callback::call(Arguments arguments, Take take, const CancellationPtr& cancellation,
+                    Executor::Waiting::For what) const {
   auto outcome = std::make_shared<Outcome>();
   const auto* function = function_.get();
   const bool posted =
@@ -140,7 +141,7 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
         }
       });
   if (!posted) throw Cancelled();
-  outcome->wait(cancellation, *channel_);
+  outcome->wait(cancellation, *channel_, what);
 }
 
 }  // namespace lta::node

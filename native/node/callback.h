@@ -8,6 +8,7 @@
 
 #include "node/environment.h"
 #include "runtime/cancellation.h"
+#include "runtime/executor.h"
 
 namespace lta::node {
 
@@ -32,7 +33,9 @@ class Callback {
 
   // Throws what `arguments` or `take` throw, ERR_HOOK_FAILED where the function throws or settles as failed, Cancelled
   // where that is requested meanwhile or the environment ends.
-  void call(Arguments arguments, Take take, const CancellationPtr& cancellation) const;
+  // `what` tells whose place may be taken meanwhile.
+  void call(Arguments arguments, Take take, const CancellationPtr& cancellation,
+            Executor::Waiting::For what = Executor::Waiting::For::Anything) const;
 
  private:
   std::shared_ptr<Channel> channel_;

@@ -59,7 +59,7 @@ std::function<void(Attention)> handOver(Napi::Function function, const Cancellat
             *shared = {};
             return std::vector<napi_value>{object};
           },
-          [](Napi::Value) {}, cancellation);
+          [](Napi::Value) {}, cancellation, Executor::Waiting::For::Room);
     } catch (const Error& error) {
       if (!error.cause()) throw;
       throw Error(error.code(), "onAttention failed").withCause(error.cause());

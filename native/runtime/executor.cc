@@ -18,6 +18,8 @@ namespace {
 constexpr int kMostWaiting = 32;
 // How long all must have waited for the limit to be doubled.
 constexpr auto kLong = std::chrono::milliseconds(300);
+// How long one that waits for room keeps other runs from beginning while nothing goes on.
+constexpr auto kVeryLong = std::chrono::seconds(5);
 
 #if defined(__linux__)
 void leaveWhileBusy(int status, void*) {
@@ -55,7 +57,7 @@ void Executor::submit(std::function<void()> task, Kind kind) {
 // The first task that may begin now.
 std::deque<Executor::Task>::iterator Executor::next() {
   if (closed_ || running_ >= concurrency_) return queue_.end();
-  if (waiting_ < mostWaiting_) return queue_.begin();
+  if (waiting_ < mostWaiting_ && running_ + forRoom_ - beyond_ < concurrency_) return queue_.begin();
   return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
 }
 
@@ -160,11 +162,12 @@ void Executor::watchExit() {
 #endif
 }
 
-Executor::Waiting::Waiting() {
+Executor::Waiting::Waiting(For what) : what_(what) {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   --executor.running_;
   ++executor.waiting_;
+  if (what_ == For::Room) ++executor.forRoom_;
   executor.startThreadIfNeeded();
   executor.ready_.notify_one();
 }
@@ -173,6 +176,7 @@ Executor::Waiting::~Waiting() {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   if (--executor.waiting_ == 0) executor.mostWaiting_ = kMostWaiting;
+  if (what_ == For::Room && --executor.forRoom_ < executor.beyond_) executor.beyond_ = executor.forRoom_;
   ++executor.running_;  // may pass the limit for a moment: whoever waited goes on at once
   executor.goesOn();
 }
@@ -180,9 +184,15 @@ Executor::Waiting::~Waiting() {
 void Executor::Waiting::look() const {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  if (executor.queue_.empty() || executor.waiting_ < executor.mostWaiting_) return;
-  if (std::chrono::steady_clock::now() - executor.lastProgress_ < kLong) return;
-  executor.mostWaiting_ *= 2;
+  if (executor.queue_.empty() || executor.next() != executor.queue_.end()) return;
+  const auto still = std::chrono::steady_clock::now() - executor.lastProgress_;
+  if (executor.waiting_ >= executor.mostWaiting_ && still > kLong) {
+    executor.mostWaiting_ *= 2;
+  } else if (executor.beyond_ < executor.forRoom_ && still > kVeryLong) {
+    ++executor.beyond_;
+  } else {
+    return;
+  }
   executor.goesOn();
   executor.startThreadIfNeeded();
   executor.ready_.notify_all();

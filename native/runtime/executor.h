@@ -46,7 +46,10 @@ class Executor {
   // run: what a model forks runs on libtorch's threads, while the executor's own waits for it.
   class Waiting {
    public:
-    Waiting();
+    // Whose place may be taken: by any run, or only by what the one that waits may itself wait for. The latter is for
+    // who hands out results and waits until there is room for more of them.
+    enum class For { Anything, Room };
+    explicit Waiting(For what = For::Anything);
     ~Waiting();
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;
@@ -54,6 +57,9 @@ class Executor {
     // To be called now and then: where all wait and nothing has gone on for long, what they wait for may be among what
     // isn't begun, and more is.
     void look() const;
+
+   private:
+    const For what_;
   };
 
  private:
@@ -79,6 +85,8 @@ class Executor {
   int running_ = 0;
   int waiting_ = 0;
   int mostWaiting_;
+  int forRoom_ = 0;  // of those that wait
+  int beyond_ = 0;   // how many runs may begin in spite of them
   std::chrono::steady_clock::time_point lastProgress_;
   bool closed_ = false;
 };

@@ -4,19 +4,16 @@ import { bits, difference, inputsOf, manifest, path, tensorsIn } from './model-f
 // A checkpoint loaded in another type runs, whatever its program casts to and makes, and gives about the same.
 beforeAll(() => setNumThreads(1));
 
-// What is spelled out for one type inside, such as the largest number it holds, isn't what the other would have there.
 const running = manifest.fixtures.filter((each) => !each.stretch && !each.throws && !each.calls);
-const cases = running.flatMap((each) =>
-  (['bfloat16', 'float64'] as const).map((dtype) => [each.name, dtype, each] as const),
-);
+// Every third is enough: each kind of model comes in several variants.
+const cases = running
+  .filter((_, i) => i % 3 === 0)
+  .map((each, i) => [each.name, i % 4 === 3 ? 'float64' : 'bfloat16', each] as const);
 
 /** What half types hold, on either side, of the largest element. */
 function tolerance(dtype: string, plain: Tensor): number {
   const largest = plain.to({ dtype: 'float64' }).toTypedArray() as Float64Array;
-  return (
-    (/16/.test(dtype + plain.dtype) ? 0.06 : 1e-4) *
-    largest.reduce((most, each) => (Math.abs(each) > most ? Math.abs(each) : most), 1)
-  );
+  return (/16/.test(dtype + plain.dtype) ? 0.06 : 1e-4) * Math.max(1, ...largest.filter(Number.isFinite).map(Math.abs));
 }
 
 test.each(cases)('%s in %s', async (_, dtype, each) => {

@@ -45,7 +45,9 @@ test('many hooks in forked tasks await a model that forks in turn', async () => 
   model = await ScriptModule.load(fixture('forked_script.pt'));
   const forking = await ScriptModule.load(fixture('forked_script.pt'));
   const expected = plain(await model.forward([input()]));
-  forking.registerForwardHook('feed', () => ticks(1));
+  forking.registerForwardHook('feed', async () => {
+    await ticks(1);
+  });
   model.registerForwardHook('feed', async () => {
     await forking.forward([input()]);
   });
@@ -124,10 +126,26 @@ describe('what waits for a model that waits for its hook holds up nothing', () =
   });
 });
 
+test('captures whose onAttention waits keep others from beginning, but not what it runs itself', async () => {
+  model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+  let held = 0;
+  let most = 0;
+  const onAttention = async (): Promise<void> => {
+    most = Math.max(most, ++held);
+    await other.forward([input()]);
+    await ticks(10);
+    held--;
+  };
+  await Promise.all(Array.from({ length: 6 }, () => model.captureAttention([input()], { onAttention })));
+  expect(most).toBe(1);
+});
+
 test('what a hook computes in a run without gradients has none', async () => {
   model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
   const [parameter] = model.namedParameters();
-  model.registerForwardHook('blocks.0', (_module, _inputs, output) => (output as Tensor).add(parameter.tensor.sum()));
+  model.registerForwardHook('blocks.0', (_module, _inputs, output) =>
+    (output as Tensor).add((parameter as NonNullable<typeof parameter>).tensor.sum()),
+  );
   const output = (await model.forward([input()])) as Tensor;
   expect(output.requiresGrad).toBe(false);
   const recorded = (await model.forward([input()], { grad: true })) as Tensor;
