@@ -59,6 +59,7 @@ export interface NativeScriptObject {
 export interface NativeRunOptions {
   method?: string; // of checkpoints
   inputNames?: readonly string[]; // of modules of nn, for their errors
+  needWeights?: boolean; // of modules of nn: their attentions return their weights in this run
   grad?: boolean;
   insideHook?: boolean;
   cancellation?: NativeCancellation | undefined;
@@ -133,6 +134,7 @@ export interface NativeNnModule {
   to(device: string): Promise<void>;
   isTraining(): boolean;
   train(mode: boolean): void;
+  needsWeights(): boolean;
   setNeedWeights(need: boolean): void;
   addHook(path: string, hook: NativeHook): void;
   removeHook(path: string, hook: NativeHook): void;

@@ -71,6 +71,15 @@ export abstract class CapturingModel<
     return await fromNativeCapture(result, (output) => this.convert(output), options?.gradientOf, options?.signal);
   }
 
+  /** @internal The same with the attentions asked for their weights, in this run alone. */
+  async captureNeedingWeights(
+    inputs: Inputs,
+    options: CallOptions,
+  ): Promise<{ output: Output; attentions: Attention[] }> {
+    const result = await this.#capture(inputs, options, [], 'forward', { needWeights: true });
+    return await fromNativeCapture(result, (output) => this.convert(output));
+  }
+
   /** @internal One capture of several that belong together: layers may be missing from it. */
   protected async captureStep(
     inputs: Inputs,

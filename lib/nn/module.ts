@@ -60,8 +60,6 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   Output,
   Arguments
 > {
-  #needWeights = false;
-
   /** @internal */
   protected constructor(type: string, options: object, parts: Parts = {}) {
     if (new.target === NnModule) throw invalid('one of the classes of nn', 'the class of a module', new.target);
@@ -134,9 +132,12 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     return this.train(false);
   }
 
-  /** Whether the attentions of the module return their weights beside their output. */
+  /**
+   * Whether the attentions of the module return their weights beside their output: all of them, where it shares parts with
+   * others that were told different things.
+   */
   get needWeights(): boolean {
-    return this.#needWeights;
+    return native(() => this.native.needsWeights());
   }
 
   /**
@@ -147,7 +148,6 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   setNeedWeights(need = true): this {
     if (typeof need !== 'boolean') throw invalid('a boolean', 'need', need);
     native(() => this.native.setNeedWeights(need));
-    this.#needWeights = need;
     return this;
   }
 

@@ -97,7 +97,7 @@ c10::IValue Model::runLocked(const std::vector<at::Tensor>& inputs, const NamedA
   checkDevices(inputs, named, options);
   const c10::AutoGradMode grad(options.grad);
   const auto hooks = allHooks();
-  const ModelScope model(hooks.get());
+  const ModelScope model(hooks.get(), options.needWeights);
   if (!hooks && !options.cancellation) return native_->run(inputs, named);
   const std::vector<ModuleCall> calls;  // those of graphs: there is none here
   const HookScope scope(std::make_shared<HookRun>(hooks, options.cancellation, &calls));

@@ -19,6 +19,7 @@ struct ModelRun {
   std::vector<std::string> inputNames;  // for errors
   bool grad = false;
   CancellationPtr cancellation;
+  bool needWeights = false;  // the attentions return their weights in this run, whatever their own flag says
 };
 
 struct ModelCapture {

@@ -239,6 +239,58 @@ describe('weights on request', () => {
     await expect(getOutputAndAttentionWeights(model, ramp(2, 5, 3))).rejects.toThrow();
     expect(model.needWeights).toBe(true);
   });
+
+  /** Whether an attention returns its weights in a run. */
+  async function returned(model: nn.Module<unknown>, path: string, run: () => Promise<unknown>): Promise<boolean[]> {
+    const seen: boolean[] = [];
+    using _hook = model.registerForwardHook(path, (_, __, output) => {
+      seen.push((output as unknown[])[1] instanceof Tensor);
+    });
+    await run();
+    return seen;
+  }
+
+  test('calls at the same time and inside one another see the weights, and leave no flag', async () => {
+    const model = makeModel().eval();
+    const other = makeModel().eval();
+    const src = ramp(2, 5, 3);
+    const path = 'transformer_encoder.layers.0.self_attn';
+    using _nested = model.registerForwardHook('input_projection', async () => {
+      await getOutputAndAttentionWeights(other, src);
+    });
+    const both = () => Promise.all([1, 2].map(() => getOutputAndAttentionWeights(model, src)));
+    expect(await returned(model, path, both)).toEqual([true, true]);
+    expect(await returned(other, path, both)).toEqual([true, true]);
+    expect([model.needWeights, other.needWeights]).toEqual([false, false]);
+    expect(await returned(model, path, () => model.forward(src))).toEqual([false]);
+  });
+
+  test('copies of a layer have its flag, and say so', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).setNeedWeights();
+    const encoder = new nn.TransformerEncoder(layer, 2).eval();
+    expect(encoder.needWeights).toBe(true);
+    const run = () => encoder.forward(ramp(2, 5, 8));
+    expect(await returned(encoder, 'layers.1.self_attn', run)).toEqual([true]);
+    await getOutputAndAttentionWeights(encoder, ramp(2, 5, 8));
+    expect(await returned(encoder, 'layers.1.self_attn', run)).toEqual([true]);
+    const decoder = new nn.TransformerDecoder(new nn.TransformerDecoderLayer(SIZES).setNeedWeights(), 1);
+    expect(decoder.needWeights).toBe(true);
+    expect(new nn.MultiheadAttention({ embedDim: 8, numHeads: 2 }).needWeights).toBe(true);
+  });
+
+  test('a whole and its part tell the same of one flag', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    transformer.setNeedWeights();
+    expect(encoder.needWeights).toBe(true);
+    const src = ramp(2, 5, 8);
+    await getOutputAndAttentionWeights(encoder, src);
+    expect([transformer.needWeights, encoder.needWeights]).toEqual([true, true]);
+    const run = () => transformer.forward(src, src);
+    expect(await returned(transformer, 'encoder.layers.0.self_attn', run)).toEqual([true]);
+    encoder.setNeedWeights(false);
+    expect([transformer.needWeights, encoder.needWeights]).toEqual([false, false]);
+  });
 });
 
 describe('hooks', () => {
