@@ -168,8 +168,10 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     const { prefix, strict } = checkOptions(options, ['prefix', 'strict'], 'the options of loadStateDict');
     if (prefix !== undefined && typeof prefix !== 'string') throw invalid('a string', 'prefix', prefix);
     optionalBoolean(strict, 'strict');
-    const { values, result } = matchStateDict(await readStateDict(source), this.namedParameters(), {
-      prefix: prefix ?? '',
+    const parameters = this.namedParameters();
+    const wanted = { prefix: prefix ?? '', names: new Set(parameters.map(({ name }) => name)) };
+    const { values, result } = matchStateDict(await readStateDict(source, wanted), parameters, {
+      prefix: wanted.prefix,
       strict: strict ?? true,
     });
     const tensors = [...values.values()].map((tensor): NativeTensor => handleOf(tensor, 'a value'));

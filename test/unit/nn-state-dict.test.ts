@@ -27,6 +27,9 @@ test.each<[string, string, string]>([
   ['what torch.save wrote', 'state.pth', ''],
   ['float64, converted', 'float64.pth', ''],
   ['a training checkpoint, below a prefix', 'training.pth', PREFIX],
+  ['a dictionary beside a tensor', 'beside_tensor.pth', ''],
+  ['a dictionary in a dictionary', 'nested_twice.pth', ''],
+  ['a dictionary under any key, beside an optimizer', 'unusual_key.pth', ''],
   ['a TorchScript archive, below a prefix', 'script.pt', '0.'],
 ])('loads %s', async (_, file, prefix) => {
   const layer = new nn.TransformerEncoderLayer(SIZES);
@@ -85,5 +88,55 @@ test('says what is wrong with a source', async () => {
   await expect(layer.loadStateDict({ a: 1 } as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   await expect(layer.loadStateDict(join(FIXTURES, 'state.pth'), { prefix: 'absent.' })).rejects.toMatchObject({
     message: expect.stringMatching(/below 'absent\.'.*\n.*missing: self_attn\.in_proj_weight/),
+  });
+});
+
+test('lists the dictionaries of tensors where several fit, or none', async () => {
+  const layer = new nn.TransformerEncoderLayer(SIZES);
+  await expect(layer.loadStateDict(join(FIXTURES, 'several.pth'))).rejects.toMatchObject({
+    code: 'ERR_MODEL_LOAD',
+    message: expect.stringMatching(
+      /several that have the names of this module: teacher \(12 tensors: .*\), student \(12 tensors: /,
+    ),
+  });
+  const unfit = layer.loadStateDict(join(FIXTURES, 'unusual_key.pth'), { prefix: 'absent.', strict: false });
+  await expect(unfit).rejects.toMatchObject({
+    message: expect.stringMatching(
+      /none of the names of this module below 'absent\.': ema .*, optimizer\.state\.0 \(1/,
+    ),
+  });
+});
+
+describe('tensors of types that are not converted', () => {
+  const load = (file: string, prefix: string, strict = true) =>
+    new nn.LayerNorm(4).loadStateDict(join(FIXTURES, file), { prefix, strict });
+
+  test.each(['foreign.pth', 'foreign.safetensors'])('do no harm outside the prefix: %s', async (file) => {
+    await expect(load(file, 'norm.')).resolves.toEqual({ missingKeys: [], unexpectedKeys: [] });
+  });
+
+  test.each<[string, RegExp]>([
+    ['foreign_bias.pth', /dtype that isn't converted: bias \(complex64\)/],
+    ['foreign_bias.safetensors', /dtype that isn't converted: bias \(U16\)/],
+  ])('are named with their type where they are parameters: %s', async (file, message) => {
+    for (const strict of [true, false]) {
+      await expect(load(file, 'norm.', strict)).rejects.toMatchObject({
+        code: 'ERR_MODEL_LOAD',
+        message: expect.not.stringMatching(/missing/),
+      });
+      await expect(load(file, 'norm.', strict)).rejects.toThrow(message);
+    }
+  });
+
+  test.each<[string, RegExp]>([
+    [
+      'foreign.pth',
+      /complex64 \(complex64\), float8_e4m3fn \(float8_e4m3fn\), uint16 \(uint16\), sparse \(sparse_tensor\)/,
+    ],
+    ['foreign.safetensors', /uint16 \(U16\), float8_e4m3fn \(F8_E4M3\)/],
+  ])('are named with their type where they are unexpected: %s', async (file, message) => {
+    await expect(load(file, 'other.')).rejects.toThrow(message);
+    const { unexpectedKeys } = await load(file, 'other.', false);
+    expect(unexpectedKeys).toContain('uint16');
   });
 });
