@@ -49,10 +49,25 @@ describe('options', () => {
       /8 features for norm/,
     ],
     ['dInput', () => new nn.TransformerModel({ dOutput: 1 } as never), /dInput/],
+    [
+      'a norm in their place',
+      () => new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1, new nn.LayerNorm(8) as never),
+      /an object for the options of TransformerEncoder but received an instance of LayerNorm/,
+    ],
   ])('that are wrong are named: %s', (_, make, message) => {
     expect(make).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(message) }),
     );
+  });
+
+  test('may be held by an instance of a class', () => {
+    class Sizes {
+      dModel = 8;
+      nhead = 2;
+    }
+    expect(new nn.TransformerEncoderLayer(new Sizes()).options.nhead).toBe(2);
+    const none = Object.assign(Object.create(null), SIZES);
+    expect(new nn.TransformerEncoderLayer(none).options.nhead).toBe(2);
   });
 
   test('are refused before anything is allocated', () => {
@@ -85,6 +100,39 @@ describe('arguments of forward', () => {
     ['option', () => encoder().forward(src(), { mask: ramp(5, 5) } as never), /'mask'/],
     ['tensor', () => encoder().forward([1] as never), /Tensor for src/],
     ['capture', () => encoder().captureAttention([src()], { heads: [] }), /heads/],
+    [
+      'a mask in place of options',
+      () => encoder().forward(src(), ramp(5, 5) as never),
+      /an object for the options of forward but received an instance of Tensor/,
+    ],
+    [
+      'a mask in place of options of a capture',
+      () => encoder().captureAttention([src()], ramp(5, 5) as never),
+      /an object for the options of captureAttention but received an instance of Tensor/,
+    ],
+    [
+      'a mask in place of options of a stream',
+      () => encoder().captureAttentionStream([src()], ramp(5, 5) as never).output,
+      /an object for the options of captureAttentionStream but received an instance of Tensor/,
+    ],
+    [
+      'a mask in place of options of many captures',
+      () =>
+        encoder()
+          .captureMany([[src()]], ramp(5, 5) as never)
+          .next(),
+      /an object for the options of captureMany but received an instance of Tensor/,
+    ],
+    [
+      'a tensor in place of an input of many captures',
+      async () => {
+        const { value } = await encoder()
+          .captureMany([src() as never])
+          .next();
+        throw (value as { error: unknown }).error;
+      },
+      /an object for an input of captureMany but received an instance of Tensor/,
+    ],
     ['capture option', () => encoder().captureAttention([src()], { head: [0] } as never), /'head'/],
   ])('that are wrong are named: %s', async (_, run, message) => {
     await expect(run()).rejects.toMatchObject({
