@@ -117,6 +117,7 @@ export interface NativeScriptModule {
   capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
+  stateDict(): { name: string; tensor: NativeTensor }[];
   methods(): string[];
   signature(method: string): NativeSignature;
   to(device: string): Promise<void>;

@@ -82,7 +82,7 @@ async function readFile(path: string, wanted: Wanted): Promise<StateDict> {
     const kind = await kindOfArchive(path);
     if (kind === 'torch-script') {
       using module = await ScriptModule.load(path);
-      return fromTensors(module.namedParameters().map(({ name, tensor }) => [name, tensor]));
+      return fromTensors(Object.entries(module.stateDict()));
     }
     return fromEntries(await readTorchSave(path, wanted));
   }

@@ -1,7 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { nn, Tensor } from '../../lib/index';
+import { readSafetensors } from '../../lib/formats/safetensors';
+import { nn, ScriptModule, Tensor } from '../../lib/index';
 import { FIXTURES, Fixture, numbers } from './nn-fixtures';
 
 const SIZES = { dModel: 4, nhead: 2, dimFeedforward: 6 };
@@ -139,4 +140,24 @@ describe('tensors of types that are not converted', () => {
     const { unexpectedKeys } = await load(file, 'other.', false);
     expect(unexpectedKeys).toContain('uint16');
   });
+});
+
+test.each(['pt', 'pth', 'safetensors'])(
+  'a module with two names has both, and its buffers: shared_script.%s',
+  async (kind) => {
+    const file = join(FIXTURES, `shared_script.${kind}`);
+    for (const prefix of ['norm.', 'alias.']) {
+      const load = (strict: boolean) => new nn.LayerNorm(4).loadStateDict(file, { prefix, strict });
+      await expect(load(true)).rejects.toThrow(/names\n {2}unexpected: scale$/);
+      await expect(load(false)).resolves.toEqual({ missingKeys: [], unexpectedKeys: ['scale'] });
+    }
+  },
+);
+
+test('the state dictionary of an archive is the one that Python has', async () => {
+  using module = await ScriptModule.load(join(FIXTURES, 'shared_script.pt'));
+  const { entries } = await readSafetensors(join(FIXTURES, 'shared_script.safetensors'));
+  const own = module.stateDict();
+  expect(Object.keys(own).sort()).toEqual(entries.map(({ name }) => name).sort());
+  for (const { name, data } of entries) expect(own[name]?.toTypedArray()).toEqual(data);
 });
