@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import { isMap } from 'node:util/types';
 import { TorchError } from './errors';
 import { ARRAY_OF, type Entry, type StateEntries } from './formats/entry';
 import type { Wanted } from './formats/find-state-dict';
@@ -6,7 +7,7 @@ import { readSafetensorsBelow, writeSafetensors } from './formats/safetensors';
 import { kindOfArchive, readTorchSave } from './formats/torch-save';
 import { ScriptModule } from './script-module';
 import { handleOf, Tensor } from './tensor';
-import { invalid } from './validate';
+import { invalid, isPlainObject } from './validate';
 
 export interface LoadStateDictOptions {
   /** Takes the names that begin with it, without it: `'model.transformer.encoder.'`. Default: all names. */
@@ -14,6 +15,9 @@ export interface LoadStateDictOptions {
   /** Whether names that are missing or unexpected are errors. Default true. */
   strict?: boolean;
 }
+
+/** A path, or tensors by name. */
+export type StateDictSource = string | Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>;
 
 export interface LoadResult {
   missingKeys: string[];
@@ -43,21 +47,20 @@ function fromTensors(given: Iterable<readonly [string, Tensor]>): StateDict {
 
 /**
  * The tensors of a checkpoint by name: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or an
- * object of tensors. What isn't below the wanted prefix may be left out.
+ * object or a Map of tensors. What isn't below the wanted prefix may be left out.
  *
  * @throws TorchError `ERR_MODEL_LOAD` where the file is none of these.
  */
-export async function readStateDict(
-  source: string | Readonly<Record<string, Tensor>>,
-  wanted: Wanted,
-): Promise<StateDict> {
+export async function readStateDict(source: StateDictSource, wanted: Wanted): Promise<StateDict> {
   if (typeof source !== 'string') {
-    if (source === null || typeof source !== 'object')
-      throw invalid('a path or an object of tensors', 'source', source);
-    for (const [name, tensor] of Object.entries(source)) {
+    if (!isMap(source) && !isPlainObject(source))
+      throw invalid('a path, or an object or a Map of tensors', 'source', source);
+    const given = isMap(source) ? [...(source as ReadonlyMap<string, Tensor>)] : Object.entries(source);
+    for (const [name, tensor] of given) {
+      if (typeof name !== 'string') throw invalid('a string', 'a key of source', name);
       handleOf(tensor, `source['${name}']`);
     }
-    return fromTensors(Object.entries(source));
+    return fromTensors(given);
   }
   try {
     return await readFile(source, wanted);

@@ -7,6 +7,7 @@ import {
   type LoadStateDictOptions,
   matchStateDict,
   readStateDict,
+  type StateDictSource,
   saveStateDict,
 } from '../state-dict';
 import { handleOf, Tensor } from '../tensor';
@@ -153,7 +154,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
 
   /**
    * Copies parameters from a checkpoint: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or
-   * tensors by name. Values are converted to the parameters' type and device.
+   * tensors by name, in an object or a Map. Values are converted to the parameters' type and device.
    *
    * @param options `prefix`: take the names that begin with it, without it. `strict` (default true): missing and
    *   unexpected names are errors; tensors of another shape always are.
@@ -161,10 +162,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
    * @throws TorchError `ERR_MODEL_LOAD` where names or shapes don't fit, with all of them in one message, or where the
    *   file can't be read; `ERR_MODEL_RUN` in a hook that a run of the module, or of one that shares parts with it, waits for.
    */
-  async loadStateDict(
-    source: string | Readonly<Record<string, Tensor>>,
-    options?: LoadStateDictOptions,
-  ): Promise<LoadResult> {
+  async loadStateDict(source: StateDictSource, options?: LoadStateDictOptions): Promise<LoadResult> {
     const { prefix, strict } = checkOptions(options, ['prefix', 'strict'], 'the options of loadStateDict');
     if (prefix !== undefined && typeof prefix !== 'string') throw invalid('a string', 'prefix', prefix);
     optionalBoolean(strict, 'strict');

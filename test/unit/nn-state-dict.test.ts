@@ -39,6 +39,14 @@ test.each<[string, string, string]>([
   await expectLoaded(layer);
 });
 
+test('loads a Map of tensors', async () => {
+  const layer = new nn.TransformerEncoderLayer(SIZES);
+  const state = (await Fixture.read('state')).state('');
+  await layer.loadStateDict(new Map(Object.entries(state)));
+  await expectLoaded(layer);
+  await expect(layer.loadStateDict(new Map())).rejects.toThrow(/missing: self_attn/);
+});
+
 test('saves what it loads', async () => {
   const layer = new nn.TransformerEncoderLayer(SIZES);
   await layer.loadStateDict(join(FIXTURES, 'state.safetensors'));
@@ -86,6 +94,22 @@ test('says what is wrong with a source', async () => {
     code: 'ERR_MODEL_LOAD',
     message: expect.stringMatching(/absent\.pt/),
   });
+  for (const [source, received] of [
+    [new URL('file:///tmp/state.pth'), 'an instance of URL'],
+    [[], 'an Array of length 0'],
+    [Uint8Array.of(1), 'an instance of Uint8Array'],
+    [Tensor.from([1]), 'an instance of Tensor'],
+    [layer, 'an instance of TransformerEncoderLayer'],
+    [null, 'null'],
+  ]) {
+    await expect(layer.loadStateDict(source as never, { strict: false })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: `Expected a path, or an object or a Map of tensors for source but received ${received}`,
+    });
+  }
+  await expect(layer.loadStateDict(new Map([[1, Tensor.from([1])]]) as never)).rejects.toThrow(
+    /string for a key of source/,
+  );
   await expect(layer.loadStateDict({ a: 1 } as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   await expect(layer.loadStateDict(join(FIXTURES, 'state.pth'), { prefix: 'absent.' })).rejects.toMatchObject({
     message: expect.stringMatching(/below 'absent\.'.*\n.*missing: self_attn\.in_proj_weight/),
