@@ -5,6 +5,7 @@ import { ARRAY_OF, type Entry, type StateEntries } from './formats/entry';
 import type { Wanted } from './formats/find-state-dict';
 import { readSafetensorsBelow, writeSafetensors } from './formats/safetensors';
 import { kindOfArchive, readTorchSave } from './formats/torch-save';
+import { readLegacyTorchSave } from './formats/torch-save-legacy';
 import { ScriptModule } from './script-module';
 import { handleOf, Tensor } from './tensor';
 import { invalid, isPlainObject } from './validate';
@@ -76,12 +77,12 @@ async function readFile(path: string, wanted: Wanted): Promise<StateDict> {
   const file = await open(path, 'r');
   let start: string;
   try {
-    const { buffer } = await file.read(new Uint8Array(4), 0, 4, 0);
+    const { buffer } = await file.read(new Uint8Array(9), 0, 9, 0);
     start = Buffer.from(buffer).toString('latin1');
   } finally {
     await file.close();
   }
-  if (start === 'PK\x03\x04') {
+  if (start.startsWith('PK\x03\x04')) {
     const kind = await kindOfArchive(path);
     if (kind === 'torch-script') {
       using module = await ScriptModule.load(path);
@@ -89,14 +90,9 @@ async function readFile(path: string, wanted: Wanted): Promise<StateDict> {
     }
     return fromEntries(await readTorchSave(path, wanted));
   }
-  if (start.startsWith('\x80\x02') || start.startsWith('\x80\x03') || start.startsWith('\x80\x04')) {
-    throw new TorchError(
-      'ERR_MODEL_LOAD',
-      `Expected a checkpoint as torch.save has written it since PyTorch 1.6 at ${path} but received one in the format before ` +
-        'that (or a plain pickle): load and save it once with a newer PyTorch',
-    );
-  }
-  return fromEntries(await readSafetensorsBelow(path, wanted.prefix));
+  // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
+  const isPickle = start[0] === '\x80' && start.charCodeAt(1) <= 5 && start[8] !== '{';
+  return fromEntries(await (isPickle ? readLegacyTorchSave(path, wanted) : readSafetensorsBelow(path, wanted.prefix)));
 }
 
 /**

@@ -1,7 +1,8 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readSafetensors } from '../../lib/formats/safetensors';
+import type { Entry } from '../../lib/formats/entry';
+import { readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
 import { nn, ScriptModule, Tensor } from '../../lib/index';
 import { FIXTURES, Fixture, numbers } from './nn-fixtures';
 
@@ -26,6 +27,8 @@ async function expectLoaded(layer: nn.TransformerEncoderLayer): Promise<void> {
 test.each<[string, string, string]>([
   ['a .safetensors file', 'state.safetensors', ''],
   ['what torch.save wrote', 'state.pth', ''],
+  ['what torch.save wrote before PyTorch 1.6', 'legacy.pth', ''],
+  ['transposed, shared and foreign storages of the same time', 'legacy_inside.pth', 'encoder.'],
   ['float64, converted', 'float64.pth', ''],
   ['a training checkpoint, below a prefix', 'training.pth', PREFIX],
   ['a dictionary beside a tensor', 'beside_tensor.pth', ''],
@@ -184,4 +187,75 @@ test('the state dictionary of an archive is the one that Python has', async () =
   const own = module.stateDict();
   expect(Object.keys(own).sort()).toEqual(entries.map(({ name }) => name).sort());
   for (const { name, data } of entries) expect(own[name]?.toTypedArray()).toEqual(data);
+});
+
+describe('the format before PyTorch 1.6', () => {
+  async function loadChanged(change: (bytes: Buffer) => Uint8Array, file = 'legacy.pth'): Promise<unknown> {
+    const path = join(folder, 'changed.pth');
+    await writeFile(path, change(await readFile(join(FIXTURES, file))));
+    return new nn.TransformerEncoderLayer(SIZES).loadStateDict(path);
+  }
+
+  test('half types are converted', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES);
+    await layer.loadStateDict(join(FIXTURES, 'legacy_half.pth'));
+    const expected = (await Fixture.read('state')).state('');
+    for (const [name, tensor] of Object.entries(layer.stateDict())) {
+      const half = (expected[name] as Tensor).to({ dtype: 'float16' }).to({ dtype: 'float32' });
+      expect([name, numbers(tensor)]).toEqual([name, numbers(half)]);
+    }
+  });
+
+  test('pickles longer than what is read at once are read on', async () => {
+    // Behind the magic number, the version and the system stands what was saved: a long string put in its place first.
+    const long = Buffer.alloc(3_000_000, 'x');
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(long.length);
+    const string = Buffer.concat([Buffer.from('X'), length, long, Buffer.from('0')]); // and taken away again
+    const put = (bytes: Buffer): Buffer => {
+      const at = bytes.indexOf('ccollections\nOrderedDict');
+      return Buffer.concat([bytes.subarray(0, at), string, bytes.subarray(at)]);
+    };
+    await expect(loadChanged(put)).resolves.toEqual({ missingKeys: [], unexpectedKeys: [] });
+  });
+
+  test.each<[string, (bytes: Buffer) => Uint8Array, RegExp]>([
+    ['ends early', (bytes) => bytes.subarray(0, -10), /expected \d+ bytes but received \d+ bytes/],
+    ['ends in its pickles', (bytes) => bytes.subarray(0, 900), /ends too early/],
+    ['is a pickle of something else', () => Buffer.from('\x80\x02K\x01.', 'latin1'), /a pickle of something else/],
+    [
+      'has a negative size',
+      (bytes) => {
+        const copy = Buffer.from(bytes);
+        copy.writeBigInt64LE(-5n, bytes.length - 8 - 4 * 4);
+        return copy;
+      },
+      /bytes/,
+    ],
+  ])('a file that %s is refused', async (_, change, message) => {
+    await expect(loadChanged(change)).rejects.toMatchObject({ code: 'ERR_MODEL_LOAD' });
+    await expect(loadChanged(change)).rejects.toThrow(message);
+  });
+
+  test('a .safetensors file whose header is as long as a pickle begins is none', async () => {
+    const norm = new nn.LayerNorm(4);
+    const path = join(folder, 'long-header.safetensors');
+    const entries = norm.namedParameters().map(({ name }): Entry => {
+      return { name, dtype: 'float32', shape: [4], data: Float32Array.of(1, 2, 3, 4) };
+    });
+    await writeSafetensors(path, entries, { x: 'x'.repeat(496) });
+    const start = await readFile(path);
+    expect([...start.subarray(0, 2)]).toEqual([0x80, 2]);
+    await norm.loadStateDict(path);
+    expect([...numbers(norm.stateDict()['bias'] as Tensor)]).toEqual([1, 2, 3, 4]);
+  });
+
+  test('nothing in it is run', async () => {
+    const call = Buffer.from('cposix\nsystem\n(U\x0etouch executedtR0');
+    const put = (bytes: Buffer): Buffer => {
+      const at = bytes.indexOf('ccollections\nOrderedDict');
+      return Buffer.concat([bytes.subarray(0, at), call, bytes.subarray(at)]);
+    };
+    await expect(loadChanged(put)).resolves.toEqual({ missingKeys: [], unexpectedKeys: [] });
+  });
 });
