@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { TorchError } from '../errors';
 import {
   ARRAY_OF,
   arrayOf,
@@ -80,7 +81,8 @@ export async function readSafetensorsBelow(path: string, prefix: string): Promis
 /**
  * Writes a `.safetensors` file: tensor by tensor from their own memory, under another name that is moved into place at
  * the end. Tensors of larger elements come first, so that all are aligned, as in Hugging Face's own writer.
- * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, or a name that comes twice.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, a name that comes twice, or a
+ *   path that can't be written.
  */
 export async function writeSafetensors(
   path: string,
@@ -90,17 +92,31 @@ export async function writeSafetensors(
   const sorted = entries.toSorted((a, b) => ARRAY_OF[b.dtype].BYTES_PER_ELEMENT - ARRAY_OF[a.dtype].BYTES_PER_ELEMENT);
   const header = encodeHeader(sorted, metadata, path);
   const part = `${path}.${randomBytes(4).toString('hex')}.part`;
-  const file = await open(part, 'wx');
+  let file: FileHandle | undefined;
   try {
+    file = await open(part, 'wx');
     await file.writeFile(header);
     for (const { data } of sorted) await file.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     await file.close();
     await rename(part, path);
   } catch (error) {
-    await file.close().catch(() => {});
-    await rm(part, { force: true });
-    throw error;
+    await file?.close().catch(() => {});
+    await rm(part, { force: true }).catch(() => {});
+    throw unwritable(path, error);
   }
+}
+
+/** The error for a file that can't be written: what the system says of it, without the name that it had meanwhile. */
+function unwritable(path: string, error: unknown): TorchError {
+  const { message } = error as Error;
+  const [reason] = message.split(/, (?:open|write|close|rename|fsync)\b/);
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a path that can be written but received '${path}': ${reason}`,
+    {
+      cause: error,
+    },
+  );
 }
 
 async function withFile<Result>(path: string, use: (source: Source) => Promise<Result>): Promise<Result> {

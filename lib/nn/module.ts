@@ -182,7 +182,11 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     return Object.fromEntries(this.namedParameters().map(({ name, tensor }) => [name, tensor]));
   }
 
-  /** Writes the parameters to a `.safetensors` file. */
+  /**
+   * Writes the parameters to a `.safetensors` file.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where it can't be written.
+   */
   async save(path: string): Promise<void> {
     if (typeof path !== 'string') throw invalid('a path', 'path', path);
     await saveStateDict(path, this.stateDict());

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Entry } from '../../lib/formats/entry';
@@ -58,6 +58,25 @@ test('saves what it loads', async () => {
   const other = new nn.TransformerEncoderLayer(SIZES);
   await other.loadStateDict(path);
   await expectLoaded(other);
+});
+
+test('says why it could not save', async () => {
+  const layer = new nn.LayerNorm(4);
+  await mkdir(join(folder, 'a folder'));
+  for (const [path, reason] of [
+    [join(folder, 'absent', 'saved.safetensors'), /^ENOENT: no such file or directory$/],
+    [join(folder, 'a folder'), /^(EISDIR|ENOTEMPTY|EEXIST|EPERM): [^,']*$/],
+  ] as const) {
+    await expect(layer.save(path)).rejects.toMatchObject({
+      name: 'TorchError',
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringContaining(`Expected a path that can be written but received '${path}': `),
+      cause: { code: expect.any(String) },
+    });
+    const message = await layer.save(path).catch((error: Error) => error.message);
+    expect(String(message).split(`'${path}': `)[1]).toMatch(reason);
+  }
+  expect((await readdir(folder)).filter((name) => name.endsWith('.part'))).toEqual([]);
 });
 
 test('reports missing, unexpected and wrongly shaped names in one error, and changes nothing', async () => {
