@@ -22,9 +22,9 @@ export interface DecoderArguments {
   /** The same for the memory, `[B, S]`. */
   memoryKeyPaddingMask?: Tensor | null | undefined;
   /** Says that `tgtMask` is causal, which has to be there. Default: a layer false, a stack looks at the mask. */
-  tgtIsCausal?: boolean | undefined;
+  tgtIsCausal?: boolean | null | undefined;
   /** Says that `memoryMask` is causal, which has to be there. Default false. */
-  memoryIsCausal?: boolean | undefined;
+  memoryIsCausal?: boolean | null | undefined;
 }
 
 export interface DecoderForwardOptions extends DecoderArguments, RunOptions {}

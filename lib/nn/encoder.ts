@@ -18,7 +18,7 @@ export interface EncoderArguments {
   /** `[B, T]` (`[T]` without a batch): bool, true where a key is padding; or floats that are added. */
   srcKeyPaddingMask?: Tensor | null | undefined;
   /** Says that `srcMask` is causal, which has to be there. Default: a layer false, a stack looks at the mask. */
-  isCausal?: boolean | undefined;
+  isCausal?: boolean | null | undefined;
 }
 
 export interface EncoderForwardOptions extends EncoderArguments, RunOptions {}

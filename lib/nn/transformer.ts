@@ -31,7 +31,7 @@ export interface TransformerArguments extends DecoderArguments {
   /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
   srcKeyPaddingMask?: Tensor | null | undefined;
   /** Says that `srcMask` is causal, which has to be there. Default: the encoder looks at the mask. */
-  srcIsCausal?: boolean | undefined;
+  srcIsCausal?: boolean | null | undefined;
 }
 
 export interface TransformerForwardOptions extends TransformerArguments, RunOptions {}

@@ -34,7 +34,11 @@ describe('options', () => {
       () => new nn.TransformerEncoderLayer({ ...SIZES, activation: 'tanh' as 'relu' }),
       /activation .*'tanh'/,
     ],
-    ['epsilon', () => new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: 0 }), /layerNormEps/],
+    [
+      'epsilon',
+      () => new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: -1e-9 }),
+      /from 0 to below 1 for layerNormEps/,
+    ],
     [
       'a boolean',
       () => new nn.TransformerEncoderLayer({ ...SIZES, bias: 1 as unknown as boolean }),
@@ -218,6 +222,25 @@ describe('modules and modes', () => {
   });
 });
 
+describe('what Python takes', () => {
+  test('a normalization with an epsilon of 0', async () => {
+    const norm = new nn.LayerNorm(2, { eps: 0 });
+    expect([...numbers(await norm.forward(Tensor.from([[1, 3]], { dtype: 'float32' })))]).toEqual([-1, 1]);
+    expect(new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: 0 }).options.layerNormEps).toBe(0);
+  });
+
+  test('null for a causal flag, as for masks', async () => {
+    const src = ramp(2, 5, 8);
+    const none = { srcMask: null, srcKeyPaddingMask: null, isCausal: null };
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    expect(numbers(await encoder.forward(src, none))).toEqual(numbers(await encoder.forward(src)));
+    const decoder = new nn.TransformerDecoderLayer(SIZES).eval();
+    expect(numbers(await decoder.forward(src, src, { tgtIsCausal: null, memoryIsCausal: null }))).toEqual(
+      numbers(await decoder.forward(src, src)),
+    );
+  });
+});
+
 describe('float masks that shift scores', () => {
   test('are added on every path', async () => {
     const layer = new nn.TransformerEncoderLayer(SIZES).eval();
@@ -357,6 +380,18 @@ describe('hooks', () => {
     expect(calls).toEqual([`${path} Linear 2,5,16`]);
     expect(difference(changed, plain)).toBeGreaterThan(1e-3);
     expect(numbers(await model.forward(src))).toEqual(plain);
+  });
+
+  test('a hook on a layer itself gives it its normal path, as one below it', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).eval();
+    const run = async (path?: string) => {
+      using _hook = path === undefined ? undefined : layer.registerForwardHook(path, () => undefined);
+      const { attentions } = await layer.captureAttention([ramp(2, 5, 8)]);
+      return attentions.map(({ operator }) => operator);
+    };
+    expect(await run()).toEqual(['transformer_encoder_layer']);
+    expect(await run('')).toEqual(await run('linear1'));
+    expect(await run('')).not.toEqual(['transformer_encoder_layer']);
   });
 
   test('padding comes out as without hooks', async () => {
