@@ -92,7 +92,10 @@ export class TransformerDecoderLayer extends DecoderModule {
   }
 }
 
-/** A stack of copies of `layer`, as PyTorch's `nn.TransformerDecoder`. */
+/**
+ * A stack of copies of `layer`, as PyTorch's `nn.TransformerDecoder`. Hooks on `layer` stay on it alone: PyTorch copies them
+ * too, but no handle would remove such a copy.
+ */
 export class TransformerDecoder extends DecoderModule {
   /** `options.norm`: normalization of the output, shared with this decoder, not copied. */
   constructor(layer: TransformerDecoderLayer, numLayers: number, options?: { norm?: LayerNorm | null }) {

@@ -80,7 +80,10 @@ export interface TransformerEncoderOptions {
   enableNestedTensor?: boolean;
 }
 
-/** A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. */
+/**
+ * A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. Hooks on `layer` stay on it alone: PyTorch copies them
+ * too, but no handle would remove such a copy.
+ */
 export class TransformerEncoder extends EncoderModule {
   constructor(layer: TransformerEncoderLayer, numLayers: number, options?: TransformerEncoderOptions) {
     checkPart(layer, TransformerEncoderLayer, 'layer');

@@ -18,7 +18,7 @@ export interface TransformerOptions extends Partial<TransformerLayerOptions> {
   numEncoderLayers?: number;
   /** Default 6. */
   numDecoderLayers?: number;
-  /** An encoder to use instead, shared, not copied. Its matrices are drawn anew, as in PyTorch: load weights afterwards. */
+  /** An encoder to use instead, shared with its hooks, not copied. Its matrices are drawn anew, as in PyTorch: load weights afterwards. */
   customEncoder?: TransformerEncoder | null;
   /** The same for the decoder. */
   customDecoder?: TransformerDecoder | null;

@@ -49,6 +49,12 @@ Model::Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts)
   TORCH_INTERNAL_ASSERT(native_, "a model needs a native module");
 }
 
+Model::~Model() {
+  for (const auto& [module, lent] : onParts_) {
+    if (const auto hook = lent.lock()) removeHook(module, hook);
+  }
+}
+
 // Locks this model and its parts.
 template <typename Lock>
 std::vector<Lock> Model::lock() const {
@@ -143,10 +149,34 @@ void Model::load(const std::vector<std::pair<std::string, at::Tensor>>& values) 
 }
 
 void Model::addHook(const std::string& module, HookPtr hook) {
-  for (const auto& entry : module_->named_modules()) {
-    if (entry.key() == module) return hooks_.add(module, std::move(hook));
+  const auto modules = module_->named_modules();
+  const bool known =
+      std::any_of(modules.begin(), modules.end(), [&](const auto& entry) { return entry.key() == module; });
+  if (!known) {
+    throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + module + "'");
   }
-  throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + module + "'");
+  const auto [part, name] = partOf(module);
+  if (!part) return hooks_.add(module, std::move(hook));
+  {
+    const std::lock_guard<std::mutex> lock(lending_);
+    std::erase_if(onParts_, [](const auto& lent) { return lent.second.expired(); });
+    onParts_.emplace_back(module, hook);
+  }
+  part->model->addHook(name, std::move(hook));
+}
+
+void Model::removeHook(const std::string& module, const HookPtr& hook) {
+  const auto [part, name] = partOf(module);
+  if (part) return part->model->removeHook(name, hook);
+  hooks_.remove(module, hook);
+}
+
+std::pair<const Model::Part*, std::string> Model::partOf(const std::string& module) const {
+  for (const auto& part : parts_) {
+    if (module == part.name) return {&part, ""};
+    if (module.starts_with(part.name + ".")) return {&part, module.substr(part.name.size() + 1)};
+  }
+  return {nullptr, module};
 }
 
 }  // namespace lta::nn

@@ -263,7 +263,10 @@ void NnModuleWrap::addHook(const Napi::CallbackInfo& info) {
 
 void NnModuleWrap::removeHook(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
-    if (model_) model_->removeHook(info[0].As<Napi::String>().Utf8Value(), HookWrap::of(info[1]).hook());
+    // Also one of a disposed module, which may live on as a part of another.
+    const auto& hook = HookWrap::of(info[1]).hook();
+    hook->remove();
+    if (model_) model_->removeHook(info[0].As<Napi::String>().Utf8Value(), hook);
   });
 }
 

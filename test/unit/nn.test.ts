@@ -498,6 +498,75 @@ describe('hooks', () => {
     });
   });
 
+  test('on a shared part fire in runs of the part and of the whole, whichever they were put on by', async () => {
+    const norm = new nn.LayerNorm(8);
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1, { norm }).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    const src = ramp(2, 5, 8);
+    const seen: string[] = [];
+    const note =
+      (by: string) =>
+      ({ name, type }: { name: string; type: string }) => {
+        seen.push(`${by}: ${name} ${type}`);
+      };
+    const runs = async (): Promise<string[]> => {
+      seen.length = 0;
+      await transformer.forward(src, src);
+      await encoder.forward(src);
+      await norm.forward(src);
+      return [...seen];
+    };
+    const onWhole = transformer.registerForwardHook('encoder.layers.0', note('whole'));
+    const onNorm = transformer.registerForwardPreHook('encoder.norm', note('norm'));
+    const onPart = encoder.registerForwardHook('layers.0', note('part'));
+    using _own = transformer.registerForwardHook('decoder.norm', note('own'));
+    const ofWhole = [
+      'whole: encoder.layers.0 TransformerEncoderLayer',
+      'part: encoder.layers.0 TransformerEncoderLayer',
+      'norm: encoder.norm LayerNorm',
+      'own: decoder.norm LayerNorm',
+    ];
+    const ofPart = [
+      'whole: layers.0 TransformerEncoderLayer',
+      'part: layers.0 TransformerEncoderLayer',
+      'norm: norm LayerNorm',
+    ];
+    expect(await runs()).toEqual([...ofWhole, ...ofPart, 'norm:  LayerNorm']);
+    expect([onWhole.calls, onNorm.calls, onPart.calls]).toEqual([2, 3, 2]);
+    onNorm.remove();
+    onWhole.remove();
+    onPart.remove();
+    expect(await runs()).toEqual(['own: decoder.norm LayerNorm']);
+  });
+
+  test('on a part go with the whole that they were put on by', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    const handle = transformer.registerForwardHook('encoder.layers.0', () => undefined);
+    const other = encoder.registerForwardHook('layers.0', () => undefined);
+    transformer.dispose();
+    await encoder.forward(ramp(2, 5, 8));
+    expect([handle.calls, other.calls]).toEqual([0, 1]);
+    handle.remove();
+  });
+
+  test('of a disposed part can be removed', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    const handle = encoder.registerForwardHook('layers.0', () => undefined);
+    encoder.dispose();
+    handle.remove();
+    await transformer.forward(ramp(2, 5, 8), ramp(2, 5, 8));
+    expect(handle.calls).toBe(0);
+  });
+
+  test('on a layer are not copied with it', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).eval();
+    using handle = layer.registerForwardHook('', () => undefined);
+    await new nn.TransformerEncoder(layer, 2).forward(ramp(2, 5, 8));
+    expect(handle.calls).toBe(0);
+  });
+
   test('HookedModel records modules of nn', async () => {
     const hooked = new HookedModel(makeModel().eval());
     hooked.setForwardHook('first', 'transformer_encoder.layers.0');
