@@ -1,7 +1,7 @@
 import { type NativeNnModule, type NativeTensor, native } from '../binding';
 import { CapturingModel, type PreparedCapture } from '../capturing-model';
 import { TorchError } from '../errors';
-import { isInsideHook } from '../hooks';
+import { type HookOwner, isInsideHook } from '../hooks';
 import {
   type LoadResult,
   type LoadStateDictOptions,
@@ -61,6 +61,9 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   Output,
   Arguments
 > {
+  /** The parts that are shared, by their names in this module. */
+  readonly #parts: [string, NnModule<unknown>][];
+
   /** @internal */
   protected constructor(type: string, options: object, parts: Parts = {}) {
     if (new.target === NnModule) throw invalid('one of the classes of nn', 'the class of a module', new.target);
@@ -71,6 +74,16 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
       native((addon) => addon.NativeNnModule.create(type, options, natives)),
       Object.values(shared).filter((part) => part !== undefined),
     );
+    const { norm, customEncoder: encoder, customDecoder: decoder } = shared;
+    this.#parts = Object.entries({ norm, encoder, decoder }).flatMap(([name, part]) => (part ? [[name, part]] : []));
+  }
+
+  /** @internal */
+  override hookOwner(path: string): HookOwner {
+    for (const [name, part] of this.#parts) {
+      if (path === name || path.startsWith(`${name}.`)) return part.hookOwner(path.slice(name.length + 1));
+    }
+    return this;
   }
 
   /** @internal Names of the arguments of `forward` that are given by position. */

@@ -466,11 +466,18 @@ describe('hooks', () => {
       await encoder.forward(x);
     });
 
+    test('refuse a run of the part that they were put on by the whole', async () => {
+      await expect(inHook(whole, 'encoder.layers.0', runWhole, () => encoder.forward(x))).rejects.toMatchObject({
+        code: 'ERR_HOOK_FAILED',
+        cause: { code: 'ERR_MODEL_RUN' },
+      });
+    });
+
     test('allow what would not', async () => {
       await inHook(encoder, 'layers.0', runEncoder, () => norm.forward(x));
       await inHook(encoder, 'layers.0', runEncoder, () => decoder.to('cpu'));
       await inHook(encoder, 'layers.0', runEncoder, () => load(decoder));
-      await inHook(whole, 'encoder.layers.0', runWhole, () => encoder.forward(x));
+      await inHook(whole, 'decoder.layers.0', runWhole, () => encoder.forward(x));
     });
 
     test('refuse two changes that would wait for each other’s runs', async () => {
