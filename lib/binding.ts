@@ -59,6 +59,7 @@ export interface NativeScriptObject {
 export interface NativeRunOptions {
   method?: string; // of checkpoints
   inputNames?: readonly string[]; // of modules of nn, for their errors
+  needWeights?: boolean; // of modules of nn: their attentions return their weights in this run
   grad?: boolean;
   insideHook?: boolean;
   cancellation?: NativeCancellation | undefined;
@@ -116,6 +117,7 @@ export interface NativeScriptModule {
   capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
+  stateDict(): { name: string; tensor: NativeTensor }[];
   methods(): string[];
   signature(method: string): NativeSignature;
   to(device: string): Promise<void>;
@@ -133,6 +135,7 @@ export interface NativeNnModule {
   to(device: string): Promise<void>;
   isTraining(): boolean;
   train(mode: boolean): void;
+  needsWeights(): boolean;
   setNeedWeights(need: boolean): void;
   addHook(path: string, hook: NativeHook): void;
   removeHook(path: string, hook: NativeHook): void;

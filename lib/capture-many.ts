@@ -1,5 +1,5 @@
 import type { Attention, CaptureOptions } from './attention';
-import { integer, invalid } from './validate';
+import { integer, invalid, optionsObject } from './validate';
 import type { Value } from './value';
 
 /** How a stream of captures goes. */
@@ -27,9 +27,7 @@ export async function* captureMany<Input, Output, Options extends { signal?: Abo
   inputs: AsyncIterable<Input> | Iterable<Input>,
   options: Options & StreamOptions,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
-  if (options === null || typeof options !== 'object')
-    throw invalid('an object', 'the options of captureMany', options);
-  const { ahead = 1, onProgress, ...each } = options;
+  const { ahead = 1, onProgress, ...each } = optionsObject(options, 'the options of captureMany');
   integer(ahead, 'ahead', 0);
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw invalid('a function', 'onProgress', onProgress);

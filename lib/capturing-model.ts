@@ -13,7 +13,7 @@ import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
 import { Model, type NativeModel } from './model';
-import { options as checkOptions } from './validate';
+import { options as checkOptions, optionsObject } from './validate';
 
 type Given = Record<string, unknown>;
 
@@ -69,6 +69,15 @@ export abstract class CapturingModel<
   ): Promise<{ output: Output; attentions: Attention[] }> {
     const result = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
     return await fromNativeCapture(result, (output) => this.convert(output), options?.gradientOf, options?.signal);
+  }
+
+  /** @internal The same with the attentions asked for their weights, in this run alone. */
+  async captureNeedingWeights(
+    inputs: Inputs,
+    options: CallOptions,
+  ): Promise<{ output: Output; attentions: Attention[] }> {
+    const result = await this.#capture(inputs, options, [], 'forward', { needWeights: true });
+    return await fromNativeCapture(result, (output) => this.convert(output));
   }
 
   /** @internal One capture of several that belong together: layers may be missing from it. */
@@ -128,10 +137,10 @@ export abstract class CapturingModel<
     options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
   ): AttentionStream<Output> {
     type Whole = CallOptions & CaptureOptions<Output>;
-    return new AttentionStream(
-      (onAttention, signal) => this.captureAttention(inputs, { ...options, onAttention, signal } as Whole),
-      options?.signal,
-    );
+    return new AttentionStream(async (onAttention, signal) => {
+      const given = optionsObject(options as Given | undefined, 'the options of captureAttentionStream');
+      return await this.captureAttention(inputs, { ...given, onAttention, signal } as Whole);
+    }, options?.signal);
   }
 
   /**

@@ -23,7 +23,7 @@ export { attentionRelevance, attentionRollout, type RolloutOptions } from './rel
 export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
 export { ScriptObject } from './script-object';
-export type { LoadResult, LoadStateDictOptions } from './state-dict';
+export type { LoadResult, LoadStateDictOptions, StateDictSource } from './state-dict';
 export {
   type Device,
   type DType,

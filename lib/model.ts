@@ -44,6 +44,11 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     this.members = new Set([this, ...parts.flatMap(({ members }) => [...members])]);
   }
 
+  /** @internal The model in whose runs a hook on the module at `path` fires: this one, or one of its parts. */
+  hookOwner(_path: string): HookOwner {
+    return this;
+  }
+
   /** Names and types of all modules, as Python's `named_modules()` gives them; `''` is the model itself. */
   modules(): { name: string; type: string }[] {
     return native(() => this.native.modules());
@@ -109,7 +114,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       );
     }
     Object.freeze(module);
-    const callback = hook && hookCallback(this, kind, module, hook);
+    const callback = hook && hookCallback(this.hookOwner(path), kind, module, hook);
     const hookNative = native((addon) => {
       const created = new addon.NativeHook(kind, callback, path);
       this.native.addHook(path, created);

@@ -2,7 +2,7 @@ import { binding, fromNative, type NativeScriptModule, native } from './binding'
 import { CapturingModel, type PreparedCapture } from './capturing-model';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
-import { checkDType, type Device, type DType } from './tensor';
+import { checkDType, type Device, type DType, fromHandle, type Tensor } from './tensor';
 import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
 
@@ -114,6 +114,15 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
       ),
     );
     return this.convert(output);
+  }
+
+  /**
+   * Parameters and buffers by name, as Python's `state_dict()`: those of a module with several names under each of them. The
+   * tensors are the model's own.
+   */
+  stateDict(): Record<string, Tensor> {
+    const state = native(() => this.native.stateDict());
+    return Object.fromEntries(state.map(({ name, tensor }) => [name, fromHandle(tensor)]));
   }
 
   /** Names of the methods that `forward` can run. */

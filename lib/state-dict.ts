@@ -1,11 +1,14 @@
 import { open } from 'node:fs/promises';
+import { isMap } from 'node:util/types';
 import { TorchError } from './errors';
-import { ARRAY_OF, type Entry } from './formats/entry';
-import { readSafetensors, writeSafetensors } from './formats/safetensors';
+import { ARRAY_OF, type Entry, type StateEntries } from './formats/entry';
+import type { Wanted } from './formats/find-state-dict';
+import { readSafetensorsBelow, writeSafetensors } from './formats/safetensors';
 import { kindOfArchive, readTorchSave } from './formats/torch-save';
+import { readLegacyTorchSave } from './formats/torch-save-legacy';
 import { ScriptModule } from './script-module';
 import { handleOf, Tensor } from './tensor';
-import { invalid } from './validate';
+import { invalid, isPlainObject } from './validate';
 
 export interface LoadStateDictOptions {
   /** Takes the names that begin with it, without it: `'model.transformer.encoder.'`. Default: all names. */
@@ -14,32 +17,54 @@ export interface LoadStateDictOptions {
   strict?: boolean;
 }
 
+/** A path, or tensors by name. */
+export type StateDictSource = string | Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>;
+
 export interface LoadResult {
   missingKeys: string[];
   unexpectedKeys: string[];
 }
 
-function toTensor({ dtype, shape, data }: Entry): Tensor {
-  return Tensor.from(data, { dtype, shape });
+/** The tensors of a checkpoint by name. */
+export interface StateDict {
+  tensors: Map<string, Tensor>;
+  /** The dtypes of those that parameters can't be converted from. */
+  foreign: Map<string, string>;
+}
+
+function fromEntries({ entries, foreign }: StateEntries): StateDict {
+  const tensors = entries.map(({ name, dtype, shape, data }) => [name, Tensor.from(data, { dtype, shape })] as const);
+  return { tensors: new Map(tensors), foreign };
+}
+
+function fromTensors(given: Iterable<readonly [string, Tensor]>): StateDict {
+  const state: StateDict = { tensors: new Map(), foreign: new Map() };
+  for (const [name, tensor] of given) {
+    if (Object.hasOwn(ARRAY_OF, tensor.dtype)) state.tensors.set(name, tensor);
+    else state.foreign.set(name, tensor.dtype);
+  }
+  return state;
 }
 
 /**
  * The tensors of a checkpoint by name: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or an
- * object of tensors.
+ * object or a Map of tensors. What isn't below the wanted prefix may be left out.
  *
  * @throws TorchError `ERR_MODEL_LOAD` where the file is none of these.
  */
-export async function readStateDict(source: string | Readonly<Record<string, Tensor>>): Promise<Map<string, Tensor>> {
+export async function readStateDict(source: StateDictSource, wanted: Wanted): Promise<StateDict> {
   if (typeof source !== 'string') {
-    if (source === null || typeof source !== 'object')
-      throw invalid('a path or an object of tensors', 'source', source);
-    for (const [name, tensor] of Object.entries(source)) {
+    if (!isMap(source) && !isPlainObject(source))
+      throw invalid('a path, or an object or a Map of tensors', 'source', source);
+    const given = isMap(source) ? [...(source as ReadonlyMap<string, Tensor>)] : Object.entries(source);
+    for (const [name, tensor] of given) {
+      if (typeof name !== 'string') throw invalid('a string', 'a key of source', name);
       handleOf(tensor, `source['${name}']`);
     }
-    return new Map(Object.entries(source));
+    return fromTensors(given);
   }
   try {
-    return await readFile(source);
+    return await readFile(source, wanted);
   } catch (error) {
     if (error instanceof TorchError && error.code !== 'ERR_INVALID_ARGUMENT') throw error;
     throw new TorchError('ERR_MODEL_LOAD', `Expected a checkpoint at ${source}: ${(error as Error).message}`, {
@@ -48,56 +73,53 @@ export async function readStateDict(source: string | Readonly<Record<string, Ten
   }
 }
 
-async function readFile(path: string): Promise<Map<string, Tensor>> {
+async function readFile(path: string, wanted: Wanted): Promise<StateDict> {
   const file = await open(path, 'r');
   let start: string;
   try {
-    const { buffer } = await file.read(new Uint8Array(4), 0, 4, 0);
+    const { buffer } = await file.read(new Uint8Array(9), 0, 9, 0);
     start = Buffer.from(buffer).toString('latin1');
   } finally {
     await file.close();
   }
-  if (start === 'PK\x03\x04') {
+  if (start.startsWith('PK\x03\x04')) {
     const kind = await kindOfArchive(path);
     if (kind === 'torch-script') {
       using module = await ScriptModule.load(path);
-      return new Map(module.namedParameters().map(({ name, tensor }) => [name, tensor]));
+      return fromTensors(Object.entries(module.stateDict()));
     }
-    const { entries } = await readTorchSave(path);
-    return new Map(entries.map((entry) => [entry.name, toTensor(entry)]));
+    return fromEntries(await readTorchSave(path, wanted));
   }
-  if (start.startsWith('\x80\x02') || start.startsWith('\x80\x03') || start.startsWith('\x80\x04')) {
-    throw new TorchError(
-      'ERR_MODEL_LOAD',
-      `Expected a checkpoint as torch.save has written it since PyTorch 1.6 at ${path} but received one in the format before ` +
-        'that (or a plain pickle): load and save it once with a newer PyTorch',
-    );
-  }
-  const { entries } = await readSafetensors(path);
-  return new Map(entries.map((entry) => [entry.name, toTensor(entry)]));
+  // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
+  const isPickle = start[0] === '\x80' && start.charCodeAt(1) <= 5 && start[8] !== '{';
+  return fromEntries(await (isPickle ? readLegacyTorchSave(path, wanted) : readSafetensorsBelow(path, wanted.prefix)));
 }
 
 /**
  * Finds the value of each parameter among the tensors of a checkpoint.
  *
- * @throws TorchError `ERR_MODEL_LOAD` with all names that are missing, unexpected or of another shape.
+ * @throws TorchError `ERR_MODEL_LOAD` with all names that are missing, unexpected, of another shape or of a dtype that can't
+ *   be converted.
  */
 export function matchStateDict(
-  given: ReadonlyMap<string, Tensor>,
+  given: StateDict,
   parameters: readonly { name: string; tensor: Tensor }[],
   { prefix, strict }: { prefix: string; strict: boolean },
 ): { values: Map<string, Tensor>; result: LoadResult } {
-  const below = new Map<string, Tensor>();
-  for (const [name, tensor] of given) {
-    if (name.startsWith(prefix)) below.set(name.slice(prefix.length), tensor);
+  const below = new Map<string, Tensor | string>();
+  for (const [name, value] of [...given.tensors, ...given.foreign]) {
+    if (name.startsWith(prefix)) below.set(name.slice(prefix.length), value);
   }
   const values = new Map<string, Tensor>();
   const missingKeys: string[] = [];
   const wrong: string[] = [];
+  const foreign: string[] = [];
   for (const { name, tensor } of parameters) {
     const value = below.get(name);
     if (value === undefined) {
       missingKeys.push(name);
+    } else if (typeof value === 'string') {
+      foreign.push(`${name} (${value})`);
     } else if (value.shape.join() !== tensor.shape.join()) {
       wrong.push(`${name} ([${tensor.shape.join(', ')}], received [${value.shape.join(', ')}])`);
     } else {
@@ -105,11 +127,15 @@ export function matchStateDict(
     }
   }
   const known = new Set(parameters.map(({ name }) => name));
-  const unexpectedKeys = [...below.keys()].filter((name) => !known.has(name));
+  const unexpected = [...below].filter(([name]) => !known.has(name));
   const problems: string[] = [];
   if (strict && missingKeys.length > 0) problems.push(`missing: ${missingKeys.join(', ')}`);
-  if (strict && unexpectedKeys.length > 0) problems.push(`unexpected: ${unexpectedKeys.join(', ')}`);
+  if (strict && unexpected.length > 0) {
+    const shown = unexpected.map(([name, value]) => (typeof value === 'string' ? `${name} (${value})` : name));
+    problems.push(`unexpected: ${shown.join(', ')}`);
+  }
   if (wrong.length > 0) problems.push(`of another shape: ${wrong.join(', ')}`);
+  if (foreign.length > 0) problems.push(`of a dtype that isn't converted: ${foreign.join(', ')}`);
   if (problems.length > 0) {
     const where = prefix === '' ? '' : ` below '${prefix}'`;
     throw new TorchError(
@@ -118,7 +144,7 @@ export function matchStateDict(
         problems.join('\n  '),
     );
   }
-  return { values, result: { missingKeys, unexpectedKeys } };
+  return { values, result: { missingKeys, unexpectedKeys: unexpected.map(([name]) => name) } };
 }
 
 /** Writes tensors to a `.safetensors` file. */

@@ -60,23 +60,38 @@ export function optionalString(value: unknown, what: string): string | undefined
   return value;
 }
 
+/** Whether a value is an object of no particular class; such as are written `{ … }`. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return shown(value) === 'an object';
+}
+
+/**
+ * Checks that `value` is absent or an object that may hold options. An instance of a class may; one without anything of its
+ * own (a tensor) stands where something else was meant.
+ */
+export function optionsObject<Options extends object>(value: Options | undefined, what: string): Options {
+  if (value === undefined) return {} as Options;
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid('an object', what, value);
+  if (!isPlainObject(value) && Object.keys(value).length === 0) throw invalid('an object', what, value);
+  return value;
+}
+
 /** Checks that `value` is absent or an object of options, and that it has no option that isn't known. */
 export function options<Options extends object>(
   value: Options | undefined,
   known: readonly string[],
   what: string,
 ): Options {
-  if (value === undefined) return {} as Options;
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid('an object', what, value);
-  for (const name of Object.keys(value)) {
-    if (!known.includes(name)) {
-      throw new TorchError(
-        'ERR_INVALID_ARGUMENT',
-        `Expected one of the options ${known.join(', ')} in ${what} but received '${name}'`,
-      );
-    }
+  const given = optionsObject(value, what);
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    if (!isPlainObject(given)) throw invalid('an object', what, given);
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected one of the options ${known.join(', ')} in ${what} but received '${name}'`,
+    );
   }
-  return value;
+  return given;
 }
 
 /** Checks that `value` is absent or an AbortSignal. */

@@ -477,6 +477,60 @@ def checkpoints():
     strip_debug(ROOT / "script.pt")
 
 
+class Shared(nn.Module):
+    """One module under two names, with a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+        self.norm.register_buffer("scale", torch.ones(2))
+        self.alias = self.norm
+
+    def forward(self, x):
+        return self.alias(self.norm(x))
+
+
+@torch.no_grad()
+def checkpoint_layouts():
+    """The parameters of checkpoints() once more: in other dictionaries, in the format before PyTorch 1.6, of odd types."""
+    generator = torch.Generator().manual_seed(5)
+    state = fill(nn.TransformerEncoderLayer(4, 2, 6), generator).state_dict()
+    other = {name: value + 1 for name, value in state.items()}
+    save = lambda value, name, **how: torch.save(value, ROOT / f"{name}.pth", **how)
+    save({"epoch": 3, "lr": torch.tensor(0.1), "state_dict": state, "ema": other}, "beside_tensor")
+    save({"model": {"state_dict": state}, "step": torch.tensor(5)}, "nested_twice")
+    save({"ema": state, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}, "unusual_key")
+    save({"teacher": state, "student": other}, "several")
+
+    legacy = dict(_use_new_zipfile_serialization=False)
+    save(state, "legacy", **legacy)
+    save({name: value.half() for name, value in state.items()}, "legacy_half", **legacy)
+    # Transposed and shared storages, types that are skipped, parameters, and a dictionary inside another.
+    inside = {f"encoder.{name}": nn.Parameter(value) for name, value in state.items()}
+    inside["encoder.linear1.weight"] = nn.Parameter(state["linear1.weight"].t().contiguous().t())
+    norms = torch.stack([state[f"norm{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")])
+    inside |= {f"encoder.norm{i}.{kind}": norms[2 * i + j - 2] for i in (1, 2) for j, kind in enumerate(("weight", "bias"))}
+    odd = {"other.c": torch.zeros(3, dtype=torch.complex128), "other.u": torch.zeros(5, dtype=torch.uint16)}
+    save({"odd": torch.ones(1), "model": odd | inside}, "legacy_inside", **legacy)
+
+    module = Shared()
+    script = torch.jit.script(module)
+    script.save(str(ROOT / "shared_script.pt"))
+    strip_debug(ROOT / "shared_script.pt")
+    save(script.state_dict(), "shared_script")
+    save_file({name: value.clone() for name, value in script.state_dict().items()}, ROOT / "shared_script.safetensors")
+
+    norm = {"norm.weight": torch.ones(4), "norm.bias": torch.zeros(4)}
+    types = {"complex64": torch.complex64, "float8_e4m3fn": torch.float8_e4m3fn, "uint16": torch.uint16}
+    outside = {f"other.{name}": torch.zeros(3).to(dtype) for name, dtype in types.items()}
+    sparse = {"other.sparse": torch.eye(3).to_sparse()}
+    save(norm | outside | sparse, "foreign")
+    save(norm | {"norm.bias": torch.zeros(4, dtype=torch.complex64)}, "foreign_bias")
+    del outside["other.complex64"]
+    save_file(outside | norm, ROOT / "foreign.safetensors")
+    save_file(norm | {"norm.bias": torch.zeros(4, dtype=torch.uint16)}, ROOT / "foreign_bias.safetensors")
+
+
 if __name__ == "__main__":
     ROOT.mkdir(parents=True, exist_ok=True)
     encoders()
@@ -486,4 +540,5 @@ if __name__ == "__main__":
     gradients()
     causal_flags()
     checkpoints()
+    checkpoint_layouts()
     default_model()

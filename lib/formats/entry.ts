@@ -41,6 +41,12 @@ export interface Entries {
   metadata?: Record<string, string>;
 }
 
+/** The tensors of a checkpoint, and the dtypes of those that tensors here can't hold, by name. */
+export interface StateEntries {
+  entries: Entry[];
+  foreign: Map<string, string>;
+}
+
 /** The number of elements of a shape; 1 for a scalar's. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((count, size) => count * size, 1);

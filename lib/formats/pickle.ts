@@ -24,14 +24,21 @@ const NO_ARGUMENTS: unknown[] = [];
  * Reads Python's pickle format without running anything: only what the handlers know is made, other objects are opaque.
  * Dictionaries become Maps; lists and tuples arrays.
  *
+ * @param from Where in the bytes the pickle begins.
+ * @returns What it holds, and where it ends.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for what is no pickle.
  */
-export function readPickle(bytes: Uint8Array, source: string, handlers: PickleHandlers): unknown {
+export function readPickle(
+  bytes: Uint8Array,
+  source: string,
+  handlers: PickleHandlers,
+  from = 0,
+): { value: unknown; end: number } {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = new TextDecoder();
   const stack: unknown[] = [];
   const memo = new Map<number, unknown>();
-  let at = 0;
+  let at = from;
 
   const fail = (received: string): never => {
     throw malformed(source, 'a pickle as torch.save writes it', received);
@@ -99,7 +106,7 @@ export function readPickle(bytes: Uint8Array, source: string, handlers: PickleHa
         u64();
         break;
       case '.':
-        return pop();
+        return { value: pop(), end: at };
       case '(':
         stack.push(MARK);
         break;
@@ -159,11 +166,11 @@ export function readPickle(bytes: Uint8Array, source: string, handlers: PickleHa
       case '\x8d':
         stack.push(text.decode(take(u64())));
         break;
-      case 'T':
-        stack.push(take(u32()));
+      case 'T': // strings of Python 2
+        stack.push(text.decode(take(u32())));
         break;
       case 'U':
-        stack.push(take(u8()));
+        stack.push(text.decode(take(u8())));
         break;
       case 'B':
         stack.push(take(u32()));

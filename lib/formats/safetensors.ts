@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { TorchError } from '../errors';
 import {
   ARRAY_OF,
   arrayOf,
@@ -9,6 +10,7 @@ import {
   elementCount,
   isShape,
   malformed,
+  type StateEntries,
 } from './entry';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
@@ -29,7 +31,8 @@ const CODES = Object.fromEntries(Object.entries(DTYPES).map(([code, dtype]) => [
 const MAX_HEADER_BYTES = 100_000_000;
 
 interface Layout {
-  tensors: { name: string; dtype: EntryDType; shape: number[]; begin: number; end: number }[];
+  /** `dtype` is absent where tensors here lack it; `code` is the file's name for it. */
+  tensors: { name: string; code: string; dtype?: EntryDType; shape: number[]; begin: number; end: number }[];
   metadata?: Record<string, string>;
 }
 
@@ -45,18 +48,12 @@ interface Source {
  * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format or has a dtype that tensors here lack.
  */
 export async function readSafetensors(path: string): Promise<Entries> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    return await readFrom({ name: path, size, read: (begin, end) => readRange(file, path, begin, end) });
-  } finally {
-    await file.close();
-  }
+  return await withFile(path, readAll);
 }
 
 /** The same as `readSafetensors` for bytes in memory; `name` stands for them in error messages. */
 export async function parseSafetensors(bytes: Uint8Array, name = 'safetensors data'): Promise<Entries> {
-  return readFrom({
+  return readAll({
     name,
     size: bytes.byteLength,
     read: (begin, end) => new Uint8Array(bytes.subarray(begin, end)).buffer,
@@ -64,9 +61,28 @@ export async function parseSafetensors(bytes: Uint8Array, name = 'safetensors da
 }
 
 /**
+ * Reads the tensors whose names begin with `prefix`; what else is in the file may have any dtype.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format.
+ */
+export async function readSafetensorsBelow(path: string, prefix: string): Promise<StateEntries> {
+  return await withFile(path, async (source) => {
+    const { tensors, start } = await readLayout(source);
+    const entries: Entry[] = [];
+    const foreign = new Map<string, string>();
+    for (const tensor of tensors) {
+      if (!tensor.name.startsWith(prefix)) continue;
+      if (tensor.dtype) entries.push(await readEntry(source, start, tensor, tensor.dtype));
+      else foreign.set(tensor.name, tensor.code);
+    }
+    return { entries, foreign };
+  });
+}
+
+/**
  * Writes a `.safetensors` file: tensor by tensor from their own memory, under another name that is moved into place at
  * the end. Tensors of larger elements come first, so that all are aligned, as in Hugging Face's own writer.
- * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, or a name that comes twice.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, a name that comes twice, or a
+ *   path that can't be written.
  */
 export async function writeSafetensors(
   path: string,
@@ -76,16 +92,40 @@ export async function writeSafetensors(
   const sorted = entries.toSorted((a, b) => ARRAY_OF[b.dtype].BYTES_PER_ELEMENT - ARRAY_OF[a.dtype].BYTES_PER_ELEMENT);
   const header = encodeHeader(sorted, metadata, path);
   const part = `${path}.${randomBytes(4).toString('hex')}.part`;
-  const file = await open(part, 'wx');
+  let file: FileHandle | undefined;
   try {
+    file = await open(part, 'wx');
     await file.writeFile(header);
     for (const { data } of sorted) await file.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     await file.close();
     await rename(part, path);
   } catch (error) {
-    await file.close().catch(() => {});
-    await rm(part, { force: true });
-    throw error;
+    await file?.close().catch(() => {});
+    await rm(part, { force: true }).catch(() => {});
+    throw unwritable(path, error);
+  }
+}
+
+/** The error for a file that can't be written: what the system says of it, without the name that it had meanwhile. */
+function unwritable(path: string, error: unknown): TorchError {
+  const { message } = error as Error;
+  const [reason] = message.split(/, (?:open|write|close|rename|fsync)\b/);
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a path that can be written but received '${path}': ${reason}`,
+    {
+      cause: error,
+    },
+  );
+}
+
+async function withFile<Result>(path: string, use: (source: Source) => Promise<Result>): Promise<Result> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    return await use({ name: path, size, read: (begin, end) => readRange(file, path, begin, end) });
+  } finally {
+    await file.close();
   }
 }
 
@@ -100,7 +140,29 @@ async function readRange(file: FileHandle, path: string, begin: number, end: num
   return bytes.buffer;
 }
 
-async function readFrom(source: Source): Promise<Entries> {
+async function readAll(source: Source): Promise<Entries> {
+  const { tensors, metadata, start } = await readLayout(source);
+  const entries: Entry[] = [];
+  for (const tensor of tensors) {
+    if (!tensor.dtype) {
+      const known = `a dtype of ${Object.keys(DTYPES).join(', ')}`;
+      throw malformed(source.name, `tensor '${tensor.name}' to have ${known}`, tensor.code);
+    }
+    entries.push(await readEntry(source, start, tensor, tensor.dtype));
+  }
+  return metadata ? { entries, metadata } : { entries };
+}
+
+async function readEntry(
+  source: Source,
+  start: number,
+  { name, shape, begin, end }: Layout['tensors'][number],
+  dtype: EntryDType,
+): Promise<Entry> {
+  return { name, dtype, shape, data: arrayOf(dtype, await source.read(start + begin, start + end)) };
+}
+
+async function readLayout(source: Source): Promise<Layout & { start: number }> {
   if (source.size < 8) throw malformed(source.name, 'a safetensors file of at least 8 bytes', `${source.size} bytes`);
   const length = Number(new DataView(await source.read(0, 8)).getBigUint64(0, true));
   if (length > MAX_HEADER_BYTES) {
@@ -114,13 +176,7 @@ async function readFrom(source: Source): Promise<Entries> {
     );
   }
   const header = new Uint8Array(await source.read(8, 8 + length));
-  const { tensors, metadata } = parseHeader(header, source.size - 8 - length, source.name);
-  const entries: Entry[] = [];
-  for (const { name, dtype, shape, begin, end } of tensors) {
-    const buffer = await source.read(8 + length + begin, 8 + length + end);
-    entries.push({ name, dtype, shape, data: arrayOf(dtype, buffer) });
-  }
-  return metadata ? { entries, metadata } : { entries };
+  return { ...parseHeader(header, source.size - 8 - length, source.name), start: 8 + length };
 }
 
 function parseHeader(bytes: Uint8Array, dataSize: number, source: string): Layout {
@@ -159,16 +215,14 @@ function parseTensorInfo(name: string, info: unknown, source: string): Layout['t
   if (typeof code !== 'string' || !isShape(shape) || !isShape(offsets) || offsets.length !== 2) {
     throw malformed(source, `dtype, shape and data_offsets for tensor '${name}'`, JSON.stringify(info));
   }
-  const dtype = Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
-  if (!dtype) {
-    throw malformed(source, `tensor '${name}' to have a dtype of ${Object.keys(DTYPES).join(', ')}`, code);
-  }
   const [begin, end] = offsets as [number, number];
-  const bytes = elementCount(shape) * ARRAY_OF[dtype].BYTES_PER_ELEMENT;
-  if (end - begin !== bytes) {
+  const dtype = Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
+  if (!dtype && begin <= end) return { name, code, shape, begin, end };
+  const bytes = elementCount(shape) * (dtype ? ARRAY_OF[dtype].BYTES_PER_ELEMENT : 1);
+  if (!dtype || end - begin !== bytes) {
     throw malformed(source, `${bytes} bytes for tensor '${name}' (${code} [${shape}])`, `offsets [${begin}, ${end}]`);
   }
-  return { name, dtype, shape, begin, end };
+  return { name, code, dtype, shape, begin, end };
 }
 
 function isStringMap(value: unknown): value is Record<string, string> {

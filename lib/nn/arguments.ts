@@ -104,7 +104,7 @@ export function attentionArguments(
     [keys.batch === undefined ? [keys.length] : [keys.batch, keys.length]],
     batched ? '[B, S]' : '[S]',
   );
-  const causal = optionalBoolean(given[names.causal], names.causal);
+  const causal = optionalBoolean(given[names.causal] ?? undefined, names.causal);
   if (causal && !attnMask) {
     // Python refuses this too, except where a fused kernel runs: there it silently attends to everything.
     throw new TorchError(

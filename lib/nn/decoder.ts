@@ -22,9 +22,9 @@ export interface DecoderArguments {
   /** The same for the memory, `[B, S]`. */
   memoryKeyPaddingMask?: Tensor | null | undefined;
   /** Says that `tgtMask` is causal, which has to be there. Default: a layer false, a stack looks at the mask. */
-  tgtIsCausal?: boolean | undefined;
+  tgtIsCausal?: boolean | null | undefined;
   /** Says that `memoryMask` is causal, which has to be there. Default false. */
-  memoryIsCausal?: boolean | undefined;
+  memoryIsCausal?: boolean | null | undefined;
 }
 
 export interface DecoderForwardOptions extends DecoderArguments, RunOptions {}
@@ -92,7 +92,10 @@ export class TransformerDecoderLayer extends DecoderModule {
   }
 }
 
-/** A stack of copies of `layer`, as PyTorch's `nn.TransformerDecoder`. */
+/**
+ * A stack of copies of `layer`, as PyTorch's `nn.TransformerDecoder`. Hooks on `layer` stay on it alone: PyTorch copies them
+ * too, but no handle would remove such a copy.
+ */
 export class TransformerDecoder extends DecoderModule {
   /** `options.norm`: normalization of the output, shared with this decoder, not copied. */
   constructor(layer: TransformerDecoderLayer, numLayers: number, options?: { norm?: LayerNorm | null }) {

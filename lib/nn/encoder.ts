@@ -18,7 +18,7 @@ export interface EncoderArguments {
   /** `[B, T]` (`[T]` without a batch): bool, true where a key is padding; or floats that are added. */
   srcKeyPaddingMask?: Tensor | null | undefined;
   /** Says that `srcMask` is causal, which has to be there. Default: a layer false, a stack looks at the mask. */
-  isCausal?: boolean | undefined;
+  isCausal?: boolean | null | undefined;
 }
 
 export interface EncoderForwardOptions extends EncoderArguments, RunOptions {}
@@ -80,7 +80,10 @@ export interface TransformerEncoderOptions {
   enableNestedTensor?: boolean;
 }
 
-/** A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. */
+/**
+ * A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. Hooks on `layer` stay on it alone: PyTorch copies them
+ * too, but no handle would remove such a copy.
+ */
 export class TransformerEncoder extends EncoderModule {
   constructor(layer: TransformerEncoderLayer, numLayers: number, options?: TransformerEncoderOptions) {
     checkPart(layer, TransformerEncoderLayer, 'layer');

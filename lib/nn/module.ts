@@ -1,12 +1,13 @@
 import { type NativeNnModule, type NativeTensor, native } from '../binding';
 import { CapturingModel, type PreparedCapture } from '../capturing-model';
 import { TorchError } from '../errors';
-import { isInsideHook } from '../hooks';
+import { type HookOwner, isInsideHook } from '../hooks';
 import {
   type LoadResult,
   type LoadStateDictOptions,
   matchStateDict,
   readStateDict,
+  type StateDictSource,
   saveStateDict,
 } from '../state-dict';
 import { handleOf, Tensor } from '../tensor';
@@ -60,7 +61,8 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   Output,
   Arguments
 > {
-  #needWeights = false;
+  /** The parts that are shared, by their names in this module. */
+  readonly #parts: [string, NnModule<unknown>][];
 
   /** @internal */
   protected constructor(type: string, options: object, parts: Parts = {}) {
@@ -72,6 +74,16 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
       native((addon) => addon.NativeNnModule.create(type, options, natives)),
       Object.values(shared).filter((part) => part !== undefined),
     );
+    const { norm, customEncoder: encoder, customDecoder: decoder } = shared;
+    this.#parts = Object.entries({ norm, encoder, decoder }).flatMap(([name, part]) => (part ? [[name, part]] : []));
+  }
+
+  /** @internal */
+  override hookOwner(path: string): HookOwner {
+    for (const [name, part] of this.#parts) {
+      if (path === name || path.startsWith(`${name}.`)) return part.hookOwner(path.slice(name.length + 1));
+    }
+    return this;
   }
 
   /** @internal Names of the arguments of `forward` that are given by position. */
@@ -134,9 +146,12 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     return this.train(false);
   }
 
-  /** Whether the attentions of the module return their weights beside their output. */
+  /**
+   * Whether the attentions of the module return their weights beside their output: all of them, where it shares parts with
+   * others that were told different things.
+   */
   get needWeights(): boolean {
-    return this.#needWeights;
+    return native(() => this.native.needsWeights());
   }
 
   /**
@@ -147,13 +162,12 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   setNeedWeights(need = true): this {
     if (typeof need !== 'boolean') throw invalid('a boolean', 'need', need);
     native(() => this.native.setNeedWeights(need));
-    this.#needWeights = need;
     return this;
   }
 
   /**
    * Copies parameters from a checkpoint: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or
-   * tensors by name. Values are converted to the parameters' type and device.
+   * tensors by name, in an object or a Map. Values are converted to the parameters' type and device.
    *
    * @param options `prefix`: take the names that begin with it, without it. `strict` (default true): missing and
    *   unexpected names are errors; tensors of another shape always are.
@@ -161,15 +175,14 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
    * @throws TorchError `ERR_MODEL_LOAD` where names or shapes don't fit, with all of them in one message, or where the
    *   file can't be read; `ERR_MODEL_RUN` in a hook that a run of the module, or of one that shares parts with it, waits for.
    */
-  async loadStateDict(
-    source: string | Readonly<Record<string, Tensor>>,
-    options?: LoadStateDictOptions,
-  ): Promise<LoadResult> {
+  async loadStateDict(source: StateDictSource, options?: LoadStateDictOptions): Promise<LoadResult> {
     const { prefix, strict } = checkOptions(options, ['prefix', 'strict'], 'the options of loadStateDict');
     if (prefix !== undefined && typeof prefix !== 'string') throw invalid('a string', 'prefix', prefix);
     optionalBoolean(strict, 'strict');
-    const { values, result } = matchStateDict(await readStateDict(source), this.namedParameters(), {
-      prefix: prefix ?? '',
+    const parameters = this.namedParameters();
+    const wanted = { prefix: prefix ?? '', names: new Set(parameters.map(({ name }) => name)) };
+    const { values, result } = matchStateDict(await readStateDict(source, wanted), parameters, {
+      prefix: wanted.prefix,
       strict: strict ?? true,
     });
     const tensors = [...values.values()].map((tensor): NativeTensor => handleOf(tensor, 'a value'));
@@ -182,7 +195,11 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     return Object.fromEntries(this.namedParameters().map(({ name, tensor }) => [name, tensor]));
   }
 
-  /** Writes the parameters to a `.safetensors` file. */
+  /**
+   * Writes the parameters to a `.safetensors` file.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where it can't be written.
+   */
   async save(path: string): Promise<void> {
     if (typeof path !== 'string') throw invalid('a path', 'path', path);
     await saveStateDict(path, this.stateDict());

@@ -37,7 +37,7 @@ export interface AttentionArguments {
   /** Whether they are the mean over the heads, `[B, T, S]`, instead of `[B, H, T, S]`. Default true. */
   averageAttnWeights?: boolean | undefined;
   /** Says that `attnMask` is causal, which has to be there. Default false. */
-  isCausal?: boolean | undefined;
+  isCausal?: boolean | null | undefined;
 }
 
 export interface AttentionForwardOptions extends AttentionArguments, RunOptions {}

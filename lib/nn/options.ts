@@ -48,7 +48,7 @@ export function probability(value: unknown, what: string, otherwise: number): nu
 /** Checks the epsilon of a normalization; default 1e-5. */
 export function epsilon(value: unknown, what: string): number {
   if (value === undefined) return 1e-5;
-  if (typeof value !== 'number' || !(value > 0 && value < 1)) throw invalid('a number between 0 and 1', what, value);
+  if (typeof value !== 'number' || !(value >= 0 && value < 1)) throw invalid('a number from 0 to below 1', what, value);
   return value;
 }
 

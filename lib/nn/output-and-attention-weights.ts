@@ -5,7 +5,8 @@ import { TransformerModel } from './transformer-model';
 
 /**
  * Runs an encoder without gradients and gives the weights of the self-attention of each of its layers beside the output.
- * The model's need-weights flag is set meanwhile and reset whatever happens; hooks of the caller's stay as they are.
+ * Its attentions return their weights in this run, as with `setNeedWeights`, where hooks see them; other runs of the model at
+ * the same time don't notice, and no flag and no hook is left behind.
  *
  * @param model A `TransformerModel`, `TransformerEncoder` or `TransformerEncoderLayer`.
  * @param inputs Its `src`.
@@ -20,12 +21,6 @@ export async function getOutputAndAttentionWeights(
   if (![TransformerModel, TransformerEncoder, TransformerEncoderLayer].some((type) => model instanceof type)) {
     throw invalid('a TransformerModel, TransformerEncoder or TransformerEncoderLayer', 'model', model);
   }
-  const before = model.needWeights;
-  model.setNeedWeights(true);
-  try {
-    const { output, attentions } = await model.captureAttention([inputs], { srcMask });
-    return { output, attentionWeights: attentions.map(({ weights }) => weights) };
-  } finally {
-    if (!model.disposed) model.setNeedWeights(before);
-  }
+  const { output, attentions } = await model.captureNeedingWeights([inputs], { srcMask });
+  return { output, attentionWeights: attentions.map(({ weights }) => weights) };
 }

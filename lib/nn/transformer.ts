@@ -18,7 +18,7 @@ export interface TransformerOptions extends Partial<TransformerLayerOptions> {
   numEncoderLayers?: number;
   /** Default 6. */
   numDecoderLayers?: number;
-  /** An encoder to use instead, shared, not copied. Its matrices are drawn anew, as in PyTorch: load weights afterwards. */
+  /** An encoder to use instead, shared with its hooks, not copied. Its matrices are drawn anew, as in PyTorch: load weights afterwards. */
   customEncoder?: TransformerEncoder | null;
   /** The same for the decoder. */
   customDecoder?: TransformerDecoder | null;
@@ -31,7 +31,7 @@ export interface TransformerArguments extends DecoderArguments {
   /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
   srcKeyPaddingMask?: Tensor | null | undefined;
   /** Says that `srcMask` is causal, which has to be there. Default: the encoder looks at the mask. */
-  srcIsCausal?: boolean | undefined;
+  srcIsCausal?: boolean | null | undefined;
 }
 
 export interface TransformerForwardOptions extends TransformerArguments, RunOptions {}

@@ -2,6 +2,7 @@
 
 #include <torch/nn/modules/container/modulelist.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ class LayerStack : public torch::nn::Module, public NativeModule {
  public:
   void setNeedWeights(bool need) override {
     for (const auto& layer : layers_) layer->setNeedWeights(need);
+  }
+  bool needsWeights() const override {
+    return std::all_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->needsWeights(); });
   }
   const TransformerLayerOptions& settings() const { return layers_.front()->settings(); }
 

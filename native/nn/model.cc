@@ -54,6 +54,12 @@ void Model::collectMutexes(std::vector<std::shared_mutex*>& mutexes) const {
   for (const auto& part : parts_) part.model->collectMutexes(mutexes);
 }
 
+Model::~Model() {
+  for (const auto& [module, lent] : onParts_) {
+    if (const auto hook = lent.lock()) removeHook(module, hook);
+  }
+}
+
 // Locks this model, its parts and theirs.
 template <typename Lock>
 std::vector<Lock> Model::lock() const {
@@ -102,7 +108,7 @@ c10::IValue Model::runLocked(const std::vector<at::Tensor>& inputs, const NamedA
   checkDevices(inputs, named, options);
   const c10::AutoGradMode grad(options.grad);
   const auto hooks = allHooks();
-  const ModelScope model(hooks.get());
+  const ModelScope model(hooks.get(), options.needWeights);
   if (!hooks && !options.cancellation) return native_->run(inputs, named);
   const std::vector<ModuleCall> calls;  // those of graphs: there is none here
   const HookScope scope(std::make_shared<HookRun>(hooks, options.cancellation, &calls));
@@ -148,10 +154,34 @@ void Model::load(const std::vector<std::pair<std::string, at::Tensor>>& values) 
 }
 
 void Model::addHook(const std::string& module, HookPtr hook) {
-  for (const auto& entry : module_->named_modules()) {
-    if (entry.key() == module) return hooks_.add(module, std::move(hook));
+  const auto modules = module_->named_modules();
+  const bool known =
+      std::any_of(modules.begin(), modules.end(), [&](const auto& entry) { return entry.key() == module; });
+  if (!known) {
+    throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + module + "'");
   }
-  throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + module + "'");
+  const auto [part, name] = partOf(module);
+  if (!part) return hooks_.add(module, std::move(hook));
+  {
+    const std::lock_guard<std::mutex> lock(lending_);
+    std::erase_if(onParts_, [](const auto& lent) { return lent.second.expired(); });
+    onParts_.emplace_back(module, hook);
+  }
+  part->model->addHook(name, std::move(hook));
+}
+
+void Model::removeHook(const std::string& module, const HookPtr& hook) {
+  const auto [part, name] = partOf(module);
+  if (part) return part->model->removeHook(name, hook);
+  hooks_.remove(module, hook);
+}
+
+std::pair<const Model::Part*, std::string> Model::partOf(const std::string& module) const {
+  for (const auto& part : parts_) {
+    if (module == part.name) return {&part, ""};
+    if (module.starts_with(part.name + ".")) return {&part, module.substr(part.name.size() + 1)};
+  }
+  return {nullptr, module};
 }
 
 }  // namespace lta::nn

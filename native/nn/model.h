@@ -4,8 +4,10 @@
 #include <c10/core/Device.h>
 
 #include <memory>
+#include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attention/capture.h"
@@ -19,6 +21,7 @@ struct ModelRun {
   std::vector<std::string> inputNames;  // for errors
   bool grad = false;
   CancellationPtr cancellation;
+  bool needWeights = false;  // the attentions return their weights in this run, whatever their own flag says
 };
 
 struct ModelCapture {
@@ -31,7 +34,8 @@ struct ModelCapture {
 // what changes parameters waits for runs under way.
 class Model {
  public:
-  // A model that is a part of this one: its hooks fire in forwards of this one too, and it is locked together with it.
+  // A model that is a part of this one: hooks on its modules are its own, whichever of the two they were put on by, and
+  // fire in forwards of both. It is locked together with this one.
   struct Part {
     std::string name;
     std::shared_ptr<Model> model;
@@ -39,6 +43,10 @@ class Model {
 
   // `module` has to be a NativeModule.
   explicit Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts = {});
+  // Takes the hooks along that were put on its parts through it.
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
 
   const std::shared_ptr<torch::nn::Module>& module() const { return module_; }
   NativeModule& native() const { return *native_; }
@@ -54,10 +62,12 @@ class Model {
 
   // Throws ERR_UNKNOWN_MODULE for a module that isn't there.
   void addHook(const std::string& module, HookPtr hook);
-  void removeHook(const std::string& module, const HookPtr& hook) { hooks_.remove(module, hook); }
+  void removeHook(const std::string& module, const HookPtr& hook);
 
  private:
   void collectMutexes(std::vector<std::shared_mutex*>& mutexes) const;
+  // The part that a module belongs to, and the module's name there; none for one of this model's own.
+  std::pair<const Part*, std::string> partOf(const std::string& module) const;
   template <typename Lock>
   std::vector<Lock> lock() const;
   std::shared_ptr<const HookSet> allHooks() const;
@@ -69,7 +79,9 @@ class Model {
   const std::vector<Part> parts_;
   const at::Tensor someParameter_;      // is where the module is
   mutable std::shared_mutex changing_;  // runs share it, changes of parameters exclude them
-  HookRegistry hooks_;
+  HookRegistry hooks_;                  // on modules of its own
+  std::mutex lending_;
+  std::vector<std::pair<std::string, std::weak_ptr<Hook>>> onParts_;  // those that it put on modules of its parts
 };
 
 }  // namespace lta::nn

@@ -10,6 +10,7 @@ namespace {
 
 thread_local std::vector<const std::string*> path;
 thread_local const HookSet* modelHooks = nullptr;
+thread_local bool modelNeedsWeights = false;
 
 class NameScope {
  public:
@@ -36,8 +37,15 @@ std::string typeName(const torch::nn::Module& module) {
   return name;
 }
 
-ModelScope::ModelScope(const HookSet* hooks) : outer_(std::exchange(modelHooks, hooks)) {}
-ModelScope::~ModelScope() { modelHooks = outer_; }
+ModelScope::ModelScope(const HookSet* hooks, bool needWeights)
+    : outerHooks_(std::exchange(modelHooks, hooks)),
+      outerNeedsWeights_(std::exchange(modelNeedsWeights, needWeights)) {}
+ModelScope::~ModelScope() {
+  modelHooks = outerHooks_;
+  modelNeedsWeights = outerNeedsWeights_;
+}
+
+bool runNeedsWeights() { return modelNeedsWeights; }
 
 std::string currentModule() {
   std::string joined;

@@ -14,17 +14,22 @@ namespace lta::nn {
 // The class name of a module as Python has it: "TransformerEncoderLayer".
 std::string typeName(const torch::nn::Module& module);
 
-// While one lives, its thread runs a model whose hooks these are (none: null).
+// While one lives, its thread runs a model whose hooks these are (none: null). With `needWeights` its attentions return
+// their weights, whatever their own flag says.
 class ModelScope {
  public:
-  explicit ModelScope(const HookSet* hooks);
+  explicit ModelScope(const HookSet* hooks, bool needWeights = false);
   ~ModelScope();
   ModelScope(const ModelScope&) = delete;
   ModelScope& operator=(const ModelScope&) = delete;
 
  private:
-  const HookSet* const outer_;
+  const HookSet* const outerHooks_;
+  const bool outerNeedsWeights_;
 };
+
+// Whether the run that the calling thread takes part in asks for the weights of its attentions.
+bool runNeedsWeights();
 
 // Dotted name of the innermost module that the calling thread is in; empty for the model itself.
 std::string currentModule();

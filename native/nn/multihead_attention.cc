@@ -101,7 +101,7 @@ AttentionResult MultiheadAttention::call(const std::string& name, const at::Tens
 
 AttentionResult MultiheadAttention::attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                            const AttentionArguments& arguments) {
-  const bool needWeights = arguments.needWeights.value_or(needWeights_);
+  const bool needWeights = arguments.needWeights.value_or(needWeights_ || runNeedsWeights());
   if (arguments.isCausal && !arguments.attnMask.defined()) {
     throw Error("ERR_INVALID_ARGUMENT", "Expected a mask beside isCausal, which only says that the mask is causal");
   }

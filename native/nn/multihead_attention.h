@@ -2,6 +2,7 @@
 
 #include <torch/nn/modules/activation.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +29,7 @@ struct AttentionArguments {
   Mask keyPaddingMask;  // [B, S], or [S] without a batch
   Mask attnMask;        // [T, S] or [B·H, T, S]
   bool isCausal = false;
-  std::optional<bool> needWeights{};  // absent: the module's own flag
+  std::optional<bool> needWeights{};  // absent: the module's own flag, or the run's
   bool averageWeights = false;
 };
 
@@ -55,7 +56,7 @@ class MultiheadAttention final : public torch::nn::MultiheadAttentionImpl, publi
   // Draws initial values, in the order in which Python's constructor does.
   void initialise();
   void setNeedWeights(bool need) override { needWeights_ = need; }
-  bool needsWeights() const { return needWeights_; }
+  bool needsWeights() const override { return needWeights_; }
   std::shared_ptr<torch::nn::Module> clone(const std::optional<c10::Device>& device = std::nullopt) const override;
 
   const MultiheadAttentionOptions& settings() const { return settings_; }
@@ -74,7 +75,7 @@ class MultiheadAttention final : public torch::nn::MultiheadAttentionImpl, publi
   std::vector<at::Tensor> project(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) const;
 
   const MultiheadAttentionOptions settings_;
-  bool needWeights_ = false;
+  std::atomic<bool> needWeights_{false};  // set while runs on other threads look at it
 };
 
 }  // namespace lta::nn

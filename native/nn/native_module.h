@@ -27,8 +27,10 @@ class NativeModule {
 
   // Runs the module as the outermost one, on checked arguments.
   virtual c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) = 0;
-  // Whether its attentions return their weights, [B, H, Q, K], beside their output.
+  // Whether its attentions return their weights, [B, H, Q, K], beside their output: all of them, where parts of it were
+  // told different things. False where it has none.
   virtual void setNeedWeights(bool need) {}
+  virtual bool needsWeights() const { return false; }
 };
 
 // While one lives, what draws random numbers on the CPU leaves no trace: constructors of libtorch draw initial values

@@ -22,6 +22,7 @@ class Transformer final : public torch::nn::Module, public NativeModule {
   // tgtIsCausal, memoryIsCausal.
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
   void setNeedWeights(bool need) override;
+  bool needsWeights() const override { return encoder_->needsWeights() && decoder_->needsWeights(); }
 
  private:
   std::shared_ptr<TransformerEncoder> encoder_;

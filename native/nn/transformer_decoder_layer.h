@@ -36,6 +36,7 @@ class TransformerDecoderLayer : public torch::nn::Module, public NativeModule {
   // Draws initial values, in the order in which Python's constructor does.
   void initialise();
   void setNeedWeights(bool need) override;
+  bool needsWeights() const override { return selfAttention_->needsWeights() && crossAttention_->needsWeights(); }
   std::shared_ptr<torch::nn::Module> clone(const std::optional<c10::Device>& device = std::nullopt) const override;
 
   const TransformerLayerOptions& settings() const { return settings_; }

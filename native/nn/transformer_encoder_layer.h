@@ -35,6 +35,7 @@ class TransformerEncoderLayer : public torch::nn::TransformerEncoderLayerImpl, p
   // Where set, the self-attention gives its weights beside its output: hooks on it see them, and so do blocks that
   // override selfAttentionBlock.
   void setNeedWeights(bool need) override { attention_->setNeedWeights(need); }
+  bool needsWeights() const override { return attention_->needsWeights(); }
   std::shared_ptr<torch::nn::Module> clone(const std::optional<c10::Device>& device = std::nullopt) const override;
 
   const TransformerLayerOptions& settings() const { return settings_; }

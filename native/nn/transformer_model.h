@@ -19,6 +19,7 @@ class TransformerModel final : public torch::nn::Module, public NativeModule {
   // [src]; srcMask, srcKeyPaddingMask, isCausal.
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
   void setNeedWeights(bool need) override { encoder_->setNeedWeights(need); }
+  bool needsWeights() const override { return encoder_->needsWeights(); }
 
  private:
   torch::nn::Linear inputProjection_{nullptr};

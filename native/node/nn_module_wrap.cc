@@ -75,7 +75,8 @@ std::vector<std::string> strings(Napi::Value value) {
 }
 
 nn::ModelRun runOptions(const Napi::Object& options) {
-  return {strings(options.Get("inputNames")), flag(options, "grad"), CancellationWrap::of(options.Get("cancellation"))};
+  return {strings(options.Get("inputNames")), flag(options, "grad"), CancellationWrap::of(options.Get("cancellation")),
+          flag(options, "needWeights")};
 }
 
 template <typename Module>
@@ -97,6 +98,7 @@ void NnModuleWrap::define(Napi::Env env, Napi::Object exports) {
                                         InstanceMethod("to", &NnModuleWrap::to),
                                         InstanceMethod("isTraining", &NnModuleWrap::isTraining),
                                         InstanceMethod("train", &NnModuleWrap::train),
+                                        InstanceMethod("needsWeights", &NnModuleWrap::needsWeights),
                                         InstanceMethod("setNeedWeights", &NnModuleWrap::setNeedWeights),
                                         InstanceMethod("addHook", &NnModuleWrap::addHook),
                                         InstanceMethod("removeHook", &NnModuleWrap::removeHook),
@@ -247,6 +249,10 @@ void NnModuleWrap::train(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { model()->module()->train(info[0].As<Napi::Boolean>().Value()); });
 }
 
+Napi::Value NnModuleWrap::needsWeights(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return Napi::Boolean::New(info.Env(), model()->native().needsWeights()); });
+}
+
 void NnModuleWrap::setNeedWeights(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { model()->native().setNeedWeights(info[0].As<Napi::Boolean>().Value()); });
 }
@@ -257,7 +263,10 @@ void NnModuleWrap::addHook(const Napi::CallbackInfo& info) {
 
 void NnModuleWrap::removeHook(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
-    if (model_) model_->removeHook(info[0].As<Napi::String>().Utf8Value(), HookWrap::of(info[1]).hook());
+    // Also one of a disposed module, which may live on as a part of another.
+    const auto& hook = HookWrap::of(info[1]).hook();
+    hook->remove();
+    if (model_) model_->removeHook(info[0].As<Napi::String>().Utf8Value(), hook);
   });
 }
 

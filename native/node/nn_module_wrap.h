@@ -24,6 +24,7 @@ class NnModuleWrap : public Napi::ObjectWrap<NnModuleWrap> {
   Napi::Value to(const Napi::CallbackInfo& info);
   Napi::Value isTraining(const Napi::CallbackInfo& info);
   void train(const Napi::CallbackInfo& info);
+  Napi::Value needsWeights(const Napi::CallbackInfo& info);
   void setNeedWeights(const Napi::CallbackInfo& info);
   void addHook(const Napi::CallbackInfo& info);
   void removeHook(const Napi::CallbackInfo& info);

@@ -21,6 +21,17 @@ RunOptions runOptions(const Napi::Object& options) {
   return run;
 }
 
+Napi::Value fromParameters(Napi::Env env, const std::vector<ParameterInfo>& parameters) {
+  auto list = Napi::Array::New(env, parameters.size());
+  for (uint32_t i = 0; i < parameters.size(); ++i) {
+    auto entry = Napi::Object::New(env);
+    entry.Set("name", parameters[i].name);
+    entry.Set("tensor", TensorWrap::wrap(env, parameters[i].tensor));
+    list.Set(i, entry);
+  }
+  return list;
+}
+
 }  // namespace
 
 void CancellationWrap::define(Napi::Env env, Napi::Object exports) {
@@ -46,6 +57,7 @@ void ScriptModuleWrap::define(Napi::Env env, Napi::Object exports) {
                                         InstanceMethod("capture", &ScriptModuleWrap::capture),
                                         InstanceMethod("modules", &ScriptModuleWrap::modules),
                                         InstanceMethod("parameters", &ScriptModuleWrap::parameters),
+                                        InstanceMethod("stateDict", &ScriptModuleWrap::stateDict),
                                         InstanceMethod("methods", &ScriptModuleWrap::methods),
                                         InstanceMethod("signature", &ScriptModuleWrap::signature),
                                         InstanceMethod("to", &ScriptModuleWrap::to),
@@ -142,17 +154,11 @@ Napi::Value ScriptModuleWrap::modules(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ScriptModuleWrap::parameters(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto parameters = module()->parameters();
-    auto list = Napi::Array::New(info.Env(), parameters.size());
-    for (uint32_t i = 0; i < parameters.size(); ++i) {
-      auto entry = Napi::Object::New(info.Env());
-      entry.Set("name", parameters[i].name);
-      entry.Set("tensor", TensorWrap::wrap(info.Env(), parameters[i].tensor));
-      list.Set(i, entry);
-    }
-    return list;
-  });
+  return guarded(info.Env(), [&] { return fromParameters(info.Env(), module()->parameters()); });
+}
+
+Napi::Value ScriptModuleWrap::stateDict(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return fromParameters(info.Env(), module()->stateDict()); });
 }
 
 Napi::Value ScriptModuleWrap::methods(const Napi::CallbackInfo& info) {

@@ -33,6 +33,7 @@ class ScriptModuleWrap : public Napi::ObjectWrap<ScriptModuleWrap> {
   Napi::Value capture(const Napi::CallbackInfo& info);
   Napi::Value modules(const Napi::CallbackInfo& info);
   Napi::Value parameters(const Napi::CallbackInfo& info);
+  Napi::Value stateDict(const Napi::CallbackInfo& info);
   Napi::Value methods(const Napi::CallbackInfo& info);
   Napi::Value signature(const Napi::CallbackInfo& info);
   Napi::Value to(const Napi::CallbackInfo& info);

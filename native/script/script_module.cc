@@ -56,6 +56,16 @@ void launchForked(std::function<void()> task) {
       Executor::Kind::Urgent);
 }
 
+void collectState(const jit::Module& module, const std::string& prefix, std::vector<ParameterInfo>& into) {
+  for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+    into.push_back({prefix + parameter.name, parameter.value});
+  }
+  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+    if (buffer.value.defined()) into.push_back({prefix + buffer.name, buffer.value});
+  }
+  for (const auto& child : module.named_children()) collectState(child.value, prefix + child.name + ".", into);
+}
+
 // Whether the calling thread's executors optimize, for as long as one lives.
 class Optimizing {
  public:
@@ -114,6 +124,13 @@ class Loaded final : public ScriptModule {
   std::vector<ParameterInfo> parameters() const override {
     std::shared_lock<std::shared_mutex> lock(moving_);
     return parameters_;
+  }
+
+  std::vector<ParameterInfo> stateDict() const override {
+    std::shared_lock<std::shared_mutex> lock(moving_);
+    std::vector<ParameterInfo> state;
+    collectState(module_, "", state);
+    return state;
   }
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {

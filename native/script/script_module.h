@@ -60,6 +60,8 @@ class ScriptModule {
   virtual const c10::FunctionSchema& schema(const std::string& method) const = 0;
   virtual std::vector<ModuleInfo> modules() const = 0;
   virtual std::vector<ParameterInfo> parameters() const = 0;
+  // Parameters and buffers, those of a module with several names under each of them: Python's state_dict().
+  virtual std::vector<ParameterInfo> stateDict() const = 0;
 
   // Runs a method on inputs that fit its schema.
   virtual c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) = 0;

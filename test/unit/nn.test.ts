@@ -34,7 +34,11 @@ describe('options', () => {
       () => new nn.TransformerEncoderLayer({ ...SIZES, activation: 'tanh' as 'relu' }),
       /activation .*'tanh'/,
     ],
-    ['epsilon', () => new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: 0 }), /layerNormEps/],
+    [
+      'epsilon',
+      () => new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: -1e-9 }),
+      /from 0 to below 1 for layerNormEps/,
+    ],
     [
       'a boolean',
       () => new nn.TransformerEncoderLayer({ ...SIZES, bias: 1 as unknown as boolean }),
@@ -49,10 +53,25 @@ describe('options', () => {
       /8 features for norm/,
     ],
     ['dInput', () => new nn.TransformerModel({ dOutput: 1 } as never), /dInput/],
+    [
+      'a norm in their place',
+      () => new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1, new nn.LayerNorm(8) as never),
+      /an object for the options of TransformerEncoder but received an instance of LayerNorm/,
+    ],
   ])('that are wrong are named: %s', (_, make, message) => {
     expect(make).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(message) }),
     );
+  });
+
+  test('may be held by an instance of a class', () => {
+    class Sizes {
+      dModel = 8;
+      nhead = 2;
+    }
+    expect(new nn.TransformerEncoderLayer(new Sizes()).options.nhead).toBe(2);
+    const none = Object.assign(Object.create(null), SIZES);
+    expect(new nn.TransformerEncoderLayer(none).options.nhead).toBe(2);
   });
 
   test('are refused before anything is allocated', () => {
@@ -85,6 +104,39 @@ describe('arguments of forward', () => {
     ['option', () => encoder().forward(src(), { mask: ramp(5, 5) } as never), /'mask'/],
     ['tensor', () => encoder().forward([1] as never), /Tensor for src/],
     ['capture', () => encoder().captureAttention([src()], { heads: [] }), /heads/],
+    [
+      'a mask in place of options',
+      () => encoder().forward(src(), ramp(5, 5) as never),
+      /an object for the options of forward but received an instance of Tensor/,
+    ],
+    [
+      'a mask in place of options of a capture',
+      () => encoder().captureAttention([src()], ramp(5, 5) as never),
+      /an object for the options of captureAttention but received an instance of Tensor/,
+    ],
+    [
+      'a mask in place of options of a stream',
+      () => encoder().captureAttentionStream([src()], ramp(5, 5) as never).output,
+      /an object for the options of captureAttentionStream but received an instance of Tensor/,
+    ],
+    [
+      'a mask in place of options of many captures',
+      () =>
+        encoder()
+          .captureMany([[src()]], ramp(5, 5) as never)
+          .next(),
+      /an object for the options of captureMany but received an instance of Tensor/,
+    ],
+    [
+      'a tensor in place of an input of many captures',
+      async () => {
+        const { value } = await encoder()
+          .captureMany([src() as never])
+          .next();
+        throw (value as { error: unknown }).error;
+      },
+      /an object for an input of captureMany but received an instance of Tensor/,
+    ],
     ['capture option', () => encoder().captureAttention([src()], { head: [0] } as never), /'head'/],
   ])('that are wrong are named: %s', async (_, run, message) => {
     await expect(run()).rejects.toMatchObject({
@@ -170,6 +222,25 @@ describe('modules and modes', () => {
   });
 });
 
+describe('what Python takes', () => {
+  test('a normalization with an epsilon of 0', async () => {
+    const norm = new nn.LayerNorm(2, { eps: 0 });
+    expect([...numbers(await norm.forward(Tensor.from([[1, 3]], { dtype: 'float32' })))]).toEqual([-1, 1]);
+    expect(new nn.TransformerEncoderLayer({ ...SIZES, layerNormEps: 0 }).options.layerNormEps).toBe(0);
+  });
+
+  test('null for a causal flag, as for masks', async () => {
+    const src = ramp(2, 5, 8);
+    const none = { srcMask: null, srcKeyPaddingMask: null, isCausal: null };
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    expect(numbers(await encoder.forward(src, none))).toEqual(numbers(await encoder.forward(src)));
+    const decoder = new nn.TransformerDecoderLayer(SIZES).eval();
+    expect(numbers(await decoder.forward(src, src, { tgtIsCausal: null, memoryIsCausal: null }))).toEqual(
+      numbers(await decoder.forward(src, src)),
+    );
+  });
+});
+
 describe('float masks that shift scores', () => {
   test('are added on every path', async () => {
     const layer = new nn.TransformerEncoderLayer(SIZES).eval();
@@ -239,6 +310,58 @@ describe('weights on request', () => {
     await expect(getOutputAndAttentionWeights(model, ramp(2, 5, 3))).rejects.toThrow();
     expect(model.needWeights).toBe(true);
   });
+
+  /** Whether an attention returns its weights in a run. */
+  async function returned(model: nn.Module<unknown>, path: string, run: () => Promise<unknown>): Promise<boolean[]> {
+    const seen: boolean[] = [];
+    using _hook = model.registerForwardHook(path, (_, __, output) => {
+      seen.push((output as unknown[])[1] instanceof Tensor);
+    });
+    await run();
+    return seen;
+  }
+
+  test('calls at the same time and inside one another see the weights, and leave no flag', async () => {
+    const model = makeModel().eval();
+    const other = makeModel().eval();
+    const src = ramp(2, 5, 3);
+    const path = 'transformer_encoder.layers.0.self_attn';
+    using _nested = model.registerForwardHook('input_projection', async () => {
+      await getOutputAndAttentionWeights(other, src);
+    });
+    const both = () => Promise.all([1, 2].map(() => getOutputAndAttentionWeights(model, src)));
+    expect(await returned(model, path, both)).toEqual([true, true]);
+    expect(await returned(other, path, both)).toEqual([true, true]);
+    expect([model.needWeights, other.needWeights]).toEqual([false, false]);
+    expect(await returned(model, path, () => model.forward(src))).toEqual([false]);
+  });
+
+  test('copies of a layer have its flag, and say so', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).setNeedWeights();
+    const encoder = new nn.TransformerEncoder(layer, 2).eval();
+    expect(encoder.needWeights).toBe(true);
+    const run = () => encoder.forward(ramp(2, 5, 8));
+    expect(await returned(encoder, 'layers.1.self_attn', run)).toEqual([true]);
+    await getOutputAndAttentionWeights(encoder, ramp(2, 5, 8));
+    expect(await returned(encoder, 'layers.1.self_attn', run)).toEqual([true]);
+    const decoder = new nn.TransformerDecoder(new nn.TransformerDecoderLayer(SIZES).setNeedWeights(), 1);
+    expect(decoder.needWeights).toBe(true);
+    expect(new nn.MultiheadAttention({ embedDim: 8, numHeads: 2 }).needWeights).toBe(true);
+  });
+
+  test('a whole and its part tell the same of one flag', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    transformer.setNeedWeights();
+    expect(encoder.needWeights).toBe(true);
+    const src = ramp(2, 5, 8);
+    await getOutputAndAttentionWeights(encoder, src);
+    expect([transformer.needWeights, encoder.needWeights]).toEqual([true, true]);
+    const run = () => transformer.forward(src, src);
+    expect(await returned(transformer, 'encoder.layers.0.self_attn', run)).toEqual([true]);
+    encoder.setNeedWeights(false);
+    expect([transformer.needWeights, encoder.needWeights]).toEqual([false, false]);
+  });
 });
 
 describe('hooks', () => {
@@ -257,6 +380,18 @@ describe('hooks', () => {
     expect(calls).toEqual([`${path} Linear 2,5,16`]);
     expect(difference(changed, plain)).toBeGreaterThan(1e-3);
     expect(numbers(await model.forward(src))).toEqual(plain);
+  });
+
+  test('a hook on a layer itself gives it its normal path, as one below it', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).eval();
+    const run = async (path?: string) => {
+      using _hook = path === undefined ? undefined : layer.registerForwardHook(path, () => undefined);
+      const { attentions } = await layer.captureAttention([ramp(2, 5, 8)]);
+      return attentions.map(({ operator }) => operator);
+    };
+    expect(await run()).toEqual(['transformer_encoder_layer']);
+    expect(await run('')).toEqual(await run('linear1'));
+    expect(await run('')).not.toEqual(['transformer_encoder_layer']);
   });
 
   test('padding comes out as without hooks', async () => {
@@ -331,11 +466,18 @@ describe('hooks', () => {
       await encoder.forward(x);
     });
 
+    test('refuse a run of the part that they were put on by the whole', async () => {
+      await expect(inHook(whole, 'encoder.layers.0', runWhole, () => encoder.forward(x))).rejects.toMatchObject({
+        code: 'ERR_HOOK_FAILED',
+        cause: { code: 'ERR_MODEL_RUN' },
+      });
+    });
+
     test('allow what would not', async () => {
       await inHook(encoder, 'layers.0', runEncoder, () => norm.forward(x));
       await inHook(encoder, 'layers.0', runEncoder, () => decoder.to('cpu'));
       await inHook(encoder, 'layers.0', runEncoder, () => load(decoder));
-      await inHook(whole, 'encoder.layers.0', runWhole, () => encoder.forward(x));
+      await inHook(whole, 'decoder.layers.0', runWhole, () => encoder.forward(x));
     });
 
     test('refuse two changes that would wait for each other’s runs', async () => {
@@ -361,6 +503,75 @@ describe('hooks', () => {
       ]);
       expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
     });
+  });
+
+  test('on a shared part fire in runs of the part and of the whole, whichever they were put on by', async () => {
+    const norm = new nn.LayerNorm(8);
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1, { norm }).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    const src = ramp(2, 5, 8);
+    const seen: string[] = [];
+    const note =
+      (by: string) =>
+      ({ name, type }: { name: string; type: string }) => {
+        seen.push(`${by}: ${name} ${type}`);
+      };
+    const runs = async (): Promise<string[]> => {
+      seen.length = 0;
+      await transformer.forward(src, src);
+      await encoder.forward(src);
+      await norm.forward(src);
+      return [...seen];
+    };
+    const onWhole = transformer.registerForwardHook('encoder.layers.0', note('whole'));
+    const onNorm = transformer.registerForwardPreHook('encoder.norm', note('norm'));
+    const onPart = encoder.registerForwardHook('layers.0', note('part'));
+    using _own = transformer.registerForwardHook('decoder.norm', note('own'));
+    const ofWhole = [
+      'whole: encoder.layers.0 TransformerEncoderLayer',
+      'part: encoder.layers.0 TransformerEncoderLayer',
+      'norm: encoder.norm LayerNorm',
+      'own: decoder.norm LayerNorm',
+    ];
+    const ofPart = [
+      'whole: layers.0 TransformerEncoderLayer',
+      'part: layers.0 TransformerEncoderLayer',
+      'norm: norm LayerNorm',
+    ];
+    expect(await runs()).toEqual([...ofWhole, ...ofPart, 'norm:  LayerNorm']);
+    expect([onWhole.calls, onNorm.calls, onPart.calls]).toEqual([2, 3, 2]);
+    onNorm.remove();
+    onWhole.remove();
+    onPart.remove();
+    expect(await runs()).toEqual(['own: decoder.norm LayerNorm']);
+  });
+
+  test('on a part go with the whole that they were put on by', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    const handle = transformer.registerForwardHook('encoder.layers.0', () => undefined);
+    const other = encoder.registerForwardHook('layers.0', () => undefined);
+    transformer.dispose();
+    await encoder.forward(ramp(2, 5, 8));
+    expect([handle.calls, other.calls]).toEqual([0, 1]);
+    handle.remove();
+  });
+
+  test('of a disposed part can be removed', async () => {
+    const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer(SIZES), 1).eval();
+    const transformer = new nn.Transformer({ ...SIZES, customEncoder: encoder, numDecoderLayers: 1 }).eval();
+    const handle = encoder.registerForwardHook('layers.0', () => undefined);
+    encoder.dispose();
+    handle.remove();
+    await transformer.forward(ramp(2, 5, 8), ramp(2, 5, 8));
+    expect(handle.calls).toBe(0);
+  });
+
+  test('on a layer are not copied with it', async () => {
+    const layer = new nn.TransformerEncoderLayer(SIZES).eval();
+    using handle = layer.registerForwardHook('', () => undefined);
+    await new nn.TransformerEncoder(layer, 2).forward(ramp(2, 5, 8));
+    expect(handle.calls).toBe(0);
   });
 
   test('HookedModel records modules of nn', async () => {
