@@ -30,3 +30,23 @@ export async function cancellable<Result>(
     throw fromNative(error);
   }
 }
+
+/** Awaits what a function of the caller returned, unless the signal comes first. */
+export async function unlessAborted<Result>(
+  given: Result | PromiseLike<Result>,
+  signal: AbortSignal | undefined,
+): Promise<Result> {
+  if (!signal) return given;
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+  });
+  try {
+    // The race also listens to what has lost already, so that its failure is no unhandled rejection.
+    return await Promise.race([aborted, given]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -1,5 +1,7 @@
 import type { Attention, CaptureOptions } from './attention';
-import { integer, invalid, optionsObject } from './validate';
+import { unlessAborted } from './cancellable';
+import { leavable } from './leavable';
+import { integer, invalid, optionalSignal, optionsObject } from './validate';
 import type { Value } from './value';
 
 /** How a stream of captures goes. */
@@ -11,38 +13,46 @@ export interface StreamOptions {
 }
 
 /** Options of `captureMany`: those of each capture, and how the stream goes. */
-export interface CaptureManyOptions extends CaptureOptions, StreamOptions {}
+export interface CaptureManyOptions<Output = Value> extends CaptureOptions<Output>, StreamOptions {}
 
 /** The result for one input of a stream: `error` says what it failed with. */
 export type CapturedInput<Output = Value> =
   | { index: number; output: Output; attentions: Attention[]; error?: undefined }
   | { index: number; error: unknown };
 
+type Capture<Input, Output, Options> = (
+  input: Input,
+  options: Omit<Options, keyof StreamOptions> & { signal: AbortSignal },
+) => Promise<{ output: Output; attentions: Attention[] }>;
+
 /** See `CapturingModel.captureMany`: `capture` is told what is left of the options. */
-export async function* captureMany<Input, Output, Options extends { signal?: AbortSignal }>(
-  capture: (
-    input: Input,
-    options: Omit<Options, keyof StreamOptions> & { signal: AbortSignal },
-  ) => Promise<{ output: Output; attentions: Attention[] }>,
+export function captureMany<Input, Output, Options extends { signal?: AbortSignal }>(
+  capture: Capture<Input, Output, Options>,
   inputs: AsyncIterable<Input> | Iterable<Input>,
   options: Options & StreamOptions,
+): AsyncGenerator<CapturedInput<Output>, void, undefined> {
+  const left = new AbortController();
+  return leavable(results(capture, inputs, options, left), () => left.abort());
+}
+
+async function* results<Input, Output, Options extends { signal?: AbortSignal }>(
+  capture: Capture<Input, Output, Options>,
+  inputs: AsyncIterable<Input> | Iterable<Input>,
+  options: Options & StreamOptions,
+  left: AbortController,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
   const { ahead = 1, onProgress, ...each } = optionsObject(options, 'the options of captureMany');
   integer(ahead, 'ahead', 0);
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw invalid('a function', 'onProgress', onProgress);
-  const source = iteratorOf(inputs);
-  const left = new AbortController();
-  const signal = each.signal ? AbortSignal.any([each.signal, left.signal]) : left.signal;
+  const given = optionalSignal(each.signal);
+  const signal = given ? AbortSignal.any([given, left.signal]) : left.signal;
+  const source = sourceOf(inputs);
 
   let started = 0;
-  let ended = false;
   const run = async (index: number): Promise<CapturedInput<Output> | undefined> => {
-    const { done, value } = await source.next(); // an input that can't be had ends the stream
-    if (done) {
-      ended = true;
-      return undefined;
-    }
+    const { done, value } = await unlessAborted(source.next(), signal); // an input that can't be had ends the stream
+    if (done) return undefined;
     try {
       return { index, ...(await capture(value, { ...each, signal })) };
     } catch (error) {
@@ -53,7 +63,7 @@ export async function* captureMany<Input, Output, Options extends { signal?: Abo
 
   const pending: Promise<CapturedInput<Output> | undefined>[] = [];
   const fill = (count: number): void => {
-    while (!ended && pending.length < count) {
+    while (!source.ended && pending.length < count) {
       const next = run(started++);
       next.catch(() => {}); // thrown when its turn comes
       pending.push(next);
@@ -63,9 +73,9 @@ export async function* captureMany<Input, Output, Options extends { signal?: Abo
   let failed = 0;
   try {
     while (true) {
+      signal.throwIfAborted();
       fill(ahead + 1);
-      const next = pending.shift();
-      const result = await next;
+      const result = await pending.shift();
       if (!result) return;
       ++done;
       if ('error' in result && result.error !== undefined) ++failed;
@@ -73,17 +83,58 @@ export async function* captureMany<Input, Output, Options extends { signal?: Abo
       fill(ahead); // works on while the consumer looks at this one
       yield result;
     }
+  } catch (error) {
+    // Who left while this waited has not failed.
+    if (!left.signal.aborted || error !== left.signal.reason) throw error;
   } finally {
     left.abort();
-    await Promise.allSettled(pending);
-    await source.return?.();
+    const closed = source.close();
+    await Promise.allSettled([closed, ...pending]);
+    await closed;
   }
 }
 
-function iteratorOf<Item>(inputs: AsyncIterable<Item> | Iterable<Item>): AsyncIterator<Item> | Iterator<Item> {
+/** The inputs of a stream, as `for await` takes them. */
+interface Source<Item> {
+  readonly ended: boolean;
+  next(): Promise<IteratorResult<Item, unknown>>;
+  /** Tells the iterator that no more is wanted, and awaits what it does about that unless it still waits for an item. */
+  close(): Promise<void>;
+}
+
+function sourceOf<Item>(inputs: AsyncIterable<Item> | Iterable<Item>): Source<Item> {
   const given = inputs as Partial<AsyncIterable<Item> & Iterable<Item>> | null | undefined;
-  if (typeof given?.[Symbol.asyncIterator] === 'function')
-    return (inputs as AsyncIterable<Item>)[Symbol.asyncIterator]();
-  if (typeof given?.[Symbol.iterator] === 'function') return (inputs as Iterable<Item>)[Symbol.iterator]();
-  throw invalid('an iterable or async iterable', 'inputs', inputs);
+  const asynchronous = typeof given?.[Symbol.asyncIterator] === 'function';
+  if (!asynchronous && typeof given?.[Symbol.iterator] !== 'function')
+    throw invalid('an iterable or async iterable', 'inputs', inputs);
+  const iterator = asynchronous
+    ? (inputs as AsyncIterable<Item>)[Symbol.asyncIterator]()
+    : (inputs as Iterable<Item>)[Symbol.iterator]();
+  let waiting = 0;
+  const source = {
+    ended: false,
+    async next(): Promise<IteratorResult<Item, unknown>> {
+      ++waiting;
+      let result: IteratorResult<Item, unknown>;
+      try {
+        result = await iterator.next();
+      } catch (error) {
+        source.ended = true;
+        throw error;
+      } finally {
+        --waiting;
+      }
+      if (result.done) source.ended = true;
+      return result;
+    },
+    async close(): Promise<void> {
+      if (source.ended) return;
+      source.ended = true;
+      const closed = iterator.return?.();
+      // A generator that waits for its next item would get to this only when it has that.
+      if (waiting === 0) await closed;
+      else Promise.resolve(closed).catch(() => {});
+    },
+  };
+  return source;
 }

@@ -1,5 +1,6 @@
 import type { Attention, CaptureOptions } from './attention';
 import { fromNative, native } from './binding';
+import { unlessAborted } from './cancellable';
 import { TorchError } from './errors';
 import { fromHandle, handleOf } from './tensor';
 import { invalid } from './validate';
@@ -81,25 +82,6 @@ class Positions {
       this.#layers.set(key, layer);
     }
     return { queryOffset, attentions: placed };
-  }
-}
-
-/** Awaits what a function of the caller returned, unless the signal comes first. */
-async function unlessAborted<Result>(
-  given: Result | Promise<Result>,
-  signal: AbortSignal | undefined,
-): Promise<Result> {
-  if (!signal) return given;
-  signal.throwIfAborted();
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-  });
-  try {
-    return await Promise.race([given, aborted]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
 

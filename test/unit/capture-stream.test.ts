@@ -1,3 +1,4 @@
+import { EventEmitter, on } from 'node:events';
 import { join } from 'node:path';
 import { type Attention, ScriptModule, Tensor } from '../../lib';
 
@@ -128,4 +129,66 @@ test('captureMany takes no more inputs than it is ahead', async () => {
     if (result.index === 3) break;
   }
   expect(taken).toBeLessThanOrEqual(5);
+});
+
+describe('captureMany whose source waits for its next input', () => {
+  const pause = (): Promise<never> => new Promise(() => {});
+  async function* slow() {
+    yield [input];
+    await pause();
+  }
+
+  test('an abort rejects the loop', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const seen: number[] = [];
+    const loop = async () => {
+      for await (const { index } of checkpoint.captureMany(slow(), { signal: controller.signal })) {
+        seen.push(index);
+        setTimeout(() => controller.abort(reason), 10);
+      }
+    };
+    await expect(loop()).rejects.toBe(reason);
+    expect(seen).toEqual([0]);
+  });
+
+  test('the loop can be left: a generator that waits is told and not waited for', async () => {
+    for await (const { index } of checkpoint.captureMany(slow())) {
+      expect(index).toBe(0);
+      break;
+    }
+  });
+
+  test('the loop can be left: the source is closed', async () => {
+    const emitter = new EventEmitter();
+    setTimeout(() => emitter.emit('input', input), 10);
+    for await (const { index } of checkpoint.captureMany(on(emitter, 'input') as AsyncIterable<Tensor[]>)) {
+      expect(index).toBe(0);
+      expect(emitter.listenerCount('input')).toBe(1);
+      break;
+    }
+    expect(emitter.listenerCount('input')).toBe(0);
+  });
+
+  test('return ends a next that waits', async () => {
+    const results = checkpoint.captureMany(slow());
+    await results.next();
+    const next = results.next();
+    expect(await results.return()).toEqual({ done: true, value: undefined });
+    expect(await next).toEqual({ done: true, value: undefined });
+  });
+
+  test('a source that has time for it is waited for when it closes', async () => {
+    let closed = false;
+    async function* source() {
+      try {
+        while (true) yield [input];
+      } finally {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        closed = true;
+      }
+    }
+    for await (const _ of checkpoint.captureMany(source(), { ahead: 0 })) break;
+    expect(closed).toBe(true);
+  });
 });
