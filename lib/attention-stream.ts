@@ -1,35 +1,78 @@
 import type { Attention } from './attention';
+import { TorchError } from './errors';
+import { leavable } from './leavable';
 import type { Value } from './value';
 
 type Run<Output> = (
-  onAttention: (attention: Attention) => Promise<void>,
-  signal: AbortSignal,
+  onAttention: (attention: Attention) => Promise<void> | undefined,
+  stop: AbortSignal,
 ) => Promise<{ output: Output }>;
 
-/** The attentions of one run, one at a time: the model waits until the next one is asked for. */
+/**
+ * The attentions of one run, one at a time: the model waits until the next one is asked for. The run begins with the loop,
+ * or for its `output` alone.
+ *
+ * An attention that the loop has done with stays in memory until the garbage collector finds it: dispose its `weights` (and
+ * `keys`) where that matters.
+ */
 export class AttentionStream<Output = Value> implements AsyncIterable<Attention> {
-  /** What the model returns, once it has. Rejects where the run fails or the loop was left early. */
-  readonly output: Promise<Output>;
+  readonly #output: Promise<Output>;
   readonly #stop = new AbortController();
+  #begin = () => {};
   #started = false;
+  #taken = false;
+  /** Nobody looks at the attentions. */
+  #dropping = false;
   /** Set by the side that waits for the other. */
   #resume: (() => void) | undefined;
   #arrived: (() => void) | undefined;
   #next: Attention | undefined;
   #over = false;
 
-  constructor(run: Run<Output>, signal: AbortSignal | undefined) {
-    const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
-    this.output = run((attention) => this.#offer(attention), stop)
-      .then(({ output }) => output)
-      .finally(() => {
-        this.#over = true;
-        this.#arrived?.();
-      });
-    this.output.catch(() => {}); // the loop throws it; nobody has to ask for the output as well
+  /** @internal Streams are made by `captureAttentionStream`. */
+  constructor(run: Run<Output>) {
+    this.#output = new Promise((resolve) => {
+      this.#begin = () => {
+        if (this.#started) return;
+        this.#started = true;
+        const result = run((attention) => this.#offer(attention), this.#stop.signal);
+        resolve(
+          result
+            .then(({ output }) => output)
+            .finally(() => {
+              this.#over = true;
+              this.#arrived?.();
+              this.#resume?.();
+            }),
+        );
+      };
+    });
+    this.#output.catch(() => {}); // the loop throws it; nobody has to ask for the output as well
   }
 
-  #offer(attention: Attention): Promise<void> {
+  /**
+   * What the model returns, once it has. Rejects where the run fails or the loop was left early.
+   *
+   * Where no loop has begun by the next turn of the event loop, the model runs for its output alone: the attentions are
+   * dropped, and the stream can't be gone through any more.
+   */
+  get output(): Promise<Output> {
+    if (!this.#started) {
+      setImmediate(() => {
+        if (this.#started) return;
+        this.#dropping = true;
+        this.#begin();
+      });
+    }
+    return this.#output;
+  }
+
+  #offer(attention: Attention): Promise<void> | undefined {
+    if (this.#dropping || this.#stop.signal.aborted) {
+      attention.weights.dispose();
+      attention.keys?.dispose();
+      return undefined;
+    }
     this.#next = attention;
     this.#arrived?.();
     return new Promise((resolve) => {
@@ -37,9 +80,25 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
     });
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Attention, void, undefined> {
-    if (this.#started) throw new Error('An AttentionStream can be gone through once');
-    this.#started = true;
+  /**
+   * Goes through the attentions, once.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where that was done before, or the model runs for its output alone.
+   */
+  [Symbol.asyncIterator](): AsyncGenerator<Attention, void, undefined> {
+    this.#checkNotDropping();
+    if (this.#taken) throw goneThrough('one that a loop has gone through');
+    this.#taken = true;
+    return leavable(this.#attentions(), () => this.#leave());
+  }
+
+  #checkNotDropping(): void {
+    if (this.#dropping) throw goneThrough('one that runs for its output alone, which was asked for before the loop');
+  }
+
+  async *#attentions(): AsyncGenerator<Attention, void, undefined> {
+    this.#checkNotDropping();
+    this.#begin();
     try {
       while (true) {
         if (!this.#next && !this.#over) {
@@ -53,12 +112,27 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
         yield attention;
         this.#resume?.();
       }
-      await this.output;
+      await this.#output;
+    } catch (error) {
+      // Who left while this waited has not failed.
+      if (!this.#stop.signal.aborted || error !== this.#stop.signal.reason) throw error;
     } finally {
-      if (!this.#over) {
-        this.#stop.abort();
-        this.#resume?.();
-      }
+      this.#leave();
     }
   }
+
+  /** Ends a run that isn't over; one that has not begun ends as if it had. */
+  #leave(): void {
+    if (this.#over || this.#dropping) return;
+    this.#stop.abort();
+    this.#begin();
+    this.#resume?.();
+  }
+}
+
+function goneThrough(received: string): TorchError {
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected an AttentionStream that nothing has gone through yet but received ${received}; captureAttentionStream makes another`,
+  );
 }

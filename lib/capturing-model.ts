@@ -13,7 +13,7 @@ import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
 import { Model, type NativeModel } from './model';
-import { options as checkOptions, optionsObject } from './validate';
+import { options as checkOptions, optionalSignal } from './validate';
 
 type Given = Record<string, unknown>;
 
@@ -127,20 +127,22 @@ export abstract class CapturingModel<
 
   /**
    * The same as `captureAttention` as an async iterable of the attentions, each as soon as it exists: the model waits while
-   * one is looked at, and no more than one is held. Leaving the loop early stops the run.
+   * one is looked at. Leaving the loop early stops the run. One that the loop has done with stays in memory until the
+   * garbage collector finds it: dispose its `weights` (and `keys`) where that matters.
    *
-   * @returns An iterable, to be gone through once; its `output` resolves when the run is over and rejects as
-   *   `captureAttention` (as the loop does).
+   * @returns An iterable, to be gone through once; the run begins with the loop. Its `output` resolves when the run is over
+   *   and rejects as `captureAttention` (as the loop does); asked for without a loop, it runs the model for itself.
    */
   captureAttentionStream(
     inputs: Inputs,
     options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
   ): AttentionStream<Output> {
-    type Whole = CallOptions & CaptureOptions<Output>;
-    return new AttentionStream(async (onAttention, signal) => {
-      const given = optionsObject(options as Given | undefined, 'the options of captureAttentionStream');
-      return await this.captureAttention(inputs, { ...given, onAttention, signal } as Whole);
-    }, options?.signal);
+    return new AttentionStream(async (onAttention, stop) => {
+      const given = optionalSignal(options?.signal);
+      const signal = given ? AbortSignal.any([given, stop]) : stop;
+      return await this.captureAttention(inputs, { ...options, onAttention, signal } as CallOptions &
+        CaptureOptions<Output>);
+    });
   }
 
   /**

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { EventEmitter, on } from 'node:events';
 import { join } from 'node:path';
 import { type Attention, ScriptModule, Tensor } from '../../lib';
@@ -71,6 +72,64 @@ test('a stream that is left early stops the run', async () => {
     break;
   }
   await expect(stream.output).rejects.toMatchObject({ name: 'AbortError' });
+});
+
+describe('a stream without a loop, or with more than one', () => {
+  test('the output alone runs it through', async () => {
+    const { output } = await checkpoint.captureAttention([input]);
+    const stream = checkpoint.captureAttentionStream([input]);
+    expect(((await stream.output) as Tensor).toTypedArray()).toEqual((output as Tensor).toTypedArray());
+    expect(() => stream[Symbol.asyncIterator]()).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
+  });
+
+  test('an output asked for ahead of the loop leaves the attentions to the loop', async () => {
+    const stream = checkpoint.captureAttentionStream([input]);
+    const { output } = stream;
+    let count = 0;
+    for await (const attention of stream) count += attention.weights.shape.length && 1;
+    expect(count).toBe((await checkpoint.attentionSites([input])).length);
+    await expect(output).resolves.toBeInstanceOf(Tensor);
+  });
+
+  test('a return ahead of the first attention, and beside a next that waits, ends it', async () => {
+    const stream = checkpoint.captureAttentionStream([input]);
+    const iterator = stream[Symbol.asyncIterator]();
+    expect(await iterator.return()).toEqual({ done: true, value: undefined });
+    await expect(stream.output).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await iterator.next()).toEqual({ done: true, value: undefined });
+
+    const started = checkpoint.captureAttentionStream([input]);
+    const other = started[Symbol.asyncIterator]();
+    const next = other.next();
+    expect(await other.return()).toEqual({ done: true, value: undefined });
+    expect(await next).toEqual({ done: true, value: undefined });
+    await expect(started.output).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  test('a second loop is refused with a code, and does not disturb the first', async () => {
+    const stream = checkpoint.captureAttentionStream([input]);
+    const again = async () => {
+      for await (const _ of stream);
+    };
+    for await (const _ of stream) {
+      await expect(again()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    }
+    await expect(again()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    await expect(stream.output).resolves.toBeInstanceOf(Tensor);
+  });
+
+  test('one that nobody goes through does not run, nor keep the process', async () => {
+    const script = `
+      const { ScriptModule, Tensor } = require(${JSON.stringify(join(__dirname, '..', '..'))});
+      ScriptModule.load(${JSON.stringify(file)}).then((model) => {
+        model.captureAttentionStream([Tensor.zeros(${JSON.stringify(input.shape)})]);
+      });`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: 'inherit' });
+    const kill = setTimeout(() => child.kill('SIGKILL'), 30_000);
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    clearTimeout(kill);
+    expect(code).toBe(0);
+  });
 });
 
 test('topK gives the largest weights of every row and where they are', async () => {
