@@ -1,6 +1,6 @@
 import { type Attention, fromNativeAttention } from './attention';
 import type { NativeCapture, NativeTensor } from './binding';
-import { cancellable } from './cancellable';
+import { cancellable, unlessAborted } from './cancellable';
 import { TorchError } from './errors';
 import { fromHandle, handleOf, type Tensor } from './tensor';
 
@@ -14,8 +14,8 @@ export async function fromNativeCapture<Output>(
   const output = convert(result.output);
   const attentions = result.attentions.map(fromNativeAttention);
   if (result.gradients && gradientOf) {
-    const scalar = handleOf(await gradientOf(output), 'the result of gradientOf');
     signal?.throwIfAborted();
+    const scalar = handleOf(await unlessAborted(gradientOf(output), signal), 'the result of gradientOf');
     const { shape, requiresGrad } = fromHandle(scalar);
     if (shape.reduce((product, size) => product * size, 1) !== 1 || !requiresGrad) {
       throw new TorchError(

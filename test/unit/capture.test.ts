@@ -165,6 +165,16 @@ test('an aborted signal rejects with its reason, before and during a run', async
   await expect(capture({})).resolves.toHaveLength(5);
 });
 
+test('an abort rejects while gradientOf is waited for', async () => {
+  const reason = new Error('enough');
+  const controller = new AbortController();
+  const gradientOf = () => {
+    setTimeout(() => controller.abort(reason), 10);
+    return new Promise<Tensor>(() => {});
+  };
+  await expect(capture({ gradientOf, signal: controller.signal })).rejects.toBe(reason);
+});
+
 test('kept weights stay what they are while the model runs again', async () => {
   const before = whole.attentions.map(({ weights }) => Array.from(weights.toTypedArray() as Float32Array));
   for (let run = 0; run < 3; run++)
