@@ -13,48 +13,69 @@ export interface StreamOptions {
 }
 
 /** Options of `captureMany`: those of each capture, and how the stream goes. */
-export interface CaptureManyOptions<Output = Value> extends CaptureOptions<Output>, StreamOptions {}
+export interface CaptureManyOptions<Output = Value> extends Omit<CaptureOptions<Output>, 'onAttention'>, StreamOptions {
+  /**
+   * As in `captureAttention`, with the index of the input that the attention belongs to. The runs then don't overlap: one
+   * input's attentions have all been taken when the first of the next input comes.
+   */
+  onAttention?: (attention: Attention, index: number) => unknown;
+}
 
 /** The result for one input of a stream: `error` says what it failed with. */
 export type CapturedInput<Output = Value> =
   | { index: number; output: Output; attentions: Attention[]; error?: undefined }
   | { index: number; error: unknown };
 
+/** The options that `captureMany` itself has to do with. */
+type Own = Pick<CaptureManyOptions, keyof StreamOptions | 'onAttention' | 'signal'>;
+
 type Capture<Input, Output, Options> = (
   input: Input,
-  options: Omit<Options, keyof StreamOptions> & { signal: AbortSignal },
+  options: Omit<Options, keyof Own> & Pick<CaptureOptions, 'onAttention' | 'signal'>,
 ) => Promise<{ output: Output; attentions: Attention[] }>;
 
 /** See `CapturingModel.captureMany`: `capture` is told what is left of the options. */
-export function captureMany<Input, Output, Options extends { signal?: AbortSignal }>(
+export function captureMany<Input, Output, Options extends Own>(
   capture: Capture<Input, Output, Options>,
   inputs: AsyncIterable<Input> | Iterable<Input>,
-  options: Options & StreamOptions,
+  options: Options,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
   const left = new AbortController();
   return leavable(results(capture, inputs, options, left), () => left.abort());
 }
 
-async function* results<Input, Output, Options extends { signal?: AbortSignal }>(
+async function* results<Input, Output, Options extends Own>(
   capture: Capture<Input, Output, Options>,
   inputs: AsyncIterable<Input> | Iterable<Input>,
-  options: Options & StreamOptions,
+  options: Options,
   left: AbortController,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
-  const { ahead = 1, onProgress, ...each } = optionsObject(options, 'the options of captureMany');
+  const {
+    ahead = 1,
+    onProgress,
+    onAttention,
+    signal: given,
+    ...each
+  } = optionsObject(options, 'the options of captureMany');
   integer(ahead, 'ahead', 0);
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw invalid('a function', 'onProgress', onProgress);
-  const given = optionalSignal(each.signal);
-  const signal = given ? AbortSignal.any([given, left.signal]) : left.signal;
+  if (onAttention !== undefined && typeof onAttention !== 'function')
+    throw invalid('a function', 'onAttention', onAttention);
+  const stop = optionalSignal(given);
+  const signal = stop ? AbortSignal.any([stop, left.signal]) : left.signal;
   const source = sourceOf(inputs);
 
   let started = 0;
-  const run = async (index: number): Promise<CapturedInput<Output> | undefined> => {
+  let last: Promise<unknown> | undefined;
+  const run = async (index: number, before: typeof last): Promise<CapturedInput<Output> | undefined> => {
     const { done, value } = await unlessAborted(source.next(), signal); // an input that can't be had ends the stream
     if (done) return undefined;
+    // What takes the attentions is not to get those of two inputs in turns.
+    if (onAttention) await before;
+    const take = onAttention && ((attention: Attention) => onAttention(attention, index));
     try {
-      return { index, ...(await capture(value, { ...each, signal })) };
+      return { index, ...(await capture(value, { ...each, signal, ...(take ? { onAttention: take } : {}) })) };
     } catch (error) {
       signal.throwIfAborted();
       return { index, error };
@@ -64,8 +85,8 @@ async function* results<Input, Output, Options extends { signal?: AbortSignal }>
   const pending: Promise<CapturedInput<Output> | undefined>[] = [];
   const fill = (count: number): void => {
     while (!source.ended && pending.length < count) {
-      const next = run(started++);
-      next.catch(() => {}); // thrown when its turn comes
+      const next = run(started++, last);
+      last = next.catch(() => {}); // thrown when its turn comes
       pending.push(next);
     }
   };

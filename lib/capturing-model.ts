@@ -8,7 +8,7 @@ import {
 } from './attention';
 import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
-import { type CapturedInput, captureMany, type StreamOptions } from './capture-many';
+import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
@@ -147,7 +147,8 @@ export abstract class CapturingModel<
 
   /**
    * Captures the attention of one input after the other, in order. The model works on the next input while the consumer
-   * looks at a result; it never gets further ahead than `ahead` inputs.
+   * looks at a result; it never gets further ahead than `ahead` inputs. With `onAttention`, which is also told the index of
+   * the input, it works on one input at a time.
    *
    * @param inputs For each run what `captureAttention` takes: the inputs, or `{ inputs, …options }` with options of `forward`
    *   that are this input's own (its padding mask).
@@ -158,7 +159,7 @@ export abstract class CapturingModel<
     inputs:
       | AsyncIterable<Inputs | OwnOptions<Inputs, CallOptions>>
       | Iterable<Inputs | OwnOptions<Inputs, CallOptions>>,
-    options?: CallOptions & CaptureOptions<Output> & StreamOptions,
+    options?: CallOptions & CaptureManyOptions<Output>,
   ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
     type Whole = CallOptions & CaptureOptions<Output>;
     return captureMany(

@@ -190,6 +190,27 @@ test('captureMany takes no more inputs than it is ahead', async () => {
   expect(taken).toBeLessThanOrEqual(5);
 });
 
+test('onAttention of captureMany gets the attentions of one input after the other, and is told which', async () => {
+  const sites = (await checkpoint.attentionSites([input])).map(({ index }) => index);
+  const seen: number[][] = [];
+  let busy = false;
+  for await (const { error } of checkpoint.captureMany([[input], [input], [input]], {
+    ahead: 2,
+    onAttention: async ({ index }, which) => {
+      expect(busy).toBe(false);
+      busy = true;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      busy = false;
+      seen.push([which, index]);
+    },
+  })) {
+    expect(error).toBeUndefined();
+  }
+  expect(seen).toEqual([0, 1, 2].flatMap((which) => sites.map((index) => [which, index])));
+  const refused = checkpoint.captureMany([[input]], { onAttention: 5 as never });
+  await expect(refused.next()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+});
+
 describe('captureMany whose source waits for its next input', () => {
   const pause = (): Promise<never> => new Promise(() => {});
   async function* slow() {
