@@ -26,6 +26,9 @@ export type CapturedInput<Output = Value> =
   | { index: number; output: Output; attentions: Attention[]; error?: undefined }
   | { index: number; error: unknown };
 
+/** What `for await` goes through. */
+export type Inputs<Input> = AsyncIterable<Input> | Iterable<Input | PromiseLike<Input>>;
+
 /** The options that `captureMany` itself has to do with. */
 type Own = Pick<CaptureManyOptions, keyof StreamOptions | 'onAttention' | 'signal'>;
 
@@ -37,7 +40,7 @@ type Capture<Input, Output, Options> = (
 /** See `CapturingModel.captureMany`: `capture` is told what is left of the options. */
 export function captureMany<Input, Output, Options extends Own>(
   capture: Capture<Input, Output, Options>,
-  inputs: AsyncIterable<Input> | Iterable<Input>,
+  inputs: Inputs<Input>,
   options: Options,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
   const left = new AbortController();
@@ -46,7 +49,7 @@ export function captureMany<Input, Output, Options extends Own>(
 
 async function* results<Input, Output, Options extends Own>(
   capture: Capture<Input, Output, Options>,
-  inputs: AsyncIterable<Input> | Iterable<Input>,
+  inputs: Inputs<Input>,
   options: Options,
   left: AbortController,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
@@ -99,7 +102,7 @@ async function* results<Input, Output, Options extends Own>(
       const result = await pending.shift();
       if (!result) return;
       ++done;
-      if ('error' in result && result.error !== undefined) ++failed;
+      if ('error' in result) ++failed; // even where the reason is undefined
       onProgress?.({ done, failed });
       fill(ahead); // works on while the consumer looks at this one
       yield result;
@@ -123,20 +126,20 @@ interface Source<Item> {
   close(): Promise<void>;
 }
 
-function sourceOf<Item>(inputs: AsyncIterable<Item> | Iterable<Item>): Source<Item> {
+function sourceOf<Item>(inputs: Inputs<Item>): Source<Item> {
   const given = inputs as Partial<AsyncIterable<Item> & Iterable<Item>> | null | undefined;
   const asynchronous = typeof given?.[Symbol.asyncIterator] === 'function';
   if (!asynchronous && typeof given?.[Symbol.iterator] !== 'function')
     throw invalid('an iterable or async iterable', 'inputs', inputs);
   const iterator = asynchronous
     ? (inputs as AsyncIterable<Item>)[Symbol.asyncIterator]()
-    : (inputs as Iterable<Item>)[Symbol.iterator]();
+    : (inputs as Iterable<Item | PromiseLike<Item>>)[Symbol.iterator]();
   let waiting = 0;
   const source = {
     ended: false,
     async next(): Promise<IteratorResult<Item, unknown>> {
       ++waiting;
-      let result: IteratorResult<Item, unknown>;
+      let result: IteratorResult<Item | PromiseLike<Item>, unknown>;
       try {
         result = await iterator.next();
       } catch (error) {
@@ -146,7 +149,9 @@ function sourceOf<Item>(inputs: AsyncIterable<Item> | Iterable<Item>): Source<It
         --waiting;
       }
       if (result.done) source.ended = true;
-      return result;
+      // `for await` awaits the items of what is no async iterable.
+      if (asynchronous || result.done) return result as IteratorResult<Item, unknown>;
+      return { done: false, value: await result.value };
     },
     async close(): Promise<void> {
       if (source.ended) return;

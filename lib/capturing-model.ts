@@ -8,7 +8,7 @@ import {
 } from './attention';
 import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
-import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
+import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
@@ -151,14 +151,12 @@ export abstract class CapturingModel<
    * the input, it works on one input at a time.
    *
    * @param inputs For each run what `captureAttention` takes: the inputs, or `{ inputs, …options }` with options of `forward`
-   *   that are this input's own (its padding mask).
+   *   that are this input's own (its padding mask). An iterable may hold promises of them, as in `for await`.
    * @param options Those of all captures, and how the stream goes.
    * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream.
    */
   captureMany(
-    inputs:
-      | AsyncIterable<Inputs | OwnOptions<Inputs, CallOptions>>
-      | Iterable<Inputs | OwnOptions<Inputs, CallOptions>>,
+    inputs: ManyInputs<Inputs | OwnOptions<Inputs, CallOptions>>,
     options?: CallOptions & CaptureManyOptions<Output>,
   ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
     type Whole = CallOptions & CaptureOptions<Output>;

@@ -211,6 +211,26 @@ test('onAttention of captureMany gets the attentions of one input after the othe
   await expect(refused.next()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
 });
 
+test('captureMany awaits promises of inputs; one that is rejected ends the stream', async () => {
+  const reason = new Error('no such file');
+  const inputs = function* () {
+    yield Promise.resolve([input]);
+    yield Promise.reject(reason);
+  };
+  const results = checkpoint.captureMany(inputs());
+  expect(await results.next()).toMatchObject({ value: { index: 0, attentions: expect.any(Array) } });
+  await expect(results.next()).rejects.toBe(reason);
+});
+
+test('an input that fails without a reason counts as failed', async () => {
+  const onProgress = jest.fn();
+  const gradientOf = () => Promise.reject(undefined);
+  for await (const result of checkpoint.captureMany([[input]], { gradientOf, onProgress })) {
+    expect(result).toEqual({ index: 0, error: undefined });
+  }
+  expect(onProgress).toHaveBeenCalledWith({ done: 1, failed: 1 });
+});
+
 describe('captureMany whose source waits for its next input', () => {
   const pause = (): Promise<never> => new Promise(() => {});
   async function* slow() {
