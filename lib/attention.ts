@@ -98,7 +98,7 @@ function indices(value: unknown, what: string): number[] {
   if (!Array.isArray(value)) throw invalid('an array of integers', what, value);
   if (value.length === 0)
     throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one element in ${what} but received none`);
-  const list = value.map((element) => integer(element, `an element of ${what}`, 0));
+  const list = Array.from(value, (element) => integer(element, `an element of ${what}`, 0)); // holes too
   if (new Set(list).size !== list.length) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
@@ -161,7 +161,7 @@ export function toNativeCapture(
     if (options.layers.length === 0)
       throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one element in layers but received none');
     const names = moduleNames();
-    capture.layers = options.layers.map((layer: unknown) => selector(layer, names));
+    capture.layers = Array.from(options.layers, (layer: unknown) => selector(layer, names)); // holes too
   }
   if (options.heads !== undefined) capture.heads = indices(options.heads, 'heads');
   if (options.queries !== undefined) {

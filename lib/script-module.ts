@@ -2,14 +2,24 @@ import { binding, fromNative, type NativeScriptModule, native } from './binding'
 import { CapturingModel, type PreparedCapture } from './capturing-model';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
-import { checkDType, type Device, type DType, fromHandle, type Tensor } from './tensor';
-import { options as checkOptions, invalid, optionalBoolean, optionalSignal, optionalString } from './validate';
+import { type Device, type DType, fromHandle, type Tensor } from './tensor';
+import {
+  options as checkOptions,
+  invalid,
+  optionalBoolean,
+  optionalChoice,
+  optionalSignal,
+  optionalString,
+} from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
+
+/** What parameters can be cast to. */
+const FLOATING_DTYPES: readonly DType[] = ['float32', 'float64', 'float16', 'bfloat16'];
 
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
   device?: Device;
-  /** Casts floating-point parameters and buffers. Trades bits for speed; default: as saved. */
+  /** Casts floating-point parameters and buffers to another floating-point type. Trades bits for speed; default: as saved. */
   dtype?: DType;
   /**
    * Freezes what is run without gradients: parameters become constants and are folded. Faster, other last bits; names of
@@ -73,7 +83,7 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
       throw invalid('a path or a Uint8Array', 'source', source);
     }
     optionalString(device, 'device');
-    checkDType(dtype, 'dtype');
+    optionalChoice(dtype, FLOATING_DTYPES, 'dtype');
     optionalBoolean(optimize, 'optimize');
     optionalBoolean(fuse, 'fuse');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);

@@ -318,7 +318,7 @@ export class Tensor {
   static zeros(shape: readonly number[], options?: ZerosOptions): Tensor {
     const { dtype, device } = checkOptions(options, ['dtype', 'device'], 'the options of Tensor.zeros');
     if (!Array.isArray(shape)) throw invalid('an array of sizes', 'shape', shape);
-    const sizes = shape.map((size) => integer(size, 'a size of shape', 0));
+    const sizes = Array.from(shape, (size) => integer(size, 'a size of shape', 0)); // holes too
     const type = checkDType(dtype, 'options.dtype') ?? 'float32';
     optionalString(device, 'options.device');
     return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
@@ -410,7 +410,7 @@ export class Tensor {
     if (!Array.isArray(shape)) throw invalid('an array of sizes', 'shape', shape);
     return this.#apply(
       'reshape',
-      shape.map((size) => integer(size, 'a size of shape', -1)),
+      Array.from(shape, (size) => integer(size, 'a size of shape', -1)), // holes too
     );
   }
 

@@ -231,6 +231,18 @@ test('an input that fails without a reason counts as failed', async () => {
   expect(onProgress).toHaveBeenCalledWith({ done: 1, failed: 1 });
 });
 
+test('a signal that is none is refused by whatever takes one, not thrown', async () => {
+  const options = { signal: {} as AbortSignal };
+  const refused = { code: 'ERR_INVALID_ARGUMENT', message: expect.stringContaining('signal') };
+  await expect(checkpoint.forward([input], options)).rejects.toMatchObject(refused);
+  await expect(checkpoint.attentionSites([input], options)).rejects.toMatchObject(refused);
+  await expect(checkpoint.captureMany([[input]], options).next()).rejects.toMatchObject(refused);
+  await expect(checkpoint.captureGeneration([input], () => null, options).next()).rejects.toMatchObject(refused);
+  const stream = checkpoint.captureAttentionStream([input], options);
+  await expect(stream[Symbol.asyncIterator]().next()).rejects.toMatchObject(refused);
+  await expect(stream.output).rejects.toMatchObject(refused);
+});
+
 describe('captureMany whose source waits for its next input', () => {
   const pause = (): Promise<never> => new Promise(() => {});
   async function* slow() {

@@ -99,6 +99,9 @@ test('dtype: the model’s own where asked for', async () => {
   }
 });
 
+/** Three elements, none in the middle. */
+const holed = (first: number, last: number): number[] => Object.assign([first], { 2: last });
+
 test.each<[string, CaptureOptions, string, RegExp]>([
   ['an unknown layer', { layers: ['nope'] }, 'ERR_UNKNOWN_MODULE', /'nope'/],
   ['a pattern that fits nothing', { layers: [/nope/] }, 'ERR_UNKNOWN_MODULE', /\/nope\//],
@@ -111,6 +114,10 @@ test.each<[string, CaptureOptions, string, RegExp]>([
   ['a negative head', { heads: [-1] }, 'ERR_INVALID_ARGUMENT', /-1/],
   ['a head twice', { heads: [0, 0] }, 'ERR_INVALID_ARGUMENT', /once/],
   ['a fraction of a head', { heads: [0.5] }, 'ERR_INVALID_ARGUMENT', /0\.5/],
+  ['a hole in heads', { heads: holed(1, 2) }, 'ERR_INVALID_ARGUMENT', /element of heads.*undefined/],
+  ['a hole in queries', { queries: holed(0, 1) }, 'ERR_INVALID_ARGUMENT', /element of queries.*undefined/],
+  ['a hole in layers', { layers: holed(0, 1) }, 'ERR_INVALID_ARGUMENT', /element of layers.*undefined/],
+  ['a signal that is none', { signal: {} as never }, 'ERR_INVALID_ARGUMENT', /AbortSignal for signal/],
   ['a query that is not there', { queries: [1000] }, 'ERR_INVALID_ARGUMENT', /queries.*1000/],
   ['a range past the end', { queries: { start: 0, end: 1000 } }, 'ERR_INVALID_ARGUMENT', /1000/],
   ['an empty range', { queries: { start: 2, end: 2 } }, 'ERR_INVALID_ARGUMENT', /greater than start/],

@@ -160,6 +160,15 @@ test('dtype casts the parameters; optimize keeps the results close', async () =>
   expect(Number(distance.mul(distance).mean().item())).toBeLessThan(1e-8);
 });
 
+test('dtype is refused where parameters could not be of it, and says which they can be', async () => {
+  for (const dtype of ['int64', 'int32', 'uint8', 'bool'] as const) {
+    await expect(ScriptModule.load(path(fixture('transformer').file), { dtype })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: `Expected 'float32' or 'float64' or 'float16' or 'bfloat16' for dtype but received '${dtype}' of type string`,
+    });
+  }
+});
+
 test('dtype leaves integer buffers what they are: embeddings are looked up with them', async () => {
   const positions = fixture('positions');
   const inputs = await inputsOf(positions);

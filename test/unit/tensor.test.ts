@@ -159,6 +159,8 @@ test('zeros are there to be filled', () => {
   for (const wrong of [
     () => Tensor.zeros([-1]),
     () => Tensor.zeros(3 as never),
+    () => Tensor.zeros(Object.assign([1], { 2: 2 })),
+    () => tensor.reshape(Object.assign([3], { 2: 2 })),
     () => Tensor.zeros([1], { dtype: 'x' as never }),
   ]) {
     expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
