@@ -1,7 +1,15 @@
 import type { NativeAttention, NativeCaptureOptions } from './binding';
 import { TorchError } from './errors';
 import { type DType, fromHandle, type Tensor } from './tensor';
-import { integer, invalid, optionalBoolean, optionalChoice, optionalSignal, shown } from './validate';
+import {
+  options as checkOptions,
+  integer,
+  invalid,
+  optionalBoolean,
+  optionalChoice,
+  optionalSignal,
+  shown,
+} from './validate';
 import type { Value } from './value';
 
 /** What a capture records, and how; `Output` is what the model returns. */
@@ -171,6 +179,7 @@ export function toNativeCapture(
       const range = options.queries as { start?: unknown; end?: unknown } | null;
       if (range === null || typeof range !== 'object')
         throw invalid('an array of integers or { start, end }', 'queries', range);
+      checkOptions(range, ['start', 'end'], 'queries');
       const start = integer(range.start, 'queries.start', 0);
       const end = integer(range.end, 'queries.end', 0);
       if (end <= start) throw invalid(`an integer greater than start (${start})`, 'queries.end', end);

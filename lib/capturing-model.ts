@@ -10,12 +10,19 @@ import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
 import { fromNativeCapture } from './captured';
+import { TorchError } from './errors';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
 import { Model, type NativeModel } from './model';
-import { options as checkOptions, optionalSignal } from './validate';
+import { options as checkOptions, optionalSignal, shown } from './validate';
 
 type Given = Record<string, unknown>;
+
+/** The options of a capture that a stream of attentions doesn't take, and why. */
+const NOT_IN_STREAMS = {
+  onAttention: 'its loop is given each attention',
+  gradientOf: 'gradients exist only once all attentions do (captureAttention returns both)',
+};
 
 /** A forward whose arguments are checked, to be run with a capture. */
 export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeCapture>;
@@ -138,11 +145,26 @@ export abstract class CapturingModel<
     options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
   ): AttentionStream<Output> {
     return new AttentionStream(async (onAttention, stop) => {
+      this.#checkStreamOptions(options);
       const given = optionalSignal(options?.signal);
       const signal = given ? AbortSignal.any([given, stop]) : stop;
       return await this.captureAttention(inputs, { ...options, onAttention, signal } as CallOptions &
         CaptureOptions<Output>);
     });
+  }
+
+  #checkStreamOptions(options: object | undefined): void {
+    for (const [name, reason] of Object.entries(NOT_IN_STREAMS)) {
+      const given = (options as Given | null | undefined)?.[name];
+      if (given !== undefined) {
+        throw new TorchError(
+          'ERR_INVALID_ARGUMENT',
+          `Expected no ${name} in the options of captureAttentionStream, since ${reason}, but received ${shown(given)}`,
+        );
+      }
+    }
+    const known = [...this.callOptions, ...CAPTURE_OPTIONS].filter((name) => !Object.hasOwn(NOT_IN_STREAMS, name));
+    checkOptions(options, known, 'the options of captureAttentionStream');
   }
 
   /**

@@ -243,6 +243,20 @@ test('a signal that is none is refused by whatever takes one, not thrown', async
   await expect(stream.output).rejects.toMatchObject(refused);
 });
 
+test.each<[string, object | null, RegExp]>([
+  ['onAttention', { onAttention: () => {} }, /no onAttention.*captureAttentionStream.*received a function/],
+  ['gradientOf', { gradientOf: () => {} }, /no gradientOf.*captureAttentionStream.*received a function/],
+  ['an unknown option', { head: [0] }, /options method, layers, .*, signal in .*captureAttentionStream.*'head'/],
+  ['no object', null, /an object.*captureAttentionStream.*null/],
+])('a stream refuses %s', async (_, options, message) => {
+  const stream = checkpoint.captureAttentionStream([input], options as object);
+  const error = await stream[Symbol.asyncIterator]()
+    .next()
+    .catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(message) });
+  await expect(stream.output).rejects.toBe(error);
+});
+
 describe('captureMany whose source waits for its next input', () => {
   const pause = (): Promise<never> => new Promise(() => {});
   async function* slow() {

@@ -121,6 +121,12 @@ test.each<[string, CaptureOptions, string, RegExp]>([
   ['a query that is not there', { queries: [1000] }, 'ERR_INVALID_ARGUMENT', /queries.*1000/],
   ['a range past the end', { queries: { start: 0, end: 1000 } }, 'ERR_INVALID_ARGUMENT', /1000/],
   ['an empty range', { queries: { start: 2, end: 2 } }, 'ERR_INVALID_ARGUMENT', /greater than start/],
+  [
+    'a range with a step',
+    { queries: { start: 0, end: 2, step: 2 } as never },
+    'ERR_INVALID_ARGUMENT',
+    /start, end in queries.*'step'/,
+  ],
   ['too much', { maxBytes: 10 }, 'ERR_CAPTURE_TOO_LARGE', /maxBytes is 10/],
   ['an unknown option', { layer: [0] } as never, 'ERR_INVALID_ARGUMENT', /'layer'/],
   ['a wrong choice', { device: 'gpu' as never }, 'ERR_INVALID_ARGUMENT', /'cpu' or 'same'/],
