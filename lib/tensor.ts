@@ -153,7 +153,10 @@ function encode(values: readonly (number | bigint | boolean)[], dtype: DType): T
     if (dtype === 'int64') {
       if (typeof value === 'number' && !Number.isInteger(value))
         throw invalid('an integer', `element ${i} of int64 data`, value);
-      (array as BigInt64Array)[i] = BigInt(value);
+      const integral = BigInt(value);
+      if (BigInt.asIntN(64, integral) !== integral)
+        throw invalid(`an integer from ${-(2n ** 63n)} to ${2n ** 63n - 1n}`, `element ${i} of int64 data`, value);
+      (array as BigInt64Array)[i] = integral;
       continue;
     }
     const number = Number(value);

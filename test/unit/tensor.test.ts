@@ -44,6 +44,16 @@ test('nested arrays give shape and type', () => {
   );
 });
 
+test('int64 reaches to its ends', () => {
+  const ends = [-(2n ** 63n), 2n ** 63n - 1n];
+  expect(Array.from(Tensor.from(ends).toTypedArray() as BigInt64Array)).toEqual(ends);
+  expect(
+    Tensor.from([-(2 ** 63)], { dtype: 'int64' })
+      .select(0, 0)
+      .item(),
+  ).toBe(ends[0]);
+});
+
 test.each<[string, () => unknown, RegExp]>([
   ['ragged rows', () => Tensor.from([[1, 2], [3]]), /rows of equal length/],
   ['mixed depths', () => Tensor.from([[1, 2], 3] as never), /Expected an array/],
@@ -53,6 +63,14 @@ test.each<[string, () => unknown, RegExp]>([
   ['a string', () => Tensor.from(['x'] as never), /numbers, bigints or booleans/],
   ['a fraction as int64', () => Tensor.from([1.5], { dtype: 'int64' }), /integer.*1\.5/],
   ['256 as uint8', () => Tensor.from([256], { dtype: 'uint8' }), /from 0 to 255.*256/],
+  [
+    '2⁶³ as int64',
+    () => Tensor.from([2n ** 63n]),
+    /to 9223372036854775807 for element 0 of int64.*received 9223372036854775808/,
+  ],
+  ['less than −2⁶³', () => Tensor.from([0n, -(2n ** 63n) - 1n]), /element 1 of int64.*-9223372036854775809/],
+  ['a large number as int64', () => Tensor.from([2 ** 70], { dtype: 'int64' }), /element 0 of int64/],
+  ['a large float64 as int64', () => Tensor.from(Float64Array.of(1e300), { dtype: 'int64' }), /element 0 of int64/],
   ['bits without a half type', () => Tensor.from(new Uint16Array(1) as never), /options\.dtype/],
   ['an unknown option', () => Tensor.from([1], { size: [1] } as never), /'size'/],
   ['an unknown device', () => Tensor.from([1], { device: 'tpu9' }), /device/i],
