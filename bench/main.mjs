@@ -15,20 +15,24 @@ import * as load from './sections/load.mjs';
 import * as memory from './sections/memory.mjs';
 import * as nn from './sections/nn.mjs';
 import * as peers from './sections/peers.mjs';
+import { timing } from './timing.mjs';
 
 const SECTIONS = { captures, peers, load, calls, idle, 'event-loop': eventLoop, hooks, nn, memory };
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const OPTIONS = {
-  turns: { type: 'string', default: '15', about: 'turns of each comparison at most' },
+  turns: { type: 'string', about: 'turns of each comparison at most (default: 15)' },
   seconds: {
     type: 'string',
-    default: '30',
-    about: 'what the turns of one comparison may take; three are taken anyway',
+    about: 'what the turns of one comparison may take; three are taken anyway (default: 30)',
   },
   threads: { type: 'string', about: 'threads of one run, here and in the peers (default: those of the package)' },
   long: { type: 'boolean', default: false, about: 'every way at 4,096 tokens, peers too' },
-  quick: { type: 'boolean', default: false, about: 'two turns on short sequences: whether it runs, no figures' },
+  quick: {
+    type: 'boolean',
+    default: false,
+    about: 'two turns unless --turns says more, on short sequences: whether it runs',
+  },
   malloc: { type: 'boolean', default: false, about: "memory: leave the C library's own caching of blocks as it is" },
   models: { type: 'string', default: here('models'), about: 'folder of the models; made where they are missing' },
   out: { type: 'string', default: here('results/bench.json'), about: 'the JSON file to write' },
@@ -57,15 +61,23 @@ function read(args) {
   return parsed;
 }
 
+// What setNumThreads takes.
+const MOST_THREADS = 1024;
+
+const isCount = (value, most = Number.MAX_SAFE_INTEGER) =>
+  Number.isSafeInteger(Number(value)) && Number(value) >= 1 && Number(value) <= most;
+
 function parse(args) {
   try {
     const parsed = parseArgs({ args, allowPositionals: true, options: OPTIONS });
     const unknown = parsed.positionals.find((name) => !Object.hasOwn(SECTIONS, name));
     if (unknown) return `Expected sections but received ${unknown}.`;
-    for (const name of ['turns', 'seconds', 'threads']) {
-      const value = parsed.values[name];
-      if (value !== undefined && !(Number(value) > 0)) return `Expected a positive --${name} but received ${value}.`;
-    }
+    const { turns, seconds, threads } = parsed.values;
+    if (turns !== undefined && !isCount(turns)) return `Expected a positive integer for --turns but received ${turns}.`;
+    if (seconds !== undefined && !(Number(seconds) > 0))
+      return `Expected a positive number for --seconds but received ${seconds}.`;
+    if (threads !== undefined && !isCount(threads, MOST_THREADS))
+      return `Expected an integer from 1 to ${MOST_THREADS} for --threads but received ${threads}.`;
     return parsed;
   } catch (error) {
     return error.message;
@@ -88,10 +100,16 @@ async function main({ values: flags, positionals }) {
       `load ${machine.load[0].toFixed(1)}${quick ? '; quick: no figures to rely on' : ''}`,
   );
 
-  const timing = quick
-    ? { turns: 2, seconds: 1, warmUps: 1 }
-    : { turns: Number(flags.turns), seconds: Number(flags.seconds), warmUps: 3 };
-  const context = { report, models: new Models(flags.models), threads, timing, quick, long, malloc: flags.malloc };
+  const times = timing(flags);
+  const context = {
+    report,
+    models: new Models(flags.models),
+    threads,
+    timing: times,
+    quick,
+    long,
+    malloc: flags.malloc,
+  };
   const names = Object.keys(SECTIONS).filter((name) => positionals.length === 0 || positionals.includes(name));
   for (const name of names) {
     const { about, models, run } = SECTIONS[name];
@@ -103,7 +121,7 @@ async function main({ values: flags, positionals }) {
   }
 
   report.goals();
-  report.write(flags.out, { date: new Date().toISOString(), machine, threads, quick, timing });
+  report.write(flags.out, { date: new Date().toISOString(), machine, threads, quick, timing: times });
   console.log(`\nWrote ${flags.out}`);
 }
 

@@ -151,6 +151,37 @@ test('a peer is driven line by line, fails without ending, and says what it lack
   });
 });
 
+test('turns and seconds that are given win, also over those of --quick', async () => {
+  const result = await evaluate(`
+    import { timing } from ${url('timing.mjs')};
+    console.log(JSON.stringify([
+      timing({ quick: false }), timing({ quick: true }),
+      timing({ quick: true, turns: '7' }), timing({ quick: true, seconds: '0.5' }),
+    ]));
+  `);
+  expect(result).toEqual([
+    { turns: 15, seconds: 30, warmUps: 3 },
+    { turns: 2, seconds: 1, warmUps: 1 },
+    { turns: 7, seconds: 30, warmUps: 1 },
+    { turns: 2, seconds: 0.5, warmUps: 1 },
+  ]);
+});
+
+test.each([
+  ['--threads', '1.5', 'an integer from 1 to 1024'],
+  ['--threads', '0', 'an integer from 1 to 1024'],
+  ['--threads', '1025', 'an integer from 1 to 1024'],
+  ['--threads', '', 'an integer from 1 to 1024'],
+  ['--turns', '2.5', 'a positive integer'],
+  ['--seconds', '-1', 'a positive number'],
+])('the program refuses %s %s with its usage', async (name, value, expected) => {
+  const { code, errors } = await node(join(BENCH, 'main.mjs'), `${name}=${value}`);
+  expect(code).toBe(2);
+  expect(errors).toContain(`Expected ${expected} for ${name} but received ${value}.`);
+  expect(errors).toContain('npm run bench -- [options]');
+  expect(errors).not.toMatch(/^ +at /m);
+});
+
 test('the program explains its options and refuses what it does not know', async () => {
   const help = await node(join(BENCH, 'main.mjs'), '--help');
   expect(help.code).toBe(0);
