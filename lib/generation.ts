@@ -2,8 +2,8 @@ import type { Attention, CaptureOptions } from './attention';
 import { fromNative, native } from './binding';
 import { unlessAborted } from './cancellable';
 import { TorchError } from './errors';
-import { fromHandle, handleOf } from './tensor';
-import { invalid } from './validate';
+import { fromHandle, handleOf, Tensor } from './tensor';
+import { options as checkOptions, integer, invalid } from './validate';
 import type { Value } from './value';
 
 /** Options of `captureGeneration`: those of the capture of each step. */
@@ -126,11 +126,25 @@ export async function* captureGeneration(
   }
 }
 
+/** How `assembleAttention` puts steps together. */
+export interface AssembleOptions {
+  /**
+   * For models whose caches drop keys: which position in the sequence the first key has that an attention still saw. Its
+   * columns move to the right by as many, so that column k is position k again. Called for every attention of every step;
+   * where a window holds the last keys, `({ queryOffset, queries, keyLength }) => queryOffset + queries.length - keyLength`,
+   * and 0 for layers whose keys are another sequence's (cross-attention). Default: 0 for all.
+   */
+  keyOffset?: (attention: GenerationAttention, step: number) => number;
+}
+
 /** The parts of one layer, in order of the steps. */
 interface Layer {
   first: Attention;
-  parts: Attention[];
+  parts: { weights: Tensor; keyOffset: number }[];
   queries: number[];
+  /** The keys of the step before, and whether any step saw more than the one before it. */
+  keys: number;
+  grown: boolean;
 }
 
 function mismatch(attention: Attention, step: number, expected: string, received: string): TorchError {
@@ -162,6 +176,44 @@ function checkPart(attention: Attention, step: number, first: Attention | undefi
 }
 
 /**
+ * Checks that the columns of a layer can begin with the first key of the sequence. Keys of another sequence and those of a
+ * cache of fixed length stay as many as they were; others grow with each step, unless the cache drops some.
+ */
+function checkKeys(attention: GenerationAttention, step: number, { keys, grown }: Layer): void {
+  const { keyLength, queryOffset, shape } = attention;
+  const positions = queryOffset + shape[2];
+  if (keyLength >= positions || keyLength > keys || (keyLength === keys && !grown)) return;
+  const seen = `it saw ${keyLength} keys, after ${keys} in the step before it, of ${positions} positions`;
+  throw mismatch(
+    attention,
+    step,
+    'the option keyOffset, since the cache of the model dropped keys,',
+    `none: ${seen}, and nothing tells which`,
+  );
+}
+
+/** Weights with columns of zeros on their left, in place of keys that were dropped. */
+async function shifted(parts: readonly { weights: Tensor; keyOffset: number }[]): Promise<Tensor[]> {
+  const turned = parts.map(({ weights, keyOffset }) => {
+    const { shape, dtype, device } = weights;
+    const zeros = Tensor.zeros([...shape.slice(0, -2), keyOffset, shape.at(-2)!], { dtype, device });
+    return [zeros, weights.transpose(-2, -1)];
+  });
+  const handles = turned.map((pair) => pair.map((each) => handleOf(each, 'weights')));
+  try {
+    const stacked = await native((addon) => addon.stackRows(handles));
+    return stacked.map((each) => {
+      const whole = fromHandle(each);
+      const weights = whole.transpose(-2, -1);
+      whole.dispose();
+      return weights;
+    });
+  } finally {
+    for (const each of turned.flat()) each.dispose();
+  }
+}
+
+/**
  * The attentions of a generation as matrices of the whole sequence, one for each layer: the rows of all steps below each
  * other, `[B, H, Q, K]` with the queries of all steps and the most keys of any (`[B, Q, K]` with `averageHeads`). Rows of
  * steps that saw fewer keys are zero on the right. The tensors are new, on the device of the first step's weights.
@@ -169,16 +221,24 @@ function checkPart(attention: Attention, step: number, first: Attention | undefi
  * Layers are matched by module name, and by the order of its calls in each step. Where a layer took no part in a step, it
  * has no rows for it; `queries` tells the positions of the rows there are. `index` is that of the layer's first step.
  *
+ * Columns count from the first key that a step saw. Where a cache drops keys (a sliding window), that isn't the first of
+ * the sequence: say by `keyOffset` which it is. Without it such a generation is refused where the number of keys shows it: a
+ * step saw fewer than the one before, or no more though they had grown. It doesn't where a window is full from the first step
+ * on, which looks like the keys of another sequence.
+ *
  * @param steps The records of `captureGeneration` (the generator itself, too), or results of `captureAttention` in order.
  * @throws TorchError `ERR_INVALID_ARGUMENT` where rows or keys were left out by `queries` or `topK`, where steps differ in
  *   batch, heads or type, and where attentions without module names (of a frozen checkpoint) differ in number from step
- *   to step, so that nothing tells which belong together.
+ *   to step, so that nothing tells which belong together; where keys were dropped and `keyOffset` doesn't say which.
  */
 export async function assembleAttention(
   steps:
     | Iterable<{ readonly attentions: readonly Attention[] }>
     | AsyncIterable<{ readonly attentions: readonly Attention[] }>,
+  options?: AssembleOptions,
 ): Promise<Attention[]> {
+  const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
+  if (keyOffset !== undefined && typeof keyOffset !== 'function') throw invalid('a function', 'keyOffset', keyOffset);
   const iterable = steps as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
   if (!iterable?.[Symbol.asyncIterator] && !iterable?.[Symbol.iterator]) {
     throw invalid('an iterable or async iterable', 'steps', steps);
@@ -190,13 +250,20 @@ export async function assembleAttention(
     const attentions: unknown = step?.attentions;
     if (!Array.isArray(attentions)) throw invalid('an array', `the attentions of step ${count}`, attentions);
     for (const [key, attention] of layersOf(attentions as Attention[])) {
-      const layer = layers.get(key);
-      checkPart(attention, count, layer?.first);
-      const { first, parts, queries } = layer ?? { first: attention, parts: [], queries: [] };
-      const offset = (attention as Partial<GenerationAttention>).queryOffset ?? queries.length;
-      for (const query of attention.queries) queries.push(offset + query);
-      parts.push(attention);
-      layers.set(key, { first, parts, queries });
+      const before = layers.get(key);
+      checkPart(attention, count, before?.first);
+      const layer = before ?? { first: attention, parts: [], queries: [], keys: 0, grown: false };
+      const keyLength = attention.shape[3];
+      const queryOffset = (attention as Partial<GenerationAttention>).queryOffset ?? layer.queries.length;
+      const placed: GenerationAttention = { ...attention, queryOffset, keyLength };
+      let offset = 0;
+      if (keyOffset) offset = integer(keyOffset(placed, count), 'the result of keyOffset', 0);
+      else if (before) checkKeys(placed, count, before);
+      for (const query of attention.queries) layer.queries.push(queryOffset + query);
+      layer.parts.push({ weights: attention.weights, keyOffset: offset });
+      layer.grown ||= before !== undefined && keyLength > before.keys;
+      layer.keys = keyLength;
+      layers.set(key, layer);
     }
     const nameless = attentions.filter(({ name }) => name === '').length;
     if (unnamed !== undefined && nameless !== unnamed) {
@@ -217,8 +284,14 @@ export async function assembleAttention(
     );
   }
   const assembled = [...layers.values()];
-  const handles = assembled.map(({ parts }) => parts.map(({ weights }) => handleOf(weights, 'weights')));
+  const moved = assembled.flatMap(({ parts }) => parts.filter(({ keyOffset: offset }) => offset > 0));
+  const made: Tensor[] = [];
   try {
+    if (moved.length > 0) {
+      made.push(...(await shifted(moved)));
+      for (const [i, part] of moved.entries()) part.weights = made[i]!;
+    }
+    const handles = assembled.map(({ parts }) => parts.map(({ weights }) => handleOf(weights, 'weights')));
     const stacked = await native((addon) => addon.stackRows(handles));
     return assembled.map(({ first, queries }, i) => {
       const weights = fromHandle(stacked[i]!);
@@ -229,5 +302,7 @@ export async function assembleAttention(
     });
   } catch (error) {
     throw fromNative(error);
+  } finally {
+    for (const each of made) each.dispose();
   }
 }

@@ -3,6 +3,7 @@ export type { AttentionStream } from './attention-stream';
 export type { CapturedInput, CaptureManyOptions } from './capture-many';
 export { type ErrorCode, TorchError } from './errors';
 export {
+  type AssembleOptions,
   assembleAttention,
   type GenerationAttention,
   type GenerationOptions,

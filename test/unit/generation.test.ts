@@ -217,6 +217,76 @@ test('rows and keys that were left out can be recorded, not assembled', async ()
   });
 });
 
+describe('a cache that drops keys', () => {
+  /** Steps as a cache that holds `window` keys gives them: what they saw ahead of those is gone. */
+  const windowed = (steps: GenerationStep[], window: (step: number) => number) =>
+    steps.map((step, i) => ({
+      ...step,
+      attentions: step.attentions.map((attention) => {
+        const keys = Math.min(attention.keyLength, window(i));
+        const weights = attention.weights.narrow(-1, attention.keyLength - keys, keys);
+        const shape = [...attention.shape.slice(0, 3), keys] as Attention['shape'];
+        return { ...attention, weights, shape, keyLength: keys };
+      }),
+    }));
+
+  test('keyOffset puts its keys where they stand in the sequence', async () => {
+    const steps = await collect(named('tuples'));
+    const whole = await assembleAttention(steps);
+    const seen: [number, string][] = [];
+    const assembled = await assembleAttention(
+      windowed(steps, () => 5),
+      {
+        keyOffset: ({ name, queryOffset, queries, keyLength }, step) => {
+          seen.push([step, name]);
+          return queryOffset + queries.length - keyLength;
+        },
+      },
+    );
+    expect(seen).toEqual(steps.flatMap(({ step, attentions }) => attentions.map(({ name }) => [step, name])));
+    expect(assembled).toHaveLength(whole.length);
+    for (const [i, attention] of assembled.entries()) {
+      const { shape, weights } = whole[i] as Attention;
+      expect(attention).toMatchObject({ shape, queries: [0, 1, 2, 3, 4, 5, 6] });
+      expect(attention.weights.shape).toEqual(weights.shape);
+      // Rows are queries 0 to 6; the last two saw five keys, up to their own.
+      const expected = values(weights).map((value, at) => {
+        const [query, key] = [Math.floor(at / 7) % 7, at % 7];
+        return query - key >= 5 ? 0 : value;
+      });
+      expect(values(attention.weights)).toEqual(expected);
+    }
+  });
+
+  test('is refused without it where the number of keys shows it', async () => {
+    const steps = await collect(named('tuples'));
+    const refused = { code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/keyOffset.*of step 2 /) };
+    await expect(assembleAttention(windowed(steps, () => 5))).rejects.toMatchObject(refused);
+    await expect(assembleAttention(windowed(steps, (step) => (step < 2 ? 5 : 3)))).rejects.toMatchObject(refused);
+    await expect(
+      assembleAttention(
+        windowed(steps, () => 5),
+        { keyOffset: () => 0 },
+      ),
+    ).resolves.toHaveLength(2);
+    // As many keys in each step may as well be those of an encoder.
+    await expect(assembleAttention(windowed(steps, () => 4))).resolves.toHaveLength(2);
+  });
+
+  test.each<[unknown, RegExp]>([
+    [{ keyOffset: 3 }, /a function for keyOffset/],
+    [{ keyOffset: () => -1 }, /at least 0 for the result of keyOffset/],
+    [{ keyOffset: () => 1.5 }, /the result of keyOffset/],
+    [{ offset: 0 }, /keyOffset in the options of assembleAttention.*'offset'/],
+    [null, /an object for the options of assembleAttention/],
+  ])('%p is refused', async (options, message) => {
+    await expect(assembleAttention(start(named('tuples')), options as never)).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    });
+  });
+});
+
 test('steps that do not belong together are refused, not mixed up', async () => {
   const refused = { code: 'ERR_INVALID_ARGUMENT' };
   const steps = await collect(named('tuples'));
