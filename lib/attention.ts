@@ -43,7 +43,8 @@ export interface CaptureOptions<Output = Value> {
   gradientOf?: (output: Output) => Tensor | Promise<Tensor>;
   /**
    * Takes each attention as soon as it exists; `attentions` of the result is then empty. The model waits until what this
-   * returns is settled, so that no more than one attention is held at a time.
+   * returns is settled, so that the run itself holds no more than one. Those that were taken stay in memory until the
+   * garbage collector finds them: dispose `weights` (and `keys`) of each where that matters.
    */
   onAttention?: (attention: Attention) => unknown;
   /** Stops the run at the next attention. */
