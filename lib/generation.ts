@@ -175,14 +175,29 @@ function checkPart(attention: Attention, step: number, first: Attention | undefi
   }
 }
 
+/** Whether the first query saw the first key alone, of as many keys as queries: a decoder that attends to its own tokens. */
+function beginsCausal({ weights, shape }: Attention): boolean {
+  const [, , queries, keys] = shape;
+  if (queries !== keys || keys < 2) return false;
+  const row = weights.select(-2, 0);
+  const others = row.narrow(-1, 1, keys - 1);
+  const sum = others.sum();
+  try {
+    return sum.item() === 0;
+  } finally {
+    for (const each of [row, others, sum]) each.dispose();
+  }
+}
+
 /**
  * Checks that the columns of a layer can begin with the first key of the sequence. Keys of another sequence and those of a
  * cache of fixed length stay as many as they were; others grow with each step, unless the cache drops some.
  */
-function checkKeys(attention: GenerationAttention, step: number, { keys, grown }: Layer): void {
+function checkKeys(attention: GenerationAttention, step: number, { first, keys, grown }: Layer): void {
   const { keyLength, queryOffset, shape } = attention;
   const positions = queryOffset + shape[2];
-  if (keyLength >= positions || keyLength > keys || (keyLength === keys && !grown)) return;
+  if (keyLength >= positions || keyLength > keys) return;
+  if (keyLength === keys && !grown && !beginsCausal(first)) return;
   const seen = `it saw ${keyLength} keys, after ${keys} in the step before it, of ${positions} positions`;
   throw mismatch(
     attention,
@@ -223,8 +238,8 @@ async function shifted(parts: readonly { weights: Tensor; keyOffset: number }[])
  *
  * Columns count from the first key that a step saw. Where a cache drops keys (a sliding window), that isn't the first of
  * the sequence: say by `keyOffset` which it is. Without it such a generation is refused where the number of keys shows it: a
- * step saw fewer than the one before, or no more though they had grown. It doesn't where a window is full from the first step
- * on, which looks like the keys of another sequence.
+ * step saw fewer than the one before, or no more though they had grown, or though the layer is causal. Of a window that is
+ * full from the first step on it may not: that looks like the keys of another sequence.
  *
  * @param steps The records of `captureGeneration` (the generator itself, too), or results of `captureAttention` in order.
  * @throws TorchError `ERR_INVALID_ARGUMENT` where rows or keys were left out by `queries` or `topK`, where steps differ in

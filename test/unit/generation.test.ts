@@ -269,8 +269,16 @@ describe('a cache that drops keys', () => {
         { keyOffset: () => 0 },
       ),
     ).resolves.toHaveLength(2);
-    // As many keys in each step may as well be those of an encoder.
-    await expect(assembleAttention(windowed(steps, () => 4))).resolves.toHaveLength(2);
+    // As many keys in each step are those of an encoder, unless the first query saw the first alone.
+    const full = windowed(steps, () => 4);
+    await expect(assembleAttention(full)).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/keyOffset.*of step 1 /),
+    });
+    const averaged = windowed(await collect(named('tuples'), { averageHeads: true }), () => 4);
+    await expect(assembleAttention(averaged)).rejects.toThrow(/keyOffset.*of step 1 /);
+    for (const { attentions } of full) for (const each of attentions) each.weights = each.weights.add(0.1);
+    await expect(assembleAttention(full)).resolves.toHaveLength(2);
   });
 
   test.each<[unknown, RegExp]>([
