@@ -34,6 +34,9 @@ export async function milliseconds(run) {
   return performance.now() - start;
 }
 
+/** Milliseconds between ways of several processes: onnxruntime's threads look for work for tens of them before they sleep. */
+export const PAUSE = 60;
+
 /**
  * Has all ways run in turns, each of them first, second … equally often.
  *

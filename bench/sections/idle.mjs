@@ -1,4 +1,4 @@
-import { compare } from '../measure.mjs';
+import { compare, PAUSE } from '../measure.mjs';
 import { inputsOf, startLibtorch, startOrLeaveOut } from '../peers/start.mjs';
 import { packageWays } from './captures.mjs';
 import { title } from './cases.mjs';
@@ -21,7 +21,7 @@ export async function run({ report, models: files, threads, timing, quick }) {
       { name: "the package's C++", run: () => peer.run('package', 1, tokens) },
       ...packageWays(model, inputsOf(file, 1, tokens), ['forward']),
     ];
-    report.comparison(title(kind, 1, tokens), await compare(ways, { ...timing, pause: 10 }));
+    report.comparison(title(kind, 1, tokens), await compare(ways, { ...timing, pause: PAUSE }));
     model.dispose();
     peer.end();
   }

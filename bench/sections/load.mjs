@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { compare, milliseconds } from '../measure.mjs';
+import { compare, milliseconds, PAUSE } from '../measure.mjs';
 import { inputsOf, startOnnx, startOrLeaveOut } from '../peers/start.mjs';
 import { WAYS } from '../ways.mjs';
 import { title } from './cases.mjs';
@@ -52,7 +52,7 @@ export async function run({ report, models: files, threads, timing, quick }) {
       run: () => milliseconds(() => WAYS['every weight'](optimized, inputs)),
     });
     if (onnx) ways.push({ name: PEER, run: () => onnx.run('attentions', 1, tokens) });
-    const rows = await compare(ways, { ...timing, pause: 10 });
+    const rows = await compare(ways, { ...timing, pause: PAUSE });
     report.comparison(title('bert', 1, tokens), rows);
     const expected = await output(loaded[0].model, inputs);
     const differences = [];

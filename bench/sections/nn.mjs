@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import library from '../library.mjs';
-import { compare, milliseconds } from '../measure.mjs';
+import { compare, milliseconds, PAUSE } from '../measure.mjs';
 import { inputs } from '../models.mjs';
 import { startEncoder, startOrLeaveOut } from '../peers/start.mjs';
 
@@ -54,7 +54,7 @@ async function compareEncoders({ report, threads, timing }, { batch, tokens, ...
     { name: 'Python, need_weights and hooks', base: PYTHON, run: () => peer.run('weights', batch, tokens) },
   ];
   const { dModel, nhead, layers } = measures;
-  const rows = await compare(ways, { ...timing, pause: 10 });
+  const rows = await compare(ways, { ...timing, pause: PAUSE });
   report.comparison(`${layers} layers × ${dModel} × ${nhead} heads, ${batch} × ${tokens} tokens`, rows);
   peer.end();
   return true;

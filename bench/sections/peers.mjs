@@ -1,4 +1,4 @@
-import { compare } from '../measure.mjs';
+import { compare, PAUSE } from '../measure.mjs';
 import { excerpt } from '../models.mjs';
 import {
   difference,
@@ -18,8 +18,6 @@ import { bertCases, title } from './cases.mjs';
 export const about = 'the plain forward and all weights, beside libtorch, Python and onnxruntime on the same model';
 export const models = ['encoder.pt', 'bert.pt'];
 
-// Threads of the peer before are still spinning for a moment.
-const PAUSE = 10;
 // Other kernels, other last bits; another model would be far off.
 const SAME_MODEL = 1e-3;
 
