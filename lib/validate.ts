@@ -76,7 +76,7 @@ export function optionsObject<Options extends object>(value: Options | undefined
   return value;
 }
 
-/** Checks that `value` is absent or an object of options, and that it has no option that isn't known. */
+/** Checks that `value` is absent or an object of options, and that it sets no option that isn't known. */
 export function options<Options extends object>(
   value: Options | undefined,
   known: readonly string[],
@@ -84,7 +84,7 @@ export function options<Options extends object>(
 ): Options {
   const given = optionsObject(value, what);
   for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue;
+    if (known.includes(name) || given[name as keyof Options] === undefined) continue;
     if (!isPlainObject(given)) throw invalid('an object', what, given);
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',

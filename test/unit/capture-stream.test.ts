@@ -65,6 +65,13 @@ test('a stream gives the attentions and the output', async () => {
   expect(((await stream.output) as Tensor).toTypedArray()).toEqual((output as Tensor).toTypedArray());
 });
 
+test('options that are undefined are as good as absent, those of captureAttention too', async () => {
+  const names: string[] = [];
+  const given = { layers: [-1], heads: undefined, onAttention: undefined, gradientOf: undefined };
+  for await (const { name } of checkpoint.captureAttentionStream([input], given as object)) names.push(name);
+  expect(names).toHaveLength(1);
+});
+
 test('a stream that is left early stops the run', async () => {
   const stream = checkpoint.captureAttentionStream([input]);
   for await (const attention of stream) {
