@@ -93,6 +93,7 @@ export interface NativeAttention {
   device?: string;
 }
 
+/** What a capture gives: `weights` of the attentions are absent where only sites were asked for. */
 export interface NativeCapture {
   output: unknown;
   attentions: NativeAttention[];
@@ -106,7 +107,6 @@ export interface NativeGradients {
   of(scalar: NativeTensor, cancellation: NativeCancellation | undefined): Promise<NativeTensor[]>;
 }
 
-/** What a capture gives: `weights` of the attentions are absent where only sites were asked for. */
 export interface NativeSignature {
   parameters: { name: string; type: string; optional: boolean }[];
   returns: string;

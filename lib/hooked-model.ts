@@ -1,6 +1,7 @@
 import type { NativeHook } from './binding';
 import { TorchError } from './errors';
 import {
+  type Awaitable,
   type ForwardHook,
   type FullBackwardHook,
   type HookedModule,
@@ -30,8 +31,6 @@ export interface Hookable {
     hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
   ): { handle: RemovableHandle; native: NativeHook };
 }
-
-type Awaitable<Result> = Result | PromiseLike<Result>;
 
 interface Entry {
   readonly kind: HookKind;

@@ -16,7 +16,8 @@ export interface HookedModule {
 // biome-ignore lint/suspicious/noConfusingVoidType: void is what such functions are inferred to return
 type Nothing = undefined | void;
 
-type Awaitable<Result> = Result | PromiseLike<Result>;
+/** What may come later. */
+export type Awaitable<Result> = Result | PromiseLike<Result>;
 
 /**
  * Called ahead of a module with its inputs. An array replaces them all, any other value replaces the only one; nothing

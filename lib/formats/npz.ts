@@ -10,6 +10,7 @@ import {
   isShape,
   malformed,
 } from './entry';
+import { rowMajor } from './row-major';
 
 // NumPy's formats: .npz is a zip archive of .npy files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 
@@ -71,7 +72,8 @@ export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry
   const elements = new Uint8Array(bytes.subarray(end));
   if (header.bigEndian) reverseEach(elements, size);
   const { dtype, shape } = header;
-  const data = header.fortranOrder ? rowMajor(elements, shape, size) : elements;
+  const columnMajor = shape.map((_, axis) => elementCount(shape.slice(0, axis)));
+  const data = header.fortranOrder ? rowMajor(elements, size, shape, columnMajor) : elements;
   return { name, dtype, shape, data: arrayOf(dtype, data.buffer as ArrayBuffer) };
 }
 
@@ -105,22 +107,4 @@ function parseNpyHeader(text: string, where: string): NpyHeader {
 
 function reverseEach(bytes: Uint8Array, size: number): void {
   for (let at = 0; size > 1 && at < bytes.length; at += size) bytes.subarray(at, at + size).reverse();
-}
-
-/** Column-major elements in row-major order. */
-function rowMajor(bytes: Uint8Array, shape: readonly number[], size: number): Uint8Array {
-  const result = new Uint8Array(bytes.length);
-  const index = new Array<number>(shape.length).fill(0);
-  const strides = shape.map((_, axis) => elementCount(shape.slice(0, axis)) * size);
-  for (let to = 0, from = 0; to < bytes.length; to += size) {
-    for (let i = 0; i < size; i++) result[to + i] = bytes[from + i] as number;
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += strides[axis] as number;
-      index[axis] = (index[axis] as number) + 1;
-      if ((index[axis] as number) < (shape[axis] as number)) break;
-      from -= (shape[axis] as number) * (strides[axis] as number);
-      index[axis] = 0;
-    }
-  }
-  return result;
 }

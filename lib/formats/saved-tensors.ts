@@ -1,5 +1,6 @@
 import { ARRAY_OF, arrayOf, type Entry, type EntryDType, elementCount, isShape, malformed } from './entry';
 import { Global, Opaque, type PickleHandlers } from './pickle';
+import { rowMajor } from './row-major';
 
 // What torch.save's pickles hold: tensors that name a storage by its key. Where the storages lie is the container's affair.
 
@@ -122,21 +123,8 @@ export function entryOf(name: string, tensor: SavedTensor, bytes: Uint8Array, so
     );
   }
   const contiguous = shape.every((length, i) => length === 1 || strides[i] === elementCount(shape.slice(i + 1)));
-  const elements = new Uint8Array(count * size);
-  if (contiguous) {
-    elements.set(bytes.subarray(offset * size, (offset + count) * size));
-  } else {
-    const index = new Array<number>(shape.length).fill(0);
-    for (let to = 0, from = offset; to < count; to++) {
-      elements.set(bytes.subarray(from * size, (from + 1) * size), to * size);
-      for (let axis = shape.length - 1; axis >= 0; axis--) {
-        from += strides[axis] as number;
-        index[axis] = (index[axis] as number) + 1;
-        if ((index[axis] as number) < (shape[axis] as number)) break;
-        from -= (shape[axis] as number) * (strides[axis] as number);
-        index[axis] = 0;
-      }
-    }
-  }
+  const elements = contiguous
+    ? new Uint8Array(bytes.subarray(offset * size, (offset + count) * size))
+    : rowMajor(bytes, size, shape, strides, offset);
   return { name, dtype, shape, data: arrayOf(dtype, elements.buffer) };
 }

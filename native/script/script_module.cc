@@ -254,17 +254,26 @@ class Loaded final : public ScriptModule {
 
   enum class Purpose { Run, Capture, Gradients };
 
-  // A program that was exported in one type may make tensors of it, and cast to it, wherever it likes.
-  template <typename Run>
-  std::invoke_result_t<Run> namingDtype(Run run) {
-    if (!dtype_) return run();
+  // Runs; where libtorch fails, what `otherwise` gives, which may throw the failure on. What is thrown otherwise is
+  // ours, a hook's, or a run that was cancelled.
+  template <typename Run, typename Otherwise>
+  static std::invoke_result_t<Run> orWhereLibtorchFails(Run run, Otherwise otherwise) {
     try {
       return run();
     } catch (const Error&) {
       throw;
     } catch (const Cancelled&) {
       throw;
-    } catch (...) {
+    } catch (const std::exception&) {
+      return otherwise();
+    }
+  }
+
+  // A program that was exported in one type may make tensors of it, and cast to it, wherever it likes.
+  template <typename Run>
+  std::invoke_result_t<Run> namingDtype(Run run) {
+    if (!dtype_) return run();
+    return orWhereLibtorchFails(run, []() -> std::invoke_result_t<Run> {
       const auto cause = describe(std::current_exception(), "ERR_MODEL_RUN");
       const std::string what = cause.what();
       if (!contains(what, "type")) throw;
@@ -274,7 +283,7 @@ class Loaded final : public ScriptModule {
                       "constants; its program casts to, or makes tensors of, the type that it was exported with: "
                       "export it in the other type, or load it without `dtype`",
                   cause.nativeStack());
-    }
+    });
   }
 
   // Some fused graphs fail when they run (libtorch's fuser is a prototype). Where the same run goes through without
@@ -282,13 +291,7 @@ class Loaded final : public ScriptModule {
   template <typename Run>
   std::invoke_result_t<Run> unfusedWhereThatFails(Run run) {
     if (!fuse_) return run();
-    try {
-      return run();
-    } catch (const Error&) {
-      throw;  // ours, or a hook's
-    } catch (const Cancelled&) {
-      throw;
-    } catch (const std::exception&) {
+    return orWhereLibtorchFails(run, [&] {
       fuse_ = false;
       try {
         return run();
@@ -296,7 +299,7 @@ class Loaded final : public ScriptModule {
         fuse_ = true;
         throw;
       }
-    }
+    });
   }
 
   // A run that can be cancelled stops at the next module; a capture stops where it looks anyway. For gradients of
