@@ -53,6 +53,12 @@ export const tasks = {
     return script('bench/main.mjs', args);
   },
 
+  /** Attacks the package with broken files and calls; --help says how. */
+  async fuzz(args) {
+    await setUp();
+    return script('test/fuzz/main.mjs', args);
+  },
+
   async lint(args) {
     await setUp();
     return lint(args);

@@ -1,0 +1,31 @@
+// Runs cases one after the other and says on file descriptor 3 which one begins and what became of it. A write to it is
+// done when it returns, so that what is said is not lost when the process dies.
+import { readFileSync, writeSync } from 'node:fs';
+import { Fault } from './outcome.mjs';
+
+const { target: name, seed, from, to, file, extension, directory } = JSON.parse(process.argv[2]);
+const say = (message) => writeSync(3, `${JSON.stringify(message)}\n`);
+
+const target = await import(`./${name}.mjs`);
+await target.setUp?.();
+say({ ready: true });
+
+async function run(index) {
+  say({ begin: index });
+  try {
+    const work = file
+      ? target.runFile(readFileSync(file), directory, extension)
+      : target.runCase(seed, index, directory);
+    say({ end: index, outcome: await work });
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    say({ end: index, outcome: error.outcome, detail: error.message });
+  }
+}
+
+for (let index = from; index < to; index++) {
+  await run(index);
+  // What a case left to be collected and reported is told to it rather than to a later one.
+  await new Promise((resolve) => setImmediate(resolve));
+}
+process.exit(0);
