@@ -50,8 +50,9 @@ export function makeCase(seed, index) {
   return { ...made, path, extension: '.pt', about: `${path.split('/').at(-1)}: ${made.mutation}` };
 }
 
-export async function runCase(seed, index, directory) {
+export async function runCase(seed, index, { directory, tell }) {
   const made = makeCase(seed, index);
+  tell(made.about);
   const random = new Random(seed, index + 0x40000000);
   const words = made.contents && wordsOf(made.contents);
   const { inputs } = corpus.find(({ path }) => path === made.path);
@@ -64,7 +65,7 @@ export async function runCase(seed, index, directory) {
 }
 
 /** Runs a file that was kept. */
-export async function runFile(bytes, directory) {
+export async function runFile(bytes, { directory }) {
   const outcomes = [];
   for (const byPath of [true, false]) {
     for (const options of supported.untrusted ? [{}, { untrusted: true }] : [{}]) {

@@ -6,6 +6,8 @@ import { Fault } from './outcome.mjs';
 const { target: name, seed, from, to, file, extension, directory } = JSON.parse(process.argv[2]);
 const say = (message) => writeSync(3, `${JSON.stringify(message)}\n`);
 
+// A folder for the files of a case, and what to say of one before it can go wrong.
+const around = { directory, extension, tell: (about) => say({ about }) };
 const target = await import(`./${name}.mjs`);
 await target.setUp?.();
 say({ ready: true });
@@ -13,9 +15,7 @@ say({ ready: true });
 async function run(index) {
   say({ begin: index });
   try {
-    const work = file
-      ? target.runFile(readFileSync(file), directory, extension)
-      : target.runCase(seed, index, directory);
+    const work = file ? target.runFile(readFileSync(file), around) : target.runCase(seed, index, around);
     say({ end: index, outcome: await work });
   } catch (error) {
     if (!(error instanceof Fault)) throw error;

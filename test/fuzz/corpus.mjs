@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { parseSafetensors } from '../../dist/formats/safetensors.js';
 import { Tensor } from '../../dist/index.js';
 
-const FIXTURES = fileURLToPath(new URL('../fixtures', import.meta.url));
+export const FIXTURES = fileURLToPath(new URL('../fixtures', import.meta.url));
 /** Larger ones are slow to load and show nothing else. */
 const MOST_BYTES = 64_000;
 

@@ -7,12 +7,14 @@ import { FAULTS, OUTCOMES } from './outcome.mjs';
 import { runBatch } from './supervisor.mjs';
 
 const KEPT = fileURLToPath(new URL('../../.cache/fuzz', import.meta.url));
-const TARGETS = ['archive', 'readers'];
+const TARGETS = ['archive', 'readers', 'arguments'];
+const MOST_FAULTS = 200;
 const usage = `usage: npm run fuzz -- [options]
   --only NAME        one of ${TARGETS.join(', ')}; may be given several times
   --seed N           where the random choices begin; default: the time
   --count N          cases of each target; default: what it names
   --seconds N        ends after this time; default: none
+  --index N          only this case of each target
   --jobs N           processes at once; default 2
   --reproduce FILE   runs a file that an earlier run kept in .cache/fuzz`;
 
@@ -22,12 +24,13 @@ const { values: flags } = parseArgs({
     seed: { type: 'string' },
     count: { type: 'string' },
     seconds: { type: 'string' },
+    index: { type: 'string' },
     jobs: { type: 'string', default: '2' },
     reproduce: { type: 'string' },
     help: { type: 'boolean' },
   },
 });
-const numbers = ['seed', 'count', 'seconds', 'jobs'].filter((name) => flags[name] !== undefined);
+const numbers = ['seed', 'count', 'seconds', 'index', 'jobs'].filter((name) => flags[name] !== undefined);
 const isWrong =
   numbers.some((name) => !/^\d+$/.test(flags[name])) || flags.only?.some((name) => !TARGETS.includes(name));
 if (flags.help || isWrong) {
@@ -49,37 +52,42 @@ async function fuzz() {
     const shares = await Promise.all(only.slice(at).map(async (each) => (await import(`./${each}.mjs`)).share));
     const left = deadline - Date.now();
     const until = Date.now() + (left * shares[0]) / shares.reduce((sum, share) => sum + share, 0);
-    const result = await attack(name, target, seed, Number(flags.count ?? target.count), until);
+    const result = await attack(
+      name,
+      target,
+      seed,
+      flags.index ? Number(flags.index) + 1 : Number(flags.count ?? target.count),
+      until,
+    );
     results.push(result);
   }
   printTable(results);
   const path = join(KEPT, 'results.json');
   writeFileSync(path, JSON.stringify({ seed, node: process.version, results }, null, 2));
   const faults = results.flatMap((result) => result.faults);
-  for (const { target, index, outcome, about, detail, file } of faults.slice(0, 40)) {
-    console.log(
-      `\n${outcome}: ${target} ${index} (${about ?? ''})\n  ${detail ?? ''}\n  ${file ?? `--only ${target} --seed ${seed}`}`,
-    );
-  }
+  printFaults(faults, seed);
   return faults.length > 0 ? 1 : 0;
 }
 
 async function attack(name, target, seed, count, until) {
   const result = { target: name, title: target.title, tried: 0, counts: {}, faults: [], seconds: 0 };
   const start = Date.now();
-  let next = 0;
-  const note = async ({ index, outcome, detail, again }) => {
+  let next = Number(flags.index ?? 0);
+  const note = ({ index, outcome, detail, about, again }) => {
     if (!again) result.tried += 1;
     result.counts[outcome] = (result.counts[outcome] ?? 0) + 1;
-    if (FAULTS.includes(outcome)) result.faults.push({ target: name, index, outcome, detail });
+    if (FAULTS.includes(outcome)) result.faults.push({ target: name, index, outcome, detail, about });
   };
   const limits = { seed, timeout: target.timeout ?? 30_000, memory: target.memory ?? 2 ** 31 };
+  // Where nearly everything falls, more of it tells nothing.
+  const isHopeless = () => result.faults.length > MOST_FAULTS;
   const work = async () => {
-    while (next < count && Date.now() < until) {
+    while (next < count && Date.now() < until && !isHopeless()) {
       const to = Math.min(count, next + (target.batch ?? 100));
       let from = next;
       next = to;
-      while (from < to && Date.now() < until) from = await runBatch(name, { ...limits, from, to }, note);
+      while (from < to && Date.now() < until && !isHopeless())
+        from = await runBatch(name, { ...limits, from, to }, note);
     }
   };
   const progress = setInterval(() => {
@@ -90,14 +98,14 @@ async function attack(name, target, seed, count, until) {
   result.seconds = Math.round((Date.now() - start) / 1000);
   if (target.makeCase && result.faults.length > 0) await target.setUp();
   for (const fault of result.faults) {
+    // An error is its own case's; what takes a process down may come of an earlier one.
+    if (fault.outcome !== 'uncoded' && !(await faultsAlone(name, limits, fault.index)))
+      fault.detail += ' (only behind the cases before it)';
     if (!target.makeCase) continue;
-    const { bytes, extension, about } = target.makeCase(seed, fault.index);
+    const { bytes, extension } = target.makeCase(seed, fault.index);
     const kept = `${name}-${seed}-${fault.index}${extension}`;
-    fault.about = about;
     fault.file = join(KEPT, kept);
     writeFileSync(fault.file, bytes);
-    fault.alone = await faultsAlone(name, limits, fault.index);
-    if (!fault.alone) fault.detail += ` (only behind the cases before it)`;
   }
   return result;
 }
@@ -121,6 +129,30 @@ async function reproduce(path) {
     console.log(outcome, detail ?? '');
   });
   return failed ? 1 : 0;
+}
+
+/** Prints the first fault of each kind in full, and how many others there are. */
+function printFaults(faults, seed) {
+  const kinds = new Map();
+  for (const fault of faults) kinds.set(kindOf(fault), [...(kinds.get(kindOf(fault)) ?? []), fault]);
+  for (const [{ target, index, outcome, about, detail, file }, ...others] of kinds.values()) {
+    console.log(`\n${outcome}: ${[about, detail].filter(Boolean).join('\n  ')}`);
+    const again = file ? `--reproduce ${file}` : `--only ${target} --seed ${seed} --index ${index}`;
+    console.log(`  again: npm run fuzz -- ${again}`);
+    if (others.length > 0)
+      console.log(
+        `  and ${others.length} more like it: ${others
+          .map((each) => each.index)
+          .slice(0, 20)
+          .join(', ')}`,
+      );
+  }
+}
+
+/** What faults have in common that probably have one cause. */
+function kindOf({ target, outcome, about, detail = '' }) {
+  const cause = outcome === 'uncoded' ? detail.split('\n').slice(0, 2).join() : (about ?? detail).replace(/.*: /, '');
+  return [target, outcome, cause].join();
 }
 
 function printTable(results) {

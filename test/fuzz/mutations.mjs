@@ -66,7 +66,8 @@ function mutateBytes(random, bytes, donor, done) {
       'bytes',
       () => {
         const copy = bytes.slice();
-        if (length > 0) copy.set(random.bytes(random.between(1, 16)).subarray(0, length), random.below(length));
+        const at = random.below(length + 1);
+        copy.set(random.bytes(16).subarray(0, Math.min(length - at, random.between(1, 16))), at);
         return copy;
       },
     ],

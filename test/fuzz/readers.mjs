@@ -34,13 +34,14 @@ export function makeCase(seed, index) {
   return { ...made, extension, about: `${path.split('/').at(-1)}: ${made.mutation}` };
 }
 
-export async function runCase(seed, index, directory) {
+export async function runCase(seed, index, { directory, tell }) {
   const made = makeCase(seed, index);
+  tell(made.about);
   const words = made.contents && wordsOf(made.contents);
   return attack(made.bytes, directory, made.extension, words);
 }
 
-export function runFile(bytes, directory, extension) {
+export function runFile(bytes, { directory, extension }) {
   return attack(bytes, directory, extension);
 }
 

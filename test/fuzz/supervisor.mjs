@@ -13,7 +13,7 @@ const PAGE = 4096;
 /**
  * Runs cases [from, to) of a target in a process of its own, until one of them takes it down, hangs or swells.
  *
- * @param onCase called with { index, outcome, detail } for each case that came to an end
+ * @param onCase called with { index, outcome, detail, about } for each case that came to an end
  * @returns the index behind the last case that was run
  */
 export async function runBatch(target, { seed, from, to, file, extension, timeout, memory }, onCase) {
@@ -25,6 +25,7 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
     env: { ...process.env, MALLOC_PERTURB_: '165', NODE_NO_WARNINGS: '1' },
   });
   let current;
+  let about;
   let next = from;
   let stopped;
   let errors = '';
@@ -49,10 +50,11 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
     const message = JSON.parse(line);
     watch(timeout);
     if (message.begin !== undefined) current = message.begin;
+    if (message.about !== undefined) about = message.about;
     if (message.end === undefined) return;
     current = undefined;
     next = message.end + 1;
-    onCase({ index: message.end, outcome: message.outcome, detail: message.detail });
+    onCase({ index: message.end, outcome: message.outcome, detail: message.detail, about });
   });
   const { code, signal } = await new Promise((resolve, reject) => {
     child.on('error', reject);
@@ -65,13 +67,19 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
   const message = `${signal ?? `exit status ${code}`} ${errors.trim().split('\n').slice(-12).join(' | ')}`;
   if (current === undefined && next >= to) {
     // All cases were through: the end of the process failed.
-    onCase({ index: to - 1, outcome: stopped?.outcome ?? 'crashed', detail: `at the end: ${message}`, again: true });
+    onCase({
+      index: to - 1,
+      outcome: stopped?.outcome ?? 'crashed',
+      detail: `at the end: ${message}`,
+      about,
+      again: true,
+    });
     return next;
   }
   if (current === undefined && next === from && !stopped)
     throw new Error(`The process of '${target}' did not start: ${message}`);
   const index = current ?? next;
-  onCase({ index, outcome: stopped?.outcome ?? 'crashed', detail: stopped?.detail ?? message.slice(0, 1500) });
+  onCase({ index, outcome: stopped?.outcome ?? 'crashed', detail: stopped?.detail ?? message.slice(0, 1500), about });
   return index + 1;
 }
 
