@@ -155,7 +155,14 @@ export interface Binding {
   NativeScriptModule: {
     load(
       source: string | Uint8Array,
-      options: { device: string; dtype?: string; optimize: boolean; fuse?: boolean },
+      options: {
+        device: string;
+        dtype?: string;
+        optimize: boolean;
+        fuse?: boolean;
+        untrusted: boolean;
+        verify: boolean;
+      },
     ): Promise<NativeScriptModule>;
   };
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;

@@ -5,6 +5,7 @@ export type ErrorCode =
   | 'ERR_ADDON_LOAD'
   | 'ERR_MODEL_LOAD'
   | 'ERR_MODEL_RUN'
+  | 'ERR_UNTRUSTED'
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_UNKNOWN_MODULE'
   | 'ERR_HOOK_NAME_IN_USE'

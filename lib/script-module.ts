@@ -32,6 +32,18 @@ export interface LoadOptions {
    * unfused, so that it can be seen. Default: where the processor has AVX-512; elsewhere it loses.
    */
   fuse?: boolean;
+  /**
+   * For archives that anyone may have written. Refuses, with `ERR_UNTRUSTED` and before anything of it runs, a program that
+   * could do more than compute: operators beyond a list of those that do, custom classes, `__setstate__` that does more than
+   * move values, sizes and depths beyond limits. Checks what `verify` does, and leaves the Python lines of traces out. See
+   * docs/security.md for what that is worth. Default false.
+   */
+  untrusted?: boolean;
+  /**
+   * Compares each record of the archive to its checksum, so that weights whose bytes changed are refused
+   * (`ERR_MODEL_LOAD`). Sizes and bounds are checked always. Default false; `untrusted` implies it.
+   */
+  verify?: boolean;
 }
 
 export interface ForwardOptions {
@@ -70,13 +82,13 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
    * Loads what `torch.jit.save` wrote.
    *
    * @param source A path, or the bytes of the file.
-   * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_DEVICE_UNAVAILABLE`,
+   * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_UNTRUSTED`, `ERR_DEVICE_UNAVAILABLE`,
    *   `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing.
    */
   static async load(source: string | Uint8Array, options?: LoadOptions): Promise<ScriptModule> {
-    const { device, dtype, optimize, fuse } = checkOptions(
+    const { device, dtype, optimize, fuse, untrusted, verify } = checkOptions(
       options,
-      ['device', 'dtype', 'optimize', 'fuse'],
+      ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify'],
       'the options of load',
     );
     if (typeof source !== 'string' && !(source instanceof Uint8Array)) {
@@ -86,6 +98,8 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
     optionalChoice(dtype, FLOATING_DTYPES, 'dtype');
     optionalBoolean(optimize, 'optimize');
     optionalBoolean(fuse, 'fuse');
+    optionalBoolean(untrusted, 'untrusted');
+    optionalBoolean(verify, 'verify');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
     try {
       const handle = await binding().NativeScriptModule.load(source, {
@@ -93,6 +107,8 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
         ...(dtype === undefined ? {} : { dtype }),
         optimize: optimize ?? false,
         ...(fuse === undefined ? {} : { fuse }),
+        untrusted: untrusted ?? false,
+        verify: verify ?? false,
       });
       return new ScriptModule(handle);
     } catch (error) {

@@ -74,7 +74,7 @@ const std::shared_ptr<ScriptModule>& ScriptModuleWrap::module() const {
   return module_;
 }
 
-// (path or bytes, { device, dtype, optimize, fuse }) → Promise<NativeScriptModule>
+// (path or bytes, { device, dtype, optimize, fuse, untrusted, verify }) → Promise<NativeScriptModule>
 Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto options = info[1].As<Napi::Object>();
@@ -84,6 +84,8 @@ Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
       load.dtype = findDType(dtype.As<Napi::String>())->type;
     }
     load.optimize = flag(options, "optimize");
+    load.untrusted = flag(options, "untrusted");
+    load.verify = flag(options, "verify");
     if (const auto fuse = options.Get("fuse"); fuse.IsBoolean()) load.fuse = fuse.As<Napi::Boolean>().Value();
     std::function<std::shared_ptr<ScriptModule>()> work;
     if (info[0].IsString()) {

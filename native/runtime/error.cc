@@ -3,7 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <new>
-#include <regex>
+#include <optional>
 
 namespace lta {
 namespace {
@@ -13,6 +13,33 @@ std::string trimmed(std::string text) {
   if (first == std::string::npos) return {};
   const auto last = text.find_last_not_of(" \n\t");
   return text.substr(first, last - first + 1);
+}
+
+// What a message is cut to: a model may raise one as long as it likes. The native stack has more of it.
+constexpr size_t kMaxMessage = 4096;
+constexpr size_t kMaxStack = size_t{256} * 1024;
+
+// The first bytes of a text, with a mark where there are more; no character is cut in two.
+std::string cut(std::string text, size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
+  text.resize(most);
+  return text + "…";
+}
+
+bool isNameStart(char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool isNamePart(char c) { return isNameStart(c) || c == '.' || (c >= '0' && c <= '9'); }
+
+// Where the message begins behind the first line, from a position on, that begins with the name of an exception and a
+// colon. Walked through once: the text may be of any length.
+std::optional<size_t> behindExceptionName(const std::string& text, size_t from) {
+  for (auto line = text.find('\n', from); line != std::string::npos; line = text.find('\n', line + 1)) {
+    auto at = line + 1;
+    if (at >= text.size() || !isNameStart(text[at])) continue;
+    while (at < text.size() && isNamePart(text[at])) ++at;
+    if (text.compare(at, 2, ": ") == 0) return at + 2;
+  }
+  return std::nullopt;
 }
 
 struct Split {
@@ -29,12 +56,9 @@ Split splitInterpreterMessage(const std::string& text) {
   static const std::string kPointer = "<--- HERE";
   const auto pointer = text.rfind(kPointer);
   const auto from = pointer == std::string::npos ? text.rfind(kMarker) + kMarker.size() : pointer + kPointer.size();
-  static const std::regex kException("\n[A-Za-z_][A-Za-z0-9_.]*: ");
-  std::smatch match;
-  if (!std::regex_search(text.begin() + static_cast<std::ptrdiff_t>(from), text.end(), match, kException)) {
-    return {trimmed(text), {}};
-  }
-  return {trimmed(std::string(match[0].second, text.end())), trimmed(text)};
+  const auto message = behindExceptionName(text, from);
+  if (!message) return {trimmed(text), {}};
+  return {trimmed(text.substr(*message)), trimmed(text)};
 }
 
 // libtorch appends "Exception raised from … (most recent call first): frame #0 …" to what its exceptions say.
@@ -50,7 +74,10 @@ void cutBacktrace(Split& split) {
 Error describe(std::exception_ptr exception, const char* code, const std::string& context) {
   const auto make = [&](Split split) {
     cutBacktrace(split);
-    return Error(code, context.empty() ? split.message : context + ": " + split.message, split.stack);
+    // What is cut of the message is in the stack.
+    if (split.message.size() > kMaxMessage && split.stack.empty()) split.stack = split.message;
+    const auto message = cut(std::move(split.message), kMaxMessage);
+    return Error(code, context.empty() ? message : context + ": " + message, cut(std::move(split.stack), kMaxStack));
   };
   try {
     std::rethrow_exception(exception);

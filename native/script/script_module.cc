@@ -6,26 +6,24 @@
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
-#include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
 #include <atomic>
-#include <filesystem>
 #include <functional>
-#include <istream>
 #include <mutex>
 #include <set>
 #include <shared_mutex>
-#include <streambuf>
 #include <unordered_map>
 #include <unordered_set>
 
+#include "archive/byte_source.h"
 #include "attention/probe.h"
 #include "hooks/backward_state.h"
 #include "hooks/hook_run.h"
 #include "runtime/executor.h"
 #include "runtime/patient_lock.h"
 #include "script/call_sites.h"
+#include "script/checkpoint.h"
 #include "script/one_type.h"
 #include "script/optimizer.h"
 
@@ -380,44 +378,15 @@ class Loaded final : public ScriptModule {
   HookRegistry hooks_;
 };
 
-// Reads a string without copying it.
-class Bytes final : public std::streambuf {
- public:
-  explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {
-    setg(bytes_.data(), bytes_.data(), bytes_.data() + bytes_.size());
-  }
-
- protected:
-  pos_type seekoff(off_type offset, std::ios_base::seekdir from, std::ios_base::openmode) override {
-    char* base = from == std::ios_base::beg ? eback() : from == std::ios_base::cur ? gptr() : egptr();
-    setg(eback(), base + offset, egptr());
-    return gptr() - eback();
-  }
-  pos_type seekpos(pos_type position, std::ios_base::openmode mode) override {
-    return seekoff(position, std::ios_base::beg, mode);
-  }
-
- private:
-  std::string bytes_;
-};
-
 // What kept an archive from loading, in words that say what to do.
 Error loadError(const std::string& source, std::exception_ptr exception) {
   const Error cause = describe(std::move(exception), "ERR_MODEL_LOAD");
   const std::string what = cause.what();
   std::string reason = what;
-  if (contains(what, "not a ZIP archive") || contains(what, "invalid header or archive is corrupted") ||
-      contains(what, "failed finding central directory")) {
-    reason =
-        "expected a TorchScript archive (what torch.jit.save writes) but the file is no zip archive, or is truncated";
-  } else if (contains(what, "constants.pkl") || contains(what, "locating file")) {
-    reason =
-        "expected a TorchScript archive (what torch.jit.save writes) but the archive holds no TorchScript program; a "
-        "file of torch.save or torch.export has to be exported first with torch.jit.trace or torch.jit.script";
-  } else if (contains(what, "Unknown builtin op") || contains(what, "unknown builtin op")) {
+  if (contains(what, "Unknown builtin op") || contains(what, "unknown builtin op")) {
     reason = what + ". The checkpoint uses an operator that this libtorch doesn't have (a custom operator?)";
   }
-  return Error("ERR_MODEL_LOAD", "Cannot load " + source + ": " + reason,
+  return Error(cause.code(), "Cannot load " + source + ": " + reason,
                cause.nativeStack().empty() ? what : cause.nativeStack());
 }
 
@@ -444,38 +413,26 @@ void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
   }
 }
 
-std::shared_ptr<ScriptModule> finishLoading(jit::Module module, const LoadOptions& options) {
-  module.eval();
-  if (options.dtype) castFloatingPoint(module, *options.dtype);
-  return std::make_shared<Loaded>(std::move(module), options);
-}
-
-}  // namespace
-
-std::shared_ptr<ScriptModule> ScriptModule::loadFile(const std::string& path, const LoadOptions& options) {
-  const auto source = "'" + path + "'";
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    throw Error("ERR_MODEL_LOAD", "Cannot load " + source + ": no such file");
-  }
-  if (std::filesystem::is_directory(path, ignored)) {
-    throw Error("ERR_MODEL_LOAD", "Cannot load " + source + ": expected a TorchScript archive but it is a folder");
-  }
+template <typename Open>
+std::shared_ptr<ScriptModule> loadFrom(const std::string& source, const LoadOptions& options, Open open) {
   try {
-    return finishLoading(jit::load(path, options.device), options);
+    auto module = script::readCheckpoint(open(), {options.device, options.untrusted, options.verify});
+    module.eval();
+    if (options.dtype) castFloatingPoint(module, *options.dtype);
+    return std::make_shared<Loaded>(std::move(module), options);
   } catch (...) {
     throw loadError(source, std::current_exception());
   }
 }
 
+}  // namespace
+
+std::shared_ptr<ScriptModule> ScriptModule::loadFile(const std::string& path, const LoadOptions& options) {
+  return loadFrom("'" + path + "'", options, [&] { return archive::openFile(path); });
+}
+
 std::shared_ptr<ScriptModule> ScriptModule::loadBytes(std::string bytes, const LoadOptions& options) {
-  try {
-    Bytes buffer(std::move(bytes));
-    std::istream stream(&buffer);
-    return finishLoading(jit::load(stream, options.device), options);
-  } catch (...) {
-    throw loadError("the given bytes", std::current_exception());
-  }
+  return loadFrom("the given bytes", options, [&] { return archive::ofMemory(std::move(bytes)); });
 }
 
 }  // namespace lta

@@ -20,6 +20,8 @@ struct LoadOptions {
   std::optional<at::ScalarType> dtype;  // floating-point parameters and buffers are cast to it
   bool optimize = false;                // freeze what is run: faster, other last bits
   std::optional<bool> fuse;             // with oneDNN Graph as well; default: where that pays, with `optimize`
+  bool untrusted = false;               // refuses what could do more than compute, with ERR_UNTRUSTED
+  bool verify = false;                  // compares each record to its checksum; `untrusted` does as well
 };
 
 struct RunOptions {

@@ -1,0 +1,617 @@
+#include "archive/pickle.h"
+
+#include <ATen/core/ATen_fwd.h>
+#include <c10/core/QScheme.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <unordered_set>
+
+#include "archive/limits.h"
+#include "archive/too_much.h"
+#include "runtime/error.h"
+
+namespace lta::archive {
+namespace {
+
+using Kind = Pickle::Kind;
+
+Error broken(const std::string& what) { return Error("ERR_MODEL_LOAD", "a pickle in it is corrupt: " + what); }
+
+// About what libtorch's values take beside the 16 bytes in the container that holds them.
+constexpr uint64_t kContainerBytes = 192;
+constexpr uint64_t kTensorBytes = 640;
+constexpr uint64_t kFunctionBytes = 96;
+constexpr uint64_t kValueBytes = 16;
+
+enum class Function : uint8_t {
+  RebuildTensor,
+  RebuildQuantizedTensor,
+  RebuildSparseTensor,
+  RebuildParameter,
+  OrderedDict,
+  Complex,
+  Device,
+  RestoreTypeTag,
+  BuildIntList,
+  BuildTensorList,
+  BuildDoubleList,
+  BuildBoolList,
+  Class,
+};
+
+const std::unordered_map<std::string, Function>& functions() {
+  static const auto* known = new std::unordered_map<std::string, Function>{
+      {"torch._utils._rebuild_tensor_v2", Function::RebuildTensor},
+      {"torch._utils._rebuild_qtensor", Function::RebuildQuantizedTensor},
+      {"torch._utils._rebuild_sparse_tensor", Function::RebuildSparseTensor},
+      {"torch._utils._rebuild_parameter", Function::RebuildParameter},
+      {"collections.OrderedDict", Function::OrderedDict},
+      {"builtins.complex", Function::Complex},
+      {"torch.device", Function::Device},
+      {"torch.jit._pickle.restore_type_tag", Function::RestoreTypeTag},
+      {"torch.jit._pickle.build_intlist", Function::BuildIntList},
+      {"torch.jit._pickle.build_tensorlist", Function::BuildTensorList},
+      {"torch.jit._pickle.build_doublelist", Function::BuildDoubleList},
+      {"torch.jit._pickle.build_boollist", Function::BuildBoolList},
+  };
+  return *known;
+}
+
+std::optional<at::ScalarType> storageType(const std::string& name) {
+#define LTA_CASE(_, type) \
+  if (name == #type "Storage") return at::ScalarType::type;
+  AT_FORALL_SCALAR_TYPES_WITH_COMPLEX_AND_QINTS(LTA_CASE)
+#undef LTA_CASE
+  return std::nullopt;
+}
+
+std::optional<int64_t> quantizationScheme(const std::string& name) {
+  for (int64_t scheme = 0; scheme < at::COMPILE_TIME_NUM_QSCHEMES; ++scheme) {
+    if (name == toString(static_cast<at::QScheme>(scheme))) return scheme;
+  }
+  return std::nullopt;
+}
+
+uint64_t elementsPerByte(at::ScalarType dtype) {
+  return dtype == at::ScalarType::QUInt4x2 ? 2 : dtype == at::ScalarType::QUInt2x4 ? 4 : 1;
+}
+
+bool isIdentifier(const std::string& name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return c == '_' || c == '.' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  });
+}
+
+// Products and sums that know when they are too large.
+uint64_t times(uint64_t a, uint64_t b) {
+  uint64_t result;
+  if (__builtin_mul_overflow(a, b, &result)) throw broken("a tensor is too large for any memory");
+  return result;
+}
+
+uint64_t plus(uint64_t a, uint64_t b) {
+  uint64_t result;
+  if (__builtin_add_overflow(a, b, &result)) throw broken("a tensor is too large for any memory");
+  return result;
+}
+
+}  // namespace
+
+class Pickle::Reader {
+ public:
+  Reader(Pickle& pickle, std::string_view bytes, const Limits& limits)
+      : pickle_(pickle), bytes_(bytes), limits_(limits) {
+    if (bytes.size() > kMaxPickleBytes) throw TooMuch("a pickle in it has " + std::to_string(bytes.size()) + " bytes");
+  }
+
+  Value run() {
+    if (number<uint8_t>() != 0x80 || number<uint8_t>() != 2) throw broken("it isn't of protocol 2");
+    while (step()) {
+    }
+    if (!marks_.empty() || stack_.size() != 1) {
+      throw broken("it ends with " + std::to_string(stack_.size()) + " values");
+    }
+    return stack_.back();
+  }
+
+ private:
+  // What is known of a container. One that something else holds isn't changed any more: what was checked stays so.
+  struct Container {
+    uint32_t depth = 1;
+    uint64_t visits = 1;
+    bool held = false;
+    uint32_t kinds = 0;  // those of its elements, a bit each
+  };
+
+  template <typename Number>
+  Number number() {
+    if (bytes_.size() - at_ < sizeof(Number)) throw broken("it ends early");
+    Number value;
+    std::memcpy(&value, bytes_.data() + at_, sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
+
+  std::string line() {
+    const auto end = bytes_.substr(at_, kMaxTypeNameBytes + 1).find('\n');
+    if (end == std::string_view::npos) throw broken("a name in it has no end");
+    std::string text(bytes_.substr(at_, end));
+    at_ += end + 1;
+    return text;
+  }
+
+  void take(uint64_t memory) {
+    memory_ += memory;
+    if (memory_ > limits_.memory) {
+      throw TooMuch("the values of a pickle in it would take more than " + std::to_string(limits_.memory / kMiB) +
+                    " MiB");
+    }
+  }
+
+  void push(Kind kind, int64_t value = 0) {
+    take(kValueBytes);
+    stack_.push_back({kind, value});
+  }
+
+  size_t bottom() const { return marks_.empty() ? 0 : marks_.back(); }
+
+  Value pop() {
+    if (stack_.size() <= bottom()) throw broken("it takes a value where there is none");
+    const auto value = stack_.back();
+    stack_.pop_back();
+    return value;
+  }
+
+  size_t popMark() {
+    if (marks_.empty()) throw broken("a container in it has no beginning");
+    const auto mark = marks_.back();
+    marks_.pop_back();
+    return mark;
+  }
+
+  Container* container(const Value& value) {
+    switch (value.kind) {
+      case Kind::Tuple:
+        return &tuples_[static_cast<size_t>(value.number)];
+      case Kind::List:
+      case Kind::Dict:
+        return &containers_[static_cast<size_t>(value.number)];
+      default:
+        return nullptr;
+    }
+  }
+
+  void hold(Container& holder, const Value& value) {
+    holder.kinds |= 1u << static_cast<unsigned>(value.kind);
+    holder.visits += 1;
+    if (auto* inner = container(value)) {
+      inner->held = true;
+      holder.depth = std::max(holder.depth, inner->depth + 1);
+      holder.visits += inner->visits;
+    } else if (value.kind == Kind::Object) {
+      holder.depth = std::max(holder.depth, objectDepths_[static_cast<size_t>(value.number)] + 1);
+    }
+    if (holder.depth > kMaxPickleDepth) {
+      throw TooMuch("containers in a pickle are nested more than " + std::to_string(kMaxPickleDepth) + " deep");
+    }
+    if (holder.visits > kMaxPickleVisits) throw TooMuch("containers in a pickle share too much of each other");
+  }
+
+  void pushTuple(std::vector<Value> elements) {
+    Container tuple;
+    for (const auto& element : elements) hold(tuple, element);
+    take(kContainerBytes + elements.size() * kValueBytes);
+    tuples_.push_back(tuple);
+    pickle_.tuples_.push_back(std::move(elements));
+    push(Kind::Tuple, static_cast<int64_t>(tuples_.size() - 1));
+  }
+
+  void pushContainer(Kind kind) {
+    take(kContainerBytes);
+    containers_.emplace_back();
+    if (limits_.keepLists) pickle_.lists_.emplace_back();
+    push(kind, static_cast<int64_t>(containers_.size() - 1));
+  }
+
+  void pushTupleOf(size_t count) {
+    std::vector<Value> elements(count);
+    for (size_t i = count; i-- > 0;) elements[i] = pop();
+    pushTuple(std::move(elements));
+  }
+
+  std::vector<Value> popTo(size_t mark) {
+    std::vector<Value> values(stack_.begin() + static_cast<std::ptrdiff_t>(mark), stack_.end());
+    stack_.resize(mark);
+    return values;
+  }
+
+  // The container below, which gets elements.
+  Container& open(Kind kind, const char* what) {
+    if (stack_.size() <= bottom() || stack_.back().kind != kind) throw broken(std::string("it has no ") + what);
+    auto& inner = *container(stack_.back());
+    if (inner.held) throw broken("a container in it changes once it is part of another");
+    return inner;
+  }
+
+  void append(const std::vector<Value>& values) {
+    auto& list = open(Kind::List, "list to append to");
+    for (const auto& value : values) hold(list, value);
+    if (limits_.keepLists) {
+      auto& kept = pickle_.lists_[static_cast<size_t>(stack_.back().number)];
+      kept.insert(kept.end(), values.begin(), values.end());
+    }
+    take(values.size() * kValueBytes);
+  }
+
+  void setItems(const std::vector<Value>& values) {
+    if (values.size() % 2 != 0) throw broken("a dictionary in it has a key without a value");
+    auto& dictionary = open(Kind::Dict, "dictionary to add to");
+    for (size_t i = 0; i < values.size(); i += 2) {
+      switch (values[i].kind) {
+        case Kind::Bool:
+        case Kind::Int:
+        case Kind::Float:
+        case Kind::Complex:
+        case Kind::String:
+        case Kind::Tensor:
+        case Kind::Device:
+        case Kind::Object:  // a member of an enumeration
+          break;
+        default:
+          throw broken("a dictionary in it has a key that can't be one");
+      }
+      hold(dictionary, values[i]);
+      hold(dictionary, values[i + 1]);
+    }
+    take(values.size() * 2 * kValueBytes);
+  }
+
+  void memoize(size_t id) {
+    if (stack_.size() <= bottom()) throw broken("it remembers a value where there is none");
+    if (id > memo_.size()) throw broken("it remembers a value out of order");
+    if (id == memo_.size()) {
+      take(kValueBytes);
+      memo_.push_back(stack_.back());
+    } else {
+      memo_[id] = stack_.back();
+    }
+  }
+
+  void recall(size_t id) {
+    if (id >= memo_.size()) throw broken("it asks for a value that it doesn't remember");
+    push(memo_[id].kind, memo_[id].number);
+  }
+
+  void global() {
+    const auto module = line();
+    const auto name = line();
+    if (!isIdentifier(module) || !isIdentifier(name)) throw broken("the name of a type in it is none");
+    take(kFunctionBytes);
+    const auto full = module + "." + name;
+    if (const auto known = functions().find(full); known != functions().end()) {
+      return push(Kind::Function, static_cast<int64_t>(known->second));
+    }
+    if (module == "torch") {
+      if (const auto dtype = storageType(name)) return push(Kind::DType, static_cast<int64_t>(*dtype));
+      if (const auto scheme = quantizationScheme(name)) return push(Kind::Int, *scheme);
+    }
+    if (module.compare(0, 9, "__torch__") != 0) throw broken("it asks for '" + full.substr(0, 100) + "'");
+    // Functions that are classes come behind the others, each under its own number.
+    const auto [found, fresh] = classIds_.emplace(full, classes_.size());
+    if (fresh) classes_.push_back(full);
+    push(Kind::Function, static_cast<int64_t>(Function::Class) + static_cast<int64_t>(found->second));
+  }
+
+  // Applies a function, or gives an object its state: one and the same to libtorch.
+  void apply(bool build) {
+    const auto argument = pop();
+    const auto function = pop();
+    if (function.kind != Kind::Function) throw broken("it calls what is no function");
+    uint32_t depth = 1;
+    if (auto* inner = container(argument)) {
+      inner->held = true;
+      depth = inner->depth;
+    }
+    const auto classNumber = function.number - static_cast<int64_t>(Function::Class);
+    if (classNumber >= 0) {
+      const bool scalar = argument.kind == Kind::Int || argument.kind == Kind::Float || argument.kind == Kind::String;
+      if (!build && !scalar) throw broken("it calls a class");
+      pickle_.named_.push_back({classes_[static_cast<size_t>(classNumber)], !build, argument});
+      take(kContainerBytes);
+      objectDepths_.push_back(depth + 1);
+      return push(Kind::Object, static_cast<int64_t>(objectDepths_.size() - 1));
+    }
+    if (build) throw broken("it gives state to what is no object");
+    if (argument.kind != Kind::Tuple) throw broken("it calls a function without arguments");
+    // A copy, since the calls below add tuples.
+    const auto arguments = pickle_.tuples_[static_cast<size_t>(argument.number)];
+    call(static_cast<Function>(function.number), arguments);
+  }
+
+  static const Value& at(const std::vector<Value>& values, size_t i, Kind kind, const char* what) {
+    if (i >= values.size() || values[i].kind != kind) throw broken(std::string("it has no ") + what);
+    return values[i];
+  }
+
+  void call(Function function, const std::vector<Value>& arguments) {
+    switch (function) {
+      case Function::RebuildTensor:
+      case Function::RebuildQuantizedTensor:
+        checkTensor(arguments, function == Function::RebuildQuantizedTensor);
+        return pushTensor();
+      case Function::RebuildSparseTensor:
+        // What it is made of is checked where it has been made: its indices are data.
+        at(arguments, 0, Kind::Int, "layout of a sparse tensor");
+        at(arguments, 1, Kind::Tuple, "size of a sparse tensor");
+        at(arguments, 2, Kind::Bool, "flag of a sparse tensor");
+        at(arguments, 3, Kind::Tensor, "indices of a sparse tensor");
+        at(arguments, 4, Kind::Tensor, "values of a sparse tensor");
+        return pushTensor();
+      case Function::RebuildParameter:
+        at(arguments, 0, Kind::Tensor, "tensor of a parameter");
+        at(arguments, 1, Kind::Bool, "flag of a parameter");
+        return pushTensor();
+      case Function::OrderedDict:
+        return push(Kind::None);
+      case Function::Complex:
+        at(arguments, 0, Kind::Float, "real part of a number");
+        at(arguments, 1, Kind::Float, "imaginary part of a number");
+        return push(Kind::Complex);
+      case Function::Device:
+        at(arguments, 0, Kind::String, "name of a device");
+        return push(Kind::Device);
+      case Function::RestoreTypeTag: {
+        if (arguments.empty() || (arguments[0].kind != Kind::List && arguments[0].kind != Kind::Dict)) {
+          throw broken("it types what is no container");
+        }
+        const auto type = pickle_.string(at(arguments, 1, Kind::String, "type of a container"));
+        if (type.size() > kMaxTypeNameBytes) throw TooMuch("the type of a container in a pickle is too long");
+        if (containerTypesSeen_.emplace(type).second) pickle_.containerTypes_.emplace_back(type);
+        return push(arguments[0].kind, arguments[0].number);
+      }
+      case Function::BuildIntList:
+        return typeList(arguments, Kind::Int);
+      case Function::BuildTensorList:
+        return typeList(arguments, Kind::Tensor);
+      case Function::BuildDoubleList:
+        return typeList(arguments, Kind::Float);
+      case Function::BuildBoolList:
+        return typeList(arguments, Kind::Bool);
+      case Function::Class:
+        break;
+    }
+    throw broken("it calls what is no function");
+  }
+
+  void typeList(const std::vector<Value>& arguments, Kind kind) {
+    const auto& list = at(arguments, 0, Kind::List, "list to type");
+    const auto kinds = container(list)->kinds;
+    if (kinds & ~(1u << static_cast<unsigned>(kind))) throw broken("a list in it has elements of another type");
+    push(Kind::List, list.number);
+  }
+
+  void pushTensor() {
+    take(kTensorBytes);
+    push(Kind::Tensor);
+  }
+
+  std::vector<uint64_t> extents(const Value& value, const char* what) {
+    std::vector<uint64_t> numbers;
+    for (const auto& element : pickle_.tuple(value)) {
+      if (element.kind != Kind::Int || element.number < 0) throw broken(std::string("a tensor in it has no ") + what);
+      numbers.push_back(static_cast<uint64_t>(element.number));
+    }
+    if (numbers.size() > kMaxTensorDimensions) {
+      throw broken("a tensor in it has " + std::to_string(numbers.size()) + " dimensions");
+    }
+    return numbers;
+  }
+
+  void checkTensor(const std::vector<Value>& arguments, bool quantized) {
+    const auto& storage = pickle_.storages_[static_cast<size_t>(at(arguments, 0, Kind::Storage, "storage").number)];
+    const auto offset = at(arguments, 1, Kind::Int, "offset of a tensor").number;
+    if (offset < 0) throw broken("a tensor in it begins ahead of its storage");
+    const auto sizes = extents(at(arguments, 2, Kind::Tuple, "size of a tensor"), "size");
+    const auto strides = extents(at(arguments, 3, Kind::Tuple, "strides of a tensor"), "strides");
+    if (sizes.size() != strides.size()) throw broken("a tensor in it has another number of sizes than of strides");
+    if (quantized) {
+      checkQuantization(pickle_.tuple(at(arguments, 4, Kind::Tuple, "quantization of a tensor")));
+    }
+    const size_t flag = quantized ? 5 : 4;
+    at(arguments, flag, Kind::Bool, "flag of a tensor");
+    if (arguments.size() < flag + 2 || arguments.size() > flag + 3) throw broken("a tensor in it lacks a part");
+
+    uint64_t elements = 1;
+    uint64_t last = static_cast<uint64_t>(offset);
+    const bool empty = std::find(sizes.begin(), sizes.end(), 0u) != sizes.end();
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      elements = times(elements, std::max<uint64_t>(sizes[i], 1));
+      if (!empty) last = plus(last, times(sizes[i] - 1, strides[i]));
+    }
+    const auto itemBytes = c10::elementSize(storage.dtype);
+    const auto available = times(storage.elements, elementsPerByte(storage.dtype));
+    if (times(elements, itemBytes) > static_cast<uint64_t>(INT64_MAX)) throw broken("a tensor is too large");
+    if (empty ? last > available : last >= available) {
+      throw broken("a tensor in it reaches to element " + std::to_string(last) + " of a storage of " +
+                   std::to_string(available) + " (record '" + storage.record + "')");
+    }
+    if (!empty && elements > available && times(elements, itemBytes) > kMaxExpandedBytes) {
+      throw TooMuch("a tensor in it repeats its storage " + std::to_string(elements / available) + " times");
+    }
+  }
+
+  static void checkQuantization(const std::vector<Value>& parts) {
+    switch (static_cast<at::QScheme>(at(parts, 0, Kind::Int, "quantization scheme").number)) {
+      case at::QScheme::PER_TENSOR_AFFINE:
+        at(parts, 1, Kind::Float, "quantization scale");
+        at(parts, 2, Kind::Int, "quantization zero point");
+        return;
+      case at::QScheme::PER_CHANNEL_AFFINE:
+      case at::QScheme::PER_CHANNEL_AFFINE_FLOAT_QPARAMS:
+        at(parts, 1, Kind::Tensor, "quantization scales");
+        at(parts, 2, Kind::Tensor, "quantization zero points");
+        at(parts, 3, Kind::Int, "quantization axis");
+        return;
+      default:
+        throw broken("a tensor in it has an unknown quantization");
+    }
+  }
+
+  void storage() {
+    const auto reference = pop();
+    if (reference.kind != Kind::Tuple) throw broken("it refers to something outside that is no storage");
+    const auto& parts = pickle_.tuple(reference);
+    if (pickle_.string(at(parts, 0, Kind::String, "kind of what it refers to")) != "storage") {
+      throw broken("it refers to something outside that is no storage");
+    }
+    const auto dtype = static_cast<at::ScalarType>(at(parts, 1, Kind::DType, "type of a storage").number);
+    const auto record = pickle_.string(at(parts, 2, Kind::String, "record of a storage"));
+    at(parts, 3, Kind::String, "device of a storage");
+    const auto elements = at(parts, 4, Kind::Int, "size of a storage").number;
+    if (elements < 0) throw broken("a storage in it has a negative size");
+    const auto bytes = times(static_cast<uint64_t>(elements), c10::elementSize(dtype));
+    take(kTensorBytes);
+    pickle_.storages_.push_back({std::string(record), dtype, static_cast<uint64_t>(elements), bytes});
+    push(Kind::Storage, static_cast<int64_t>(pickle_.storages_.size() - 1));
+  }
+
+  bool step() {
+    const auto operation = number<uint8_t>();
+    switch (operation) {
+      case '.':
+        return false;
+      case 'N':
+        push(Kind::None);
+        break;
+      case 0x88:
+        push(Kind::Bool, 1);
+        break;
+      case 0x89:
+        push(Kind::Bool, 0);
+        break;
+      case 'K':
+        push(Kind::Int, number<uint8_t>());
+        break;
+      case 'M':
+        push(Kind::Int, number<uint16_t>());
+        break;
+      case 'J':
+        push(Kind::Int, number<int32_t>());
+        break;
+      case 0x8a: {
+        if (const int size = number<uint8_t>(); size != 8)
+          throw broken("an integer in it has " + std::to_string(size) + " bytes");
+        push(Kind::Int, number<int64_t>());
+        break;
+      }
+      case 'G':
+        number<uint64_t>();
+        push(Kind::Float);
+        break;
+      case 'X': {
+        const auto size = number<uint32_t>();
+        if (size > bytes_.size() - at_) throw broken("a string in it ends outside");
+        take(2 * kValueBytes + size);
+        pickle_.strings_.push_back(bytes_.substr(at_, size));
+        at_ += size;
+        push(Kind::String, static_cast<int64_t>(pickle_.strings_.size() - 1));
+        break;
+      }
+      case '(':
+        take(kValueBytes);
+        marks_.push_back(stack_.size());
+        break;
+      case ')':
+        pushTuple({});
+        break;
+      case 't':
+        pushTuple(popTo(popMark()));
+        break;
+      case 0x85:
+        pushTupleOf(1);
+        break;
+      case 0x86:
+        pushTupleOf(2);
+        break;
+      case 0x87:
+        pushTupleOf(3);
+        break;
+      case ']':
+        pushContainer(Kind::List);
+        break;
+      case '}':
+        pushContainer(Kind::Dict);
+        break;
+      case 'e':
+        append(popTo(popMark()));
+        break;
+      case 'a':
+        append({pop()});
+        break;
+      case 'u':
+        setItems(popTo(popMark()));
+        break;
+      case 's': {
+        const auto value = pop();
+        const auto key = pop();
+        setItems({key, value});
+        break;
+      }
+      case 'q':
+        memoize(number<uint8_t>());
+        break;
+      case 'r':
+        memoize(number<uint32_t>());
+        break;
+      case 'h':
+        recall(number<uint8_t>());
+        break;
+      case 'j':
+        recall(number<uint32_t>());
+        break;
+      case 'c':
+        global();
+        break;
+      case 0x81: {
+        const auto arguments = pop();
+        if (arguments.kind != Kind::Tuple || stack_.size() <= bottom() || stack_.back().kind != Kind::Function) {
+          throw broken("it makes an object of no class");
+        }
+        break;
+      }
+      case 'b':
+        apply(/*build=*/true);
+        break;
+      case 'R':
+        apply(/*build=*/false);
+        break;
+      case 'Q':
+        storage();
+        break;
+      default:
+        throw broken("it has the unknown operation " + std::to_string(operation));
+    }
+    return true;
+  }
+
+  Pickle& pickle_;
+  const std::string_view bytes_;
+  const Limits limits_;
+  size_t at_ = 0;
+  uint64_t memory_ = 0;
+  std::vector<Value> stack_;
+  std::vector<size_t> marks_;
+  std::vector<Value> memo_;
+  std::vector<Container> tuples_;  // beside the pickle's own
+  std::vector<Container> containers_;
+  std::vector<uint32_t> objectDepths_;
+  std::vector<std::string> classes_;
+  std::unordered_map<std::string, size_t> classIds_;
+  std::unordered_set<std::string_view> containerTypesSeen_;
+};
+
+Pickle::Pickle(std::string_view bytes, const Limits& limits) { root_ = Reader(*this, bytes, limits).run(); }
+
+}  // namespace lta::archive
