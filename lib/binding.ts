@@ -1,6 +1,6 @@
 import { isNativeError } from 'node:util/types';
 import { type ErrorCode, TorchError } from './errors';
-import { loadAddon } from './libtorch/load';
+import { load, loadAddon } from './libtorch/load';
 
 /** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes; arguments are unchecked. */
 export interface NativeTensor {
@@ -231,6 +231,7 @@ export function fromNative(error: unknown): unknown {
     failures.delete(causeId);
     message += `: ${details.cause instanceof Error ? details.cause.message : String(details.cause)}`;
   }
+  if (code === 'ERR_DEVICE_UNAVAILABLE' && load().withoutCuda !== null) message += `: ${load().withoutCuda}`;
   return new TorchError(code as ErrorCode, message, details);
 }
 

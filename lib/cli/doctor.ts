@@ -22,6 +22,8 @@ export interface Diagnosis {
   readonly passedOver: readonly Rejection[];
   readonly loads: boolean;
   readonly devices: readonly string[];
+  /** Why models can't run on CUDA though this libtorch was built with it; null where they can, or it wasn't. */
+  readonly withoutCuda: string | null;
   /** What is wrong, and what to do about it. */
   readonly problems: readonly string[];
 }
@@ -60,14 +62,19 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot
 
   let loads = false;
   let devices: string[] = [];
+  let withoutCuda: string | null = null;
   if (binaries && libtorch) {
     const verdict = await verifyLibtorch(libtorch, binaries, { env });
     loads = verdict.ok;
+    withoutCuda = verdict.withoutCuda;
     if (!loads) {
       const remedies = remediesFor(verdict.reason).slice(0, -1);
       problems.push([`The addon does not load on this libtorch: ${verdict.reason}`, ...remedies].join('\n  - '));
     } else if (packageRoot === PACKAGE_ROOT) {
       devices = listDevices();
+      if (libtorch.cuda !== null && !devices.some((device) => device.startsWith('cuda'))) {
+        withoutCuda ??= "no CUDA device is found: is NVIDIA's driver installed, and new enough for this CUDA?";
+      }
     }
   }
   const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
@@ -81,6 +88,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot
     passedOver: rejected,
     loads,
     devices,
+    withoutCuda,
     problems,
   };
 }
@@ -102,7 +110,7 @@ function messageOf(failing: () => unknown): string {
 }
 
 function report(diagnosis: Diagnosis): string {
-  const { addon, libtorch, loads, devices, problems } = diagnosis;
+  const { addon, libtorch, loads, devices, withoutCuda, problems } = diagnosis;
   const rows: [string, string][] = [
     ['package', `libtorch-attention ${diagnosis.package}`],
     ['Node', `${diagnosis.node} on ${diagnosis.platform}`],
@@ -110,6 +118,7 @@ function report(diagnosis: Diagnosis): string {
     ['libtorch', libtorch ? describeLibtorch(libtorch).replace(/^libtorch /, '') : 'missing'],
     ['loads', loads ? 'yes' : 'no'],
     ['devices', devices.length > 0 ? devices.join(', ') : 'unknown'],
+    ...(withoutCuda === null ? [] : [['CUDA', `unavailable: ${withoutCuda}`] as [string, string]]),
   ];
   const table = rows.map(([name, value]) => `${name.padEnd(10)}${value}\n`).join('');
   if (problems.length === 0) return `${table}\nEverything is in place.\n`;

@@ -60,10 +60,11 @@ export async function setUp({ cuda, signal, env = process.env }: SetUpOptions): 
   const verify = async (libtorch: Libtorch): Promise<void> => {
     if (!binaries) return;
     const verdict = await verifyLibtorch(libtorch, binaries, { env, ...(signal ? { signal } : {}) });
-    if (verdict.ok) return;
+    const reason = verdict.ok && cuda ? (verdict.withoutCuda ?? '') : verdict.reason;
+    if (reason === '') return;
     throw new TorchError(
       'ERR_ADDON_LOAD',
-      `Expected to load libtorch ${libtorch.version} at ${libtorch.root} but received: ${verdict.reason}`,
+      `Expected to load libtorch ${libtorch.version} at ${libtorch.root} but received: ${reason}`,
     );
   };
 

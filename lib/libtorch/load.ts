@@ -8,6 +8,8 @@ export interface Loaded {
   readonly addon: unknown;
   readonly libtorch: Libtorch;
   readonly binaries: Binaries;
+  /** Why the CUDA part of a CUDA build could not be opened; null where it was, or there is none. */
+  readonly withoutCuda: string | null;
 }
 
 let loaded: Loaded | undefined;
@@ -44,15 +46,23 @@ export function requireBinaries(packageRoot = PACKAGE_ROOT): Binaries {
 /** Loads the given files on the libtorch that `env` leads to. */
 export function loadFrom(binaries: Binaries, env: NodeJS.ProcessEnv): Loaded {
   const libtorch = locateLibtorch({ env, requirement: runtimeRequirement(binaries.info.libtorch) });
+  let withoutCuda: string | null = null;
   const place = `libtorch ${libtorch.version} at ${libtorch.root} (found by ${libtorch.source})`;
   try {
     const loader = require(binaries.loader) as { open(paths: readonly string[]): void };
     loader.open(libtorch.libraries);
+    try {
+      // Before the addon, which is linked against none of it: a linker would drop what nothing refers to.
+      loader.open(libtorch.cudaLibraries);
+    } catch (cause) {
+      // CUDA's own libraries aren't here, as on a machine without a GPU. The CPU part serves without them.
+      withoutCuda = messageOf(cause);
+    }
   } catch (cause) {
     throw addonLoadError(`Expected to open ${place}`, cause);
   }
   try {
-    return { addon: require(binaries.addon), libtorch, binaries };
+    return { addon: require(binaries.addon), libtorch, binaries, withoutCuda };
   } catch (cause) {
     throw addonLoadError(
       `Expected to load ${binaries.addon}, built against libtorch ${binaries.info.libtorch}, on ${place}`,
@@ -61,8 +71,12 @@ export function loadFrom(binaries: Binaries, env: NodeJS.ProcessEnv): Loaded {
   }
 }
 
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}
+
 function addonLoadError(expectation: string, cause: unknown): TorchError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = messageOf(cause);
   const remedies = remediesFor(reason).map((remedy) => `\n  - ${remedy}`);
   return new TorchError(
     'ERR_ADDON_LOAD',

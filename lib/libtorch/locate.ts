@@ -27,8 +27,10 @@ export interface Libtorch {
   /** The CUDA release it was built with (`13.0`), or null for a CPU build. */
   readonly cuda: string | null;
   readonly source: LibtorchSource;
-  /** The shared libraries in the order in which they have to be opened. */
+  /** The shared libraries that everything needs, in the order in which they have to be opened. */
   readonly libraries: readonly string[];
+  /** Those of a CUDA build that need CUDA's own libraries, to be opened next: without them models run on the CPU. */
+  readonly cudaLibraries: readonly string[];
 }
 
 /** A place that was looked at in vain. `version` is set where a libtorch is there, of a version that won't do. */
@@ -149,7 +151,8 @@ export function inspectLibtorch(root: string, source: LibtorchSource): Libtorch 
   const stated = readVersion(root);
   if (!stated) return reject('nothing in it says its version (no version.py, build-version or torch/version.h)');
   const hasCuda = existsSync(path('torch_cuda'));
-  const names = ['c10', 'c10_cuda', 'torch_cpu', 'torch_cuda', 'torch'];
+  // libtorch itself holds nothing but the names of the others: that of a CUDA build asks for torch_cuda.
+  const names = ['c10', 'torch_cpu', ...(hasCuda ? [] : ['torch'])];
   return {
     root,
     lib,
@@ -158,7 +161,8 @@ export function inspectLibtorch(root: string, source: LibtorchSource): Libtorch 
     version: stated.version,
     cuda: hasCuda ? (stated.cuda ?? 'unknown') : null,
     source,
-    libraries: names.map(path).filter((file) => existsSync(file)),
+    libraries: names.map(path),
+    cudaLibraries: hasCuda ? ['torch_cuda', 'torch'].map(path) : [],
   };
 }
 

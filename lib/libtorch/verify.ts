@@ -11,6 +11,8 @@ export interface Verdict {
   readonly reason: string;
   /** Whether the addon was loaded too, not only libtorch: it is of the release that the addon was built against. */
   readonly addon: boolean;
+  /** Why the CUDA part of a CUDA build can't be opened; null where it can, where there is none, and where `remembered`. */
+  readonly withoutCuda: string | null;
 }
 
 const REMEMBERED = 'verified.json';
@@ -18,10 +20,16 @@ const TIMEOUT_MS = 120_000;
 
 // What the child runs. Its answer is the last line, libtorch may print before it.
 const SCRIPT = `
-const [loader, libraries, addon] = JSON.parse(process.argv[1]);
+const [loader, libraries, cudaLibraries, addon] = JSON.parse(process.argv[1]);
 require(loader).open(libraries);
+let withoutCuda = null;
+try {
+  require(loader).open(cudaLibraries);
+} catch (error) {
+  withoutCuda = error.message;
+}
 if (addon) require(addon);
-console.log('\\nloaded');
+console.log('\\n' + JSON.stringify({ loaded: true, withoutCuda }));
 `;
 
 /**
@@ -38,12 +46,16 @@ export async function verifyLibtorch(
   const { env = process.env, remembered = false, signal } = options;
   const addon = bypassesVersionCheck(env) || runtimeRequirement(binaries.info.libtorch).accepts(libtorch.version);
   const key = `${libtorch.root} ${binaries.directory}`;
-  const stamp = [...libtorch.libraries, binaries.loader, ...(addon ? [binaries.addon] : [])].map(fileStamp).join(' ');
-  if (remembered && readRemembered<string>(REMEMBERED, env)[key] === stamp) return { ok: true, reason: '', addon };
-
-  const reason = await loadInChild([binaries.loader, libtorch.libraries, addon ? binaries.addon : null], env, signal);
-  if (reason === '') remember(REMEMBERED, key, stamp, env);
-  return { ok: reason === '', reason, addon };
+  const { libraries, cudaLibraries } = libtorch;
+  const files = [...libraries, ...cudaLibraries, binaries.loader, ...(addon ? [binaries.addon] : [])];
+  const stamp = files.map(fileStamp).join(' ');
+  if (remembered && readRemembered<string>(REMEMBERED, env)[key] === stamp) {
+    return { ok: true, reason: '', addon, withoutCuda: null };
+  }
+  const what = [binaries.loader, libraries, cudaLibraries, addon ? binaries.addon : null];
+  const outcome = await loadInChild(what, env, signal);
+  if (outcome.reason === '') remember(REMEMBERED, key, stamp, env);
+  return { ok: outcome.reason === '', addon, ...outcome };
 }
 
 function fileStamp(path: string): string {
@@ -51,8 +63,12 @@ function fileStamp(path: string): string {
   return `${path}:${mtimeMs}:${size}`;
 }
 
-/** Resolves to an empty string, or to what went wrong. */
-function loadInChild(what: unknown, env: NodeJS.ProcessEnv, signal?: AbortSignal): Promise<string> {
+/** Resolves to an empty reason, or to what went wrong. */
+function loadInChild(
+  what: unknown,
+  env: NodeJS.ProcessEnv,
+  signal?: AbortSignal,
+): Promise<Pick<Verdict, 'reason' | 'withoutCuda'>> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['-e', SCRIPT, JSON.stringify(what)], {
       env,
@@ -68,10 +84,14 @@ function loadInChild(what: unknown, env: NodeJS.ProcessEnv, signal?: AbortSignal
     child.stderr.on('data', (chunk) => (errors += chunk));
     child.on('error', reject);
     child.on('close', (code, killedBy) => {
-      if (code === 0 && output.trimEnd().endsWith('loaded')) return resolve('');
+      const answer = code === 0 ? output.trimEnd().split('\n').at(-1) : undefined;
+      if (answer?.startsWith('{"loaded":true')) {
+        const { withoutCuda } = JSON.parse(answer) as { withoutCuda: string | null };
+        return resolve({ reason: '', withoutCuda });
+      }
       const message = /^(?:\w*Error|Uncaught.*?): (.*)$/m.exec(errors)?.[1] ?? errors.trim().split('\n').at(-1);
       const end = killedBy ? `the process was ended by ${killedBy}` : `the process exited with ${code}`;
-      return resolve(message ? `${message} (${end})` : end);
+      return resolve({ reason: message ? `${message} (${end})` : end, withoutCuda: null });
     });
   });
 }

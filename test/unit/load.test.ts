@@ -18,13 +18,25 @@ function binaries(name: string, loader: string, addon: string, builtAgainst = '2
   return { directory, loader: join(directory, 'loader.js'), addon: join(directory, 'addon.js'), info };
 }
 
-const recording = 'exports.open = (paths) => { globalThis.opened = paths; };';
+const recording = 'exports.open = (paths) => { globalThis.opened = [...(globalThis.opened ?? []), ...paths]; };';
 
 test('opens the libraries of the located libtorch, then loads the addon', () => {
   const good = binaries('good', recording, 'module.exports = { loaded: globalThis.opened };');
   const loaded = loadFrom(good, env);
   expect(loaded.libtorch.root).toBe(root);
   expect(loaded.addon).toEqual({ loaded: libtorch.libraries });
+  expect(loaded.withoutCuda).toBeNull();
+});
+
+test('a CUDA build whose CUDA libraries are missing serves the CPU, and says why not more', async () => {
+  const cudaRoot = writeFiles(join(folder, 'libtorch-cuda'), archiveFiles('2.13.0+cu130'));
+  const missing = 'libcudnn.so.9: cannot open shared object file';
+  const loader = `exports.open = (paths) => { if (/torch_cuda/.test(paths)) throw new Error('${missing}'); };`;
+  const good = binaries('without-cuda', loader, 'module.exports = { loaded: true };');
+  const loaded = loadFrom(good, { ...env, LIBTORCH: cudaRoot });
+  expect(loaded).toMatchObject({ addon: { loaded: true }, withoutCuda: missing });
+  const verdict = await verifyLibtorch(inspectLibtorch(cudaRoot, 'LIBTORCH') as Libtorch, good, { env });
+  expect(verdict).toEqual({ ok: true, reason: '', addon: true, withoutCuda: missing });
 });
 
 test('a library that can’t be opened is ERR_ADDON_LOAD with the cause', () => {
@@ -81,7 +93,7 @@ describe('a child process that loads libtorch', () => {
   test('says that it works, and is not asked again', async () => {
     const count = "require('fs').appendFileSync(__dirname + '/runs', 'x');";
     const good = binaries('child', `${recording}${count}`, 'if (globalThis.opened.length !== 3) throw new Error();');
-    const yes = { ok: true, reason: '', addon: true };
+    const yes = { ok: true, reason: '', addon: true, withoutCuda: null };
     expect(await verifyLibtorch(libtorch, good, { env, remembered: true })).toEqual(yes);
     expect(await verifyLibtorch(libtorch, good, { env, remembered: true })).toEqual(yes);
     const runs = require('node:fs').readFileSync(join(good.directory, 'runs'), 'utf8');
@@ -90,7 +102,12 @@ describe('a child process that loads libtorch', () => {
 
   test('leaves out an addon of another release', async () => {
     const other = binaries('child-other', recording, "throw new Error('loaded');", '2.11.0');
-    expect(await verifyLibtorch(libtorch, other, { env })).toEqual({ ok: true, reason: '', addon: false });
+    expect(await verifyLibtorch(libtorch, other, { env })).toEqual({
+      ok: true,
+      reason: '',
+      addon: false,
+      withoutCuda: null,
+    });
   });
 
   test('says why it does not', async () => {

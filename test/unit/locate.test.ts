@@ -40,8 +40,9 @@ describe('LIBTORCH', () => {
     const found = locateLibtorch({ env: { ...env, LIBTORCH: root }, requirement });
     expect(found).toMatchObject({ root, version: '2.13.0+cu130', cuda: '13.0', source: 'LIBTORCH' });
     expect(found.include).toBe(join(root, 'include'));
-    const order = ['c10', 'c10_cuda', 'torch_cpu', 'torch_cuda', 'torch'];
-    expect(found.libraries).toEqual(order.map((name) => join(root, 'lib', libraryName(name))));
+    const paths = (names: string[]) => names.map((name) => join(root, 'lib', libraryName(name)));
+    expect(found.libraries).toEqual(paths(['c10', 'torch_cpu']));
+    expect(found.cudaLibraries).toEqual(paths(['torch_cuda', 'torch']));
   });
 
   test('is never replaced by what else there is', () => {
