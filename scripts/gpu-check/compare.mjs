@@ -122,6 +122,12 @@ export function sameBits(received, expected, what) {
   check(bits(received) === bits(expected), `${what}: expected the same bits but received others`);
 }
 
+/** That attentions have the same weights, bit by bit. */
+export function sameWeights(received, expected) {
+  same(received.length, expected.length, 'number of attentions');
+  for (const [i, { weights }] of received.entries()) sameBits(weights, expected[i].weights, `attention ${i}`);
+}
+
 /** The tensors of a `.safetensors` file by name. */
 export async function readTensors(path) {
   const { entries, metadata } = await readSafetensors(path);

@@ -1,7 +1,7 @@
 // Builds and checks everything on the machine at hand, and prints what came of it; run.sh starts it with the Node binary
 // that it unpacked. Nothing here may end without the table: every part is a child process with a time limit of its own.
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';

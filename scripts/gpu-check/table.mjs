@@ -76,7 +76,7 @@ export function figuresTable(rows) {
         '',
         '',
         '',
-        `${(inside / 1e9).toFixed(0)} GB/s on it, ${(outside / 1e9).toFixed(1)} to the CPU`,
+        `${(inside / 1e9).toFixed(1)} GB/s on it, ${(outside / 1e9).toFixed(1)} to the CPU`,
         '',
       ];
     }

@@ -12,6 +12,7 @@ import {
   readTensors,
   same,
   sameBits,
+  sameWeights,
 } from '../compare.mjs';
 
 const { fixtures } = JSON.parse(readFileSync(fixture('models', 'manifest.json'), 'utf8'));
@@ -129,7 +130,7 @@ const OPTIONS = {
         whole.attentions.map(({ index }) => index),
         'handed over',
       );
-      seen.forEach(({ weights }, i) => sameBits(weights, whole.attentions[i].weights, `attention ${i}`));
+      sameWeights(seen, whole.attentions);
       sameBits(output, whole.output, 'output');
     }
   },
@@ -156,7 +157,7 @@ const OPTIONS = {
       if (result.error !== undefined) throw result.error;
       same(result.index, index++, 'order');
       sameBits(result.output, whole.output, `output ${index}`);
-      result.attentions.forEach(({ weights }, i) => sameBits(weights, whole.attentions[i].weights, `attention ${i}`));
+      sameWeights(result.attentions, whole.attentions);
     }
     same(index, 4, 'results');
   },
@@ -166,7 +167,7 @@ const OPTIONS = {
     const seen = [];
     for (const { model, capture } of [here, onCpu]) {
       const path = model.modules().at(-1).name;
-      const handle = model.registerForwardHook('', (_, input, output) => {
+      const handle = model.registerForwardHook('', (_, _input, output) => {
         seen.push(output);
       });
       try {

@@ -14,6 +14,7 @@ import {
   readTensors,
   same,
   sameBits,
+  sameWeights,
   tensorsIn,
   torch,
 } from '../compare.mjs';
@@ -252,7 +253,7 @@ export const checks = [
         check(error === reason, `${when}: expected the signal's reason but received ${error}`);
       }
       const after = await model.captureAttention(inputs);
-      after.attentions.forEach(({ weights }, i) => sameBits(weights, whole.attentions[i].weights, `attention ${i}`));
+      sameWeights(after.attentions, whole.attentions);
     },
   },
   {
