@@ -17,6 +17,16 @@ export const builds = {
     title: 'Building the addon with coverage counters',
     options: ['--CDLTA_COVERAGE=ON'],
   },
+  asan: {
+    directory: join(root, 'build', 'asan'),
+    title: 'Building the C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer',
+    options: ['--CDLTA_SANITIZE=address,undefined'],
+  },
+  tsan: {
+    directory: join(root, 'build', 'tsan'),
+    title: 'Building the C++ tests with ThreadSanitizer',
+    options: ['--CDLTA_SANITIZE=thread'],
+  },
   // node-gyp has its own files in build/.
   gyp: { directory: join(root, 'build', 'cmake'), title: 'Building the addon', options: ['--CDLTA_TESTS=OFF'] },
 };
@@ -41,16 +51,27 @@ export async function buildNative({ directory, title, options } = builds.release
 }
 
 /** Builds the benchmark's program below Node, from what the release build compiled. */
-export async function buildBenchProgram(libtorch) {
-  const { directory } = builds.release;
-  const program = process.platform === 'win32' ? 'libtorch_peer.exe' : 'libtorch_peer';
-  const current = fingerprint([...sources, 'bench/peers/libtorch.cc'], [libtorch.root, libtorch.version]);
-  await unlessDone(join(directory, 'bench.stamp'), current, [join(directory, 'Release', program)], async () => {
+export function buildBenchProgram(libtorch) {
+  const build = { ...builds.release, title: "Building the benchmark's C++ program" };
+  return buildProgram(build, 'libtorch_peer', libtorch, ['bench/peers/libtorch.cc']);
+}
+
+/** Builds the C++ test program alone. Resolves to its path. */
+export function buildTestProgram(build, libtorch) {
+  return buildProgram(build, 'native_tests', libtorch);
+}
+
+async function buildProgram({ directory, title, options }, target, libtorch, moreSources = []) {
+  const program = join(directory, 'Release', process.platform === 'win32' ? `${target}.exe` : target);
+  const current = fingerprint(
+    [...sources, ...moreSources],
+    [libtorch.root, libtorch.version, process.env.CXX, options],
+  );
+  await unlessDone(join(directory, `${target}.stamp`), current, [program], async () => {
     requireCompiler();
-    await step("Building the benchmark's C++ program", (update) =>
-      compile(libtorch, directory, [], update, ['--target', 'libtorch_peer']),
-    );
+    await step(title, (update) => compile(libtorch, directory, options, update, ['--target', target]));
   });
+  return program;
 }
 
 async function compile(libtorch, directory, options, update, target = []) {

@@ -2,11 +2,12 @@ import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { requireCompiler } from './compiler.mjs';
 import { installDependencies } from './dependencies.mjs';
-import { verify } from './libtorch.mjs';
+import { provideLibtorch, verify } from './libtorch.mjs';
 import { lint } from './lint.mjs';
 import { withLock } from './lock.mjs';
-import { buildBenchProgram, buildNative, builds, products } from './native.mjs';
+import { buildBenchProgram, buildNative, builds, buildTestProgram, products } from './native.mjs';
 import { Failure, root, run } from './process.mjs';
+import { runSanitized } from './sanitizers.mjs';
 import { runTests } from './tests.mjs';
 import { compileTypeScript } from './typescript.mjs';
 
@@ -27,6 +28,16 @@ function setUp({ extraBuilds = [] } = {}) {
 function script(path, args) {
   if (!existsSync(join(root, path))) throw new Failure(`Expected the script ${path}, but it is missing.`);
   return run(process.execPath, [path, ...args]);
+}
+
+/** Runs the C++ tests built with a sanitizer. */
+async function sanitized(name) {
+  const program = await withLock(async () => {
+    await installDependencies();
+    await compileTypeScript();
+    return buildTestProgram(builds[name], await provideLibtorch());
+  });
+  return runSanitized(name, program);
 }
 
 /** The tasks by name. Each gets the arguments after its name, and resolves to an exit code. */
@@ -58,6 +69,29 @@ export const tasks = {
     await setUp();
     return script('test/fuzz/main.mjs', args);
   },
+
+  /** Looks whether anything grows; --help says how. */
+  async leaks(args) {
+    await setUp();
+    return script('test/leaks/main.mjs', args);
+  },
+
+  /** What takes longer than the tests may, all of it even where a part fails. */
+  async long() {
+    const failed = [];
+    for (const name of ['fuzz', 'leaks', 'asan', 'tsan']) {
+      console.log(`\n== ${name}`);
+      if ((await tasks[name]([])) !== 0) failed.push(name);
+    }
+    console.log(failed.length > 0 ? `\nFailed: ${failed.join(', ')}` : '\nAll passed');
+    return failed.length > 0 ? 1 : 0;
+  },
+
+  /** The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer. */
+  asan: () => sanitized('asan'),
+
+  /** The C++ tests that use threads under ThreadSanitizer. */
+  tsan: () => sanitized('tsan'),
 
   async lint(args) {
     await setUp();

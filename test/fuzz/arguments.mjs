@@ -43,7 +43,7 @@ export async function setUp() {
 
 async function makeWorld() {
   const script = await ScriptModule.load(MODEL);
-  const inputs = script.signature().parameters.map(() => ramp([2, 3, 8]));
+  const inputs = script.signature().parameters.map(() => ramp([2, 3, 16]));
   const encoderLayer = new nn.TransformerEncoderLayer({ ...SIZES, batchFirst: true });
   const decoderLayer = new nn.TransformerDecoderLayer({ ...SIZES, batchFirst: true });
   const { attentions } = await encoderLayer.captureAttention([ramp([1, 3, 4])]);

@@ -7,7 +7,7 @@ import { FAULTS, OUTCOMES } from './outcome.mjs';
 import { runBatch } from './supervisor.mjs';
 
 const KEPT = fileURLToPath(new URL('../../.cache/fuzz', import.meta.url));
-const TARGETS = ['archive', 'readers', 'arguments'];
+const TARGETS = ['archive', 'readers', 'arguments', 'executor', 'exit'];
 const MOST_FAULTS = 200;
 const usage = `usage: npm run fuzz -- [options]
   --only NAME        one of ${TARGETS.join(', ')}; may be given several times
@@ -72,7 +72,8 @@ async function fuzz() {
 async function attack(name, target, seed, count, until) {
   const result = { target: name, title: target.title, tried: 0, counts: {}, faults: [], seconds: 0 };
   const start = Date.now();
-  let next = Number(flags.index ?? 0);
+  const first = Number(flags.index ?? 0);
+  let next = first;
   const note = ({ index, outcome, detail, about, again }) => {
     if (!again) result.tried += 1;
     result.counts[outcome] = (result.counts[outcome] ?? 0) + 1;
@@ -82,12 +83,12 @@ async function attack(name, target, seed, count, until) {
   // Where nearly everything falls, more of it tells nothing.
   const isHopeless = () => result.faults.length > MOST_FAULTS;
   const work = async () => {
-    while (next < count && Date.now() < until && !isHopeless()) {
+    while (next < count && (Date.now() < until || next === first) && !isHopeless()) {
       const to = Math.min(count, next + (target.batch ?? 100));
       let from = next;
       next = to;
-      while (from < to && Date.now() < until && !isHopeless())
-        from = await runBatch(name, { ...limits, from, to }, note);
+      while (from < to && (Date.now() < until || from === first) && !isHopeless())
+        from = await runBatch(name, { ...limits, from, to, until }, note);
     }
   };
   const progress = setInterval(() => {

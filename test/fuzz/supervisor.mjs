@@ -11,12 +11,13 @@ const POLL_MS = 200;
 const PAGE = 4096;
 
 /**
- * Runs cases [from, to) of a target in a process of its own, until one of them takes it down, hangs or swells.
+ * Runs cases [from, to) of a target in a process of its own, until one of them takes it down, hangs or swells, or the
+ * time is over.
  *
  * @param onCase called with { index, outcome, detail, about } for each case that came to an end
  * @returns the index behind the last case that was run
  */
-export async function runBatch(target, { seed, from, to, file, extension, timeout, memory }, onCase) {
+export async function runBatch(target, { seed, from, to, file, extension, timeout, memory, until = Infinity }, onCase) {
   const directory = mkdtempSync(join(tmpdir(), 'libtorch-attention-fuzz-'));
   const argument = JSON.stringify({ target, seed, from, to, file, extension, directory });
   const child = spawn(process.execPath, ['--expose-gc', CHILD, argument], {
@@ -26,6 +27,7 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
   });
   let current;
   let about;
+  let isOver = false;
   let next = from;
   let stopped;
   let errors = '';
@@ -55,6 +57,9 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
     current = undefined;
     next = message.end + 1;
     onCase({ index: message.end, outcome: message.outcome, detail: message.detail, about });
+    if (Date.now() < until) return;
+    isOver = true;
+    child.kill('SIGKILL');
   });
   const { code, signal } = await new Promise((resolve, reject) => {
     child.on('error', reject);
@@ -63,7 +68,7 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
   clearTimeout(watchdog);
   clearInterval(poll);
   rmSync(directory, { recursive: true, force: true });
-  if (code === 0 && next >= to) return next;
+  if (isOver || (code === 0 && next >= to)) return next;
   const message = `${signal ?? `exit status ${code}`} ${errors.trim().split('\n').slice(-12).join(' | ')}`;
   if (current === undefined && next >= to) {
     // All cases were through: the end of the process failed.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -12,6 +13,7 @@
 namespace check {
 
 struct Test {
+  std::string file;
   std::string name;
   std::function<void()> body;
 };
@@ -22,7 +24,9 @@ inline std::vector<Test>& tests() {
 }
 
 struct Register {
-  Register(std::string name, std::function<void()> body) { tests().push_back({std::move(name), std::move(body)}); }
+  Register(std::string file, std::string name, std::function<void()> body) {
+    tests().push_back({std::move(file), std::move(name), std::move(body)});
+  }
 };
 
 inline void that(bool holds, const char* what, const char* file, int line) {
@@ -32,18 +36,23 @@ inline void that(bool holds, const char* what, const char* file, int line) {
   throw std::runtime_error(message.str());
 }
 
-// Runs all tests and prints what failed, then how many did.
-inline int run() {
+// Runs the tests of the files whose names contain one of these words, or all, and prints what failed, then how many
+// did.
+inline int run(const std::vector<std::string>& files) {
+  size_t passed = 0;
   int failed = 0;
   for (const auto& test : tests()) {
+    const auto named = [&](const std::string& word) { return test.file.find(word) != std::string::npos; };
+    if (!files.empty() && std::none_of(files.begin(), files.end(), named)) continue;
     try {
       test.body();
+      ++passed;
     } catch (const std::exception& error) {
       ++failed;
       std::cout << "failed: " << test.name << "\n  " << error.what() << "\n";
     }
   }
-  std::cout << tests().size() - static_cast<size_t>(failed) << " passed, " << failed << " failed" << std::endl;
+  std::cout << passed << " passed, " << failed << " failed" << std::endl;
   return failed ? 1 : 0;
 }
 
@@ -51,9 +60,9 @@ inline int run() {
 
 #define CHECK_JOIN_(a, b) a##b
 #define CHECK_JOIN(a, b) CHECK_JOIN_(a, b)
-#define TEST(name)                                                                          \
-  static void CHECK_JOIN(test, __LINE__)();                                                 \
-  static const check::Register CHECK_JOIN(reg, __LINE__)(name, CHECK_JOIN(test, __LINE__)); \
+#define TEST(name)                                                                                    \
+  static void CHECK_JOIN(test, __LINE__)();                                                           \
+  static const check::Register CHECK_JOIN(reg, __LINE__)(__FILE__, name, CHECK_JOIN(test, __LINE__)); \
   static void CHECK_JOIN(test, __LINE__)()
 #define EXPECT(condition) check::that(static_cast<bool>(condition), #condition, __FILE__, __LINE__)
 // Whether an expression throws an lta::Error with this code.

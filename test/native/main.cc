@@ -1,3 +1,3 @@
 #include "check.h"
 
-int main() { return check::run(); }
+int main(int count, char** arguments) { return check::run({arguments + 1, arguments + count}); }
