@@ -172,7 +172,7 @@ if (built) {
     return lastLine(await step(program, [], { seconds: 120, env: { ...env, ...preload } }));
   });
   await part('values', async () => {
-    const width = Math.max(1, Math.min(4, availableParallelism()));
+    const width = Math.max(1, Math.min(8, availableParallelism()));
     const only = options.only?.split(',');
     // The figures get a third of the time there is.
     const until = options.short ? end : Date.now() + ((end - Date.now()) * 2) / 3;
@@ -184,6 +184,7 @@ if (built) {
       only,
       broken,
       short,
+      quiet: python,
       deadline: () => until,
       env,
       log,
