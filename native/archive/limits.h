@@ -38,7 +38,15 @@ constexpr uint64_t kMaxUntrustedCodeBytes = 16 * kMiB;
 constexpr uint32_t kMaxExpressionDepth = 200;
 constexpr uint32_t kMaxBlockDepth = 100;
 // Functions of classes and modules that lead to each other.
-constexpr uint64_t kMaxDefinitionChain = 2000;
+constexpr uint64_t kMaxDefinitionChain = 1000;
+// Types inside of a type, those of classes with all that their attributes have: libtorch walks through all of them for
+// each value of it. The sum over all definitions, of each one's tokens times what its own type has times how deep.
+constexpr uint64_t kMaxTypeVisits = 100'000'000'000;
+constexpr uint64_t kMaxUntrustedTypeVisits = 500'000'000;
+// Types in the type of one local value: tuples of tuples of the same value double each time.
+constexpr uint64_t kMaxLocalTypes = 10'000;
+// Blocks of a method in each other, with everything that it calls in place.
+constexpr uint32_t kMaxInlinedDepth = 300;
 // Nodes of a method with everything that it calls in place.
 constexpr uint64_t kMaxInlinedNodes = 20'000'000;
 constexpr uint64_t kMaxUntrustedInlinedNodes = 1'000'000;

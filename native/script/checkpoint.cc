@@ -11,6 +11,7 @@
 #include <torch/csrc/jit/serialization/unpickler.h>
 
 #include <algorithm>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -18,10 +19,12 @@
 #include "archive/pickle.h"
 #include "archive/too_much.h"
 #include "archive/zip.h"
+#include "runtime/deep_stack.h"
 #include "runtime/error.h"
 #include "script/code_chains.h"
 #include "script/code_depth.h"
 #include "script/debug_ranges.h"
+#include "script/guarded_operators.h"
 #include "script/old_quantized.h"
 #include "script/type_check.h"
 #include "script/untrusted.h"
@@ -168,7 +171,7 @@ class Checkpoint {
       chains_.add(qualifier, source);
       sources_.emplace(std::move(qualifier), source);
     }
-    chains_.check();
+    chains_.check(options_.untrusted);
     if (options_.untrusted) {
       for (const auto& [qualifier, source] : sources_) untrusted_.addSource(source);
       untrusted_.check();
@@ -352,8 +355,11 @@ class Checkpoint {
 }  // namespace
 
 jit::Module readCheckpoint(std::shared_ptr<const archive::ByteSource> source, const CheckpointOptions& options) {
+  guardOperators();
   try {
-    return Checkpoint(std::move(source), options).load();
+    std::optional<jit::Module> module;
+    onDeepStack([&] { module = Checkpoint(std::move(source), options).load(); });
+    return std::move(*module);
   } catch (const archive::TooMuch& error) {
     if (!options.untrusted) throw;
     throw Error("ERR_UNTRUSTED", error.what());

@@ -15,14 +15,112 @@ namespace {
 namespace jit = torch::jit;
 
 constexpr uint64_t kMost = UINT64_MAX / 4;
+constexpr uint32_t kNone = UINT32_MAX;
+
+uint64_t sum(uint64_t a, uint64_t b) { return std::min(kMost, a + b); }
+uint64_t product(uint64_t a, uint64_t b) {
+  uint64_t result;
+  return __builtin_mul_overflow(a, b, &result) ? kMost : std::min(kMost, result);
+}
+
+// How many types the types of a function's local values have, from the tokens of its statements: `y = (x, x)` has twice
+// as many as x. What a call gives is declared, and counted there.
+class LocalTypes {
+ public:
+  void add(const jit::Token& token) {
+    switch (token.kind) {
+      case jit::TK_NEWLINE:
+      case jit::TK_INDENT:
+      case jit::TK_DEDENT:
+        finish();
+        return;
+      case jit::TK_DEF:
+        types_.clear();
+        break;
+      case '=':
+        if (open_.empty() && !assigned_) {
+          targets_.swap(names_);
+          names_.clear();
+          assigned_ = true;
+          literal_ = false;
+        }
+        break;
+      case '(':
+      case '[':
+      case '{': {
+        // Behind an operand they call or pick, which gives something else.
+        const bool literal = !operand_;
+        open_.push_back(literal);
+        calls_ += literal ? 0 : 1;
+        literal_ = literal_ || (literal && calls_ == 0);
+        break;
+      }
+      case ')':
+      case ']':
+      case '}':
+        if (open_.empty()) break;
+        calls_ -= open_.back() ? 0 : 1;
+        open_.pop_back();
+        break;
+      case jit::TK_IDENT:
+        if (calls_ == 0) names_.push_back(token.text());
+        break;
+      default:
+        break;
+    }
+    operand_ =
+        token.kind == jit::TK_IDENT || token.kind == ')' || token.kind == ']' || token.kind == jit::TK_STRINGLITERAL;
+  }
+
+ private:
+  void finish() {
+    if (assigned_) {
+      uint64_t all = 1;
+      uint64_t most = 1;
+      for (const auto& name : names_) {
+        const auto found = types_.find(name);
+        const auto types = found == types_.end() ? 1 : found->second;
+        all = sum(all, types);
+        most = std::max(most, types);
+      }
+      const auto types = literal_ ? all : most;
+      if (types > archive::kMaxLocalTypes) {
+        throw archive::TooMuch("its code has a value whose type has more than " +
+                               std::to_string(archive::kMaxLocalTypes) + " types in it");
+      }
+      for (const auto& target : targets_) types_[target] = types;
+    }
+    targets_.clear();
+    names_.clear();
+    open_.clear();
+    calls_ = 0;
+    assigned_ = literal_ = operand_ = false;
+  }
+
+  std::unordered_map<std::string, uint64_t> types_;
+  std::vector<std::string> targets_;
+  std::vector<std::string> names_;
+  std::vector<bool> open_;  // brackets, and whether each makes a value of what is inside
+  size_t calls_ = 0;        // those that don't
+  bool assigned_ = false;
+  bool literal_ = false;
+  bool operand_ = false;
+};
 
 }  // namespace
 
 void CodeChains::add(const std::string& qualifier, const std::shared_ptr<jit::Source>& source) {
   jit::Lexer lexer(source);
   int blocks = 0;
+  bool inFunction = false;
   Definition* definition = nullptr;
-  const auto next = [&] { return lexer.next(); };
+  LocalTypes locals;
+  const auto next = [&] {
+    auto token = lexer.next();
+    locals.add(token);
+    if (definition) ++definition->tokens;
+    return token;
+  };
   while (lexer.cur().kind != jit::TK_EOF) {
     const auto token = next();
     switch (token.kind) {
@@ -30,10 +128,11 @@ void CodeChains::add(const std::string& qualifier, const std::shared_ptr<jit::So
         ++blocks;
         break;
       case jit::TK_DEDENT:
-        --blocks;
+        if (--blocks <= 1) inFunction = false;
         break;
       case jit::TK_CLASS_DEF:
       case jit::TK_DEF:
+        inFunction = token.kind == jit::TK_DEF;
         if (blocks > 0) {
           if (definition && token.kind == jit::TK_DEF) ++definition->functions;
         } else if (lexer.cur().kind == jit::TK_IDENT) {
@@ -49,6 +148,7 @@ void CodeChains::add(const std::string& qualifier, const std::shared_ptr<jit::So
           if (lexer.cur().kind == jit::TK_EOF) break;
           name += "." + next().text();
         }
+        if (!inFunction) definition->members.push_back(name);
         definition->names.push_back(std::move(name));
         break;
       }
@@ -56,6 +156,16 @@ void CodeChains::add(const std::string& qualifier, const std::shared_ptr<jit::So
         break;
     }
   }
+}
+
+// The definition that a dotted name begins with.
+uint32_t CodeChains::definitionOf(std::string name) const {
+  while (!name.empty()) {
+    if (const auto found = byName_.find(name); found != byName_.end()) return found->second;
+    const auto dot = name.rfind('.');
+    name.resize(dot == std::string::npos ? 0 : dot);
+  }
+  return kNone;
 }
 
 std::vector<std::vector<uint32_t>> CodeChains::edges() const {
@@ -77,7 +187,7 @@ std::vector<std::vector<uint32_t>> CodeChains::edges() const {
 
 // The longest chain, where definitions that lead to each other in a circle count as one link with all their functions
 // (Tarjan's components come in the order in which nothing leads to a later one).
-void CodeChains::check() const {
+void CodeChains::check(bool untrusted) const {
   const auto to = edges();
   const size_t count = definitions_.size();
   constexpr uint32_t kUnseen = UINT32_MAX;
@@ -90,6 +200,9 @@ void CodeChains::check() const {
     size_t next;
   };
   std::vector<Visit> visits;
+  std::vector<uint64_t> types(count, 1);   // in the type of a definition
+  std::vector<uint64_t> depths(count, 1);  // and how deep they are in each other
+  uint64_t visited = 0;
   uint32_t counter = 0;
   for (uint32_t root = 0; root < count; ++root) {
     if (order[root] != kUnseen) continue;
@@ -121,6 +234,13 @@ void CodeChains::check() const {
         for (const auto inner : to[*member]) behind = std::max(behind, length[inner]);
       }
       for (auto member = first; member != stack.end(); ++member) {
+        for (const auto& name : definitions_[*member].members) {
+          const auto inner = definitionOf(name);
+          if (inner == kNone) continue;
+          types[*member] = sum(types[*member], types[inner]);
+          depths[*member] = std::max(depths[*member], sum(depths[inner], 1));
+        }
+        visited = sum(visited, product(product(types[*member], depths[*member]), definitions_[*member].tokens));
         length[*member] = own + behind;
         open[*member] = false;
       }
@@ -131,41 +251,53 @@ void CodeChains::check() const {
       }
     }
   }
+  if (visited > (untrusted ? archive::kMaxUntrustedTypeVisits : archive::kMaxTypeVisits)) {
+    throw archive::TooMuch("its classes have too many others in each other");
+  }
 }
 
 namespace {
 
-// Counts the nodes of functions with what they call in place. Functions don't call themselves: libtorch refuses that.
+// How large functions are with what they call in place. They don't call themselves: libtorch refuses that.
+struct Size {
+  uint64_t nodes = 0;
+  uint32_t depth = 1;
+};
+
 class InlinedSize {
  public:
-  uint64_t of(const jit::Function& function) {
-    const auto [found, fresh] = sizes_.emplace(&function, 0);
+  Size of(const jit::Function& function) {
+    const auto [found, fresh] = sizes_.emplace(&function, Size{});
     if (!fresh) return found->second;
-    uint64_t size = 0;
+    Size size;
     if (function.isGraphFunction()) size = of(*jit::toGraphFunction(function).graph()->block());
     sizes_[&function] = size;
     return size;
   }
 
  private:
-  uint64_t of(const jit::Block& block) {
-    uint64_t size = 0;
+  static void addTo(Size& size, const Size& inner, uint32_t deeper) {
+    size.nodes = sum(size.nodes, inner.nodes);
+    size.depth = std::max(size.depth, inner.depth + deeper);
+  }
+
+  Size of(const jit::Block& block) {
+    Size size;
     for (const auto* node : block.nodes()) {
-      size += 1;
-      for (const auto* inner : node->blocks()) size += of(*inner);
+      size.nodes += 1;
+      for (const auto* inner : node->blocks()) addTo(size, of(*inner), 1);
       if (node->kind() == jit::prim::CallMethod) {
         const auto type = node->input(0)->type()->cast<c10::ClassType>();
         const auto* method = type ? type->findMethod(node->s(jit::attr::name)) : nullptr;
-        if (method) size += of(*method);
+        if (method) addTo(size, of(*method), 0);
       } else if (node->kind() == jit::prim::CallFunction) {
-        if (const auto type = node->input(0)->type()->cast<c10::FunctionType>()) size += of(*type->function());
+        if (const auto type = node->input(0)->type()->cast<c10::FunctionType>()) addTo(size, of(*type->function()), 0);
       }
-      size = std::min(size, kMost);
     }
     return size;
   }
 
-  std::unordered_map<const jit::Function*, uint64_t> sizes_;
+  std::unordered_map<const jit::Function*, Size> sizes_;
 };
 
 }  // namespace
@@ -174,7 +306,13 @@ void checkInlinedSize(const jit::CompilationUnit& units, bool untrusted) {
   const auto limit = untrusted ? archive::kMaxUntrustedInlinedNodes : archive::kMaxInlinedNodes;
   InlinedSize sizes;
   for (const auto* function : units.get_functions()) {
-    if (sizes.of(*function) > limit) {
+    const auto size = sizes.of(*function);
+    if (size.depth > archive::kMaxInlinedDepth) {
+      throw archive::TooMuch("its function '" + function->qualname().name() +
+                             "' has blocks that are nested more than " + std::to_string(archive::kMaxInlinedDepth) +
+                             " deep once all that it calls are in place");
+    }
+    if (size.nodes > limit) {
       throw archive::TooMuch("its function '" + function->qualname().name() + "' has more than " +
                              std::to_string(limit) + " operations once all that it calls are in place");
     }

@@ -17,16 +17,19 @@ class CodeChains {
   // A file of code whose definitions are named `qualifier`.name. It was checked by checkDepth.
   void add(const std::string& qualifier, const std::shared_ptr<torch::jit::Source>& source);
 
-  // Throws ERR_MODEL_LOAD where a chain is too long.
-  void check() const;
+  // Throws ERR_MODEL_LOAD where a chain is too long, or types inside types are too many.
+  void check(bool untrusted) const;
 
  private:
   struct Definition {
     uint32_t functions = 1;
-    std::vector<std::string> names;  // dotted ones that it mentions, which may begin with another definition's
+    uint64_t tokens = 0;
+    std::vector<std::string> members;  // the names among them that its own type has
+    std::vector<std::string> names;    // dotted ones that it mentions, which may begin with another definition's
   };
 
   std::vector<std::vector<uint32_t>> edges() const;
+  uint32_t definitionOf(std::string name) const;
 
   std::vector<Definition> definitions_;
   std::unordered_map<std::string, uint32_t> byName_;

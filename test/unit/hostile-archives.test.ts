@@ -336,6 +336,27 @@ describe('code', () => {
     expect((await refusal(archive, { untrusted: true })).code).toBe('ERR_UNTRUSTED');
   });
 
+  it('is refused where types in types become too many', async () => {
+    const classes = Array.from(
+      { length: 40 },
+      (_, i) =>
+        `class C${i}:\n  a : ${i < 39 ? `__torch__.C${i + 1}` : 'int'}\n  b : ${i < 39 ? `__torch__.C${i + 1}` : 'int'}\n  def f(self: __torch__.C${i}) -> int:\n    return 1\n`,
+    ).join('');
+    const tuples = Array.from({ length: 60 }, (_, i) => `y${i + 1} = (y${i}, y${i})`).join('\n');
+    const cases: Record<string, Uint8Array> = {
+      classes: program('y = annotate(Optional[__torch__.C0], None)\nreturn x', classes),
+      tuples: program(`y0 = (x, x)\n${tuples}\nreturn x`),
+      lists: program(`y0 = (x, x)\n${tuples.replace(/\(/g, '([').replace(/\)/g, '],)')}\nreturn x`),
+    };
+    for (const [what, archive] of Object.entries(cases)) {
+      expect({ what, code: (await refusal(archive)).code }).toEqual({ what, code: 'ERR_MODEL_LOAD' });
+      expect({ what, code: (await refusal(archive, { untrusted: true })).code }).toEqual({
+        what,
+        code: 'ERR_UNTRUSTED',
+      });
+    }
+  });
+
   it('may be as deep as a person writes it', async () => {
     const blocks = Array.from({ length: 60 }, (_, i) => `${'  '.repeat(i)}if True:`).join('\n');
     const archive = program(
@@ -343,6 +364,22 @@ describe('code', () => {
     );
     const model = await ScriptModule.load(archive);
     expect([...((await model.forward([input()])) as Tensor).toTypedArray()]).toEqual([41, 41, 41, 41]);
+  });
+});
+
+describe('an operator that would end the process', () => {
+  it.each([
+    'y = 5 % int(torch.sub(x, x)[0])',
+    'y = int(torch.mul(x, -9223372036854775808)[0]) // -int(x[0])\ny = -9223372036854775808 // -int(x[0])',
+    'y, z, = divmod(5, int(torch.sub(x, x)[0]))',
+    'w = torch.ones([24, 8])\nb = torch.ones([24])\nq = torch.ones([1, 2, 8])\ny, z, = torch._native_multi_head_attention(q, q, q, 8, int(torch.sub(x, x)[0]), w, b, torch.ones([8, 8]), torch.ones([8]), None, False, True, None)\ny = torch.numel(y)',
+    'y = torch.count("aaa", "", 0, 3)',
+    'y = len([1] * 100000000000)',
+    'y = len(torch.ljust("a", 100000000000, " "))',
+  ])('is an error of the run: %s', async (statement) => {
+    const model = await ScriptModule.load(program(`${statement}\nreturn torch.add(x, y)`)).catch((error) => error);
+    const error = 'code' in model ? model : await model.forward([input()]).catch((failure: unknown) => failure);
+    expect(error.code).toMatch(/^ERR_MODEL_(RUN|LOAD)$/);
   });
 });
 
