@@ -92,7 +92,7 @@ async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promis
   if (start.startsWith('PK\x03\x04')) {
     const kind = await kindOfArchive(file);
     if (kind === 'torch-script') {
-      using module = await ScriptModule.load(file.path);
+      using module = await ScriptModule.load(file.path, { verify });
       return fromTensors(Object.entries(module.stateDict()));
     }
     return fromEntries(await readTorchSave(file, wanted, verify));

@@ -255,7 +255,6 @@ function takeOver({ bytes, buffer, shared }: GivenArray): Uint8Array {
  */
 export class Tensor {
   readonly #native: NativeTensor;
-  #shape: readonly number[] | undefined;
   #dtype: DType | undefined;
 
   /** @internal Tensors are made with `Tensor.from`, or by models. */
@@ -357,10 +356,9 @@ export class Tensor {
     return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
   }
 
-  /** Sizes of the dimensions. */
+  /** Sizes of the dimensions, as they are now: a model may resize a tensor that it is given. */
   get shape(): readonly number[] {
-    this.#shape ??= Object.freeze(this.#call((tensor) => tensor.shape()));
-    return this.#shape;
+    return Object.freeze(this.#call((tensor) => tensor.shape()));
   }
 
   /** Element type. */

@@ -189,6 +189,7 @@ test('a typed array stays what it was when a model resizes the tensor under it',
     expect(Array.from(view)).toEqual(Array(10).fill(1));
     before.fill(3);
     for (const other of others) expect((other.toTypedArray() as Float32Array).every((value) => value === 2)).toBe(true);
+    expect(tensor.shape).toEqual([50 * size]);
     expect(tensor.toTypedArray()).toHaveLength(50 * size);
   }
 });
