@@ -11,7 +11,7 @@ import {
 } from './hooks';
 import { Model } from './model';
 import type { Tensor } from './tensor';
-import { elements, invalid, reading, shortened } from './validate';
+import { elements, invalid, reading, shown } from './validate';
 import { fromNativeValue, type Value } from './value';
 
 /** What a named hook has recorded: of its module's last call. */
@@ -135,7 +135,7 @@ export class HookedModel<Hooked extends Hookable = Hookable> {
       const names = [...this.#entries.keys()].map((each) => `'${each}'`).join(', ');
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
-        `Expected the name of a hook (${names || 'there is none'}) but received '${shortened(String(name))}'`,
+        `Expected the name of a hook (${names || 'there is none'}) but received ${shown(name)}`,
       );
     }
     entry.handle.remove();
