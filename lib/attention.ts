@@ -1,13 +1,17 @@
+import { isRegExp } from 'node:util/types';
 import type { NativeAttention, NativeCaptureOptions } from './binding';
 import { TorchError } from './errors';
 import { type DType, fromHandle, type Tensor } from './tensor';
 import {
   options as checkOptions,
+  elements,
   integer,
   invalid,
   optionalBoolean,
   optionalChoice,
   optionalSignal,
+  reading,
+  shortened,
   shown,
 } from './validate';
 import type { Value } from './value';
@@ -104,10 +108,9 @@ export const CAPTURE_OPTIONS: readonly string[] = [
 ];
 
 function indices(value: unknown, what: string): number[] {
-  if (!Array.isArray(value)) throw invalid('an array of integers', what, value);
-  if (value.length === 0)
+  const list = elements(value, 'an array of integers', what, (each) => integer(each, `an element of ${what}`, 0));
+  if (list.length === 0)
     throw new TorchError('ERR_INVALID_ARGUMENT', `Expected at least one element in ${what} but received none`);
-  const list = Array.from(value, (element) => integer(element, `an element of ${what}`, 0)); // holes too
   if (new Set(list).size !== list.length) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
@@ -115,6 +118,10 @@ function indices(value: unknown, what: string): number[] {
     );
   }
   return list;
+}
+
+function labelOf(layer: string | RegExp): string {
+  return typeof layer === 'string' ? `'${shortened(layer)}'` : shortened(String(layer));
 }
 
 /**
@@ -125,7 +132,7 @@ export function unknownModule(
   moduleNames: readonly string[],
   insteadWhereFrozen: string,
 ): TorchError {
-  const label = received instanceof RegExp ? String(received) : `'${received}'`;
+  const label = labelOf(received);
   const known = moduleNames.filter((name) => name !== '');
   if (known.length === 0) {
     return new TorchError(
@@ -140,23 +147,28 @@ export function unknownModule(
   );
 }
 
+/** The most selectors of one capture, each of which is compared with all names of modules. */
+const MAX_LAYERS = 2 ** 16;
+
 type LayerSelector = NonNullable<NativeCaptureOptions['layers']>[number];
 
 /** A layer as the addon selects it: a position, or the names of modules that exist. */
 function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector {
   if (typeof layer === 'number') return { label: String(integer(layer, 'an element of layers')), position: layer };
-  const label = layer instanceof RegExp ? String(layer) : `'${String(layer)}'`;
+  let received: string | RegExp;
   let names: string[];
   if (typeof layer === 'string') {
+    received = layer;
     names = moduleNames.includes(layer) ? [layer] : [];
-  } else if (layer instanceof RegExp) {
+  } else if (isRegExp(layer)) {
     const pattern = new RegExp(layer.source, layer.flags.replace(/[gy]/g, '')); // without state between tests
+    received = pattern;
     names = moduleNames.filter((name) => pattern.test(name));
   } else {
     throw invalid('module names, regular expressions or positions', 'an element of layers', layer);
   }
-  if (names.length === 0) throw unknownModule(layer, moduleNames, 'attentions can be selected by position');
-  return { label, names };
+  if (names.length === 0) throw unknownModule(received, moduleNames, 'attentions can be selected by position');
+  return { label: labelOf(received), names };
 }
 
 /** Checks the options of a capture, whose names are known by now, and puts them as the addon takes them. */
@@ -166,23 +178,22 @@ export function toNativeCapture(
 ): { capture: NativeCaptureOptions; signal: AbortSignal | undefined } {
   const capture: NativeCaptureOptions = {};
   if (options.layers !== undefined) {
-    if (!Array.isArray(options.layers)) throw invalid('an array', 'layers', options.layers);
-    if (options.layers.length === 0)
-      throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one element in layers but received none');
     const names = moduleNames();
-    capture.layers = Array.from(options.layers, (layer: unknown) => selector(layer, names)); // holes too
+    capture.layers = elements(options.layers, 'an array', 'layers', (layer) => selector(layer, names), MAX_LAYERS);
+    if (capture.layers.length === 0)
+      throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one element in layers but received none');
   }
   if (options.heads !== undefined) capture.heads = indices(options.heads, 'heads');
   if (options.queries !== undefined) {
-    if (Array.isArray(options.queries)) {
+    if (reading('queries', () => Array.isArray(options.queries))) {
       capture.queries = indices(options.queries, 'queries');
     } else {
       const range = options.queries as { start?: unknown; end?: unknown } | null;
       if (range === null || typeof range !== 'object')
         throw invalid('an array of integers or { start, end }', 'queries', range);
-      checkOptions(range, ['start', 'end'], 'queries');
-      const start = integer(range.start, 'queries.start', 0);
-      const end = integer(range.end, 'queries.end', 0);
+      const given = checkOptions(range, ['start', 'end'], 'queries');
+      const start = integer(given.start, 'queries.start', 0);
+      const end = integer(given.end, 'queries.end', 0);
       if (end <= start) throw invalid(`an integer greater than start (${start})`, 'queries.end', end);
       capture.queries = { start, end };
     }

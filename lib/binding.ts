@@ -150,6 +150,8 @@ export interface Binding {
     zeros(shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
   NativeScriptObject: new () => NativeScriptObject;
+  /** How deep values may be nested. */
+  maximumDepth: number;
   NativeCancellation: new () => NativeCancellation;
   NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;
   NativeScriptModule: {

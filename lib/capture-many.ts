@@ -1,7 +1,7 @@
 import type { Attention, CaptureOptions } from './attention';
 import { unlessAborted } from './cancellable';
 import { leavable } from './leavable';
-import { integer, invalid, optionalSignal, optionsObject } from './validate';
+import { integer, invalid, optionalSignal, optionsObject, reading } from './validate';
 import type { Value } from './value';
 
 /** How a stream of captures goes. */
@@ -59,7 +59,7 @@ async function* results<Input, Output, Options extends Own>(
     onAttention,
     signal: given,
     ...each
-  } = optionsObject(options, 'the options of captureMany');
+  } = reading('the options of captureMany', () => ({ ...optionsObject(options, 'the options of captureMany') }));
   integer(ahead, 'ahead', 0);
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw invalid('a function', 'onProgress', onProgress);
@@ -128,12 +128,15 @@ interface Source<Item> {
 
 function sourceOf<Item>(inputs: Inputs<Item>): Source<Item> {
   const given = inputs as Partial<AsyncIterable<Item> & Iterable<Item>> | null | undefined;
-  const asynchronous = typeof given?.[Symbol.asyncIterator] === 'function';
-  if (!asynchronous && typeof given?.[Symbol.iterator] !== 'function')
-    throw invalid('an iterable or async iterable', 'inputs', inputs);
-  const iterator = asynchronous
-    ? (inputs as AsyncIterable<Item>)[Symbol.asyncIterator]()
-    : (inputs as Iterable<Item | PromiseLike<Item>>)[Symbol.iterator]();
+  const { asynchronous, iterator } = reading('inputs', () => {
+    const begin = given?.[Symbol.asyncIterator] ?? given?.[Symbol.iterator];
+    if (typeof begin !== 'function') throw invalid('an iterable or async iterable', 'inputs', inputs);
+    const made: unknown = Reflect.apply(begin, inputs, []);
+    if (typeof (made as Partial<Iterator<Item>> | null | undefined)?.next !== 'function')
+      throw invalid('an iterable or async iterable', 'inputs', inputs);
+    const asynchronous = begin === given?.[Symbol.asyncIterator];
+    return { asynchronous, iterator: made as AsyncIterator<Item> | Iterator<Item | PromiseLike<Item>> };
+  });
   let waiting = 0;
   const source = {
     ended: false,
@@ -148,6 +151,7 @@ function sourceOf<Item>(inputs: Inputs<Item>): Source<Item> {
       } finally {
         --waiting;
       }
+      if (result === null || typeof result !== 'object') throw invalid('the result of an iterator', 'inputs', result);
       if (result.done) source.ended = true;
       // `for await` awaits the items of what is no async iterable.
       if (asynchronous || result.done) return result as IteratorResult<Item, unknown>;

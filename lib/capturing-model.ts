@@ -10,11 +10,10 @@ import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
 import { fromNativeCapture } from './captured';
-import { TorchError } from './errors';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
 import { Model, type NativeModel } from './model';
-import { options as checkOptions, optionalSignal, shown } from './validate';
+import { options as checkOptions, optionalSignal, reading, refuseOption } from './validate';
 
 type Given = Record<string, unknown>;
 
@@ -23,6 +22,11 @@ const NOT_IN_STREAMS = {
   onAttention: 'its loop is given each attention',
   gradientOf: 'gradients exist only once all attentions do (captureAttention returns both)',
 };
+
+/** The function of options whose model is known to return this. */
+function gradientFunction<Output>(options: CaptureOptions<never>): CaptureOptions<Output>['gradientOf'] {
+  return options.gradientOf as CaptureOptions<Output>['gradientOf'];
+}
 
 /** A forward whose arguments are checked, to be run with a capture. */
 export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeCapture>;
@@ -58,8 +62,8 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options?: CallOptions & Pick<CaptureOptions, 'signal'>,
   ): Promise<AttentionSite[]> {
-    const { attentions } = await this.#capture(inputs, options, ['signal'], 'attentionSites', { sitesOnly: true });
-    return attentions.map(fromNativeSite);
+    const { result } = await this.#capture(inputs, options, ['signal'], 'attentionSites', { sitesOnly: true });
+    return result.attentions.map(fromNativeSite);
   }
 
   /**
@@ -74,8 +78,8 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options?: CallOptions & CaptureOptions<Output>,
   ): Promise<{ output: Output; attentions: Attention[] }> {
-    const result = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
-    return await fromNativeCapture(result, (output) => this.convert(output), options?.gradientOf, options?.signal);
+    const { result, given } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
+    return await fromNativeCapture(result, (output) => this.convert(output), gradientFunction(given), given.signal);
   }
 
   /** @internal The same with the attentions asked for their weights, in this run alone. */
@@ -83,7 +87,7 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options: CallOptions,
   ): Promise<{ output: Output; attentions: Attention[] }> {
-    const result = await this.#capture(inputs, options, [], 'forward', { needWeights: true });
+    const { result } = await this.#capture(inputs, options, [], 'forward', { needWeights: true });
     return await fromNativeCapture(result, (output) => this.convert(output));
   }
 
@@ -92,10 +96,12 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options: CallOptions & CaptureOptions<Output>,
   ): Promise<StepCapture<Output>> {
-    const result = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureGeneration', { mayMiss: true });
+    const { result, given } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureGeneration', {
+      mayMiss: true,
+    });
     const { missing = [], queries = 0 } = result;
     const convert = (output: unknown) => this.convert(output);
-    return { ...(await fromNativeCapture(result, convert, options.gradientOf, options.signal)), missing, queries };
+    return { ...(await fromNativeCapture(result, convert, gradientFunction(given), given.signal)), missing, queries };
   }
 
   async #capture(
@@ -104,7 +110,7 @@ export abstract class CapturingModel<
     known: readonly string[],
     method: string,
     extra: NativeCaptureOptions,
-  ): Promise<NativeCapture> {
+  ): Promise<{ result: NativeCapture; given: CaptureOptions<never> }> {
     const given = checkOptions(
       options as Given | undefined,
       [...this.callOptions, ...known],
@@ -118,11 +124,12 @@ export abstract class CapturingModel<
     const run = this.prepare(inputs, ofCall);
     const { capture, signal } = toNativeCapture(ofCapture, () => this.moduleNames());
     if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
-    return await this.withHooks(given.gradientOf !== undefined, () =>
+    const result = await this.withHooks(given.gradientOf !== undefined, () =>
       this.cancellable(signal, (cancellation) =>
         run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation }),
       ),
     );
+    return { result, given: ofCapture };
   }
 
   /** The function that the addon calls with each attention as soon as it exists. */
@@ -145,26 +152,21 @@ export abstract class CapturingModel<
     options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
   ): AttentionStream<Output> {
     return new AttentionStream(async (onAttention, stop) => {
-      this.#checkStreamOptions(options);
-      const given = optionalSignal(options?.signal);
-      const signal = given ? AbortSignal.any([given, stop]) : stop;
-      return await this.captureAttention(inputs, { ...options, onAttention, signal } as CallOptions &
+      const given = this.#streamOptions(options);
+      const wanted = optionalSignal(given.signal);
+      const signal = wanted ? AbortSignal.any([wanted, stop]) : stop;
+      return await this.captureAttention(inputs, { ...given, onAttention, signal } as unknown as CallOptions &
         CaptureOptions<Output>);
     });
   }
 
-  #checkStreamOptions(options: object | undefined): void {
+  #streamOptions(options: object | undefined): Given {
+    const method = 'captureAttentionStream';
     for (const [name, reason] of Object.entries(NOT_IN_STREAMS)) {
-      const given = (options as Given | null | undefined)?.[name];
-      if (given !== undefined) {
-        throw new TorchError(
-          'ERR_INVALID_ARGUMENT',
-          `Expected no ${name} in the options of captureAttentionStream, since ${reason}, but received ${shown(given)}`,
-        );
-      }
+      refuseOption(options, name, `no ${name} in the options of ${method}, since ${reason},`);
     }
     const known = [...this.callOptions, ...CAPTURE_OPTIONS].filter((name) => !Object.hasOwn(NOT_IN_STREAMS, name));
-    checkOptions(options, known, 'the options of captureAttentionStream');
+    return checkOptions(options as Given | undefined, known, `the options of ${method}`);
   }
 
   /**
@@ -184,11 +186,11 @@ export abstract class CapturingModel<
     type Whole = CallOptions & CaptureOptions<Output>;
     return captureMany(
       async (input, each) => {
-        if (Array.isArray(input) || input === null || typeof input !== 'object') {
+        if (reading('an input', () => Array.isArray(input)) || input === null || typeof input !== 'object') {
           return await this.captureAttention(input as Inputs, each as Whole);
         }
-        checkOptions(input, ['inputs', ...this.callOptions], 'an input of captureMany');
-        const { inputs: own, ...ownOptions } = input as OwnOptions<Inputs, CallOptions>;
+        const given = checkOptions(input, ['inputs', ...this.callOptions], 'an input of captureMany');
+        const { inputs: own, ...ownOptions } = given as OwnOptions<Inputs, CallOptions>;
         return await this.captureAttention(own, { ...each, ...ownOptions } as unknown as Whole);
       },
       inputs,

@@ -1,9 +1,9 @@
-import type { Attention, CaptureOptions } from './attention';
+import { type Attention, CAPTURE_OPTIONS, type CaptureOptions } from './attention';
 import { fromNative, native } from './binding';
 import { unlessAborted } from './cancellable';
 import { TorchError } from './errors';
 import { fromHandle, handleOf, Tensor } from './tensor';
-import { options as checkOptions, integer, invalid } from './validate';
+import { options as checkOptions, elements, integer, invalid, reading, refuseOption } from './validate';
 import type { Value } from './value';
 
 /** Options of `captureGeneration`: those of the capture of each step. */
@@ -90,21 +90,22 @@ export async function* captureGeneration(
   capture: (inputs: readonly Value[], options: GenerationOptions) => Promise<StepCapture>,
   inputs: readonly Value[],
   next: NextInputs,
-  options: GenerationOptions = {},
+  given: GenerationOptions | undefined,
 ): AsyncGenerator<GenerationStep, void, undefined> {
   if (typeof next !== 'function') throw invalid('a function', 'next', next);
-  if ((options as CaptureOptions | null)?.onAttention !== undefined) {
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      'Expected no onAttention in the options of captureGeneration, which gives the attentions of each step',
-    );
-  }
+  refuseOption(
+    given,
+    'onAttention',
+    'no onAttention in the options of captureGeneration, which gives the attentions of each step,',
+  );
+  const known = ['method', ...CAPTURE_OPTIONS].filter((name) => name !== 'onAttention');
+  const options = checkOptions(given, known, 'the options of captureGeneration');
   const positions = new Positions();
   let missing: string[] | undefined;
   let seen = false;
-  let given: readonly Value[] | undefined | null = inputs;
-  for (let step = 0; given !== undefined && given !== null; ++step) {
-    const captured = await capture(given, options);
+  let current: readonly Value[] | undefined | null = inputs;
+  for (let step = 0; current !== undefined && current !== null; ++step) {
+    const captured = await capture(current, options);
     const { output } = captured;
     missing = missing ? missing.filter((label) => captured.missing.includes(label)) : captured.missing;
     seen ||= captured.attentions.length > 0;
@@ -112,7 +113,7 @@ export async function* captureGeneration(
     const keyLength = Math.max(0, ...attentions.map((each) => each.keyLength));
     yield { step, queryOffset, keyLength, output, attentions };
     options.signal?.throwIfAborted();
-    given = await unlessAborted(next(output, step), options.signal);
+    current = await unlessAborted(next(output, step), options.signal);
   }
   // A layer may leave steps out, but one that took part in none was meant otherwise.
   if (missing?.length) {
@@ -154,9 +155,38 @@ function mismatch(attention: Attention, step: number, expected: string, received
   );
 }
 
+/** An attention of a step as it was given, each part of it read once. */
+function givenAttention(value: unknown, step: number): Attention & Partial<GenerationAttention> {
+  const what = `an attention of step ${step}`;
+  return reading(what, () => {
+    const given = (value ?? {}) as Record<keyof GenerationAttention, unknown>;
+    const { weights, keys, queryOffset } = given;
+    handleOf(weights, `the weights of ${what}`);
+    const integers = (list: unknown, name: string): number[] =>
+      elements(list, 'an array of integers', `${name} of ${what}`, (each) =>
+        integer(each, `an element of ${name} of ${what}`, 0),
+      );
+    const shape = integers(given.shape, 'shape');
+    if (shape.length !== 4) throw invalid('[B, H, Q, K]', `shape of ${what}`, shape);
+    const { name, operator } = given;
+    if (typeof name !== 'string') throw invalid('a string', `name of ${what}`, name);
+    if (typeof operator !== 'string') throw invalid('a string', `operator of ${what}`, operator);
+    return {
+      index: integer(given.index, `index of ${what}`, 0),
+      name,
+      operator,
+      shape: shape as Attention['shape'],
+      weights: weights as Tensor,
+      ...(keys ? { keys: keys as Tensor } : {}),
+      heads: integers(given.heads, 'heads'),
+      queries: integers(given.queries, 'queries'),
+      ...(queryOffset === undefined ? {} : { queryOffset: integer(queryOffset, `queryOffset of ${what}`, 0) }),
+    };
+  });
+}
+
 /** Checks that all rows of an attention are there, and that they fit those of the steps before. */
 function checkPart(attention: Attention, step: number, first: Attention | undefined): void {
-  handleOf(attention?.weights, `the weights of an attention of step ${step}`);
   if (attention.keys) throw mismatch(attention, step, 'a capture without topK', 'the largest weights of every row');
   const count = attention.shape[2];
   if (attention.queries.length !== count || attention.queries.some((query, i) => query !== i)) {
@@ -255,21 +285,24 @@ export async function assembleAttention(
   const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
   if (keyOffset !== undefined && typeof keyOffset !== 'function') throw invalid('a function', 'keyOffset', keyOffset);
   const iterable = steps as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
-  if (!iterable?.[Symbol.asyncIterator] && !iterable?.[Symbol.iterator]) {
+  const isIterable = reading('steps', () => iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]);
+  if (typeof isIterable !== 'function') {
     throw invalid('an iterable or async iterable', 'steps', steps);
   }
   const layers = new Map<string, Layer>();
   let unnamed: number | undefined;
   let count = 0;
   for await (const step of steps) {
-    const attentions: unknown = step?.attentions;
-    if (!Array.isArray(attentions)) throw invalid('an array', `the attentions of step ${count}`, attentions);
-    for (const [key, attention] of layersOf(attentions as Attention[])) {
+    const given = reading(`step ${count}`, () => step?.attentions);
+    const attentions = elements(given, 'an array', `the attentions of step ${count}`, (each) =>
+      givenAttention(each, count),
+    );
+    for (const [key, attention] of layersOf(attentions)) {
       const before = layers.get(key);
       checkPart(attention, count, before?.first);
       const layer = before ?? { first: attention, parts: [], queries: [], keys: 0, grown: false };
       const keyLength = attention.shape[3];
-      const queryOffset = (attention as Partial<GenerationAttention>).queryOffset ?? layer.queries.length;
+      const queryOffset = attention.queryOffset ?? layer.queries.length;
       const placed: GenerationAttention = { ...attention, queryOffset, keyLength };
       let offset = 0;
       if (keyOffset) offset = integer(keyOffset(placed, count), 'the result of keyOffset', 0);

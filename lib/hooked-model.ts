@@ -1,4 +1,4 @@
-import type { NativeHook } from './binding';
+import { type NativeHook, native } from './binding';
 import { TorchError } from './errors';
 import {
   type Awaitable,
@@ -9,8 +9,9 @@ import {
   isThenable,
   type RemovableHandle,
 } from './hooks';
+import { Model } from './model';
 import type { Tensor } from './tensor';
-import { invalid } from './validate';
+import { elements, invalid, reading, shown } from './validate';
 import { fromNativeValue, type Value } from './value';
 
 /** What a named hook has recorded: of its module's last call. */
@@ -44,9 +45,10 @@ interface Entry {
 }
 
 function tuple(result: unknown, length: number, what: string): unknown[] {
-  if (!Array.isArray(result) || result.length !== length)
-    throw invalid(`an array of ${length} values to store`, what, result);
-  return result;
+  const expected = `an array of ${length} values to store`;
+  const values = elements(result, expected, what, (value) => value);
+  if (values.length !== length) throw invalid(expected, what, result);
+  return values;
 }
 
 /**
@@ -55,13 +57,16 @@ function tuple(result: unknown, length: number, what: string): unknown[] {
  * Without `fn`, values stay native: nothing crosses to JavaScript during a run, and tensors become typed arrays only
  * where they are read. With `fn`, what it returns is stored.
  */
-export class HookedModel<Model extends Hookable = Hookable> {
-  readonly model: Model;
+export class HookedModel<Hooked extends Hookable = Hookable> {
+  readonly model: Hooked;
   readonly #entries = new Map<string, Entry>();
 
-  constructor(model: Model) {
-    if (typeof (model as Partial<Hookable> | null)?.addHook !== 'function')
-      throw invalid('a ScriptModule or a module of nn', 'model', model);
+  constructor(model: Hooked) {
+    const isHookable = reading(
+      'model',
+      () => Model.is(model) || (!(model instanceof Model) && typeof (model as Hookable | null)?.addHook === 'function'),
+    );
+    if (!isHookable) throw invalid('a ScriptModule or a module of nn', 'model', model);
     this.model = model;
   }
 
@@ -130,7 +135,7 @@ export class HookedModel<Model extends Hookable = Hookable> {
       const names = [...this.#entries.keys()].map((each) => `'${each}'`).join(', ');
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
-        `Expected the name of a hook (${names || 'there is none'}) but received '${String(name)}'`,
+        `Expected the name of a hook (${names || 'there is none'}) but received ${shown(name)}`,
       );
     }
     entry.handle.remove();
@@ -157,17 +162,18 @@ export class HookedModel<Model extends Hookable = Hookable> {
         const result = fn(module, ...values);
         return isThenable(result) ? Promise.resolve(result).then(keep) : keep(result);
       });
-    const { handle, native } = this.model.addHook(kind, path, hook);
-    entry = { kind, handle, native: fn ? undefined : native, mapped: undefined, read: undefined };
+    const { handle, native: recorder } = this.model.addHook(kind, path, hook);
+    entry = { kind, handle, native: fn ? undefined : recorder, mapped: undefined, read: undefined };
     this.#entries.set(name, entry);
     return handle;
   }
 
   #record(entry: Entry): HookRecord | undefined {
     if (!entry.native) return entry.mapped;
-    const calls = entry.native.calls();
+    const { native: recorder } = entry;
+    const calls = recorder.calls();
     if (entry.read?.calls === calls) return entry.read.record;
-    const raw = entry.native.record();
+    const raw = native(() => recorder.record());
     if (!raw) return undefined;
     const record: HookRecord = { input: fromNativeValue(raw.input) as Value[] };
     if (raw.output) {

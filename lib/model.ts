@@ -40,8 +40,20 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
 
   /** @internal `parts`: the models that this one shares with others, each of which may be used by itself. */
   protected constructor(handle: Native, parts: readonly HookOwner[] = []) {
+    if (typeof (handle as Partial<Native> | null | undefined)?.addHook !== 'function') {
+      throw invalid(
+        'what the addon made (models are loaded, or made by the classes of nn)',
+        'the handle of a model',
+        handle,
+      );
+    }
     this.native = handle;
     this.members = new Set([this, ...parts.flatMap(({ members }) => [...members])]);
+  }
+
+  /** @internal Whether a value is a model: by what it is, not by its prototype. */
+  static is(value: unknown): value is Model {
+    return typeof value === 'object' && value !== null && #disposed in value;
   }
 
   /** @internal The model in whose runs a hook on the module at `path` fires: this one, or one of its parts. */

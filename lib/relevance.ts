@@ -1,8 +1,8 @@
 import type { Attention } from './attention';
-import { native } from './binding';
+import { type NativeTensor, native } from './binding';
 import { TorchError } from './errors';
 import { fromHandle, handleOf, Tensor } from './tensor';
-import { options as checkOptions, invalid, optionalChoice } from './validate';
+import { options as checkOptions, elements, optionalChoice } from './validate';
 
 export interface RolloutOptions {
   /** How the heads of a layer become one matrix. Default `'mean'`, as in the paper. */
@@ -28,19 +28,32 @@ function checkSquare(tensor: Tensor, dims: readonly number[], what: string, firs
   }
 }
 
-function checkLayers(attentions: unknown): readonly (Layer | Tensor)[] {
-  if (!Array.isArray(attentions)) throw invalid('an array of attentions', 'attentions', attentions);
-  if (attentions.length === 0)
-    throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one attention but received none');
-  attentions.forEach((each: Layer | Tensor, i) => {
-    // Square where there are no more keys than that, but its columns are no positions.
-    if (each instanceof Tensor || !each?.keys) return;
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected attentions of all keys but attention ${i} was captured with topK`,
-    );
+/** A layer as it was given, each part read once. */
+interface GivenLayer {
+  weights: Tensor;
+  handle: NativeTensor;
+  gradient: unknown;
+}
+
+function layersOf(attentions: unknown): GivenLayer[] {
+  const layers = elements(attentions, 'an array of attentions', 'attentions', (each, i): GivenLayer => {
+    const { weights, gradient, keys } = (Tensor.is(each) ? { weights: each } : (each ?? {})) as {
+      weights?: unknown;
+      gradient?: unknown;
+      keys?: unknown;
+    };
+    if (keys) {
+      // Square where there are no more keys than that, but its columns are no positions.
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected attentions of all keys but attention ${i} was captured with topK`,
+      );
+    }
+    return { weights: weights as Tensor, handle: handleOf(weights, `the weights of attention ${i}`), gradient };
   });
-  return attentions as (Layer | Tensor)[];
+  if (layers.length === 0)
+    throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one attention but received none');
+  return layers;
 }
 
 /**
@@ -53,11 +66,10 @@ function checkLayers(attentions: unknown): readonly (Layer | Tensor)[] {
 export function attentionRollout(attentions: readonly (Layer | Tensor)[], options?: RolloutOptions): Tensor {
   const { headFusion } = checkOptions(options, ['headFusion'], 'the options of attentionRollout');
   const fusion = optionalChoice(headFusion, ['mean', 'max', 'min'], 'headFusion') ?? 'mean';
-  const weights = checkLayers(attentions).map((each) => (each instanceof Tensor ? each : each?.weights));
-  const handles = weights.map((each, i) => handleOf(each, `the weights of attention ${i}`));
-  weights.forEach((each, i) => {
-    checkSquare(each, [3, 4], `attention ${i}`, weights[0] as Tensor);
-  });
+  const layers = layersOf(attentions);
+  const first = (layers[0] as GivenLayer).weights;
+  for (const [i, { weights }] of layers.entries()) checkSquare(weights, [3, 4], `attention ${i}`, first);
+  const handles = layers.map(({ handle }) => handle);
   return fromHandle(native((addon) => addon.attentionRollout(handles, fusion)));
 }
 
@@ -69,25 +81,27 @@ export function attentionRollout(attentions: readonly (Layer | Tensor)[], option
  * @returns `[B, T, T]`, on the weights' device; row q tells what position q of the last layer owes to each input position.
  */
 export function attentionRelevance(attentions: readonly Layer[]): Tensor {
-  const layers = checkLayers(attentions) as readonly Layer[];
-  const weights = layers.map((each, i) => handleOf(each?.weights, `the weights of attention ${i}`));
-  const gradients = layers.map((each, i) => {
-    if (!each.gradient) {
+  const layers = layersOf(attentions);
+  const first = (layers[0] as GivenLayer).weights;
+  const gradients = layers.map(({ weights, gradient }, i) => {
+    if (!gradient) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
         `Expected attentions captured with gradientOf but attention ${i} has no gradient`,
       );
     }
-    checkSquare(each.weights, [4], `attention ${i}`, (layers[0] as Layer).weights);
-    const gradient = handleOf(each.gradient, `the gradient of attention ${i}`);
-    if (String(each.gradient.shape) !== String(each.weights.shape)) {
+    checkSquare(weights, [4], `attention ${i}`, first);
+    const handle = handleOf(gradient, `the gradient of attention ${i}`);
+    const { shape } = gradient as Tensor;
+    if (String(shape) !== String(weights.shape)) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
-        `Expected the shape of its weights, [${each.weights.shape.join(', ')}], for the gradient of attention ${i} but ` +
-          `received [${each.gradient.shape.join(', ')}]`,
+        `Expected the shape of its weights, [${weights.shape.join(', ')}], for the gradient of attention ${i} but ` +
+          `received [${shape.join(', ')}]`,
       );
     }
-    return gradient;
+    return handle;
   });
+  const weights = layers.map(({ handle }) => handle);
   return fromHandle(native((addon) => addon.attentionRelevance(weights, gradients)));
 }

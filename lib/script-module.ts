@@ -1,15 +1,20 @@
 import { binding, fromNative, type NativeScriptModule, native } from './binding';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
+import { TorchError } from './errors';
+import { checkFile } from './formats/file';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
 import { type Device, type DType, fromHandle, type Tensor } from './tensor';
+import { typedArrayInfo } from './typed-array';
 import {
   options as checkOptions,
+  elements,
   invalid,
   optionalBoolean,
   optionalChoice,
   optionalSignal,
   optionalString,
+  reading,
 } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
 
@@ -65,8 +70,7 @@ export interface Signature {
 }
 
 function checkInputs(inputs: unknown): unknown[] {
-  if (!Array.isArray(inputs)) throw invalid('an array with one element for each parameter', 'inputs', inputs);
-  return inputs.map(toNative);
+  return elements(inputs, 'an array with one element for each parameter', 'inputs', toNative);
 }
 
 /**
@@ -91,7 +95,8 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
       ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify'],
       'the options of load',
     );
-    if (typeof source !== 'string' && !(source instanceof Uint8Array)) {
+    const bytes = typeof source === 'string' ? undefined : reading('source', () => typedArrayInfo(source));
+    if (typeof source !== 'string' && bytes?.name !== 'Uint8Array') {
       throw invalid('a path or a Uint8Array', 'source', source);
     }
     optionalString(device, 'device');
@@ -102,7 +107,12 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
     optionalBoolean(verify, 'verify');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
     try {
-      const handle = await binding().NativeScriptModule.load(source, {
+      if (typeof source === 'string') await checkFile(source);
+    } catch (error) {
+      throw new TorchError('ERR_MODEL_LOAD', (error as Error).message, { cause: error });
+    }
+    try {
+      const handle = await binding().NativeScriptModule.load(bytes?.bytes ?? (source as string), {
         device: device ?? 'cpu',
         ...(dtype === undefined ? {} : { dtype }),
         optimize: optimize ?? false,

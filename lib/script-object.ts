@@ -16,6 +16,11 @@ export class ScriptObject {
     Object.freeze(this);
   }
 
+  /** @internal Whether a value is one: by what it is, not by its prototype. */
+  static is(value: unknown): value is ScriptObject {
+    return typeof value === 'object' && value !== null && #native in value;
+  }
+
   /** @internal */
   static handle(object: ScriptObject): NativeScriptObject {
     return object.#native;

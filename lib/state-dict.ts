@@ -1,20 +1,22 @@
-import { open } from 'node:fs/promises';
 import { isMap } from 'node:util/types';
 import { TorchError } from './errors';
 import { ARRAY_OF, type Entry, type StateEntries } from './formats/entry';
+import { type OpenFile, withFile } from './formats/file';
 import type { Wanted } from './formats/find-state-dict';
 import { readSafetensorsBelow, writeSafetensors } from './formats/safetensors';
 import { kindOfArchive, readTorchSave } from './formats/torch-save';
 import { readLegacyTorchSave } from './formats/torch-save-legacy';
 import { ScriptModule } from './script-module';
 import { handleOf, Tensor } from './tensor';
-import { invalid, isPlainObject } from './validate';
+import { invalid, isPlainObject, reading, shortened } from './validate';
 
 export interface LoadStateDictOptions {
   /** Takes the names that begin with it, without it: `'model.transformer.encoder.'`. Default: all names. */
   prefix?: string;
   /** Whether names that are missing or unexpected are errors. Default true. */
   strict?: boolean;
+  /** Whether the CRC-32 of each record of a zip archive that is read is compared with the archive's. Default false. */
+  verify?: boolean;
 }
 
 /** A path, or tensors by name. */
@@ -46,53 +48,58 @@ function fromTensors(given: Iterable<readonly [string, Tensor]>): StateDict {
   return state;
 }
 
+/** Tensors by name as they were given, each read once. */
+function givenTensors(source: unknown): [string, Tensor][] {
+  return reading('source', () => {
+    const given: [unknown, unknown][] = [];
+    if (isMap(source)) Map.prototype.forEach.call(source, (tensor, name) => given.push([name, tensor]));
+    else if (isPlainObject(source)) given.push(...Object.entries(source));
+    else throw invalid('a path, or an object or a Map of tensors', 'source', source);
+    for (const [name, tensor] of given) {
+      if (typeof name !== 'string') throw invalid('a string', 'a key of source', name);
+      handleOf(tensor, `source['${shortened(name)}']`);
+    }
+    return given as [string, Tensor][];
+  });
+}
+
 /**
  * The tensors of a checkpoint by name: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or an
  * object or a Map of tensors. What isn't below the wanted prefix may be left out.
  *
  * @throws TorchError `ERR_MODEL_LOAD` where the file is none of these.
  */
-export async function readStateDict(source: StateDictSource, wanted: Wanted): Promise<StateDict> {
+export async function readStateDict(source: StateDictSource, wanted: Wanted, verify: boolean): Promise<StateDict> {
   if (typeof source !== 'string') {
-    if (!isMap(source) && !isPlainObject(source))
-      throw invalid('a path, or an object or a Map of tensors', 'source', source);
-    const given = isMap(source) ? [...(source as ReadonlyMap<string, Tensor>)] : Object.entries(source);
-    for (const [name, tensor] of given) {
-      if (typeof name !== 'string') throw invalid('a string', 'a key of source', name);
-      handleOf(tensor, `source['${name}']`);
-    }
-    return fromTensors(given);
+    return fromTensors(givenTensors(source));
   }
   try {
-    return await readFile(source, wanted);
+    return await withFile(source, (file) => readFile(file, wanted, verify));
   } catch (error) {
     if (error instanceof TorchError && error.code !== 'ERR_INVALID_ARGUMENT') throw error;
-    throw new TorchError('ERR_MODEL_LOAD', `Expected a checkpoint at ${source}: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw new TorchError(
+      'ERR_MODEL_LOAD',
+      `Expected a checkpoint at '${shortened(source.replaceAll('\0', '\\0'))}': ${(error as Error).message}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
-async function readFile(path: string, wanted: Wanted): Promise<StateDict> {
-  const file = await open(path, 'r');
-  let start: string;
-  try {
-    const { buffer } = await file.read(new Uint8Array(9), 0, 9, 0);
-    start = Buffer.from(buffer).toString('latin1');
-  } finally {
-    await file.close();
-  }
+async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promise<StateDict> {
+  const start = Buffer.from(await file.read(0, Math.min(9, file.size))).toString('latin1');
   if (start.startsWith('PK\x03\x04')) {
-    const kind = await kindOfArchive(path);
+    const kind = await kindOfArchive(file);
     if (kind === 'torch-script') {
-      using module = await ScriptModule.load(path);
+      using module = await ScriptModule.load(file.path, { verify });
       return fromTensors(Object.entries(module.stateDict()));
     }
-    return fromEntries(await readTorchSave(path, wanted));
+    return fromEntries(await readTorchSave(file, wanted, verify));
   }
   // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
   const isPickle = start[0] === '\x80' && start.charCodeAt(1) <= 5 && start[8] !== '{';
-  return fromEntries(await (isPickle ? readLegacyTorchSave(path, wanted) : readSafetensorsBelow(path, wanted.prefix)));
+  return fromEntries(await (isPickle ? readLegacyTorchSave(file, wanted) : readSafetensorsBelow(file, wanted.prefix)));
 }
 
 /**

@@ -1,8 +1,20 @@
-import { isSharedArrayBuffer } from 'node:util/types';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import { TorchError } from './errors';
-import { ARRAY_OF } from './formats/entry';
-import { options as checkOptions, integer, invalid, optionalBoolean, optionalString, shown } from './validate';
+import { ARRAY_OF, elementCount, MAX_DIMENSIONS } from './formats/entry';
+import { toBfloat16Bits, toFloat16Bits } from './formats/half';
+import { checkRoom } from './memory';
+import { type TypedArrayInfo, typedArrayInfo } from './typed-array';
+import {
+  options as checkOptions,
+  elements,
+  integer,
+  invalid,
+  MAX_ELEMENTS as MAX_VALUES,
+  optionalBoolean,
+  optionalString,
+  reading,
+  shortened,
+} from './validate';
 
 /** Element types, by PyTorch's names. */
 export type DType =
@@ -41,37 +53,66 @@ export interface TensorOptions {
 /** Options of tensors made without data. */
 export type ZerosOptions = Pick<TensorOptions, 'dtype' | 'device'>;
 
-type ArrayConstructor = {
-  new (length: number): TypedArray;
-  readonly BYTES_PER_ELEMENT: number;
-};
-
 /** The typed array that holds elements of each type; half types as their bits, booleans as bytes. */
-const ARRAYS: Record<DType, ArrayConstructor> = ARRAY_OF;
+const ARRAYS = ARRAY_OF;
 
 const DTYPES = Object.keys(ARRAYS) as DType[];
 
 /** The type that a typed array holds when no other is named. Uint16Array is left out: its bits could be of either half type. */
-function dtypeOfArray(data: TypedArray): DType {
-  if (data instanceof Float32Array) return 'float32';
-  if (data instanceof Float64Array) return 'float64';
-  if (data instanceof BigInt64Array) return 'int64';
-  if (data instanceof Int32Array) return 'int32';
-  if (data instanceof Int16Array) return 'int16';
-  if (data instanceof Int8Array) return 'int8';
-  if (data instanceof Uint8Array) return 'uint8';
-  throw new TorchError(
-    'ERR_INVALID_ARGUMENT',
-    `Expected options.dtype ('float16' or 'bfloat16') beside a ${(data as object).constructor.name}, whose elements are the bits of a half type`,
-  );
+const DTYPE_OF: Readonly<Record<string, DType>> = {
+  Float32Array: 'float32',
+  Float64Array: 'float64',
+  BigInt64Array: 'int64',
+  Int32Array: 'int32',
+  Int16Array: 'int16',
+  Int8Array: 'int8',
+  Uint8Array: 'uint8',
+};
+
+/** A typed array that tensors are made of, as it is now. */
+interface GivenArray extends TypedArrayInfo {
+  dtype: DType;
+  length: number;
 }
 
-function isSupportedTypedArray(data: unknown): data is TypedArray {
-  return (
-    ArrayBuffer.isView(data) &&
-    !(data instanceof DataView) &&
-    [...new Set(Object.values(ARRAYS))].some((array) => data instanceof array)
+/** Looks at `data`, once; undefined for what is no typed array that tensors can be made of. */
+function givenArray(data: unknown, dtype: DType | undefined): GivenArray | undefined {
+  const info = reading('data', () => typedArrayInfo(data));
+  if (!info) return undefined;
+  const known = Object.values(ARRAYS).find(({ name }) => name === info.name);
+  if (!known) return undefined;
+  const itsType = dtype ?? (Object.hasOwn(DTYPE_OF, info.name) ? DTYPE_OF[info.name] : undefined);
+  if (!itsType) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected options.dtype ('float16' or 'bfloat16') beside a ${info.name}, whose elements are the bits of a half type`,
+    );
+  }
+  return { ...info, dtype: itsType, length: info.bytes.length / known.BYTES_PER_ELEMENT };
+}
+
+/** The elements of a typed array as numbers, for a conversion to another type. */
+function elementsOf({ name, bytes, length }: GivenArray): ArrayLike<number | bigint> {
+  const known = Object.values(ARRAYS).find((array) => array.name === name) as typeof Float32Array;
+  return new known(bytes.buffer as ArrayBuffer, bytes.byteOffset, length);
+}
+
+/** Sizes of dimensions, as an array of our own. @param least -1 where one size may be left to be worked out. */
+function sizesOf(value: unknown, what: string, least: -1 | 0 = 0): number[] {
+  const sizes = elements(
+    value,
+    'an array of sizes',
+    what,
+    (size) => integer(size, `a size of ${what}`, least),
+    MAX_DIMENSIONS,
   );
+  if (!Number.isSafeInteger(elementCount(sizes))) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected a shape of at most ${Number.MAX_SAFE_INTEGER} elements for ${what} but received [${sizes.join(', ')}]`,
+    );
+  }
+  return sizes;
 }
 
 export function checkDType(value: unknown, what: string): DType | undefined {
@@ -80,63 +121,51 @@ export function checkDType(value: unknown, what: string): DType | undefined {
   return value as DType;
 }
 
-/** The shape of nested arrays, which have to be rectangular. */
-function shapeOfNested(data: NestedArray): number[] {
+/** The elements of nested arrays, which have to be rectangular, and their shape. */
+function flatten(data: unknown): { shape: number[]; values: unknown[] } {
   const shape: number[] = [];
-  for (let level: unknown = data; Array.isArray(level); level = level[0]) shape.push(level.length);
-  return shape;
-}
-
-function flatten(
-  data: NestedArray,
-  shape: readonly number[],
-  level: number,
-  into: (number | bigint | boolean)[],
-): void {
-  if (data.length !== shape[level]) {
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected nested arrays with rows of equal length but received rows of ${shape[level]} and ${data.length} elements`,
-    );
-  }
-  for (const element of data) {
-    if (level < shape.length - 1) {
-      if (!Array.isArray(element)) throw invalid('an array (as its neighbours are)', 'an element of data', element);
-      flatten(element, shape, level + 1, into);
-    } else {
-      if (Array.isArray(element)) throw invalid('a number (as its neighbours are)', 'an element of data', element);
-      into.push(element as number | bigint | boolean);
+  const values: unknown[] = [];
+  /** How many levels there are: known with the first element that is no array, or the first array without elements. */
+  let depth: number | undefined;
+  const visit = (array: unknown, level: number): void => {
+    const row = elements(array, 'an array (as its neighbours are)', 'an element of data', (element) => element);
+    const length = row.length;
+    shape[level] ??= length;
+    if (length !== shape[level]) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected nested arrays with rows of equal length but received rows of ${shape[level]} and ${length} elements`,
+      );
     }
-  }
-}
-
-const halfBits = new DataView(new ArrayBuffer(8));
-
-/** The bits of the nearest float16 (IEEE 754 binary16, ties to even), computed from the float64 directly. */
-function toFloat16(value: number): number {
-  if (Number.isNaN(value)) return 0x7e00;
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const magnitude = Math.abs(value);
-  if (magnitude >= 65520) return sign | 0x7c00;
-  const exponent = Math.max(Math.floor(Math.log2(magnitude)), -14);
-  const step = 2 ** (exponent - 10);
-  const quotient = magnitude / step; // exact: a power of two
-  const floor = Math.floor(quotient);
-  const rest = quotient - floor;
-  const steps = rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
-  return sign | (steps + (exponent + 14) * 1024); // a carry out of the mantissa is the next exponent
-}
-
-/** The bits of the nearest bfloat16: the upper half of the float32, ties to even. */
-function toBfloat16(value: number): number {
-  if (Number.isNaN(value)) return 0x7fc0;
-  halfBits.setFloat32(0, value);
-  const bits = halfBits.getUint32(0);
-  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+    if (length === 0) depth ??= level + 1;
+    for (const element of row) {
+      const isArray = typeof element === 'object' && reading('an element of data', () => Array.isArray(element));
+      if (!isArray) depth ??= level + 1;
+      if (depth !== undefined && isArray !== level + 1 < depth) {
+        const expected = isArray ? 'a number (as its neighbours are)' : 'an array (as its neighbours are)';
+        throw invalid(expected, 'an element of data', element);
+      }
+      if (!isArray) {
+        values.push(element);
+        continue;
+      }
+      if (level + 1 >= MAX_DIMENSIONS) throw invalid(`at most ${MAX_DIMENSIONS} dimensions`, 'data', data);
+      visit(element, level + 1);
+    }
+    if (values.length > MAX_VALUES) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected at most ${MAX_VALUES} numbers in nested arrays but received more: use a typed array and options.shape`,
+      );
+    }
+  };
+  visit(data, 0);
+  return { shape, values };
 }
 
 /** Writes numbers into the typed array of a type, each checked to be of it. */
-function encode(values: readonly (number | bigint | boolean)[], dtype: DType): TypedArray {
+function encode(values: ArrayLike<unknown>, dtype: DType): Uint8Array {
+  checkRoom(values.length * ARRAYS[dtype].BYTES_PER_ELEMENT, () => `${values.length} elements of ${dtype}`);
   const array = new ARRAYS[dtype](values.length);
   const ranges: Partial<Record<DType, [number, number]>> = {
     int32: [-2147483648, 2147483647],
@@ -146,7 +175,7 @@ function encode(values: readonly (number | bigint | boolean)[], dtype: DType): T
   };
   const range = ranges[dtype];
   for (let i = 0; i < values.length; i++) {
-    const value = values[i] as unknown;
+    const value = values[i];
     if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean') {
       throw invalid('numbers, bigints or booleans', `element ${i} of data`, value);
     }
@@ -169,57 +198,52 @@ function encode(values: readonly (number | bigint | boolean)[], dtype: DType): T
           ? 1
           : 0
         : dtype === 'float16'
-          ? toFloat16(number)
+          ? toFloat16Bits(number)
           : dtype === 'bfloat16'
-            ? toBfloat16(number)
+            ? toBfloat16Bits(number)
             : number;
   }
-  return array;
+  return new Uint8Array(array.buffer);
 }
 
-function checkShape(shape: unknown, count: number): readonly number[] {
-  if (!Array.isArray(shape)) throw invalid('an array of sizes', 'options.shape', shape);
-  let product = 1;
-  for (const size of shape) product *= integer(size, 'a size of options.shape', 0);
-  if (product !== count) {
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected ${product} elements for shape [${shape.join(', ')}] but received ${count}`,
-    );
-  }
-  return shape as number[];
+function checkCount(shape: readonly number[], count: number): void {
+  const expected = elementCount(shape);
+  if (expected === count) return;
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected ${expected} elements for shape [${shape.join(', ')}] but received ${count}`,
+  );
+}
+
+/** Bytes as the booleans that they stand for: 0 or 1. */
+function booleans(bytes: Uint8Array): Uint8Array {
+  return bytes.some((byte) => byte > 1) ? bytes.map((byte) => (byte ? 1 : 0)) : bytes;
 }
 
 function cannotShare(expected: string, received: string): TorchError {
   return new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} with copy: false but received ${received}`);
 }
 
-/** A typed array on the memory of `data` that nobody can detach or resize: libtorch reads it at any time. */
-function takeOver(data: TypedArray): ArrayBufferView {
-  const { buffer } = data as { buffer: ArrayBufferLike & { resizable?: boolean; growable?: boolean } };
-  if (buffer.resizable || buffer.growable) throw cannotShare('memory of fixed length', 'a resizable buffer');
-  if (isSharedArrayBuffer(buffer)) return data;
-  if (data.byteLength !== buffer.byteLength) {
+/** The memory of a typed array where nobody can detach or resize it: libtorch reads it at any time. */
+function takeOver({ bytes, buffer, shared }: GivenArray): Uint8Array {
+  const { resizable, growable } = buffer as { resizable?: boolean; growable?: boolean };
+  if (resizable || growable) throw cannotShare('memory of fixed length', 'a resizable buffer');
+  if (shared) return bytes;
+  if (bytes.length !== buffer.byteLength) {
     throw cannotShare(
       'a typed array over the whole of its ArrayBuffer',
-      `one of ${data.byteLength} of its ${buffer.byteLength} bytes (as small Buffers of Node have, which share a pool)`,
+      `one of ${bytes.length} of its ${buffer.byteLength} bytes (as small Buffers of Node have, which share a pool)`,
     );
   }
   let owned: ArrayBuffer;
   try {
-    new Uint8Array(buffer); // throws where it is detached
     owned = structuredClone(buffer as ArrayBuffer, { transfer: [buffer as ArrayBuffer] });
   } catch (error) {
     throw cannotShare('an ArrayBuffer that can be transferred', `one that can't: ${(error as Error).message}`);
   }
   // Some releases of Node copy what can't be transferred.
-  if (buffer.byteLength > 0) throw cannotShare('an ArrayBuffer that can be transferred', "one that can't");
+  if (bytes.length > 0) throw cannotShare('an ArrayBuffer that can be transferred', "one that can't");
   return new Uint8Array(owned);
-}
-
-/** What a typed array's elements are worth as numbers, for a conversion to another type. */
-function elementsOf(data: TypedArray): (number | bigint)[] {
-  return Array.from(data as ArrayLike<number | bigint>);
 }
 
 /**
@@ -231,12 +255,17 @@ function elementsOf(data: TypedArray): (number | bigint)[] {
  */
 export class Tensor {
   readonly #native: NativeTensor;
-  #shape: readonly number[] | undefined;
   #dtype: DType | undefined;
 
   /** @internal Tensors are made with `Tensor.from`, or by models. */
   constructor(handle: NativeTensor) {
+    if (!isHandle(handle)) throw invalid('what the addon made (see Tensor.from)', 'the handle of a Tensor', handle);
     this.#native = handle;
+  }
+
+  /** @internal Whether a value is a tensor: by what it is, not by its prototype. */
+  static is(value: unknown): value is Tensor {
+    return typeof value === 'object' && value !== null && #native in value;
   }
 
   /**
@@ -266,49 +295,49 @@ export class Tensor {
     } = checkOptions(options, ['shape', 'dtype', 'device', 'copy'], 'the options of Tensor.from');
     const dtype = checkDType(dtypeOption, 'options.dtype');
     optionalString(device, 'options.device');
-    if (optionalBoolean(copy, 'options.copy') === false) return Tensor.#on(data, shape, dtype, device);
-    let array: TypedArray;
+    const sizes = shape === undefined ? undefined : sizesOf(shape, 'options.shape');
+    const share = optionalBoolean(copy, 'options.copy') === false;
+    const given = givenArray(data, dtype);
+    if (share) return Tensor.#on(data, given, sizes, device);
+    let bytes: Uint8Array;
     let itsShape: readonly number[];
     let itsType: DType;
-    if (isSupportedTypedArray(data)) {
-      itsShape = shape === undefined ? [data.length] : checkShape(shape, data.length);
-      itsType = dtype ?? dtypeOfArray(data);
-      if (data instanceof ARRAYS[itsType]) {
-        array = data;
-        if (itsType === 'bool')
-          array = data.some((byte) => byte > 1) ? Uint8Array.from(data as Uint8Array, (byte) => (byte ? 1 : 0)) : data;
-      } else {
-        array = encode(elementsOf(data), itsType);
-      }
+    if (given) {
+      itsShape = sizes ?? [given.length];
+      checkCount(itsShape, given.length);
+      itsType = given.dtype;
+      if (given.name !== ARRAYS[itsType].name) bytes = encode(elementsOf(given), itsType);
+      else bytes = itsType === 'bool' ? booleans(given.bytes) : given.bytes;
     } else {
-      const scalar = !Array.isArray(data);
-      const nested = (scalar ? [data] : data) as NestedArray;
-      const values: (number | bigint | boolean)[] = [];
-      const ownShape = shapeOfNested(nested);
-      flatten(nested, ownShape, 0, values);
+      const scalar = !reading('data', () => Array.isArray(data));
+      const { shape: ownShape, values } = scalar ? { shape: [], values: [data] } : flatten(data);
       const first = values[0];
       itsType = dtype ?? (typeof first === 'bigint' ? 'int64' : typeof first === 'boolean' ? 'bool' : 'float32');
-      itsShape = shape === undefined ? (scalar ? [] : ownShape) : checkShape(shape, values.length);
-      array = encode(values, itsType);
+      itsShape = sizes ?? ownShape;
+      checkCount(itsShape, values.length);
+      bytes = encode(values, itsType);
     }
-    return new Tensor(native((addon) => addon.NativeTensor.from(array, itsShape, itsType, device ?? 'cpu')));
+    return new Tensor(native((addon) => addon.NativeTensor.from(bytes, itsShape, itsType, device ?? 'cpu')));
   }
 
   static #on(
     data: unknown,
-    shape: readonly number[] | undefined,
-    dtype: DType | undefined,
+    given: GivenArray | undefined,
+    sizes: readonly number[] | undefined,
     device: Device | undefined,
   ): Tensor {
-    if (!isSupportedTypedArray(data)) throw invalid('a typed array', 'data with copy: false', data);
-    if (device !== undefined && device !== 'cpu') throw cannotShare("the device 'cpu'", `'${device}'`);
-    const itsShape = shape === undefined ? [data.length] : checkShape(shape, data.length);
-    const itsType = dtype ?? dtypeOfArray(data);
-    if (!(data instanceof ARRAYS[itsType])) {
-      throw cannotShare(`a ${ARRAYS[itsType].name} for ${itsType}`, shown(data));
+    if (!given) throw invalid('a typed array', 'data with copy: false', data);
+    if (device !== undefined && device !== 'cpu') throw cannotShare("the device 'cpu'", `'${shortened(device)}'`);
+    const itsShape = sizes ?? [given.length];
+    checkCount(itsShape, given.length);
+    const itsType = given.dtype;
+    if (given.name !== ARRAYS[itsType].name) {
+      throw cannotShare(`a ${ARRAYS[itsType].name} for ${itsType}`, `an instance of ${given.name}`);
     }
-    if (itsType === 'bool' && data.some((byte) => byte > 1)) throw cannotShare('bytes of 0 and 1 for bool', 'others');
-    const memory = takeOver(data);
+    if (itsType === 'bool' && given.bytes.some((byte) => byte > 1)) {
+      throw cannotShare('bytes of 0 and 1 for bool', 'others');
+    }
+    const memory = takeOver(given);
     return new Tensor(native((addon) => addon.NativeTensor.on(memory, itsShape, itsType)));
   }
 
@@ -320,17 +349,16 @@ export class Tensor {
    */
   static zeros(shape: readonly number[], options?: ZerosOptions): Tensor {
     const { dtype, device } = checkOptions(options, ['dtype', 'device'], 'the options of Tensor.zeros');
-    if (!Array.isArray(shape)) throw invalid('an array of sizes', 'shape', shape);
-    const sizes = Array.from(shape, (size) => integer(size, 'a size of shape', 0)); // holes too
+    const sizes = sizesOf(shape, 'shape');
     const type = checkDType(dtype, 'options.dtype') ?? 'float32';
     optionalString(device, 'options.device');
+    checkRoom(elementCount(sizes) * ARRAYS[type].BYTES_PER_ELEMENT, () => `a tensor of shape [${sizes.join(', ')}]`);
     return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
   }
 
-  /** Sizes of the dimensions. */
+  /** Sizes of the dimensions, as they are now: a model may resize a tensor that it is given. */
   get shape(): readonly number[] {
-    this.#shape ??= Object.freeze(this.#call((tensor) => tensor.shape()));
-    return this.#shape;
+    return Object.freeze(this.#call((tensor) => tensor.shape()));
   }
 
   /** Element type. */
@@ -410,11 +438,7 @@ export class Tensor {
 
   /** The same elements in another shape; one size may be -1. A view where possible. */
   reshape(shape: readonly number[]): Tensor {
-    if (!Array.isArray(shape)) throw invalid('an array of sizes', 'shape', shape);
-    return this.#apply(
-      'reshape',
-      Array.from(shape, (size) => integer(size, 'a size of shape', -1)), // holes too
-    );
+    return this.#apply('reshape', sizesOf(shape, 'shape', -1));
   }
 
   /** Dimensions `a` and `b` swapped. A view. */
@@ -444,12 +468,12 @@ export class Tensor {
 
   /** Element-wise sum with a tensor that broadcasts to this one's shape, or with a number. */
   add(x: Tensor | number): Tensor {
-    return this.#apply('add', operand(x));
+    return this.#apply('add', this.#operand(x));
   }
 
   /** Element-wise product with a tensor that broadcasts to this one's shape, or with a number. */
   mul(x: Tensor | number): Tensor {
-    return this.#apply('mul', operand(x));
+    return this.#apply('mul', this.#operand(x));
   }
 
   /** The value of a tensor with one element; a bigint for int64. */
@@ -471,6 +495,17 @@ export class Tensor {
     return tensor.#native;
   }
 
+  /** What is added to this tensor or multiplied by it, where the result has room. */
+  #operand(x: Tensor | number): NativeTensor | number {
+    if (typeof x === 'number') return x;
+    const handle = handleOf(x, 'x');
+    const [a, b] = [this.shape, x.shape];
+    const rank = Math.max(a.length, b.length);
+    const sizes = Array.from({ length: rank }, (_, i) => Math.max(a.at(i - rank) ?? 1, b.at(i - rank) ?? 1));
+    checkRoom(elementCount(sizes) * 4, () => `operands that broadcast to shape [${sizes.join(', ')}]`);
+    return handle;
+  }
+
   #call<Result>(call: (tensor: NativeTensor) => Result): Result {
     try {
       return call(this.#native);
@@ -484,13 +519,9 @@ export class Tensor {
   }
 }
 
-function operand(x: Tensor | number): NativeTensor | number {
-  return typeof x === 'number' ? x : handleOf(x, 'x');
-}
-
 /** The native side of a tensor, for the layers that pass it on. */
 export function handleOf(value: unknown, what: string): NativeTensor {
-  if (!(value instanceof Tensor)) throw invalid('a Tensor', what, value);
+  if (!Tensor.is(value)) throw invalid('a Tensor', what, value);
   const handle = Tensor.handle(value);
   if (handle.isDisposed()) {
     throw new TorchError('ERR_DISPOSED', `Expected a live tensor for ${what} but received one that was disposed`);

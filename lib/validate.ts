@@ -1,15 +1,70 @@
 import { TorchError } from './errors';
 
+// Arguments may be anything: proxies, objects whose getters throw, change what was read before or detach a buffer. So each
+// is read once, into values of our own, and what reading it throws becomes an error of this package.
+
+/** The most elements of an array given as an argument: what V8 can hold of them twice, with much to spare. */
+export const MAX_ELEMENTS = 2 ** 25;
+
+/** Strings are shown up to here. */
+const MAX_SHOWN = 100;
+
 /** A value as an error message shows it: "5 of type number", "an Array of length 2". */
 export function shown(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return `an Array of length ${value.length}`;
   if (typeof value === 'function') return `a function`;
   if (typeof value === 'object') {
-    const name = (value as object).constructor?.name;
-    return name && name !== 'Object' ? `an instance of ${name}` : 'an object';
+    try {
+      if (Array.isArray(value)) return `an Array of length ${Number(value.length)}`;
+      const name: unknown = (value as object).constructor?.name;
+      return typeof name === 'string' && name !== '' && name !== 'Object'
+        ? `an instance of ${shortened(name)}`
+        : 'an object';
+    } catch {
+      return 'an object that can not be read';
+    }
   }
-  return `${typeof value === 'string' ? `'${value}'` : String(value)} of type ${typeof value}`;
+  const text = shortened(String(value));
+  return `${typeof value === 'string' ? `'${text}'` : text} of type ${typeof value}`;
+}
+
+/** A text of any length as an error message shows it. */
+export function shortened(text: string, most = MAX_SHOWN): string {
+  return text.length <= most ? text : `${text.slice(0, most)}… (${text.length} characters)`;
+}
+
+/** What `read` makes of an argument. What that throws of its own is the caller's argument's doing. */
+export function reading<Result>(what: string, read: () => Result): Result {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof TorchError) throw error;
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${what} that can be read but received what throws`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * The elements of an array, each read once by `read`; holes are undefined.
+ *
+ * @param expected What the array is, for errors: `'an array of sizes'`.
+ */
+export function elements<Element>(
+  value: unknown,
+  expected: string,
+  what: string,
+  read: (element: unknown, index: number) => Element,
+  most = MAX_ELEMENTS,
+): Element[] {
+  return reading(what, () => {
+    if (!Array.isArray(value)) throw invalid(expected, what, value);
+    const length: unknown = value.length;
+    const count = integer(length, `the length of ${what}`, 0, most);
+    const list: Element[] = [];
+    for (let i = 0; i < count; ++i) list.push(read(value[i], i));
+    return list;
+  });
 }
 
 /** The error for an argument that isn't what it should be. */
@@ -65,6 +120,11 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return shown(value) === 'an object';
 }
 
+/** The names and values of an object's own properties, each read once. */
+export function entriesOf(value: object, what: string): [string, unknown][] {
+  return reading(what, () => Object.entries(value));
+}
+
 /**
  * Checks that `value` is absent or an object that may hold options. An instance of a class may; one without anything of its
  * own (a tensor) stands where something else was meant.
@@ -76,26 +136,55 @@ export function optionsObject<Options extends object>(value: Options | undefined
   return value;
 }
 
-/** Checks that `value` is absent or an object of options, and that it sets no option that isn't known. */
+/** Refuses an option that isn't one here, with `expected` saying why. */
+export function refuseOption(value: object | null | undefined, name: string, expected: string): void {
+  const given = reading('the options', () => (value as Record<string, unknown> | null | undefined)?.[name]);
+  if (given === undefined) return;
+  throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} but received ${shown(given)}`);
+}
+
+/**
+ * Checks that `value` is absent or an object of options, and that it sets no option that isn't known. What it returns is an
+ * object of our own with those that are set.
+ */
 export function options<Options extends object>(
   value: Options | undefined,
   known: readonly string[],
   what: string,
 ): Options {
-  const given = optionsObject(value, what);
-  for (const name of Object.keys(given)) {
-    if (known.includes(name) || given[name as keyof Options] === undefined) continue;
-    if (!isPlainObject(given)) throw invalid('an object', what, given);
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected one of the options ${known.join(', ')} in ${what} but received '${name}'`,
-    );
+  return reading(what, () => {
+    const given = optionsObject(value, what);
+    for (const name of Object.keys(given)) {
+      if (known.includes(name) || given[name as keyof Options] === undefined) continue;
+      if (!isPlainObject(given)) throw invalid('an object', what, given);
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected one of the options ${known.join(', ')} in ${what} but received '${shortened(name)}'`,
+      );
+    }
+    const read: Record<string, unknown> = {};
+    for (const name of known) {
+      const option = given[name as keyof Options];
+      if (option !== undefined) read[name] = option;
+    }
+    return read as Options;
+  });
+}
+
+const abortedOf = Object.getOwnPropertyDescriptor(AbortSignal.prototype, 'aborted')?.get as (this: unknown) => boolean;
+
+/** Also its class has to be one: an object with the prototype of a signal can't be listened to. */
+function isAbortSignal(value: unknown): value is AbortSignal {
+  try {
+    abortedOf.call(value);
+    return value instanceof AbortSignal;
+  } catch {
+    return false;
   }
-  return given;
 }
 
 /** Checks that `value` is absent or an AbortSignal. */
 export function optionalSignal(value: unknown): AbortSignal | undefined {
-  if (value !== undefined && !(value instanceof AbortSignal)) throw invalid('an AbortSignal', 'signal', value);
+  if (value !== undefined && !isAbortSignal(value)) throw invalid('an AbortSignal', 'signal', value);
   return value;
 }

@@ -1,7 +1,9 @@
 import { isMap } from 'node:util/types';
+import { binding } from './binding';
+import { TorchError } from './errors';
 import { isObjectHandle, ScriptObject } from './script-object';
 import { fromHandle, isHandle, Tensor } from './tensor';
-import { invalid } from './validate';
+import { integer, invalid, MAX_ELEMENTS, reading } from './validate';
 
 /**
  * What models take and give: lists and tuples are arrays, dictionaries objects (Maps are taken too), None is null. What
@@ -16,16 +18,57 @@ function keyOf(key: unknown): string {
   throw invalid('a string, number, bigint or boolean', 'a key of a Map', key);
 }
 
+/** What reading a container costs of all that may be read; an element costs one. */
+const CONTAINER = 64;
+
+/** Reads a value of a caller's, each part of it once, into arrays and objects of our own. */
+class ValueReader {
+  readonly #deepest = binding().maximumDepth;
+  #left = MAX_ELEMENTS;
+
+  read(value: unknown, depth: number): unknown {
+    if (value === null || typeof value !== 'object') return value;
+    if (Tensor.is(value)) return Tensor.handle(value);
+    if (ScriptObject.is(value)) return ScriptObject.handle(value);
+    if (ArrayBuffer.isView(value)) return value; // refused by the addon, with the parameter's name
+    if (depth >= this.#deepest) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected values nested at most ${this.#deepest} deep but received deeper ones, or one that contains itself`,
+      );
+    }
+    if (Array.isArray(value)) {
+      const length: unknown = value.length;
+      const count = integer(length, 'the length of an array', 0);
+      this.#take(count);
+      const list: unknown[] = [];
+      for (let i = 0; i < count; ++i) list.push(this.read(value[i], depth + 1));
+      return list;
+    }
+    const pairs: [string, unknown][] = [];
+    if (isMap(value)) Map.prototype.forEach.call(value, (each, key) => pairs.push([keyOf(key), each]));
+    else for (const key of Object.keys(value)) pairs.push([key, (value as Record<string, unknown>)[key]]);
+    this.#take(pairs.length);
+    for (const pair of pairs) pair[1] = this.read(pair[1], depth + 1);
+    return Object.fromEntries(pairs);
+  }
+
+  #take(elements: number): void {
+    this.#left -= CONTAINER + elements;
+    if (this.#left >= 0) return;
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected values of at most ${MAX_ELEMENTS} elements in all but received more (an array counts ${CONTAINER}, and what ` +
+        'stands in several places in each of them)',
+    );
+  }
+}
+
 /** A value for the addon: tensors replaced by their native side. */
 export function toNative(value: unknown): unknown {
-  if (value instanceof Tensor) return Tensor.handle(value);
-  if (value instanceof ScriptObject) return ScriptObject.handle(value);
-  if (Array.isArray(value)) return value.map(toNative);
-  if (isMap(value)) return Object.fromEntries(Array.from(value, ([key, each]) => [keyOf(key), toNative(each)]));
-  if (value !== null && typeof value === 'object' && !ArrayBuffer.isView(value)) {
-    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, toNative(each)]));
-  }
-  return value;
+  if (value === null || typeof value !== 'object') return value;
+  if (Tensor.is(value)) return Tensor.handle(value);
+  return reading('a value', () => new ValueReader().read(value, 0));
 }
 
 /** A value of the addon, as users get it. Arrays and objects are filled in place: they were made for this call. */

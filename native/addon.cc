@@ -10,6 +10,7 @@
 #include "node/script_object_wrap.h"
 #include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
+#include "node/values.h"
 #include "runtime/executor.h"
 
 namespace {
@@ -28,6 +29,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::defineRelevanceFunctions(env, exports);
   lta::node::defineStackRows(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);
+  exports.Set("maximumDepth", Napi::Number::New(env, lta::node::kMaximumDepth));
   return exports;
 }
 

@@ -1,10 +1,10 @@
 // The commands of package.json: `node scripts/task.mjs <task> [arguments for what the task runs]`. Each does all of its
 // own set-up, and none of it twice.
 
-const major = Number(process.versions.node.split('.')[0]);
-if (major < 20) {
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (major < 20 || (major === 20 && minor < 15)) {
   console.error(
-    `Node ${process.versions.node} is too old: libtorch-attention needs Node 20 or newer (https://nodejs.org).`,
+    `Node ${process.versions.node} is too old: libtorch-attention needs Node 20.15 or newer (https://nodejs.org).`,
   );
   process.exit(1);
 }

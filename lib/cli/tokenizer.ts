@@ -1,7 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { TorchError } from '../errors';
 import type { Entry } from '../formats/entry';
+import { readJsonValue } from '../formats/json';
+import { shortened } from '../validate';
 import { isOptional, type Parameter } from './inputs';
 
 /** A text as a model takes it. */
@@ -30,9 +32,9 @@ export class TextTokenizer {
   ) {}
 
   static async load(path: string): Promise<TextTokenizer> {
-    const definition = readJsonFile(path);
+    const definition = await readJsonFile(path);
     const configPath = join(dirname(path), 'tokenizer_config.json');
-    const config = existsSync(configPath) ? readJsonFile(configPath) : {};
+    const config = existsSync(configPath) ? await readJsonFile(configPath) : {};
     // The package is an ES module; this keeps working where it has no CommonJS build.
     const { Tokenizer: Implementation } = (await import('@huggingface/tokenizers')) as unknown as {
       Tokenizer: new (definition: object, config: object) => Tokenizer;
@@ -53,7 +55,17 @@ export class TextTokenizer {
 
   /** A text with the special tokens that the tokenizer adds. */
   encode(text: string): Encoded {
-    const { ids, tokens, token_type_ids: typeIds } = this.tokenizer.encode(text, { return_token_type_ids: true });
+    let encoded: ReturnType<Tokenizer['encode']>;
+    try {
+      encoded = this.tokenizer.encode(text, { return_token_type_ids: true });
+    } catch (error) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected a tokenizer that can encode the text but it fails: ${shortened((error as Error).message)}`,
+        { cause: error },
+      );
+    }
+    const { ids, tokens, token_type_ids: typeIds } = encoded;
     const unknown = (ids as (number | undefined)[]).indexOf(undefined);
     if (unknown >= 0) {
       const received = `'${tokens[unknown]}', and it has no token for unknown ones`;
@@ -133,9 +145,9 @@ export function buildTextInputs(parameters: readonly Parameter[], text: Encoded,
   });
 }
 
-function readJsonFile(path: string): object {
+async function readJsonFile(path: string): Promise<object> {
   try {
-    const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    const value = await readJsonValue(path);
     if (typeof value === 'object' && value !== null) return value;
     throw new Error('it holds no JSON object');
   } catch (error) {

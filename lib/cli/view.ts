@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { TorchError } from '../errors';
 import type { Entry } from '../formats/entry';
+import { readJsonValue } from '../formats/json';
 import type { ScriptModule } from '../index';
+import { shown } from '../validate';
 import { renderHtml } from '../view/html';
 import { prepareView, type ViewAttention, type ViewExample } from '../view/prepare';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
@@ -112,7 +113,7 @@ function runsOfTexts(model: ScriptModule, options: ViewOptions, tokenizer: TextT
 }
 
 async function runsOfInputs(path: string, options: ViewOptions): Promise<Run[]> {
-  const labels = options.tokens ? readTokens(options.tokens) : {};
+  const labels = options.tokens ? await readTokens(options.tokens) : {};
   return [{ title: basename(path), inputs: await readInputs(path), ...labels }];
 }
 
@@ -180,10 +181,10 @@ function splitBatch(
   });
 }
 
-function readTokens(path: string): { queryTokens?: string[]; keyTokens?: string[] } {
+async function readTokens(path: string): Promise<{ queryTokens?: string[]; keyTokens?: string[] }> {
   let labels: unknown;
   try {
-    labels = JSON.parse(readFileSync(path, 'utf8'));
+    labels = await readJsonValue(path);
   } catch (error) {
     const message = `Expected labels in JSON in ${path}: ${(error as Error).message}`;
     throw new TorchError('ERR_INVALID_ARGUMENT', message, { cause: error });
@@ -193,7 +194,7 @@ function readTokens(path: string): { queryTokens?: string[]; keyTokens?: string[
   if (isStrings(queries) && isStrings(keys)) return { queryTokens: queries, keyTokens: keys };
   throw new TorchError(
     'ERR_INVALID_ARGUMENT',
-    `Expected ["a", …] or {"queries": […], "keys": […]} in ${path} but received ${JSON.stringify(labels).slice(0, 60)}`,
+    `Expected ["a", …] or {"queries": […], "keys": […]} in ${path} but received ${shown(labels)}`,
   );
 }
 

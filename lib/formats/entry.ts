@@ -47,13 +47,45 @@ export interface StateEntries {
   foreign: Map<string, string>;
 }
 
-/** The number of elements of a shape; 1 for a scalar's. */
+/** The number of elements of a shape; 1 for a scalar's. No safe integer (perhaps infinite) where that is too large for one. */
 export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((count, size) => count * size, 1);
+  return shape.includes(0) ? 0 : shape.reduce((count, size) => count * size, 1);
 }
 
+/** The most dimensions of a tensor: libtorch's kernels take no more. */
+export const MAX_DIMENSIONS = 64;
+
 export function isShape(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+  return (
+    Array.isArray(value) &&
+    value.length <= MAX_DIMENSIONS &&
+    value.every((size) => Number.isSafeInteger(size) && size >= 0)
+  );
+}
+
+/** What the tensors of a file may take more than it has bytes, where they share memory in it or repeat elements. */
+const MAX_REPEATS = 16;
+const MIN_ROOM = 2 ** 26;
+
+/** Counts the bytes that the tensors of a file take, so that a small file can't ask for all memory there is. */
+export class Room {
+  #taken = 0;
+
+  constructor(
+    private readonly source: string,
+    private readonly fileSize: number,
+  ) {}
+
+  take(bytes: number): void {
+    this.#taken += bytes;
+    const most = Math.max(MIN_ROOM, MAX_REPEATS * this.fileSize);
+    if (this.#taken <= most) return;
+    throw malformed(
+      this.source,
+      `tensors of at most ${most} bytes in a file of ${this.fileSize}`,
+      `some that repeat elements so often that they take ${this.#taken}`,
+    );
+  }
 }
 
 /** A view of `buffer` as elements of `dtype`. The buffer starts at its first element and has no other bytes. */

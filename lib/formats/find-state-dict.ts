@@ -1,3 +1,4 @@
+import { shortened } from '../validate';
 import { malformed } from './entry';
 import { Opaque } from './pickle';
 import { ForeignTensor, SavedTensor } from './saved-tensors';
@@ -21,12 +22,15 @@ interface Candidate {
   tensors: SavedStateDict;
 }
 
-/** All dictionaries that hold tensors, however deep in others: outer ones first, those under usual keys before others. */
+/** How deep in others a dictionary of tensors is looked for. */
+const MAX_DEPTH = 64;
+
+/** All dictionaries that hold tensors, in others or not: outer ones first, those under usual keys before others. */
 function candidatesIn(saved: unknown): Candidate[] {
   const found: Candidate[] = [];
   const seen = new Set<unknown>();
   let level: [string[], unknown][] = [[[], saved]];
-  while (level.length > 0) {
+  for (let depth = 0; level.length > 0 && depth < MAX_DEPTH; ++depth) {
     const inner: typeof level = [];
     for (const [path, value] of level) {
       if (!(value instanceof Map) || seen.has(value)) continue;
@@ -62,9 +66,13 @@ function fitness({ tensors }: Candidate, { prefix, names }: Wanted): number {
   return wanted === 0 ? 0 : wanted < names.size ? 1 : wanted < below ? 2 : 3;
 }
 
+function keyShown(key: unknown): string {
+  return typeof key === 'string' ? shortened(key) : typeof key === 'number' ? String(key) : 'an object';
+}
+
 function describe({ path, tensors }: Candidate): string {
   const [first] = tensors.keys();
-  return `${path.join('.') || 'the outermost'} (${tensors.size} tensors: ${first}${tensors.size > 1 ? ', …' : ''})`;
+  return `${shortened(path.join('.')) || 'the outermost'} (${tensors.size} tensors: ${shortened(String(first))}${tensors.size > 1 ? ', …' : ''})`;
 }
 
 /**
@@ -102,9 +110,9 @@ export function findStateDict(saved: unknown, path: string, wanted: Wanted): Sav
   }
   const received =
     saved instanceof Map
-      ? `one with ${saved.size === 0 ? 'nothing' : [...saved.keys()].slice(0, 8).join(', ')}`
+      ? `one with ${saved.size === 0 ? 'nothing' : [...saved.keys()].slice(0, 8).map(keyShown).join(', ')}`
       : saved instanceof Opaque
-        ? `an object of ${saved.type}: save its state_dict() instead`
+        ? `an object of ${shortened(saved.type)}: save its state_dict() instead`
         : 'something else';
   throw malformed(path, expected, received);
 }

@@ -1,25 +1,38 @@
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
+// The two types of 16 bits, from and to the numbers of JavaScript. The one place where these are rounded.
 
-/** The float16 nearest to `value` (ties to even), as its 16 bits; overflows become infinite. */
-export function toFloat16Bits(value: number): number {
-  float[0] = value;
-  const x = bits[0] as number;
-  const sign = (x >>> 16) & 0x8000;
-  const magnitude = x & 0x7fffffff;
-  if (magnitude > 0x7f800000) return sign | 0x7e00;
-  // From 65520 on, values round up to infinity.
-  if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  if (magnitude < 0x38800000) {
-    // Subnormal: a multiple of 2^-24. Exact scaling, so that the rounding below is the only one.
-    const scaled = Math.abs(float[0] as number) * 2 ** 24;
-    const floor = Math.floor(scaled);
-    const rest = scaled - floor;
-    return sign | (floor + (rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? 1 : 0));
-  }
-  const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);
-  return sign | ((rounded - 0x38000000) >>> 13);
+const float64 = new Float64Array(1);
+const words = new Uint32Array(float64.buffer);
+const HIGH = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 1 : 0; // the word with sign and exponent
+/** Adding it to a number from 0 to below 2⁵² rounds that to an integer, ties to even. */
+const INTEGERS = 2 ** 52;
+
+/** A function that gives the bits of the nearest number (ties to even) of a format with so many bits of each kind. */
+function rounding(exponentBits: number, fractionBits: number): (value: number) => number {
+  const bias = 2 ** (exponentBits - 1) - 1;
+  const smallest = 1 - bias; // the exponent of the smallest normal number, and of all subnormal ones
+  const infinity = (2 ** exponentBits - 1) << fractionBits;
+  const quietNaN = infinity | (1 << (fractionBits - 1));
+  // By exponent: what turns a number into a multiple of the last place of its kind. Powers of two, so exact.
+  const scales = Array.from({ length: 2 * bias }, (_, i) => 2 ** (fractionBits - smallest - i));
+  return (value) => {
+    float64[0] = value;
+    const high = words[HIGH] as number;
+    const sign = (high >>> 16) & 0x8000;
+    if (Number.isNaN(value)) return sign | quietNaN;
+    const exponent = ((high >>> 20) & 0x7ff) - 1023;
+    if (exponent > bias) return sign | infinity;
+    const place = exponent < smallest ? 0 : exponent - smallest;
+    const multiple = Math.abs(value) * (scales[place] as number) + INTEGERS - INTEGERS;
+    // The bit above the fraction adds one to the exponent, as does what is rounded up into it: to infinity in the end.
+    return sign | (multiple + (place << fractionBits));
+  };
 }
+
+/** The float16 (IEEE 754 binary16) nearest to `value` (ties to even), as its 16 bits; overflows become infinite. */
+export const toFloat16Bits = rounding(5, 10);
+
+/** The bfloat16 nearest to `value` (ties to even), as its 16 bits; overflows become infinite. */
+export const toBfloat16Bits = rounding(8, 7);
 
 /** The value of a float16 given by its bits. */
 export function fromFloat16Bits(half: number): number {
@@ -31,16 +44,11 @@ export function fromFloat16Bits(half: number): number {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-/** The bfloat16 nearest to `value` (ties to even), as its 16 bits. */
-export function toBfloat16Bits(value: number): number {
-  float[0] = value;
-  const x = bits[0] as number;
-  if ((x & 0x7fffffff) > 0x7f800000) return ((x >>> 16) & 0x8000) | 0x7fc0;
-  return ((x + 0x7fff + ((x >>> 16) & 1)) >>> 16) & 0xffff;
-}
+const float32 = new Float32Array(1);
+const bits = new Uint32Array(float32.buffer);
 
 /** The value of a bfloat16 given by its bits. */
 export function fromBfloat16Bits(half: number): number {
   bits[0] = half << 16;
-  return float[0] as number;
+  return float32[0] as number;
 }

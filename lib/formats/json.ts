@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { shortened, shown } from '../validate';
 import {
   ARRAY_OF,
   type Entries,
@@ -7,17 +8,29 @@ import {
   type EntryDType,
   elementCount,
   isShape,
+  MAX_DIMENSIONS,
   malformed,
 } from './entry';
+import { readWhole } from './file';
 import { toBfloat16Bits, toFloat16Bits } from './half';
 
 /** A number as written: 1.0 is a float and 1 an integer, which JSON.parse would not tell apart. */
 class NumberText {
-  constructor(
-    readonly text: string,
-    readonly isFloat: boolean,
-  ) {}
+  readonly isFloat: boolean;
+
+  constructor(readonly text: string) {
+    this.isFloat = !/^-?\d+$/.test(text);
+  }
 }
+
+/** JSON takes many times its size in memory, and says the least with the most: other formats are for large arrays. */
+const MAX_BYTES = 2 ** 27;
+/** The most numbers, strings, arrays and objects. */
+const MAX_VALUES = 2 ** 24;
+/** How deep they may be nested: the dimensions of a tensor, and what stands around it. */
+const MAX_DEPTH = MAX_DIMENSIONS + 8;
+/** Longer integers fit no type. */
+const MAX_DIGITS = 400;
 
 /**
  * Reads tensors from JSON: an object of named arrays, or an array of positional ones (named '0', '1', …).
@@ -27,58 +40,132 @@ class NumberText {
  * @throws {TorchError} ERR_INVALID_ARGUMENT for what isn't JSON, ragged arrays, or elements that don't fit the dtype.
  */
 export async function readJson(path: string): Promise<Entries> {
-  return parseJson(await readFile(path, 'utf8'), path);
+  return parseJson(new TextDecoder().decode(await readWhole(path, MAX_BYTES)), path);
+}
+
+/** What a JSON file of another kind holds. @throws SyntaxError where it isn't JSON. */
+export async function readJsonValue(path: string): Promise<unknown> {
+  return JSON.parse(new TextDecoder().decode(await readWhole(path, MAX_BYTES)));
 }
 
 /** The same as `readJson` for a text; `source` stands for it in error messages. */
 export function parseJson(text: string, source = 'JSON data'): Entries {
+  // No text in the file can begin with it, since nobody knows it beforehand.
+  const mark = randomBytes(6).toString('base64');
+  const marked = markNumbers(text, mark, source);
   let root: unknown;
   try {
-    root = parseKeepingNumbers(text);
+    root = JSON.parse(marked);
   } catch (error) {
-    throw malformed(source, 'JSON', `text that isn't: ${(error as Error).message}`, error);
+    // Only a text without marks is shown.
+    throw malformed(source, 'JSON', `text that isn't: ${reasonOf(text)}`, error);
   }
-  if (typeof root !== 'object' || root === null || root instanceof NumberText) {
-    throw malformed(source, 'an object of named tensors, or an array of positional ones', describe(root));
+  if (typeof root !== 'object' || root === null) {
+    throw malformed(
+      source,
+      'an object of named tensors, or an array of positional ones',
+      describe(unmarked(root, mark)),
+    );
   }
-  return { entries: Object.entries(root).map(([name, value]) => parseTensor(name, value, source)) };
+  return { entries: Object.entries(root).map(([name, value]) => parseTensor(name, value, mark, source)) };
 }
 
-// A string, or a number outside of strings; the literals that Python adds to JSON count as numbers.
-const STRING_OR_NUMBER = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity/g;
-const MARK = '\u0000number:';
-
-function parseKeepingNumbers(text: string): unknown {
-  const marked = text.replace(STRING_OR_NUMBER, (token) =>
-    token.startsWith('"') ? token : JSON.stringify(MARK + token),
-  );
-  return JSON.parse(marked, (_key, value) => {
-    if (typeof value !== 'string' || !value.startsWith(MARK)) return value;
-    const number = value.slice(MARK.length);
-    return new NumberText(number, !/^-?\d+$/.test(number));
-  });
+/** What JSON.parse says of a text that isn't JSON. */
+function reasonOf(text: string): string {
+  try {
+    JSON.parse(text);
+    return 'a number in it is none';
+  } catch (error) {
+    return shortened((error as Error).message);
+  }
 }
 
-function parseTensor(name: string, value: unknown, source: string): Entry {
-  const where = `${source}, tensor '${name}'`;
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof NumberText) {
-    return makeEntry(name, value, undefined, undefined, where);
+// The literals that Python adds to JSON count as numbers.
+const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity/y;
+
+/** Makes a string of every number in a JSON text, with a mark ahead of it. Goes over the text once. */
+function markNumbers(text: string, mark: string, source: string): string {
+  const pieces: string[] = [];
+  let copied = 0;
+  let values = 0;
+  let depth = 0;
+  const count = (): void => {
+    if (++values > MAX_VALUES)
+      throw malformed(source, `JSON of at most ${MAX_VALUES} values`, 'more: use .npz or .safetensors');
+  };
+  for (let at = 0; at < text.length; ) {
+    const character = text[at] as string;
+    if (character === '"') {
+      count();
+      at = endOfString(text, at);
+    } else if (character === '[' || character === '{') {
+      count();
+      if (++depth > MAX_DEPTH) throw malformed(source, `JSON nested at most ${MAX_DEPTH} deep`, 'deeper');
+      ++at;
+    } else if (character === ']' || character === '}') {
+      --depth;
+      ++at;
+    } else if (character === '-' || character === 'N' || character === 'I' || (character >= '0' && character <= '9')) {
+      NUMBER.lastIndex = at;
+      const [number] = NUMBER.exec(text) ?? [];
+      if (number === undefined) {
+        ++at;
+        continue;
+      }
+      count();
+      pieces.push(text.slice(copied, at), '"', mark, number, '"');
+      at += number.length;
+      copied = at;
+    } else {
+      ++at;
+    }
+  }
+  pieces.push(text.slice(copied));
+  return pieces.join('');
+}
+
+/** The place behind the string that begins at `at`. */
+function endOfString(text: string, at: number): number {
+  for (let i = at + 1; i < text.length; ++i) {
+    if (text[i] === '\\') ++i;
+    else if (text[i] === '"') return i + 1;
+  }
+  return text.length;
+}
+
+/** A leaf as it was written. */
+function unmarked(leaf: unknown, mark: string): unknown {
+  return typeof leaf === 'string' && leaf.startsWith(mark) ? new NumberText(leaf.slice(mark.length)) : leaf;
+}
+
+function parseTensor(name: string, value: unknown, mark: string, source: string): Entry {
+  const where = `${source}, tensor '${shortened(name)}'`;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return makeEntry(name, value, undefined, undefined, mark, where);
   }
   const { dtype, shape, data, ...others } = value as Record<string, unknown>;
   const unknown = Object.keys(others);
   if (data === undefined || unknown.length) {
-    throw malformed(where, 'data, dtype and shape', data === undefined ? describe(value) : unknown.join(', '));
+    const received = data === undefined ? describe(value) : shortened(unknown.join(', '));
+    throw malformed(where, 'data, dtype and shape', received);
   }
   if (dtype !== undefined && !(typeof dtype === 'string' && Object.hasOwn(ARRAY_OF, dtype))) {
-    throw malformed(where, `a dtype of ${Object.keys(ARRAY_OF).join(', ')}`, describe(dtype));
+    throw malformed(where, `a dtype of ${Object.keys(ARRAY_OF).join(', ')}`, describe(unmarked(dtype, mark)));
   }
   const sizes = Array.isArray(shape)
-    ? shape.map((item) => (item instanceof NumberText ? Number(item.text) : item))
+    ? shape.slice(0, MAX_DIMENSIONS + 1).map((size) => {
+        const item = unmarked(size, mark);
+        return item instanceof NumberText ? Number(item.text) : item;
+      })
     : shape;
   if (sizes !== undefined && !isShape(sizes)) {
-    throw malformed(where, 'a shape of non-negative integers', describe(sizes));
+    throw malformed(
+      where,
+      `a shape of at most ${MAX_DIMENSIONS} non-negative integers`,
+      describe(unmarked(sizes, mark)),
+    );
   }
-  return makeEntry(name, data, dtype as EntryDType | undefined, sizes, where);
+  return makeEntry(name, data, dtype as EntryDType | undefined, sizes, mark, where);
 }
 
 function makeEntry(
@@ -86,11 +173,14 @@ function makeEntry(
   nested: unknown,
   dtype: EntryDType | undefined,
   shape: number[] | undefined,
+  mark: string,
   where: string,
 ): Entry {
   const leaves: unknown[] = [];
   const nestedShape = shapeOf(nested);
-  collect(nested, nestedShape, 0, leaves, where);
+  if (nestedShape.length > MAX_DIMENSIONS)
+    throw malformed(where, `at most ${MAX_DIMENSIONS} dimensions`, `${nestedShape.length}`);
+  collect(nested, nestedShape, 0, leaves, mark, where);
   if (shape && elementCount(shape) !== leaves.length) {
     throw malformed(where, `${elementCount(shape)} elements for shape [${shape}]`, `${leaves.length}`);
   }
@@ -102,16 +192,23 @@ function shapeOf(nested: unknown): number[] {
   return Array.isArray(nested) ? [nested.length, ...(nested.length ? shapeOf(nested[0]) : [])] : [];
 }
 
-function collect(nested: unknown, shape: number[], depth: number, leaves: unknown[], where: string): void {
+function collect(
+  nested: unknown,
+  shape: number[],
+  depth: number,
+  leaves: unknown[],
+  mark: string,
+  where: string,
+): void {
   if (depth === shape.length && !Array.isArray(nested)) {
-    leaves.push(nested);
+    leaves.push(unmarked(nested, mark));
     return;
   }
   if (!Array.isArray(nested) || nested.length !== shape[depth]) {
     const expected = depth < shape.length ? `${shape[depth]} elements` : 'a single element';
-    throw malformed(where, `arrays of equal lengths, ${expected} at depth ${depth}`, describe(nested));
+    throw malformed(where, `arrays of equal lengths, ${expected} at depth ${depth}`, describe(unmarked(nested, mark)));
   }
-  for (const item of nested) collect(item, shape, depth + 1, leaves, where);
+  for (const item of nested) collect(item, shape, depth + 1, leaves, mark, where);
 }
 
 function inferDType(leaves: readonly unknown[], where: string): EntryDType {
@@ -153,12 +250,11 @@ function element(leaf: unknown, dtype: EntryDType, where: string): number | bigi
 function integer(leaf: unknown, where: string): string {
   if (typeof leaf === 'boolean') return leaf ? '1' : '0';
   if (!(leaf instanceof NumberText) || leaf.isFloat) throw malformed(where, 'integers', describe(leaf));
+  if (leaf.text.length > MAX_DIGITS) throw malformed(where, 'integers that fit a type', shortened(leaf.text));
   return leaf.text;
 }
 
 function describe(value: unknown): string {
-  if (value instanceof NumberText) return value.text;
-  const text =
-    JSON.stringify(value, (_key, item) => (item instanceof NumberText ? Number(item.text) : item)) ?? 'nothing';
-  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+  if (value instanceof NumberText) return shortened(value.text);
+  return typeof value === 'object' && value !== null ? shown(value) : shortened(JSON.stringify(value) ?? 'nothing', 60);
 }

@@ -1,5 +1,4 @@
-import { readFile } from 'node:fs/promises';
-import { unzipSync } from 'fflate';
+import { shortened } from '../validate';
 import {
   ARRAY_OF,
   arrayOf,
@@ -10,7 +9,9 @@ import {
   isShape,
   malformed,
 } from './entry';
+import { fileOf, type OpenFile, withFile } from './file';
 import { rowMajor } from './row-major';
+import { withArchive } from './zip';
 
 // NumPy's formats: .npz is a zip archive of .npy files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 
@@ -25,6 +26,9 @@ const DTYPES: Record<string, EntryDType> = {
   u1: 'uint8',
   b1: 'bool',
 };
+const EXPECTED = 'a zip archive of .npy files';
+/** As NumPy's own limit. */
+const MAX_HEADER_BYTES = 10_000;
 const MAGIC = '\u0093NUMPY';
 
 /**
@@ -33,27 +37,28 @@ const MAGIC = '\u0093NUMPY';
  * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format or has a dtype that tensors here lack.
  */
 export async function readNpz(path: string): Promise<Entries> {
-  return parseNpz(await readFile(path), path);
+  return await withFile(path, readAll);
 }
 
 /** The same as `readNpz` for bytes in memory; `source` stands for them in error messages. */
-export function parseNpz(bytes: Uint8Array, source = 'npz data'): Entries {
-  let files: Record<string, Uint8Array>;
-  try {
-    files = unzipSync(bytes);
-  } catch (error) {
-    const reason = (error as Error).message;
-    throw malformed(source, 'a zip archive of .npy files', `${bytes.length} bytes that aren't: ${reason}`, error);
-  }
-  const names = Object.keys(files).filter((name) => !name.endsWith('/'));
-  const foreign = names.find((name) => !name.endsWith('.npy'));
-  if (foreign !== undefined) throw malformed(source, 'a zip archive of .npy files', `'${foreign}' in it`);
-  return { entries: names.map((name) => parseNpy(files[name] as Uint8Array, name.slice(0, -4), source)) };
+export async function parseNpz(bytes: Uint8Array, source = 'npz data'): Promise<Entries> {
+  return await readAll(fileOf(bytes, source));
+}
+
+async function readAll(file: OpenFile): Promise<Entries> {
+  return await withArchive(file, { verify: true, expected: EXPECTED }, async (archive) => {
+    const names = archive.names.filter((name) => !name.endsWith('/'));
+    const foreign = names.find((name) => !name.endsWith('.npy'));
+    if (foreign !== undefined) throw malformed(file.path, EXPECTED, `'${shortened(foreign)}' in it`);
+    const entries: Entry[] = [];
+    for (const name of names) entries.push(parseNpy(await archive.read(name), name.slice(0, -4), file.path));
+    return { entries };
+  });
 }
 
 /** Reads the bytes of a `.npy` file as a tensor called `name`. */
 export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry {
-  const where = `${source}, array '${name}'`;
+  const where = `${source}, array '${shortened(name)}'`;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || Buffer.from(bytes.subarray(0, 6)).toString('latin1') !== MAGIC) {
     throw malformed(where, "the bytes of a .npy file, which begin with '\\x93NUMPY'", 'others');
@@ -63,6 +68,8 @@ export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry
   const end = start + (wide ? view.getUint32(8, true) : view.getUint16(8, true));
   if (end > bytes.length) throw malformed(where, `a header of ${end - start} bytes`, `${bytes.length - start} bytes`);
 
+  if (end - start > MAX_HEADER_BYTES)
+    throw malformed(where, `a header of at most ${MAX_HEADER_BYTES} bytes`, `one of ${end - start}`);
   const header = parseNpyHeader(Buffer.from(bytes.subarray(start, end)).toString('utf8'), where);
   const size = ARRAY_OF[header.dtype].BYTES_PER_ELEMENT;
   const expected = elementCount(header.shape) * size;
@@ -94,13 +101,21 @@ function parseNpyHeader(text: string, where: string): NpyHeader {
     .filter((item) => item.trim() !== '')
     .map((item) => Number.parseInt(item, 10));
   if (!descr || !order || !isShape(shape)) {
-    throw malformed(where, 'a .npy header with descr, fortran_order and shape', JSON.stringify(text.trim()));
+    throw malformed(
+      where,
+      'a .npy header with descr, fortran_order and shape',
+      JSON.stringify(shortened(text.trim(), 400)),
+    );
   }
   const [, byteOrder, code] = /^([<>|=])(.*)$/.exec(descr[1] ?? '') ?? [];
   const dtype = code !== undefined && Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
   if (!dtype) {
     const known = Object.entries(DTYPES).map(([key, value]) => `${value} (${key})`);
-    throw malformed(where, `a dtype of ${known.join(', ')}`, `'${descr[1] ?? descr[2]}'; convert it with astype()`);
+    throw malformed(
+      where,
+      `a dtype of ${known.join(', ')}`,
+      `'${shortened(String(descr[1] ?? descr[2]))}'; convert it with astype()`,
+    );
   }
   return { dtype, bigEndian: byteOrder === '>', fortranOrder: order[1] === 'True', shape };
 }

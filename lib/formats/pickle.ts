@@ -18,6 +18,13 @@ export interface PickleHandlers {
 }
 
 const MARK = Symbol('mark');
+/** What a pickle may take in memory, about: one of a few opcodes a byte makes hundreds of each. */
+const MAX_BYTES = 2 ** 29;
+const BYTES_OF_OPCODE = 24;
+const BYTES_OF_LIST = 64;
+const BYTES_OF_MAP = 320;
+/** The most bytes of an integer: torch.save writes one of ten. */
+const MAX_INTEGER_BYTES = 256;
 const NO_ARGUMENTS: unknown[] = [];
 
 /**
@@ -42,6 +49,19 @@ export function readPickle(
 
   const fail = (received: string): never => {
     throw malformed(source, 'a pickle as torch.save writes it', received);
+  };
+  let left = MAX_BYTES;
+  const spend = (size: number): void => {
+    left -= size;
+    if (left < 0) fail(`one that takes more than ${MAX_BYTES} bytes of memory`);
+  };
+  const list = (items: unknown[]): unknown[] => {
+    spend(BYTES_OF_LIST);
+    return items;
+  };
+  const map = (): Map<unknown, unknown> => {
+    spend(BYTES_OF_MAP);
+    return new Map();
   };
   const take = (length: number): Uint8Array => {
     if (length < 0 || at + length > bytes.length) fail('one that ends too early');
@@ -75,6 +95,7 @@ export function readPickle(
     return items;
   };
   const long = (length: number): number | bigint => {
+    if (length > MAX_INTEGER_BYTES) fail(`one with an integer of ${length} bytes`);
     let value = 0n;
     const digits = take(length);
     for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(digits[i] as number);
@@ -82,22 +103,29 @@ export function readPickle(
     const number = Number(value);
     return Number.isSafeInteger(number) ? number : value;
   };
+  const bytesOf = (length: number): Uint8Array => {
+    spend(BYTES_OF_MAP);
+    return take(length);
+  };
   const setItems = (items: unknown[]): void => {
     const target = stack.at(-1);
     if (!(target instanceof Map)) return; // of an opaque object
+    spend(items.length * BYTES_OF_LIST);
     for (let i = 0; i + 1 < items.length; i += 2) target.set(items[i], items[i + 1]);
   };
   const call = (callee: unknown, args: unknown): unknown => {
     if (!(callee instanceof Global)) return new Opaque('object');
+    spend(BYTES_OF_MAP); // whatever it makes
     return handlers.call(callee.name, Array.isArray(args) ? args : NO_ARGUMENTS) ?? new Opaque(callee.name);
   };
   const appendAll = (items: unknown[]): void => {
     const target = stack.at(-1);
-    if (Array.isArray(target)) target.push(...items);
+    if (Array.isArray(target)) for (const item of items) target.push(item);
   };
 
   for (;;) {
     const op = String.fromCharCode(u8());
+    spend(BYTES_OF_OPCODE);
     switch (op) {
       case '\x80': // PROTO
         u8();
@@ -173,21 +201,23 @@ export function readPickle(
         stack.push(text.decode(take(u8())));
         break;
       case 'B':
-        stack.push(take(u32()));
+        stack.push(bytesOf(u32()));
         break;
       case 'C':
-        stack.push(take(u8()));
+        stack.push(bytesOf(u8()));
         break;
       case '\x8e':
       case '\x96':
-        stack.push(take(u64()));
+        stack.push(bytesOf(u64()));
         break;
       case 'c':
         stack.push(new Global(`${line()}.${line()}`));
         break;
       case '\x93': {
         const name = pop();
-        stack.push(new Global(`${String(pop())}.${String(name)}`));
+        const module = pop();
+        if (typeof name !== 'string' || typeof module !== 'string') fail('one that names a class by no string');
+        stack.push(new Global(`${module}.${name}`));
         break;
       }
       case 'Q':
@@ -195,36 +225,36 @@ export function readPickle(
         break;
       case ')':
       case ']':
-        stack.push([]);
+        stack.push(list([]));
         break;
       case '}':
-        stack.push(new Map());
+        stack.push(map());
         break;
       case '\x8f': // EMPTY_SET
         stack.push(new Opaque('set'));
         break;
       case 't':
       case 'l':
-        stack.push(popMark());
+        stack.push(list(popMark()));
         break;
       case 'd': {
         const items = popMark();
-        stack.push(new Map());
+        stack.push(map());
         setItems(items);
         break;
       }
       case '\x85':
-        stack.push([pop()]);
+        stack.push(list([pop()]));
         break;
       case '\x86': {
         const second = pop();
-        stack.push([pop(), second]);
+        stack.push(list([pop(), second]));
         break;
       }
       case '\x87': {
         const third = pop();
         const second = pop();
-        stack.push([pop(), second, third]);
+        stack.push(list([pop(), second, third]));
         break;
       }
       case 'R': {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { TorchError } from '../errors';
+import { shortened, shown } from '../validate';
 import {
   ARRAY_OF,
   arrayOf,
@@ -12,6 +13,7 @@ import {
   malformed,
   type StateEntries,
 } from './entry';
+import { fileOf, type OpenFile, withFile } from './file';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
 
@@ -36,13 +38,6 @@ interface Layout {
   metadata?: Record<string, string>;
 }
 
-/** Something with a length that gives out copies of its bytes. */
-interface Source {
-  name: string;
-  size: number;
-  read(begin: number, end: number): Promise<ArrayBuffer> | ArrayBuffer;
-}
-
 /**
  * Reads a `.safetensors` file. Tensors come in the order in which their elements lie in the file.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format or has a dtype that tensors here lack.
@@ -53,29 +48,23 @@ export async function readSafetensors(path: string): Promise<Entries> {
 
 /** The same as `readSafetensors` for bytes in memory; `name` stands for them in error messages. */
 export async function parseSafetensors(bytes: Uint8Array, name = 'safetensors data'): Promise<Entries> {
-  return readAll({
-    name,
-    size: bytes.byteLength,
-    read: (begin, end) => new Uint8Array(bytes.subarray(begin, end)).buffer,
-  });
+  return readAll(fileOf(bytes, name));
 }
 
 /**
  * Reads the tensors whose names begin with `prefix`; what else is in the file may have any dtype.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format.
  */
-export async function readSafetensorsBelow(path: string, prefix: string): Promise<StateEntries> {
-  return await withFile(path, async (source) => {
-    const { tensors, start } = await readLayout(source);
-    const entries: Entry[] = [];
-    const foreign = new Map<string, string>();
-    for (const tensor of tensors) {
-      if (!tensor.name.startsWith(prefix)) continue;
-      if (tensor.dtype) entries.push(await readEntry(source, start, tensor, tensor.dtype));
-      else foreign.set(tensor.name, tensor.code);
-    }
-    return { entries, foreign };
-  });
+export async function readSafetensorsBelow(source: OpenFile, prefix: string): Promise<StateEntries> {
+  const { tensors, start } = await readLayout(source);
+  const entries: Entry[] = [];
+  const foreign = new Map<string, string>();
+  for (const tensor of tensors) {
+    if (!tensor.name.startsWith(prefix)) continue;
+    if (tensor.dtype) entries.push(await readEntry(source, start, tensor, tensor.dtype));
+    else foreign.set(tensor.name, tensor.code);
+  }
+  return { entries, foreign };
 }
 
 /**
@@ -119,34 +108,13 @@ function unwritable(path: string, error: unknown): TorchError {
   );
 }
 
-async function withFile<Result>(path: string, use: (source: Source) => Promise<Result>): Promise<Result> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    return await use({ name: path, size, read: (begin, end) => readRange(file, path, begin, end) });
-  } finally {
-    await file.close();
-  }
-}
-
-async function readRange(file: FileHandle, path: string, begin: number, end: number): Promise<ArrayBuffer> {
-  const bytes = new Uint8Array(end - begin);
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, 2 ** 30), begin + done);
-    if (bytesRead === 0) throw malformed(path, `${end} bytes`, `${begin + done}: it shrank while it was read`);
-    done += bytesRead;
-  }
-  return bytes.buffer;
-}
-
-async function readAll(source: Source): Promise<Entries> {
+async function readAll(source: OpenFile): Promise<Entries> {
   const { tensors, metadata, start } = await readLayout(source);
   const entries: Entry[] = [];
   for (const tensor of tensors) {
     if (!tensor.dtype) {
       const known = `a dtype of ${Object.keys(DTYPES).join(', ')}`;
-      throw malformed(source.name, `tensor '${tensor.name}' to have ${known}`, tensor.code);
+      throw malformed(source.path, `tensor '${shortened(tensor.name)}' to have ${known}`, shortened(tensor.code));
     }
     entries.push(await readEntry(source, start, tensor, tensor.dtype));
   }
@@ -154,29 +122,29 @@ async function readAll(source: Source): Promise<Entries> {
 }
 
 async function readEntry(
-  source: Source,
+  source: OpenFile,
   start: number,
   { name, shape, begin, end }: Layout['tensors'][number],
   dtype: EntryDType,
 ): Promise<Entry> {
-  return { name, dtype, shape, data: arrayOf(dtype, await source.read(start + begin, start + end)) };
+  return { name, dtype, shape, data: arrayOf(dtype, (await source.read(start + begin, start + end)).buffer) };
 }
 
-async function readLayout(source: Source): Promise<Layout & { start: number }> {
-  if (source.size < 8) throw malformed(source.name, 'a safetensors file of at least 8 bytes', `${source.size} bytes`);
-  const length = Number(new DataView(await source.read(0, 8)).getBigUint64(0, true));
+async function readLayout(source: OpenFile): Promise<Layout & { start: number }> {
+  if (source.size < 8) throw malformed(source.path, 'a safetensors file of at least 8 bytes', `${source.size} bytes`);
+  const length = Number(new DataView((await source.read(0, 8)).buffer).getBigUint64(0, true));
   if (length > MAX_HEADER_BYTES) {
-    throw malformed(source.name, `a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `a length of ${length}`);
+    throw malformed(source.path, `a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `a length of ${length}`);
   }
   if (8 + length > source.size) {
     throw malformed(
-      source.name,
+      source.path,
       `a safetensors header of ${length} bytes`,
       `a file that ends after ${source.size} bytes`,
     );
   }
-  const header = new Uint8Array(await source.read(8, 8 + length));
-  return { ...parseHeader(header, source.size - 8 - length, source.name), start: 8 + length };
+  const header = await source.read(8, 8 + length);
+  return { ...parseHeader(header, source.size - 8 - length, source.path), start: 8 + length };
 }
 
 function parseHeader(bytes: Uint8Array, dataSize: number, source: string): Layout {
@@ -187,11 +155,11 @@ function parseHeader(bytes: Uint8Array, dataSize: number, source: string): Layou
     throw malformed(source, 'a safetensors header in JSON', `text that isn't: ${(error as Error).message}`, error);
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) {
-    throw malformed(source, 'a safetensors header that is a JSON object', JSON.stringify(header).slice(0, 40));
+    throw malformed(source, 'a safetensors header that is a JSON object', shown(header));
   }
   const { __metadata__: metadata, ...rest } = header as Record<string, unknown>;
   if (metadata !== undefined && !isStringMap(metadata)) {
-    throw malformed(source, '__metadata__ to map strings to strings', JSON.stringify(metadata).slice(0, 80));
+    throw malformed(source, '__metadata__ to map strings to strings', shown(metadata));
   }
   const tensors = Object.entries(rest)
     .map(([name, info]) => parseTensorInfo(name, info, source))
@@ -200,7 +168,11 @@ function parseHeader(bytes: Uint8Array, dataSize: number, source: string): Layou
   let position = 0;
   for (const { name, begin, end } of tensors) {
     if (begin !== position) {
-      throw malformed(source, `the data of tensor '${name}' to begin at ${position}`, `offsets [${begin}, ${end}]`);
+      throw malformed(
+        source,
+        `the data of tensor '${shortened(name)}' to begin at ${position}`,
+        `offsets [${begin}, ${end}]`,
+      );
     }
     position = end;
   }
@@ -211,16 +183,21 @@ function parseHeader(bytes: Uint8Array, dataSize: number, source: string): Layou
 }
 
 function parseTensorInfo(name: string, info: unknown, source: string): Layout['tensors'][number] {
+  const label = `tensor '${shortened(name)}'`;
   const { dtype: code, shape, data_offsets: offsets } = (info ?? {}) as Record<string, unknown>;
   if (typeof code !== 'string' || !isShape(shape) || !isShape(offsets) || offsets.length !== 2) {
-    throw malformed(source, `dtype, shape and data_offsets for tensor '${name}'`, JSON.stringify(info));
+    throw malformed(source, `dtype, shape and data_offsets for ${label}`, shown(info));
   }
   const [begin, end] = offsets as [number, number];
   const dtype = Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
   if (!dtype && begin <= end) return { name, code, shape, begin, end };
   const bytes = elementCount(shape) * (dtype ? ARRAY_OF[dtype].BYTES_PER_ELEMENT : 1);
   if (!dtype || end - begin !== bytes) {
-    throw malformed(source, `${bytes} bytes for tensor '${name}' (${code} [${shape}])`, `offsets [${begin}, ${end}]`);
+    throw malformed(
+      source,
+      `${bytes} bytes for ${label} (${shortened(code)} [${shape}])`,
+      `offsets [${begin}, ${end}]`,
+    );
   }
   return { name, code, dtype, shape, begin, end };
 }

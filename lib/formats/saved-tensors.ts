@@ -1,4 +1,5 @@
-import { ARRAY_OF, arrayOf, type Entry, type EntryDType, elementCount, isShape, malformed } from './entry';
+import { shortened } from '../validate';
+import { ARRAY_OF, arrayOf, type Entry, type EntryDType, elementCount, isShape, malformed, type Room } from './entry';
 import { Global, Opaque, type PickleHandlers } from './pickle';
 import { rowMajor } from './row-major';
 
@@ -32,7 +33,9 @@ export class Storage {
     readonly dtype: string,
     /** Bytes of one element. */
     readonly size: number,
-    /** Where it begins in the storage of that key, in elements. */
+    /** How many elements it has, in the storage of that key. */
+    readonly count: number,
+    /** Where it begins in there, in elements. */
     readonly offset = 0,
   ) {}
 }
@@ -40,7 +43,7 @@ export class Storage {
 export class SavedTensor {
   constructor(
     readonly dtype: EntryDType,
-    readonly key: string,
+    readonly storage: Storage,
     readonly offset: number,
     readonly shape: number[],
     readonly strides: number[],
@@ -52,18 +55,25 @@ export class ForeignTensor {
   constructor(readonly dtype: string) {}
 }
 
+function isOffset(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isPair(value: unknown): value is [unknown, unknown] {
+  return Array.isArray(value) && value.length === 2;
+}
+
 function tensorOf(storage: unknown, dtype: string, offset: unknown, shape: unknown, strides: unknown): unknown {
-  if (!(storage instanceof Storage) || typeof offset !== 'number' || !isShape(shape) || !isShape(strides))
-    return undefined;
+  if (!(storage instanceof Storage) || !isOffset(offset) || !isShape(shape) || !isShape(strides)) return undefined;
   if (!Object.hasOwn(ARRAY_OF, dtype)) return new ForeignTensor(dtype);
-  return new SavedTensor(dtype as EntryDType, storage.key, storage.offset + offset, shape, strides);
+  return new SavedTensor(dtype as EntryDType, storage, storage.offset + offset, shape, strides);
 }
 
 function call(name: string, args: unknown[]): unknown {
   const [first] = args;
   switch (name) {
     case 'collections.OrderedDict':
-      return new Map(Array.isArray(first) ? (first as [unknown, unknown][]) : []);
+      return new Map(Array.isArray(first) ? first.filter(isPair) : []);
     case 'torch._utils._rebuild_tensor':
     case 'torch._utils._rebuild_tensor_v2': {
       const [storage, offset, shape, strides] = args;
@@ -96,32 +106,46 @@ export function handlersFor(source: string, onStorage: (storage: Storage) => voi
       if (kind === 'module') return type; // a class, with its source
       if (kind !== 'storage' || !(type instanceof Global))
         throw malformed(source, 'storages of tensors', 'another reference');
-      const [key, , , view] = rest;
+      const [key, , count, view] = rest;
       const name = type.name.slice(type.name.lastIndexOf('.') + 1);
       const known = Object.hasOwn(STORAGES, name) ? STORAGES[name] : undefined;
       if (!known) return new Opaque(type.name);
-      const storage = new Storage(String(key), ...known);
+      if ((typeof key !== 'string' && typeof key !== 'number') || !isOffset(count)) {
+        throw malformed(source, 'the key and the number of elements of a storage', 'something else');
+      }
+      const storage = new Storage(String(key), ...known, count);
       onStorage(storage);
       // Old files have views of storages: (their own key, where they begin, how long they are).
-      const offset = Array.isArray(view) ? Number(view[1]) : 0;
-      return offset === 0 ? storage : new Storage(storage.key, storage.dtype, storage.size, offset);
+      const offset = Array.isArray(view) ? view[1] : 0;
+      if (!isOffset(offset)) throw malformed(source, 'where a view of a storage begins', 'something else');
+      return offset === 0 ? storage : new Storage(storage.key, storage.dtype, storage.size, count, offset);
     },
   };
 }
 
 /** The elements of a tensor, row by row, out of the bytes of its storage. */
-export function entryOf(name: string, tensor: SavedTensor, bytes: Uint8Array, source: string): Entry {
-  const { dtype, shape, strides, offset } = tensor;
+export function entryOf(name: string, tensor: SavedTensor, bytes: Uint8Array, source: string, room: Room): Entry {
+  const { dtype, shape, strides, offset, storage } = tensor;
   const size = ARRAY_OF[dtype].BYTES_PER_ELEMENT;
-  const count = elementCount(shape);
-  const last = shape.reduce((sum, length, i) => sum + (length - 1) * (strides[i] as number), offset);
-  if (count > 0 && (strides.length !== shape.length || (last + 1) * size > bytes.length)) {
+  const label = `tensor '${shortened(name)}'`;
+  if (storage.count * storage.size > bytes.length) {
     throw malformed(
       source,
-      `a storage of at least ${(last + 1) * size} bytes for tensor '${name}'`,
-      `${bytes.length} bytes`,
+      `a record of the ${storage.count * storage.size} bytes of storage '${shortened(storage.key)}' of ${label}`,
+      `one of ${bytes.length} bytes`,
     );
   }
+  if (strides.length !== shape.length) {
+    throw malformed(source, `${shape.length} strides for ${label}`, `${strides.length}`);
+  }
+  const count = elementCount(shape);
+  if (count === 0) return { name, dtype, shape, data: arrayOf(dtype, new ArrayBuffer(0)) };
+  // What is too large for exact arithmetic is too large for any file.
+  const last = shape.reduce((sum, length, i) => sum + (length - 1) * (strides[i] as number), offset);
+  if ((last + 1) * size > bytes.length) {
+    throw malformed(source, `a storage of at least ${(last + 1) * size} bytes for ${label}`, `${bytes.length} bytes`);
+  }
+  room.take(count * size);
   const contiguous = shape.every((length, i) => length === 1 || strides[i] === elementCount(shape.slice(i + 1)));
   const elements = contiguous
     ? new Uint8Array(bytes.subarray(offset * size, (offset + count) * size))

@@ -1,5 +1,6 @@
-import { open } from 'node:fs/promises';
+import { shortened, shown } from '../validate';
 import { malformed, type StateEntries } from './entry';
+import type { OpenFile } from './file';
 import type { Wanted } from './find-state-dict';
 import { readPickle } from './pickle';
 import { handlersFor, type Storage } from './saved-tensors';
@@ -30,48 +31,35 @@ interface Pickles {
  *
  * @throws {TorchError} ERR_INVALID_ARGUMENT for a file without such a dictionary.
  */
-export async function readLegacyTorchSave(path: string, wanted: Wanted): Promise<StateEntries> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    const read = async (begin: number, length: number): Promise<Uint8Array> => {
-      if (length < 0 || begin + length > size) throw malformed(path, `${begin + length} bytes`, `${size} bytes`);
-      const bytes = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), begin + done);
-        if (bytesRead === 0) throw malformed(path, `${begin + length} bytes`, `${begin + done}`);
-        done += bytesRead;
-      }
-      return bytes;
-    };
-
-    const { saved, storages, keys, end } = await readPickles(path, size, read);
-    const places = new Map<string, { begin: number; length: number }>();
-    let at = end;
-    for (const key of keys) {
-      const storage = storages.get(key);
-      if (!storage) throw malformed(path, 'storages that tensors refer to', `another one, '${key}'`);
-      const count = Number(new DataView((await read(at, 8)).buffer).getBigInt64(0, true));
-      const length = count * storage.size;
-      places.set(key, { begin: at + 8, length });
-      at += 8 + length;
+export async function readLegacyTorchSave(file: OpenFile, wanted: Wanted): Promise<StateEntries> {
+  const { path, size, read } = file;
+  const { saved, storages, keys, end } = await readPickles(file);
+  const places = new Map<string, { begin: number; length: number }>();
+  let at = end;
+  for (const key of keys) {
+    const storage = storages.get(key);
+    if (!storage) throw malformed(path, 'storages that tensors refer to', `another one, '${shortened(key)}'`);
+    const count = Number(new DataView((await read(at, at + 8)).buffer).getBigInt64(0, true));
+    const length = count * storage.size;
+    if (count < 0 || at + 8 + length > size) {
+      throw malformed(
+        path,
+        `a storage '${shortened(key)}' within its ${size} bytes`,
+        `one of ${length} bytes at ${at + 8}`,
+      );
     }
-    return await readState(saved, path, wanted, async (key) => {
-      const place = places.get(key);
-      if (!place) throw malformed(path, `a storage '${key}' in the file`, 'none');
-      return await read(place.begin, place.length);
-    });
-  } finally {
-    await file.close();
+    places.set(key, { begin: at + 8, length });
+    at += 8 + length;
   }
+  return await readState(saved, file, wanted, async (key) => {
+    const place = places.get(key);
+    if (!place) throw malformed(path, `a storage '${shortened(key)}' in the file`, 'none');
+    return await read(place.begin, place.begin + place.length);
+  });
 }
 
 /** Reads the pickles of a file. Where they end only they tell: of a large file more and more is looked at. */
-async function readPickles(
-  path: string,
-  size: number,
-  read: (begin: number, length: number) => Promise<Uint8Array>,
-): Promise<Pickles> {
+async function readPickles({ path, size, read }: OpenFile): Promise<Pickles> {
   for (let length = FIRST_BYTES; ; length *= 2) {
     const bytes = await read(0, Math.min(length, size));
     try {
@@ -100,10 +88,11 @@ function picklesIn(bytes: Uint8Array, path: string): Pickles {
   const expected = 'a file written by torch.save';
   if (next() !== MAGIC_NUMBER) throw malformed(path, expected, 'a pickle of something else');
   const version = next();
-  if (version !== VERSION) throw malformed(path, `${expected} in version ${VERSION}`, `version ${String(version)}`);
+  if (version !== VERSION) throw malformed(path, `${expected} in version ${VERSION}`, `version ${shown(version)}`);
   next(); // the system it was written on
   const saved = next();
   const keys = next();
-  if (!Array.isArray(keys)) throw malformed(path, 'a list of the storages', 'something else');
+  if (!Array.isArray(keys) || !keys.every((key) => typeof key === 'string' || typeof key === 'number'))
+    throw malformed(path, 'a list of the storages', 'something else');
   return { saved, storages, keys: keys.map(String), end };
 }

@@ -1,15 +1,18 @@
-import { openPromise, type Entry as ZipEntry, type ZipFile } from 'yauzl';
-import { type Entry, malformed, type StateEntries } from './entry';
+import { shortened } from '../validate';
+import { type Entry, malformed, Room, type StateEntries } from './entry';
+import type { OpenFile } from './file';
 import { findStateDict, type Wanted } from './find-state-dict';
 import { readPickle } from './pickle';
 import { entryOf, ForeignTensor, handlersFor } from './saved-tensors';
+import { withArchive } from './zip';
 
 // torch.save: a zip archive with the pickle <name>/data.pkl and one file <name>/data/<key> for each storage.
 
+const EXPECTED = 'a zip archive';
+
 /** Whether a zip archive is TorchScript's (`torch.jit.save`) or `torch.save`'s; undefined for others. */
-export async function kindOfArchive(path: string): Promise<'torch-script' | 'torch-save' | undefined> {
-  return await withArchive(path, async (files) => {
-    const names = [...files.entries.keys()];
+export async function kindOfArchive(file: OpenFile): Promise<'torch-script' | 'torch-save' | undefined> {
+  return await withArchive(file, { verify: false, expected: EXPECTED }, async ({ names }) => {
     if (names.some((name) => /^[^/]+\/constants\.pkl$/.test(name))) return 'torch-script';
     return names.some((name) => /^[^/]+\/data\.pkl$/.test(name)) ? 'torch-save' : undefined;
   });
@@ -19,30 +22,33 @@ export async function kindOfArchive(path: string): Promise<'torch-script' | 'tor
  * Reads the tensors of a state dictionary that `torch.save` wrote, those below the wanted prefix: of the saved dictionary
  * itself, or of the one in it that fits. Nothing in the file is run.
  *
+ * @param verify Whether the CRC-32 of each record is compared: `torch.save` can be told to leave it out.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for a file without such a dictionary.
  */
-export async function readTorchSave(path: string, wanted: Wanted): Promise<StateEntries> {
-  return await withArchive(path, async (files) => {
-    const pickle = [...files.entries.keys()].find((name) => /^[^/]+\/data\.pkl$/.test(name));
+export async function readTorchSave(file: OpenFile, wanted: Wanted, verify: boolean): Promise<StateEntries> {
+  const { path } = file;
+  return await withArchive(file, { verify, expected: EXPECTED }, async (files) => {
+    const pickle = files.names.find((name) => /^[^/]+\/data\.pkl$/.test(name));
     if (pickle === undefined) throw malformed(path, 'a file written by torch.save', 'a zip archive without data.pkl');
     const root = pickle.slice(0, -'data.pkl'.length);
-    const byteorder = files.entries.has(`${root}byteorder`)
+    const byteorder = files.has(`${root}byteorder`)
       ? new TextDecoder().decode(await files.read(`${root}byteorder`)).trim()
       : 'little';
-    if (byteorder !== 'little') throw malformed(path, 'little-endian tensors', `${byteorder}-endian ones`);
+    if (byteorder !== 'little') throw malformed(path, 'little-endian tensors', `${shortened(byteorder)}-endian ones`);
 
     const { value } = readPickle(await files.read(pickle), path, handlersFor(path));
-    return await readState(value, path, wanted, (key) => files.read(`${root}data/${key}`));
+    return await readState(value, file, wanted, (key) => files.read(`${root}data/${key}`));
   });
 }
 
 /** The tensors of a state dictionary in what was saved; `read` gives the bytes of a storage by its key. */
 export async function readState(
   saved: unknown,
-  path: string,
+  { path, size }: Pick<OpenFile, 'path' | 'size'>,
   wanted: Wanted,
   read: (key: string) => Promise<Uint8Array>,
 ): Promise<StateEntries> {
+  const room = new Room(path, size);
   const storages = new Map<string, Uint8Array>();
   const entries: Entry[] = [];
   const foreign = new Map<string, string>();
@@ -52,42 +58,9 @@ export async function readState(
       foreign.set(name, tensor.dtype);
       continue;
     }
-    const bytes = storages.get(tensor.key) ?? (await read(tensor.key));
-    storages.set(tensor.key, bytes);
-    entries.push(entryOf(name, tensor, bytes, path));
+    const bytes = storages.get(tensor.storage.key) ?? (await read(tensor.storage.key));
+    storages.set(tensor.storage.key, bytes);
+    entries.push(entryOf(name, tensor, bytes, path, room));
   }
   return { entries, foreign };
-}
-
-interface Archive {
-  entries: Map<string, ZipEntry>;
-  read(name: string): Promise<Uint8Array>;
-}
-
-async function withArchive<Result>(path: string, use: (archive: Archive) => Promise<Result>): Promise<Result> {
-  let zip: ZipFile;
-  try {
-    zip = await openPromise(path, { autoClose: false });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code?.startsWith('E')) throw error;
-    throw malformed(path, 'a zip archive', `a file that isn't one: ${(error as Error).message}`, error);
-  }
-  try {
-    const entries = new Map<string, ZipEntry>();
-    for await (const entry of zip.eachEntry()) entries.set(entry.fileName, entry);
-    const read = async (name: string): Promise<Uint8Array> => {
-      const entry = entries.get(name);
-      if (!entry) throw malformed(path, `the file ${name} in the archive`, 'none');
-      const bytes = new Uint8Array(entry.uncompressedSize);
-      let at = 0;
-      for await (const chunk of await zip.openReadStreamPromise(entry)) {
-        bytes.set(chunk as Uint8Array, at);
-        at += (chunk as Uint8Array).length;
-      }
-      return bytes;
-    };
-    return await use({ entries, read });
-  } finally {
-    zip.close();
-  }
 }

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream } from 'node:stream/web';
-import * as zlib from 'node:zlib';
+import { crc32 } from 'node:zlib';
 import { type Entry, openPromise } from 'yauzl';
 import type { FetchContext } from './fetching';
 
@@ -87,7 +87,7 @@ function describe(error: unknown): unknown {
   return new Error(`${error.message}: ${error.cause.message}`, { cause: error });
 }
 
-/** Unpacks a zip archive into a folder, checking the size and, from Node 20.15 on, the CRC-32 of every file in it. */
+/** Unpacks a zip archive into a folder, checking the size and the CRC-32 of every file in it. */
 export async function unpackArchive(
   path: string,
   target: string,
@@ -111,7 +111,7 @@ export async function unpackArchive(
         let crc = 0;
         content.on('data', (chunk: Buffer) => {
           done += chunk.length;
-          crc = zlib.crc32 ? zlib.crc32(chunk, crc) : entry.crc32;
+          crc = crc32(chunk, crc);
           onProgress?.({ stage: 'unpack', done, total });
         });
         const output = createWriteStream(file, { mode: mode || 0o644 });

@@ -2,6 +2,7 @@ import { type NativeNnModule, type NativeTensor, native } from '../binding';
 import { CapturingModel, type PreparedCapture } from '../capturing-model';
 import { TorchError } from '../errors';
 import { type HookOwner, isInsideHook } from '../hooks';
+import { Model } from '../model';
 import {
   type LoadResult,
   type LoadStateDictOptions,
@@ -11,7 +12,7 @@ import {
   saveStateDict,
 } from '../state-dict';
 import { handleOf, Tensor } from '../tensor';
-import { options as checkOptions, invalid, optionalBoolean, optionalSignal } from '../validate';
+import { options as checkOptions, elements, invalid, optionalBoolean, optionalSignal } from '../validate';
 import { fromNativeValue } from '../value';
 
 /** Options that every forward of a module takes beside its own. */
@@ -34,7 +35,7 @@ export function checkPart<Part extends NnModule<unknown>>(
   what: string,
 ): Part {
   const { name } = type as { name: string };
-  if (!(value instanceof type)) throw invalid(`a ${name}`, what, value);
+  if (!Model.is(value) || !(value instanceof type)) throw invalid(`a ${name}`, what, value);
   if (value.disposed) {
     throw new TorchError('ERR_DISPOSED', `Expected a live ${name} for ${what} but received one that was disposed`);
   }
@@ -124,8 +125,9 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
   /** @internal */
   protected override prepare(inputs: unknown, options: Record<string, unknown>): PreparedCapture {
     const expected = `an array of ${this.inputNames.length === 1 ? 'one tensor' : `${this.inputNames.length} tensors`} (${this.inputNames.join(', ')})`;
-    if (!Array.isArray(inputs) || inputs.length !== this.inputNames.length) throw invalid(expected, 'inputs', inputs);
-    const { handles, named, inputNames } = this.#checked(inputs, options);
+    const given = elements(inputs, expected, 'inputs', (input) => input);
+    if (given.length !== this.inputNames.length) throw invalid(expected, 'inputs', inputs);
+    const { handles, named, inputNames } = this.#checked(given, options);
     return (capture) => this.native.capture(handles, named, { ...capture, inputNames });
   }
 
@@ -170,18 +172,21 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
    * tensors by name, in an object or a Map. Values are converted to the parameters' type and device.
    *
    * @param options `prefix`: take the names that begin with it, without it. `strict` (default true): missing and
-   *   unexpected names are errors; tensors of another shape always are.
+   *   unexpected names are errors; tensors of another shape always are. `verify` (default false): the checksums of a zip archive's
+   *   records are compared.
    * @returns The names that were missing and unexpected (with `strict: false`).
    * @throws TorchError `ERR_MODEL_LOAD` where names or shapes don't fit, with all of them in one message, or where the
    *   file can't be read; `ERR_MODEL_RUN` in a hook that a run of the module, or of one that shares parts with it, waits for.
    */
   async loadStateDict(source: StateDictSource, options?: LoadStateDictOptions): Promise<LoadResult> {
-    const { prefix, strict } = checkOptions(options, ['prefix', 'strict'], 'the options of loadStateDict');
+    const known = ['prefix', 'strict', 'verify'];
+    const { prefix, strict, verify } = checkOptions(options, known, 'the options of loadStateDict');
     if (prefix !== undefined && typeof prefix !== 'string') throw invalid('a string', 'prefix', prefix);
     optionalBoolean(strict, 'strict');
+    optionalBoolean(verify, 'verify');
     const parameters = this.namedParameters();
     const wanted = { prefix: prefix ?? '', names: new Set(parameters.map(({ name }) => name)) };
-    const { values, result } = matchStateDict(await readStateDict(source, wanted), parameters, {
+    const { values, result } = matchStateDict(await readStateDict(source, wanted, verify ?? false), parameters, {
       prefix: wanted.prefix,
       strict: strict ?? true,
     });

@@ -1,3 +1,4 @@
+import { Model } from '../model';
 import type { Tensor } from '../tensor';
 import { invalid } from '../validate';
 import { TransformerEncoder, TransformerEncoderLayer } from './encoder';
@@ -18,7 +19,8 @@ export async function getOutputAndAttentionWeights(
   inputs: Tensor,
   srcMask?: Tensor | null,
 ): Promise<{ output: Tensor; attentionWeights: Tensor[] }> {
-  if (![TransformerModel, TransformerEncoder, TransformerEncoderLayer].some((type) => model instanceof type)) {
+  const types = [TransformerModel, TransformerEncoder, TransformerEncoderLayer];
+  if (!Model.is(model) || !types.some((type) => model instanceof type)) {
     throw invalid('a TransformerModel, TransformerEncoder or TransformerEncoderLayer', 'model', model);
   }
   const { output, attentions } = await model.captureNeedingWeights([inputs], { srcMask });

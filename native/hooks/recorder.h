@@ -16,6 +16,7 @@ class Recorder final : public Hook {
   };
 
   explicit Recorder(HookKind kind) : Hook(kind) {}
+  ~Recorder() override;
 
   std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall&, const std::vector<c10::IValue>& inputs,
                                                    const CancellationPtr&) override;
@@ -27,7 +28,7 @@ class Recorder final : public Hook {
   std::optional<Record> last() const;
 
  private:
-  void keep(Record record);
+  void keep(std::optional<Record> record);
   mutable std::mutex mutex_;
   std::optional<Record> record_;
 };

@@ -14,6 +14,7 @@
 #include "hooks/hook_registry.h"
 #include "nn/native_module.h"
 #include "runtime/cancellation.h"
+#include "runtime/release_value.h"
 
 namespace lta::nn {
 
@@ -25,7 +26,7 @@ struct ModelRun {
 };
 
 struct ModelCapture {
-  c10::IValue output;
+  ReleasedValue output;
   std::vector<Attention> attentions;
   std::shared_ptr<Capture> capture;
 };

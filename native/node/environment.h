@@ -8,6 +8,9 @@
 #include <memory>
 #include <mutex>
 
+#include "node/array_buffers.h"
+#include "node/reported_memory.h"
+
 namespace lta::node {
 
 // How other threads reach the event loop of one environment (the main thread's or a worker's). It outlives the
@@ -57,6 +60,8 @@ struct Environment {
   Napi::FunctionReference gradientsClass;
   Napi::FunctionReference nnModuleClass;
   std::shared_ptr<Channel> channel;
+  std::shared_ptr<ArrayBuffers> arrayBuffers = std::make_shared<ArrayBuffers>();
+  std::shared_ptr<ReportedMemory> reportedMemory = std::make_shared<ReportedMemory>();
 };
 
 inline Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }

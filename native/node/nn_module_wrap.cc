@@ -166,7 +166,7 @@ Napi::Value NnModuleWrap::create(const Napi::CallbackInfo& info) {
 // (inputs, named, { grad, cancellation }) → Promise<raw value>
 Napi::Value NnModuleWrap::run(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return runAsync<c10::IValue>(
+    return runAsync<ReleasedValue>(
         info.Env(),
         [model = model(), inputs = tensors(info[0]), named = namedArguments(info[1].As<Napi::Object>()),
          options = runOptions(info[2].As<Napi::Object>())] { return model->run(inputs, named, options); },

@@ -91,8 +91,7 @@ Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
     if (info[0].IsString()) {
       work = [path = info[0].As<Napi::String>().Utf8Value(), load] { return ScriptModule::loadFile(path, load); };
     } else {
-      const auto array = info[0].As<Napi::TypedArray>();
-      work = [bytes = std::string(bytesOf(array), array.ByteLength()), load]() mutable {
+      work = [bytes = std::string(bytesOf(info[0])), load]() mutable {
         return ScriptModule::loadBytes(std::move(bytes), load);
       };
     }
@@ -114,7 +113,7 @@ Napi::Value ScriptModuleWrap::run(const Napi::CallbackInfo& info) {
     auto options = runOptions(given);
     options.hooks = module()->hooks();
     auto inputs = toInputs(info[0].As<Napi::Array>(), module()->schema(options.method), options.method);
-    return runAsync<c10::IValue>(
+    return runAsync<ReleasedValue>(
         info.Env(),
         [module = module(), options = std::move(options), inputs = std::move(inputs)]() mutable {
           return module->run(std::move(inputs), options);

@@ -38,7 +38,7 @@ ScriptObjectWrap::ScriptObjectWrap(const Napi::CallbackInfo& info) : Napi::Objec
 
 // → the name that TorchScript has for its type
 Napi::Value ScriptObjectWrap::type(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), value_.type()->annotation_str()); });
+  return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), of(info.This()).type()->annotation_str()); });
 }
 
 }  // namespace lta::node

@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "runtime/release_value.h"
+
 namespace lta::node {
 
 // A value of a model that JavaScript has no form for (an object of a TorchScript class, a complex number, …): it can be
@@ -22,7 +24,7 @@ class ScriptObjectWrap : public Napi::ObjectWrap<ScriptObjectWrap> {
  private:
   Napi::Value type(const Napi::CallbackInfo& info);
 
-  c10::IValue value_;
+  ReleasedValue value_;
 };
 
 }  // namespace lta::node

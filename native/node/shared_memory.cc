@@ -10,31 +10,39 @@
 namespace lta::node {
 namespace {
 
-// What keeps one array, from the tensor's making to its end.
-struct Loan {
-  std::shared_ptr<Channel> channel;
-  napi_ref array;
-};
+// What keeps one array, from the tensor's making to its end, also where that is never made.
+class Loan {
+ public:
+  explicit Loan(Napi::TypedArray array) : channel_(environment(array.Env()).channel) {
+    if (napi_create_reference(array.Env(), array, 1, &array_) != napi_ok) throw Napi::Error::New(array.Env());
+    channel_->lend();
+  }
 
-void giveBack(const Loan& loan) {
-  // References belong to the event loop's thread. Where the environment is gone, so are they.
-  loan.channel->post([array = loan.array](napi_env env) {
-    if (env) napi_delete_reference(env, array);
-  });
-  loan.channel->giveBack();
-}
+  ~Loan() {
+    // References belong to the event loop's thread. Where the environment is gone, so are they.
+    channel_->post([array = array_](napi_env env) {
+      if (env) napi_delete_reference(env, array);
+    });
+    channel_->giveBack();
+  }
+
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+
+ private:
+  std::shared_ptr<Channel> channel_;
+  napi_ref array_ = nullptr;
+};
 
 }  // namespace
 
 at::Tensor tensorOn(Napi::TypedArray array, at::IntArrayRef shape, at::ScalarType type) {
-  if (array.ByteLength() == 0) return at::empty(shape, at::TensorOptions().dtype(type));
-  const Napi::Env env = array.Env();
-  napi_ref reference = nullptr;
-  if (napi_create_reference(env, array, 1, &reference) != napi_ok) throw Napi::Error::New(env);
-  const auto loan = std::make_shared<Loan>(Loan{environment(env).channel, reference});
-  loan->channel->lend();
+  const auto bytes = bytesOf(array);
+  if (bytes.empty()) return at::empty(shape, at::TensorOptions().dtype(type));
+  // The last copy of the loan goes with the function that holds it.
   return at::from_blob(
-      const_cast<char*>(bytesOf(array)), shape, [loan](void*) { giveBack(*loan); }, at::TensorOptions().dtype(type));
+      const_cast<char*>(bytes.data()), shape, [loan = std::make_shared<Loan>(array)](void*) {},
+      at::TensorOptions().dtype(type));
 }
 
 }  // namespace lta::node

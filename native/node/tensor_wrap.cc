@@ -1,6 +1,7 @@
 #include "node/tensor_wrap.h"
 
 #include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
 #include <c10/core/GradMode.h>
 
 #include <cstring>
@@ -53,29 +54,25 @@ std::vector<int64_t> sizesOf(Napi::Value value) {
   return sizes;
 }
 
-void checkBytes(const Napi::TypedArray& array, const std::vector<int64_t>& shape, at::ScalarType type) {
-  const auto expected = static_cast<size_t>(c10::multiply_integers(shape)) * c10::elementSize(type);
-  if (expected == array.ByteLength()) return;
-  throw Error("ERR_INVALID_ARGUMENT", "Expected " + std::to_string(expected) + " bytes of data but received " +
-                                          std::to_string(array.ByteLength()));
+// The memory of a typed array, which has to be as long as elements of this shape and type are. No JavaScript runs from
+// here until it is used.
+const char* memoryOf(Napi::Value value, const std::vector<int64_t>& shape, at::ScalarType type) {
+  const auto bytes = bytesOf(value);
+  // libtorch refuses sizes whose product isn't a number of bytes.
+  const auto expected = at::detail::computeStorageNbytesContiguous(shape, c10::elementSize(type));
+  if (expected == bytes.size()) return bytes.data();
+  throw Error("ERR_INVALID_ARGUMENT",
+              "Expected " + std::to_string(expected) + " bytes of data but received " + std::to_string(bytes.size()));
 }
 
-size_t elementSizeOf(napi_typedarray_type type) {
-  switch (type) {
-    case napi_float64_array:
-    case napi_bigint64_array:
-    case napi_biguint64_array:
-      return 8;
-    case napi_float32_array:
-    case napi_int32_array:
-    case napi_uint32_array:
-      return 4;
-    case napi_int16_array:
-    case napi_uint16_array:
-      return 2;
-    default:
-      return 1;
-  }
+// Whatever made the tensor: what lies beyond its storage isn't read.
+void checkStorage(const at::Tensor& tensor) {
+  if (tensor.layout() != at::kStrided || !tensor.has_storage() || tensor.numel() == 0) return;
+  const auto needed = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.itemsize(),
+                                                       static_cast<size_t>(tensor.storage_offset()));
+  if (needed <= tensor.storage().nbytes()) return;
+  throw Error("ERR_INVALID_ARGUMENT", "Expected a tensor whose storage has at least " + std::to_string(needed) +
+                                          " bytes but received one of " + std::to_string(tensor.storage().nbytes()));
 }
 
 // A dense CPU tensor with the elements of `tensor` in row-major order; `tensor` itself where it is one.
@@ -86,30 +83,24 @@ at::Tensor readable(const at::Tensor& tensor) {
   }
   c10::NoGradGuard noGrad;
   auto dense = tensor.detach();
+  checkStorage(dense);
   if (dense.layout() != at::kStrided) dense = dense.to_dense();
   return toCpu(dense.resolve_conj().resolve_neg().contiguous());
 }
 
-// A typed array on the tensor's own memory, which lives as long as the array; a copy where Node forbids that.
+// A typed array on the tensor's own memory, which lives as long as the array, whatever becomes of the tensor; a copy
+// where Node forbids that.
 Napi::Value typedArrayOf(Napi::Env env, const at::Tensor& dense) {
   const auto& dtype = *findDType(dense.scalar_type());
   const auto bytes = dense.nbytes();
-  napi_value buffer = nullptr;
-  napi_status status = napi_no_external_buffers_allowed;
-  if (bytes > 0) {
-    auto* owner = new at::Tensor(dense);
-    status = napi_create_external_arraybuffer(
-        env, dense.data_ptr(), bytes, [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); }, owner,
-        &buffer);
-    if (status != napi_ok) delete owner;
-  }
-  if (status != napi_ok) {
+  napi_value buffer = bytes > 0 ? environment(env).arrayBuffers->on(env, dense) : nullptr;
+  if (!buffer) {
     void* data = nullptr;
     if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) throw Napi::Error::New(env);
     if (bytes > 0) std::memcpy(data, dense.data_ptr(), bytes);
   }
   napi_value array = nullptr;
-  if (napi_create_typedarray(env, dtype.array, bytes / elementSizeOf(dtype.array), buffer, 0, &array) != napi_ok) {
+  if (napi_create_typedarray(env, dtype.array, bytes / c10::elementSize(dtype.type), buffer, 0, &array) != napi_ok) {
     throw Napi::Error::New(env);
   }
   return Napi::Value(env, array);
@@ -205,22 +196,19 @@ TensorWrap::TensorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Tensor
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
-void TensorWrap::report(Napi::Env env, int64_t change) {
-  if (change == 0) return;
-  int64_t ignored;
-  napi_adjust_external_memory(env, change, &ignored);
-  reported_ += change;
+void TensorWrap::forget(Napi::BasicEnv env) {
+  if (reported_) memory_->remove(env, reported_);
+  reported_ = nullptr;
 }
 
 void TensorWrap::set(Napi::Env env, at::Tensor tensor) {
   tensor_ = std::move(tensor);
-  report(env, tensor_.has_storage() ? static_cast<int64_t>(tensor_.storage().nbytes()) : 0);
+  if (!tensor_.has_storage()) return;
+  memory_ = environment(env).reportedMemory;
+  reported_ = memory_->add(env, tensor_.storage());
 }
 
-void TensorWrap::Finalize(Napi::BasicEnv env) {
-  int64_t ignored;
-  if (reported_) napi_adjust_external_memory(env, -reported_, &ignored);
-}
+void TensorWrap::Finalize(Napi::BasicEnv env) { forget(env); }
 
 const at::Tensor& TensorWrap::tensor() const {
   if (disposed_) throw Error("ERR_DISPOSED", "Expected a live Tensor but received one that was disposed");
@@ -230,15 +218,12 @@ const at::Tensor& TensorWrap::tensor() const {
 // (typed array of the type's bits, shape, dtype, device) → NativeTensor. The elements are copied.
 Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto array = info[0].As<Napi::TypedArray>();
     const auto shape = sizesOf(info[1]);
     const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
     const auto device = parseDevice(info[3].As<Napi::String>());
-    checkBytes(array, shape, dtype.type);
+    const auto* bytes = memoryOf(info[0], shape, dtype.type);
     auto tensor = at::empty(shape, at::TensorOptions().dtype(dtype.type));
-    if (tensor.nbytes() > 0) {
-      std::memcpy(tensor.data_ptr(), bytesOf(array), tensor.nbytes());
-    }
+    if (tensor.nbytes() > 0) std::memcpy(tensor.data_ptr(), bytes, tensor.nbytes());
     return wrap(info.Env(), tensor.to(device));
   });
 }
@@ -249,7 +234,7 @@ Napi::Value TensorWrap::on(const Napi::CallbackInfo& info) {
     const auto array = info[0].As<Napi::TypedArray>();
     const auto shape = sizesOf(info[1]);
     const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
-    checkBytes(array, shape, dtype.type);
+    memoryOf(array, shape, dtype.type);
     return wrap(info.Env(), tensorOn(array, shape, dtype.type));
   });
 }
@@ -361,7 +346,7 @@ Napi::Value TensorWrap::apply(const Napi::CallbackInfo& info) {
 void TensorWrap::dispose(const Napi::CallbackInfo& info) {
   tensor_ = at::Tensor();
   disposed_ = true;
-  report(info.Env(), -reported_);
+  forget(info.Env());
 }
 
 }  // namespace lta::node

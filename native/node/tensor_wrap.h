@@ -3,6 +3,10 @@
 #include <ATen/core/Tensor.h>
 #include <napi.h>
 
+#include <memory>
+
+#include "node/reported_memory.h"
+
 namespace lta::node {
 
 // The native side of a Tensor of the TypeScript layer: owns one reference to an at::Tensor until it is disposed or
@@ -38,12 +42,14 @@ class TensorWrap : public Napi::ObjectWrap<TensorWrap> {
   void dispose(const Napi::CallbackInfo& info);
 
   const at::Tensor& tensor() const;
-  void report(Napi::Env env, int64_t change);
+  void forget(Napi::BasicEnv env);
   void set(Napi::Env env, at::Tensor tensor);
 
   at::Tensor tensor_;
   bool disposed_ = false;
-  int64_t reported_ = 0;
+  // Its storage as it was reported, and where: finalizers run when the environment's own data may be gone.
+  ReportedMemory::Key reported_ = nullptr;
+  std::shared_ptr<ReportedMemory> memory_;
 };
 
 }  // namespace lta::node

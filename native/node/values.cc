@@ -18,6 +18,24 @@ constexpr double kSafeInteger = 9007199254740991.0;
 
 std::string typeName(const c10::Type& type) { return type.annotation_str(); }
 
+size_t elementSizeOf(napi_typedarray_type type) {
+  switch (type) {
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array:
+      return 8;
+    case napi_float32_array:
+    case napi_int32_array:
+    case napi_uint32_array:
+      return 4;
+    case napi_int16_array:
+    case napi_uint16_array:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
 // A value as an error message shows it: "5 of type number", "an Array of length 2".
 std::string shown(Napi::Value value) {
   if (value.IsUndefined()) return "undefined";
@@ -32,7 +50,11 @@ std::string shown(Napi::Value value) {
             : value.IsBoolean() ? "boolean"
                                 : "bigint");
   }
-  if (value.IsString()) return "'" + value.As<Napi::String>().Utf8Value() + "' of type string";
+  if (value.IsString()) {
+    const auto text = value.As<Napi::String>().Utf8Value();
+    return (text.size() > 100 ? "a string of " + std::to_string(text.size()) + " bytes"
+                              : "'" + text + "' of type string");
+  }
   return value.IsFunction() ? "a function" : "an object";
 }
 
@@ -61,10 +83,17 @@ bool isPlainObject(Napi::Value value) {
          !TensorWrap::is(value) && !ScriptObjectWrap::is(value);
 }
 
-c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where);
+// What contains other values is `depth` levels deep in those around it.
+c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where, int depth);
+
+void checkDepth(int depth, const std::string& where) {
+  if (depth < kMaximumDepth) return;
+  throw Error("ERR_INVALID_ARGUMENT", "Expected values nested at most " + std::to_string(kMaximumDepth) +
+                                          " deep but received deeper ones: " + where);
+}
 
 // A value where the model takes anything: the closest type of TorchScript.
-c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
+c10::IValue convertUntyped(Napi::Value value, const std::string& where, int depth) {
   if (value.IsNull() || value.IsUndefined()) return {};
   if (TensorWrap::is(value)) return TensorWrap::of(value);
   if (ScriptObjectWrap::is(value)) return ScriptObjectWrap::of(value);
@@ -73,10 +102,11 @@ c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
   if (value.IsBigInt() || isInteger(value)) return toInteger(value, where);
   if (value.IsNumber()) return value.As<Napi::Number>().DoubleValue();
   if (value.IsArray()) {
+    checkDepth(depth, where);
     const auto array = value.As<Napi::Array>();
     std::vector<c10::IValue> elements;
     for (uint32_t i = 0; i < array.Length(); ++i) {
-      elements.push_back(convertUntyped(array.Get(i), where + "[" + std::to_string(i) + "]"));
+      elements.push_back(convertUntyped(array.Get(i), where + "[" + std::to_string(i) + "]", depth + 1));
     }
     c10::TypePtr element = elements.empty() ? c10::AnyType::get() : elements.front().type();
     for (const auto& other : elements) {
@@ -87,11 +117,12 @@ c10::IValue convertUntyped(Napi::Value value, const std::string& where) {
     return list;
   }
   if (isPlainObject(value))
-    return convert(value, c10::DictType::create(c10::StringType::get(), c10::AnyType::get()), where);
+    return convert(value, c10::DictType::create(c10::StringType::get(), c10::AnyType::get()), where, depth);
   mismatch("a Tensor, number, boolean, string, array, object, ScriptObject or null", where, value);
 }
 
-c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, const std::string& where) {
+c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, const std::string& where, int depth) {
+  checkDepth(depth, where);
   const auto& type = *pointer;
   const auto& elements = type.elements();
   const auto& schema = type.schema();
@@ -102,13 +133,13 @@ c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, co
       mismatch("an array of " + std::to_string(elements.size()) + " (" + typeName(type) + ")", where, value);
     }
     for (uint32_t i = 0; i < array.Length(); ++i) {
-      converted.push_back(convert(array.Get(i), elements[i], where + "[" + std::to_string(i) + "]"));
+      converted.push_back(convert(array.Get(i), elements[i], where + "[" + std::to_string(i) + "]", depth + 1));
     }
   } else if (schema && isPlainObject(value)) {
     const auto object = value.As<Napi::Object>();
     for (size_t i = 0; i < elements.size(); ++i) {
       const auto& field = schema->arguments()[i].name();
-      converted.push_back(convert(object.Get(field), elements[i], where + "." + field));
+      converted.push_back(convert(object.Get(field), elements[i], where + "." + field, depth + 1));
     }
   } else {
     mismatch("an array of " + std::to_string(elements.size()) + " (" + typeName(type) + ")", where, value);
@@ -117,7 +148,8 @@ c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, co
   return c10::ivalue::Tuple::create(std::move(converted));
 }
 
-c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std::string& where) {
+c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std::string& where, int depth) {
+  checkDepth(depth, where);
   if (!isPlainObject(value)) mismatch("an object (" + typeName(type) + ")", where, value);
   const auto object = value.As<Napi::Object>();
   const auto keys = object.GetPropertyNames();
@@ -149,31 +181,32 @@ c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std:
       default:
         mismatch("keys of type " + typeName(*type.getKeyType()) + ", which objects don't have,", where, value);
     }
-    dict.insert(std::move(converted), convert(object.Get(key), type.getValueType(), itsPlace));
+    dict.insert(std::move(converted), convert(object.Get(key), type.getValueType(), itsPlace, depth + 1));
   }
   return dict;
 }
 
-c10::IValue convertList(Napi::Value value, const c10::ListType& type, const std::string& where) {
+c10::IValue convertList(Napi::Value value, const c10::ListType& type, const std::string& where, int depth) {
+  checkDepth(depth, where);
   const auto& element = type.getElementType();
   if (!value.IsArray()) mismatch("an array (" + typeName(type) + ")", where, value);
   const auto array = value.As<Napi::Array>();
   c10::impl::GenericList list(element);
   list.reserve(array.Length());
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    list.push_back(convert(array.Get(i), element, where + "[" + std::to_string(i) + "]"));
+    list.push_back(convert(array.Get(i), element, where + "[" + std::to_string(i) + "]", depth + 1));
   }
   return list;
 }
 
-c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where) {
+c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where, int depth) {
   switch (type->kind()) {
     case c10::TypeKind::TensorType:
       if (!TensorWrap::is(value)) mismatch("a Tensor", where, value);
       return TensorWrap::of(value);
     case c10::TypeKind::OptionalType:
       if (value.IsNull() || value.IsUndefined()) return {};
-      return convert(value, type->expectRef<c10::OptionalType>().getElementType(), where);
+      return convert(value, type->expectRef<c10::OptionalType>().getElementType(), where, depth);
     case c10::TypeKind::NoneType:
       if (!value.IsNull() && !value.IsUndefined()) mismatch("null", where, value);
       return {};
@@ -196,15 +229,15 @@ c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::stri
       if (!value.IsString()) mismatch("the name of a device", where, value);
       return c10::Device(value.As<Napi::String>().Utf8Value());
     case c10::TypeKind::ListType:
-      return convertList(value, type->expectRef<c10::ListType>(), where);
+      return convertList(value, type->expectRef<c10::ListType>(), where, depth);
     case c10::TypeKind::TupleType:
-      return convertTuple(value, type->expect<c10::TupleType>(), where);
+      return convertTuple(value, type->expect<c10::TupleType>(), where, depth);
     case c10::TypeKind::DictType:
-      return convertDict(value, type->expectRef<c10::DictType>(), where);
+      return convertDict(value, type->expectRef<c10::DictType>(), where, depth);
     case c10::TypeKind::UnionType: {
       for (const auto& option : type->expectRef<c10::UnionType>().containedTypes()) {
         try {
-          return convert(value, option, where);
+          return convert(value, option, where, depth);
         } catch (const Error&) {
           continue;  // the next one may fit
         }
@@ -212,7 +245,7 @@ c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::stri
       mismatch(typeName(*type), where, value);
     }
     case c10::TypeKind::AnyType:
-      return convertUntyped(value, where);
+      return convertUntyped(value, where, depth);
     default:
       if (ScriptObjectWrap::is(value)) {
         const auto& held = ScriptObjectWrap::of(value);
@@ -248,6 +281,16 @@ void define(Napi::Object object, const std::string& name, Napi::Value value) {
 
 }  // namespace
 
+std::string_view bytesOf(Napi::Value typedArray) {
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  if (napi_get_typedarray_info(typedArray.Env(), typedArray, &type, &length, &data, nullptr, nullptr) != napi_ok) {
+    throw Error("ERR_INVALID_ARGUMENT", "Expected a typed array but received " + shown(typedArray));
+  }
+  return {static_cast<const char*>(data), length * elementSizeOf(type)};
+}
+
 std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method) {
   const auto& arguments = schema.arguments();  // the first is the module itself
   const size_t given = inputs.Length();
@@ -268,15 +311,15 @@ std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema&
     if (value.IsUndefined() && argument.default_value()) {
       converted.push_back(*argument.default_value());
     } else {
-      converted.push_back(
-          convert(value, argument.type(), "input " + std::to_string(i) + " ('" + argument.name() + "') of " + method));
+      converted.push_back(convert(value, argument.type(),
+                                  "input " + std::to_string(i) + " ('" + argument.name() + "') of " + method, 0));
     }
   }
   return converted;
 }
 
 c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::string& where) {
-  return convert(value, type, where);
+  return convert(value, type, where, 0);
 }
 
 namespace {
@@ -290,24 +333,71 @@ bool hasUndefined(c10::ArrayRef<c10::IValue> elements) {
   });
 }
 
-}  // namespace
+// What a value may take in JavaScript's heap, about: more than that would end the process.
+constexpr size_t kMaximumBytes = 500 * 1000 * 1000;
 
-Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
-  if (value.isNone()) return env.Null();
-  if (value.isTensor()) {
-    const auto& tensor = value.toTensor();
-    return tensor.defined() ? Napi::Value(TensorWrap::wrap(env, tensor)) : env.Null();
+// Converts one value of a model, and all in it.
+class Output {
+ public:
+  explicit Output(Napi::Env env) : env_(env) {}
+
+  Napi::Value convert(const c10::IValue& value, int depth) {
+    take(16);
+    if (value.isNone()) return env_.Null();
+    if (value.isTensor()) {
+      const auto& tensor = value.toTensor();
+      if (!tensor.defined()) return env_.Null();
+      take(512);
+      return TensorWrap::wrap(env_, tensor);
+    }
+    if (value.isBool()) return Napi::Boolean::New(env_, value.toBool());
+    if (value.isInt()) return fromNumber(env_, value.toInt());
+    if (value.isDouble()) return Napi::Number::New(env_, value.toDouble());
+    if (value.isString()) return text(value.toStringRef());
+    if (value.isDevice()) return text(value.toDevice().str());
+    if (value.isTuple() || value.isList() || value.isGenericDict()) {
+      if (depth >= kMaximumDepth) {
+        refuse("values nested at most " + std::to_string(kMaximumDepth) + " deep",
+               "deeper ones, or one that contains itself");
+      }
+      take(1000);
+      return value.isTuple() ? tuple(value, depth) : value.isList() ? list(value.toList(), depth) : dict(value, depth);
+    }
+    take(512);
+    return ScriptObjectWrap::wrap(env_, value);
   }
-  if (value.isBool()) return Napi::Boolean::New(env, value.toBool());
-  if (value.isInt()) return fromNumber(env, value.toInt());
-  if (value.isDouble()) return Napi::Number::New(env, value.toDouble());
-  if (value.isString()) return Napi::String::New(env, value.toStringRef());
-  if (value.isDevice()) return Napi::String::New(env, value.toDevice().str());
-  if (value.isTuple()) {
+
+ private:
+  [[noreturn]] static void refuse(const std::string& expected, const std::string& received) {
+    throw Error("ERR_MODEL_RUN", "Expected the model to give " + expected + " but received " + received);
+  }
+
+  void take(size_t bytes) {
+    if (bytes > kMaximumBytes - taken_) {
+      refuse("values that take at most " + std::to_string(kMaximumBytes) + " bytes in JavaScript",
+             "more (what is referred to in several places counts in each of them)");
+    }
+    taken_ += bytes;
+  }
+
+  Napi::Value text(const std::string& text) {
+    take(text.size());
+    return Napi::String::New(env_, text);
+  }
+
+  // Handles of elements don't stay until the whole is converted.
+  void set(Napi::Array& array, uint32_t index, const c10::IValue& element, int depth) {
+    const Napi::HandleScope scope(env_);
+    array.Set(index, convert(element, depth + 1));
+  }
+
+  Napi::Value tuple(const c10::IValue& value, int depth) {
     const auto tuple = value.toTuple();
     const auto& elements = tuple->elements();
-    auto array = Napi::Array::New(env, elements.size());
-    for (uint32_t i = 0; i < elements.size(); ++i) array.Set(i, fromIValue(env, elements[i]));
+    take(elements.size() * 8);
+    auto array = Napi::Array::New(env_, elements.size());
+    for (uint32_t i = 0; i < elements.size(); ++i) set(array, i, elements[i], depth);
+    // Behind the elements: what works out the type looks at all in them, and they are known not to be too deep by then.
     if (const auto type = hasUndefined(elements) ? nullptr : tuple->type(); type && type->schema()) {
       const auto& fields = type->schema()->arguments();
       for (uint32_t i = 0; i < fields.size(); ++i) {
@@ -317,27 +407,37 @@ Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
     }
     return array;
   }
-  if (value.isList()) {
-    const auto list = value.toList();
-    auto array = Napi::Array::New(env, list.size());
-    for (uint32_t i = 0; i < list.size(); ++i) array.Set(i, fromIValue(env, list.get(i)));
+
+  Napi::Value list(const c10::List<c10::IValue>& list, int depth) {
+    take(list.size() * 8);
+    auto array = Napi::Array::New(env_, list.size());
+    for (uint32_t i = 0; i < list.size(); ++i) set(array, i, list.get(i), depth);
     return array;
   }
-  if (value.isGenericDict()) {
-    auto object = Napi::Object::New(env);
+
+  Napi::Value dict(const c10::IValue& value, int depth) {
+    auto object = Napi::Object::New(env_);
     for (const auto& entry : value.toGenericDict()) {
+      const Napi::HandleScope scope(env_);
       std::ostringstream name;
       if (entry.key().isString()) {
         name << entry.key().toStringRef();
       } else {
         name << entry.key();
       }
-      define(object, name.str(), fromIValue(env, entry.value()));
+      take(64 + name.str().size());
+      define(object, name.str(), convert(entry.value(), depth + 1));
     }
     return object;
   }
-  return ScriptObjectWrap::wrap(env, value);
-}
+
+  const Napi::Env env_;
+  size_t taken_ = 0;
+};
+
+}  // namespace
+
+Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) { return Output(env).convert(value, 0); }
 
 Napi::Object describeSchema(Napi::Env env, const c10::FunctionSchema& schema) {
   auto described = Napi::Object::New(env);

@@ -26,6 +26,7 @@
 #include "script/checkpoint.h"
 #include "script/one_type.h"
 #include "script/optimizer.h"
+#include "script/self_containing.h"
 
 namespace lta {
 namespace {
@@ -211,8 +212,10 @@ class Loaded final : public ScriptModule {
     auto& slot = programs_[key];
     if (!slot) {
       const auto found = module_.get_method(method);
+      auto inlined = script::inlineWithNames(module_, found, *names_, options);
+      script::refuseListsInThemselves(*inlined.graph);
       slot = std::make_unique<Program>();
-      slot->method = script::inlineWithNames(module_, found, *names_, options);
+      slot->method = std::move(inlined);
       if (dtype_) script::demandOneType(*slot->method.graph, *dtype_);
       if (frozen) script::freezeGraph(slot->method.graph, module_);
       slot->function = std::make_unique<jit::GraphFunction>(found.function().qualname(), slot->method.graph, nullptr);

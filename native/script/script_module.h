@@ -12,6 +12,7 @@
 #include "attention/capture.h"
 #include "hooks/hook_registry.h"
 #include "runtime/cancellation.h"
+#include "runtime/release_value.h"
 
 namespace lta {
 
@@ -44,7 +45,7 @@ struct ParameterInfo {
 };
 
 struct CaptureResult {
-  c10::IValue output;
+  ReleasedValue output;
   std::vector<Attention> attentions;
   std::shared_ptr<Capture> capture;  // what the attentions' gradient points refer to
 };

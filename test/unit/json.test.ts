@@ -40,8 +40,8 @@ test('an array holds positional tensors', () => {
 test.each([
   ['what is no JSON', '{', /expected JSON/],
   ['a bare number', '3', /object of named tensors.* received 3/],
-  ['ragged arrays', '{"a": [[1, 2], [3]]}', /tensor 'a'.*2 elements at depth 1.* received \[3\]/],
-  ['arrays beside numbers', '{"a": [1, [2]]}', /single element at depth 1 but received \[2\]/],
+  ['ragged arrays', '{"a": [[1, 2], [3]]}', /tensor 'a'.*2 elements at depth 1.* received an Array of length 1/],
+  ['arrays beside numbers', '{"a": [1, [2]]}', /single element at depth 1 but received an Array of length 1/],
   ['strings', '{"a": ["x", 1]}', /numbers or booleans but received "x"/],
   ['booleans beside numbers', '{"a": [true, 1]}', /either numbers or booleans/],
   ['an unknown dtype', '{"a": {"dtype": "int128", "data": [1]}}', /dtype of float32.* received "int128"/],

@@ -105,7 +105,7 @@ test.each([
   ['a header beyond the end', bytesOf('{}', 0, 100), /header of 100 bytes .* ends after 10 bytes/],
   ['an absurd header length', bytesOf('{}', 0, 2 ** 50), /at most 100000000 bytes/],
   ['a header that is no JSON', bytesOf('{nope', 0), /header in JSON/],
-  ['a header that is no object', bytesOf('[1]', 0), /JSON object but received \[1\]/],
+  ['a header that is no object', bytesOf('[1]', 0), /JSON object but received an Array/],
   ['metadata with numbers', bytesOf({ __metadata__: { a: 1 } }, 0), /map strings to strings/],
   ['an entry without offsets', bytesOf({ a: { dtype: 'F32', shape: [] } }, 4), /data_offsets for tensor 'a'/],
   ['a negative size', bytesOf({ a: { ...f32(0, 4), shape: [-1] } }, 4), /dtype, shape and data_offsets/],

@@ -1,0 +1,130 @@
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { shortened } from '../validate';
+import { malformed } from './entry';
+
+/** A file that is being read: bytes at places that were checked to be in it. */
+export interface OpenFile {
+  path: string;
+  size: number;
+  /** The bytes from `begin` to before `end`, which have to be in the file. */
+  read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** How many bytes the system is asked for at once. */
+const CHUNK = 2 ** 30;
+
+function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a directory';
+  if (stats.isFIFO()) return 'a named pipe';
+  if (stats.isSocket()) return 'a socket';
+  if (stats.isCharacterDevice() || stats.isBlockDevice()) return 'a device';
+  return 'something else';
+}
+
+function checkKind(path: string, stats: Stats): void {
+  if (!stats.isFile()) throw malformed(shortened(path), 'a file', kindOf(stats));
+  if (stats.size === 0) throw malformed(shortened(path), 'a file with something in it', 'an empty one');
+}
+
+function checkPath(path: string): void {
+  if (path === '') throw malformed("''", 'the path of a file', 'an empty string');
+  if (path.includes('\0'))
+    throw malformed(`'${shortened(path.replaceAll('\0', '\\0'))}'`, 'the path of a file', 'one with a null character');
+}
+
+function unreadable(path: string, error: unknown): Error {
+  return malformed(shortened(path), 'a readable file', `none: ${(error as Error).message}`, error);
+}
+
+/**
+ * Checks that there is a file at a path: no directory, and no pipe, socket or device, which could be waited for or read
+ * without end.
+ *
+ * @throws {TorchError} ERR_INVALID_ARGUMENT
+ */
+export async function checkFile(path: string): Promise<void> {
+  checkPath(path);
+  let stats: Stats;
+  try {
+    stats = await stat(path);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  checkKind(path, stats);
+}
+
+/**
+ * Opens the file at a path, lends it to `use`, and closes it. Every reader of files goes through here.
+ *
+ * @throws {TorchError} ERR_INVALID_ARGUMENT where there is none, or what is there is none (see `checkFile`).
+ */
+export async function withFile<Result>(path: string, use: (file: OpenFile) => Promise<Result>): Promise<Result> {
+  await checkFile(path);
+  let file: FileHandle;
+  try {
+    // Without waiting: it may be a pipe by now.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  try {
+    const stats = await file.stat();
+    checkKind(path, stats);
+    const { size } = stats;
+    return await use({ path, size, read: (begin, end) => readRange(file, path, size, begin, end) });
+  } finally {
+    await file.close();
+  }
+}
+
+async function readRange(
+  file: FileHandle,
+  path: string,
+  size: number,
+  begin: number,
+  end: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  if (!Number.isSafeInteger(begin) || !Number.isSafeInteger(end) || begin < 0 || end < begin || end > size) {
+    throw malformed(path, `bytes within its ${size}`, `those from ${begin} to ${end}`);
+  }
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = new Uint8Array(end - begin);
+  } catch (error) {
+    throw malformed(path, 'no more bytes at once than an ArrayBuffer holds', `${end - begin}`, error);
+  }
+  for (let done = 0; done < bytes.length; ) {
+    const length = Math.min(bytes.length - done, CHUNK);
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await file.read(bytes, done, length, begin + done));
+    } catch (error) {
+      throw unreadable(path, error);
+    }
+    if (bytesRead === 0) throw malformed(path, `${end} bytes`, `${begin + done}: it shrank while it was read`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** The whole of a file. @param most The most bytes that it may have. */
+export async function readWhole(path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {
+  return await withFile(path, async ({ size, read }) => {
+    if (size > most) throw malformed(shortened(path), `a file of at most ${most} bytes`, `one of ${size}`);
+    return await read(0, size);
+  });
+}
+
+/** Bytes in memory as a file of that name. */
+export function fileOf(bytes: Uint8Array, name: string): OpenFile {
+  return {
+    path: name,
+    size: bytes.length,
+    async read(begin, end) {
+      if (!(begin >= 0 && end >= begin && end <= bytes.length))
+        throw malformed(name, `bytes within its ${bytes.length}`, `those from ${begin} to ${end}`);
+      return new Uint8Array(bytes.subarray(begin, end));
+    },
+  };
+}
