@@ -2,8 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { ScriptModule, Tensor, versions } from '../dist/index.js';
 import { renderHeatmap } from '../dist/view/heatmap.js';
-import { renderHtml } from '../dist/view/html.js';
-import { prepareView } from '../dist/view/prepare.js';
+import { DEFAULT_MAX_SIZE, renderExamples } from '../dist/view/render-view.js';
 
 const here = new URL('.', import.meta.url);
 const readJson = (name) => JSON.parse(readFileSync(new URL(name, here), 'utf8'));
@@ -102,7 +101,7 @@ for (const text of readable) {
   const verdict = right === undefined ? '' : right === answer ? '  (right)' : `  (wrong: it is ${right})`;
   console.log(`${text}  →  ${answer}${verdict}`);
   const attentions = await capture(model, text, answer);
-  examples.push({ title: `${text} → ${answer}`, attentions, queryTokens: [...answer], keyTokens: [...text] });
+  examples.push({ title: `${text} → ${answer}`, attentions, tokens: [...text], targetTokens: [...answer] });
 }
 
 const last = examples.at(-1);
@@ -111,10 +110,13 @@ const [, , queries, keys] = cross.weights.shape;
 const head = mostTellingHead(cross.weights);
 const matrix = cross.weights.data.subarray(head * queries * keys, (head + 1) * queries * keys);
 console.log(`\nWhere the decoder looks (across) while it writes (down): ${cross.name}, head ${head}\n`);
-console.log(renderHeatmap({ shape: [queries, keys], data: matrix }, last.queryTokens, last.keyTokens));
+console.log(renderHeatmap({ shape: [queries, keys], data: matrix }, last.targetTokens, last.tokens));
 
 const page = 'attention.html';
-writeFileSync(page, renderHtml(prepareView(examples), { title: 'Dates as people write them' }));
+writeFileSync(
+  page,
+  await renderExamples(examples, { title: 'Dates as people write them', maxSize: DEFAULT_MAX_SIZE, compare: false }),
+);
 const count = last.attentions.reduce((sum, { heads }) => sum + heads.length, 0);
 console.log(`\nAll ${last.attentions.length} attentions with ${count} heads are in ${page}: open it in a browser.`);
 

@@ -35,3 +35,4 @@ export {
   type ZerosOptions,
 } from './tensor';
 export type { Value } from './value';
+export { renderView, type ViewExample, type ViewOptions, writeAttentionView } from './view/render-view';

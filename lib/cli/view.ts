@@ -7,8 +7,8 @@ import type { Entry } from '../formats/entry';
 import { readJsonValue } from '../formats/json';
 import type { ScriptModule } from '../index';
 import { shown } from '../validate';
-import { renderHtml } from '../view/html';
-import { prepareView, type ViewAttention, type ViewExample } from '../view/prepare';
+import type { PrepareExample } from '../view/prepare';
+import { DEFAULT_MAX_SIZE, disposing, renderExamples } from '../view/render-view';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { progress, toValue, withModel } from './model';
 import { collect, collectIndices, collectLayers } from './selection';
@@ -73,20 +73,19 @@ async function runView(path: string, options: ViewOptions): Promise<void> {
     );
   }
   const tokenizer = options.tokenizer ? await TextTokenizer.load(options.tokenizer) : undefined;
-  await withModel(path, options.device, async (model) => {
+  const title = options.title ?? `Attention of ${basename(path)}`;
+  const { html, count } = await withModel(path, options.device, async (model) => {
     const runs = options.inputs ? await runsOfInputs(options.inputs, options) : runsOfTexts(model, options, tokenizer);
-    const examples: ViewExample[] = [];
-    for (const run of runs) {
-      progress(`running the model on ${run.title} …`);
-      examples.push(...(await captureExample(model, run, options, tokenizer)));
-    }
-    const html = renderHtml(prepareView(examples), { title: options.title ?? `Attention of ${basename(path)}` });
-    await writeFile(options.out, html);
-    const attentions = examples[0]?.attentions ?? [];
-    const size = (Buffer.byteLength(html) / 2 ** 20).toFixed(1);
-    const of = `${attentions.length} attention${attentions.length === 1 ? '' : 's'} of ${examples.length} example${examples.length === 1 ? '' : 's'}`;
-    process.stdout.write(`${options.out}: ${of}, ${size} MiB\n`);
+    let count = 0;
+    const examples = runs.map((run): PrepareExample => {
+      const example = captureExample(model, run, options, tokenizer);
+      return { ...example, attentions: counted(example.attentions, () => count++) };
+    });
+    return { html: await renderExamples(examples, { title, maxSize: DEFAULT_MAX_SIZE, compare: false }), count };
   });
+  await writeFile(options.out, html);
+  const size = (Buffer.byteLength(html) / 1e6).toFixed(1);
+  process.stdout.write(`${options.out}: ${count} attention${count === 1 ? '' : 's'}, ${size} MB\n`);
   if (options.open) openInBrowser(resolve(options.out));
 }
 
@@ -117,68 +116,50 @@ async function runsOfInputs(path: string, options: ViewOptions): Promise<Run[]> 
   return [{ title: basename(path), inputs: await readInputs(path), ...labels }];
 }
 
-async function captureExample(
+/** The attentions of a run as they come, the model waiting for the page to take each. */
+function captureExample(
   model: ScriptModule,
   run: Run,
   options: ViewOptions,
   tokenizer: TextTokenizer | undefined,
-): Promise<ViewExample[]> {
+): PrepareExample {
   const { parameters } = model.signature();
   if (options.inputs) {
     const note = describeOrder(run.inputs, parameters);
     if (note) process.stderr.write(`${note}\n`);
   }
-  const values = arrangeInputs(run.inputs, parameters).map((entry, i) => toValue(entry, parameters[i], options.device));
   const { layers, heads } = options;
-  const { attentions } = await model.captureAttention(values, { ...(layers && { layers }), ...(heads && { heads }) });
-  const captured = attentions.map(({ name, operator, heads, queries, weights }): ViewAttention => {
-    return {
-      name,
-      operator,
-      heads,
-      queries,
-      weights: { shape: weights.shape, data: weights.toTypedArray() as Float32Array },
-    };
-  });
+  async function* attentions() {
+    progress(`running the model on ${run.title} …`);
+    const values = arrangeInputs(run.inputs, parameters).map((entry, i) =>
+      toValue(entry, parameters[i], options.device),
+    );
+    yield* disposing(model.captureAttentionStream(values, { ...(layers && { layers }), ...(heads && { heads }) }));
+  }
   const { title, queryTokens, keyTokens } = run;
-  const labels = { ...(queryTokens && { queryTokens }), ...(keyTokens && { keyTokens }) };
-  if (queryTokens || !tokenizer) return [{ title, attentions: captured, ...labels }];
-  return splitBatch(title, captured, run.inputs, tokenizer);
+  const example = { title, attentions: attentions() };
+  if (queryTokens) return { ...example, tokens: keyTokens ?? queryTokens, targetTokens: queryTokens };
+  return tokenizer ? { ...example, ...tokensOfBatch(run.inputs, tokenizer) } : example;
 }
 
-/** Inputs with a tokenizer: each sequence of the batch is an example with tokens of its own. */
-function splitBatch(
-  title: string,
-  attentions: ViewAttention[],
-  inputs: Entry[],
-  tokenizer: TextTokenizer,
-): ViewExample[] {
+async function* counted<Item>(items: Iterable<Item> | AsyncIterable<Item>, count: () => void): AsyncGenerator<Item> {
+  for await (const item of items) {
+    count();
+    yield item;
+  }
+}
+
+/** Inputs with a tokenizer: each sequence of the batch has tokens of its own. */
+function tokensOfBatch(inputs: Entry[], tokenizer: TextTokenizer): { tokens?: string[][]; targetTokens?: string[][] } {
   const sequences = (name: RegExp) => {
     const entry = inputs.find((input) => name.test(input.name) && input.shape.length === 2 && /^int/.test(input.dtype));
     const [batch, length] = (entry?.shape ?? [0, 0]) as [number, number];
     const labels = Array.from((entry?.data ?? []) as Iterable<number | bigint>, (id) => tokenizer.label(Number(id)));
     return Array.from({ length: batch }, (_, item) => labels.slice(item * length, (item + 1) * length));
   };
-  const encoder = sequences(/^(input_)?ids$|^tokens$|^input$|^src$|^0$/);
-  const decoder = sequences(/^decoder_(input_)?ids$|^tgt$/);
-  const batch = Math.max(1, ...attentions.map(({ weights }) => weights.shape[0] ?? 1));
-  return Array.from({ length: batch }, (_, item) => {
-    const query = decoder[item] ?? encoder[item];
-    const key = encoder[item];
-    return {
-      title: batch > 1 ? `${title} (${item + 1} of ${batch})` : title,
-      attentions: attentions.map((attention) => {
-        const { shape, data } = attention.weights;
-        const size = data.length / (shape[0] || 1);
-        return {
-          ...attention,
-          weights: { shape: [1, ...shape.slice(1)], data: data.subarray(item * size, (item + 1) * size) },
-        };
-      }),
-      ...(query && { queryTokens: query }),
-      ...(key && { keyTokens: key }),
-    };
-  });
+  const tokens = sequences(/^(input_)?ids$|^tokens$|^input$|^src$|^0$/);
+  const targetTokens = sequences(/^decoder_(input_)?ids$|^tgt$/);
+  return { ...(tokens.length ? { tokens } : {}), ...(targetTokens.length ? { targetTokens } : {}) };
 }
 
 async function readTokens(path: string): Promise<{ queryTokens?: string[]; keyTokens?: string[] }> {

@@ -1,19 +1,27 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { TorchError } from '../errors';
-import type { ViewData } from './view-data';
+import type { PreparedView } from './prepare';
 
 /** Where scripts/build-page.mjs puts the page's code, as seen from lib/view and from dist/view. */
 const PAGE = join(__dirname, '..', '..', 'dist', 'view');
 
 /**
  * The page as one HTML document that needs nothing else and loads nothing else: code, style and data are in it.
- * @param data What `prepareView` made.
+ * @param view What `prepareView` made.
  * @param options.title The heading and the document's title; any text.
  */
-export function renderHtml(data: ViewData, options: { title: string }): string {
-  const title = escapeText(options.title);
-  const { weights, ...rest } = data;
+export function renderHtml({ data, stores }: PreparedView, options: { title: string }): string {
+  return pageParts(options.title, JSON.stringify({ ...data, title: options.title }), stores).join('\n');
+}
+
+/** Characters that a page takes beside its data. */
+export function pageSize(title: string): number {
+  return pageParts(title, '', []).join('\n').length;
+}
+
+function pageParts(heading: string, json: string, stores: readonly string[][]): string[] {
+  const title = escapeText(heading);
   return [
     '<!doctype html>',
     '<html lang="en">',
@@ -22,20 +30,20 @@ export function renderHtml(data: ViewData, options: { title: string }): string {
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     '<meta name="color-scheme" content="light dark">',
     // Whatever the data says, the page stays offline.
-    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">`,
+    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">`,
     `<title>${title}</title>`,
     `<style>${readPage('page.css')}</style>`,
     '</head>',
     '<body>',
-    `<noscript>This page draws the attention of a model with JavaScript, which is switched off.</noscript>`,
-    `<script type="application/json" id="view-data">${escapeJson(JSON.stringify({ ...rest, title: options.title }))}</script>`,
-    // Base64 has no character that could end a script element; each attention is decoded when it is first shown.
-    ...weights.map((text, i) => `<script type="text/plain" id="weights-${i}">${text}</script>`),
+    '<noscript>This page draws the attention of a model with JavaScript, which is switched off.</noscript>',
+    `<script type="application/json" id="view-data">${escapeJson(json)}</script>`,
+    // Base64 has no character that could end a script element; each block is decoded when it is first shown.
+    ...stores.map((blocks, i) => `<script type="text/plain" id="store-${i}">${blocks.join('\n')}</script>`),
     `<script>${readPage('page.js')}</script>`,
     '</body>',
     '</html>',
     '',
-  ].join('\n');
+  ];
 }
 
 function readPage(file: string): string {

@@ -1,219 +1,485 @@
 import { TorchError } from '../errors';
-import { toFloat16Bits } from '../formats/half';
 import { attentionLabels } from './attention-labels';
-import type { AttentionKind, Thumbnails, ViewData, ViewDataAttention, ViewDataExample } from './view-data';
+import { isPaddingToken, isSpecial, kindOf, TokenLists, withoutPadding } from './axis-tokens';
+import { pack } from './block';
+import { maxPool, pictureSize } from './max-pool';
+import { type PackedAttention, type PackedHead, PageBudget, THUMBNAIL_SIDE } from './page-budget';
+import { type HeadLayout, scanHead, TOP } from './scan-head';
+import type { AttentionKind, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
+import { ABSENT, encodeWeight, LOG16, MASKED } from './weight-code';
 
-/** One attention to show: the fields of the package's `Attention`, with the weights as a plain array. */
+/** What is used of a `Tensor`. */
+interface TensorLike {
+  readonly shape: readonly number[];
+  readonly dtype: string;
+  select(dim: number, index: number): TensorLike;
+  to(options: { dtype: 'float32' }): TensorLike;
+  toTypedArray(): unknown;
+  dispose(): void;
+}
+
+/** Elements as a tensor, or as an array with their shape; row-major. */
+export type Elements = TensorLike | { shape: readonly number[]; data: ArrayLike<number | bigint> };
+
+/** One attention to show: the fields of the package's `Attention` that are looked at. */
 export interface ViewAttention {
   name: string;
   operator: string;
-  /** `[B, H, Q, K]`, or `[B, Q, K]` where the heads were averaged; row-major. */
-  weights: { shape: readonly number[]; data: Float32Array };
+  /** `[B, H, Q, K]`, or `[B, Q, K]` where the heads were averaged. */
+  weights: Elements;
+  /** Of a capture with `topK`: the key positions of the weights. */
+  keys?: Elements;
+  /** The shape of the whole attention: its last size tells the number of keys of a capture with `topK`. */
+  shape?: readonly number[];
   heads: readonly number[];
   queries: readonly number[];
-  /** Told from the name and the weights where absent. */
-  kind?: AttentionKind;
+  /** `'encoder'`, `'decoder'` or `'cross'`; told from the name and the weights where it is none of these. */
+  kind?: string;
   /** Tokens of the whole query and key sequence, where they are not those of the example. */
   queryTokens?: readonly string[];
   keyTokens?: readonly string[];
 }
 
-/** One run of a model. A batch of several sequences is shown as so many examples, all with the same tokens. */
-export interface ViewExample {
-  title: string;
-  attentions: readonly ViewAttention[];
-  /** Tokens of the sequence, in an encoder-decoder model of the decoder's. Positions are shown where none fit. */
-  queryTokens?: readonly string[];
-  /** Tokens of the encoder's sequence in an encoder-decoder model. Default: `queryTokens`. */
-  keyTokens?: readonly string[];
+/** One run of a model, as `prepareView` takes it. A batch of several sequences is shown as so many examples. */
+export interface PrepareExample {
+  title?: string;
+  attentions: Iterable<ViewAttention> | AsyncIterable<ViewAttention>;
+  /** Tokens of the sequence, in an encoder-decoder model of the encoder's; a list for each sequence of a batch. */
+  tokens?: readonly string[] | readonly (readonly string[])[];
+  /** Tokens of the decoder's sequence in an encoder-decoder model. */
+  targetTokens?: readonly string[] | readonly (readonly string[])[];
+  /** What stood in the text where the token doesn't say, by position of `tokens`. */
+  sources?: Record<number, string>;
+  image?: ViewDataImage;
 }
 
-const FLOAT32_LIMIT = 32 * 2 ** 20;
-/** Beyond this a page is too large for a browser (and, in base64, nearly for a string of Node). */
-const TOTAL_LIMIT = 320 * 2 ** 20;
-const THUMBNAIL_SIZE = 48;
+/** The data of a page and its blocks: lines of base64 by script element. */
+export interface PreparedView {
+  data: ViewData;
+  stores: string[][];
+}
+
+export interface PrepareOptions {
+  /** Bytes that the blocks and the data may take. */
+  maxSize: number;
+  compare?: boolean;
+}
+
+const KINDS: readonly string[] = ['encoder', 'decoder', 'cross'];
 
 /**
- * Makes the data of a page from captured attentions.
+ * Makes the data of a page from captured attentions, one at a time: no more than one is looked at, and what is kept of it
+ * is no larger than the page.
  *
  * Each attention's axes are labelled with its own tokens, else with the example's: the encoder's self-attention with
- * `keyTokens`, the decoder's with `queryTokens`, cross-attention with both; where their lengths don't fit, with the
- * list that does, else with positions. Weights are kept as float32; if all together take more than 32 MiB, as float16.
+ * `tokens`, the decoder's with `targetTokens`, cross-attention with both; where their lengths don't fit, with the list
+ * that does, else with positions.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for weights whose shape doesn't fit their data, heads or queries;
- *   ERR_CAPTURE_TOO_LARGE for more weights than a page can hold (320 MiB as float16).
+ *   ERR_CAPTURE_TOO_LARGE for more heads than a page of this size can hold pictures of.
  */
-export function prepareView(examples: readonly ViewExample[]): ViewData {
-  const bytes = examples
-    .flatMap((example) => example.attentions)
-    .reduce((sum, { weights }) => sum + weights.data.byteLength, 0);
-  const encoding = bytes > FLOAT32_LIMIT ? 'float16' : 'float32';
-  if (bytes / 2 > TOTAL_LIMIT) {
-    const mebibytes = Math.ceil(bytes / 2 ** 21);
-    throw new TorchError(
-      'ERR_CAPTURE_TOO_LARGE',
-      `A page holds at most ${TOTAL_LIMIT / 2 ** 20} MiB of attention weights as float16 but received ${mebibytes} MiB; ` +
-        'capture fewer layers, heads or queries',
-    );
-  }
-  const data: ViewData = { encoding, examples: [], weights: [] };
-  for (const example of examples) {
-    for (const attention of example.attentions) check(attention);
-    const batch = Math.max(1, ...example.attentions.map(({ weights }) => weights.shape[0] ?? 1));
-    for (let item = 0; item < batch; item++) data.examples.push(prepareExample(example, item, batch, data));
-  }
-  return data;
+export async function prepareView(examples: readonly PrepareExample[], options: PrepareOptions): Promise<PreparedView> {
+  const budget = new PageBudget(options.maxSize);
+  const prepared: ViewDataExample[] = [];
+  for (const example of examples) prepared.push(...(await prepareExample(example, budget)));
+  const data: ViewData = {
+    encoding: budget.encoding,
+    topK: 0,
+    ...(options.compare ? { compare: true } : {}),
+    examples: prepared,
+  };
+  return budget.finish(data);
 }
 
-function check({ name, weights: { shape, data }, heads, queries }: ViewAttention): void {
+/** An attention of the page while its example isn't complete. */
+type Draft = Omit<ViewDataAttention, 'label'>;
+
+async function prepareExample(example: PrepareExample, budget: PageBudget): Promise<ViewDataExample[]> {
+  const items: { tokens: TokenLists; attentions: Draft[] }[] = [];
+  const names: string[] = [];
+  for await (const attention of example.attentions) {
+    check(attention);
+    names.push(attention.name);
+    const batch = attention.weights.shape[0] as number;
+    for (let item = 0; item < batch; item++) {
+      const target = (items[item] ??= { tokens: new TokenLists(), attentions: [] });
+      target.attentions.push(await prepareAttention(attention, item, names, example, target.tokens, budget));
+    }
+  }
+  if (!items.length) items.push({ tokens: new TokenLists(), attentions: [] });
+  return items.map(({ tokens, attentions }, item) => {
+    const labels = attentionLabels(attentions);
+    const title = example.title ?? '';
+    return {
+      title: items.length > 1 ? `${title} (${item + 1} of ${items.length})` : title,
+      tokens: tokens.lists,
+      special: tokens.lists.map((list) => list.flatMap((token, i) => (isSpecial(token) ? [i] : []))),
+      ...(example.sources
+        ? {
+            sources: tokens.lists.map((list) =>
+              sameTokens(list, listOf(example.tokens, item)) ? (example.sources ?? {}) : {},
+            ),
+          }
+        : {}),
+      ...(example.image ? { image: example.image } : {}),
+      attentions: attentions.map((attention, i) => ({ ...attention, label: labels[i] as string })),
+    };
+  });
+}
+
+function sameTokens(a: readonly string[], b: readonly string[] | undefined): boolean {
+  return b !== undefined && a.length === b.length && a.every((token, i) => token === b[i]);
+}
+
+/** The tokens of one sequence of a batch. */
+function listOf(
+  tokens: readonly string[] | readonly (readonly string[])[] | undefined,
+  item: number,
+): readonly string[] | undefined {
+  if (tokens === undefined || !Array.isArray(tokens[0])) return tokens as readonly string[] | undefined;
+  return (tokens as readonly (readonly string[])[])[item];
+}
+
+function check({ name, weights, keys, heads, queries }: ViewAttention): void {
+  const { shape } = weights;
   const averaged = shape.length === 3;
+  const received = isTensor(weights) ? elementsOf(shape) : weights.data.length;
   const fits =
     (averaged || (shape.length === 4 && shape[1] === heads.length)) &&
     shape.at(-2) === queries.length &&
-    data.length === shape.reduce((product, size) => product * size, 1);
-  if (!fits) {
-    const expected = `[B, ${heads.length}, ${queries.length}, K], or [B, ${queries.length}, K] for averaged heads`;
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected weights of shape ${expected}, for attention '${name}' but received ${data.length} elements of shape [${shape.join(', ')}]`,
-    );
+    received === elementsOf(shape) &&
+    (!keys || keys.shape.join() === shape.join());
+  if (fits) return;
+  const expected = `[B, ${heads.length}, ${queries.length}, K], or [B, ${queries.length}, K] for averaged heads`;
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected weights of shape ${expected}, for attention '${name}' but received ${received} elements of shape [${shape.join(', ')}]`,
+  );
+}
+
+function elementsOf(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+function isTensor(elements: Elements): elements is TensorLike {
+  return 'toTypedArray' in elements;
+}
+
+/** The elements of one head, as the array that a tensor of this type has. */
+function headElements(elements: Elements, item: number, head: number): ArrayLike<number | bigint> {
+  const { shape } = elements;
+  if (!isTensor(elements)) {
+    const size = (shape.at(-1) as number) * (shape.at(-2) as number);
+    const heads = shape.length === 4 ? (shape[1] as number) : 1;
+    const start = (item * heads + head) * size;
+    const { data } = elements;
+    if (data instanceof Float32Array) return data.subarray(start, start + size);
+    return Array.prototype.slice.call(data, start, start + size) as (number | bigint)[];
+  }
+  const used: TensorLike[] = [];
+  const keep = (tensor: TensorLike) => {
+    used.push(tensor);
+    return tensor;
+  };
+  try {
+    let tensor = keep(elements.select(0, item));
+    if (shape.length === 4) tensor = keep(tensor.select(0, head));
+    if (tensor.dtype !== 'float32' && tensor.dtype !== 'int64') tensor = keep(tensor.to({ dtype: 'float32' }));
+    return tensor.toTypedArray() as ArrayLike<number | bigint>;
+  } finally {
+    for (const tensor of used) tensor.dispose();
   }
 }
 
-function prepareExample(example: ViewExample, item: number, batch: number, data: ViewData): ViewDataExample {
-  const attentions = example.attentions.filter(({ weights }) => item < (weights.shape[0] as number));
-  const names = attentions.map(({ name }) => name);
-  const kinds = attentions.map((attention) => attention.kind ?? kindOf(attention, names));
-  const labels = attentionLabels(attentions.map(({ name }, i) => ({ name, kind: kinds[i] as AttentionKind })));
-  const tokens = new TokenLists();
-  const prepared = attentions.map((attention, i): ViewDataAttention => {
-    const { name, operator, heads, queries, weights } = attention;
-    const averaged = weights.shape.length === 3;
-    const kind = kinds[i] as AttentionKind;
-    const [rows, columns] = weights.shape.slice(-2) as [number, number];
-    const matrices = averaged ? 1 : heads.length;
-    const size = matrices * rows * columns;
-    const part = weights.data.subarray(item * size, (item + 1) * size);
-    const identity = queries.every((query, row) => query === row);
-    const last = Math.max(-1, ...queries);
-    const { queryTokens: decoder, keyTokens: encoder = decoder } = example;
-    const queryTokens = tokens.find(
-      [attention.queryTokens, kind === 'encoder' ? encoder : decoder, decoder, encoder],
-      (length) => (identity ? length === rows : length > last),
-    );
-    const keyTokens = tokens.find(
-      [attention.keyTokens, kind === 'decoder' ? decoder : encoder, encoder, decoder],
-      (length) => length === columns,
-    );
-    return {
-      name,
-      label: labels[i] as string,
-      operator,
-      kind,
-      averaged,
-      heads: [...heads],
-      rows,
-      columns,
-      ...(identity ? {} : { queries: [...queries] }),
-      ...(queryTokens === undefined ? {} : { queryTokens }),
-      ...(keyTokens === undefined ? {} : { keyTokens }),
-      weights: data.weights.push(encode(part, data.encoding)) - 1,
-      thumbnails: thumbnails(part, matrices, rows, columns),
-    };
-  });
-  const title = batch > 1 ? `${example.title} (${item + 1} of ${batch})` : example.title;
-  return { title, tokens: tokens.lists, attentions: prepared };
-}
+/** Gives the weights of one head after the other, whole rows, whatever the capture holds of them. */
+class HeadReader {
+  readonly matrices: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** Keys of each row that the capture holds, where those are not all. */
+  readonly topK: number | undefined;
 
-/** The different token lists of an example, each stored once. */
-class TokenLists {
-  readonly lists: string[][] = [];
+  constructor(
+    private readonly attention: ViewAttention,
+    private readonly item: number,
+  ) {
+    const { shape } = attention.weights;
+    this.matrices = shape.length === 3 ? 1 : (shape[1] as number);
+    this.rows = shape.at(-2) as number;
+    const held = shape.at(-1) as number;
+    this.columns = attention.keys ? Math.max(held, attention.shape?.at(-1) ?? held) : held;
+    this.topK = attention.keys && held < this.columns ? held : undefined;
+  }
 
-  /** The index of the first list that fits, of those that there are. */
-  find(candidates: (readonly string[] | undefined)[], fits: (length: number) => boolean): number | undefined {
-    const list = candidates.find((candidate) => candidate && fits(candidate.length));
-    if (!list) return undefined;
-    const known = this.lists.findIndex(
-      (other) => other.length === list.length && other.every((token, i) => token === list[i]),
-    );
-    return known >= 0 ? known : this.lists.push([...list]) - 1;
+  read(head: number): { weights: Float32Array; captured: Uint8Array | undefined } {
+    const elements = headElements(this.attention.weights, this.item, head);
+    const values = elements instanceof Float32Array ? elements : Float32Array.from(elements as ArrayLike<number>);
+    if (!this.attention.keys) return { weights: values, captured: undefined };
+    const keys = headElements(this.attention.keys, this.item, head);
+    const weights = new Float32Array(this.rows * this.columns);
+    const captured = this.topK === undefined ? undefined : new Uint8Array(weights.length);
+    const held = values.length / this.rows;
+    for (let i = 0; i < values.length; i++) {
+      const at = Math.floor(i / held) * this.columns + Number(keys[i]);
+      weights[at] = values[i] as number;
+      if (captured) captured[at] = 1;
+    }
+    return { weights, captured };
   }
 }
 
-const CROSS_NAME = /cross|enc(oder)?_?dec(oder)?_?att|encoder_attn|src_attn|context_attn/i;
-
-function kindOf({ name, weights, queries }: ViewAttention, names: readonly string[]): AttentionKind {
-  if (CROSS_NAME.test(name)) return 'cross';
-  // nn.TransformerDecoderLayer calls its cross-attention multihead_attn, beside self_attn.
-  if (/(^|\.)multihead_attn$/.test(name) && names.includes(name.replace(/multihead_attn$/, 'self_attn')))
-    return 'cross';
-  const [rows, columns] = weights.shape.slice(-2) as [number, number];
-  const whole = queries.every((query, row) => query === row);
-  if (whole && rows > 1 && rows !== columns) return 'cross';
-  if (/decoder/i.test(name)) return 'decoder';
-  if (/encoder/i.test(name)) return 'encoder';
-  return rows > 1 && isCausal(weights.data, queries, columns) ? 'decoder' : 'encoder';
-}
-
-function isCausal(data: Float32Array, queries: readonly number[], columns: number): boolean {
-  for (let at = 0, row = 0; at < data.length; at += columns, row = (row + 1) % queries.length) {
-    for (let column = (queries[row] as number) + 1; column < columns; column++)
-      if (data[at + column] !== 0) return false;
-  }
-  return true;
-}
-
-function encode(weights: Float32Array, encoding: ViewData['encoding']): string {
-  const elements = encoding === 'float32' ? weights : toFloat16(weights);
-  return Buffer.from(elements.buffer, elements.byteOffset, elements.byteLength).toString('base64');
-}
-
-function toFloat16(weights: Float32Array): Uint16Array {
-  const halves = new Uint16Array(weights.length);
-  for (let i = 0; i < halves.length; i++) halves[i] = toFloat16Bits(weights[i] as number);
-  return halves;
-}
-
-function thumbnails(weights: Float32Array, matrices: number, rows: number, columns: number): Thumbnails {
-  const scale = Math.min(1, THUMBNAIL_SIZE / Math.max(rows, columns));
-  const height = Math.max(1, Math.round(rows * scale));
-  const width = Math.max(1, Math.round(columns * scale));
-  const size = rows * columns;
-  const all = Array.from({ length: matrices }, (_, i) => weights.subarray(i * size, (i + 1) * size));
-  if (matrices > 1) all.push(mean(all));
-  const bytes = new Uint8Array(all.length * height * width);
-  all.forEach((matrix, i) => {
-    const target = bytes.subarray(i * height * width, (i + 1) * height * width);
-    downSample(matrix, rows, columns, target, height, width);
-  });
-  return { rows: height, columns: width, data: Buffer.from(bytes).toString('base64') };
-}
-
-function mean(matrices: readonly Float32Array[]): Float32Array {
-  const result = new Float32Array(matrices[0]?.length ?? 0);
-  for (const matrix of matrices)
-    for (let i = 0; i < result.length; i++) result[i] = (result[i] as number) + (matrix[i] as number);
-  return result.map((sum) => sum / matrices.length);
-}
-
-function downSample(
-  matrix: Float32Array,
-  rows: number,
-  columns: number,
-  target: Uint8Array,
-  height: number,
-  width: number,
-): void {
-  const largest = new Float32Array(height * width);
-  let maximum = 0;
-  for (let row = 0; row < rows; row++) {
-    const to = Math.floor((row * height) / rows) * width;
-    for (let column = 0; column < columns; column++) {
-      const value = matrix[row * columns + column] as number;
-      const at = to + Math.floor((column * width) / columns);
-      if (value > (largest[at] as number)) largest[at] = value;
-      if (value > maximum) maximum = value;
+/** What a first walk over all heads tells: which cells no head looks at, and how large weights get. */
+function survey(reader: HeadReader) {
+  const size = reader.rows * reader.columns;
+  let mask: Uint8Array | undefined;
+  let largest = 0;
+  let signed = false;
+  for (let head = 0; head < reader.matrices; head++) {
+    const { weights, captured } = reader.read(head);
+    if (!captured) {
+      mask ??= new Uint8Array(size).fill(1);
+      for (let i = 0; i < size; i++) if (weights[i] !== 0) mask[i] = 0;
+    }
+    for (let i = 0; i < size; i++) {
+      const weight = weights[i] as number;
+      if (weight > largest) largest = weight;
+      else if (weight < 0) {
+        signed = true;
+        if (-weight > largest) largest = -weight;
+      }
     }
   }
-  for (let i = 0; i < largest.length; i++)
-    target[i] = maximum && Math.round(255 * Math.sqrt((largest[i] as number) / maximum));
+  if (mask && !mask.includes(1)) mask = undefined;
+  return { mask, signed, scale: largest > 1.0001 && Number.isFinite(largest) ? largest : 1 };
+}
+
+async function prepareAttention(
+  attention: ViewAttention,
+  item: number,
+  names: readonly string[],
+  example: PrepareExample,
+  tokens: TokenLists,
+  budget: PageBudget,
+): Promise<Draft> {
+  const { name, operator, heads, queries } = attention;
+  const reader = new HeadReader(attention, item);
+  const { rows, columns, matrices } = reader;
+  const averaged = attention.weights.shape.length === 3;
+  const { mask, signed, scale } = survey(reader);
+  const identity = queries.every((query, row) => query === row);
+  const causal = isCausal(mask, queries, rows, columns);
+  const kind = KINDS.includes(attention.kind ?? '')
+    ? (attention.kind as AttentionKind)
+    : kindOf({ name, rows, columns, queries, causal }, names);
+
+  const encoder = listOf(example.tokens, item);
+  const decoder = listOf(example.targetTokens, item) ?? encoder;
+  const last = queries.reduce((most, query) => Math.max(most, query), -1);
+  const queryTokens = tokens.find(
+    [attention.queryTokens, kind === 'encoder' ? encoder : decoder, decoder, encoder],
+    (length) => (identity ? length === rows : length > last),
+  );
+  const keyTokens = tokens.find(
+    [attention.keyTokens, kind === 'decoder' ? decoder : encoder, encoder, decoder],
+    (length) => length === columns,
+  );
+  const shown = shownPart(
+    { rows, columns, queries, mask, kind },
+    tokens.lists[queryTokens ?? -1],
+    tokens.lists[keyTokens ?? -1],
+  );
+  const keyList = tokens.lists[keyTokens ?? -1];
+  const special = Array.from({ length: columns }, (_, i) => i).filter(
+    (i) => i >= shown.columns[0] && i < shown.columns[1] && (i === shown.columns[0] || isSpecial(keyList?.[i] ?? '')),
+  );
+  const layout = { rows, columns, queries, shown, special, cross: kind === 'cross', mask, scale };
+
+  const packed: PackedAttention = { heads: [], thumbnails: new Uint8Array(), margins: [] };
+  const entry = budget.add(packed);
+  const thumbnail = pictureSize(rows, columns, THUMBNAIL_SIDE);
+  // Of the strongest keys alone no mean over heads is known.
+  const hasMean = matrices > 1 && reader.topK === undefined;
+  const thumbnails = new Uint8Array((hasMean ? matrices + 1 : matrices) * thumbnail.rows * thumbnail.columns);
+  const stats: ViewDataAttention['stats'] = [];
+  const sum = hasMean ? new Float32Array(rows * columns) : undefined;
+
+  const store = async (weights: Float32Array, captured: Uint8Array | undefined, isMean: boolean) => {
+    const scanned = scanHead(weights, { ...layout, captured } satisfies HeadLayout);
+    stats.push(scanned.stats);
+    thumbnails.set(
+      maxPool(scanned.codes, rows, columns, thumbnail.rows, thumbnail.columns),
+      (stats.length - 1) * thumbnail.rows * thumbnail.columns,
+    );
+    const picture = pictureSize(rows, columns, budget.pictureSide(Math.max(rows, columns)));
+    const head: PackedHead = {
+      picture: { ...picture, codes: maxPool(scanned.codes, rows, columns, picture.rows, picture.columns) },
+      top: await packTop(scanned.topWeights, scanned.topKeys, rows),
+      isMean,
+    };
+    head.packedPicture = await pack(head.picture.codes);
+    packed.heads.push(head);
+    const margins = new Uint8Array(rows + columns);
+    margins.set(scanned.entropy);
+    margins.set(scanned.received, rows);
+    packed.margins.push(await pack(margins));
+    if (!isMean) await addFull(head, weights, scanned.codes, matrices, scale, budget);
+    await budget.fit();
+  };
+
+  for (let head = 0; head < matrices; head++) {
+    const { weights, captured } = reader.read(head);
+    if (sum) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (weights[i] as number);
+    await store(weights, captured, false);
+  }
+  if (sum) {
+    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / matrices;
+    await store(sum, undefined, true);
+  }
+  packed.thumbnails = await pack(thumbnails);
+  await budget.fit();
+
+  return {
+    name,
+    operator,
+    kind,
+    averaged,
+    heads: [...heads],
+    rows,
+    columns,
+    ...(identity ? {} : { queries: [...queries] }),
+    ...(queryTokens === undefined ? {} : { queryTokens }),
+    ...(keyTokens === undefined ? {} : { keyTokens }),
+    ...(reader.topK === undefined ? {} : { capturedTopK: reader.topK }),
+    ...(signed ? { signed } : {}),
+    causal,
+    masked: mask !== undefined,
+    scale,
+    shown,
+    thumbnail,
+    picture: pictureSize(rows, columns, THUMBNAIL_SIDE),
+    stats,
+    store: entry,
+    blocks: { thumbnails: -1, picture: [], margins: [], top: [], full: [] },
+  };
+}
+
+/** Rows and columns that are no padding: no query looks at the key, or the token says so. */
+function shownPart(
+  {
+    rows,
+    columns,
+    queries,
+    mask,
+    kind,
+  }: {
+    rows: number;
+    columns: number;
+    queries: readonly number[];
+    mask: Uint8Array | undefined;
+    kind: AttentionKind;
+  },
+  queryTokens: readonly string[] | undefined,
+  keyTokens: readonly string[] | undefined,
+): { rows: [number, number]; columns: [number, number] } {
+  const isMasked = (column: number) => {
+    if (!mask || rows < 2) return false;
+    for (let row = 0; row < rows; row++) if (mask[row * columns + column] === 0) return false;
+    return true;
+  };
+  const maskedKeys = new Map<number, boolean>();
+  const isPaddingKey = (column: number) => {
+    if (isPaddingToken(keyTokens?.[column])) return true;
+    const known = maskedKeys.get(column) ?? isMasked(column);
+    maskedKeys.set(column, known);
+    return known;
+  };
+  const shownColumns = withoutPadding(columns, isPaddingKey);
+  const self = kind !== 'cross';
+  const shownRows = withoutPadding(rows, (row) => {
+    const position = queries[row] as number;
+    if (isPaddingToken(queryTokens?.[position])) return true;
+    return self && position < columns && (position < shownColumns[0] || position >= shownColumns[1]);
+  });
+  return { rows: shownRows, columns: shownColumns };
+}
+
+function isCausal(mask: Uint8Array | undefined, queries: readonly number[], rows: number, columns: number): boolean {
+  if (!mask) return false;
+  let later = 0;
+  for (let row = 0; row < rows; row++) {
+    for (let column = (queries[row] as number) + 1; column < columns; column++) {
+      if (mask[row * columns + column] === 0) return false;
+      later++;
+    }
+  }
+  return later > 0;
+}
+
+/** Blocks of the ranks 1, 2 and 3 to 4: each can be left out without the ones before it. */
+async function packTop(weights: Float32Array, keys: Uint32Array, rows: number) {
+  const ranks = [
+    [0, 1],
+    [1, 2],
+    [2, TOP],
+  ] as const;
+  return await Promise.all(
+    ranks.map(async ([from, to]) => {
+      const width = to - from;
+      const bytes = new Uint32Array(2 * rows * width);
+      const bits = new Uint32Array(weights.buffer);
+      for (let row = 0; row < rows; row++) {
+        for (let rank = 0; rank < width; rank++) {
+          bytes[row * width + rank] = bits[row * TOP + from + rank] as number;
+          bytes[(rows + row) * width + rank] = keys[row * TOP + from + rank] as number;
+        }
+      }
+      return await pack(bytes);
+    }),
+  );
+}
+
+/** Full resolution in each encoding that the page may still end up with. */
+async function addFull(
+  head: PackedHead,
+  weights: Float32Array,
+  codes: Uint8Array,
+  matrices: number,
+  scale: number,
+  budget: PageBudget,
+): Promise<void> {
+  // A little less than heads of this kind take, by a sample of this one.
+  const sample = sampled(codes);
+  const density = (0.8 * (await pack(sample)).length) / sample.length;
+  if (budget.wants('float32', 2.5 * density * weights.length * matrices)) {
+    const exact = weights.slice();
+    // Masked and absent cells are zeros; their signs and payloads tell them apart from weights that are 0.
+    const bits = new Uint32Array(exact.buffer);
+    for (let i = 0; i < codes.length; i++) {
+      if (codes[i] === MASKED) bits[i] = 0x80000000;
+      else if (codes[i] === ABSENT) bits[i] = 0x7fc00001;
+    }
+    head.float32 = await pack(exact);
+  }
+  if (budget.wants('log16', 1.5 * density * weights.length * matrices)) {
+    const halves = new Uint16Array(weights.length);
+    for (let i = 0; i < halves.length; i++) {
+      const code = codes[i] as number;
+      halves[i] = code === MASKED || code === ABSENT ? code : encodeWeight(LOG16, (weights[i] as number) / scale);
+    }
+    head.log16 = await pack(halves);
+  }
+  if (budget.hasRoomFor(density * codes.length)) head.log8 = await pack(codes);
+}
+
+const SAMPLE = 2 ** 16;
+
+/** Stretches from all over an array, where it is long. */
+function sampled(codes: Uint8Array): Uint8Array {
+  if (codes.length <= SAMPLE) return codes;
+  const sample = new Uint8Array(SAMPLE);
+  const stretch = SAMPLE / 64;
+  for (let i = 0; i < 64; i++) {
+    const start = Math.floor((i * (codes.length - stretch)) / 63);
+    sample.set(codes.subarray(start, start + stretch), i * stretch);
+  }
+  return sample;
 }

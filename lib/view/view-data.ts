@@ -1,20 +1,43 @@
 /** Whose attention it is: of a sequence to itself (an encoder's, or a decoder's, which is mostly causal), or across. */
 export type AttentionKind = 'encoder' | 'decoder' | 'cross';
 
-/** Everything that the page shows: plain JSON, made by `prepareView` and drawn by the page. */
+/** What a head does, as far as its weights tell. */
+export type Pattern = 'previous' | 'next' | 'self' | 'local' | 'special' | 'content' | 'broad';
+
+/** How the weights at full resolution are stored: exactly, or as codes of `LOG16` or `LOG8`. */
+export type FullEncoding = 'float32' | 'log16' | 'log8';
+
+/** Everything that the page knows without unpacking a block: plain JSON, made by `prepareView` and drawn by the page. */
 export interface ViewData {
-  /** How the weights are stored; float16 where float32 would make the file too large. */
-  encoding: 'float32' | 'float16';
+  /** How full resolution is stored, where there is any. */
+  encoding: FullEncoding;
+  /** So many of the largest weights of each query are there exactly, beside what else there is. */
+  topK: number;
+  /** Whether two examples are there to be compared. */
+  compare?: boolean;
   examples: ViewDataExample[];
-  /** Weights by attention, referred to by `ViewDataAttention.weights`: little-endian elements in base64. */
-  weights: string[];
 }
 
 export interface ViewDataExample {
   title: string;
   /** The token lists of this example, referred to by attentions. */
   tokens: string[][];
+  /** Positions of special tokens, by token list. */
+  special: number[][];
+  /** What stood in the text where a token is unknown or shortened, by token list and position. */
+  sources?: Record<number, string>[];
+  image?: ViewDataImage;
   attentions: ViewDataAttention[];
+}
+
+/** A picture whose patches are tokens. */
+export interface ViewDataImage {
+  /** A data: URL. */
+  url: string;
+  /** Rows and columns of patches. */
+  patches: [number, number];
+  /** So many tokens (class, registers) come before the patches. */
+  prefix: number;
 }
 
 /** One attention call: weights of `heads.length` (or 1, where averaged) × `rows` × `columns`. */
@@ -34,15 +57,53 @@ export interface ViewDataAttention {
   /** Indices into `ViewDataExample.tokens`; absent where no tokens are known and positions are shown instead. */
   queryTokens?: number;
   keyTokens?: number;
-  /** Index into `ViewData.weights`. */
-  weights: number;
-  thumbnails: Thumbnails;
+  /** The capture holds so many keys of each query and no others. */
+  capturedTopK?: number;
+  /** Weights are negative too; pictures show their size. */
+  signed?: boolean;
+  /** Whether attention from later positions is masked. */
+  causal: boolean;
+  /** Whether any weight is masked. */
+  masked: boolean;
+  /** What codes are shares of: 1, or the largest weight where that is more. */
+  scale: number;
+  /** Rows and columns without padding: [from, to). */
+  shown: { rows: [number, number]; columns: [number, number] };
+  thumbnail: { rows: number; columns: number };
+  picture: { rows: number; columns: number };
+  /** By head; the mean over the heads last, where there are several. */
+  stats: HeadStats[];
+  /** Which script element has the blocks of this attention. */
+  store: number;
+  /** Lines of that element; -1 for what is not there. By head, the mean last. */
+  blocks: {
+    /** `LOG8` codes of all thumbnails. */
+    thumbnails: number;
+    /** `LOG8` codes. */
+    picture: number[];
+    /** A byte for the entropy of each query, a `LOG8` code for what each key receives on average. */
+    margins: number[];
+    /** By head: blocks of ranks 1, 2, 3 to 4 …; weights as float32, then positions as uint32; bytes by significance. */
+    top: number[][];
+    full: number[];
+  };
 }
 
-/** Down-sampled heads (each value the largest of its cells, as a share of the head's largest), the mean at the end. */
-export interface Thumbnails {
-  rows: number;
-  columns: number;
-  /** Bytes in base64: 255 times the square root of the share. */
-  data: string;
+/** What is known of a head from all of its weights, padding left out. */
+export interface HeadStats {
+  pattern: Pattern;
+  /** How much of the weight lies where the pattern says; for content and broad, the entropy. */
+  strength: number;
+  /** Mean share of the weight on the token before, after, itself, within 8 tokens, on the first or special tokens. */
+  previous: number;
+  next: number;
+  self: number;
+  local: number;
+  special: number;
+  /** Mean entropy of the queries as a share of the largest possible; -1 where it is not known. */
+  entropy: number;
+  /** The largest weight. */
+  largest: number;
+  /** Number of weights that are NaN. */
+  nan: number;
 }

@@ -246,7 +246,7 @@ describe('the program', () => {
     const texts = ['--text', 'The cats sat on the mat.', '--text', 'dog ran </script>'];
     const { status, stdout, stderr } = run('view', MODEL, '--tokenizer', TOKENIZER, ...texts, '--out', 'page.html');
     expect([status, stderr]).toEqual([0, '']);
-    expect(stdout).toMatch(/^page\.html: 2 attentions of 2 examples, \d+\.\d MiB\n$/);
+    expect(stdout).toMatch(/^page\.html: 4 attentions, \d+\.\d MB\n$/);
     const html = readFileSync(join(folder, 'page.html'), 'utf8');
     const [, json] = /<script type="application\/json" id="view-data">(.*?)<\/script>/s.exec(html) ?? [];
     const data = JSON.parse(json ?? '') as { examples: { title: string; tokens: string[][]; attentions: object[] }[] };

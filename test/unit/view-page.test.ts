@@ -1,13 +1,13 @@
 /// <reference lib="dom" />
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { renderHtml } from '../../lib/view/html';
-import { prepareView, type ViewExample } from '../../lib/view/prepare';
+import { type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
 
 const ROOT = join(__dirname, '../..');
 const CHROMIUM = [
@@ -41,24 +41,63 @@ function attention(name: string, seed: number, heads: number, rows: number, colu
   return { name, operator: 'softmax', weights, heads: range(heads), queries: range(rows) };
 }
 
-const first: ViewExample = {
+type Example = PrepareExample & { attentions: ReturnType<typeof attention>[] };
+
+const first: Example = {
   title: `one ${HOSTILE}`,
-  queryTokens: tokens,
+  tokens,
   attentions: [
     attention('encoder.layers.0.self_attn', 1, 3, 6, 6),
     attention('encoder.layers.1.self_attn', 2, 3, 6, 6),
   ],
 };
-const second: ViewExample = {
+const second: Example = {
   title: 'two',
-  queryTokens: decoderTokens,
-  keyTokens: tokens,
+  tokens,
+  targetTokens: decoderTokens,
   attentions: [
     attention('encoder.layers.0.self_attn', 3, 3, 6, 6),
     attention('decoder.layers.0.self_attn', 4, 3, 3, 3),
     attention('decoder.layers.0.multihead_attn', 5, 3, 3, 6),
   ],
 };
+
+async function pageOf(examples: PrepareExample[], title: string, maxSize = 2e7): Promise<string> {
+  return renderHtml(await prepareView(examples, { maxSize }), { title });
+}
+
+/** Weights of a head whose rows look at the token before, or anywhere, with a little on everything. */
+function long(
+  name: string,
+  heads: number,
+  size: number,
+  change: (data: Float32Array) => void = () => {},
+): ViewAttention {
+  const data = new Float32Array(heads * size * size);
+  let state = 1;
+  for (let head = 0; head < heads; head++) {
+    for (let row = 0; row < size; row++) {
+      const start = (head * size + row) * size;
+      let sum = 0;
+      for (let column = 0; column < size; column++) {
+        state = (state * 1103515245 + 12345) % 2 ** 31;
+        const raw = Math.exp((6 * state) / 2 ** 31) + (column === Math.max(0, row - head) ? 3000 : 0);
+        data[start + column] = raw;
+        sum += raw;
+      }
+      for (let column = 0; column < size; column++) data[start + column] = (data[start + column] as number) / sum;
+    }
+  }
+  change(data);
+  const range = (count: number) => Array.from({ length: count }, (_, i) => i);
+  return {
+    name,
+    operator: 'softmax',
+    weights: { shape: [1, heads, size, size], data },
+    heads: range(heads),
+    queries: range(size),
+  };
+}
 
 const describeInBrowser = CHROMIUM ? describe : describe.skip;
 if (!CHROMIUM) console.log('skipped: no Chromium found for the tests of the page; CHROMIUM_PATH names one');
@@ -73,7 +112,7 @@ describeInBrowser('the page', () => {
 
   beforeAll(async () => {
     execFileSync(process.execPath, [join(ROOT, 'scripts/build-page.mjs')]);
-    writeFileSync(file, renderHtml(prepareView([first, second]), { title: `Title ${HOSTILE}` }));
+    writeFileSync(file, await pageOf([first, second], `Title ${HOSTILE}`));
     browser = await chromium.launch({ executablePath: CHROMIUM as string, args: ['--no-sandbox'] });
   });
 
@@ -89,9 +128,11 @@ describeInBrowser('the page', () => {
     page.on('request', (request) => requests.push(request.url()));
     page.on('pageerror', (error) => errors.push(error.message));
     page.on('console', (message) => {
-      if (message.type() === 'error' || message.type() === 'warning') errors.push(message.text());
+      // What the tests read of canvases is slow, and only that.
+      const ownFault = /willReadFrequently/.test(message.text());
+      if (/error|warning/.test(message.type()) && !ownFault) errors.push(message.text());
     });
-    await page.goto(`file://${file}`);
+    await open(file);
   });
 
   afterEach(async () => {
@@ -99,8 +140,22 @@ describeInBrowser('the page', () => {
     expect(errors).toEqual([]);
   });
 
-  const thumbnail = (index: number, head: number) =>
-    page.locator(`button[data-attention="${index}"][data-head="${head}"]`);
+  async function open(path: string, hash = ''): Promise<void> {
+    await page.goto('about:blank');
+    await page.goto(`file://${path}#${hash}`);
+    await page.locator('.app.ready').waitFor();
+  }
+
+  async function openExamples(name: string, examples: PrepareExample[], hash = '', maxSize?: number): Promise<void> {
+    const path = join(folder, `${name}.html`);
+    writeFileSync(path, await pageOf(examples, name, maxSize));
+    await open(path, hash);
+  }
+
+  const tile = (index: number, head: number) => page.locator(`.tile[data-attention="${index}"][data-head="${head}"]`);
+  const view = (name: string) => page.locator(`#views [data-view=${name}]`).click();
+  const title = () => page.locator('#detail-title').textContent();
+  const tooltip = () => page.locator('.tooltip').textContent();
 
   /** Points at a cell of the large matrix, counted in rows and columns. */
   async function pointAt(
@@ -109,6 +164,7 @@ describeInBrowser('the page', () => {
     rows: number,
     columns: number,
   ): Promise<{ x: number; y: number }> {
+    await page.locator('#matrix').waitFor();
     const box = await page.locator('.matrix-body').boundingBox();
     if (!box) throw new Error('no matrix');
     const at = { x: box.x + ((column + 0.5) * box.width) / columns, y: box.y + ((row + 0.5) * box.height) / rows };
@@ -116,7 +172,7 @@ describeInBrowser('the page', () => {
     return at;
   }
 
-  function weightOf(example: ViewExample, index: number, head: number, row: number, column: number): number {
+  function weightOf(example: Example, index: number, head: number, row: number, column: number): number {
     const { shape, data } = example.attentions[index]?.weights ?? { shape: [], data: [] };
     const [, , rows, columns] = shape as [number, number, number, number];
     return data[(head * rows + row) * columns + column] as number;
@@ -127,7 +183,7 @@ describeInBrowser('the page', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     await page.mouse.move(400, 400);
-    await page.locator('[data-view=lines]').click();
+    await view('heads');
     expect(requests).toEqual([`file://${file}`]);
     // Even code that got into the page could send nothing out.
     const sent = await page.evaluate(
@@ -147,15 +203,37 @@ describeInBrowser('the page', () => {
     expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
     expect(await page.title()).toBe(`Title ${HOSTILE}`);
     expect(await page.locator('h1').textContent()).toBe(`Title ${HOSTILE}`);
-    await pointAt(0, 1, 6, 6);
-    expect(await page.locator('.tooltip').textContent()).toContain('</script><script>');
     expect(await page.locator('#example option').first().textContent()).toBe(`one ${HOSTILE}`);
+    await tile(0, 0).click();
+    await pointAt(0, 1, 6, 6);
+    expect(await tooltip()).toContain('</script><script>');
+    for (const name of ['text', 'heads']) {
+      await view(name);
+      await page
+        .locator(`.${name === 'text' ? 'word' : 'token'}`, { hasText: '</script>' })
+        .first()
+        .waitFor();
+    }
+    expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
+  });
+
+  test('tokens of any length and of characters that show nothing are readable, and turn nothing around', async () => {
+    const odd = ['x'.repeat(10_000), '\u200b', '\u202eabc', 'a\u0301', '👩‍🚀', 'z'];
+    await openExamples('odd', [{ ...first, tokens: odd }], 'view=matrix');
+    await pointAt(0, 1, 6, 6);
+    const { width, height } = (await page.locator('.tooltip').boundingBox()) ?? { width: 0, height: 9999 };
+    expect(width).toBeLessThan(360);
+    expect(height).toBeLessThan(240);
+    expect(await tooltip()).toContain('⟨ZWSP⟩');
+    await pointAt(2, 4, 6, 6);
+    expect(await tooltip()).toContain('⟨RLO⟩abc');
+    expect(await tooltip()).toContain('👩‍🚀');
   });
 
   test('the exact value is under the pointer, with its tokens and the row sum', async () => {
-    await thumbnail(1, 2).click();
+    await tile(1, 2).click();
     await pointAt(2, 4, 6, 6);
-    const text = await page.locator('.tooltip').textContent();
+    const text = await tooltip();
     expect(text).toContain(weightOf(first, 1, 2, 2, 4).toFixed(4));
     expect(text).toMatch(/query“a␣b” at 2key“&amp;” at 4row sum1\.0000/);
     await page.mouse.move(5, 5);
@@ -163,91 +241,203 @@ describeInBrowser('the page', () => {
   });
 
   test('a click keeps a row until the next', async () => {
+    await tile(0, 0).click();
     const at = await pointAt(1, 1, 6, 6);
     await page.mouse.click(at.x, at.y);
     await pointAt(4, 3, 6, 6);
-    expect(await page.locator('.tooltip').textContent()).toContain(weightOf(first, 0, 0, 1, 3).toFixed(4));
+    expect(await tooltip()).toContain(weightOf(first, 0, 0, 1, 3).toFixed(4));
     expect(await page.locator('.row-summary h3').textContent()).toMatch(/at 1 attends to \(kept\)/);
     const strongest = Math.max(...[0, 1, 2, 3, 4, 5].map((column) => weightOf(first, 0, 0, 1, column)));
-    expect(await page.locator('.row-summary .weight').first().textContent()).toBe(strongest.toFixed(4));
+    expect(await page.locator('td.weight').first().textContent()).toBe(strongest.toFixed(4));
     await page.mouse.click(at.x, at.y);
     await pointAt(4, 3, 6, 6);
-    expect(await page.locator('.tooltip').textContent()).toContain(weightOf(first, 0, 0, 4, 3).toFixed(4));
+    expect(await tooltip()).toContain(weightOf(first, 0, 0, 4, 3).toFixed(4));
   });
 
-  test('thumbnails choose layer and head, and the mean over heads', async () => {
-    expect(await page.locator('#detail-title').textContent()).toBe('layer 0, head 0');
-    await thumbnail(1, 1).click();
-    expect(await page.locator('#detail-title').textContent()).toBe('layer 1, head 1');
-    expect(await page.locator('[aria-selected=true]').count()).toBe(1);
-    await thumbnail(1, -1).click();
-    expect(await page.locator('#detail-title').textContent()).toBe('layer 1, mean of 3 heads');
+  test('tiles choose layer and head; the mean over heads, by layer', async () => {
+    await tile(0, 0).click();
+    expect(await title()).toBe('layer 0, head 0');
+    await view('model');
+    await tile(1, 1).click();
+    expect(await title()).toBe('layer 1, head 1');
+    await view('model');
+    expect(await page.locator('.tile[aria-current=true]').count()).toBe(1);
+    await page.locator('[data-arrange=layer]').click();
+    await tile(1, 3).click();
+    expect(await title()).toBe('layer 1, mean of 3 heads');
     await pointAt(0, 0, 6, 6);
     const mean = [0, 1, 2].reduce((sum, head) => sum + weightOf(first, 1, head, 0, 0), 0) / 3;
     expect(await page.locator('.tooltip-weight').textContent()).toBe(mean.toFixed(4));
   });
 
-  test('the keyboard moves between layers, heads and cells', async () => {
-    const title = () => page.locator('#detail-title').textContent();
-    await page.keyboard.press('ArrowRight');
-    await page.keyboard.press('ArrowDown');
-    expect(await title()).toBe('layer 1, head 1');
-    await page.keyboard.press('End');
-    expect(await title()).toBe('layer 1, mean of 3 heads');
-    await page.keyboard.press('ArrowUp');
-    expect(await title()).toBe('layer 0, mean of 3 heads');
-    await page.keyboard.press('ArrowLeft');
-    expect(await title()).toBe('layer 0, head 2');
-    await page.keyboard.press('Home');
-    expect(await title()).toBe('layer 0, head 0');
+  test.each(['pattern', 'layer', 'entropy', 'similarity'])('heads arranged by %s are all there', async (by) => {
+    await page.locator(`[data-arrange=${by}]`).click();
+    await page.locator(`[data-arrange=${by}][aria-pressed=true]`).waitFor();
+    expect(await page.locator('.tile:not(.mean)').count()).toBe(6);
+    for (const note of await page.locator('.group-note').allTextContents()) expect(note).toMatch(/^\d+ heads?/);
+  });
 
+  test('the keyboard goes everywhere, and arrow keys only where the focus is', async () => {
+    await page.keyboard.press('ArrowDown');
+    expect(await page.evaluate(() => document.activeElement === document.body)).toBe(true);
+    await page.locator('[data-arrange=layer]').click();
+    await tile(0, 0).focus();
+    for (const key of ['ArrowRight', 'ArrowDown']) await page.keyboard.press(key);
+    await page.keyboard.press('Enter');
+    expect(await title()).toBe('layer 1, head 1');
     await page.locator('.matrix-body').focus();
     for (const key of ['ArrowDown', 'ArrowRight', 'ArrowRight']) await page.keyboard.press(key);
-    const cell = weightOf(first, 0, 0, 0, 2).toFixed(4);
+    const cell = weightOf(first, 1, 1, 0, 2).toFixed(4);
     expect(await page.locator('.tooltip-weight').textContent()).toBe(cell);
-    expect(await page.locator('#live').textContent()).toContain(cell);
-    expect(await title()).toBe('layer 0, head 0');
+    await page.waitForFunction((text) => document.getElementById('live')?.textContent?.includes(text), cell);
     await page.keyboard.press('Enter');
     await page.keyboard.press('ArrowDown');
     expect(await page.locator('.row-summary h3').textContent()).toMatch(/at 1 attends to \(kept\)/);
     await page.keyboard.press('Escape');
     expect(await page.locator('.shade').count()).toBe(0);
+    // Lines and text too.
+    for (const [name, node] of [
+      ['heads', '.token'],
+      ['text', '.word'],
+    ] as const) {
+      await view(name);
+      await page.locator(node).first().focus();
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      expect(await page.locator('.row-summary h3').textContent()).toMatch(/at 1 attends to \(kept\)/);
+      await page.keyboard.press('Escape');
+    }
   });
 
   test('examples switch; encoder, decoder and cross-attention are told apart, K need not be Q', async () => {
     await page.locator('#example').selectOption('1');
-    expect(await page.locator('.kind h2').allTextContents()).toEqual([
+    await page.locator('.kind > h2').first().waitFor();
+    expect(await page.locator('.kind > h2').allTextContents()).toEqual([
       'Encoder self-attention',
       'Decoder self-attention',
       'Cross-attention',
     ]);
-    await thumbnail(2, 1).click();
+    await tile(2, 1).click();
     expect(await page.locator('.subtitle').textContent()).toContain('3 queries × 6 keys');
     await pointAt(2, 5, 3, 6);
-    const text = await page.locator('.tooltip').textContent();
+    const text = await tooltip();
     expect(text).toContain(weightOf(second, 2, 1, 2, 5).toFixed(4));
     expect(text).toMatch(/query“z” at 2key“↵” at 5/);
   });
 
-  test('lines between tokens show the weights of the query pointed at', async () => {
+  test('lines: the weights of the query asked, by head, and headings say which heads', async () => {
     await page.locator('#example').selectOption('1');
-    await thumbnail(2, 0).click();
-    await page.locator('[data-view=lines]').click();
-    await page.locator('g.token', { has: page.getByText('y', { exact: true }) }).hover();
-    const shown = await page.locator('.token-weight').allTextContents();
-    const expected = [0, 1, 2, 3, 4, 5].map((column) => weightOf(second, 2, 0, 1, column).toFixed(4));
-    expect(shown.filter(Boolean)).toEqual(expected);
-    const inked = await page.locator('.lines-scroll canvas').evaluate((canvas: HTMLCanvasElement) => {
+    await tile(2, 0).click();
+    await view('heads');
+    expect(await title()).toBe('layer 0, head 0');
+    await page.locator('.queries .token', { hasText: 'y' }).click();
+    for (const column of [0, 3, 5]) {
+      await page.locator(`.keys .token[data-index="${column}"]`).hover();
+      expect(await tooltip()).toContain(`head 0${weightOf(second, 2, 0, 1, column).toFixed(4)}`);
+    }
+    await page.locator('.chip[aria-label="head 2"]').click();
+    expect(await title()).toBe('layer 0, 2 heads');
+    await page.locator('.keys .token[data-index="4"]').hover();
+    expect(await tooltip()).toContain(`head 2${weightOf(second, 2, 2, 1, 4).toFixed(4)}`);
+    expect(await page.locator('.lines-count').textContent()).toMatch(/\(\d+ of 36 shown, \d+ % of the weight\)/);
+    const inked = await page.locator('.lines-sheet canvas').evaluate((canvas: HTMLCanvasElement) => {
       const { data } = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] };
       return Array.from(data).some((value) => value > 0);
     });
     expect(inked).toBe(true);
-    await page.locator('#all-heads').check();
-    expect(await page.locator('.head-list button').count()).toBe(3);
+  });
+
+  test.each([1280, 420])('lines have room beside the tokens, %i pixels wide', async (width) => {
+    await page.setViewportSize({ width, height: 800 });
+    await view('heads');
+    const { width: room } = (await page.locator('.lines-sheet canvas').boundingBox()) ?? { width: 0 };
+    expect(room).toBeGreaterThan(width * 0.3);
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    expect(overflow).toBeLessThanOrEqual(0);
+  });
+
+  test('the threshold says how many lines and how much of the weight are shown', async () => {
+    await view('heads');
+    const threshold = 0.2;
+    await page.locator('#threshold').evaluate((input: HTMLInputElement, value) => {
+      input.value = String(Math.log10(value));
+      input.dispatchEvent(new Event('input'));
+    }, threshold);
+    const all = Array.from(first.attentions[0]?.weights.data.subarray(0, 36) ?? []);
+    const slider = 10 ** (Math.round(Math.log10(threshold) / 0.05) * 0.05);
+    const over = all.filter((weight) => weight >= slider);
+    const share = Math.round((100 * over.reduce((a, b) => a + b, 0)) / all.reduce((a, b) => a + b, 0));
+    await page.waitForFunction(
+      (text) => document.querySelector('.lines-count')?.textContent?.startsWith(text),
+      `(${over.length} of 36 shown`,
+    );
+    const said = await page.locator('.lines-count').textContent();
+    expect(Math.abs(Number(/([\d.]+) %/.exec(said ?? '')?.[1]) - share)).toBeLessThan(1);
+  });
+
+  test('text is tinted by what a token attends to, or by who attends to it', async () => {
+    await view('text');
+    await page.locator('.word').nth(2).click();
+    expect(await page.locator('.text-heading').textContent()).toMatch(/“a␣b” at 2 attends to/);
+    for (const column of [1, 4]) {
+      await page.locator('.word').nth(column).hover();
+      expect(await tooltip()).toContain(weightOf(first, 0, 0, 2, column).toFixed(4));
+    }
+    await page
+      .locator('.word')
+      .nth(3)
+      .click({ modifiers: ['Shift'] });
+    expect(await page.locator('.text-heading').textContent()).toMatch(/at 3 is attended to by/);
+    await page.locator('.word').nth(5).hover();
+    expect(await tooltip()).toContain(weightOf(first, 0, 0, 5, 3).toFixed(4));
+    const tints = await page
+      .locator('.word')
+      .evaluateAll((words) => words.map((word) => (word as HTMLElement).style.backgroundColor));
+    expect(new Set(tints).size).toBeGreaterThan(3);
+  });
+
+  test('pieces of a word merge: the sum over keys, the mean over queries', async () => {
+    const pieces = { ...first, tokens: ['[CLS]', 'un', '##believ', '##able', 'cat', '[SEP]'] };
+    await openExamples('pieces', [pieces], 'view=text');
+    expect(await page.locator('.word').count()).toBe(6);
+    await page.locator('#merge').check();
+    expect(await page.locator('.word').allTextContents()).toEqual(['[CLS]', 'unbelievable', 'cat', '[SEP]']);
+    await page.locator('.word').nth(1).click();
+    await page.locator('.word').nth(2).hover();
+    const mean = [1, 2, 3].reduce((sum, row) => sum + weightOf(first, 0, 0, row, 4), 0) / 3;
+    expect(await tooltip()).toContain(mean.toFixed(4));
+    await page.locator('.word').nth(2).click();
+    await page.locator('.word').nth(1).hover();
+    const sum = [1, 2, 3].reduce((total, column) => total + weightOf(first, 0, 0, 4, column), 0);
+    expect(await tooltip()).toContain(sum.toFixed(4));
+  });
+
+  test('what is shown is in the address, and a reload or a copied link restores it', async () => {
+    await page.locator('#example').selectOption('1');
+    await tile(2, 1).click();
+    await page.locator('#scale').selectOption('root');
+    await page.locator('.matrix-body').focus();
+    for (const key of ['ArrowDown', 'ArrowDown', 'Enter', '+']) await page.keyboard.press(key);
+    await page.waitForFunction(() => /locked=1/.test(location.hash) && /zoom=/.test(location.hash));
+    const hash = new URL(page.url()).hash;
+    await page.reload();
+    await page.locator('.app.ready').waitFor();
+    const state = async () => [
+      await title(),
+      await page.locator('#scale').inputValue(),
+      await page.locator('.row-summary h3').textContent(),
+      await page.locator('.minimap').isVisible(),
+    ];
+    expect(await state()).toEqual(['layer 0, head 1', 'root', expect.stringMatching(/“y” at 1 .*kept/), true]);
+    await open(file);
+    await open(file, hash.slice(1));
+    expect(await state()).toEqual(['layer 0, head 1', 'root', expect.stringMatching(/“y” at 1 .*kept/), true]);
+    await open(file, 'view=nonsense&attention=99&head=-5&zoom=x&locked=1e9');
+    expect(await page.locator('.app').getAttribute('data-view')).toBe('model');
   });
 
   test('light and dark follow the system, and the button', async () => {
-    const paper = () => page.locator('.detail').evaluate((element) => getComputedStyle(element).backgroundColor);
+    const paper = () => page.locator('body').evaluate((element) => getComputedStyle(element).backgroundColor);
     expect(await paper()).toBe('rgb(255, 255, 255)');
     await page.emulateMedia({ colorScheme: 'dark' });
     expect(await paper()).toBe('rgb(20, 22, 26)');
@@ -255,32 +445,200 @@ describeInBrowser('the page', () => {
     expect(await paper()).toBe('rgb(255, 255, 255)');
   });
 
-  test('labels of the axes never overlap', async () => {
-    const long = Array.from({ length: 150 }, (_, i) => `token${i}`);
-    const many: ViewExample = { title: 'long', queryTokens: long, attentions: [attention('a', 1, 2, 150, 150)] };
-    const other = join(folder, 'long.html');
-    writeFileSync(other, renderHtml(prepareView([many]), { title: 'long' }));
-    await page.goto(`file://${other}`);
-    for (const row of [0, 70]) {
-      await pointAt(row, row, 150, 150);
-      const boxes = await page.locator('.matrix-left text').evaluateAll((texts) =>
-        texts
-          .map((text) => text.getBoundingClientRect())
-          .sort((a, b) => a.y - b.y)
-          .map(({ top, bottom }) => ({ top, bottom })),
-      );
-      expect(boxes.length).toBeGreaterThan(20);
-      for (const [i, { top }] of boxes.slice(1).entries()) {
-        expect(top).toBeGreaterThanOrEqual((boxes[i]?.bottom as number) - 2.5);
+  describe('of a long text', () => {
+    const size = 300;
+    const words = ['[CLS]', ...Array.from({ length: size - 2 }, (_, i) => `token${i}`), '[SEP]'];
+    const last = long('layers.1.self_attn', 2, size);
+    const example: PrepareExample = {
+      title: 'long',
+      tokens: words,
+      attentions: [long('layers.0.self_attn', 2, size), last],
+    };
+    const exact = (head: number, row: number, column: number) =>
+      (last.weights as unknown as { data: Float32Array }).data[(head * size + row) * size + column] as number;
+
+    test('the whole head fits, labels never overlap, the first and last are there', async () => {
+      await page.setViewportSize({ width: 1280, height: 700 });
+      await openExamples('long', [example], 'view=matrix');
+      const box = (await page.locator('.matrix-body').boundingBox()) ?? { width: 0, height: 0, y: 0 };
+      expect(box.y + box.height).toBeLessThan(700);
+      expect(Math.abs(box.width - box.height)).toBeLessThan(1);
+      for (const row of [0, 150]) {
+        await pointAt(row, row, size, size);
+        const boxes = await page.locator('.matrix-left .tick text').evaluateAll((texts) =>
+          texts
+            .map((text) => text.getBoundingClientRect())
+            .map(({ top, bottom }) => ({ top, bottom }))
+            .sort((a, b) => a.top - b.top),
+        );
+        expect(boxes.length).toBeGreaterThan(10);
+        for (const [i, { top }] of boxes.slice(1).entries()) {
+          expect(top).toBeGreaterThanOrEqual((boxes[i]?.bottom as number) - 3);
+        }
       }
+      const labels = await page.locator('.matrix-left .tick text').allTextContents();
+      expect([labels.includes('[CLS]'), labels.includes('[SEP]')]).toEqual([true, true]);
+    });
+
+    test('wheel, drag and keys enlarge and move; a small map says where', async () => {
+      await openExamples('long', [example], 'view=matrix');
+      const box = (await page.locator('.matrix-body').boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+      await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+      for (let i = 0; i < 12; i++) await page.mouse.wheel(0, -240);
+      await page.locator('.minimap').waitFor();
+      // Cells are large now: their tokens are beside them.
+      const before = await page.locator('.matrix-left .tick text').first().textContent();
+      expect(before).toMatch(/^token1\d\d$/);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2 + 200, { steps: 4 });
+      await page.mouse.up();
+      await page.waitForFunction(
+        (text) => document.querySelector('.matrix-left .tick text')?.textContent !== text,
+        before,
+      );
+      expect(await page.locator('.row-summary h3').textContent()).not.toMatch(/kept/);
+      await page.locator('.matrix-body').focus();
+      await page.keyboard.press('0');
+      await page.locator('.minimap').waitFor({ state: 'hidden' });
+    });
+
+    test('each number is exact, or says how far off it may be', async () => {
+      const random = (count: number) => Math.floor(Math.random() * count);
+      // Small enough that the first layer is there as pictures only.
+      await openExamples('small', [example], 'view=matrix&attention=1', 330_000);
+      expect(await page.locator('#precision').textContent()).toMatch(
+        /at most 2\.8 % off; the 4 largest weights of each query are exact/,
+      );
+      for (let i = 0; i < 25; i++) {
+        const [row, column] = [random(size), random(size)];
+        await pointAt(row, column, size, size);
+        const [, about, value, percent] =
+          /^(≈ )?([\d.e-]+)(?: ± ([\d.]+) %)?/.exec((await page.locator('.tooltip-weight').textContent()) ?? '') ?? [];
+        const true_ = exact(0, row, column);
+        const error = Math.abs(Number(value) / true_ - 1);
+        if (about) expect(error).toBeLessThan(Number(percent) / 100 + 0.006);
+        else expect(Number(value)).toBe(Number(true_ < 0.001 ? true_.toPrecision(3) : true_.toFixed(4)));
+      }
+      await page.locator('#layer').selectOption('0');
+      await page.waitForFunction(() =>
+        document.querySelector('#precision')?.textContent?.startsWith('Of this head the page has a picture'),
+      );
+      await pointAt(120, 119, size, size);
+      expect(await tooltip()).toMatch(/largest of\d × \d weights/);
+      expect(await page.locator('#picture-note').textContent()).toMatch(/picture: each cell the largest of/);
+      expect(await page.locator('.row-summary').textContent()).toMatch(
+        /The 4 strongest of 300 keys, exactly: \d+ % of the weight/,
+      );
+    });
+
+    test('one scale for all heads is the default, said in every view, and tiles follow', async () => {
+      await openExamples('long', [example]);
+      const ink = () =>
+        tile(0, 0)
+          .locator('canvas')
+          .evaluate((canvas: HTMLCanvasElement) => {
+            const { data } = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height) ?? {
+              data: new Uint8ClampedArray(),
+            };
+            return data.reduce((sum, value) => sum + value, 0);
+          });
+      const before = await ink();
+      expect(before).toBeLessThan(0.97 * 64 * 64 * 4 * 255);
+      await page.locator('#scale').selectOption('linear');
+      await page.waitForTimeout(100);
+      expect(await ink()).not.toBe(before);
+      for (const name of ['model', 'matrix', 'heads', 'text']) {
+        await view(name);
+        expect(await page.locator('.legend').getAttribute('aria-label')).toBe('Colours from 0 by 0.5 to 1');
+      }
+    });
+  });
+
+  test('masked cells are hatched, NaN has a colour of its own, and neither is a number', async () => {
+    const size = 8;
+    const causal = long('decoder.layers.0.self_attn', 2, size, (data) => {
+      for (let i = 0; i < data.length; i++) if (i % size > Math.floor(i / size) % size) data[i] = 0;
+      for (let column = 0; column < size; column++) data[3 * size + column] = Number.NaN;
+    });
+    await openExamples('masked', [{ title: 'm', attentions: [causal] }], 'view=matrix');
+    const pixel = (row: number, column: number) =>
+      page.locator('.matrix-body canvas').evaluate(
+        (canvas: HTMLCanvasElement, [x, y]) => {
+          const { data } = canvas
+            .getContext('2d')
+            ?.getImageData((x ?? 0) * canvas.width, (y ?? 0) * canvas.height, 1, 1) ?? { data: [] };
+          return Array.from(data);
+        },
+        [(column + 0.5) / size, (row + 0.5) / size],
+      );
+    expect((await pixel(0, 5))[3]).toBe(0);
+    expect(await pixel(3, 1)).toEqual([232, 89, 12, 255]);
+    await pointAt(0, 5, size, size);
+    expect(await page.locator('.tooltip-weight').textContent()).toBe('masked');
+    await pointAt(3, 1, size, size);
+    expect(await page.locator('.tooltip-weight').textContent()).toBe('NaN');
+    expect(await page.locator('.legend').textContent()).toMatch(/maskedNaN/);
+    // The mean is NaN where a head is, and nowhere else.
+    await page.locator('#head').selectOption('2');
+    await pointAt(4, 1, size, size);
+    expect(Number(await page.locator('.tooltip-weight').textContent())).toBeGreaterThan(0);
+    await pointAt(3, 1, size, size);
+    expect(await page.locator('.row-summary').textContent()).toMatch(/No weight at all/);
+  });
+
+  test('padding is trimmed unless asked for', async () => {
+    const padded = { ...first, tokens: ['[CLS]', 'a', 'b', '[SEP]', '[PAD]', '[PAD]'] };
+    await openExamples('padded', [padded], 'view=matrix');
+    await pointAt(3, 3, 4, 4);
+    expect(await tooltip()).toContain(weightOf(first, 0, 0, 3, 3).toFixed(4));
+    expect(await page.locator('.matrix-left .tick').count()).toBe(4);
+    await page.locator('#padding').check();
+    await page.waitForFunction(() => document.querySelectorAll('.matrix-left .tick').length === 6);
+  });
+
+  test.each(['light', 'dark'] as const)('axe finds nothing in any view, %s', async (colorScheme) => {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
+    for (const name of ['model', 'matrix', 'heads', 'text']) {
+      await view(name);
+      if (name !== 'model') {
+        await page
+          .locator(name === 'matrix' ? '.matrix-body' : name === 'heads' ? '.queries .token' : '.word')
+          .nth(name === 'matrix' ? 0 : 2)
+          .click();
+      }
+      const violations = await page.evaluate(async () => {
+        // biome-ignore lint/suspicious/noExplicitAny: axe puts itself there
+        const { violations } = await (window as any).axe.run();
+        return violations.map(
+          ({ id, nodes }: { id: string; nodes: { html: string; failureSummary: string }[] }) =>
+            `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`,
+        );
+      });
+      expect([name, ...violations]).toEqual([name]);
+      if (name !== 'model') await page.keyboard.press('Escape');
     }
+  });
+
+  test('forced colours keep what is chosen, and a page in a frame works', async () => {
+    await page.emulateMedia({ forcedColors: 'active' });
+    expect(await tile(0, 0).evaluate((node) => getComputedStyle(node).outlineStyle)).toBe('solid');
+    const html = readFileSync(file, 'utf8');
+    await page.setContent('<iframe style="width: 1000px; height: 700px"></iframe>');
+    await page.locator('iframe').evaluate((frame: HTMLIFrameElement, text) => {
+      frame.srcdoc = text;
+    }, html);
+    const frame = page.frameLocator('iframe');
+    await frame.locator('.tile').nth(1).click();
+    await frame.locator('.matrix-body').hover();
+    expect(await frame.locator('.tooltip-weight').textContent()).toMatch(/^0\.\d{4}$/);
   });
 });
 
-test('a title is text, whatever is in it', () => {
+test('a title is text, whatever is in it', async () => {
   execFileSync(process.execPath, [join(ROOT, 'scripts/build-page.mjs')]);
-  const html = renderHtml(prepareView([first]), { title: '<img src=x onerror=alert(1)> & more' });
+  const html = await pageOf([first], '<img src=x onerror=alert(1)> & more');
   expect(html).toContain('<title>&lt;img src=x onerror=alert(1)&gt; &amp; more</title>');
-  // One closing tag for each script element: data, weights of two layers, code.
+  // One closing tag for each script element: data, blocks of two layers, code.
   expect(html.match(/<\/script/gi)).toHaveLength(4);
 });

@@ -2,29 +2,76 @@ import { format } from 'd3-format';
 
 /** A weight to four digits after the point; smaller ones, and sums beyond 1, as they are. */
 export function formatWeight(weight: number): string {
-  if (weight !== 0 && Math.abs(weight) < 0.0001) return format('.3~e')(weight);
+  if (Number.isNaN(weight)) return 'NaN';
+  if (weight !== 0 && Math.abs(weight) < 0.001) return format('.3~g')(weight);
   return format('.4f')(weight);
+}
+
+/** A weight that may be off: no more digits than it has, and no fewer. */
+export function formatApproximate(weight: number): string {
+  return format('.3~g')(weight);
+}
+
+/** A number of the legend: as short as it can be. */
+export function formatShort(value: number): string {
+  if (value !== 0 && Math.abs(value) < 1e-4) return format('.1~e')(value);
+  return format('.2~r')(value);
+}
+
+export function percent(share: number): string {
+  return `${format(share < 0.1 && share > 0 ? '.1f' : '.0f')(100 * share)} %`;
 }
 
 /** A token as it is read: white space made visible, quotes around it. */
 export function quote(token: string): string {
-  return `“${visible(token)}”`;
+  return `“${shorten(visible(token), 60)}”`;
 }
 
-/** A token with its white space and control characters made visible, so that no label is empty. */
+/** White space and characters that show nothing, or turn the text around, by something that can be seen. */
+const NAMED: Record<string, string> = {
+  '\n': '↵',
+  '\r': '␍',
+  '\t': '⇥',
+  ' ': '␣',
+  '\u00a0': '⍽',
+  '\u200b': '⟨ZWSP⟩',
+  '\u200c': '⟨ZWNJ⟩',
+  '\u200d': '⟨ZWJ⟩',
+  '\u200e': '⟨LRM⟩',
+  '\u200f': '⟨RLM⟩',
+  '\u202a': '⟨LRE⟩',
+  '\u202b': '⟨RLE⟩',
+  '\u202c': '⟨PDF⟩',
+  '\u202d': '⟨LRO⟩',
+  '\u202e': '⟨RLO⟩',
+  '\u2060': '⟨WJ⟩',
+  '\u2066': '⟨LRI⟩',
+  '\u2067': '⟨RLI⟩',
+  '\u2068': '⟨FSI⟩',
+  '\u2069': '⟨PDI⟩',
+  '\ufeff': '⟨BOM⟩',
+  '\u00ad': '⟨SHY⟩',
+};
+
+/** A token with its white space, control and direction characters made visible, so that no label is empty or turned. */
 export function visible(token: string): string {
   if (token === '') return '∅';
-  return token
-    .replaceAll('\n', '↵')
-    .replaceAll('\t', '⇥')
-    .replaceAll(' ', '␣')
-    .replace(/\p{Cc}/gu, '�');
+  // A zero-width joiner between pictographs is part of one character that can be seen.
+  return token.replace(/(?<=\p{Emoji}\ufe0f?)\u200d(?=\p{Emoji})|[\s\p{Cc}\p{Cf}]/gu, (character) => {
+    if (character === '\u200d' && token.length > 1 && /\p{Extended_Pictographic}/u.test(token)) return character;
+    const code = character.codePointAt(0) as number;
+    return NAMED[character] ?? (code < 32 ? '�' : `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`);
+  });
 }
+
+const segmenter = new Intl.Segmenter();
 
 /** At most so many characters, counted as people do, with an ellipsis for what was cut. */
 export function shorten(text: string, length: number): string {
-  const characters = [...new Intl.Segmenter().segment(text)];
-  if (characters.length <= length) return text;
+  if (text.length <= length) return text;
+  // No more than the beginning is looked at: a token may have any length.
+  const characters = [...segmenter.segment(text.slice(0, 20 * length))];
+  if (characters.length <= length && text.length <= 20 * length) return text;
   return `${characters
     .slice(0, length - 1)
     .map(({ segment }) => segment)

@@ -1,46 +1,43 @@
-import { scaleLinear } from 'd3-scale';
-import { select } from 'd3-selection';
-import { ramp, shareOf } from './colour';
-import { formatWeight } from './format';
-import type { ColourScale } from './state';
+import type { ViewDataAttention } from '../view-data';
+import { divergingRamp, LOG_FLOOR, ramp, type Scale, weightAt } from './colour';
+import { element } from './dom';
+import { formatShort } from './format';
 
-const WIDTH = 180;
-const STOPS = 24;
+const STOPS = 16;
 
-/** The colour bar: which colour stands for which weight. */
-export function drawLegend(root: SVGSVGElement, scale: ColourScale, maximum: number): void {
-  const largest = scale === 'one' ? 1 : maximum;
-  const x = scaleLinear([0, largest || 1], [0, WIDTH]);
-  const svg = select(root)
-    .attr('width', WIDTH + 36)
-    .attr('height', 30)
-    .attr('viewBox', `-18 0 ${WIDTH + 36} 30`);
-  svg.attr('aria-label', `Colours from 0 to ${formatWeight(largest)}`);
-  svg
-    .selectAll('stop')
-    .data(Array.from({ length: STOPS + 1 }, (_, i) => i / STOPS))
-    .join((enter) => enter.append('stop'))
-    .attr('offset', String)
-    .attr('stop-color', (t) => ramp(shareOf(t * largest, scale, maximum)));
-  const gradient = svg.selectAll('linearGradient').data([0]).join('linearGradient').attr('id', 'legend-gradient');
-  svg.selectAll<SVGStopElement, number>('stop').each(function () {
-    (gradient.node() as Element).append(this);
-  });
-  svg
-    .selectAll('rect')
-    .data([0])
-    .join('rect')
-    .attr('class', 'legend-bar')
-    .attr('width', WIDTH)
-    .attr('height', 10)
-    .attr('rx', 2)
-    .attr('fill', 'url(#legend-gradient)');
-  svg
-    .selectAll('text')
-    .data([0, largest / 2, largest])
-    .join('text')
-    .attr('x', (weight) => x(weight))
-    .attr('y', 25)
-    .attr('text-anchor', 'middle')
-    .text((weight) => (weight === 0 ? '0' : weight === 1 ? '1' : formatWeight(weight)));
+/** The colour bar: which colour stands for which weight, and what is no weight. */
+export function drawLegend(root: HTMLElement, scale: Scale, attentions: readonly ViewDataAttention[]): void {
+  const from = scale.kind === 'log' ? formatShort(LOG_FLOOR) : '0';
+  const to = formatShort(scale.largest);
+  const middle = formatShort(weightAt(0.5, scale));
+  const stops = Array.from({ length: STOPS + 1 }, (_, i) => ramp(i / STOPS));
+  drawBar(root, stops, [scale.kind === 'log' ? `≤ ${from}` : from, middle, to]);
+  root.setAttribute('aria-label', `Colours from ${from} by ${middle} to ${to}`);
+  if (attentions.some(({ masked }) => masked)) root.append(swatch('hatched', 'masked'));
+  if (attentions.some(({ capturedTopK }) => capturedTopK !== undefined)) root.append(swatch('absent', 'not captured'));
+  if (attentions.some(({ stats }) => stats.some(({ nan }) => nan > 0))) root.append(swatch('nan', 'NaN'));
+}
+
+/** The colour bar of differences. */
+export function drawDifferenceLegend(root: HTMLElement, largest: number): void {
+  const stops = Array.from({ length: STOPS + 1 }, (_, i) => divergingRamp((2 * i) / STOPS - 1));
+  drawBar(root, stops, [`−${formatShort(largest)} less in A`, '0', `+${formatShort(largest)} more in A`]);
+  root.setAttribute('aria-label', `Differences from −${formatShort(largest)} to ${formatShort(largest)}`);
+}
+
+function drawBar(root: HTMLElement, stops: readonly string[], labels: readonly [string, string, string]): void {
+  const bar = element('span', 'legend-bar');
+  bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(', ')})`;
+  const ticks = element('span', 'legend-ticks');
+  ticks.append(...labels.map((label) => element('span', '', label)));
+  const column = element('span', 'legend-scale');
+  column.append(bar, ticks);
+  root.setAttribute('role', 'img');
+  root.replaceChildren(column);
+}
+
+function swatch(kind: string, text: string): HTMLElement {
+  const item = element('span', 'legend-item');
+  item.append(element('span', `swatch ${kind}`), text);
+  return item;
 }

@@ -1,178 +1,401 @@
-import type { ViewData } from '../view-data';
+import type { ViewData, ViewDataAttention } from '../view-data';
+import { LOG8, LOG16 } from '../weight-code';
 import { isDark } from './colour';
+import { find as findBelow, oncePerFrame } from './dom';
+import { formatShort, percent } from './format';
+import { HeadsView } from './heads-view';
 import { drawLegend } from './legend';
-import { LinesView } from './lines-view';
 import { MatrixView } from './matrix-view';
-import { describeKind, Overview } from './overview';
+import { ModelView } from './model-view';
+import { describeHead, describeKind, PATTERNS } from './patterns';
 import { RowSummary } from './row-summary';
-import { type ColourScale, headName, type Selection, State } from './state';
+import {
+  type Arrangement,
+  type ColourScale,
+  headName,
+  matrixCount,
+  type Selection,
+  State,
+  type ViewName,
+} from './state';
+import { Store } from './store';
+import { TextView } from './text-view';
 import { Tooltip } from './tooltip';
-import { Weights } from './weights';
 
 const MARKUP = `
+  <a class="skip" href="#main">Skip to the picture</a>
   <header class="bar">
     <h1></h1>
     <label class="examples">Example <select id="example"></select></label>
-    <button type="button" id="theme" class="quiet"></button>
+    <div class="segmented" id="views" role="group" aria-label="View">
+      <button type="button" data-view="model">Model</button><button type="button" data-view="heads">Heads</button><button
+        type="button" data-view="matrix">Matrix</button><button type="button" data-view="text">Text</button>
+    </div>
+    <div class="actions">
+      <button type="button" id="copy" class="quiet">Copy link</button>
+      <button type="button" id="theme" class="quiet"></button>
+    </div>
   </header>
-  <main>
-    <nav class="overview" aria-label="Layers and heads"></nav>
-    <section class="detail" aria-labelledby="detail-title">
-      <div class="detail-head">
-        <div>
-          <h2 id="detail-title"></h2>
-          <p class="subtitle"></p>
-        </div>
-        <div class="tools">
-          <div class="segmented" role="group" aria-label="View">
-            <button type="button" data-view="matrix">Matrix</button><button type="button" data-view="lines">Lines</button>
-          </div>
-          <label id="all-heads-label"><input type="checkbox" id="all-heads"> all heads</label>
-          <label>Colours <select id="scale">
-            <option value="maximum">0 to the head’s largest</option>
-            <option value="root">the same, small ones lifted (√)</option>
-            <option value="one">0 to 1</option>
-          </select></label>
-          <div class="segmented" id="zoom" role="group" aria-label="Zoom">
-            <button type="button" data-zoom="out" aria-label="Zoom out">−</button><button type="button" data-zoom="fit">Fit</button><button type="button" data-zoom="in" aria-label="Zoom in">+</button>
-          </div>
-        </div>
+  <div class="tools" role="region" aria-label="What is shown, and how">
+    <div class="arrange" id="arrange-tools">
+      <span id="arrange-label">Arrange by</span>
+      <div class="segmented" id="arrange" role="group" aria-labelledby="arrange-label">
+        <button type="button" data-arrange="pattern">pattern</button><button type="button" data-arrange="layer">layer</button><button
+          type="button" data-arrange="entropy">entropy</button><button type="button" data-arrange="similarity">similarity</button>
       </div>
-      <div class="detail-body">
-        <div class="picture">
-          <div id="matrix"></div>
-          <div id="lines" hidden></div>
-        </div>
-        <aside class="side">
-          <svg class="legend" role="img"></svg>
-          <div class="row-summary"></div>
-          <p class="note"></p>
-        </aside>
+    </div>
+    <div class="head-tools">
+      <h2 id="detail-title" aria-live="polite"></h2>
+      <div class="pickers">
+        <button type="button" id="previous-head" class="quiet square" aria-label="Previous head">‹</button>
+        <select id="layer" aria-label="Layer"></select><select id="head" aria-label="Head"></select>
+        <button type="button" id="next-head" class="quiet square" aria-label="Next head">›</button>
       </div>
-    </section>
+      <span class="facts"></span>
+    </div>
+    <label class="scale-label">Colour <select id="scale">
+      <option value="log">one logarithmic scale for all heads</option>
+      <option value="root">square root, by head</option>
+      <option value="linear">linear, from 0</option>
+    </select></label>
+    <span class="legend"></span>
+    <label id="merge-label"><input type="checkbox" id="merge"> merge word pieces</label>
+    <label id="padding-label"><input type="checkbox" id="padding"> show padding</label>
+    <div class="segmented" id="zoom" role="group" aria-label="Zoom">
+      <button type="button" data-zoom="out" aria-label="Zoom out">−</button><button type="button" data-zoom="fit">Whole head</button><button
+        type="button" data-zoom="in" aria-label="Zoom in">+</button>
+    </div>
+    <span class="note" id="picture-note"></span>
+  </div>
+  <main id="main" tabindex="-1">
+    <nav id="model" aria-label="Heads"></nav>
+    <div class="detail">
+      <div class="picture">
+        <div id="matrix"></div>
+        <div id="heads"></div>
+      </div>
+      <aside class="side" aria-label="Tokens and numbers">
+        <div id="text"></div>
+        <div class="row-summary"></div>
+      </aside>
+    </div>
   </main>
+  <footer class="foot"><span class="subtitle"></span><span class="note" id="precision"></span></footer>
   <p class="visually-hidden" id="live" aria-live="polite"></p>`;
 
 function start(): void {
-  const data = JSON.parse(document.getElementById('view-data')?.textContent ?? '') as Omit<ViewData, 'weights'> & {
-    title: string;
-  };
+  const data = JSON.parse(document.getElementById('view-data')?.textContent ?? '') as ViewData & { title: string };
   const app = document.createElement('div');
   app.className = 'app';
   app.innerHTML = MARKUP;
   document.body.append(app);
-  const find = <T extends Element = HTMLElement>(selector: string) => app.querySelector<T>(selector) as T;
+  const find: Find = (selector) => findBelow(app, selector);
   find('h1').textContent = data.title;
 
   if (!data.examples.some(({ attentions }) => attentions.length)) {
-    find('main').innerHTML = '<p class="hint">No attention was captured.</p>';
+    find('.tools').remove();
+    find('main').innerHTML = '<p class="hint empty">No attention was captured.</p>';
     return;
   }
-  const state = new State(data);
-  const weights = new Weights(data.encoding);
-  const tooltip = new Tooltip(app, find('#live'));
-  const summary = new RowSummary(find('.row-summary'), state, weights);
-  const onRow = (row: number | null) => summary.update(row);
-  const overview = new Overview(find('.overview'), state);
-  const matrix = new MatrixView(find('#matrix'), state, weights, tooltip, onRow);
-  const lines = new LinesView(find('#lines'), state, weights, onRow);
-
-  bindTools(state, find);
-  if (data.encoding === 'float16') {
-    find('.note').textContent =
-      'Weights are stored as float16 to keep this file small: three significant digits are exact.';
-  }
-
-  const update = (selection: Selection, before: Selection | null, repaint = false) => {
-    const { attention } = state;
-    find('#detail-title').textContent = `${attention.label}, ${headName(attention, selection.head)}`;
-    const kind = describeKind(attention, state.example.attentions);
-    const size = `${attention.rows} queries × ${attention.columns} keys`;
-    find('.subtitle').textContent = [kind, attention.name, attention.operator, size].filter(Boolean).join(' · ');
-    overview.update(repaint);
-    drawLegend(find<SVGSVGElement>('.legend'), selection.scale, weights.matrix(attention, selection.head).maximum);
-    reflectTools(selection, find);
-    const onlyLock = !repaint && before && sameButLock(selection, before);
-    if (!onlyLock) tooltip.hide();
-    const view = selection.view === 'matrix' ? matrix : lines;
-    if (onlyLock) view.updateLock();
-    else view.update();
-    summary.update(selection.lockedRow);
-  };
-  state.onChange(update);
-  update(state.current, null, true);
-
-  let width = window.innerWidth;
-  new ResizeObserver(() => {
-    if (window.innerWidth === width) return;
-    width = window.innerWidth;
-    update(state.current, null);
-  }).observe(document.documentElement);
-  const repaint = () => update(state.current, null, true);
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint);
-  find('#theme').addEventListener('click', () => {
-    document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
-    repaint();
-  });
-  document.addEventListener('keydown', (event) => onKey(event, overview, state));
-}
-
-function sameButLock(a: Selection, b: Selection): boolean {
-  return (Object.keys(a) as (keyof Selection)[]).every((key) => key === 'lockedRow' || a[key] === b[key]);
-}
-
-function onKey(event: KeyboardEvent, overview: Overview, state: State): void {
-  const steps: Record<string, [number, number]> = {
-    ArrowUp: [-1, 0],
-    ArrowDown: [1, 0],
-    ArrowLeft: [0, -1],
-    ArrowRight: [0, 1],
-    Home: [0, -Infinity],
-    End: [0, Infinity],
-  };
-  if (event.ctrlKey || event.altKey || event.metaKey || (event.target as Element).closest('select, input')) return;
-  const step = steps[event.key];
-  if (step) {
-    overview.move(...step);
-    event.preventDefault();
-  } else if (event.key === 'Escape') {
-    state.set({ lockedRow: null });
-  }
+  new Page(app, find, new State(data), new Store(data.encoding));
 }
 
 type Find = <T extends Element = HTMLElement>(selector: string) => T;
 
-function bindTools(state: State, find: Find): void {
-  const example = find<HTMLSelectElement>('#example');
-  example.append(...state.data.examples.map(({ title }, i) => new Option(title, String(i))));
-  find('.examples').hidden = state.data.examples.length < 2;
-  example.addEventListener('change', () => state.set({ example: Number(example.value) }));
-  const scale = find<HTMLSelectElement>('#scale');
-  scale.addEventListener('change', () => state.set({ scale: scale.value as ColourScale }));
-  const allHeads = find<HTMLInputElement>('#all-heads');
-  allHeads.addEventListener('change', () => state.set({ allHeads: allHeads.checked }));
-  find('.tools').addEventListener('click', (event) => {
-    const { view, zoom } = (event.target as HTMLElement).dataset;
-    if (view === 'matrix' || view === 'lines') state.set({ view });
-    const factor = zoom === 'in' ? 1.5 : 1 / 1.5;
-    if (zoom) state.set({ zoom: zoom === 'fit' ? 1 : Math.max(1, Math.min(state.current.zoom * factor, 16)) });
-  });
+/** The frame around the views: what is chosen goes to the view that is shown. */
+class Page {
+  private readonly tooltip: Tooltip;
+  private readonly model: ModelView;
+  private readonly matrix: MatrixView;
+  private readonly heads: HeadsView;
+  private readonly text: TextView;
+  private readonly summary: RowSummary;
+
+  constructor(
+    private readonly app: HTMLElement,
+    private readonly find: Find,
+    private readonly state: State,
+    private readonly store: Store,
+  ) {
+    this.tooltip = new Tooltip(find('main'), find('#live'));
+    this.summary = new RowSummary(find('.row-summary'), state);
+    this.model = new ModelView(find('#model'), state, store, this.tooltip);
+    this.matrix = new MatrixView(find('#matrix'), state, this.tooltip, (row) => {
+      if (state.current.locked === null) this.text.pointAt(row);
+      this.summarize('query', row);
+    });
+    this.heads = new HeadsView(find('#heads'), state, store, this.tooltip, (side, index) =>
+      this.summarize(side, index),
+    );
+    this.text = new TextView(find('#text'), state, this.tooltip, (side, index) => this.summarize(side, index));
+    this.bindTools();
+    state.onChange((selection, before) => void this.update(selection, before));
+    void this.update(state.current, null, true);
+
+    const again = oncePerFrame(() => void this.update(state.current, null));
+    let width = window.innerWidth;
+    let height = window.innerHeight;
+    new ResizeObserver(() => {
+      if (window.innerWidth === width && window.innerHeight === height) return;
+      width = window.innerWidth;
+      height = window.innerHeight;
+      again();
+    }).observe(document.documentElement);
+    addEventListener('resize', again);
+    const repaint = () => void this.update(state.current, null, true);
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint);
+    find('#theme').addEventListener('click', () => {
+      document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
+      repaint();
+    });
+  }
+
+  private summarize(side: 'query' | 'key', index: number | null): void {
+    const { locked, from, head } = this.state.current;
+    const data = this.store.peek(this.state.attention, head);
+    if (locked !== null) this.summary.update(data, from, locked);
+    else this.summary.update(data, side, index);
+  }
+
+  private async update(selection: Selection, before: Selection | null, repaint = false): Promise<void> {
+    const { state } = this;
+    const changed = before
+      ? (Object.keys(selection) as (keyof Selection)[]).filter((key) => String(selection[key]) !== String(before[key]))
+      : null;
+    if (changed?.every((key) => key === 'zoom')) {
+      // The matrix has drawn itself.
+      this.find('#picture-note').textContent = this.matrix.note;
+      return;
+    }
+    const onlyMarks = changed && changed.length > 0 && changed.every((key) => key === 'locked' || key === 'from');
+    if (!onlyMarks) {
+      this.tooltip.hide();
+      this.reflect(selection);
+    }
+    if (selection.view === 'model') {
+      await this.model.update(
+        repaint || (changed?.includes('scale') ?? false) || (changed?.includes('padding') ?? false),
+      );
+      this.app.classList.add('ready');
+      return;
+    }
+    const { attention } = state;
+    const data = await this.store.head(attention, selection.head);
+    if (state.current !== selection) return;
+    if (onlyMarks) {
+      if (selection.view === 'matrix') this.matrix.updateMarks();
+      if (selection.view === 'heads') this.heads.updateMarks();
+      if (selection.view !== 'heads') this.text.updateMarks();
+    } else {
+      if (selection.view === 'matrix') this.matrix.update(data);
+      if (selection.view === 'heads') await this.heads.update();
+      if (selection.view !== 'heads') this.text.update(data);
+      this.find('#picture-note').textContent = selection.view === 'matrix' ? this.matrix.note : '';
+    }
+    this.summary.update(data, selection.from, selection.locked);
+    this.app.classList.add('ready');
+  }
+
+  /** Puts what is chosen into the controls and headings. */
+  private reflect(selection: Selection): void {
+    const { find, state } = this;
+    const { attention, example } = state;
+    const { view } = selection;
+    this.app.dataset.view = view;
+    find<HTMLSelectElement>('#example').value = String(selection.example);
+    find<HTMLSelectElement>('#scale').value = selection.scale;
+    find<HTMLInputElement>('#merge').checked = selection.mergeWords;
+    find<HTMLInputElement>('#padding').checked = selection.padding;
+    for (const node of this.app.querySelectorAll<HTMLElement>('[data-view]')) {
+      if (node !== this.app) node.setAttribute('aria-pressed', String(node.dataset.view === view));
+    }
+    for (const node of this.app.querySelectorAll<HTMLElement>('[data-arrange]')) {
+      node.setAttribute('aria-pressed', String(node.dataset.arrange === selection.arrange));
+    }
+    find('#theme').textContent = isDark() ? 'Light' : 'Dark';
+    find('#theme').setAttribute('aria-label', isDark() ? 'Switch to light colours' : 'Switch to dark colours');
+    const padded = example.attentions.some(
+      ({ shown, rows, columns }) =>
+        shown.rows[1] - shown.rows[0] < rows || shown.columns[1] - shown.columns[0] < columns,
+    );
+    find('#padding-label').hidden = !padded;
+    find('#merge-label').hidden = !(view === 'text' || view === 'matrix') || attention.queryTokens === undefined;
+    find('#model').hidden = view !== 'model';
+    find('.detail').hidden = view === 'model';
+    find('#arrange-tools').hidden = view !== 'model';
+    find('.head-tools').hidden = view === 'model';
+    find('#zoom').hidden = view !== 'matrix';
+    find('#matrix').hidden = view !== 'matrix';
+    find('#heads').hidden = view !== 'heads';
+    const text = find('#text');
+    text.hidden = view === 'heads';
+    if (view === 'text' && text.parentElement !== find('.picture')) find('.picture').append(text);
+    if (view !== 'text' && text.parentElement !== find('.side')) find('.side').prepend(text);
+
+    this.reflectHead(selection);
+    const shown = view === 'model' ? example.attentions : [attention];
+    drawLegend(find('.legend'), state.scaleOf(attention, selection.head), shown);
+    if (view === 'model' && selection.scale === 'root') {
+      // No one legend fits all heads.
+      find('.legend').textContent = '0 to the largest weight of each head';
+    }
+    const { rows, columns } = attention.thumbnail;
+    const pooled = rows < attention.rows || columns < attention.columns;
+    if (view === 'model') {
+      const each = `${Math.ceil(attention.rows / rows)} × ${Math.ceil(attention.columns / columns)}`;
+      find('#picture-note').textContent = pooled ? `each cell the largest of ${each} weights` : '';
+    }
+    find('#precision').textContent = this.precision();
+  }
+
+  private reflectHead(selection: Selection): void {
+    const { find, state } = this;
+    const { attention, example } = state;
+    const together = selection.view === 'heads' ? HeadsView.drawn(state) : [selection.head];
+    const names = together.map((head) => headName(attention, head));
+    find('#detail-title').textContent = `${attention.label}, ${names.length > 1 ? `${names.length} heads` : names[0]}`;
+    const stats = attention.stats[selection.head];
+    const facts: string[] = [];
+    if (stats && together.length === 1) {
+      facts.push(PATTERNS[stats.pattern].title, `${percent(stats.special)} on first or special tokens`);
+      if (stats.entropy >= 0) facts.push(`entropy ${percent(stats.entropy)}`);
+      if (stats.nan) facts.push(`${stats.nan.toLocaleString('en')} NaN`);
+      find('.facts').title = describeHead(stats)
+        .map((row) => row.join(': '))
+        .join('\n');
+    }
+    find('.facts').textContent = facts.join(' · ');
+    const layer = find<HTMLSelectElement>('#layer');
+    const kinds = new Set(example.attentions.map(({ kind }) => kind)).size > 1;
+    layer.replaceChildren(
+      ...example.attentions.map((other, i) => {
+        const kind = kinds ? ` (${describeKind(other, example.attentions).toLowerCase()})` : '';
+        return new Option(`${other.label}${kind}`, String(i));
+      }),
+    );
+    layer.value = String(selection.attention);
+    const head = find<HTMLSelectElement>('#head');
+    head.replaceChildren(...attention.stats.map((_, i) => new Option(headName(attention, i), String(i))));
+    head.value = String(selection.head);
+    head.hidden = attention.stats.length < 2;
+    const size = `${attention.rows.toLocaleString('en')} queries × ${attention.columns.toLocaleString('en')} keys`;
+    const kind = describeKind(attention, example.attentions);
+    const top = attention.capturedTopK ? `the ${attention.capturedTopK} strongest keys of each query only` : '';
+    const signed = attention.signed ? 'weights are negative too: pictures show their size' : '';
+    find('.subtitle').textContent = [kind, attention.name, attention.operator, size, top, signed]
+      .filter(Boolean)
+      .join(' · ');
+  }
+
+  /** Which numbers of the head shown, or of all, are exact, and how far off the others may be. */
+  private precision(): string {
+    const { data, current, attention, example } = this.state;
+    const errors = { float32: 0, log16: LOG16.error, log8: LOG8.error };
+    const error = errors[data.encoding];
+    const isFull = (other: ViewDataAttention, head: number) => this.store.isFull(other, head);
+    const top =
+      data.topK > 1
+        ? `the ${data.topK} largest weights of each query are exact`
+        : 'the largest weight of each query is exact';
+    if (current.view === 'model') {
+      let full = 0;
+      let all = 0;
+      for (const other of example.attentions) {
+        for (let head = 0; head < matrixCount(other); head++) {
+          all++;
+          if (isFull(other, head)) full++;
+        }
+      }
+      if (full === all)
+        return error
+          ? `All weights are in this page, at most ${percentShort(error)} off; ${top}.`
+          : 'All weights are in this page, exactly.';
+      const where = full
+        ? `${full} of ${all} heads are in this page at full resolution`
+        : 'No head is in this page at full resolution';
+      return `${where}, the others as pictures; ${top}, others are at most ${percentShort(LOG8.error)} off.`;
+    }
+    if (isFull(attention, current.head)) {
+      if (!error) return 'All weights of this head are in this page, exactly.';
+      return `All weights of this head are in this page, at most ${percentShort(error)} off; ${top}. Below ${formatShort(attention.scale * (data.encoding === 'log8' ? LOG8 : LOG16).floor)} they are one colour.`;
+    }
+    return `Of this head the page has a picture, at most ${percentShort(LOG8.error)} off, and ${top}.`;
+  }
+
+  private bindTools(): void {
+    const { find, state } = this;
+    const example = find<HTMLSelectElement>('#example');
+    example.append(...state.data.examples.map(({ title }, i) => new Option(title, String(i))));
+    find('.examples').hidden = state.data.examples.length < 2;
+    const onSelect = (selector: string, change: (value: string) => Partial<Selection>) => {
+      const select = find<HTMLSelectElement>(selector);
+      select.addEventListener('change', () => state.set(change(select.value)));
+    };
+    onSelect('#example', (value) => ({ example: Number(value) }));
+    onSelect('#scale', (value) => ({ scale: value as ColourScale }));
+    onSelect('#layer', (value) => ({ attention: Number(value) }));
+    onSelect('#head', (value) => ({ head: Number(value), heads: [] }));
+    const onCheck = (selector: string, key: 'mergeWords' | 'padding') => {
+      const box = find<HTMLInputElement>(selector);
+      box.addEventListener('change', () =>
+        state.set({
+          [key]: box.checked,
+          ...(key === 'padding' ? { zoom: [1, 0, 0] as [number, number, number] } : {}),
+        }),
+      );
+    };
+    onCheck('#merge', 'mergeWords');
+    onCheck('#padding', 'padding');
+    find('#views').addEventListener('click', (event) => {
+      const { view } = (event.target as HTMLElement).dataset;
+      if (view) state.set({ view: view as ViewName });
+    });
+    find('#arrange').addEventListener('click', (event) => {
+      const { arrange } = (event.target as HTMLElement).dataset;
+      if (arrange) state.set({ arrange: arrange as Arrangement });
+    });
+    find('#zoom').addEventListener('click', (event) => {
+      const { zoom } = (event.target as HTMLElement).dataset;
+      if (zoom) this.matrix.enlarge(zoom === 'fit' ? 0 : zoom === 'in' ? 1.5 : 1 / 1.5);
+    });
+    const step = (by: 1 | -1) => {
+      const { attention, head } = state.current;
+      const { attentions } = state.example;
+      const count = attentions[attention]?.stats.length ?? 1;
+      if (head + by >= 0 && head + by < count) state.set({ head: head + by, heads: [] });
+      else if (attentions[attention + by]) {
+        state.set({
+          attention: attention + by,
+          head: by > 0 ? 0 : (attentions[attention + by]?.stats.length ?? 1) - 1,
+        });
+      }
+    };
+    find('#previous-head').addEventListener('click', () => step(-1));
+    find('#next-head').addEventListener('click', () => step(1));
+    find('#copy').addEventListener('click', () => void this.copyLink());
+  }
+
+  private async copyLink(): Promise<void> {
+    const { find, state } = this;
+    const link = `${location.href.replace(/#.*/, '')}#${state.address}`;
+    let said = 'Copied';
+    try {
+      await navigator.clipboard.writeText(link);
+    } catch {
+      // Files and frames may not write to the clipboard; the address has the link as well.
+      history.replaceState(null, '', `#${state.address}`);
+      said = 'The link is in the address bar';
+    }
+    find('#copy').textContent = said;
+    find('#live').textContent = said;
+    setTimeout(() => {
+      find('#copy').textContent = 'Copy link';
+    }, 2000);
+  }
 }
 
-function reflectTools({ example, view, scale, allHeads }: Selection, find: Find): void {
-  find<HTMLSelectElement>('#example').value = String(example);
-  find<HTMLSelectElement>('#scale').value = scale;
-  find<HTMLInputElement>('#all-heads').checked = allHeads;
-  for (const button of find('.tools').querySelectorAll<HTMLElement>('[data-view]')) {
-    button.setAttribute('aria-pressed', String(button.dataset.view === view));
-  }
-  find('#all-heads-label').hidden = view !== 'lines';
-  find('#zoom').hidden = view !== 'matrix';
-  find('#matrix').hidden = view !== 'matrix';
-  find('#lines').hidden = view !== 'lines';
-  find<SVGSVGElement>('.legend').toggleAttribute('hidden', view !== 'matrix');
-  find('#theme').textContent = isDark() ? 'Light' : 'Dark';
-  find('#theme').setAttribute('aria-label', isDark() ? 'Switch to light colours' : 'Switch to dark colours');
+function percentShort(share: number): string {
+  return `${Number((Math.ceil(share * 10_000 - 0.05) / 100).toPrecision(2))} %`;
 }
 
 start();

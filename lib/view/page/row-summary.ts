@@ -1,57 +1,137 @@
-import { formatWeight, shorten, visible } from './format';
-import { describePosition, headName, keyLabels, matrixCount, queryLabels, type State } from './state';
-import { MEAN, type Weights } from './weights';
+import { button, element } from './dom';
+import { formatWeight, percent, shorten, visible } from './format';
+import { cellValue, describeValue, lineValues } from './head-values';
+import { describePosition, keyLabels, queryLabels, type State } from './state';
+import type { HeadData } from './store';
 
 const LISTED = 8;
 
-/** The keys that a query row attends to most, as a list with bars. */
+/** What a query attends to most (or who attends to a key), as a table with bars: what pictures show, in numbers. */
 export class RowSummary {
+  private shownFor = '';
+
   constructor(
     private readonly root: HTMLElement,
     private readonly state: State,
-    private readonly weights: Weights,
-  ) {}
+  ) {
+    root.addEventListener('click', (event) => {
+      if ((event.target as Element).closest('.csv')) this.download();
+    });
+  }
 
-  update(row: number | null): void {
-    const { example, attention } = this.state;
-    if (row === null || row >= attention.rows) {
-      const hint = document.createElement('p');
-      hint.className = 'hint';
-      hint.textContent = 'Point at a query to list its strongest keys. Click to keep it.';
-      this.root.replaceChildren(hint);
+  private data: HeadData | undefined;
+  private index: number | null = null;
+
+  update(data: HeadData | undefined, from: 'query' | 'key', index: number | null): void {
+    const { attention, example } = this.state;
+    const { locked } = this.state.current;
+    const key = `${this.state.address}/${from}/${index}`;
+    if (key === this.shownFor && this.data === data) return;
+    this.shownFor = key;
+    this.data = data;
+    this.index = index;
+    if (!data || index === null) {
+      this.root.replaceChildren(element('p', 'hint', 'Point at a query to list its strongest keys. Click to keep it.'));
       return;
     }
-    const { view, allHeads } = this.state.current;
-    const together = view === 'lines' && allHeads && matrixCount(attention) > 1;
-    const head = together ? MEAN : this.state.current.head;
-    const { columns, values } = this.weights.matrix(attention, head);
-    const weights = values.subarray(row * columns, (row + 1) * columns);
-    const strongest = Array.from(weights.keys())
-      .sort((a, b) => (weights[b] as number) - (weights[a] as number))
-      .slice(0, LISTED);
+    const queries = queryLabels(example, attention);
     const keys = keyLabels(example, attention);
-    const title = document.createElement('h3');
-    const kept = this.state.current.lockedRow === row;
-    title.textContent = `${describePosition(queryLabels(example, attention), row)} attends to${
-      together ? `, ${headName(attention, MEAN)}` : ''
-    }${kept ? ' (kept)' : ''}`;
-    const list = document.createElement('ol');
-    for (const column of strongest) {
-      const weight = weights[column] as number;
-      const item = document.createElement('li');
-      item.style.setProperty('--share', String(Math.min(1, weight / (weights[strongest[0] as number] || 1))));
-      for (const [name, text] of [
-        ['key', keys.areTokens ? shorten(visible(keys.text[column] as string), 22) : `position ${column}`],
-        ['position', keys.areTokens ? String(column) : ''],
-        ['weight', formatWeight(weight)],
-      ] as const) {
-        const part = document.createElement('span');
-        part.className = name;
-        part.textContent = text;
-        item.append(part);
-      }
-      list.append(item);
+    const [own, others] = from === 'query' ? [queries, keys] : [keys, queries];
+    const heading = `${describePosition(own, index)} ${from === 'query' ? 'attends to' : 'is attended to by'}`;
+    const title = element('h3', '', `${heading}${locked === index ? ' (kept)' : ''}`);
+
+    const { note, found } = strongest(data, attention, from, index);
+    const table = element('table', 'strongest');
+    const head = element('thead');
+    const headRow = element('tr');
+    for (const text of [from === 'query' ? 'key' : 'query', 'position', 'weight']) {
+      const cell = element('th', '', text);
+      cell.scope = 'col';
+      headRow.append(cell);
     }
-    this.root.replaceChildren(title, list);
+    head.append(headRow);
+    const body = element('tbody');
+    const most = found[0]?.weight || 1;
+    for (const { at, weight, text } of found) {
+      const row = element('tr');
+      row.style.setProperty('--share', String(Math.min(1, weight / most)));
+      const label = others.areTokens
+        ? shorten(visible(others.text[at] as string), 24)
+        : `position ${others.positions[at]}`;
+      row.append(
+        element('td', 'key', label),
+        element('td', 'position', String(others.positions[at])),
+        element('td', 'weight', text),
+      );
+      body.append(row);
+    }
+    table.append(head, body);
+    const parts: HTMLElement[] = [title];
+    if (found.length) parts.push(table);
+    else parts.push(element('p', 'hint', 'No weight at all: everything here is masked, 0 or NaN.'));
+    if (note) parts.push(element('p', 'hint', note));
+    if (!data.pooled) parts.push(button('quiet csv', 'All of them as CSV'));
+    this.root.replaceChildren(...parts);
   }
+
+  private download(): void {
+    const { data, index } = this;
+    if (!data || index === null) return;
+    const { attention, example } = this.state;
+    const { from } = this.state.current;
+    const others = from === 'query' ? keyLabels(example, attention) : queryLabels(example, attention);
+    const cells = (row: number, column: number) => cellValue(data, attention, row, column);
+    const lines = others.positions.map((position, i) => {
+      const { state, weight, exact } = from === 'query' ? cells(index, i) : cells(i, index);
+      const text = others.areTokens ? `"${(others.text[i] as string).replaceAll('"', '""')}"` : '';
+      const value = state === 'weight' ? String(weight) : state === 'zero' ? '0' : state;
+      return `${position},${text},${value},${exact || state === 'masked' ? 0 : data.matrix.error.toFixed(5)}`;
+    });
+    const csv = ['position,token,weight,relative_error', ...lines, ''].join('\n');
+    save(new Blob([csv], { type: 'text/csv' }), `${from}-${index}.csv`);
+  }
+}
+
+/** Gives a file to the reader. */
+export function save(blob: Blob, name: string): void {
+  const link = element('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** The largest weights of a row or column, and what the page doesn't know of it. */
+export function strongest(
+  data: HeadData,
+  attention: { rows: number; columns: number; capturedTopK?: number } & Parameters<typeof lineValues>[1],
+  from: 'query' | 'key',
+  index: number,
+): { found: { at: number; weight: number; text: string }[]; note: string } {
+  const { matrix, pooled, top } = data;
+  const length = from === 'query' ? attention.columns : attention.rows;
+  if (pooled && from === 'query') {
+    const found = top.row(index).map(({ key, weight }) => ({ at: key, weight, text: formatWeight(weight) }));
+    const held = found.reduce((sum, { weight }) => sum + weight, 0);
+    const note = `The ${found.length} strongest of ${length.toLocaleString('en')} keys, exactly: ${percent(held)} of the weight. Of the others this page has a picture only.`;
+    return { found, note };
+  }
+  const values = lineValues(data, attention, from, index);
+  const order = Array.from(values.keys())
+    .filter((i) => (values[i] as number) > 0)
+    .sort((a, b) => (values[b] as number) - (values[a] as number))
+    .slice(0, LISTED);
+  const found = order.map((i) => {
+    const [row, column] = from === 'query' ? [index, i] : [i, index];
+    const cell = cellValue(data, attention, row, column);
+    const text =
+      pooled && !cell.exact ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, matrix.error).replace(/ ±.*/, '');
+    return { at: i, weight: values[i] as number, text };
+  });
+  const notes: string[] = [];
+  if (attention.capturedTopK)
+    notes.push(`The capture holds the ${attention.capturedTopK} strongest keys of each query only.`);
+  if (pooled) notes.push('≤: the largest weight of a block of the picture; nothing nearer is in this page.');
+  else if (matrix.error) notes.push(`≈: at most ${percent(matrix.error)} off.`);
+  return { found, note: notes.join(' ') };
 }

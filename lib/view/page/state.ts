@@ -1,42 +1,82 @@
 import type { ViewData, ViewDataAttention, ViewDataExample } from '../view-data';
+import type { Scale } from './colour';
 import { quote } from './format';
-import { MEAN } from './weights';
+import { isMean } from './store';
 
-/** How a weight becomes a colour: as a share of the head's largest, of 1, or the root of the first. */
-export type ColourScale = 'maximum' | 'one' | 'root';
+/** How a weight becomes a colour: one logarithmic scale for all heads, square root by head, linear from 0 to 1. */
+export type ColourScale = 'log' | 'root' | 'linear';
+export type ViewName = 'model' | 'heads' | 'matrix' | 'text' | 'image' | 'compare';
+export type Arrangement = 'pattern' | 'layer' | 'entropy' | 'similarity';
 
 /** What is shown. Positions are indices into the data, not head or layer numbers. */
 export interface Selection {
+  view: ViewName;
   example: number;
   attention: number;
-  /** Index into the attention's matrices, or MEAN. */
+  /** Index into the attention's matrices; the mean over the heads comes after them. */
   head: number;
-  view: 'matrix' | 'lines';
-  /** In the view with lines: all heads of the attention at once. */
-  allHeads: boolean;
+  /** Matrices drawn together in the view of heads; empty: the head alone. */
+  heads: number[];
+  /** The row, or with `from` the column, that stays selected until another is clicked. */
+  locked: number | null;
+  from: 'query' | 'key';
   scale: ColourScale;
-  zoom: number;
-  /** The query row that stays selected until another is clicked. */
-  lockedRow: number | null;
+  arrange: Arrangement;
+  /** Lines are drawn for weights from this on. */
+  threshold: number;
+  fadeSpecial: boolean;
+  mergeWords: boolean;
+  padding: boolean;
+  /** How often the matrix is enlarged, and which share of it lies left of and above the window. */
+  zoom: [number, number, number];
+  /** What is compared with: an example, an attention of it, a head. */
+  other: [number, number, number];
 }
 
-/** The page's state: one selection, and those who want to know when it changes. */
+const INITIAL: Selection = {
+  view: 'model',
+  example: 0,
+  attention: 0,
+  head: 0,
+  heads: [],
+  locked: null,
+  from: 'query',
+  scale: 'log',
+  arrange: 'pattern',
+  threshold: 0.05,
+  fadeSpecial: false,
+  mergeWords: false,
+  padding: false,
+  zoom: [1, 0, 0],
+  other: [0, 0, 0],
+};
+
+const VIEWS: readonly ViewName[] = ['model', 'heads', 'matrix', 'text', 'image', 'compare'];
+const SCALES: readonly ColourScale[] = ['log', 'root', 'linear'];
+const ARRANGEMENTS: readonly Arrangement[] = ['pattern', 'layer', 'entropy', 'similarity'];
+
+type Listener = (selection: Selection, before: Selection) => void;
+
+/** The page's state: one selection, mirrored in the address, and those who want to know when it changes. */
 export class State {
   private selection: Selection;
-  private readonly listeners: ((selection: Selection, before: Selection) => void)[] = [];
+  private readonly listeners: Listener[] = [];
+  private readonly largestOfAll = new Map<ViewDataExample, number>();
 
-  constructor(readonly data: Omit<ViewData, 'weights'> & { title: string }) {
-    this.selection = {
-      example: 0,
-      attention: 0,
-      head: 0,
-      view: 'matrix',
-      allHeads: false,
-      scale: 'maximum',
-      zoom: 1,
-      lockedRow: null,
-    };
+  constructor(readonly data: ViewData & { title: string }) {
+    const single = data.examples.every(
+      ({ attentions }) => attentions.length <= 1 && (attentions[0]?.stats.length ?? 1) === 1,
+    );
+    this.initial = { ...INITIAL, view: data.compare ? 'compare' : single ? 'matrix' : 'model' };
+    if (data.examples.length > 1) this.initial.other = [1, 0, 0];
+    this.selection = this.bounded({ ...this.initial, ...readAddress() });
+    addEventListener('hashchange', () => {
+      const next = this.bounded({ ...this.initial, ...readAddress() });
+      if (address(next, this.initial) !== address(this.selection, this.initial)) this.set(next);
+    });
   }
+
+  private readonly initial: Selection;
 
   get current(): Selection {
     return this.selection;
@@ -50,25 +90,133 @@ export class State {
     return this.example.attentions[this.selection.attention] as ViewDataAttention;
   }
 
-  onChange(listener: (selection: Selection, before: Selection) => void): void {
+  /** Rows and columns that are shown: all, or those that are no padding. */
+  shown(attention: ViewDataAttention = this.attention): ViewDataAttention['shown'] {
+    if (this.selection.padding) return { rows: [0, attention.rows], columns: [0, attention.columns] };
+    return attention.shown;
+  }
+
+  /** What the colours of a head stand for. */
+  scaleOf(attention: ViewDataAttention, head: number, example = this.example): Scale {
+    const { scale } = this.selection;
+    if (scale === 'linear') return { kind: scale, largest: attention.scale };
+    if (scale === 'root') return { kind: scale, largest: attention.stats[head]?.largest || attention.scale };
+    return { kind: scale, largest: this.largest(example) };
+  }
+
+  private largest(example: ViewDataExample): number {
+    let largest = this.largestOfAll.get(example);
+    if (largest === undefined) {
+      largest = 0.001;
+      for (const { stats } of example.attentions) for (const head of stats) largest = Math.max(largest, head.largest);
+      this.largestOfAll.set(example, largest);
+    }
+    return largest;
+  }
+
+  onChange(listener: Listener): void {
     this.listeners.push(listener);
   }
 
   set(change: Partial<Selection>): void {
     const before = this.selection;
-    const next = { ...before, ...change };
-    if (next.example !== before.example) next.lockedRow = null;
-    const attentions = this.data.examples[next.example]?.attentions ?? [];
-    next.attention = Math.min(next.attention, Math.max(0, attentions.length - 1));
-    const attention = attentions[next.attention];
-    if (attention) {
-      next.head = Math.min(Math.max(next.head, MEAN), matrixCount(attention) - 1);
-      if (matrixCount(attention) === 1) next.head = 0;
-      if (next.lockedRow !== null && next.lockedRow >= attention.rows) next.lockedRow = null;
-    }
+    const next = this.bounded({ ...before, ...change });
+    const otherHead = next.attention !== before.attention || next.example !== before.example;
+    if (next.example !== before.example) next.locked = null;
+    if (otherHead && !change.heads) next.heads = [];
+    if (otherHead && !change.zoom && !this.sameSize(next, before)) next.zoom = [1, 0, 0];
     this.selection = next;
     for (const listener of this.listeners) listener(next, before);
+    this.writeAddress();
   }
+
+  /** The address of what is shown, for a link. */
+  get address(): string {
+    return address(this.selection, this.initial);
+  }
+
+  private sameSize(a: Selection, b: Selection): boolean {
+    const of = ({ example, attention }: Selection) => this.data.examples[example]?.attentions[attention];
+    return of(a)?.rows === of(b)?.rows && of(a)?.columns === of(b)?.columns;
+  }
+
+  private bounded(next: Selection): Selection {
+    const within = (index: number, count: number) => Math.max(0, Math.min(Math.trunc(index) || 0, count - 1));
+    next.example = within(next.example, this.data.examples.length);
+    const { attentions, image } = this.data.examples[next.example] as ViewDataExample;
+    next.attention = within(next.attention, attentions.length);
+    const attention = attentions[next.attention];
+    if (attention) {
+      next.head = within(next.head, attention.stats.length);
+      next.heads = next.heads.filter((head) => head >= 0 && head < attention.stats.length);
+      const count = next.from === 'query' ? attention.rows : attention.columns;
+      if (next.locked !== null && !(next.locked >= 0 && next.locked < count)) next.locked = null;
+    }
+    const [example, other, head] = next.other;
+    const there = this.data.examples[within(example, this.data.examples.length)] as ViewDataExample;
+    const otherAttention = within(other, there.attentions.length);
+    next.other = [
+      within(example, this.data.examples.length),
+      otherAttention,
+      within(head, there.attentions[otherAttention]?.stats.length ?? 1),
+    ];
+    if (next.view === 'image' && !image) next.view = 'text';
+    return next;
+  }
+
+  private timer: number | undefined;
+
+  private writeAddress(): void {
+    // Browsers refuse too many changes of the address in a short time, as zooming makes them.
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      try {
+        history.replaceState(null, '', `#${this.address}`);
+      } catch {
+        // A page in an iframe's srcdoc has no address of its own.
+      }
+    }, 120);
+  }
+}
+
+function address(selection: Selection, initial: Selection): string {
+  const parts = new URLSearchParams();
+  for (const [key, value] of Object.entries(selection) as [keyof Selection, unknown][]) {
+    const text = write(value);
+    if (text !== write(initial[key])) parts.set(key, text);
+  }
+  return parts.toString();
+}
+
+function write(value: unknown): string {
+  if (Array.isArray(value))
+    return value.map((part) => (Number.isInteger(part) ? part : Number(part).toFixed(5))).join('_');
+  if (typeof value === 'number') return String(Number(value.toPrecision(4)));
+  return value === null ? '' : typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+}
+
+/** What an address says, as far as it makes sense. */
+function readAddress(): Partial<Selection> {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  const found: Partial<Selection> = {};
+  const number = (text: string) => (text !== '' && Number.isFinite(Number(text)) ? Number(text) : undefined);
+  for (const [key, text] of parts) {
+    const list = text.split('_').map(Number);
+    const isList = text !== '' && list.every(Number.isFinite);
+    if (key === 'view' && VIEWS.includes(text as ViewName)) found.view = text as ViewName;
+    else if (key === 'scale' && SCALES.includes(text as ColourScale)) found.scale = text as ColourScale;
+    else if (key === 'arrange' && ARRANGEMENTS.includes(text as Arrangement)) found.arrange = text as Arrangement;
+    else if (key === 'from' && (text === 'query' || text === 'key')) found.from = text;
+    else if (key === 'heads' && isList) found.heads = list;
+    else if ((key === 'zoom' || key === 'other') && isList && list.length === 3)
+      found[key] = list as [number, number, number];
+    else if (key === 'fadeSpecial' || key === 'mergeWords' || key === 'padding') found[key] = text === '1';
+    else if (key === 'example' || key === 'attention' || key === 'head' || key === 'locked' || key === 'threshold') {
+      const value = number(text);
+      if (value !== undefined) found[key] = value;
+    }
+  }
+  return found;
 }
 
 /** The number of matrices that an attention has, its mean not counted. */
@@ -78,8 +226,15 @@ export function matrixCount({ averaged, heads }: ViewDataAttention): number {
 
 /** How a matrix is called: 'head 3', or the mean over which heads. */
 export function headName(attention: ViewDataAttention, head: number): string {
-  if (attention.averaged || head === MEAN) return `mean of ${attention.heads.length} heads`;
+  if (attention.averaged || isMean(attention, head)) return `mean of ${attention.heads.length} heads`;
   return `head ${attention.heads[head]}`;
+}
+
+/** A head in as few characters as it takes: '3.5', '3.mean'. */
+export function shortName(attention: ViewDataAttention, head: number): string {
+  const layer = /^layer (\d+)$/.exec(attention.label)?.[1] ?? attention.label;
+  if (attention.averaged) return layer;
+  return `${layer}.${isMean(attention, head) ? 'mean' : attention.heads[head]}`;
 }
 
 /** How tokens and the positions of rows and columns are written. */
@@ -90,27 +245,38 @@ export interface AxisLabels {
   positions: number[];
   /** Whether the texts are tokens, and not the positions themselves. */
   areTokens: boolean;
+  /** Rows or columns of special tokens. */
+  special: Set<number>;
+  /** What stood in the text, by position, where the token doesn't say. */
+  sources: Record<number, string>;
 }
 
 /** A token with its position, or where no tokens are known the position alone. */
-export function describePosition({ text, positions, areTokens }: AxisLabels, i: number): string {
-  return areTokens ? `${quote(text[i] as string)} at ${positions[i]}` : `position ${positions[i]}`;
+export function describePosition({ text, positions, areTokens, sources }: AxisLabels, i: number): string {
+  const position = positions[i] as number;
+  if (!areTokens) return `position ${position}`;
+  const source = sources[position];
+  return `${quote(text[i] as string)}${source === undefined ? '' : ` (${quote(source)} in the text)`} at ${position}`;
 }
 
 export function queryLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
   const positions = attention.queries ?? Array.from({ length: attention.rows }, (_, i) => i);
-  return axisLabels(positions, example.tokens[attention.queryTokens ?? -1]);
+  return axisLabels(positions, example, attention.queryTokens);
 }
 
 export function keyLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
   const positions = Array.from({ length: attention.columns }, (_, i) => i);
-  return axisLabels(positions, example.tokens[attention.keyTokens ?? -1]);
+  return axisLabels(positions, example, attention.keyTokens);
 }
 
-function axisLabels(positions: number[], tokens: string[] | undefined): AxisLabels {
+function axisLabels(positions: number[], example: ViewDataExample, list: number | undefined): AxisLabels {
+  const tokens = example.tokens[list ?? -1];
+  const special = new Set(example.special[list ?? -1] ?? []);
   return {
     positions,
     areTokens: tokens !== undefined,
     text: positions.map((position) => tokens?.[position] ?? String(position)),
+    special: new Set(positions.flatMap((position, i) => (special.has(position) ? [i] : []))),
+    sources: example.sources?.[list ?? -1] ?? {},
   };
 }

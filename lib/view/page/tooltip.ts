@@ -1,44 +1,48 @@
-/** The box beside the pointer with a weight's exact value; what it says is also announced to screen readers. */
+import { autoPlacement, computePosition, offset, shift } from '@floating-ui/dom';
+import { element } from './dom';
+
+/** The box beside the pointer with a weight's value; what it says is also announced to screen readers. */
 export class Tooltip {
-  private readonly box: HTMLElement;
+  private readonly box = element('div', 'tooltip');
+  private announcing: number | undefined;
 
   constructor(
     parent: HTMLElement,
     private readonly live: HTMLElement,
   ) {
-    this.box = document.createElement('div');
-    this.box.className = 'tooltip';
     this.box.setAttribute('role', 'tooltip');
     this.box.hidden = true;
     parent.append(this.box);
   }
 
-  show({ weight, rows }: { weight: string; rows: [string, string][] }): void {
-    const value = document.createElement('div');
-    value.className = 'tooltip-weight';
-    value.textContent = weight;
-    const list = document.createElement('dl');
-    for (const [term, description] of rows) {
-      const dt = document.createElement('dt');
-      dt.textContent = term;
-      const dd = document.createElement('dd');
-      dd.textContent = description;
-      list.append(dt, dd);
+  /** Beside a point of the window, on the side where there is room. */
+  show(content: { heading: string; rows: [string, string][] }, x: number, y: number): void {
+    const list = element('dl');
+    for (const [term, description] of content.rows) {
+      list.append(element('dt', '', term), element('dd', '', description));
     }
-    this.box.replaceChildren(value, list);
+    this.box.replaceChildren(element('div', 'tooltip-weight', content.heading), list);
     this.box.hidden = false;
-    this.live.textContent = `${weight}, ${rows.map(([term, description]) => `${term} ${description}`).join(', ')}`;
+    this.moveTo(x, y);
+    // Only where the pointer rests: a screen reader can't say more.
+    clearTimeout(this.announcing);
+    this.announcing = setTimeout(() => {
+      this.live.textContent = [content.heading, ...content.rows.map((row) => row.join(' '))].join(', ');
+    }, 150);
   }
 
-  /** Beside a point of the window, on the side where there is room. */
   moveTo(x: number, y: number): void {
-    const { offsetWidth, offsetHeight } = this.box;
-    const right = x + 16 + offsetWidth < window.innerWidth ? x + 16 : x - 16 - offsetWidth;
-    const below = y + 16 + offsetHeight < window.innerHeight ? y + 16 : y - 16 - offsetHeight;
-    this.box.style.transform = `translate(${Math.max(4, right)}px, ${Math.max(4, below)}px)`;
+    const point = { getBoundingClientRect: () => new DOMRect(x, y, 0, 0) };
+    void computePosition(point, this.box, {
+      strategy: 'fixed',
+      middleware: [offset(14), autoPlacement({ alignment: 'start' }), shift({ padding: 6, crossAxis: true })],
+    }).then((place) => {
+      this.box.style.transform = `translate(${Math.round(place.x)}px, ${Math.round(place.y)}px)`;
+    });
   }
 
   hide(): void {
     this.box.hidden = true;
+    clearTimeout(this.announcing);
   }
 }

@@ -1,0 +1,186 @@
+import { TorchError } from '../errors';
+import { type Block, blockSize, pack } from './block';
+import { maxPool, pictureSize } from './max-pool';
+import type { FullEncoding, ViewData } from './view-data';
+
+/** What is kept of one head until the size of the page is known. */
+export interface PackedHead {
+  picture: { rows: number; columns: number; codes: Uint8Array };
+  packedPicture?: Block;
+  /** Blocks of the ranks 1, 2, 3 to 4. */
+  top: Block[];
+  /** Full resolution, in the encodings that still come into question. */
+  float32?: Block;
+  log16?: Block;
+  log8?: Block;
+  /** The mean over the heads, which the page can make from all heads at full resolution. */
+  isMean: boolean;
+}
+
+export interface PackedAttention {
+  heads: PackedHead[];
+  thumbnails: Block | Uint8Array;
+  margins: Block[];
+}
+
+const ENCODINGS: readonly FullEncoding[] = ['float32', 'log16', 'log8'];
+/** Sides of pictures, from the largest on; the last is a thumbnail's. */
+export const THUMBNAIL_SIDE = 64;
+const SIDES = [256, 128, THUMBNAIL_SIDE] as const;
+/** Exact weights of a query, by the number of blocks that hold them. */
+const RANKS = [0, 1, 2, 4] as const;
+/** What the description of a head takes, about. */
+const HEAD_BYTES = 260;
+
+/**
+ * Chooses what goes into a page of limited size: all heads as pictures and with the largest weights of each query first,
+ * then full resolution from the last layer on, as exact as it goes.
+ */
+export class PageBudget {
+  encoding: FullEncoding = 'float32';
+  private readonly attentions: PackedAttention[] = [];
+  private side = 0;
+  private tops = RANKS.length - 1;
+
+  constructor(private readonly maxSize: number) {}
+
+  /** The longest side of a picture of a matrix whose longest side is `length`: half of that or less, else it saves too little. */
+  pictureSide(length: number): number {
+    return SIDES.slice(this.side).find((side) => 2 * side <= length) ?? THUMBNAIL_SIDE;
+  }
+
+  add(attention: PackedAttention): number {
+    return this.attentions.push(attention) - 1;
+  }
+
+  /** Whether full resolution in an encoding comes into question, for so many bytes as an attention takes at least. */
+  wants(encoding: 'float32' | 'log16', bytes: number): boolean {
+    if (ENCODINGS.indexOf(encoding) < ENCODINGS.indexOf(this.encoding)) return false;
+    if (bytes * (4 / 3) < this.maxSize) return true;
+    while (ENCODINGS.indexOf(this.encoding) <= ENCODINGS.indexOf(encoding)) this.dropEncoding();
+    return false;
+  }
+
+  /** Whether a head that takes so many bytes at full resolution, at least, has a chance to stay. */
+  hasRoomFor(bytes: number): boolean {
+    return this.side === 0 && bytes * (4 / 3) < this.maxSize;
+  }
+
+  /** Leaves out what no longer fits. */
+  async fit(overhead = 0): Promise<void> {
+    while (this.size(overhead) > this.maxSize) {
+      if (this.encoding !== 'log8') this.dropEncoding();
+      else if (this.dropOldestFull()) continue;
+      else if (this.tops > 2) this.tops--;
+      else if (this.side < SIDES.length - 1) await this.shrinkPictures();
+      else if (this.tops > 1) this.tops--;
+      else throw this.tooLarge(overhead);
+    }
+  }
+
+  private tooLarge(overhead: number): TorchError {
+    const heads = this.attentions.reduce((count, { heads }) => count + heads.length, 0);
+    return new TorchError(
+      'ERR_CAPTURE_TOO_LARGE',
+      `Expected attention of which at least thumbnails and the largest weight of each query fit in ${megabytes(this.maxSize)} but received ${heads} heads that take ${megabytes(this.size(overhead))}; ` +
+        'allow a larger page, or capture fewer layers, heads or queries',
+    );
+  }
+
+  private dropEncoding(): void {
+    const dropped = this.encoding as 'float32' | 'log16';
+    this.encoding = dropped === 'float32' ? 'log16' : 'log8';
+    for (const head of this.heads()) delete head[dropped];
+  }
+
+  private dropOldestFull(): boolean {
+    const oldest = this.heads().find(({ log8 }) => log8);
+    if (!oldest) return false;
+    delete oldest.log8;
+    return true;
+  }
+
+  private async shrinkPictures(): Promise<void> {
+    this.side++;
+    for (const head of this.heads()) {
+      const { rows, columns, codes } = head.picture;
+      const size = pictureSize(rows, columns, SIDES[this.side] as number);
+      if (size.rows === rows && size.columns === columns) continue;
+      head.picture = { ...size, codes: maxPool(codes, rows, columns, size.rows, size.columns) };
+      head.packedPicture = await pack(head.picture.codes);
+    }
+  }
+
+  private heads(): PackedHead[] {
+    return this.attentions.flatMap(({ heads }) => heads);
+  }
+
+  /** Whether all heads of an attention are there at full resolution, so that their mean needs no picture. */
+  private isWhole({ heads }: PackedAttention): boolean {
+    return heads.every((head) => head.isMean || head[this.encoding] !== undefined);
+  }
+
+  private hasPicture(head: PackedHead, whole: boolean): boolean {
+    if (Math.max(head.picture.rows, head.picture.columns) <= THUMBNAIL_SIDE) return false;
+    return head.isMean ? !whole : head[this.encoding] === undefined;
+  }
+
+  private hasTop(head: PackedHead, whole: boolean): boolean {
+    if (head.isMean) return !(whole && this.encoding === 'float32');
+    return !(this.encoding === 'float32' && head.float32);
+  }
+
+  private size(overhead: number): number {
+    let size = overhead;
+    for (const attention of this.attentions) {
+      const whole = this.isWhole(attention);
+      size += blockSize(attention.thumbnails as Block);
+      for (const margin of attention.margins) size += blockSize(margin);
+      for (const head of attention.heads) {
+        size += overhead ? 0 : HEAD_BYTES;
+        const full = head[this.encoding];
+        if (full) size += blockSize(full);
+        if (this.hasPicture(head, whole)) size += blockSize(head.packedPicture as Block);
+        if (this.hasTop(head, whole)) for (const block of head.top.slice(0, this.tops)) size += blockSize(block);
+      }
+    }
+    return size;
+  }
+
+  /** Writes the blocks, and where they are into the data. */
+  async finish(data: ViewData): Promise<{ data: ViewData; stores: string[][] }> {
+    this.place(data);
+    // Places are numbers of like length whatever is left out.
+    await this.fit(Buffer.byteLength(JSON.stringify(data)) + 64 * this.attentions.length);
+    const stores = this.place(data);
+    return { data, stores: stores.map((blocks) => blocks.map((block) => block.toString('base64'))) };
+  }
+
+  private place(data: ViewData): Block[][] {
+    data.encoding = this.encoding;
+    data.topK = RANKS[this.tops] as number;
+    const stores: Block[][] = this.attentions.map(() => []);
+    for (const { attentions } of data.examples) {
+      for (const target of attentions) {
+        const attention = this.attentions[target.store] as PackedAttention;
+        const blocks = stores[target.store] as Block[];
+        const put = (block: Block | Uint8Array | undefined) => (block ? blocks.push(Buffer.from(block)) - 1 : -1);
+        const whole = this.isWhole(attention);
+        const { picture } = attention.heads[0] as PackedHead;
+        target.picture = { rows: picture.rows, columns: picture.columns };
+        target.blocks = {
+          thumbnails: put(attention.thumbnails),
+          margins: attention.margins.map(put),
+          picture: attention.heads.map((head) => (this.hasPicture(head, whole) ? put(head.packedPicture) : -1)),
+          top: attention.heads.map((head) => (this.hasTop(head, whole) ? head.top.slice(0, this.tops).map(put) : [])),
+          full: attention.heads.map((head) => put(head[this.encoding])),
+        };
+      }
+    }
+    return stores;
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+}

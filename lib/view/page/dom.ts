@@ -1,0 +1,37 @@
+/** An element with a class and a text; what is text stays text. */
+export function element<Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  className = '',
+  text = '',
+): HTMLElementTagNameMap[Tag] {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text) node.textContent = text;
+  return node;
+}
+
+/** A button that is no submit button. */
+export function button(className: string, text: string, data: Record<string, string> = {}): HTMLButtonElement {
+  const node = element('button', className, text);
+  node.type = 'button';
+  Object.assign(node.dataset, data);
+  return node;
+}
+
+/** The one element below `root` that a selector finds. */
+export function find<Kind extends Element = HTMLElement>(root: ParentNode, selector: string): Kind {
+  return root.querySelector<Kind>(selector) as Kind;
+}
+
+/** Calls `work` once in the next frame, however often it is asked for. */
+export function oncePerFrame(work: () => void): () => void {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      work();
+    });
+  };
+}

@@ -1,0 +1,86 @@
+import type { ViewDataAttention } from '../view-data';
+import { LOG8 } from '../weight-code';
+import { formatApproximate, formatWeight, percent } from './format';
+import type { HeadData } from './store';
+
+/** One weight, or the largest of a block of weights where the page has no more. */
+export interface CellValue {
+  state: 'weight' | 'zero' | 'tiny' | 'masked' | 'absent' | 'nan';
+  weight: number;
+  exact: boolean;
+  /** The block that the value is the largest of. */
+  block?: { rows: [number, number]; columns: [number, number] };
+}
+
+/** Rows (or columns) that the i-th cell of a picture stands for: [from, to). */
+export function blockOf(i: number, length: number, parts: number): [number, number] {
+  return [Math.floor((i * length) / parts), Math.floor(((i + 1) * length) / parts)];
+}
+
+/** Which cell of a picture a row (or column) lies in. */
+export function cellOf(position: number, length: number, parts: number): number {
+  let cell = Math.floor((position * parts) / length);
+  while (cell + 1 < parts && Math.floor(((cell + 1) * length) / parts) <= position) cell++;
+  return cell;
+}
+
+/** The value at a row and column of an attention, as good as the page has it. */
+export function cellValue(data: HeadData, attention: ViewDataAttention, row: number, column: number): CellValue {
+  const { matrix, pooled, top } = data;
+  const { rows, columns } = attention;
+  if (!pooled) {
+    const i = row * columns + column;
+    const state = matrix.state(i);
+    const known = state === 'weight' && !matrix.exact ? top.row(row).find(({ key }) => key === column) : undefined;
+    return {
+      state,
+      weight: known?.weight ?? matrix.value(i),
+      exact: known !== undefined || matrix.error === 0 || state === 'zero',
+    };
+  }
+  const known = top.row(row).find(({ key }) => key === column);
+  if (known) return { state: 'weight', weight: known.weight, exact: true };
+  const [y, x] = [cellOf(row, rows, matrix.rows), cellOf(column, columns, matrix.columns)];
+  const i = y * matrix.columns + x;
+  const block = { rows: blockOf(y, rows, matrix.rows), columns: blockOf(x, columns, matrix.columns) };
+  return { state: matrix.state(i), weight: matrix.value(i), exact: false, block };
+}
+
+/** How a value is written: exact, or with how far off it may be. */
+export function describeValue({ state, weight, exact }: CellValue, error: number): string {
+  if (state === 'masked') return 'masked';
+  if (state === 'absent') return 'not captured';
+  if (state === 'nan') return 'NaN';
+  if (state === 'zero') return '0';
+  if (state === 'tiny') return `below ${formatWeight(LOG8.floor)}`;
+  return exact ? formatWeight(weight) : `≈ ${formatApproximate(weight)} ± ${percent(error)}`;
+}
+
+/** A row (or a column) as weights by key (or query); NaN stays, the rest that is no weight is 0. */
+export function lineValues(
+  data: HeadData,
+  attention: ViewDataAttention,
+  from: 'query' | 'key',
+  index: number,
+): Float32Array {
+  const { matrix, pooled, top } = data;
+  const { rows, columns } = attention;
+  const length = from === 'query' ? columns : rows;
+  const values = new Float32Array(length);
+  for (let i = 0; i < length; i++) {
+    const [row, column] = from === 'query' ? [index, i] : [i, index];
+    const at = pooled
+      ? cellOf(row, rows, matrix.rows) * matrix.columns + cellOf(column, columns, matrix.columns)
+      : row * columns + column;
+    values[i] = matrix.value(at);
+  }
+  if (matrix.exact) return values;
+  if (from === 'query') {
+    for (const { key, weight } of top.row(index)) values[key] = weight;
+  } else {
+    for (let row = 0; row < rows; row++) {
+      for (const { key, weight } of top.row(row)) if (key === index) values[row] = weight;
+    }
+  }
+  return values;
+}

@@ -1,0 +1,447 @@
+import { lineStyle, MOST_LINES, shareOf } from './colour';
+import { button, element, find, oncePerFrame } from './dom';
+import { formatWeight, percent, shorten, visible } from './format';
+import { cellValue, describeValue } from './head-values';
+import { type AxisLabels, describePosition, headName, keyLabels, queryLabels, type State } from './state';
+import { type HeadData, isMean, type Store } from './store';
+import type { Tooltip } from './tooltip';
+
+const LABEL_CHARACTERS = 24;
+const TOP = 26;
+/** Lines that a browser draws without being asked to wait. */
+const MOST_DRAWN = 6000;
+/** Width of the bars beside the tokens across, by head. */
+const BARS = 64;
+
+type Side = 'query' | 'key';
+
+interface Line {
+  row: number;
+  column: number;
+  weight: number;
+  /** Which of the heads that are drawn. */
+  head: number;
+}
+
+/** Queries on the left, keys on the right, a line between them as strong as the weight, for several heads at once. */
+export class HeadsView {
+  private readonly canvas: HTMLCanvasElement;
+  private readonly scroll: HTMLElement;
+  private readonly sheet: HTMLElement;
+  private readonly columns: Record<Side, HTMLElement>;
+  private readonly chips: HTMLElement;
+  private readonly repaint = oncePerFrame(() => this.paint());
+
+  private heads: { index: number; data: HeadData }[] = [];
+  private lines: Line[] = [];
+  private labels: Record<Side, AxisLabels> | undefined;
+  private pointed: { side: Side; index: number } | null = null;
+  private pitch = 22;
+  private widths = { query: 100, key: 100, bars: 0, all: 0 };
+  private firsts: Record<Side, number> = { query: 0, key: 0 };
+
+  constructor(
+    private readonly root: HTMLElement,
+    private readonly state: State,
+    private readonly store: Store,
+    private readonly tooltip: Tooltip,
+    private readonly onPoint: (side: Side, index: number | null) => void,
+  ) {
+    root.innerHTML = `
+      <div class="lines-tools">
+        <div class="head-chips" role="group" aria-label="Heads drawn"></div>
+        <label class="threshold">lines for weights ≥ <input type="range" id="threshold" min="-4" max="0" step="0.05"><output></output></label>
+        <span class="lines-count" aria-live="polite"></span>
+        <label><input type="checkbox" id="fade"> fade special tokens</label>
+      </div>
+      <div class="lines-scroll" tabindex="-1"><div class="lines-sheet">
+        <div class="token-column queries" role="group" aria-label="Queries"></div>
+        <canvas aria-hidden="true"></canvas>
+        <div class="token-column keys" role="group" aria-label="Keys"></div>
+      </div></div>`;
+    this.chips = find(root, '.head-chips');
+    this.canvas = find(root, 'canvas');
+    this.scroll = find(root, '.lines-scroll');
+    this.sheet = find(root, '.lines-sheet');
+    this.columns = { query: find(root, '.queries'), key: find(root, '.keys') };
+    this.chips.addEventListener('click', (event) => this.toggleHead(event));
+    find<HTMLInputElement>(root, '#threshold').addEventListener('input', (event) => {
+      state.set({ threshold: 10 ** Number((event.target as HTMLInputElement).value) });
+    });
+    find<HTMLInputElement>(root, '#fade').addEventListener('change', (event) => {
+      state.set({ fadeSpecial: (event.target as HTMLInputElement).checked });
+    });
+    this.scroll.addEventListener('scroll', () => {
+      this.placeTokens();
+      this.repaint();
+    });
+    this.sheet.addEventListener('pointerover', (event) => this.point(event.target, event));
+    this.sheet.addEventListener('pointerleave', () => this.leave());
+    this.sheet.addEventListener('focusin', (event) => this.point(event.target));
+    this.sheet.addEventListener('focusout', () => this.leave());
+    this.sheet.addEventListener('click', (event) => this.choose(event.target));
+    this.sheet.addEventListener('keydown', (event) => this.onKey(event));
+  }
+
+  /** The matrices that are drawn: those chosen, or the head alone. */
+  static drawn(state: State): number[] {
+    const { heads, head } = state.current;
+    return heads.length ? heads.slice(0, MOST_LINES) : [head];
+  }
+
+  async update(): Promise<void> {
+    const { attention, example } = this.state;
+    const indices = HeadsView.drawn(this.state);
+    const heads = await Promise.all(
+      indices.map(async (index) => ({ index, data: await this.store.head(attention, index) })),
+    );
+    if (attention !== this.state.attention) return;
+    this.heads = heads;
+    this.labels = { query: queryLabels(example, attention), key: keyLabels(example, attention) };
+    this.collect();
+    this.layOut();
+    this.drawChips();
+    this.placeTokens(true);
+    this.paint();
+  }
+
+  updateMarks(): void {
+    this.markTokens();
+    this.repaint();
+  }
+
+  private collect(): void {
+    const { attention, current } = this.state;
+    const { threshold } = current;
+    const shown = this.state.shown();
+    const lines: Line[] = [];
+    let weight = 0;
+    let all = 0;
+    let cells = 0;
+    let pooled = false;
+    for (const [head, { data }] of this.heads.entries()) {
+      pooled ||= data.pooled;
+      const add = (row: number, column: number, value: number) => {
+        all += value;
+        if (value < threshold) return;
+        weight += value;
+        lines.push({ row, column, weight: value, head });
+      };
+      const { matrix } = data;
+      const values = matrix.exact ? undefined : matrix.values();
+      for (let row = shown.rows[0]; row < shown.rows[1]; row++) {
+        cells += shown.columns[1] - shown.columns[0];
+        if (data.pooled) {
+          for (const { key, weight: value } of data.top.row(row)) add(row, key, value);
+          continue;
+        }
+        const start = row * attention.columns;
+        for (let column = shown.columns[0]; column < shown.columns[1]; column++) {
+          const i = start + column;
+          const value = values ? (values[matrix.codes[i] as number] as number) : matrix.value(i);
+          if (value > 0) add(row, column, value);
+        }
+      }
+      // Of a picture only the strongest are known, but that rows sum to 1 is known too.
+      if (data.pooled && !attention.capturedTopK) all = Math.max(all, (head + 1) * (shown.rows[1] - shown.rows[0]));
+    }
+    const found = lines.length;
+    if (found > MOST_DRAWN) {
+      lines.sort((a, b) => b.weight - a.weight);
+      lines.length = MOST_DRAWN;
+    }
+    lines.sort((a, b) => a.weight - b.weight);
+    this.lines = lines;
+    const share =
+      all > 0
+        ? percent((found > MOST_DRAWN ? lines.reduce((sum, line) => sum + line.weight, 0) : weight) / all)
+        : '0 %';
+    const count = `${lines.length.toLocaleString('en')} of ${cells.toLocaleString('en')} shown, ${share} of the weight`;
+    const more = found > MOST_DRAWN ? `; the strongest of ${found.toLocaleString('en')}` : '';
+    const only = pooled ? '; of each query its strongest keys only' : '';
+    find(this.root, '.lines-count').textContent = `(${count}${more}${only})`;
+    const slider = find<HTMLInputElement>(this.root, '#threshold');
+    slider.value = String(Math.log10(threshold));
+    slider.setAttribute('aria-valuetext', formatWeight(threshold));
+    find(this.root, '.threshold output').textContent =
+      threshold < 0.01 ? threshold.toExponential(1) : threshold.toFixed(2);
+    find<HTMLInputElement>(this.root, '#fade').checked = current.fadeSpecial;
+  }
+
+  private layOut(): void {
+    const labels = this.labels as Record<Side, AxisLabels>;
+    const shown = this.state.shown();
+    this.firsts = { query: shown.rows[0], key: shown.columns[0] };
+    const count = Math.max(shown.rows[1] - shown.rows[0], shown.columns[1] - shown.columns[0]);
+    this.pitch = count > 60 ? 18 : 23;
+    const width = this.root.clientWidth;
+    const context = document.createElement('canvas').getContext('2d');
+    const widest = ({ text }: AxisLabels) => {
+      if (!context) return 100;
+      context.font = getComputedStyle(this.root).getPropertyValue('--label-font').replace('12px', '14px');
+      const texts = text.slice(0, 600).map((token) => shorten(visible(token), LABEL_CHARACTERS));
+      return Math.ceil(Math.max(48, ...texts.map((token) => context.measureText(token).width))) + 18;
+    };
+    const most = Math.max(60, width * 0.3);
+    const bars = width > 640 ? BARS : 0;
+    this.widths = {
+      query: Math.min(widest(labels.query), most),
+      key: Math.min(widest(labels.key), most) + bars,
+      bars,
+      all: width,
+    };
+    this.sheet.style.height = `${TOP + count * this.pitch + 8}px`;
+    this.columns.query.style.width = `${this.widths.query}px`;
+    this.columns.key.style.width = `${this.widths.key}px`;
+    const room = window.innerHeight - this.scroll.getBoundingClientRect().top - window.scrollY - 16;
+    this.scroll.style.maxHeight = `${Math.max(300, room)}px`;
+  }
+
+  private drawChips(): void {
+    const { attention } = this.state;
+    const drawn = HeadsView.drawn(this.state);
+    const focused = (document.activeElement as HTMLElement | null)?.dataset?.chip;
+    const chips = attention.stats.map((_, head) => {
+      const at = drawn.indexOf(head);
+      const chip = button('chip', '', { chip: String(head) });
+      chip.setAttribute('aria-pressed', String(at >= 0));
+      chip.setAttribute('aria-label', headName(attention, head));
+      if (at >= 0) chip.append(lineSample(at));
+      chip.append(isMean(attention, head) ? 'mean' : attention.averaged ? 'mean' : String(attention.heads[head]));
+      chip.disabled = at < 0 && drawn.length >= MOST_LINES;
+      return chip;
+    });
+    this.chips.replaceChildren(...chips);
+    if (focused !== undefined) this.chips.querySelector<HTMLElement>(`[data-chip="${focused}"]`)?.focus();
+  }
+
+  private toggleHead(event: Event): void {
+    const chip = (event.target as Element).closest<HTMLElement>('.chip');
+    if (!chip) return;
+    const head = Number(chip.dataset.chip);
+    const drawn = HeadsView.drawn(this.state);
+    const heads = drawn.includes(head) ? drawn.filter((other) => other !== head) : [...drawn, head];
+    if (heads.length)
+      this.state.set({
+        heads,
+        head: heads.includes(this.state.current.head) ? this.state.current.head : (heads[0] as number),
+      });
+  }
+
+  private y(index: number, side: Side): number {
+    return TOP + (index - this.firsts[side] + 0.5) * this.pitch;
+  }
+
+  /** Tokens that are in sight, and a few more. */
+  private placeTokens(anew = false): void {
+    const labels = this.labels;
+    if (!labels) return;
+    const shown = this.state.shown();
+    const { scrollTop, clientHeight } = this.scroll;
+    for (const side of ['query', 'key'] as const) {
+      const column = this.columns[side];
+      const [from, to] = side === 'query' ? shown.rows : shown.columns;
+      const first = Math.max(from, from + Math.floor((scrollTop - TOP) / this.pitch) - 20);
+      const last = Math.min(to, from + Math.ceil((scrollTop + clientHeight) / this.pitch) + 20);
+      const range = `${first}-${last}`;
+      if (!anew && column.dataset.range === range) continue;
+      column.dataset.range = range;
+      const focused = column.contains(document.activeElement)
+        ? (document.activeElement as HTMLElement).dataset.index
+        : undefined;
+      const nodes: HTMLElement[] = [element('span', 'axis-title', side === 'query' ? 'queries' : 'keys')];
+      for (let i = first; i < last; i++) {
+        const node = button('token', '', { side, index: String(i) });
+        node.style.top = `${this.y(i, side) - this.pitch / 2}px`;
+        node.style.height = `${this.pitch}px`;
+        node.append(element('span', 'token-text', shorten(visible(labels[side].text[i] as string), LABEL_CHARACTERS)));
+        if (side === 'key' && this.widths.bars) node.append(element('span', 'token-bars'));
+        node.setAttribute('aria-label', `${side}, ${describePosition(labels[side], i)}`);
+        node.classList.toggle('special', labels[side].special.has(i));
+        node.tabIndex = i === first ? 0 : -1;
+        nodes.push(node);
+      }
+      column.replaceChildren(...nodes);
+      if (focused !== undefined) column.querySelector<HTMLElement>(`[data-index="${focused}"]`)?.focus();
+    }
+    this.markTokens();
+  }
+
+  private get focus(): { side: Side; index: number } | null {
+    const { locked, from } = this.state.current;
+    return locked === null ? this.pointed : { side: from, index: locked };
+  }
+
+  /** On the tokens across from the one asked: how much of its weight they have, by head. */
+  private markTokens(): void {
+    const { focus } = this;
+    const { attention, current } = this.state;
+    for (const node of this.sheet.querySelectorAll<HTMLElement>('.token')) {
+      const side = node.dataset.side as Side;
+      const index = Number(node.dataset.index);
+      node.classList.toggle('focus', focus?.side === side && focus.index === index);
+      node.setAttribute('aria-pressed', String(current.locked === index && current.from === side));
+      let strongestShare = 0;
+      const bars = node.querySelector<HTMLElement>('.token-bars');
+      bars?.replaceChildren();
+      if (focus && focus.side !== side) {
+        for (const [at, { index: head, data }] of this.heads.entries()) {
+          const [row, column] = side === 'key' ? [focus.index, index] : [index, focus.index];
+          const cell = cellValue(data, attention, row, column);
+          if (cell.block || !(cell.weight > 0)) continue;
+          const share = shareOf(cell.weight, this.state.scaleOf(attention, head));
+          strongestShare = Math.max(strongestShare, cell.weight);
+          if (!bars) continue;
+          const bar = element('span', '');
+          bar.style.width = `${Math.max(1, share * (this.widths.bars - 8))}px`;
+          bar.style.backgroundColor = lineStyle(at).colour;
+          bars.append(bar);
+        }
+      }
+      node.classList.toggle('strong', strongestShare >= current.threshold);
+    }
+  }
+
+  private paint(): void {
+    const context = this.canvas.getContext('2d');
+    if (!context || !this.labels) return;
+    const { attention, current } = this.state;
+    const { scrollTop } = this.scroll;
+    const height = Math.min(this.scroll.clientHeight || 600, this.sheet.offsetHeight);
+    const width = Math.max(40, this.widths.all - this.widths.query - this.widths.key - 18);
+    const ratio = devicePixelRatio;
+    const size = [Math.round(width * ratio), Math.round(height * ratio)] as const;
+    if (this.canvas.width !== size[0]) this.canvas.width = size[0];
+    if (this.canvas.height !== size[1]) this.canvas.height = size[1];
+    Object.assign(this.canvas.style, {
+      width: `${width}px`,
+      height: `${height}px`,
+      left: `${this.widths.query}px`,
+      top: `${scrollTop}px`,
+    });
+    context.setTransform(ratio, 0, 0, ratio, 0, -scrollTop * ratio);
+    context.clearRect(0, scrollTop, width, height);
+    context.lineCap = 'butt';
+    const { focus } = this;
+    const scales = this.heads.map(({ index }) => this.state.scaleOf(attention, index));
+    const muted = getComputedStyle(this.root).getPropertyValue('--muted');
+    const several = this.heads.length > 1;
+    for (const line of this.lines) {
+      const asked = !focus || (focus.side === 'query' ? line.row : line.column) === focus.index;
+      const from = this.y(line.row, 'query');
+      const to = this.y(line.column, 'key');
+      if (Math.max(from, to) < scrollTop || Math.min(from, to) > scrollTop + height) continue;
+      const share = shareOf(line.weight, scales[line.head] as (typeof scales)[number]);
+      const { colour, dash } = lineStyle(line.head);
+      const special =
+        current.fadeSpecial && (this.labels.query.special.has(line.row) || this.labels.key.special.has(line.column));
+      context.strokeStyle = special ? muted : colour;
+      context.globalAlpha =
+        (focus ? (asked ? 0.35 + 0.65 * share : 0.05) : 0.12 + 0.8 * share * share) * (special ? 0.25 : 1);
+      context.lineWidth = focus && asked ? 1 + 2.5 * share : 0.6 + 1.8 * share;
+      context.setLineDash(several ? dash : []);
+      context.beginPath();
+      context.moveTo(0, from);
+      context.bezierCurveTo(width * 0.45, from, width * 0.55, to, width, to);
+      context.stroke();
+    }
+    context.globalAlpha = 1;
+  }
+
+  private point(target: EventTarget | null, event?: PointerEvent): void {
+    const node = (target as Element).closest<HTMLElement>('.token');
+    if (!node) return;
+    const side = node.dataset.side as Side;
+    const index = Number(node.dataset.index);
+    this.pointed = { side, index };
+    this.updateMarks();
+    const { focus } = this;
+    this.onPoint(focus?.side ?? side, focus?.index ?? null);
+    const { attention } = this.state;
+    const rows: [string, string][] = [];
+    const across = this.focus;
+    if (this.state.current.locked !== null && across && across.side !== side) {
+      for (const { index: head, data } of this.heads) {
+        const [row, column] = side === 'key' ? [across.index, index] : [index, across.index];
+        rows.push([
+          headName(attention, head),
+          describeValue(cellValue(data, attention, row, column), data.matrix.error),
+        ]);
+      }
+    }
+    const box = node.getBoundingClientRect();
+    const labels = (this.labels as Record<Side, AxisLabels>)[side];
+    this.tooltip.show(
+      { heading: describePosition(labels, index), rows },
+      event?.clientX ?? box.right,
+      event?.clientY ?? box.bottom,
+    );
+  }
+
+  private leave(): void {
+    this.pointed = null;
+    this.tooltip.hide();
+    this.updateMarks();
+    const { focus } = this;
+    this.onPoint(focus?.side ?? 'query', focus?.index ?? null);
+  }
+
+  private choose(target: EventTarget | null): void {
+    const node = (target as Element).closest<HTMLElement>('.token');
+    if (!node) return;
+    const from = node.dataset.side as Side;
+    const index = Number(node.dataset.index);
+    const { locked, from: before } = this.state.current;
+    this.state.set({ locked: locked === index && before === from ? null : index, from });
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    const node = (event.target as Element).closest<HTMLElement>('.token');
+    if (event.key === 'Escape') this.state.set({ locked: null });
+    if (!node || event.ctrlKey || event.altKey || event.metaKey) return;
+    const side = node.dataset.side as Side;
+    const index = Number(node.dataset.index);
+    const shown = this.state.shown();
+    const [first, end] = side === 'query' ? shown.rows : shown.columns;
+    let to: [Side, number] | undefined;
+    if (event.key === 'ArrowDown') to = [side, Math.min(end - 1, index + 1)];
+    else if (event.key === 'ArrowUp') to = [side, Math.max(first, index - 1)];
+    else if (event.key === 'ArrowLeft') to = ['query', Math.min(index, shown.rows[1] - 1)];
+    else if (event.key === 'ArrowRight') to = ['key', Math.min(index, shown.columns[1] - 1)];
+    if (!to) return;
+    event.preventDefault();
+    const y = this.y(to[1], to[0]);
+    if (y < this.scroll.scrollTop + 30) this.scroll.scrollTop = y - 60;
+    if (y > this.scroll.scrollTop + this.scroll.clientHeight - 30)
+      this.scroll.scrollTop = y - this.scroll.clientHeight + 60;
+    this.placeTokens();
+    const next = this.columns[to[0]].querySelector<HTMLElement>(`[data-index="${to[1]}"]`);
+    if (!next) return;
+    node.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  }
+}
+
+/** A short piece of a head's line. */
+function lineSample(i: number): SVGSVGElement {
+  const { colour, dash } = lineStyle(i);
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  svg.setAttribute('width', '20');
+  svg.setAttribute('height', '6');
+  svg.setAttribute('aria-hidden', 'true');
+  const line = document.createElementNS('http://www.w3.org/2000/svg', 'line');
+  for (const [name, value] of Object.entries({
+    x1: 0,
+    x2: 20,
+    y1: 3,
+    y2: 3,
+    'stroke-width': 3,
+    stroke: colour,
+    'stroke-dasharray': dash.join(' '),
+  })) {
+    line.setAttribute(name, String(value));
+  }
+  svg.append(line);
+  return svg;
+}

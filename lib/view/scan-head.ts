@@ -1,0 +1,196 @@
+import type { HeadStats, Pattern } from './view-data';
+import { ABSENT, encodeWeight, LOG8, MASKED, ZERO } from './weight-code';
+
+/** So far from a query its neighbourhood reaches. */
+const NEIGHBOURS = 8;
+/** Largest weights of a query that are looked for. */
+export const TOP = 4;
+export const NO_KEY = 0xffffffff;
+
+const BUCKETS = 2 ** 19;
+let tables: { codes: Uint8Array; logarithms: Float32Array } | undefined;
+
+/** Codes and logarithms of all float32 by their first 11 bits of mantissa: a tenth of the time of `Math.log`. */
+function bucketTables(): { codes: Uint8Array; logarithms: Float32Array } {
+  if (tables) return tables;
+  const bits = new Uint32Array(1);
+  const float = new Float32Array(bits.buffer);
+  const codes = new Uint8Array(BUCKETS);
+  const logarithms = new Float32Array(BUCKETS);
+  for (let i = 0; i < BUCKETS; i++) {
+    bits[0] = (i << 12) | 0x800;
+    codes[i] = encodeWeight(LOG8, float[0] as number);
+    logarithms[i] = Math.log(float[0] as number);
+  }
+  tables = { codes, logarithms };
+  return tables;
+}
+
+export interface HeadLayout {
+  rows: number;
+  columns: number;
+  /** Query positions of the rows. */
+  queries: readonly number[];
+  /** Rows and columns without padding: [from, to). */
+  shown: { rows: [number, number]; columns: [number, number] };
+  /** Key positions of the first and of special tokens. */
+  special: readonly number[];
+  /** Queries and keys are positions of different sequences: nothing is before or after. */
+  cross: boolean;
+  /** Cells that are masked. */
+  mask: Uint8Array | undefined;
+  /** Cells that were captured, where not all were. */
+  captured: Uint8Array | undefined;
+  /** What codes are shares of. */
+  scale: number;
+}
+
+export interface ScannedHead {
+  /** `LOG8` codes. */
+  codes: Uint8Array;
+  /** By query: normalized entropy as a byte. */
+  entropy: Uint8Array;
+  /** By key: the mean weight that it receives, as a `LOG8` code. */
+  received: Uint8Array;
+  /** By query: the largest weights, largest first, and their keys; `NO_KEY` where there are fewer. */
+  topWeights: Float32Array;
+  topKeys: Uint32Array;
+  stats: HeadStats;
+}
+
+/** All that a page has of one head, in one walk over its weights. */
+export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead {
+  const { rows, columns, queries, shown, mask, captured, scale, cross } = layout;
+  const { codes: codeOf, logarithms } = bucketTables();
+  const bits = new Uint32Array(weights.buffer, weights.byteOffset, weights.length);
+  const rescale = scale === 1 ? 0 : 1 / scale;
+  const rescaled = new Float32Array(1);
+  const rescaledBits = new Uint32Array(rescaled.buffer);
+  const codes = new Uint8Array(rows * columns);
+  const entropy = new Uint8Array(rows);
+  const received = new Float64Array(columns);
+  const topWeights = new Float32Array(rows * TOP);
+  const topKeys = new Uint32Array(rows * TOP).fill(NO_KEY);
+  const sums = { previous: 0, next: 0, self: 0, local: 0, special: 0, entropy: 0 };
+  const counts = { all: 0, previous: 0, next: 0, self: 0, entropy: 0 };
+  let largest = 0;
+  let nan = 0;
+  const [firstRow, endRow] = shown.rows;
+  const [firstColumn, endColumn] = shown.columns;
+
+  for (let row = 0; row < rows; row++) {
+    const start = row * columns;
+    const top = row * TOP;
+    const inside = row >= firstRow && row < endRow;
+    let sum = 0;
+    let surprise = 0;
+    let available = 0;
+    let broken = false;
+    let least = 0;
+    for (let column = 0; column < columns; column++) {
+      const i = start + column;
+      const weight = weights[i] as number;
+      if (weight === 0) {
+        const absent = captured !== undefined && captured[i] === 0;
+        const masked = mask !== undefined && mask[i] !== 0;
+        codes[i] = absent ? ABSENT : masked ? MASKED : ZERO;
+        if (!masked) available++;
+        continue;
+      }
+      available++;
+      // biome-ignore lint/suspicious/noSelfCompare: the quickest test for NaN in the hottest loop
+      if (weight !== weight) {
+        codes[i] = LOG8.nan;
+        broken = true;
+        nan++;
+        continue;
+      }
+      let bucket = ((bits[i] as number) & 0x7fffffff) >>> 12;
+      if (rescale) {
+        rescaled[0] = weight * rescale;
+        codes[i] = codeOf[((rescaledBits[0] as number) & 0x7fffffff) >>> 12] as number;
+      } else {
+        codes[i] = codeOf[bucket] as number;
+      }
+      if (weight > least) {
+        insert(topWeights, topKeys, top, weight, column);
+        least = topWeights[top + TOP - 1] as number;
+      }
+      if (!inside || column < firstColumn || column >= endColumn) continue;
+      bucket = bucket < BUCKETS ? bucket : BUCKETS - 1;
+      sum += weight;
+      surprise -= weight * (logarithms[bucket] as number);
+      received[column] = (received[column] as number) + weight;
+    }
+    if (!inside || broken || !(sum > 0)) continue;
+    const relative = available > 1 ? (surprise / sum + Math.log(sum)) / Math.log(available) : 0;
+    entropy[row] = Math.round(255 * Math.max(0, Math.min(relative, 1)));
+    largest = Math.max(largest, topWeights[top] as number);
+    counts.all++;
+    if (available > 1) {
+      sums.entropy += relative;
+      counts.entropy++;
+    }
+    for (const key of layout.special) sums.special += (weights[start + key] as number) / sum;
+    if (cross) continue;
+    const query = queries[row] as number;
+    const onOffset = (name: 'previous' | 'next' | 'self', key: number) => {
+      if (key < firstColumn || key >= endColumn || (mask !== undefined && mask[start + key] !== 0)) return;
+      sums[name] += (weights[start + key] as number) / sum;
+      counts[name]++;
+    };
+    onOffset('previous', query - 1);
+    onOffset('self', query);
+    onOffset('next', query + 1);
+    const end = Math.min(endColumn, query + NEIGHBOURS + 1);
+    for (let key = Math.max(firstColumn, query - NEIGHBOURS); key < end; key++) {
+      sums.local += (weights[start + key] as number) / sum;
+    }
+  }
+
+  const mean = (total: number, count: number) => (count ? total / count : 0);
+  const known = {
+    previous: mean(sums.previous, counts.previous),
+    next: mean(sums.next, counts.next),
+    self: mean(sums.self, counts.self),
+    local: mean(sums.local, counts.all),
+    special: mean(sums.special, counts.all),
+    entropy: captured ? -1 : mean(sums.entropy, counts.entropy),
+  };
+  const receivedCodes = Uint8Array.from(received, (total) => encodeWeight(LOG8, mean(total, counts.all) / scale));
+  const pattern = patternOf(known, endColumn - firstColumn);
+  const strength = pattern === 'content' || pattern === 'broad' ? known.entropy : known[pattern];
+  const stats = { pattern, strength, ...known, largest, nan };
+  for (const key of Object.keys(stats) as (keyof HeadStats)[]) {
+    const value = stats[key];
+    if (typeof value === 'number' && key !== 'largest' && key !== 'nan') {
+      (stats as Record<string, unknown>)[key] = Math.round(value * 1e4) / 1e4;
+    }
+  }
+  return { codes, entropy, received: receivedCodes, topWeights, topKeys, stats };
+}
+
+function insert(weights: Float32Array, keys: Uint32Array, start: number, weight: number, key: number): void {
+  let at = start + TOP - 1;
+  // Equal weights stay by position.
+  while (at > start && (weights[at - 1] as number) < weight) {
+    weights[at] = weights[at - 1] as number;
+    keys[at] = keys[at - 1] as number;
+    at--;
+  }
+  weights[at] = weight;
+  keys[at] = key;
+}
+
+/** The rules that the page states beside each group. */
+function patternOf(
+  { previous, next, self, local, special, entropy }: Omit<HeadStats, 'pattern' | 'strength' | 'largest' | 'nan'>,
+  keys: number,
+): Pattern {
+  const most = Math.max(previous, next, self);
+  // Of four tokens nearly all are neighbours, and of thirty most lie within eight.
+  if (keys > 4 && most > 0.25) return most === previous ? 'previous' : most === next ? 'next' : 'self';
+  if (keys > 4 * NEIGHBOURS && local > 0.45) return 'local';
+  if (special > 0.5) return 'special';
+  return entropy > 0.86 ? 'broad' : 'content';
+}
