@@ -1,3 +1,7 @@
 #include "check.h"
+#include "script/operators.h"
 
-int main() { return check::run(); }
+int main() {
+  lta::registerOperators();
+  return check::run();
+}
