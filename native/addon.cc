@@ -2,6 +2,7 @@
 
 #include "node/captures.h"
 #include "node/environment.h"
+#include "node/errors.h"
 #include "node/hook_wrap.h"
 #include "node/nn_module_wrap.h"
 #include "node/relevance_functions.h"
@@ -12,10 +13,12 @@
 #include "node/tensor_wrap.h"
 #include "node/values.h"
 #include "runtime/executor.h"
+#include "script/operators.h"
 
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  lta::node::guarded(env, [] { lta::registerOperators(); }, "ERR_ADDON_LOAD");
   lta::Executor::instance().keepSequential();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);

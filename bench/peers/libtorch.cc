@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "script/operators.h"
 #include "script/script_module.h"
 
 namespace {
@@ -123,6 +124,7 @@ std::string escaped(const std::string& text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  lta::registerOperators();
   if (argc < 4) {
     std::fprintf(stderr, "usage: libtorch_peer THREADS MODEL WIDTH\n");
     return 2;

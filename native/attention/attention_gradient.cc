@@ -7,14 +7,20 @@
 
 #include <cmath>
 
+#include "attention/own_computation.h"
+
 namespace lta {
 namespace {
 
 namespace autograd = torch::autograd;
 
-// Identity that makes its result take part in gradients by way of a second input that does.
+// Identity that makes its result take part in gradients by way of a second input that does. The result is an alias that
+// isn't a view: what is written into one of the two is no part of the other's history.
 struct TakingPart : autograd::Function<TakingPart> {
-  static at::Tensor forward(autograd::AutogradContext*, const at::Tensor& tensor, const at::Tensor&) { return tensor; }
+  static at::Tensor forward(autograd::AutogradContext*, const at::Tensor& tensor, const at::Tensor&) {
+    return at::Tensor(tensor.unsafeGetTensorImpl()->shallow_copy_and_detach(
+        tensor.unsafeGetTensorImpl()->version_counter(), /*allow_tensor_metadata_change=*/true));
+  }
   static autograd::variable_list backward(autograd::AutogradContext*, autograd::variable_list gradients) {
     return {gradients[0], at::Tensor()};
   }
@@ -50,8 +56,8 @@ struct DifferentiableWeights : autograd::Function<DifferentiableWeights> {
 };
 
 // [.., H, L, D] as [B, H, L, D].
-at::Tensor asFourDimensions(const at::Tensor& tensor, int64_t heads) {
-  if (tensor.dim() == 3) return tensor.unflatten(0, {tensor.size(0) / heads, heads});
+at::Tensor asFourDimensions(const at::Tensor& tensor, int64_t batch, int64_t heads) {
+  if (tensor.dim() == 3) return tensor.unflatten(0, {batch, heads});
   if (tensor.dim() == 2) return tensor.unsqueeze(0).unsqueeze(0);
   return tensor.dim() > 4 ? tensor.flatten(1, -3) : tensor;
 }
@@ -70,16 +76,16 @@ at::Tensor differentiableWeights(const SdpaArguments& call) {
 }
 
 at::Tensor takingPart(const at::Tensor& tensor) {
-  if (tensor.requires_grad()) return tensor;
   return TakingPart::apply(tensor, at::empty({0}, tensor.options()).requires_grad_());
 }
 
 at::Tensor weightsGradient(const SdpaArguments& call, const at::Tensor& value, const at::Tensor& gradient,
                            const Rows& rows) {
   const auto type = call.query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto batch = call.query.dim() > 2 ? call.query.size(0) : 1;
   const auto heads = call.query.dim() > 2 ? call.query.size(1) : 1;
-  auto g = asFourDimensions(gradient, heads);
-  auto v = asFourDimensions(value.detach(), heads);
+  auto g = asFourDimensions(gradient, batch, heads);
+  auto v = asFourDimensions(value.detach(), batch, heads);
   if (v.size(1) != g.size(1) && v.size(1) != 0) v = v.repeat_interleave(g.size(1) / v.size(1), 1);
   g = selectRows(g, rows).to(type);
   v = selectRows(v, {rows.heads, std::nullopt}).to(type);
@@ -97,7 +103,7 @@ std::vector<at::Tensor> gradientsOf(const at::Tensor& scalar, const std::vector<
   }
   const auto gradients = autograd::grad({scalar}, tensors, /*grad_outputs=*/{}, /*retain_graph=*/std::nullopt,
                                         /*create_graph=*/false, /*allow_unused=*/true);
-  const c10::NoGradGuard noGrad;
+  const OwnComputation own;
   std::vector<at::Tensor> ofWeights;
   auto gradient = gradients.begin();
   for (const auto& points : attentions) {

@@ -22,7 +22,7 @@ using GradientPoints = std::vector<GradientPoint>;
 // computeWeights(call, {}).weights, differentiable by query, key and mask where autograd records them.
 at::Tensor differentiableWeights(const SdpaArguments& call);
 
-// `tensor` as one that takes part in gradients, the same bits: itself where it does already, else an alias of it.
+// An alias of `tensor` that takes part in gradients. Its gradient stays its own, whatever is written into either.
 at::Tensor takingPart(const at::Tensor& tensor);
 
 // d(scalar)/d(weights) behind a fused kernel, from the gradient G of the kernel's output: G · Vᵀ, [B, H, Q, K] of the

@@ -1,18 +1,18 @@
 #include "attention/capture.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <numeric>
 #include <sstream>
+#include <utility>
+
+#include "attention/own_computation.h"
+#include "attention/storage.h"
+#include "runtime/patient_lock.h"
 
 namespace lta {
 namespace {
-
-uint32_t versionOf(const at::Tensor& tensor) {
-  return tensor.is_inference() ? 0 : static_cast<uint32_t>(tensor._version());
-}
 
 bool isBelow(const std::string& name, const std::string& ancestor) {
   if (name == ancestor) return true;
@@ -57,53 +57,90 @@ void checkIndices(const char* option, const std::vector<int64_t>& indices, int64
 
 }  // namespace
 
-// What is handed over while the model runs can't be taken back when the model turns out to write into it.
-CaptureOptions Capture::completed(CaptureOptions options) {
-  if (options.onAttention) options.copyWhatIsHeld = true;
-  return options;
-}
-
 Capture::Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation)
-    : options_(completed(std::move(options))), modules_(std::move(modules)), cancellation_(std::move(cancellation)) {
+    : options_(std::move(options)),
+      modules_(std::move(modules)),
+      cancellation_(std::move(cancellation)),
+      tensors_(options_.hooked || options_.onAttention != nullptr) {
   matched_.resize(options_.layers.size(), false);
   for (const auto& layer : options_.layers) {
     if (layer.position && *layer.position < 0) window_ = std::max(window_, -*layer.position);
   }
 }
 
-bool Capture::following() {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  return !softmaxes_.empty() || !heads_.empty();
+// What a body throws ends the run. The interpreter makes another exception of it, so it is noted here as well.
+template <typename Body>
+void Capture::keepingFailure(Body body) {
+  try {
+    body();
+  } catch (...) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+    throw;
+  }
+}
+
+std::exception_ptr Capture::failure() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return failure_;
+}
+
+void Capture::beforeWrite(const at::Tensor& tensor) {
+  if (keepsTensors()) keepingFailure([&] { tensors_.beforeWrite(tensor); });
 }
 
 void Capture::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  softmaxes_.softmax(input, result, dim, modules_->current());
+  auto module = modules_->current();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  softmaxes_.softmax(input, result, dim, std::move(module));
+  following_ = !softmaxes_.empty() || !heads_.empty();
 }
 
 void Capture::derive(const at::Tensor& source, const at::Tensor& result) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   softmaxes_.derive(source, result);
   if (!heads_.empty()) heads_.derive(source, result);
 }
 
 void Capture::view(const at::Tensor& source, at::IntArrayRef shape) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  if (!heads_.empty()) heads_.view(source, shape);
+  std::optional<HeadSplit::Split> split;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!heads_.empty()) split = heads_.view(source, shape);
+  }
+  if (split) split->resolved(split->batch, split->heads);
 }
 
+bool Capture::isFixed(const at::Tensor& tensor) {
+  if (modules_->isParameter(tensor)) return true;
+  if (!anyMadeOfParameters_.load(std::memory_order_relaxed)) return false;
+  const auto* storage = storageOf(tensor);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = madeOfParameters_.find(storage);
+  return found != madeOfParameters_.end() && !found->second.expired();
+}
+
+void Capture::fix(const at::Tensor& result) {
+  auto* storage = storageOf(result);
+  if (!storage) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  madeOfParameters_.insert_or_assign(storage, weakly(storage));
+  anyMadeOfParameters_ = true;
+}
+
+// Values are computed from what the model was given. A softmax times a parameter picks from a table (a codebook, an
+// embedding), or is an expectation over fixed bins.
 std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& a, const at::Tensor& b) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  auto consumed = softmaxes_.product(a, b);
-  // Values are computed from what the model was given. A softmax times a parameter picks from a table (a codebook, an
-  // embedding), or is an expectation over fixed bins.
-  if (consumed && modules_->isParameter(consumed->operand.is_same(a) ? b : a)) return std::nullopt;
-  return consumed;
+  if (!following()) return std::nullopt;
+  const bool fixedA = isFixed(a), fixedB = isFixed(b);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return softmaxes_.product(a, b, {!fixedB, !fixedA});
 }
 
-std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& operand, int64_t dim,
-                                                         SoftmaxTracker::Arrange arrange) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
+std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& operand, const at::Tensor& other,
+                                                         int64_t dim, SoftmaxTracker::Arrange arrange) {
+  if (!following() || isFixed(other)) return std::nullopt;
+  const std::lock_guard<std::mutex> lock(mutex_);
   return softmaxes_.product(operand, dim, std::move(arrange));
 }
 
@@ -113,9 +150,9 @@ at::Tensor Capture::operandOf(SoftmaxTracker::Consumed& consumed) const {
 }
 
 void Capture::produced(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output) {
-  auto held = std::make_shared<Held>();
+  const auto pending = std::make_shared<Pending>();
   // [B · H, Q, K] that was [B, H, Q, K] when the softmax saw it.
-  held->arrange = [arrange = consumed.arrange, sizes = consumed.softmaxSizes](const at::Tensor& operand) {
+  pending->arrange = [arrange = consumed.arrange, sizes = consumed.softmaxSizes](const at::Tensor& operand) {
     auto weights = arrange(operand);
     if (weights.dim() == 3 && sizes.size() == 4 && sizes[0] * sizes[1] == weights.size(0) &&
         sizes[2] == weights.size(1)) {
@@ -123,37 +160,38 @@ void Capture::produced(const SoftmaxTracker::Consumed& consumed, const at::Tenso
     }
     return weights;
   };
-  held->weights = held->arrange(consumed.operand.detach());
-  if (options_.gradients) held->gradientPoint = consumed.operand;
-  describe(*held, commonModule(consumed.module, modules_->current()), "softmax", shapeOf(held->weights.sizes()),
-           held->weights);
-  add(std::move(held), output);
+  pending->weights = pending->arrange(consumed.operand.detach());
+  if (options_.gradients) pending->gradientPoint = consumed.operand;
+  describe(*pending, commonModule(consumed.module, modules_->current()), "softmax", shapeOf(pending->weights.sizes()),
+           pending->weights);
+  add(pending, output);
 }
 
 at::Tensor Capture::fused(const char* operatorName, const std::string& module, SdpaArguments call,
                           const at::Tensor& value, const at::Tensor& output) {
-  auto held = std::make_shared<Held>();
-  describe(*held, module, operatorName, shapeOf(call), call.query);
-  held->call = std::move(call);
+  const auto pending = std::make_shared<Pending>();
+  describe(*pending, module, operatorName, shapeOf(call), call.query);
+  pending->call = std::move(call);
   auto result = output;
   if (options_.gradients) {
-    result = takingPart(output);
-    held->value = value;
-    held->gradientPoint = result;
+    // The model may write into what it goes on with: the gradient is asked for at a point that it doesn't have.
+    pending->gradientPoint = output.requires_grad() ? output : takingPart(output);
+    pending->output = result = takingPart(pending->gradientPoint);
+    pending->value = value;
   }
-  add(std::move(held), result);
+  add(pending, result);
   return result;
 }
 
 at::Tensor Capture::returned(const at::Tensor& output, const at::Tensor& weights) {
   if (!options_.gradients) return weights;
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
   const auto result = takingPart(weights);
-  for (auto& attention : kept_) {
-    if (attention.gradient.front().tensor.is_same(output)) addReturned(attention, result);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& collected : collected_) {
+    if (collected.output.is_same(output)) addReturned(collected.attention, result);
   }
-  for (const auto& held : pending_) {
-    if (held->gradientPoint.is_same(output)) held->returned = result;
+  for (const auto& pending : pending_) {
+    if (pending->output.is_same(output)) pending->returned = result;
   }
   return result;
 }
@@ -173,20 +211,20 @@ void Capture::computed(const char* operatorName, const std::string& module, cons
                                      ", which has none. A frozen checkpoint keeps that fused path; load "
                                      "the unfrozen one");
   }
-  auto held = std::make_shared<Held>();
-  held->arrange = [](const at::Tensor& operand) { return operand; };
-  held->weights = weights;
-  describe(*held, module, operatorName, shapeOf(weights.sizes()), weights);
-  add(std::move(held), {});
+  const auto pending = std::make_shared<Pending>();
+  pending->arrange = [](const at::Tensor& operand) { return operand; };
+  pending->weights = weights;
+  describe(*pending, module, operatorName, shapeOf(weights.sizes()), weights);
+  add(pending, {});
 }
 
-void Capture::describe(Held& held, const std::string& module, const char* operatorName, AttentionShape shape,
+void Capture::describe(Pending& pending, const std::string& module, const char* operatorName, AttentionShape shape,
                        const at::Tensor& tensor) {
-  held.site.name = module;
-  held.site.operatorName = operatorName;
-  held.site.shape = shape;
-  held.site.dtype = tensor.scalar_type();
-  held.site.device = tensor.device();
+  pending.site.name = module;
+  pending.site.operatorName = operatorName;
+  pending.site.shape = shape;
+  pending.site.dtype = tensor.scalar_type();
+  pending.site.device = tensor.device();
 }
 
 bool Capture::selectedNow(const Site& site) {
@@ -202,81 +240,75 @@ bool Capture::selectedNow(const Site& site) {
   return selected;
 }
 
-void Capture::add(std::shared_ptr<Held> held, const at::Tensor& output) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  try {
-    note(held, output);
-  } catch (...) {
-    failure_ = std::current_exception();
-    throw;
-  }
+void Capture::add(const std::shared_ptr<Pending>& pending, const at::Tensor& output) {
+  keepingFailure([&] {
+    checkCancelled();
+    if (note(pending, output)) deliver(*pending);
+  });
 }
 
-std::exception_ptr Capture::failure() {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  return failure_;
-}
-
-void Capture::note(const std::shared_ptr<Held>& held, const at::Tensor& output) {
-  checkCancelled();
-  held->site.index = static_cast<int64_t>(sites_.size());
-  sites_.push_back(held->site);
-  held->selected = selectedNow(held->site);
-  const bool splitLater = !held->site.shape.headsKnown;
+// Gives an attention its place among those of the forward. Whether its weights can be computed now.
+bool Capture::note(const std::shared_ptr<Pending>& pending, const at::Tensor& output) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (finished_) return false;
+  pending->site.index = static_cast<int64_t>(sites_.size());
+  sites_.push_back(pending->site);
+  pending->selected = selectedNow(pending->site);
+  const bool splitLater = !pending->site.shape.headsKnown;
   if (options_.sitesOnly) {
-    held->call.reset();
-    held->weights.reset();
+    pending->call.reset();
+    pending->weights.reset();
   }
   if (splitLater) {
     // The model tells soon how many heads there are; where it never does, there is one.
-    heads_.follow(output, [this, held](int64_t heads) {
-      auto& shape = sites_[static_cast<size_t>(held->site.index)].shape;
-      shape.batch /= heads;
-      shape.heads = heads;
-      shape.headsKnown = true;
-      held->site.shape = shape;
-      if (options_.sitesOnly || !held->selected) return;
-      try {
-        deliver(materialise(*held));
-      } catch (...) {
-        failure_ = std::current_exception();
-        throw;
-      }
-      std::erase(pending_, held);
+    heads_.follow(output, [this, pending](int64_t batch, int64_t heads) { headsKnown(pending, batch, heads); });
+    following_ = true;
+  }
+  if (options_.sitesOnly) return false;
+  if (pending->selected && !splitLater) return true;
+  if (pending->selected || mayBeSelectedFromTheEnd()) {
+    keep(*pending);
+    pending_.push_back(pending);
+    const auto reach = static_cast<int64_t>(sites_.size()) - window_;
+    std::erase_if(pending_, [&](const auto& other) {
+      if (other->selected || other->site.index >= reach) return false;
+      other->kept.clear();
+      return true;
     });
   }
-  if (options_.sitesOnly) return;
-  if (held->selected && !splitLater) {
-    deliver(materialise(*held));
-  } else if (held->selected) {
-    hold(*held);
-    pending_.push_back(held);
-  } else if (mayBeSelectedFromTheEnd()) {
-    hold(*held);
-    pending_.push_back(held);
-    const auto reach = static_cast<int64_t>(sites_.size()) - window_;
-    std::erase_if(pending_, [&](const auto& other) { return !other->selected && other->site.index < reach; });
-  }
+  return false;
 }
 
-// Notes the versions of what is kept by reference, so that a model that writes into it is noticed.
-void Capture::hold(Held& held) {
+void Capture::headsKnown(const std::shared_ptr<Pending>& pending, int64_t batch, int64_t heads) {
+  keepingFailure([&] {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (finished_) return;
+      auto& shape = sites_[static_cast<size_t>(pending->site.index)].shape;
+      shape.batch = batch;
+      shape.heads = heads;
+      shape.headsKnown = true;
+      pending->site.shape = shape;
+      if (options_.sitesOnly || !pending->selected) return;
+      std::erase(pending_, pending);
+    }
+    deliver(*pending);
+  });
+}
+
+// Keeps what the weights are computed from until they can be.
+void Capture::keep(Pending& pending) {
   const auto keep = [&](at::Tensor& tensor) {
     if (!tensor.defined()) return;
-    if (options_.copyWhatIsHeld) tensor = tensor.clone();
-    held.versions.emplace_back(tensor, versionOf(tensor));
+    pending.kept.emplace_back(&tensor, tensors_.keep(tensor));
+    tensor.reset();
   };
-  keep(held.weights);
-  if (held.call) {
-    keep(held.call->query);
-    keep(held.call->key);
-    if (held.call->mask) keep(*held.call->mask);
-  }
-}
-
-void Capture::checkUnchanged(const Held& held) const {
-  for (const auto& [tensor, version] : held.versions) {
-    if (versionOf(tensor) != version) throw Overwritten();
+  keep(pending.weights);
+  keep(pending.value);
+  if (pending.call) {
+    keep(pending.call->query);
+    keep(pending.call->key);
+    if (pending.call->mask) keep(*pending.call->mask);
   }
 }
 
@@ -306,6 +338,7 @@ Rows Capture::rowsOf(const Site& site) const {
 }
 
 void Capture::reserve(const Site& site, int64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   bytes_ += bytes;
   if (options_.maxBytes && bytes_ > *options_.maxBytes) {
     std::ostringstream message;
@@ -318,18 +351,18 @@ void Capture::reserve(const Site& site, int64_t bytes) {
 }
 
 // [B · heads, L, E] of a call whose heads are known by now.
-void Capture::splitHeads(Held& held) {
-  auto& call = *held.call;
-  const auto heads = held.site.shape.heads;
+void Capture::splitHeads(Pending& pending) {
+  auto& call = *pending.call;
+  const auto batch = pending.site.shape.batch, heads = pending.site.shape.heads;
   const auto lead = call.query.size(0);
   const auto split = [&](const at::Tensor& tensor) {
     if (tensor.dim() != 3) return tensor;
-    return tensor.expand({lead, tensor.size(1), tensor.size(2)}).unflatten(0, {lead / heads, heads});
+    return tensor.expand({lead, tensor.size(1), tensor.size(2)}).unflatten(0, {batch, heads});
   };
   if (call.mask && call.mask->defined()) call.mask = split(*call.mask);
   call.key = split(call.key);
   call.query = split(call.query);
-  if (held.value.defined()) held.value = split(held.value);
+  if (pending.value.defined()) pending.value = split(pending.value);
 }
 
 // What is kept of weights, or of their gradient, once the rows are picked: averaged, cast.
@@ -353,25 +386,33 @@ at::Tensor Capture::pickRows(at::Tensor weights, const AttentionShape& shape, co
   return selectRows(weights, rows);
 }
 
-// Hands an attention over, or collects it.
-void Capture::deliver(Attention attention) {
-  if (!options_.onAttention) {
-    kept_.push_back(std::move(attention));
-    return;
-  }
-  copies_.wait();
-  bytes_ = 0;  // what was handed over is held by someone else
-  options_.onAttention(std::move(attention));
+void Capture::deliver(Pending& pending) {
+  auto collected = materialise(pending);
+  if (options_.onAttention) return handOver(std::move(collected));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  collected_.push_back(std::move(collected));
 }
 
-Attention Capture::materialise(Held& held) {
-  checkUnchanged(held);
-  // What is computed here is the capture's own: no gradients, no autocast, none of it seen by the probe.
-  c10::NoGradGuard noGrad;
-  c10::impl::ExcludeDispatchKeyGuard noAutocast(c10::autocast_dispatch_keyset);
-  const auto& site = held.site;
+// Whoever takes an attention may keep this waiting for long; other threads of the run only wait for that where they
+// have one to hand over themselves.
+void Capture::handOver(Collected collected) {
+  const auto handingOver = patientLock<std::unique_lock<std::mutex>>(handingOver_);
+  checkCancelled();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (finished_) return;
+    copies_.wait();
+    bytes_ = 0;  // what was handed over is held by someone else
+  }
+  options_.onAttention(std::move(collected.attention));
+}
+
+Capture::Collected Capture::materialise(Pending& pending) {
+  const OwnComputation own;
+  const auto& site = pending.site;
   const auto rows = rowsOf(site);
-  Attention attention;
+  Collected collected;
+  auto& attention = collected.attention;
   attention.heads = rows.heads.value_or(upTo(site.shape.heads));
   attention.queries = rows.queries.value_or(upTo(site.shape.queries));
   const auto dtype = options_.toFloat ? at::kFloat : site.dtype;
@@ -381,56 +422,84 @@ Attention Capture::materialise(Held& held) {
   reserve(site, site.shape.batch * (options_.averageHeads ? 1 : static_cast<int64_t>(attention.heads.size())) *
                     static_cast<int64_t>(attention.queries.size()) * columns * elementBytes);
   const Wanted wanted{rows, options_.averageHeads, options_.topK, dtype};
+  auto reading = tensors_.reading();  // `mutex_` isn't asked for meanwhile: whoever has that may wait for this
+  for (const auto& [tensor, kept] : pending.kept) *tensor = kept->get();
   at::Tensor weights;
   const auto take = [&](Weights result) {
     weights = std::move(result.weights);
     attention.keys = std::move(result.keys);
   };
-  if (held.call) {
-    if (held.call->query.dim() == 3) splitHeads(held);
-    take(computeWeights(*held.call, wanted));
+  if (pending.call) {
+    if (pending.call->query.dim() == 3) splitHeads(pending);
+    take(computeWeights(*pending.call, wanted));
   } else if (options_.averageHeads || options_.topK) {
-    take(reduceWeights(pickRows(held.weights, site.shape, {}), wanted));
+    take(reduceWeights(pickRows(pending.weights, site.shape, {}), wanted));
   } else {
-    weights = settle(pickRows(held.weights, site.shape, rows), dtype);
+    weights = settle(pickRows(pending.weights, site.shape, rows), dtype);
   }
-  // A part of a larger tensor would keep all of it alive; and what the model may write into again, now or while it is
-  // copied from its device, isn't ours.
-  const bool borrowed = !held.call && weights.storage().is_alias_of(held.weights.storage());
+  // A part of a larger tensor would keep all of it alive. What something else than an operator may write into, or is
+  // copied from its device while the model goes on, has to be ours at once; of the rest, writes are told.
+  bool borrowed = !pending.call && weights.storage().is_alias_of(pending.weights.storage());
   const bool moving = options_.toCpu && !weights.is_cpu();
-  if (borrowed && (moving || options_.copyWhatIsHeld || weights.nbytes() < held.weights.storage().nbytes())) {
+  if (borrowed &&
+      (moving || options_.hooked || options_.onAttention || weights.nbytes() < pending.weights.storage().nbytes())) {
     weights = weights.clone(at::MemoryFormat::Contiguous);
+    borrowed = false;
   } else if (weights.storage().nbytes() > weights.nbytes() && !borrowed) {
     weights = weights.contiguous();
   }
-  // Checked once more when the forward is over.
-  if (borrowed && weights.storage().is_alias_of(held.weights.storage())) {
-    references_.emplace_back(weights, versionOf(weights));
+  if (options_.gradients) {
+    // Asked for when the run is long over, whatever the model has done with its values since.
+    std::function<at::Tensor(const at::Tensor&)> ofRows;
+    if (pending.call) {
+      SdpaArguments call;
+      call.query = pending.call->query;
+      ofRows = [call = std::move(call), value = copyOf(pending.value), rows](const at::Tensor& gradient) {
+        return weightsGradient(call, value, gradient, rows);
+      };
+    } else {
+      ofRows = [arrange = pending.arrange, shape = site.shape, rows](const at::Tensor& gradient) {
+        return pickRows(arrange(gradient), shape, rows);
+      };
+    }
+    attention.gradient.push_back({pending.gradientPoint, [this, ofRows = std::move(ofRows), dtype,
+                                                          keys = attention.keys](const at::Tensor& gradient) {
+                                    return settleGradient(ofRows(gradient), dtype, keys);
+                                  }});
   }
+  reading.unlock();
+  if (borrowed) collected.weights = tensors_.keep(weights);
   if (moving) {
+    const std::lock_guard<std::mutex> lock(mutex_);
     weights = copies_.toCpu(weights);
     if (attention.keys.defined()) attention.keys = copies_.toCpu(attention.keys);
   }
-  if (options_.gradients) {
-    attention.gradient.push_back(
-        {held.gradientPoint, [this, call = held.call, value = held.value, arrange = held.arrange, shape = site.shape,
-                              rows, dtype, keys = attention.keys](const at::Tensor& gradient) {
-           return settleGradient(
-               call ? weightsGradient(*call, value, gradient, rows) : pickRows(arrange(gradient), shape, rows), dtype,
-               keys);
-         }});
-  }
   attention.site = site;
-  attention.weights = std::move(weights);
-  if (held.returned.defined()) addReturned(attention, held.returned);
-  held.call.reset();
-  held.weights.reset();
-  return attention;
+  if (!borrowed) attention.weights = std::move(weights);
+  collected.output = pending.output;
+  if (pending.returned.defined()) addReturned(attention, pending.returned);
+  pending.call.reset();
+  pending.weights.reset();
+  pending.kept.clear();
+  return collected;
+}
+
+std::vector<Attention> Capture::sitesAsAttentions() const {
+  std::vector<Attention> attentions;
+  for (const auto& site : sites_) {
+    Attention attention;
+    attention.site = site;
+    const auto rows = rowsOf(site);
+    attention.heads = rows.heads.value_or(upTo(site.shape.heads));
+    attention.queries = rows.queries.value_or(upTo(site.shape.queries));
+    attentions.push_back(std::move(attention));
+  }
+  return attentions;
 }
 
 std::vector<Attention> Capture::finish() {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
   checkCancelled();
+  std::unique_lock<std::mutex> lock(mutex_);
   if (sites_.empty() && !options_.mayMiss) {
     throw Error("ERR_NO_ATTENTION",
                 "This forward computed no attention that can be seen: no scaled_dot_product_attention, no fused "
@@ -445,8 +514,8 @@ std::vector<Attention> Capture::finish() {
     const auto index = total + *position;
     if (index < 0) continue;
     matched_[i] = true;
-    for (const auto& held : pending_) {
-      if (held->site.index == index) held->selected = true;
+    for (const auto& pending : pending_) {
+      if (pending->site.index == index) pending->selected = true;
     }
   }
   for (size_t i = 0; i < options_.layers.size(); ++i) {
@@ -466,30 +535,34 @@ std::vector<Attention> Capture::finish() {
     throw Error("ERR_UNKNOWN_MODULE", message.str());
   }
   if (options_.sitesOnly) {
-    std::vector<Attention> attentions;
-    for (const auto& site : sites_) {
-      Attention attention;
-      attention.site = site;
-      const auto rows = rowsOf(site);
-      attention.heads = rows.heads.value_or(upTo(site.shape.heads));
-      attention.queries = rows.queries.value_or(upTo(site.shape.queries));
-      attentions.push_back(std::move(attention));
-    }
-    return attentions;
+    finished_ = true;
+    return sitesAsAttentions();
   }
-  for (const auto& held : pending_) {
-    if (!held->selected) continue;
-    held->site.shape.headsKnown = true;
-    deliver(materialise(*held));
+  const auto last = std::exchange(pending_, {});
+  lock.unlock();
+  for (const auto& pending : last) {
+    if (!pending->selected) continue;
+    pending->site.shape.headsKnown = true;
+    deliver(*pending);
   }
-  pending_.clear();
-  for (const auto& [tensor, version] : references_) {
-    if (versionOf(tensor) != version) throw Overwritten();
-  }
-  std::sort(kept_.begin(), kept_.end(),
-            [](const Attention& a, const Attention& b) { return a.site.index < b.site.index; });
+  lock.lock();
+  finished_ = true;
+  std::sort(collected_.begin(), collected_.end(),
+            [](const Collected& a, const Collected& b) { return a.attention.site.index < b.attention.site.index; });
   copies_.wait();
-  return std::move(kept_);
+  std::vector<Attention> attentions;
+  for (auto& [attention, kept, output] : collected_) {
+    if (kept) {
+      const auto reading = tensors_.reading();
+      attention.weights = kept->get();
+      kept.reset();
+      // Where the model still has them, returned or in an attribute, whoever writes into its own mustn't change these.
+      if (attention.weights.storage().use_count() > 1) attention.weights = copyOf(attention.weights);
+    }
+    attentions.push_back(std::move(attention));
+  }
+  collected_.clear();
+  return attentions;
 }
 
 }  // namespace lta

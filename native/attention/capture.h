@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -11,10 +12,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "attention/attention_gradient.h"
 #include "attention/head_split.h"
+#include "attention/kept_tensors.h"
 #include "attention/softmax_tracker.h"
 #include "attention/weights.h"
 #include "runtime/cancellation.h"
@@ -50,14 +53,17 @@ struct CaptureOptions {
   bool toFloat = true;
   std::optional<int64_t> maxBytes;
   // Takes each attention as soon as it exists, on the thread that computed it, which goes on when this returns; absent:
-  // they are collected. What it throws ends the run.
+  // they are collected. One at a time: those of one thread in execution order, those of tasks that the model forked in
+  // the order in which they come. What it throws ends the run.
   std::function<void(Attention)> onAttention;
   // One forward of several that belong together: that it computes no attention, or none in a selected layer, is no
   // error (see Capture::missing).
   bool mayMiss = false;
-  bool sitesOnly = false;       // note what there is, keep no weights
-  bool gradients = false;       // keep what tells d(scalar)/d(weights) later
-  bool copyWhatIsHeld = false;  // copy what is kept by reference: the model overwrites it (see Overwritten)
+  bool sitesOnly = false;  // note what there is, keep no weights
+  bool gradients = false;  // keep what tells d(scalar)/d(weights) later
+  // Hooks run while the model does: they can write into tensors without any operator, so what is kept is copied at once
+  // (as it is with onAttention).
+  bool hooked = false;
 };
 
 // A place in a forward where attention was computed.
@@ -77,12 +83,6 @@ struct Attention {
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
   GradientPoints gradient;  // with the option `gradients`
-};
-
-// A model wrote into a tensor that was kept by reference. The run has to be repeated with `copyWhatIsHeld`.
-class Overwritten : public std::exception {
- public:
-  const char* what() const noexcept override { return "a captured tensor was overwritten by the model"; }
 };
 
 // One capture of one forward: is told by the probe what the model computes, decides what to keep, and keeps it within
@@ -107,14 +107,21 @@ class Capture : public c10::DebugInfoBase {
   // Weights that a kernel computed and lets see, [B, H, Q, K].
   void computed(const char* operatorName, const std::string& module, const at::Tensor& weights);
 
+  // An operator is about to write into a tensor.
+  void beforeWrite(const at::Tensor& tensor);
+  bool keepsTensors() const { return !tensors_.empty(); }
+
   // What the operators around a softmax do (see SoftmaxTracker, HeadSplit).
-  bool following();
+  bool following() const { return following_.load(std::memory_order_relaxed); }
   void softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim);
   void derive(const at::Tensor& source, const at::Tensor& result);
   void view(const at::Tensor& source, at::IntArrayRef shape);
+  // Whether a tensor is a parameter of the model, or was made of parameters alone; and what an operator made of such.
+  bool isFixed(const at::Tensor& tensor);
+  void fix(const at::Tensor& result);
   // Whether an operand of a product holds attention weights; told before the product runs, finished by `produced`.
   std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& a, const at::Tensor& b);
-  std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& operand, int64_t dim,
+  std::optional<SoftmaxTracker::Consumed> product(const at::Tensor& operand, const at::Tensor& other, int64_t dim,
                                                   SoftmaxTracker::Arrange arrange);
   // The operand that the product is to take (the same bits).
   at::Tensor operandOf(SoftmaxTracker::Consumed& consumed) const;
@@ -134,56 +141,73 @@ class Capture : public c10::DebugInfoBase {
   int64_t lastQueries() const { return sites_.empty() ? 0 : sites_.back().shape.queries; }
 
  private:
-  // A selected attention whose weights aren't final yet: its heads aren't known, or its position from the end isn't.
-  struct Held {
+  // An attention whose weights aren't final yet: its heads aren't known, or its position from the end isn't.
+  struct Pending {
     Site site;
     std::optional<SdpaArguments> call;
     at::Tensor weights;
-    at::Tensor value;                                       // of a fused call, where gradients are asked for
-    at::Tensor gradientPoint;                               // whose gradient tells that of the weights
-    at::Tensor returned;                                    // weights that the model returned beside it
-    SoftmaxTracker::Arrange arrange;                        // for weights that exist: from the operand to [..., Q, K]
-    std::vector<std::pair<at::Tensor, uint32_t>> versions;  // of what is kept by reference
+    at::Tensor value;                 // of a fused call, where gradients are asked for
+    at::Tensor output;                // the same: what the model goes on with
+    at::Tensor gradientPoint;         // whose gradient tells that of the weights
+    at::Tensor returned;              // weights that the model returned beside it
+    SoftmaxTracker::Arrange arrange;  // for weights that exist: from the operand to [..., Q, K]
     bool selected = false;
+    // What of the above is kept while the model goes on, and is put back when the weights are computed.
+    std::vector<std::pair<at::Tensor*, std::shared_ptr<KeptTensor>>> kept;
+  };
+  // An attention that is collected. Its weights may still be the model's own.
+  struct Collected {
+    Attention attention;
+    std::shared_ptr<KeptTensor> weights;
+    at::Tensor output;
   };
 
-  void add(std::shared_ptr<Held> held, const at::Tensor& output);
-  void note(const std::shared_ptr<Held>& held, const at::Tensor& output);
+  template <typename Body>
+  void keepingFailure(Body body);
+  void add(const std::shared_ptr<Pending>& pending, const at::Tensor& output);
+  bool note(const std::shared_ptr<Pending>& pending, const at::Tensor& output);
+  void headsKnown(const std::shared_ptr<Pending>& pending, int64_t batch, int64_t heads);
   bool selectedNow(const Site& site);
   bool mayBeSelectedFromTheEnd() const { return window_ > 0; }
-  void hold(Held& held);
-  static void describe(Held& held, const std::string& module, const char* operatorName, AttentionShape shape,
+  void keep(Pending& pending);
+  static void describe(Pending& pending, const std::string& module, const char* operatorName, AttentionShape shape,
                        const at::Tensor& tensor);
-  static void splitHeads(Held& held);
+  static void splitHeads(Pending& pending);
   static at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows);
   at::Tensor settle(at::Tensor weights, at::ScalarType dtype) const;
   at::Tensor settleGradient(at::Tensor gradient, at::ScalarType dtype, const at::Tensor& keys) const;
-  Attention materialise(Held& held);
+  void deliver(Pending& pending);
+  Collected materialise(Pending& pending);
   void addReturned(Attention& attention, const at::Tensor& weights) const;
-  void deliver(Attention attention);
-  static CaptureOptions completed(CaptureOptions options);
-  void checkUnchanged(const Held& held) const;
+  void handOver(Collected collected);
   void reserve(const Site& site, int64_t bytes);
   Rows rowsOf(const Site& site) const;
+  std::vector<Attention> sitesAsAttentions() const;
 
   const CaptureOptions options_;
   const std::shared_ptr<const ModuleResolver> modules_;
   const CancellationPtr cancellation_;
 
-  std::recursive_mutex mutex_;
+  // Of what follows. Never held while weights are computed or handed over.
+  std::mutex mutex_;
   SoftmaxTracker softmaxes_;
   HeadSplit heads_;
+  std::atomic<bool> following_{false};
+  std::unordered_map<const c10::StorageImpl*, c10::weak_intrusive_ptr<c10::StorageImpl>> madeOfParameters_;
+  std::atomic<bool> anyMadeOfParameters_{false};
   std::vector<Site> sites_;
   std::vector<bool> matched_;  // per entry of options_.layers
   std::vector<std::string> missing_;
   int64_t window_ = 0;  // how far positions from the end reach back
   int64_t bytes_ = 0;
   std::exception_ptr failure_;
-  std::vector<Attention> kept_;
-  std::vector<std::pair<at::Tensor, uint32_t>>
-      references_;  // kept weights that are the model's own, with their version
-  std::deque<std::shared_ptr<Held>> pending_;
-  DeviceCopies copies_;  // of what goes to the CPU while the model goes on
+  std::vector<Collected> collected_;
+  std::deque<std::shared_ptr<Pending>> pending_;
+  bool finished_ = false;  // what a task that nobody waited for computes later is no part of the capture
+  DeviceCopies copies_;    // of what goes to the CPU while the model goes on
+
+  KeptTensors tensors_;
+  std::mutex handingOver_;  // held while an attention is handed over
 };
 
 }  // namespace lta

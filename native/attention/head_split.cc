@@ -9,17 +9,22 @@
 namespace lta {
 namespace {
 
-// The number of heads that a view of [lead, Q, D] or of its transpose [Q, lead, D] to `shape` tells, if it does.
-std::optional<int64_t> headsOf(at::IntArrayRef shape, int64_t lead, int64_t queries, int64_t depth) {
+struct BatchAndHeads {
+  int64_t batch;
+  int64_t heads;
+};
+
+// What a view of [lead, Q, D] or of its transpose [Q, lead, D] to `shape` tells of `lead`, if it does.
+std::optional<BatchAndHeads> split(at::IntArrayRef shape, int64_t lead, int64_t queries, int64_t depth) {
   if (shape.empty()) return std::nullopt;
   const auto last = shape.back();
   if (last != depth) {  // [..., H · D]
     if (last <= 0 || depth == 0 || last % depth != 0 || lead % (last / depth) != 0) return std::nullopt;
-    return last / depth;
+    return BatchAndHeads{lead / (last / depth), last / depth};
   }
   if (shape.size() != 4) return std::nullopt;
-  if (shape[0] * shape[1] == lead && shape[2] == queries) return shape[1];  // [B, H, Q, D]
-  if (shape[0] == queries && shape[1] * shape[2] == lead) return shape[2];  // [Q, B, H, D]
+  if (shape[0] * shape[1] == lead && shape[2] == queries) return BatchAndHeads{shape[0], shape[1]};  // [B, H, Q, D]
+  if (shape[0] == queries && shape[1] * shape[2] == lead) return BatchAndHeads{shape[1], shape[2]};  // [Q, B, H, D]
   return std::nullopt;
 }
 
@@ -48,9 +53,9 @@ void HeadSplit::derive(const at::Tensor& source, const at::Tensor& result) {
   product->storage = weakly(storage);
 }
 
-void HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {
+std::optional<HeadSplit::Split> HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {
   auto* product = find(source);
-  if (!product) return;
+  if (!product) return std::nullopt;
   std::vector<int64_t> full(shape.begin(), shape.end());
   int64_t known = 1;
   int64_t* free = nullptr;
@@ -62,11 +67,11 @@ void HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {
     }
   }
   if (free) *free = known > 0 ? source.numel() / known : 0;
-  const auto heads = headsOf(full, product->lead, product->queries, product->depth);
-  if (!heads) return;
-  const auto resolved = std::move(product->resolved);
+  const auto told = split(full, product->lead, product->queries, product->depth);
+  if (!told) return std::nullopt;
+  Split result{std::move(product->resolved), told->batch, told->heads};
   products_.erase(products_.begin() + (product - products_.data()));
-  resolved(*heads);
+  return result;
 }
 
 }  // namespace lta

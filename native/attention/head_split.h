@@ -14,16 +14,23 @@ namespace lta {
 // each such product through transposes and copies to that view.
 class HeadSplit {
  public:
-  using Resolved = std::function<void(int64_t heads)>;
+  using Resolved = std::function<void(int64_t batch, int64_t heads)>;
 
   bool empty() const { return products_.empty(); }
 
-  // Follows `product`, [batch · heads, Q, D], and calls `resolved` once when the number of heads shows.
+  // What a view told: `resolved(batch, heads)` is the caller's to call.
+  struct Split {
+    Resolved resolved;
+    int64_t batch;
+    int64_t heads;
+  };
+
+  // Follows `product`, [batch · heads, Q, D], to the view that shows the number of heads.
   void follow(const at::Tensor& product, Resolved resolved);
   // `result` is a copy of `source`.
   void derive(const at::Tensor& source, const at::Tensor& result);
-  // `source` is viewed or reshaped to `shape`.
-  void view(const at::Tensor& source, at::IntArrayRef shape);
+  // `source` is viewed or reshaped to `shape`. Gives what was followed, where this tells its heads.
+  std::optional<Split> view(const at::Tensor& source, at::IntArrayRef shape);
 
  private:
   struct Product {

@@ -6,20 +6,24 @@
 #include <ATen/ops/_transformer_encoder_layer_fwd_ops.h>
 #include <torch/library.h>
 
-#include <array>
 #include <string>
+#include <vector>
+
+#include "attention/watched_writes.h"
 
 namespace lta {
 namespace {
 
-constexpr auto kKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
+constexpr auto kKey = kProbeKey;
 // The slot of ThreadLocalDebugInfo that carries the capture (the only ones free for others in every supported release).
 const c10::DebugInfoKind kInfo = c10::DebugInfoKind::TEST_INFO_2;
 
+Capture* currentCapture() { return static_cast<Capture*>(c10::ThreadLocalDebugInfo::get(kInfo)); }
+
 Capture& capture() {
-  auto* info = c10::ThreadLocalDebugInfo::get(kInfo);
-  TORCH_INTERNAL_ASSERT(info, "the attention probe is active on a thread without a capture");
-  return *static_cast<Capture*>(info);
+  auto* const current = currentCapture();
+  TORCH_INTERNAL_ASSERT(current, "the attention probe is active on a thread without a capture");
+  return *current;
 }
 
 c10::DispatchKeySet below(c10::DispatchKeySet keys) {
@@ -135,6 +139,7 @@ at::Tensor safeSoftmax(const at::Tensor& self, int64_t dim, std::optional<at::Sc
 
 at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at::Tensor& out) {
   const Unseen unseen;
+  capture().beforeWrite(out);
   at::_softmax_out(out, self, dim, halfToFloat);
   sawSoftmax(self, out, dim);
   return out;
@@ -157,15 +162,16 @@ at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
 
 // ---- products ------------------------------------------------------------------------------------------------------
 
+// What is told of a product a · b that `run(a, b)` computes.
 template <typename Run>
-at::Tensor watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) {
+auto watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) -> decltype(run(a, b)) {
   const Unseen unseen;
   auto& target = capture();
   auto consumed = target.product(a, b);
   if (!consumed) return run(a, b);
   const bool first = consumed->operand.is_same(a);
   const auto operand = target.operandOf(*consumed);
-  auto result = first ? run(operand, b) : run(a, operand);
+  decltype(run(a, b)) result = first ? run(operand, b) : run(a, operand);
   target.produced(*consumed, result);
   return result;
 }
@@ -183,6 +189,36 @@ at::Tensor baddbmm(const at::Tensor& self, const at::Tensor& a, const at::Tensor
                    const at::Scalar& alpha) {
   return watchedProduct(a, b,
                         [&](const at::Tensor& a, const at::Tensor& b) { return at::baddbmm(self, a, b, beta, alpha); });
+}
+
+// The same into a tensor that there is already.
+template <typename Run>
+at::Tensor& watchedProductInto(const at::Tensor& a, const at::Tensor& b, at::Tensor& out, Run run) {
+  capture().beforeWrite(out);
+  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) -> at::Tensor& {
+    run(a, b);
+    return out;
+  });
+}
+
+at::Tensor& matmulOut(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
+  return watchedProductInto(a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::matmul_out(out, a, b); });
+}
+at::Tensor& bmmOut(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
+  return watchedProductInto(a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::bmm_out(out, a, b); });
+}
+at::Tensor& mmOut(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
+  return watchedProductInto(a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::mm_out(out, a, b); });
+}
+at::Tensor& baddbmmOut(const at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
+                       const at::Scalar& alpha, at::Tensor& out) {
+  return watchedProductInto(
+      a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::baddbmm_out(out, self, a, b, beta, alpha); });
+}
+at::Tensor& baddbmmInPlace(at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
+                           const at::Scalar& alpha) {
+  return watchedProductInto(a, b, self,
+                            [&](const at::Tensor& a, const at::Tensor& b) { self.baddbmm_(a, b, beta, alpha); });
 }
 
 // The subscripts of one operand, spaces dropped; empty where '…' or a character makes them hard to tell.
@@ -231,7 +267,8 @@ std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at:
       const auto permuted = tensor.permute(order);
       return pooled ? permuted.unsqueeze(-2) : permuted;
     };
-    if (auto consumed = capture().product(operand, keys[0], std::move(arrange))) {
+    const auto& beside = operands[static_cast<size_t>(1 - side)];
+    if (auto consumed = capture().product(operand, beside, keys[0], std::move(arrange))) {
       // The sizes of the softmax are in the order of its own subscripts; those of the operand are already in ours.
       consumed->softmaxSizes.clear();
       return consumed;
@@ -265,8 +302,19 @@ template <typename Op, typename... Args>
 struct Derived<Op, at::Tensor(Args...)> {
   static at::Tensor run(c10::DispatchKeySet keys, Args... args) {
     auto& target = capture();
-    if (!target.following()) return Op::redispatch(below(keys), args...);
+    bool fixed = true;  // what is made of parameters, and of single numbers, alone
+    bool tensors = false;
+    const auto look = [&](const auto& arg) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) {
+        const bool here = target.isFixed(arg);
+        tensors = tensors || here;
+        fixed = fixed && (here || (arg.defined() && arg.dim() == 0));
+      }
+    };
+    (look(args), ...);
     auto result = Op::redispatch(below(keys), args...);
+    if (fixed && tensors) target.fix(result);
+    if (!target.following()) return result;
     const auto tell = [&](const auto& arg) {
       if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) target.derive(arg, result);
     };
@@ -309,50 +357,63 @@ void watchDerived(torch::Library& library, const char* name) {
 }  // namespace
 
 ProbeScope::ProbeScope(std::shared_ptr<Capture> capture)
-    : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(capture))), key_(kKey) {}
-
-Unseen::Unseen() : guard_(kKey) {}
+    : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(capture))), key_(kKey) {
+  watchNewOperators();
+}
 
 at::Tensor returnedBeside(const at::Tensor& output, const at::Tensor& weights) {
   auto* info = c10::ThreadLocalDebugInfo::get(kInfo);
   return info ? static_cast<Capture*>(info)->returned(output, weights) : weights;
 }
 
-TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, library) { library.fallback(torch::CppFunction::makeFallthrough()); }
+void registerProbe() {
+  // Never destroyed: threads may run models while the process ends.
+  static auto* const others = new torch::Library(torch::Library::IMPL, "_", kKey, __FILE__, __LINE__);
+  others->fallback(torch::CppFunction::makeFallthrough());
 
-TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericMode, library) {
-  library.impl("scaled_dot_product_attention", scaledDotProductAttention);
-  library.impl("_native_multi_head_attention", nativeMultiHeadAttention);
-  library.impl("_transformer_encoder_layer_fwd", transformerEncoderLayer);
+  static auto* const library = new torch::Library(torch::Library::IMPL, "aten", kKey, __FILE__, __LINE__);
+  library->impl("scaled_dot_product_attention", scaledDotProductAttention);
+  library->impl("_native_multi_head_attention", nativeMultiHeadAttention);
+  library->impl("_transformer_encoder_layer_fwd", transformerEncoderLayer);
 
-  library.impl("softmax.int", softmax);
-  library.impl("_softmax", softmaxKernel);
-  library.impl("_softmax.out", softmaxOut);
-  library.impl("_safe_softmax", safeSoftmax);
-  library.impl("_masked_softmax", maskedSoftmax);
-  library.impl("_nested_tensor_softmax_with_shape", nestedSoftmax);
+  library->impl("softmax.int", softmax);
+  library->impl("_softmax", softmaxKernel);
+  library->impl("_softmax.out", softmaxOut);
+  library->impl("_safe_softmax", safeSoftmax);
+  library->impl("_masked_softmax", maskedSoftmax);
+  library->impl("_nested_tensor_softmax_with_shape", nestedSoftmax);
 
-  library.impl("matmul", matmul);
-  library.impl("bmm", bmm);
-  library.impl("mm", mm);
-  library.impl("baddbmm", baddbmm);
-  library.impl("einsum", einsum);
+  library->impl("matmul", matmul);
+  library->impl("bmm", bmm);
+  library->impl("mm", mm);
+  library->impl("baddbmm", baddbmm);
+  library->impl("matmul.out", matmulOut);
+  library->impl("bmm.out", bmmOut);
+  library->impl("mm.out", mmOut);
+  library->impl("baddbmm.out", baddbmmOut);
+  library->impl("baddbmm_", baddbmmInPlace);
+  library->impl("einsum", einsum);
 
-  watchDerived<at::_ops::_to_copy>(library, "_to_copy");
-  watchDerived<at::_ops::clone>(library, "clone");
-  watchDerived<at::_ops::dropout>(library, "dropout");
-  watchDerived<at::_ops::mul_Tensor>(library, "mul.Tensor");
-  watchDerived<at::_ops::mul_Scalar>(library, "mul.Scalar");
-  watchDerived<at::_ops::div_Tensor>(library, "div.Tensor");
-  watchDerived<at::_ops::div_Scalar>(library, "div.Scalar");
-  watchDerived<at::_ops::masked_fill_Scalar>(library, "masked_fill.Scalar");
-  watchDerived<at::_ops::masked_fill_Tensor>(library, "masked_fill.Tensor");
-  watchDerived<at::_ops::where_self>(library, "where.self");
-  watchDerived<at::_ops::nan_to_num>(library, "nan_to_num");
-  library.impl("native_dropout", nativeDropout);
-  library.impl("view", view);
-  library.impl("_unsafe_view", unsafeView);
-  library.impl("reshape", reshape);
+  watchDerived<at::_ops::_to_copy>(*library, "_to_copy");
+  watchDerived<at::_ops::clone>(*library, "clone");
+  watchDerived<at::_ops::dropout>(*library, "dropout");
+  watchDerived<at::_ops::mul_Tensor>(*library, "mul.Tensor");
+  watchDerived<at::_ops::mul_Scalar>(*library, "mul.Scalar");
+  watchDerived<at::_ops::div_Tensor>(*library, "div.Tensor");
+  watchDerived<at::_ops::div_Scalar>(*library, "div.Scalar");
+  watchDerived<at::_ops::masked_fill_Scalar>(*library, "masked_fill.Scalar");
+  watchDerived<at::_ops::masked_fill_Tensor>(*library, "masked_fill.Tensor");
+  watchDerived<at::_ops::where_self>(*library, "where.self");
+  watchDerived<at::_ops::nan_to_num>(*library, "nan_to_num");
+  library->impl("native_dropout", nativeDropout);
+  library->impl("view", view);
+  library->impl("_unsafe_view", unsafeView);
+  library->impl("reshape", reshape);
+
+  // The kernels above that write tell of it themselves.
+  watchWrites({"aten::_softmax.out", "aten::matmul.out", "aten::bmm.out", "aten::mm.out", "aten::baddbmm.out",
+               "aten::baddbmm_"},
+              currentCapture);
 }
 
 }  // namespace lta

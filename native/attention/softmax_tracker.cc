@@ -73,10 +73,13 @@ std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::product(const at::Tensor
   return Consumed{operand, std::move(arrange), tracked->softmax->sizes, tracked->softmax->module};
 }
 
-std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::product(const at::Tensor& a, const at::Tensor& b) {
+std::optional<SoftmaxTracker::Consumed> SoftmaxTracker::product(const at::Tensor& a, const at::Tensor& b, May may) {
   // A product with a vector is an expectation over bins, not attention.
   if (tracked_.empty() || a.dim() < 2 || b.dim() < 2) return std::nullopt;
-  if (auto consumed = product(a, a.dim() - 1, [](const at::Tensor& operand) { return operand; })) return consumed;
+  if (may.a) {
+    if (auto consumed = product(a, a.dim() - 1, [](const at::Tensor& operand) { return operand; })) return consumed;
+  }
+  if (!may.b) return std::nullopt;
   return product(b, b.dim() - 2, [](const at::Tensor& operand) { return operand.transpose(-2, -1); });
 }
 

@@ -35,8 +35,14 @@ class SoftmaxTracker {
   bool tracks(const at::Tensor& tensor) const;
 
   // A product a · b, summed over the last dimension of `a` and the last but one of `b`. Gives the attention weights
-  // where one of the operands holds some that no product consumed before.
-  std::optional<Consumed> product(const at::Tensor& a, const at::Tensor& b);
+  // where one of the operands holds some that no product consumed before. `may` tells which of the two can be weights,
+  // given what the other one is.
+  struct May {
+    bool a = true;
+    bool b = true;
+  };
+  std::optional<Consumed> product(const at::Tensor& a, const at::Tensor& b, May may);
+  std::optional<Consumed> product(const at::Tensor& a, const at::Tensor& b) { return product(a, b, May{}); }
 
   // The same for a product that sums over `dim` of `operand`, which `arrange` views as [..., Q, K].
   using Arrange = std::function<at::Tensor(const at::Tensor&)>;

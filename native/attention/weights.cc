@@ -87,6 +87,7 @@ AttentionShape shapeOf(const SdpaArguments& call) {
   std::vector<int64_t> sizes;
   if (call.query.is_nested()) {
     // [B, H, lengths differ, E]: the padded shape, which is what the weights get.
+    if (call.query.size(0) == 0) return {0, 1, 0, 0, true};
     const auto longest = [](const at::Tensor& tensor) {
       const auto lengths = at::native::get_nested_tensor_impl(tensor)->get_nested_sizes();
       return lengths.select(1, 1).max().item<int64_t>();
@@ -392,6 +393,11 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
   Weights result{emptyResult(sizes, dtype), {}};
   if (wanted.topK) result.keys = emptyResult(sizes, at::kLong);
   if (result.weights.numel() == 0) return result;
+  if (heads == 0) {  // the mean of none, as PyTorch has it
+    result.weights.fill_(std::numeric_limits<double>::quiet_NaN());
+    if (result.keys.defined()) result.keys.copy_(at::arange(columns, result.keys.options()));
+    return result;
+  }
 
   auto rows = std::clamp(kTileBytes / static_cast<int64_t>(keys * sizeof(T)), kLeastTileRows, queries + kLeastTileRows);
   // Enough tiles for every thread to have some.
@@ -572,7 +578,42 @@ SdpaArguments padded(const SdpaArguments& call) {
 
 }  // namespace
 
+namespace {
+
+// What is left of a call where a size is zero: weights without elements, or, where queries and keys have no elements,
+// those of scores that are all zero. Absent where there is something to compute.
+std::optional<Weights> computeEmpty(const SdpaArguments& call, const Wanted& wanted) {
+  const auto shape = shapeOf(call);
+  const auto count = [](const std::optional<std::vector<int64_t>>& indices, int64_t all) {
+    return indices ? static_cast<int64_t>(indices->size()) : all;
+  };
+  const auto columns = std::min(wanted.topK.value_or(shape.keys), shape.keys);
+  std::vector<int64_t> sizes{shape.batch, count(wanted.rows.heads, shape.heads),
+                             count(wanted.rows.queries, shape.queries), columns};
+  if (wanted.averageHeads) sizes.erase(sizes.begin() + 1);
+  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) {
+    const auto type = call.query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const auto options = at::TensorOptions().device(call.query.device());
+    return Weights{at::empty(sizes, options.dtype(wanted.dtype.value_or(type))),
+                   wanted.topK ? at::empty(sizes, options.dtype(at::kLong)) : at::Tensor()};
+  }
+  if (call.query.is_nested() || call.query.size(-1) != 0) return std::nullopt;
+  const auto zeros = [](const at::Tensor& tensor) {
+    auto sizes = tensor.sizes().vec();
+    sizes.back() = 1;
+    return at::zeros(sizes, tensor.options().requires_grad(false));
+  };
+  auto scores = call;
+  scores.query = zeros(call.query);
+  scores.key = zeros(call.key);
+  scores.scale = 1.0;
+  return computeWeights(scores, wanted);
+}
+
+}  // namespace
+
 Weights computeWeights(const SdpaArguments& call, const Wanted& wanted) {
+  if (auto empty = computeEmpty(call, wanted)) return std::move(*empty);
   if (call.query.is_nested()) return computeWeights(padded(call), wanted);
   if (!call.query.is_cpu()) return computeElsewhere(call, wanted);
   SdpaArguments plain = call;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "hooks/hook_registry.h"
@@ -31,6 +32,13 @@ class HookRun : public c10::DebugInfoBase {
   // Whether hooks may be called, and not only a cancellation looked for.
   bool hasHooks() const { return hooks_ != nullptr; }
 
+  // Layers, by number, that may not take their fused fast path in this run. To be told before it begins; without it all
+  // may.
+  void forbidFusing(std::vector<bool> layers) { unfused_ = std::move(layers); }
+  bool mayFuse(int64_t layer) const {
+    return static_cast<size_t>(layer) >= unfused_.size() || !unfused_[static_cast<size_t>(layer)];
+  }
+
   const ModuleCall& call(int64_t number) const { return calls_->at(static_cast<size_t>(number)); }
 
   // The two sides of a module call. `enter` gives the inputs to go on with, and a state that belongs to `leave`.
@@ -51,6 +59,7 @@ class HookRun : public c10::DebugInfoBase {
   const std::shared_ptr<const HookSet> hooks_;
   const CancellationPtr cancellation_;
   const std::vector<ModuleCall>* const calls_;
+  std::vector<bool> unfused_;
   mutable std::mutex mutex_;
   std::exception_ptr failure_;
 };

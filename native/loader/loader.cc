@@ -12,6 +12,10 @@
 #else
 #include <dlfcn.h>
 #endif
+#ifdef __linux__
+#include <link.h>
+#include <stdlib.h>
+#endif
 
 namespace {
 
@@ -22,6 +26,35 @@ std::string lastErrorText() {
   const DWORD length = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, nullptr, code, 0,
                                       text, sizeof(text), nullptr);
   return length > 0 ? std::string(text, length) : "error " + std::to_string(code);
+}
+#endif
+
+#ifdef __linux__
+// A library of the same file name that the process has loaded from another place; empty where there is none.
+std::string loadedElsewhere(const std::string& path) {
+  struct Search {
+    std::string name;
+    std::string real;
+    std::string found;
+  };
+  const auto realPath = [](const char* given) {
+    char* resolved = realpath(given, nullptr);
+    std::string result = resolved ? resolved : given;
+    free(resolved);
+    return result;
+  };
+  Search search{path.substr(path.rfind('/') + 1), realPath(path.c_str()), {}};
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* data) -> int {
+        auto* const search = static_cast<Search*>(data);
+        const std::string loaded = info->dlpi_name ? info->dlpi_name : "";
+        const auto slash = loaded.rfind('/');
+        if (slash == std::string::npos || loaded.compare(slash + 1, std::string::npos, search->name) != 0) return 0;
+        search->found = loaded;
+        return 1;
+      },
+      &search);
+  return search.found.empty() || realPath(search.found.c_str()) == search.real ? std::string() : search.found;
 }
 #endif
 
@@ -37,6 +70,17 @@ std::string openLibrary(const std::string& path) {
     return path + ": " + lastErrorText();
   }
 #else
+#ifdef __linux__
+  // Two libtorches in one process would register everything twice, which ends it.
+  if (path.find("/libc10.so") != std::string::npos || path.find("/libtorch_cpu.so") != std::string::npos) {
+    const std::string other = loadedElsewhere(path);
+    if (!other.empty()) {
+      return "another libtorch is loaded in this process already (" + other +
+             "), and a process can hold only one. Have "
+             "everything that uses libtorch resolve to the same one, or use one of the two in a child process";
+    }
+  }
+#endif
   if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     const char* reason = dlerror();
     return reason != nullptr ? std::string(reason) : path + ": unknown error";

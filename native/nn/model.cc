@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "attention/probe.h"
 #include "hooks/hook_run.h"
@@ -22,13 +23,12 @@ class Resolver final : public ModuleResolver {
       const auto& name = parameter.key();
       const auto dot = name.rfind('.');
       owners_.emplace(parameter.value().unsafeGetTensorImpl(), dot == std::string::npos ? "" : name.substr(0, dot));
+      storages_.insert(parameter.value().storage().unsafeGetStorageImpl());
     }
   }
   std::string current() const override { return currentModule(); }
   bool isParameter(const at::Tensor& tensor) const override {
-    return tensor.has_storage() && std::any_of(owners_.begin(), owners_.end(), [&](const auto& entry) {
-             return entry.first->storage().is_alias_of(tensor.storage());
-           });
+    return tensor.has_storage() && storages_.count(tensor.storage().unsafeGetStorageImpl()) != 0;
   }
   std::string ownerOf(const at::Tensor& parameter) const override {
     const auto found = owners_.find(parameter.unsafeGetTensorImpl());
@@ -37,6 +37,7 @@ class Resolver final : public ModuleResolver {
 
  private:
   std::unordered_map<const c10::TensorImpl*, std::string> owners_;
+  std::unordered_set<const c10::StorageImpl*> storages_;
 };
 
 }  // namespace
@@ -100,14 +101,13 @@ void Model::checkDevices(const std::vector<at::Tensor>& inputs, const NamedArgum
 
 c10::IValue Model::run(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options) {
   const auto locks = lock<std::shared_lock<std::shared_mutex>>();
-  return runLocked(inputs, named, options);
+  return runLocked(inputs, named, options, allHooks());
 }
 
 c10::IValue Model::runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named,
-                             const ModelRun& options) {
+                             const ModelRun& options, const std::shared_ptr<const HookSet>& hooks) {
   checkDevices(inputs, named, options);
   const c10::AutoGradMode grad(options.grad);
-  const auto hooks = allHooks();
   const ModelScope model(hooks.get(), options.needWeights);
   if (!hooks && !options.cancellation) return native_->run(inputs, named);
   const std::vector<ModuleCall> calls;  // those of graphs: there is none here
@@ -121,24 +121,17 @@ ModelCapture Model::capture(const std::vector<at::Tensor>& inputs, const NamedAr
   options.grad = options.grad || capture.gradients;
   const auto locks = lock<std::shared_lock<std::shared_mutex>>();
   const auto resolver = std::make_shared<Resolver>(*module_);
-  const auto once = [&]() -> ModelCapture {
-    const auto watching = std::make_shared<Capture>(capture, resolver, options.cancellation);
-    ModelCapture result;
-    {
-      const ProbeScope probe(watching);
-      result.output = runLocked(inputs, named, options);
-    }
-    result.attentions = watching->finish();
-    result.capture = watching;
-    return result;
-  };
-  capture.copyWhatIsHeld = capture.copyWhatIsHeld || module_->is_training();
-  try {
-    return once();
-  } catch (const Overwritten&) {
-    capture.copyWhatIsHeld = true;
+  const auto hooks = allHooks();
+  capture.hooked = hooks != nullptr;
+  const auto watching = std::make_shared<Capture>(std::move(capture), resolver, options.cancellation);
+  ModelCapture result;
+  {
+    const ProbeScope probe(watching);
+    result.output = runLocked(inputs, named, options, hooks);
   }
-  return once();
+  result.attentions = watching->finish();
+  result.capture = watching;
+  return result;
 }
 
 void Model::to(c10::Device device) {

@@ -53,7 +53,6 @@ class Model {
   NativeModule& native() const { return *native_; }
 
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options);
-  // Where the model is in training mode, and so draws random numbers, it runs once only, whatever is captured.
   ModelCapture capture(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options,
                        CaptureOptions capture);
 
@@ -73,7 +72,8 @@ class Model {
   std::vector<Lock> lock() const;
   std::shared_ptr<const HookSet> allHooks() const;
   void checkDevices(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options) const;
-  c10::IValue runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options);
+  c10::IValue runLocked(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options,
+                        const std::shared_ptr<const HookSet>& hooks);
 
   const std::shared_ptr<torch::nn::Module> module_;
   NativeModule* const native_;

@@ -79,7 +79,7 @@ class Inliner {
       }
       knowInterface(*node, known);
       if (auto* callee = calleeOf(*node)) {
-        if (!foldFastPath(*node, *callee, context)) {
+        if (!replaceFastPath(*node, *callee, context)) {
           const auto name = node->kind() == jit::prim::CallMethod ? nameOf(node->input(0), known) : std::nullopt;
           if (name && options_.boundaries && isModuleCall(*node, *name, context)) addBoundaries(*node, *callee, *name);
           auto* after = node->next();
@@ -125,14 +125,23 @@ class Inliner {
     known[module->output()] = object;
   }
 
-  // In an archive, the question whether the fused fast path is allowed is a function that returns a constant. Answers
-  // it with no where a hook sits below the layer that asks. (Python asks its hooks there.)
-  bool foldFastPath(jit::Node& call, const jit::GraphFunction& callee, const Context& context) {
+  // In an archive, the question whether the fused fast path is allowed is a function that returns a constant. (Python
+  // asks its hooks there.) Here the run answers it where there are boundaries, so that one program serves all hooks.
+  bool replaceFastPath(jit::Node& call, const jit::GraphFunction& callee, const Context& context) {
     if (call.kind() != jit::prim::CallFunction || callee.name() != "get_fastpath_enabled") return false;
+    const auto number = static_cast<int64_t>(result_.fusedLayers.size());
     result_.fusedLayers.push_back(context.module);
-    if (!options_.unfused.count(context.module)) return false;
+    if (!options_.unfused && !options_.boundaries) return false;
+    auto& graph = *call.owningGraph();
     const jit::WithInsertPoint here(&call);
-    call.output()->replaceAllUsesWith(call.owningGraph()->insertConstant(false));
+    auto* answer = graph.insertConstant(false);
+    if (!options_.unfused) {
+      auto* question = graph.insertNode(graph.create(kMayFuse, {graph.insertConstant(number)}, 1));
+      question->output()->setType(c10::BoolType::get());
+      if (context.stack) question->setCallStack(*context.stack);
+      answer = question->output();
+    }
+    call.output()->replaceAllUsesWith(answer);
     call.destroy();
     return true;
   }

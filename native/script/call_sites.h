@@ -6,7 +6,6 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "hooks/hook.h"
@@ -31,7 +30,7 @@ ModuleNames moduleNames(const std::vector<NamedModule>& modules);
 struct InlinedMethod {
   std::shared_ptr<torch::jit::Graph> graph;
   std::vector<ModuleCall> calls;         // what the operators of module_boundaries.h refer to by number
-  std::vector<std::string> fusedLayers;  // modules that ask whether they may take a fused fast path
+  std::vector<std::string> fusedLayers;  // modules that ask whether they may take a fused fast path, by number
   bool forks = false;                    // whether it starts tasks that run beside it
 };
 
@@ -39,11 +38,11 @@ struct InlinedMethod {
 // a graph, but call by call, so that every inlined node carries the dotted name of the module it came from (in the
 // call stack that libtorch keeps for error messages). Without boundaries nothing is added to the graph: what is
 // optimized and run is what libtorch would run. With boundaries, every module call gets an `enter` ahead of it and a
-// `leave` behind it, and modules in `unfused` are told not to take their fused fast path, so that the modules below
-// them are called.
+// `leave` behind it, and modules ask the run whether they may take their fused fast path: where a hook sits below one,
+// it may not, so that the modules below it are called. `unfused` tells all of them no, for good.
 struct InlineOptions {
   bool boundaries = false;
-  std::unordered_set<std::string> unfused;
+  bool unfused = false;
 };
 
 InlinedMethod inlineWithNames(const torch::jit::Module& root, const torch::jit::Method& method,

@@ -9,6 +9,7 @@ namespace lta::script {
 
 const c10::Symbol kEnter = c10::Symbol::fromQualString("lta::enter");
 const c10::Symbol kLeave = c10::Symbol::fromQualString("lta::leave");
+const c10::Symbol kMayFuse = c10::Symbol::fromQualString("lta::may_fuse");
 
 namespace {
 
@@ -48,11 +49,21 @@ void leave(jit::Stack& stack) {
   stack.push_back(std::move(output));
 }
 
-const jit::RegisterOperators registration({
-    jit::Operator("lta::enter(int call, Any[] inputs) -> (Any[], Any)", enter, c10::AliasAnalysisKind::CONSERVATIVE),
-    jit::Operator("lta::leave(int call, Any[] inputs, Any state, Any output) -> Any", leave,
-                  c10::AliasAnalysisKind::CONSERVATIVE),
-});
+void mayFuse(jit::Stack& stack) {
+  const auto layer = jit::pop(stack).toInt();
+  const auto* run = HookRun::current();
+  stack.push_back(!run || run->mayFuse(layer));
+}
 
 }  // namespace
+
+void registerBoundaries() {
+  static const jit::RegisterOperators registration({
+      jit::Operator("lta::enter(int call, Any[] inputs) -> (Any[], Any)", enter, c10::AliasAnalysisKind::CONSERVATIVE),
+      jit::Operator("lta::leave(int call, Any[] inputs, Any state, Any output) -> Any", leave,
+                    c10::AliasAnalysisKind::CONSERVATIVE),
+      jit::Operator("lta::may_fuse(int layer) -> bool", mayFuse, c10::AliasAnalysisKind::CONSERVATIVE),
+  });
+}
+
 }  // namespace lta::script

@@ -25,12 +25,6 @@ void toType(jit::Stack& stack) {
   stack.push_back(std::move(value));
 }
 
-const jit::RegisterOperators registration({
-    jit::Operator("lta::to_type(Tensor(a) value, int type) -> Tensor(a)", toType, c10::AliasAnalysisKind::FROM_SCHEMA),
-    jit::Operator("lta::to_type_optional(Tensor(a)? value, int type) -> Tensor(a)?", toType,
-                  c10::AliasAnalysisKind::FROM_SCHEMA),
-});
-
 // The operators that refuse tensors of several floating-point types.
 bool wantsOneType(const jit::Node& node) {
   static const std::unordered_set<std::string> names{"aten::matmul",
@@ -112,6 +106,15 @@ void demandInBlock(jit::Block& block, jit::Value* type, at::ScalarType scalarTyp
 }
 
 }  // namespace
+
+void registerTypeConversions() {
+  static const jit::RegisterOperators registration({
+      jit::Operator("lta::to_type(Tensor(a) value, int type) -> Tensor(a)", toType,
+                    c10::AliasAnalysisKind::FROM_SCHEMA),
+      jit::Operator("lta::to_type_optional(Tensor(a)? value, int type) -> Tensor(a)?", toType,
+                    c10::AliasAnalysisKind::FROM_SCHEMA),
+  });
+}
 
 void demandOneType(jit::Graph& graph, at::ScalarType type) {
   jit::Value* constant = nullptr;

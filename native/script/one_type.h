@@ -11,4 +11,6 @@ namespace lta::script {
 // convolutions, attention, normalizations) get them in `type`. What isn't floating point keeps its type.
 void demandOneType(torch::jit::Graph& graph, at::ScalarType type);
 
+void registerTypeConversions();
+
 }  // namespace lta::script

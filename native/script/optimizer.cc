@@ -15,6 +15,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "script/fused_parts.h"
 #include "script/module_boundaries.h"
 
 namespace lta::script {
@@ -136,12 +137,11 @@ void fuse(std::shared_ptr<jit::Graph>& graph) {
   auto whole = graph->copy();
   try {
     jit::fuser::onednn::fuseGraph(graph);
+    keepUnfusedForms(*graph->block());
   } catch (const std::exception&) {
     graph = std::move(whole);
   }
 }
-
-const jit::GraphPassNameType registered = jit::registerPrePass(fuse);
 
 }  // namespace
 
@@ -150,8 +150,22 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
   auto* const self = graph->inputs()[0];
   std::vector<jit::Node*> nodes;
   collectNodes(*graph->block(), nodes);
+  // A checkpoint that was frozen has its state as constants. Where the graph writes into one, nothing made of constants
+  // is constant.
+  for (const auto* node : nodes) {
+    if (node->kind() == jit::prim::Constant && node->outputs().size() == 1 &&
+        node->output()->type()->isSubtypeOf(*c10::TensorType::get()) && isWritten(node->output())) {
+      return;
+    }
+  }
   const Assigned assigned(nodes);
   std::vector<std::pair<jit::Node*, c10::IValue>> reads;
+  // An attribute is read many times: what is written through one read changes what the others give.
+  std::unordered_set<const c10::StorageImpl*> written;
+  const auto storageOf = [](const c10::IValue& value) -> const c10::StorageImpl* {
+    const bool has = value.isTensor() && value.toTensor().defined() && value.toTensor().has_storage();
+    return has ? value.toTensor().storage().unsafeGetStorageImpl() : nullptr;
+  };
   for (auto* node : nodes) {
     if (node->kind() != jit::prim::GetAttr || assigned.contains(node->s(jit::attr::name))) continue;
     const auto owner = objectOf(node->input(), self, root);
@@ -159,13 +173,17 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
     const auto slot = owner->type()->findAttributeSlot(node->s(jit::attr::name));
     if (!slot) continue;
     auto value = owner->getSlot(*slot);
-    if (value.isObject() || (value.isTensor() && !value.toTensor().defined()) || isWritten(node->output()) ||
-        feedsFusedLayer(node->output())) {
+    if (isWritten(node->output())) {
+      if (const auto* storage = storageOf(value)) written.insert(storage);
+      continue;
+    }
+    if (value.isObject() || (value.isTensor() && !value.toTensor().defined()) || feedsFusedLayer(node->output())) {
       continue;
     }
     if (value.isTensor()) value = value.toTensor().detach();
     reads.emplace_back(node, std::move(value));
   }
+  std::erase_if(reads, [&](const auto& read) { return written.count(storageOf(read.second)) != 0; });
   for (auto& [node, value] : reads) {
     const jit::WithInsertPoint here(node);
     if (const auto constant = jit::tryInsertConstant(*graph, value)) node->output()->replaceAllUsesWith(*constant);
@@ -174,6 +192,8 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
   jit::EliminateDeadCode(graph);
   jit::OptimizeFrozenGraph(graph);
 }
+
+void registerFusionPass() { jit::registerPrePass(fuse); }
 
 bool fusionPays() {
 #if defined(__x86_64__)

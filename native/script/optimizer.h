@@ -17,6 +17,9 @@ void freezeGraph(std::shared_ptr<torch::jit::Graph>& graph, const torch::jit::Mo
 // is AVX-512, and lose on others (docs/performance.md).
 bool fusionPays();
 
+// Has libtorch's executors ask for the fusion below.
+void registerFusionPass();
+
 // While one lives, graphs that the calling thread's runs compile have their linears, activations and norms fused by
 // oneDNN Graph, for the shapes of the runs that libtorch watches first; other shapes run unfused. Graphs whose
 // attention is made of a softmax and a product are left alone: oneDNN would take both, and nobody could see the weights

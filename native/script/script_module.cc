@@ -11,7 +11,6 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
-#include <set>
 #include <shared_mutex>
 #include <unordered_map>
 #include <unordered_set>
@@ -96,7 +95,8 @@ class Loaded final : public ScriptModule {
             {moduleName.empty() ? parameter.name : moduleName + "." + parameter.name, parameter.value});
       }
     }
-    resolver_ = std::make_shared<Resolver>(owners);
+    owners_ = std::move(owners);
+    resolver_ = std::make_shared<Resolver>(owners_);
   }
 
   std::vector<std::string> methods() const override {
@@ -134,28 +134,19 @@ class Loaded final : public ScriptModule {
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
     const auto lock = patientLock<std::shared_lock<std::shared_mutex>>(moving_);
-    return namingDtype([&] { return unfusedWhereThatFails([&] { return runLocked(inputs, options, Purpose::Run); }); });
+    return namingDtype([&] { return runLocked(inputs, options, Purpose::Run); });
   }
 
   CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
                         const CaptureOptions& options) override {
     const auto lock = patientLock<std::shared_lock<std::shared_mutex>>(moving_);
-    const auto once = [&] {
-      try {
-        return captureLocked(inputs, run, options);
-      } catch (const Overwritten&) {
-        // This model writes into what was kept by reference: once more, with copies.
-        CaptureOptions copying = options;
-        copying.copyWhatIsHeld = true;
-        return captureLocked(inputs, run, copying);
-      }
-    };
-    return namingDtype([&] { return unfusedWhereThatFails(once); });
+    return namingDtype([&] { return captureLocked(inputs, run, options); });
   }
 
   void to(c10::Device device) override {
     const auto lock = patientLock<std::unique_lock<std::shared_mutex>>(moving_);
     module_.to(device);
+    resolver_ = std::make_shared<Resolver>(owners_);  // parameters have other storages now
     // Their constants stay where they were.
     std::lock_guard<std::mutex> compiling(compiling_);
     if (optimize_) programs_.clear();
@@ -176,20 +167,23 @@ class Loaded final : public ScriptModule {
 
   class Resolver final : public ModuleResolver {
    public:
-    explicit Resolver(std::shared_ptr<const Owners> owners) : owners_(std::move(owners)) {}
+    explicit Resolver(std::shared_ptr<const Owners> owners) : owners_(std::move(owners)) {
+      for (const auto& [parameter, owner] : *owners_) {
+        if (parameter->has_storage()) storages_.insert(parameter->storage().unsafeGetStorageImpl());
+      }
+    }
     std::string current() const override { return script::currentModuleName(); }
     std::string ownerOf(const at::Tensor& parameter) const override {
       const auto found = owners_->find(parameter.unsafeGetTensorImpl());
       return found == owners_->end() ? std::string() : found->second;
     }
     bool isParameter(const at::Tensor& tensor) const override {
-      return tensor.has_storage() && std::any_of(owners_->begin(), owners_->end(), [&](const auto& entry) {
-               return entry.first->has_storage() && entry.first->storage().is_alias_of(tensor.storage());
-             });
+      return tensor.has_storage() && storages_.count(tensor.storage().unsafeGetStorageImpl()) != 0;
     }
 
    private:
     std::shared_ptr<const Owners> owners_;
+    std::unordered_set<const c10::StorageImpl*> storages_;
   };
 
   // A method's graph as it is run, with what its operators refer to.
@@ -207,7 +201,7 @@ class Loaded final : public ScriptModule {
     if (options.boundaries) key += '\n';
     if (frozen) key += '\t';
     if (fused) key += '\v';
-    for (const auto& layer : std::set<std::string>(options.unfused.begin(), options.unfused.end())) key += layer + "\n";
+    if (options.unfused) key += '\f';
     std::lock_guard<std::mutex> lock(compiling_);
     auto& slot = programs_[key];
     if (!slot) {
@@ -223,15 +217,16 @@ class Loaded final : public ScriptModule {
     return *slot;
   }
 
-  // The layers of the method that ask for a fused fast path and have a hook below them.
-  std::unordered_set<std::string> unfusedLayers(const std::string& method, const HookSet& hooks) {
-    std::unordered_set<std::string> layers;
-    for (const auto& layer : program(method, {}).method.fusedLayers) {
-      for (const auto& [module, unused] : hooks) {
-        if (!module.empty() && (layer.empty() || module.rfind(layer + ".", 0) == 0)) layers.insert(layer);
-      }
+  // Of the layers that ask for a fused fast path, those that have a hook below them.
+  static std::vector<bool> hookedLayers(const std::vector<std::string>& layers, const HookSet& hooks) {
+    std::vector<bool> hooked;
+    for (const auto& layer : layers) {
+      hooked.push_back(std::any_of(hooks.begin(), hooks.end(), [&](const auto& entry) {
+        const auto& module = entry.first;
+        return !module.empty() && (layer.empty() || module.rfind(layer + ".", 0) == 0);
+      }));
     }
-    return layers;
+    return hooked;
   }
 
   c10::IValue call(Program& program, const std::vector<c10::IValue>& inputs) {
@@ -287,22 +282,6 @@ class Loaded final : public ScriptModule {
     });
   }
 
-  // Some fused graphs fail when they run (libtorch's fuser is a prototype). Where the same run goes through without
-  // fusion, the model stays without.
-  template <typename Run>
-  std::invoke_result_t<Run> unfusedWhereThatFails(Run run) {
-    if (!fuse_) return run();
-    return orWhereLibtorchFails(run, [&] {
-      fuse_ = false;
-      try {
-        return run();
-      } catch (...) {
-        fuse_ = true;
-        throw;
-      }
-    });
-  }
-
   // A run that can be cancelled stops at the next module; a capture stops where it looks anyway. For gradients of
   // attention no layer may take a fused path that has none, and the optimizer may not gather operators into subgraphs
   // that differentiate themselves: nothing in those can be watched.
@@ -313,12 +292,7 @@ class Loaded final : public ScriptModule {
     const Optimizing optimizing(purpose != Purpose::Gradients);
     const auto hooks = options.hooks ? *options.hooks : hooks_.snapshot();
     script::InlineOptions inlining;
-    if (purpose == Purpose::Gradients) {
-      const auto& layers = program(options.method, {}).method.fusedLayers;
-      inlining.unfused.insert(layers.begin(), layers.end());
-    } else if (hooks) {
-      inlining.unfused = unfusedLayers(options.method, *hooks);
-    }
+    inlining.unfused = purpose == Purpose::Gradients;
     inlining.boundaries = hooks || (options.cancellation && purpose == Purpose::Run);
     const bool frozen = optimize_ && !records;
     const bool fused = fuse_ && frozen;
@@ -327,6 +301,7 @@ class Loaded final : public ScriptModule {
     if (!inlining.boundaries) return call(instrumented, inputs);
 
     const auto run = std::make_shared<HookRun>(hooks, options.cancellation, &instrumented.method.calls);
+    if (hooks) run->forbidFusing(hookedLayers(instrumented.method.fusedLayers, *hooks));
     const HookScope scope(run);
     try {
       // The model itself is a module like any other; its call is this one.
@@ -349,8 +324,9 @@ class Loaded final : public ScriptModule {
     return itself;
   }
 
-  CaptureResult captureLocked(const std::vector<c10::IValue>& inputs, const RunOptions& run,
-                              const CaptureOptions& options) {
+  CaptureResult captureLocked(const std::vector<c10::IValue>& inputs, RunOptions run, CaptureOptions options) {
+    if (!run.hooks) run.hooks = hooks_.snapshot();
+    options.hooked = *run.hooks != nullptr;
     auto watching = std::make_shared<Capture>(options, resolver_, run.cancellation);
     CaptureResult result;
     {
@@ -369,11 +345,12 @@ class Loaded final : public ScriptModule {
 
   jit::Module module_;
   const bool optimize_;
-  std::atomic<bool> fuse_;
+  const bool fuse_;
   const std::optional<at::ScalarType> dtype_;
   std::vector<script::NamedModule> named_;
   std::shared_ptr<script::ModuleNames> names_;
   std::vector<ParameterInfo> parameters_;
+  std::shared_ptr<const Owners> owners_;
   std::shared_ptr<const Resolver> resolver_;
   mutable std::shared_mutex moving_;  // runs share it, moving the parameters to another device excludes them
   std::mutex compiling_;

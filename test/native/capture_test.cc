@@ -2,6 +2,14 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
 
 #include "attention/probe.h"
 #include "check.h"
@@ -13,8 +21,11 @@ class Modules final : public lta::ModuleResolver {
  public:
   std::string current() const override { return name; }
   std::string ownerOf(const at::Tensor&) const override { return {}; }
-  bool isParameter(const at::Tensor&) const override { return false; }
+  bool isParameter(const at::Tensor& tensor) const override {
+    return parameter.defined() && tensor.is_alias_of(parameter);
+  }
   std::string name;
+  at::Tensor parameter;
 };
 
 // Three attentions: two fused, one by hand.
@@ -38,6 +49,28 @@ std::vector<lta::Attention> capture(lta::CaptureOptions options) {
   {
     const lta::ProbeScope probe(watching);
     forward(*modules);
+  }
+  return watching->finish();
+}
+
+// Nested tensors warn of being a prototype.
+class Quiet : public c10::WarningHandler {
+ public:
+  Quiet() : guard_(this) {}
+  void process(const c10::Warning&) override {}
+
+ private:
+  c10::WarningUtils::WarningHandlerGuard guard_;
+};
+
+// What a capture of `model` gives. Tensors are inference tensors where the caller is in inference mode.
+std::vector<lta::Attention> captureOf(const std::function<void(Modules&)>& model, lta::CaptureOptions options = {}) {
+  const c10::NoGradGuard noGrad;
+  const auto modules = std::make_shared<Modules>();
+  const auto watching = std::make_shared<lta::Capture>(std::move(options), modules, nullptr);
+  {
+    const lta::ProbeScope probe(watching);
+    model(*modules);
   }
   return watching->finish();
 }
@@ -86,23 +119,175 @@ TEST("the budget holds to the byte") {
   EXPECT_ERROR(capture(options), std::string("ERR_CAPTURE_TOO_LARGE"));
 }
 
-TEST("a model that overwrites its weights is noticed") {
-  const c10::NoGradGuard noGrad;
+TEST("weights stay what they were, whatever is written afterwards into what they came from") {
+  lta::CaptureOptions last;
+  last.layers = {at_(-1)};
+  const std::vector<std::function<void(at::Tensor&)>> writes{
+      [](auto& t) { t.zero_(); },
+      [](auto& t) { t.view(-1).narrow(0, 3, 5).fill_(9); },
+      [](auto& t) { at::mul_out(t, t, t); },
+      [](auto& t) { at::_foreach_neg_({t}); },
+      [](auto& t) { t.index_put_({at::tensor(0)}, at::tensor(4.0f)); },
+      [](auto& t) { t.set_data(at::zeros({1})); },
+      [](auto& t) { t.resize_({100}).zero_(); },
+      [](auto& t) { t.set_(at::zeros({2})); },
+      [](auto& t) { t.transpose_(0, 1).zero_(); },
+      [](auto& t) { t.copy_(at::ones({1})); },
+      [](auto& t) { t.uniform_(); },
+  };
+  for (const bool inference : {false, true}) {
+    const c10::InferenceMode mode(inference);
+    for (const auto& write : writes) {
+      at::Tensor expected;
+      const auto fused = [&](Modules&) {
+        auto q = at::randn({2, 4, 5, 8});
+        expected = at::softmax(at::matmul(q, q.transpose(-1, -2)) / std::sqrt(8.0), -1);
+        at::scaled_dot_product_attention(q, q, q);
+        write(q);
+      };
+      EXPECT(at::allclose(captureOf(fused, last).back().weights, expected));
+      const auto byHand = [&](Modules&) {
+        auto weights = at::softmax(at::randn({2, 4, 5, 5}), -1);
+        expected = weights.clone();
+        at::matmul(weights, at::randn({2, 4, 5, 8}));
+        write(weights);
+      };
+      EXPECT(at::equal(captureOf(byHand).back().weights, expected));
+      EXPECT(at::equal(captureOf(byHand, last).back().weights, expected));
+    }
+  }
+}
+
+TEST("a mask that is expanded is copied as small as it is") {
+  lta::CaptureOptions last;
+  last.layers = {at_(-1)};
+  at::Tensor expected;
+  const auto attentions = captureOf(
+      [&](Modules&) {
+        const auto q = at::randn({2, 4, 5, 8});
+        auto mask = at::randn({5, 5});
+        expected = at::softmax(at::matmul(q, q.transpose(-1, -2)) / std::sqrt(8.0) + mask, -1);
+        at::scaled_dot_product_attention(q, q, q, mask.expand({2, 4, 5, 5}));
+        mask.zero_();
+      },
+      last);
+  EXPECT(at::allclose(attentions.back().weights, expected, 1e-5, 1e-6));
+  EXPECT(lta::copyOf(at::ones({1, 5}).expand({1000, 5})).storage().nbytes() == 5 * sizeof(float));
+}
+
+TEST("jagged batches that are written into keep their weights") {
+  lta::CaptureOptions last;
+  last.layers = {at_(-1)};
+  const Quiet quiet;
+  const auto a = at::randn({2, 3, 8}), b = at::randn({2, 5, 8});
+  const auto run = [&](bool write) {
+    return captureOf(
+        [&](Modules&) {
+          const auto q = at::_nested_tensor_from_tensor_list({a, b});
+          at::scaled_dot_product_attention(q, q, q);
+          if (write) q.mul_(3);
+        },
+        last);
+  };
+  EXPECT(at::equal(run(true).back().weights, run(false).back().weights));
+}
+
+TEST("operators that are registered later are watched too, and those that hide what they write are refused") {
+  torch::Library library(torch::Library::DEF, "lta_test", std::nullopt, __FILE__, __LINE__);
+  library.def("halve_(Tensor(a!) self) -> Tensor(a!)", [](at::Tensor self) { return self.mul_(0.5); });
+  library.def("secretly(Tensor self) -> Tensor", [](const at::Tensor& self) {
+    const lta::Unseen unseen;  // as a kernel that writes to memory itself
+    self.unsafeGetTensorImpl()->bump_version();
+    return self.clone();
+  });
+  const auto call = [](const char* name, const at::Tensor& tensor) {
+    torch::jit::Stack stack{tensor};
+    c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(&stack);
+  };
+  at::Tensor expected;
+  const auto model = [&](const char* name) {
+    return [&, name](Modules&) {
+      const auto weights = at::softmax(at::randn({2, 4, 5, 5}), -1);
+      expected = weights.clone();
+      at::matmul(weights, at::randn({2, 4, 5, 8}));
+      call(name, weights);
+    };
+  };
+  EXPECT(at::equal(captureOf(model("lta_test::halve_")).back().weights, expected));
+  EXPECT_ERROR(captureOf(model("lta_test::secretly")), std::string("ERR_MODEL_RUN"));
+}
+
+TEST("weights that somebody else still has when the run is over are copied") {
+  at::Tensor state;
+  const auto attentions = captureOf([&](Modules&) {
+    state = at::softmax(at::randn({2, 4, 5, 5}), -1);
+    at::matmul(state, at::randn({2, 4, 5, 8}));
+  });
+  EXPECT(!attentions.back().weights.is_alias_of(state));
+}
+
+TEST("a softmax whose product with a parameter is none can still meet its values") {
+  for (const bool changed : {false, true}) {
+    const auto attentions = captureOf([&](Modules& modules) {
+      modules.parameter = at::randn({5, 8});
+      const auto weights = at::softmax(at::randn({2, 4, 5, 5}), -1);
+      const auto table =
+          changed ? modules.parameter.to(at::kDouble).mul(2).to(at::kFloat).t().contiguous().t() : modules.parameter;
+      at::matmul(weights, table);
+      at::einsum("bhqk,kd->bhqd", {weights, table});
+      at::matmul(weights, at::randn({2, 4, 5, 8}));
+    });
+    EXPECT(attentions.size() == 1);
+  }
+}
+
+TEST("what a capture computes isn't seen as the model's") {
+  const auto attentions = captureOf([](Modules&) {
+    const auto q = at::randn({8, 5, 8});
+    const auto output = at::scaled_dot_product_attention(q, q, q);
+    output.view({2, 4, 5, 8});
+    at::bmm(at::softmax(at::bmm(q, q.transpose(1, 2)), -1), q).view({2, 4, 5, 8});
+  });
+  EXPECT(attentions.size() == 2);
+  EXPECT(attentions[0].weights.sizes() == (at::IntArrayRef{2, 4, 5, 5}));
+  EXPECT(attentions[1].weights.sizes() == (at::IntArrayRef{2, 4, 5, 5}));
+}
+
+TEST("while one attention is handed over, other threads of the run go on") {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool handedOver = false, othersDone = false;
+  lta::CaptureOptions options;
+  options.onAttention = [&](lta::Attention) {
+    std::unique_lock<std::mutex> lock(mutex);
+    if (handedOver) return;
+    handedOver = true;
+    changed.notify_all();
+    // Until the other thread has computed what needs no handing over; it would wait for this for ever.
+    EXPECT(changed.wait_for(lock, std::chrono::seconds(60), [&] { return othersDone; }));
+  };
+  options.layers = {at_(0)};
   const auto modules = std::make_shared<Modules>();
-  const auto watching = std::make_shared<lta::Capture>(lta::CaptureOptions{}, modules, nullptr);
+  const auto watching = std::make_shared<lta::Capture>(options, modules, nullptr);
+  const auto q = at::randn({2, 4, 5, 8});
+  std::thread other([&] {
+    {
+      std::unique_lock<std::mutex> lock(mutex);
+      changed.wait(lock, [&] { return handedOver; });
+    }
+    const lta::ProbeScope probe(watching);
+    at::scaled_dot_product_attention(q, q, q);
+    at::matmul(at::softmax(at::matmul(q, q.transpose(-1, -2)), -1), q).add_(1);
+    const std::lock_guard<std::mutex> lock(mutex);
+    othersDone = true;
+    changed.notify_all();
+  });
   {
     const lta::ProbeScope probe(watching);
-    auto weights = at::softmax(at::randn({2, 4, 5, 5}), -1);
-    at::matmul(weights, at::randn({2, 4, 5, 8}));
-    weights.zero_();
+    at::scaled_dot_product_attention(q, q, q);
   }
-  bool noticed = false;
-  try {
-    watching->finish();
-  } catch (const lta::Overwritten&) {
-    noticed = true;
-  }
-  EXPECT(noticed);
+  other.join();
+  EXPECT(watching->finish().empty());
 }
 
 TEST("outside a capture nothing is seen") {

@@ -1,3 +1,7 @@
 #include "check.h"
+#include "script/operators.h"
 
-int main(int count, char** arguments) { return check::run({arguments + 1, arguments + count}); }
+int main(int count, char** arguments) {
+  lta::registerOperators();
+  return check::run({arguments + 1, arguments + count});
+}

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <cmath>
 #include <limits>
@@ -190,4 +191,51 @@ TEST("the largest of rows of every length: ties by position, NaN ahead, doubles 
       }
     }
   }
+}
+
+TEST("no size may be zero without a result, and none divides by zero") {
+  const c10::NoGradGuard noGrad;
+  const int64_t sizes[] = {0, 1, 2, 7};
+  for (const auto batch : sizes) {
+    for (const auto heads : sizes) {
+      for (const auto queries : sizes) {
+        for (const auto keys : sizes) {
+          for (const auto depth : sizes) {
+            if (batch * heads * queries * keys * depth != 0) continue;
+            for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+              lta::SdpaArguments call;
+              call.query = at::randn({batch, heads, queries, depth}).to(type);
+              call.key = at::randn({batch, heads, keys, depth}).to(type);
+              call.causal = queries % 2 == 1;
+              const auto weights = lta::computeWeights(call, {}).weights;
+              EXPECT(weights.sizes() == (at::IntArrayRef{batch, heads, queries, keys}));
+              // Scores of no elements are zero.
+              if (weights.numel() > 0 && !call.causal) {
+                EXPECT((weights - 1.0 / static_cast<double>(keys)).abs().max().item<double>() < 1e-6);
+              }
+              for (const bool average : {false, true}) {
+                for (const std::optional<int64_t> topK : {std::optional<int64_t>(), std::optional<int64_t>(3)}) {
+                  lta::Wanted wanted{{}, average, topK, at::kFloat};
+                  const auto columns = topK ? std::min<int64_t>(*topK, keys) : keys;
+                  const auto expected = average ? std::vector<int64_t>{batch, queries, columns}
+                                                : std::vector<int64_t>{batch, heads, queries, columns};
+                  EXPECT(lta::computeWeights(call, wanted).weights.sizes() == at::IntArrayRef(expected));
+                  EXPECT(lta::reduceWeights(weights.to(at::kFloat), wanted).weights.sizes() ==
+                         at::IntArrayRef(expected));
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  lta::SdpaArguments call;
+  call.query = call.key = at::randn({2, 4, 7, 8});
+  EXPECT(lta::computeWeights(call, {{std::vector<int64_t>{}, std::nullopt}, false, {}, {}}).weights.size(1) == 0);
+  EXPECT(lta::computeWeights(call, {{std::nullopt, std::vector<int64_t>{}}, false, 2, {}}).weights.size(2) == 0);
+  EXPECT(lta::computeWeights(call, {{std::vector<int64_t>{}, std::nullopt}, true, {}, {}})
+             .weights.isnan()
+             .all()
+             .item<bool>());
 }

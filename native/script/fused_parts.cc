@@ -1,0 +1,149 @@
+#include "script/fused_parts.h"
+
+#include <torch/csrc/jit/codegen/onednn/LlgaTensorImpl.h>
+#include <torch/csrc/jit/runtime/custom_operator.h>
+#include <torch/csrc/jit/runtime/interpreter.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+namespace lta::script {
+namespace {
+
+namespace jit = torch::jit;
+using jit::fuser::onednn::LlgaTensorImpl;
+
+//   lta::fused_part(inputs...) -> outputs..., with the attributes of libtorch's own node
+//   lta::strided(Tensor(a) value) -> Tensor(a)
+const c10::Symbol kFusedPart = c10::Symbol::fromQualString("lta::fused_part");
+const c10::Symbol kStrided = c10::Symbol::fromQualString("lta::strided");
+
+// What goes from one fused part to another may have a layout that only they know.
+bool isOpaque(const c10::IValue& value) {
+  return value.isTensor() && dynamic_cast<const LlgaTensorImpl*>(value.toTensor().unsafeGetTensorImpl()) != nullptr;
+}
+
+c10::IValue strided(const c10::IValue& value) {
+  if (!isOpaque(value)) return value;
+  return LlgaTensorImpl::llga_to_aten_tensor(static_cast<LlgaTensorImpl*>(value.toTensor().unsafeGetTensorImpl()));
+}
+
+class FusedPart {
+ public:
+  explicit FusedPart(const jit::Node* node)
+      : inputs_(node->inputs().size()), unfused_(node->g(jit::attr::Subgraph)->copy(), "unfused") {
+    // libtorch's kernel wants a node of its own kind.
+    for (const auto* input : node->inputs()) graph_.addInput()->setType(input->type());
+    auto* own = graph_.insertNode(graph_.create(jit::prim::oneDNNFusionGroup, graph_.inputs(), node->outputs().size()));
+    own->copyAttributes(*node);
+    try {
+      kernel_ = own->getOperation();
+    } catch (const std::exception&) {  // can't be compiled
+      failed_ = true;
+    }
+  }
+
+  void run(jit::Stack& stack) {
+    std::vector<bool> opaque;
+    for (size_t i = 0; i < inputs_; ++i) opaque.push_back(isOpaque(jit::peek(stack, i, inputs_)));
+    if (!succeeded_) {
+      // The kernel is compiled for the first inputs that it gets, which isn't to be tried twice.
+      const std::lock_guard<std::mutex> first(first_);
+      if (!failed_ && !succeeded_) {
+        if (runKernel(stack)) {
+          opaque_ = std::move(opaque);
+          succeeded_ = true;
+          return;
+        }
+        failed_ = true;
+      }
+    }
+    // A part ahead of this one that ran unfused gives another layout than the kernel was compiled for.
+    if (succeeded_ && opaque == opaque_ && runKernel(stack)) return;
+    runUnfused(stack);
+  }
+
+ private:
+  bool runKernel(jit::Stack& stack) {
+    const auto size = stack.size();
+    try {
+      (*kernel_)(stack);
+      return true;
+    } catch (const std::exception&) {
+      if (stack.size() != size) throw;
+      return false;
+    }
+  }
+
+  void runUnfused(jit::Stack& stack) {
+    jit::Stack own;
+    for (size_t i = 0; i < inputs_; ++i) own.push_back(strided(jit::peek(stack, i, inputs_)));
+    jit::InterpreterState(unfused_).run(own);
+    jit::drop(stack, inputs_);
+    for (auto& output : own) stack.push_back(std::move(output));
+  }
+
+  const size_t inputs_;
+  const jit::Code unfused_;
+  jit::Graph graph_;
+  std::optional<jit::Operation> kernel_;
+  std::mutex first_;
+  std::atomic<bool> failed_{false};
+  std::atomic<bool> succeeded_{false};
+  std::vector<bool> opaque_;  // which inputs were, of those that the kernel was compiled for
+};
+
+jit::Operation createFusedPart(const jit::Node* node) {
+  return [part = std::make_shared<FusedPart>(node)](jit::Stack& stack) { part->run(stack); };
+}
+
+// Where shapes are others than those that a part was fused for, libtorch runs its unfused form, on whatever comes.
+void takeStridedInputs(jit::Block& block) {
+  for (auto* node : block.nodes()) {
+    for (size_t i = 0; i < node->inputs().size(); ++i) {
+      auto* input = node->input(i);
+      if (input->node()->owningBlock() == &block || !input->type()->isSubtypeOf(*c10::TensorType::get())) continue;
+      auto* conversion = node->owningGraph()->create(kStrided, {input}, 1);
+      conversion->insertBefore(node);
+      node->replaceInput(i, conversion->output());
+    }
+  }
+}
+
+}  // namespace
+
+void keepUnfusedForms(jit::Block& block) {
+  std::vector<jit::Node*> parts;
+  for (auto* node : block.nodes()) {
+    for (auto* inner : node->blocks()) keepUnfusedForms(*inner);
+    if (node->kind() == jit::prim::oneDNNFusionGroup) parts.push_back(node);
+    if (node->kind() == jit::prim::If && node->input()->node()->kind() == jit::prim::oneDNNFusionGuard) {
+      takeStridedInputs(*node->blocks()[1]);
+    }
+  }
+  for (auto* node : parts) {
+    auto* part = node->owningGraph()->create(kFusedPart, node->inputs(), node->outputs().size());
+    part->copyAttributes(*node);
+    part->copyMetadata(node);
+    part->insertBefore(node);
+    for (size_t i = 0; i < node->outputs().size(); ++i) {
+      part->output(i)->setType(node->output(i)->type());
+      node->output(i)->replaceAllUsesWith(part->output(i));
+    }
+    node->destroy();
+  }
+}
+
+void registerFusedParts() {
+  static const jit::RegisterOperators registration({
+      jit::Operator(kFusedPart, createFusedPart, c10::AliasAnalysisKind::CONSERVATIVE),
+      jit::Operator(
+          "lta::strided(Tensor(a) value) -> Tensor(a)",
+          [](jit::Stack& stack) { stack.push_back(strided(jit::pop(stack))); }, c10::AliasAnalysisKind::FROM_SCHEMA),
+  });
+}
+
+}  // namespace lta::script

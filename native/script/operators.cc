@@ -1,0 +1,69 @@
+#include "script/operators.h"
+
+#include <torch/library.h>
+
+#include <mutex>
+#include <string>
+
+#if !defined(_WIN32)
+#include <dlfcn.h>
+#endif
+
+#include "attention/probe.h"
+#include "runtime/error.h"
+#include "script/fused_parts.h"
+#include "script/module_boundaries.h"
+#include "script/one_type.h"
+#include "script/optimizer.h"
+
+namespace lta {
+namespace {
+
+// The file that this code was loaded from.
+const char* ownFile() {
+#if !defined(_WIN32)
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&registerOperators), &info) && info.dli_fname) return info.dli_fname;
+#endif
+  return "a file of unknown name";
+}
+
+// libtorch names the place where a namespace was registered before.
+std::string firstFile(const std::string& message) {
+  static const std::string before = "Previous registration of TORCH_LIBRARY was ";
+  auto begin = message.find(before);
+  if (begin == std::string::npos) return {};
+  begin = message.find('/', begin);
+  const auto end = message.find(":0", begin);
+  return begin == std::string::npos || end == std::string::npos ? std::string()
+                                                                : " (" + message.substr(begin, end - begin) + ")";
+}
+
+void registerAll() {
+  try {
+    // Of all copies in a process only one gets the namespace; never destroyed, or the next one would.
+    new torch::Library(torch::Library::DEF, "lta", std::nullopt, ownFile(), 0);
+    registerProbe();
+  } catch (const c10::Error& error) {
+    throw Error(
+        "ERR_ADDON_LOAD",
+        "another copy of libtorch-attention is loaded in this process already" + firstFile(error.what()) +
+            ", and two can't watch the same libtorch. Have everything that depends on it resolve to one copy "
+            "(`npm ls libtorch-attention` shows them; `npm dedupe`, or `overrides` in package.json), or use the "
+            "other one in a child process",
+        error.what());
+  }
+  script::registerBoundaries();
+  script::registerTypeConversions();
+  script::registerFusedParts();
+  script::registerFusionPass();
+}
+
+}  // namespace
+
+void registerOperators() {
+  static std::once_flag once;
+  std::call_once(once, registerAll);
+}
+
+}  // namespace lta
