@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "node/cancellation_wrap.h"
 #include "node/captures.h"
 #include "node/environment.h"
 #include "node/hook_wrap.h"
@@ -11,11 +12,13 @@
 #include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
 #include "runtime/executor.h"
+#include "runtime/memory_budget.h"
 
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::Executor::instance().keepSequential();
+  lta::MemoryBudget::watchAllocations();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::TensorWrap::define(env, exports);
