@@ -1,5 +1,6 @@
 import { isRegExp } from 'node:util/types';
 import type { NativeAttention, NativeCaptureOptions } from './binding';
+import { RUN_LIMITS, type RunLimits, type Stop, stopOf } from './cancellable';
 import { TorchError } from './errors';
 import { type DType, fromHandle, type Tensor } from './tensor';
 import {
@@ -9,7 +10,6 @@ import {
   invalid,
   optionalBoolean,
   optionalChoice,
-  optionalSignal,
   reading,
   shortened,
   shown,
@@ -17,7 +17,7 @@ import {
 import type { Value } from './value';
 
 /** What a capture records, and how; `Output` is what the model returns. */
-export interface CaptureOptions<Output = Value> {
+export interface CaptureOptions<Output = Value> extends RunLimits {
   /**
    * Which attentions: names of modules (each with everything below it), regular expressions on those names, positions in
    * execution order (negative from the end). Default: all.
@@ -51,8 +51,6 @@ export interface CaptureOptions<Output = Value> {
    * garbage collector finds them: dispose `weights` (and `keys`) of each where that matters.
    */
   onAttention?: (attention: Attention) => unknown;
-  /** Stops the run at the next attention. */
-  signal?: AbortSignal;
 }
 
 /** The weights of one attention of one forward. */
@@ -104,7 +102,7 @@ export const CAPTURE_OPTIONS: readonly string[] = [
   'maxBytes',
   'onAttention',
   'gradientOf',
-  'signal',
+  ...RUN_LIMITS,
 ];
 
 function indices(value: unknown, what: string): number[] {
@@ -175,7 +173,7 @@ function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector
 export function toNativeCapture(
   options: CaptureOptions<never>,
   moduleNames: () => readonly string[],
-): { capture: NativeCaptureOptions; signal: AbortSignal | undefined } {
+): { capture: NativeCaptureOptions; stop: Stop } {
   const capture: NativeCaptureOptions = {};
   if (options.layers !== undefined) {
     const names = moduleNames();
@@ -218,7 +216,7 @@ export function toNativeCapture(
     if (typeof options.gradientOf !== 'function') throw invalid('a function', 'gradientOf', options.gradientOf);
     capture.gradients = true;
   }
-  return { capture, signal: optionalSignal(options.signal) };
+  return { capture, stop: stopOf(options) };
 }
 
 export function fromNativeAttention(attention: NativeAttention): Attention {

@@ -35,14 +35,19 @@ export interface NativeCancellation {
 }
 
 /**
- * A function that a running model calls while it waits. It never throws: it returns nothing, or the number of what it
- * failed with (0 for nothing) and its value, or, where they come later, a function that is called with who waits for them.
+ * A function that a running model calls while it waits. It never throws: it returns nothing, or what it failed with (0 for
+ * nothing) and its value, or, where they come later, a function that is called with who waits for them.
  */
 export type NativeCallback = (...values: unknown[]) => NativeAnswer;
 export type NativeAnswer =
   | undefined
-  | [failure: number, value?: unknown]
-  | ((settle: (failure: number, value?: unknown) => void) => void);
+  | [failure: NativeFailure | 0, value?: unknown]
+  | ((settle: (failure: NativeFailure | 0, value?: unknown) => void) => void);
+
+/** What a function threw. The addon holds it until the run that called the function is over. */
+export interface NativeFailure {
+  readonly thrown: unknown;
+}
 
 export interface NativeHook {
   calls(): number;
@@ -121,6 +126,7 @@ export interface NativeScriptModule {
   methods(): string[];
   signature(method: string): NativeSignature;
   to(device: string): Promise<void>;
+  settled(): Promise<void>;
   addHook(path: string, hook: NativeHook): void;
   removeHook(path: string, hook: NativeHook): void;
   dispose(): void;
@@ -133,6 +139,7 @@ export interface NativeNnModule {
   parameters(): { name: string; tensor: NativeTensor }[];
   load(names: string[], tensors: NativeTensor[]): Promise<void>;
   to(device: string): Promise<void>;
+  settled(): Promise<void>;
   isTraining(): boolean;
   train(mode: boolean): void;
   needsWeights(): boolean;
@@ -152,7 +159,11 @@ export interface Binding {
   NativeScriptObject: new () => NativeScriptObject;
   /** How deep values may be nested. */
   maximumDepth: number;
-  NativeCancellation: new () => NativeCancellation;
+  NativeCancellation: new (
+    mayBeRequested: boolean,
+    milliseconds: number | undefined,
+    bytes: number | undefined,
+  ) => NativeCancellation;
   NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;
   NativeScriptModule: {
     load(
@@ -164,6 +175,7 @@ export interface Binding {
         fuse?: boolean;
         untrusted: boolean;
         verify: boolean;
+        cancellation: NativeCancellation | undefined;
       },
     ): Promise<NativeScriptModule>;
   };
@@ -187,6 +199,7 @@ export interface Binding {
   setConcurrency(count: number): void;
   getConcurrency(): number;
   watchExit(): void;
+  releaseMemory(): void;
   manualSeed(seed: number): void;
   devices(): string[];
   buildInfo(): { libtorch: string; config: string; hasCuda: boolean };
@@ -209,28 +222,21 @@ export function isCancelled(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === 'CANCELLED';
 }
 
-/** What functions called by running models threw, by the number under which the addon refers to it. */
-const failures = new Map<number, unknown>();
-let lastFailure = 0;
-
-/** Keeps what a function threw until the run that called it is rejected. */
-export function rememberFailure(error: unknown): number {
-  failures.set(++lastFailure, error);
-  return lastFailure;
-}
-
 /** What the addon threw, as an error of this package with the JavaScript stack of the call. */
 export function fromNative(error: unknown): unknown {
   // Not `instanceof Error`: the addon's errors belong to the realm that loaded it, which a test runner may not be in.
   if (error instanceof TorchError || !isNativeError(error)) return error;
-  const { code, nativeStack, causeId } = error as Error & { code?: string; nativeStack?: string; causeId?: number };
+  const { code, nativeStack, failure } = error as Error & {
+    code?: string;
+    nativeStack?: string;
+    failure?: NativeFailure;
+  };
   if (!code?.startsWith('ERR_')) return error;
   const details: { nativeStack?: string; cause?: unknown } = {};
   let { message } = error;
   if (nativeStack !== undefined) details.nativeStack = nativeStack;
-  if (causeId !== undefined && failures.has(causeId)) {
-    details.cause = failures.get(causeId);
-    failures.delete(causeId);
+  if (failure) {
+    details.cause = failure.thrown;
     message += `: ${details.cause instanceof Error ? details.cause.message : String(details.cause)}`;
   }
   if (code === 'ERR_DEVICE_UNAVAILABLE' && load().withoutCuda !== null) message += `: ${load().withoutCuda}`;

@@ -1,21 +1,63 @@
 import { binding, fromNative, isCancelled, type NativeCancellation } from './binding';
+import { integer, invalid, optionalSignal } from './validate';
+
+/** What ends a run ahead of its end. */
+export interface RunLimits {
+  /** Rejects the call with the signal's reason at once; the run stops at the next operator, or round of a loop. */
+  signal?: AbortSignal;
+  /**
+   * Milliseconds from the start of execution (waiting for its turn doesn't count) after which the run is stopped at the next
+   * operator, or round of a loop, and the call rejects with `ERR_TIME_LIMIT`. Default: none.
+   */
+  timeLimit?: number;
+  /**
+   * Bytes of tensors on the CPU that the run may hold at once, its results and what it computes on the way; parameters and
+   * inputs don't count. An operator that asks for more ends the run before it gets them: the call rejects with
+   * `ERR_MEMORY_LIMIT`. Default: none.
+   */
+  memoryLimit?: number;
+}
+
+/** Names of the options of `RunLimits`. */
+export const RUN_LIMITS = ['signal', 'timeLimit', 'memoryLimit'] as const;
+
+/** What may end one call, for all native calls that it is made of: its limits hold for them together. */
+export interface Stop {
+  readonly signal: AbortSignal | undefined;
+  readonly cancellation: NativeCancellation | undefined;
+}
+
+/** Checks the limits among some options. */
+export function stopOf(options: { readonly [Name in keyof RunLimits]: unknown }): Stop {
+  const signal = optionalSignal(options.signal);
+  const { timeLimit, memoryLimit } = options;
+  if (timeLimit !== undefined && (typeof timeLimit !== 'number' || !(timeLimit >= 0))) {
+    throw invalid('a number of milliseconds of at least 0', 'timeLimit', timeLimit);
+  }
+  const time = timeLimit === Number.POSITIVE_INFINITY ? undefined : timeLimit;
+  const memory =
+    memoryLimit === undefined || memoryLimit === Number.POSITIVE_INFINITY
+      ? undefined
+      : integer(memoryLimit, 'memoryLimit', 0);
+  if (!signal && time === undefined && memory === undefined) return { signal, cancellation: undefined };
+  return { signal, cancellation: new (binding().NativeCancellation)(signal !== undefined, time, memory) };
+}
 
 /**
  * Awaits a native call that may be stopped: an aborted signal rejects at once with its reason, while the run winds down
  * on its own thread.
  */
 export async function cancellable<Result>(
-  signal: AbortSignal | undefined,
+  { signal, cancellation }: Stop,
   call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
 ): Promise<Result> {
   try {
-    if (!signal) return await call(undefined);
+    if (!signal) return await call(cancellation);
     signal.throwIfAborted();
-    const cancellation = new (binding().NativeCancellation)();
     let abort = () => {};
     const aborted = new Promise<never>((_, reject) => {
       abort = () => {
-        cancellation.request();
+        cancellation?.request();
         reject(signal.reason);
       };
       signal.addEventListener('abort', abort, { once: true });

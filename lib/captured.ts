@@ -1,6 +1,6 @@
 import { type Attention, fromNativeAttention } from './attention';
 import type { NativeCapture, NativeTensor } from './binding';
-import { cancellable, unlessAborted } from './cancellable';
+import { cancellable, type Stop, unlessAborted } from './cancellable';
 import { TorchError } from './errors';
 import { fromHandle, handleOf, type Tensor } from './tensor';
 
@@ -8,12 +8,13 @@ import { fromHandle, handleOf, type Tensor } from './tensor';
 export async function fromNativeCapture<Output>(
   result: NativeCapture,
   convert: (output: unknown) => Output,
+  stop: Stop,
   gradientOf?: (output: Output) => Tensor | Promise<Tensor>,
-  signal?: AbortSignal,
 ): Promise<{ output: Output; attentions: Attention[] }> {
   const output = convert(result.output);
   const attentions = result.attentions.map(fromNativeAttention);
   if (result.gradients && gradientOf) {
+    const { signal } = stop;
     signal?.throwIfAborted();
     const scalar = handleOf(await unlessAborted(gradientOf(output), signal), 'the result of gradientOf');
     const { shape, requiresGrad } = fromHandle(scalar);
@@ -25,7 +26,7 @@ export async function fromNativeCapture<Output>(
       );
     }
     const pending = result.gradients;
-    const gradients = await cancellable(signal, (cancellation) => pending.of(scalar, cancellation));
+    const gradients = await cancellable(stop, (cancellation) => pending.of(scalar, cancellation));
     for (const [i, attention] of attentions.entries()) attention.gradient = fromHandle(gradients[i] as NativeTensor);
   }
   return { output, attentions };

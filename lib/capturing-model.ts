@@ -8,6 +8,7 @@ import {
 } from './attention';
 import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
+import { RUN_LIMITS, type RunLimits, type Stop } from './cancellable';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
@@ -58,11 +59,10 @@ export abstract class CapturingModel<
    *
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none.
    */
-  async attentionSites(
-    inputs: Inputs,
-    options?: CallOptions & Pick<CaptureOptions, 'signal'>,
-  ): Promise<AttentionSite[]> {
-    const { result } = await this.#capture(inputs, options, ['signal'], 'attentionSites', { sitesOnly: true });
+  async attentionSites(inputs: Inputs, options?: CallOptions & RunLimits): Promise<AttentionSite[]> {
+    const { result } = await this.#capture(inputs, options, RUN_LIMITS, 'attentionSites', {
+      sitesOnly: true,
+    });
     return result.attentions.map(fromNativeSite);
   }
 
@@ -78,8 +78,8 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options?: CallOptions & CaptureOptions<Output>,
   ): Promise<{ output: Output; attentions: Attention[] }> {
-    const { result, given } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
-    return await fromNativeCapture(result, (output) => this.convert(output), gradientFunction(given), given.signal);
+    const { result, given, stop } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
+    return await fromNativeCapture(result, (output) => this.convert(output), stop, gradientFunction(given));
   }
 
   /** @internal The same with the attentions asked for their weights, in this run alone. */
@@ -87,8 +87,8 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options: CallOptions,
   ): Promise<{ output: Output; attentions: Attention[] }> {
-    const { result } = await this.#capture(inputs, options, [], 'forward', { needWeights: true });
-    return await fromNativeCapture(result, (output) => this.convert(output));
+    const { result, stop } = await this.#capture(inputs, options, [], 'forward', { needWeights: true });
+    return await fromNativeCapture(result, (output) => this.convert(output), stop);
   }
 
   /** @internal One capture of several that belong together: layers may be missing from it. */
@@ -96,12 +96,12 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options: CallOptions & CaptureOptions<Output>,
   ): Promise<StepCapture<Output>> {
-    const { result, given } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureGeneration', {
+    const { result, given, stop } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureGeneration', {
       mayMiss: true,
     });
     const { missing = [], queries = 0 } = result;
     const convert = (output: unknown) => this.convert(output);
-    return { ...(await fromNativeCapture(result, convert, gradientFunction(given), given.signal)), missing, queries };
+    return { ...(await fromNativeCapture(result, convert, stop, gradientFunction(given))), missing, queries };
   }
 
   async #capture(
@@ -110,7 +110,7 @@ export abstract class CapturingModel<
     known: readonly string[],
     method: string,
     extra: NativeCaptureOptions,
-  ): Promise<{ result: NativeCapture; given: CaptureOptions<never> }> {
+  ): Promise<{ result: NativeCapture; given: CaptureOptions<never>; stop: Stop }> {
     const given = checkOptions(
       options as Given | undefined,
       [...this.callOptions, ...known],
@@ -122,14 +122,12 @@ export abstract class CapturingModel<
       (this.callOptions.includes(name) ? ofCall : ofCapture)[name] = value;
     }
     const run = this.prepare(inputs, ofCall);
-    const { capture, signal } = toNativeCapture(ofCapture, () => this.moduleNames());
+    const { capture, stop } = toNativeCapture(ofCapture, () => this.moduleNames());
     if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
     const result = await this.withHooks(given.gradientOf !== undefined, () =>
-      this.cancellable(signal, (cancellation) =>
-        run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation }),
-      ),
+      this.cancellable(stop, (cancellation) => run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation })),
     );
-    return { result, given: ofCapture };
+    return { result, given: ofCapture, stop };
   }
 
   /** The function that the addon calls with each attention as soon as it exists. */

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { type NativeCallback, type NativeHook, rememberFailure } from './binding';
+import type { NativeCallback, NativeHook } from './binding';
 import { TorchError } from './errors';
 import type { Tensor } from './tensor';
 import { fromNativeValue, toNative, type Value } from './value';
@@ -82,6 +82,19 @@ type Deed = 'run' | 'change';
 /** What is under way, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
 const underWay = new Set<{ readonly deed: Deed; readonly model: HookOwner; readonly caller: HookCall | undefined }>();
 
+/** Calls of hooks that haven't settled yet, by the model that they sit on. */
+const pending = new Map<HookOwner, Set<Promise<unknown>>>();
+
+function notePending(owner: HookOwner, promise: Promise<unknown>): void {
+  const calls = pending.get(owner) ?? new Set();
+  pending.set(owner, calls.add(promise));
+  const over = (): void => {
+    calls.delete(promise);
+    if (calls.size === 0) pending.delete(owner);
+  };
+  promise.then(over, over);
+}
+
 /** Does something with a model, so that its hooks know which other hooks wait for them. */
 export async function waitedForByHooks<Result>(
   deed: Deed,
@@ -150,7 +163,7 @@ export function checkNotInOwnHook(deed: Deed, model: HookOwner): void {
  * there is to execute, the better.
  */
 export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknown): NativeCallback {
-  const answer = (hook: HookCall, result: unknown): [number, unknown] | undefined => {
+  const answer = (hook: HookCall, result: unknown): [0, unknown] | undefined => {
     hook.over = true;
     if (hook.disposed) throw new TorchError('ERR_DISPOSED', 'The model was disposed inside its own hook');
     return result === undefined || result === null ? undefined : [0, toNative(result)];
@@ -163,6 +176,7 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
       if (isThenable(result)) {
         // Any thenable will do, whatever its `then` returns; what it begins belongs to the hook as well.
         const promise = begunIn.run(hook, () => Promise.resolve(result));
+        notePending(owner, promise);
         return (settle) => {
           promise
             .then((value) => answer(hook, value))
@@ -170,7 +184,7 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
               (value) => settle(0, value?.[1]),
               (error) => {
                 hook.over = true;
-                settle(rememberFailure(error));
+                settle({ thrown: error });
               },
             );
         };
@@ -178,7 +192,7 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
       return answer(hook, result);
     } catch (error) {
       hook.over = true;
-      return [rememberFailure(error)];
+      return [{ thrown: error }];
     }
   };
 }
@@ -204,6 +218,13 @@ export function hookCallback(
 /** Whether a value is to be awaited: a promise, or anything else with a `then`. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
+}
+
+/** Awaits the calls of hooks on a model that are under way, also those whose run doesn't wait any more. False where there are none. */
+export async function hooksOver(model: HookOwner): Promise<boolean> {
+  const calls = [...pending].filter(([owner]) => model.members.has(owner)).flatMap(([, promises]) => [...promises]);
+  await Promise.allSettled(calls);
+  return calls.length > 0;
 }
 
 /** A registered hook. */

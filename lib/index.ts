@@ -1,5 +1,6 @@
 export type { Attention, AttentionSite, CaptureOptions } from './attention';
 export type { AttentionStream } from './attention-stream';
+export type { RunLimits } from './cancellable';
 export type { CapturedInput, CaptureManyOptions } from './capture-many';
 export { type ErrorCode, TorchError } from './errors';
 export {
@@ -21,7 +22,16 @@ export {
 export * as nn from './nn';
 export { getOutputAndAttentionWeights } from './nn/output-and-attention-weights';
 export { attentionRelevance, attentionRollout, type RolloutOptions } from './relevance';
-export { devices, getConcurrency, getNumThreads, manualSeed, setConcurrency, setNumThreads, versions } from './runtime';
+export {
+  devices,
+  getConcurrency,
+  getNumThreads,
+  manualSeed,
+  releaseMemory,
+  setConcurrency,
+  setNumThreads,
+  versions,
+} from './runtime';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
 export { ScriptObject } from './script-object';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './state-dict';

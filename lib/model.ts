@@ -1,6 +1,6 @@
 import { unknownModule } from './attention';
 import { fromNative, type NativeCancellation, type NativeHook, type NativeTensor, native } from './binding';
-import { cancellable } from './cancellable';
+import { cancellable, type Stop } from './cancellable';
 import {
   checkNotInOwnHook,
   type ForwardHook,
@@ -10,6 +10,7 @@ import {
   type HookKind,
   type HookOwner,
   hookCallback,
+  hooksOver,
   noteDisposed,
   RemovableHandle,
   waitedForByHooks,
@@ -22,6 +23,7 @@ export interface NativeModel {
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   to(device: string): Promise<void>;
+  settled(): Promise<void>;
   addHook(path: string, hook: NativeHook): void;
   removeHook(path: string, hook: NativeHook): void;
   dispose(): void;
@@ -191,6 +193,22 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     }
   }
 
+  /**
+   * Resolves when nothing of this model runs any more: no run, capture or change that was begun, also one that was aborted,
+   * nothing that it left running, and none of its hooks. Memory that inputs were lent by `copy: false` can then be used
+   * again. Of what begins meanwhile it may wait for some. Works on a disposed model, too.
+   *
+   * @throws TorchError `ERR_MODEL_RUN` inside one of the model's own hooks, which would wait for itself.
+   */
+  async settled(): Promise<void> {
+    checkNotInOwnHook('change', this);
+    await waitedForByHooks('change', this, async () => {
+      do {
+        await this.native.settled();
+      } while (await hooksOver(this));
+    });
+  }
+
   /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
   dispose(): void {
     noteDisposed(this);
@@ -204,10 +222,10 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
 
   /** @internal Awaits a run of the model that may be stopped. */
   protected cancellable<Result>(
-    signal: AbortSignal | undefined,
+    stop: Stop,
     call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
   ): Promise<Result> {
-    return waitedForByHooks('run', this, () => cancellable(signal, call));
+    return waitedForByHooks('run', this, () => cancellable(stop, call));
   }
 
   /** @internal */

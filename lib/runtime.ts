@@ -22,6 +22,16 @@ export function getConcurrency(): number {
   return native((addon) => addon.getConcurrency());
 }
 
+/**
+ * Gives back to the system what waits for the next results: memory of captured weights that were freed, and what threads
+ * keep for intermediate results. The next captures take longer. Without it, a sixteenth of the memory that the process may
+ * use (of the machine's, or its control group's) waits at most; the environment variable `LIBTORCH_ATTENTION_RESULT_MEMORY`
+ * sets another limit, in bytes.
+ */
+export function releaseMemory(): void {
+  native((addon) => addon.releaseMemory());
+}
+
 /** Seeds the random numbers of all devices. */
 export function manualSeed(seed: number): void {
   native((addon) => addon.manualSeed(integer(seed, 'seed', 0)));

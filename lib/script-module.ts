@@ -1,4 +1,5 @@
-import { binding, fromNative, type NativeScriptModule, native } from './binding';
+import { binding, type NativeScriptModule, native } from './binding';
+import { cancellable, RUN_LIMITS, type RunLimits, stopOf } from './cancellable';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
 import { TorchError } from './errors';
 import { checkFile } from './formats/file';
@@ -12,7 +13,6 @@ import {
   invalid,
   optionalBoolean,
   optionalChoice,
-  optionalSignal,
   optionalString,
   reading,
 } from './validate';
@@ -49,15 +49,20 @@ export interface LoadOptions {
    * (`ERR_MODEL_LOAD`). Sizes and bounds are checked always. Default false; `untrusted` implies it.
    */
   verify?: boolean;
+  /** Rejects the call with the signal's reason. */
+  signal?: AbortSignal;
+  /**
+   * Milliseconds from the start of reading after which the load is stopped at the next tensor, or operator of code that the
+   * archive runs, and rejects with `ERR_TIME_LIMIT`. Default: none.
+   */
+  timeLimit?: number;
 }
 
-export interface ForwardOptions {
+export interface ForwardOptions extends RunLimits {
   /** The method to run. Default `'forward'`. */
   method?: string;
   /** Records what `backward` needs. Default false. */
   grad?: boolean;
-  /** Rejects the call with the signal's reason. */
-  signal?: AbortSignal;
 }
 
 /** The options of a forward that captures of checkpoints take as well. */
@@ -90,9 +95,9 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
    *   `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing.
    */
   static async load(source: string | Uint8Array, options?: LoadOptions): Promise<ScriptModule> {
-    const { device, dtype, optimize, fuse, untrusted, verify } = checkOptions(
+    const { device, dtype, optimize, fuse, untrusted, verify, signal, timeLimit } = checkOptions(
       options,
-      ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify'],
+      ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify', 'signal', 'timeLimit'],
       'the options of load',
     );
     const bytes = typeof source === 'string' ? undefined : reading('source', () => typedArrayInfo(source));
@@ -111,19 +116,18 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
     } catch (error) {
       throw new TorchError('ERR_MODEL_LOAD', (error as Error).message, { cause: error });
     }
-    try {
-      const handle = await binding().NativeScriptModule.load(bytes?.bytes ?? (source as string), {
+    const handle = await cancellable(stopOf({ signal, timeLimit }), (cancellation) =>
+      binding().NativeScriptModule.load(bytes?.bytes ?? (source as string), {
         device: device ?? 'cpu',
         ...(dtype === undefined ? {} : { dtype }),
         optimize: optimize ?? false,
         ...(fuse === undefined ? {} : { fuse }),
         untrusted: untrusted ?? false,
         verify: verify ?? false,
-      });
-      return new ScriptModule(handle);
-    } catch (error) {
-      throw fromNative(error);
-    }
+        cancellation,
+      }),
+    );
+    return new ScriptModule(handle);
   }
 
   /**
@@ -131,16 +135,18 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
    *
    * @param inputs One value for each parameter of the method, in order; parameters with defaults may be left out at the end.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where the inputs don't fit the method's signature, `ERR_MODEL_RUN` where the
-   *   model fails, `ERR_DISPOSED`; the signal's reason where it was aborted.
+   *   model fails, `ERR_TIME_LIMIT` and `ERR_MEMORY_LIMIT` beyond the limits, `ERR_DISPOSED`; the signal's reason where it
+   *   was aborted.
    */
   async forward(inputs: readonly Value[], options?: ForwardOptions): Promise<Value> {
-    const { method, grad, signal } = checkOptions(options, ['method', 'grad', 'signal'], 'the options of forward');
+    const given = checkOptions(options, ['method', 'grad', ...RUN_LIMITS], 'the options of forward');
+    const { method, grad } = given;
     const handles = checkInputs(inputs);
     optionalString(method, 'method');
     optionalBoolean(grad, 'grad');
-    const checkedSignal = optionalSignal(signal);
+    const stop = stopOf(given);
     const output = await this.withHooks(grad ?? false, () =>
-      this.cancellable(checkedSignal, (cancellation) =>
+      this.cancellable(stop, (cancellation) =>
         this.native.run(handles, {
           method: method ?? 'forward',
           grad: grad ?? false,

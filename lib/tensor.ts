@@ -1,3 +1,5 @@
+import { isSharedArrayBuffer } from 'node:util/types';
+import { isMainThread } from 'node:worker_threads';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import { TorchError } from './errors';
 import { ARRAY_OF, elementCount, MAX_DIMENSIONS } from './formats/entry';
@@ -275,6 +277,7 @@ export class Tensor {
    * - An ArrayBuffer is taken over, as by `postMessage` with transfer: the tensor owns the memory from then on, and `data`
    *   is left detached, of length 0. `toTypedArray()` gives a view of the same memory to write into. (JavaScript has no way
    *   to keep an ArrayBuffer that its owner still holds from being detached, and libtorch would be left with freed memory.)
+   *   In a worker it is copied all the same, since the memory would end with the worker.
    * - A SharedArrayBuffer, which can't be detached, is shared: `data` stays a view of the tensor's memory.
    *
    * Don't write into memory that a run under way reads: what it computes is undefined then.
@@ -338,6 +341,10 @@ export class Tensor {
       throw cannotShare('bytes of 0 and 1 for bool', 'others');
     }
     const memory = takeOver(given);
+    // What a worker owns goes with it, also while libtorch reads it, which nobody may have to wait for.
+    if (!isMainThread && !isSharedArrayBuffer(memory.buffer)) {
+      return new Tensor(native((addon) => addon.NativeTensor.from(memory, itsShape, itsType, 'cpu')));
+    }
     return new Tensor(native((addon) => addon.NativeTensor.on(memory, itsShape, itsType)));
   }
 

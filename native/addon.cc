@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "node/cancellation_wrap.h"
 #include "node/captures.h"
 #include "node/environment.h"
 #include "node/errors.h"
@@ -13,6 +14,7 @@
 #include "node/tensor_wrap.h"
 #include "node/values.h"
 #include "runtime/executor.h"
+#include "runtime/memory_budget.h"
 #include "script/operators.h"
 
 namespace {
@@ -20,6 +22,7 @@ namespace {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::guarded(env, [] { lta::registerOperators(); }, "ERR_ADDON_LOAD");
   lta::Executor::instance().keepSequential();
+  lta::MemoryBudget::watchAllocations();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::TensorWrap::define(env, exports);

@@ -1,4 +1,5 @@
 import { type NativeNnModule, type NativeTensor, native } from '../binding';
+import { RUN_LIMITS, type RunLimits, stopOf } from '../cancellable';
 import { CapturingModel, type PreparedCapture } from '../capturing-model';
 import { TorchError } from '../errors';
 import { type HookOwner, isInsideHook } from '../hooks';
@@ -12,15 +13,13 @@ import {
   saveStateDict,
 } from '../state-dict';
 import { handleOf, Tensor } from '../tensor';
-import { options as checkOptions, elements, invalid, optionalBoolean, optionalSignal } from '../validate';
+import { options as checkOptions, elements, invalid, optionalBoolean } from '../validate';
 import { fromNativeValue } from '../value';
 
 /** Options that every forward of a module takes beside its own. */
-export interface RunOptions {
+export interface RunOptions extends RunLimits {
   /** Records what `backward` needs. Default false. */
   grad?: boolean;
-  /** Rejects the call with the signal's reason. */
-  signal?: AbortSignal;
 }
 
 /** Named arguments of a forward, checked; what is undefined was left out. */
@@ -106,16 +105,16 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
 
   /** @internal */
   protected async run(inputs: readonly unknown[], given: object | undefined): Promise<Output> {
-    const { grad, signal, ...rest } = checkOptions(
+    const { grad, signal, timeLimit, memoryLimit, ...rest } = checkOptions(
       given as Record<string, unknown> | undefined,
-      [...this.callOptions, 'grad', 'signal'],
+      [...this.callOptions, 'grad', ...RUN_LIMITS],
       'the options of forward',
     );
     const { handles, named, inputNames } = this.#checked(inputs, rest);
     const withGrad = optionalBoolean(grad, 'grad') ?? false;
-    const checkedSignal = optionalSignal(signal);
+    const stop = stopOf({ signal, timeLimit, memoryLimit });
     const output = await this.withHooks(withGrad, () =>
-      this.cancellable(checkedSignal, (cancellation) =>
+      this.cancellable(stop, (cancellation) =>
         this.native.run(handles, named, { inputNames, grad: withGrad, insideHook: isInsideHook(), cancellation }),
       ),
     );

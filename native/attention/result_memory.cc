@@ -4,14 +4,19 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <list>
 #include <mutex>
 #include <new>
 
 #if defined(__linux__)
+#include <malloc.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #endif
+
+#include "runtime/available_memory.h"
+#include "runtime/memory_budget.h"
+#include "runtime/scratch.h"
 
 namespace lta {
 namespace {
@@ -21,16 +26,18 @@ constexpr size_t kHugePage = 2 * 1024 * 1024;
 constexpr size_t kLarge = 256 * 1024;
 // Blocks are as long as the next multiple, so that results of about one size use the same.
 constexpr size_t kStep = 64 * 1024;
-// What is kept for the next results: a sixteenth of the machine's memory, and no less than the weights of two captures
-// of a model of BERT's size at 512 tokens.
+// What is kept for the next results: a sixteenth of the memory that the process may use, and no less than the weights
+// of two captures of a model of BERT's size at 512 tokens where that isn't too large a part of it. Or what the
+// environment variable says.
 size_t mostIdleBytes() {
-  size_t most = 256 * 1024 * 1024;
-#if defined(__linux__)
-  const auto pages = sysconf(_SC_PHYS_PAGES);
-  const auto size = sysconf(_SC_PAGE_SIZE);
-  if (pages > 0 && size > 0) most = std::max(most, static_cast<size_t>(pages) * static_cast<size_t>(size) / 16);
-#endif
-  return most;
+  constexpr uint64_t kLeast = 256 * 1024 * 1024;
+  if (const char* given = std::getenv("LIBTORCH_ATTENTION_RESULT_MEMORY")) {
+    char* end = nullptr;
+    const auto bytes = std::strtoull(given, &end, 10);
+    if (end != given && *end == 0) return bytes;
+  }
+  const auto available = availableMemory();
+  return std::min(std::max(kLeast, available / 16), available / 4);
 }
 
 // Memory from the system itself: results among the blocks of the C library's heap, which live longer than what the
@@ -75,7 +82,22 @@ class ResultMemory {
         return address;
       }
     }
-    return fromSystem(length);
+    try {
+      return fromSystem(length);
+    } catch (const std::bad_alloc&) {
+      releaseMemory();  // what waits may be what lacks
+      return fromSystem(length);
+    }
+  }
+
+  void release() {
+    std::list<Block> freed;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      freed.swap(idle_);
+      idleBytes_ = 0;
+    }
+    for (const auto& block : freed) toSystem(block.address, block.length);
   }
 
   void give(void* address, size_t length) {
@@ -113,8 +135,32 @@ at::Tensor emptyResult(at::IntArrayRef sizes, at::ScalarType dtype) {
   const size_t step = bytes < 2 * kHugePage ? kStep : kHugePage;
   const size_t length = (bytes + step - 1) / step * step;
   auto& memory = ResultMemory::instance();
-  return at::from_blob(
-      memory.take(length), sizes, [&memory, length](void* address) { memory.give(address, length); }, options);
+  const auto budget = MemoryBudget::takeOfCurrentRun(length);
+  const auto give = [&memory, length, budget](void* address) {
+    memory.give(address, length);
+    if (budget) budget->give(length);
+  };
+  void* address = nullptr;
+  try {
+    address = memory.take(length);
+  } catch (...) {
+    if (budget) budget->give(length);
+    throw;
+  }
+  try {
+    return at::from_blob(address, sizes, give, options);
+  } catch (...) {
+    give(address);
+    throw;
+  }
+}
+
+void releaseMemory() {
+  ResultMemory::instance().release();
+  ScratchBase::releaseAll();
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
 }
 
 }  // namespace lta

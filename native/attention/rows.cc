@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/scratch.h"
+
 #define LTA_INLINE inline __attribute__((always_inline))
 
 namespace lta {
@@ -169,13 +171,14 @@ bool before(T a, int64_t i, T b, int64_t j) {
 
 template <typename T>
 void sortLargest(const T* row, int64_t count, int64_t k, T* values, int64_t* positions) {
-  thread_local std::vector<int64_t> order;
-  order.resize(static_cast<size_t>(count));
-  std::iota(order.begin(), order.end(), 0);
+  thread_local Scratch<int64_t> scratch;
+  const Scratch<int64_t>::Use use(scratch, static_cast<size_t>(count));
+  auto* const order = use.data();
+  std::iota(order, order + count, 0);
   const auto first = [row](int64_t i, int64_t j) { return before(row[i], i, row[j], j); };
-  std::partial_sort(order.begin(), order.begin() + k, order.end(), first);
+  std::partial_sort(order, order + k, order + count, first);
   for (int64_t i = 0; i < k; ++i) {
-    positions[i] = order[static_cast<size_t>(i)];
+    positions[i] = order[i];
     values[i] = row[positions[i]];
   }
 }
@@ -222,9 +225,10 @@ void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positio
   T maxima[256];
   if (!binMaxima(row, whole, bins, maxima)) return sortLargest(row, count, k, values, positions);
   const T bound = kthLargest(maxima, bins, k);
-  thread_local std::vector<int32_t> candidates;
-  candidates.resize(std::max(candidates.size(), static_cast<size_t>(whole)));
-  const auto candidatesCount = atLeast(row, whole, bound, candidates.data());
+  thread_local Scratch<int32_t> scratch;
+  const Scratch<int32_t>::Use use(scratch, static_cast<size_t>(whole));
+  const auto* const candidates = use.data();
+  const auto candidatesCount = atLeast(row, whole, bound, use.data());
   for (int64_t i = 0; i < candidatesCount; ++i) found.add(row[candidates[i]], candidates[i]);
   for (int64_t at = whole; at < count; ++at) {
     if (row[at] >= bound || row[at] != row[at]) found.add(row[at], at);

@@ -9,10 +9,12 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <tuple>
 
 #include "attention/result_memory.h"
 #include "attention/rows.h"
+#include "runtime/scratch.h"
 
 namespace lta {
 namespace {
@@ -203,12 +205,13 @@ class Computed {
                  memory + row * stride, stride);
       };
       if (panels && !causal_) {
-        thread_local std::vector<float> sums;
-        sums.resize(std::max(sums.size(), static_cast<size_t>(count)));
+        thread_local Scratch<float> scratch;
+        const Scratch<float>::Use use(scratch, static_cast<size_t>(count));
+        auto* const sums = use.data();
         multiplyExponentials(query, queryStride, count, panels, depth, keys, {mask.added, mask.shown, mask.stride},
-                             memory, stride, sums.data());
+                             memory, stride, sums);
         for (int64_t row = 0; row < count; ++row) {
-          const auto sum = sums[static_cast<size_t>(row)];
+          const auto sum = sums[row];
           T* const elements = memory + row * stride;
           if (isSound(sum)) {
             take(row, elements, 1.0f / sum);
@@ -315,10 +318,10 @@ class Computed {
   // makes the allocator give pages back, which the model then takes from the system anew.
   float* scratch(size_t count) {
     constexpr size_t kKept = 8 * 1024 * 1024 / sizeof(float);
-    thread_local std::vector<float> kept;
-    auto& memory = count > kKept ? own_ : kept;
-    if (memory.size() < count) memory.resize(count);
-    return memory.data();
+    thread_local Scratch<float> kept;
+    if (count <= kKept) return kept_.emplace(kept, count).data();
+    own_.resize(std::max(own_.size(), count));
+    return own_.data();
   }
 
   static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
@@ -328,6 +331,7 @@ class Computed {
   const float* panels_ = nullptr;
   int64_t panelsOfHead_ = 0;
   std::vector<float> own_;
+  std::optional<Scratch<float>::Use> kept_;
   int64_t allHeads_ = 0;
   std::vector<int64_t> heads_, positions_;
 };
@@ -413,8 +417,8 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
   const auto options = at::TensorOptions().dtype(type);
   const auto work = [&, heads = heads, queries = queries, keys = keys](int64_t entry, int64_t head, int64_t first,
                                                                        int64_t count) {
-    thread_local std::vector<T> memory;
-    memory.resize(std::max(memory.size(), static_cast<size_t>(count * (stride + keys))));
+    thread_local Scratch<T> scratch;
+    const typename Scratch<T>::Use memory(scratch, static_cast<size_t>(count * (stride + keys)));
     T* const place = memory.data() + count * stride;  // [count, keys], where the tile's rows don't go out as they are
     const auto offset = ((entry * outerHeads + head) * queries + first) * columns;
     T* const out = sameType ? result.weights.template mutable_data_ptr<T>() + offset : nullptr;

@@ -22,9 +22,10 @@ class BackwardState;
 // forks as c10::ThreadLocalDebugInfo does.
 class HookRun : public c10::DebugInfoBase {
  public:
-  // `calls` are the module calls that operators in a graph refer to by number; they have to outlive the run.
-  HookRun(std::shared_ptr<const HookSet> hooks, CancellationPtr cancellation, const std::vector<ModuleCall>* calls)
-      : hooks_(std::move(hooks)), cancellation_(std::move(cancellation)), calls_(calls) {}
+  // `calls` are the module calls that operators in a graph refer to by number: none for a model that has no graph.
+  HookRun(std::shared_ptr<const HookSet> hooks, CancellationPtr cancellation,
+          std::shared_ptr<const std::vector<ModuleCall>> calls = nullptr)
+      : hooks_(std::move(hooks)), cancellation_(std::move(cancellation)), calls_(std::move(calls)) {}
 
   // The run that the calling thread takes part in; none outside.
   static HookRun* current();
@@ -58,7 +59,7 @@ class HookRun : public c10::DebugInfoBase {
 
   const std::shared_ptr<const HookSet> hooks_;
   const CancellationPtr cancellation_;
-  const std::vector<ModuleCall>* const calls_;
+  const std::shared_ptr<const std::vector<ModuleCall>> calls_;
   std::vector<bool> unfused_;
   mutable std::mutex mutex_;
   std::exception_ptr failure_;

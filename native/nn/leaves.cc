@@ -57,7 +57,11 @@ at::Tensor call(const std::string& name, const torch::nn::LayerNorm& module, con
   return callLeaf(name, module, input);
 }
 at::Tensor call(const std::string& name, const torch::nn::Dropout& module, const at::Tensor& input) {
-  return callLeaf(name, module, input);
+  return callModule(name, *module, {input},
+                    [&](const std::vector<c10::IValue>& inputs) -> c10::IValue {
+                      return at::dropout(inputs.at(0).toTensor(), module->options.p(), trains(*module));
+                    })
+      .toTensor();
 }
 
 }  // namespace lta::nn

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <unordered_map>
 #include <unordered_set>
@@ -39,6 +40,9 @@ class Resolver final : public ModuleResolver {
   std::unordered_map<const c10::TensorImpl*, std::string> owners_;
   std::unordered_set<const c10::StorageImpl*> storages_;
 };
+
+// Counts all changes of modes: one of a part is one of all models that have it.
+std::atomic<uint64_t> modesEpoch{1};
 
 }  // namespace
 
@@ -108,10 +112,9 @@ c10::IValue Model::runLocked(const std::vector<at::Tensor>& inputs, const NamedA
                              const ModelRun& options, const std::shared_ptr<const HookSet>& hooks) {
   checkDevices(inputs, named, options);
   const c10::AutoGradMode grad(options.grad);
-  const ModelScope model(hooks.get(), options.needWeights);
+  const ModelScope model(hooks.get(), options.needWeights, options.modes.get());
   if (!hooks && !options.cancellation) return native_->run(inputs, named);
-  const std::vector<ModuleCall> calls;  // those of graphs: there is none here
-  const HookScope scope(std::make_shared<HookRun>(hooks, options.cancellation, &calls));
+  const HookScope scope(std::make_shared<HookRun>(hooks, options.cancellation));
   return native_->run(inputs, named);
 }
 
@@ -134,9 +137,38 @@ ModelCapture Model::capture(const std::vector<at::Tensor>& inputs, const NamedAr
   return result;
 }
 
-void Model::to(c10::Device device) {
+void Model::to(c10::Device device, const Exchange& exchange) {
   const auto locks = lock<std::unique_lock<std::shared_mutex>>();
-  module_->to(device);
+  std::vector<std::pair<at::Tensor, at::Tensor>> moved;
+  for (const auto& parameter : module_->parameters()) moved.emplace_back(parameter, parameter.to(device));
+  for (const auto& buffer : module_->buffers()) moved.emplace_back(buffer, buffer.to(device));
+  exchange([&] {
+    for (const auto& [tensor, data] : moved) tensor.set_data(data);
+  });
+}
+
+void Model::train(bool mode) {
+  module_->train(mode);
+  ++modesEpoch;
+}
+
+std::shared_ptr<const Modes> Model::modes() const {
+  if (!modes_ || modesEpoch_ != modesEpoch) {
+    modesEpoch_ = modesEpoch;
+    auto training = std::make_shared<Modes>();
+    for (const auto& module : module_->modules()) {
+      if (module->is_training()) training->insert(module.get());
+    }
+    modes_ = std::move(training);
+  }
+  return modes_;
+}
+
+std::shared_ptr<const void> Model::beginActivity() const {
+  auto all = std::make_shared<std::vector<std::shared_ptr<const void>>>();
+  all->push_back(activity_->begin());
+  for (const auto& part : parts_) all->push_back(part.model->beginActivity());
+  return all;
 }
 
 void Model::load(const std::vector<std::pair<std::string, at::Tensor>>& values) {

@@ -3,6 +3,7 @@
 #include <ATen/core/ivalue.h>
 #include <c10/core/Device.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -12,7 +13,9 @@
 
 #include "attention/capture.h"
 #include "hooks/hook_registry.h"
+#include "nn/module_call.h"
 #include "nn/native_module.h"
+#include "runtime/activity.h"
 #include "runtime/cancellation.h"
 #include "runtime/release_value.h"
 
@@ -23,6 +26,8 @@ struct ModelRun {
   bool grad = false;
   CancellationPtr cancellation;
   bool needWeights = false;  // the attentions return their weights in this run, whatever their own flag says
+  // The modes that the run sees, as `modes` gave them when it was asked for. Without it, those that there are then.
+  std::shared_ptr<const Modes> modes;
 };
 
 struct ModelCapture {
@@ -56,13 +61,25 @@ class Model {
   ModelCapture capture(const std::vector<at::Tensor>& inputs, const NamedArguments& named, const ModelRun& options,
                        CaptureOptions capture);
 
-  void to(c10::Device device);
+  // `exchange` is told what puts the moved parameters in place of the old ones, at once for all of them, and runs it
+  // where nobody looks at them.
+  using Exchange = std::function<void(const std::function<void()>&)>;
+  void to(c10::Device device, const Exchange& exchange);
   // Copies values into parameters of these names, whose shapes they have to have.
   void load(const std::vector<std::pair<std::string, at::Tensor>>& values);
+
+  // Training mode, of runs that are asked for afterwards. All three on one thread.
+  void train(bool mode);
+  bool trains() const { return module_->is_training(); }
+  std::shared_ptr<const Modes> modes() const;
 
   // Throws ERR_UNKNOWN_MODULE for a module that isn't there.
   void addHook(const std::string& module, HookPtr hook);
   void removeHook(const std::string& module, const HookPtr& hook);
+
+  // What is going on with this module; what `beginActivity` begins is going on with its parts as well.
+  const std::shared_ptr<Activity>& activity() const { return activity_; }
+  std::shared_ptr<const void> beginActivity() const;
 
  private:
   void collectMutexes(std::vector<std::shared_mutex*>& mutexes) const;
@@ -80,7 +97,10 @@ class Model {
   const std::vector<Part> parts_;
   const at::Tensor someParameter_;      // is where the module is
   mutable std::shared_mutex changing_;  // runs share it, changes of parameters exclude them
-  HookRegistry hooks_;                  // on modules of its own
+  const std::shared_ptr<Activity> activity_ = std::make_shared<Activity>();
+  mutable std::shared_ptr<const Modes> modes_;  // as of `modesEpoch_`
+  mutable uint64_t modesEpoch_ = 0;
+  HookRegistry hooks_;  // on modules of its own
   std::mutex lending_;
   std::vector<std::pair<std::string, std::weak_ptr<Hook>>> onParts_;  // those that it put on modules of its parts
 };

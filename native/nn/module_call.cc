@@ -11,6 +11,7 @@ namespace {
 thread_local std::vector<const std::string*> path;
 thread_local const HookSet* modelHooks = nullptr;
 thread_local bool modelNeedsWeights = false;
+thread_local const Modes* modelModes = nullptr;
 
 class NameScope {
  public:
@@ -37,12 +38,18 @@ std::string typeName(const torch::nn::Module& module) {
   return name;
 }
 
-ModelScope::ModelScope(const HookSet* hooks, bool needWeights)
+ModelScope::ModelScope(const HookSet* hooks, bool needWeights, const Modes* modes)
     : outerHooks_(std::exchange(modelHooks, hooks)),
-      outerNeedsWeights_(std::exchange(modelNeedsWeights, needWeights)) {}
+      outerNeedsWeights_(std::exchange(modelNeedsWeights, needWeights)),
+      outerModes_(std::exchange(modelModes, modes)) {}
 ModelScope::~ModelScope() {
   modelHooks = outerHooks_;
   modelNeedsWeights = outerNeedsWeights_;
+  modelModes = outerModes_;
+}
+
+bool trains(const torch::nn::Module& module) {
+  return modelModes ? modelModes->contains(&module) : module.is_training();
 }
 
 bool runNeedsWeights() { return modelNeedsWeights; }

@@ -5,6 +5,7 @@
 #include <torch/nn/module.h>
 
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "hooks/hook_registry.h"
@@ -14,11 +15,14 @@ namespace lta::nn {
 // The class name of a module as Python has it: "TransformerEncoderLayer".
 std::string typeName(const torch::nn::Module& module);
 
+// The modules in training mode.
+using Modes = std::unordered_set<const torch::nn::Module*>;
+
 // While one lives, its thread runs a model whose hooks these are (none: null). With `needWeights` its attentions return
-// their weights, whatever their own flag says.
+// their weights, whatever their own flag says; `modes` are those of its modules (null: as they are now).
 class ModelScope {
  public:
-  explicit ModelScope(const HookSet* hooks, bool needWeights = false);
+  explicit ModelScope(const HookSet* hooks, bool needWeights = false, const Modes* modes = nullptr);
   ~ModelScope();
   ModelScope(const ModelScope&) = delete;
   ModelScope& operator=(const ModelScope&) = delete;
@@ -26,7 +30,11 @@ class ModelScope {
  private:
   const HookSet* const outerHooks_;
   const bool outerNeedsWeights_;
+  const Modes* const outerModes_;
 };
+
+// Whether a module is in training mode in the run that the calling thread takes part in: as it was when that was begun.
+bool trains(const torch::nn::Module& module);
 
 // Whether the run that the calling thread takes part in asks for the weights of its attentions.
 bool runNeedsWeights();

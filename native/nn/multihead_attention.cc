@@ -114,7 +114,7 @@ AttentionResult MultiheadAttention::attend(const at::Tensor& query, const at::Te
 }
 
 bool MultiheadAttention::fusable(const at::Tensor& query) const {
-  return query.dim() == 3 && !is_training() && settings_.batchFirst && in_proj_weight.defined() &&
+  return query.dim() == 3 && !trains(*this) && settings_.batchFirst && in_proj_weight.defined() &&
          in_proj_bias.defined() && query.scalar_type() == in_proj_weight.scalar_type() && settings_.numHeads % 2 == 0 &&
          !settings_.addBiasKv && !settings_.addZeroAttn;
 }
@@ -262,7 +262,7 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
   v = v.view({batch, heads, keys, head_dim});
 
   const auto attended =
-      at::scaled_dot_product_attention(q, k, v, kernelMask, is_training() ? settings_.dropout : 0.0, causal);
+      at::scaled_dot_product_attention(q, k, v, kernelMask, trains(*this) ? settings_.dropout : 0.0, causal);
   auto output = attended.permute({2, 0, 1, 3}).reshape({batch * length, settings_.embedDim});
   output = at::linear(output, out_proj->weight, out_proj->bias).view({length, batch, settings_.embedDim});
   if (!batched) {

@@ -1,19 +1,40 @@
 #include "nn/native_module.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
+#include <ATen/ops/normal_ops.h>
+#include <ATen/ops/uniform_ops.h>
+#include <torch/library.h>
 
-#include <mutex>
+#include <utility>
+
+#include "runtime/run_scope.h"
 
 namespace lta::nn {
 namespace {
 
-at::Generator generator() { return at::globalContext().defaultGenerator(at::kCPU); }
+thread_local bool undrawn = false;
 
-at::Tensor randomState() {
-  auto random = generator();
-  const std::lock_guard<std::mutex> lock(random.mutex());
-  return random.get_state();
+c10::DispatchKeySet below(c10::DispatchKeySet keys) {
+  return keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, RunScope::kKey);
+}
+
+// Ahead of the fallback that other operators have under the key of runs that are watched (see run_scope.h).
+void look() {
+  if (auto* run = Cancellation::current()) run->check();
+}
+
+at::Tensor& uniform(c10::DispatchKeySet keys, at::Tensor& self, double from, double to,
+                    std::optional<at::Generator> generator) {
+  if (undrawn) return self;
+  look();
+  return at::_ops::uniform_::redispatch(below(keys), self, from, to, std::move(generator));
+}
+
+at::Tensor& normal(c10::DispatchKeySet keys, at::Tensor& self, double mean, double std,
+                   std::optional<at::Generator> generator) {
+  if (undrawn) return self;
+  look();
+  return at::_ops::normal_::redispatch(below(keys), self, mean, std, std::move(generator));
 }
 
 }  // namespace
@@ -28,13 +49,8 @@ std::optional<bool> NamedArguments::flag(const std::string& name) const {
   return found == flags.end() ? std::nullopt : std::optional<bool>(found->second);
 }
 
-KeepRandomState::KeepRandomState() : state_(randomState()) {}
-
-KeepRandomState::~KeepRandomState() {
-  auto random = generator();
-  const std::lock_guard<std::mutex> lock(random.mutex());
-  random.set_state(state_);
-}
+LeaveUndrawn::LeaveUndrawn() : before_(std::exchange(undrawn, true)), key_(RunScope::kKey) {}
+LeaveUndrawn::~LeaveUndrawn() { undrawn = before_; }
 
 void copyState(const torch::nn::Module& from, torch::nn::Module& to) {
   const at::NoGradGuard noGrad;
@@ -45,6 +61,11 @@ void copyState(const torch::nn::Module& from, torch::nn::Module& to) {
     target.requires_grad_(parameter.value().requires_grad());
   }
   to.train(from.is_training());
+}
+
+TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericWrapper, library) {
+  library.impl("uniform_", uniform);
+  library.impl("normal_", normal);
 }
 
 }  // namespace lta::nn

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/ivalue.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/nn/module.h>
 
 #include <map>
@@ -33,17 +34,19 @@ class NativeModule {
   virtual bool needsWeights() const { return false; }
 };
 
-// While one lives, what draws random numbers on the CPU leaves no trace: constructors of libtorch draw initial values
-// that are overwritten here, and copies must not change what a seed gives.
-class KeepRandomState {
+// While one lives, constructors of libtorch on its thread draw no initial values, since they are overwritten here: the
+// generator that all share, from which runs under way may be drawing, stays as it is. What they would have filled is
+// undefined.
+class LeaveUndrawn {
  public:
-  KeepRandomState();
-  ~KeepRandomState();
-  KeepRandomState(const KeepRandomState&) = delete;
-  KeepRandomState& operator=(const KeepRandomState&) = delete;
+  LeaveUndrawn();
+  ~LeaveUndrawn();
+  LeaveUndrawn(const LeaveUndrawn&) = delete;
+  LeaveUndrawn& operator=(const LeaveUndrawn&) = delete;
 
  private:
-  const at::Tensor state_;
+  const bool before_;
+  const c10::impl::IncludeDispatchKeyGuard key_;
 };
 
 // Copies parameters and mode of a module into another one of the same make.
@@ -52,7 +55,7 @@ void copyState(const torch::nn::Module& from, torch::nn::Module& to);
 // A module with uninitialised parameters.
 template <typename Made, typename Options>
 std::shared_ptr<Made> makeUninitialised(const Options& options) {
-  const KeepRandomState keep;
+  const LeaveUndrawn undrawn;
   return std::make_shared<Made>(options);
 }
 

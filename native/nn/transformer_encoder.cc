@@ -50,7 +50,7 @@ at::Tensor TransformerEncoder::forward(const at::Tensor& src, const NamedArgumen
 bool TransformerEncoder::mayNest(const at::Tensor& src, const EncoderArguments& arguments) const {
   const auto& attention = first().attention();
   return enableNestedTensor_ && src.numel() > 0 && arguments.srcKeyPaddingMask.defined() &&
-         !arguments.srcMask.defined() && !settings().normFirst && !first().is_training() && attention.fusable(src) &&
+         !arguments.srcMask.defined() && !settings().normFirst && !trains(first()) && attention.fusable(src) &&
          !first().tracksGradients(src) && arguments.srcKeyPaddingMask.onlyHides() &&
          at::_nested_tensor_from_mask_left_aligned(src, arguments.srcKeyPaddingMask.hidden().logical_not());
 }

@@ -97,7 +97,7 @@ bool TransformerEncoderLayer::tracksGradients(const at::Tensor& src) const {
 
 bool TransformerEncoderLayer::mayFuse(const at::Tensor& src, const EncoderArguments& arguments) const {
   const auto onlyHides = [](const Mask& mask) { return !mask.defined() || mask.onlyHides(); };
-  return !is_training() && attention_->fusable(src) && !tracksGradients(src) && !forwardIsHooked() &&
+  return !trains(*this) && attention_->fusable(src) && !tracksGradients(src) && !forwardIsHooked() &&
          onlyHides(arguments.srcMask) && onlyHides(arguments.srcKeyPaddingMask);
 }
 

@@ -1,7 +1,13 @@
 #include "node/async.h"
 
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <utility>
+
 #include "node/environment.h"
 #include "node/errors.h"
+#include "runtime/run_scope.h"
 
 namespace lta::node {
 namespace {
@@ -29,31 +35,89 @@ void settle(Napi::Env env, Call& call) {
 }  // namespace
 
 Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> complete,
-                       const char* code, Executor::Kind kind) {
+                       TaskOptions options) {
   const auto& channel = environment(env).channel;
   auto call = std::make_shared<Call>(
-      Call{Napi::Promise::Deferred::New(env), std::move(work), std::move(complete), code, nullptr});
+      Call{Napi::Promise::Deferred::New(env), std::move(work), std::move(complete), options.code, nullptr});
   const auto promise = call->deferred.Promise();
-  channel->hold(env);
-  Executor::instance().submit(
-      [call, channel]() mutable {
-        if (channel->beginTask()) {
-          try {
-            call->work();
-          } catch (...) {
-            call->failure = std::current_exception();
-          }
-          channel->endTask();
-        }
-        call->work = nullptr;  // what the work held is freed here, not on the event loop's thread
-        channel->post([call = std::move(call), channel](napi_env env) {
-          if (!env) return;
-          channel->release(env);
-          settle(env, *call);
-        });
-      },
-      kind);
+  auto cancellation = options.cancellation;
+  if (!cancellation) {
+    cancellation = std::make_shared<Cancellation>(channel->ended(), RunLimits{}, /*mayBeRequested=*/false);
+  }
+  const auto task = [call, channel, cancellation = std::move(cancellation), token = std::move(options.token),
+                     watched = options.watched]() mutable {
+    if (auto underWay = channel->beginTask(Executor::here())) {
+      const auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
+          std::move(underWay), std::move(token));
+      try {
+        cancellation->begin(Executor::here());
+        inRun(cancellation, watched || channel->lends(), both, call->work);
+      } catch (...) {
+        call->failure = std::current_exception();
+      }
+    }
+    // What the work held is freed here, not on the event loop's thread.
+    call->work = nullptr;
+    token = nullptr;
+    channel->post([call = std::move(call), channel](napi_env env) {
+      if (!env) return;
+      channel->release(env);
+      settle(env, *call);
+    });
+  };
+  try {
+    Executor::instance().submit(task, options.kind);
+    channel->hold(env);
+  } catch (...) {
+    call->deferred.Reject(toJs(env, std::current_exception(), call->code).Value());
+  }
   return promise;
+}
+
+OnEventLoop onEventLoop(Napi::Env env) {
+  return [channel = environment(env).channel](const std::function<void()>& body) {
+    // Whichever side comes first does it; the other never looks at `body` again.
+    struct State {
+      std::atomic<bool> claimed{false};
+      std::promise<void> done;
+    };
+    const auto state = std::make_shared<State>();
+    auto done = state->done.get_future();
+    const bool posted = channel->post([state, &body](napi_env rawEnv) {
+      if (!rawEnv || state->claimed.exchange(true)) return;
+      try {
+        body();
+        state->done.set_value();
+      } catch (...) {
+        state->done.set_exception(std::current_exception());
+      }
+    });
+    if (posted) {
+      const Executor::Waiting waiting;
+      while (done.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
+        // An environment that ends may be waiting for this very task, and runs no JavaScript any more.
+        if (channel->closed() && !state->claimed.exchange(true)) return body();
+        waiting.look();
+      }
+      return done.get();
+    }
+    body();
+  };
+}
+
+Napi::Promise whenSettled(Napi::Env env, Activity& activity) {
+  const auto& channel = environment(env).channel;
+  const auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+  channel->hold(env);
+  activity.whenSettled([channel, deferred] {
+    channel->post([channel, deferred](napi_env rawEnv) {
+      if (!rawEnv) return;
+      channel->release(rawEnv);
+      const Napi::HandleScope scope(rawEnv);
+      deferred->Resolve(Napi::Env(rawEnv).Undefined());
+    });
+  });
+  return deferred->Promise();
 }
 
 }  // namespace lta::node

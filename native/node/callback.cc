@@ -5,7 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 
-#include "node/errors.h"
+#include "node/thrown.h"
 #include "runtime/executor.h"
 #include "runtime/short_wait.h"
 
@@ -24,7 +24,7 @@ class Outcome {
       body();
       return true;
     } catch (const Napi::Error&) {
-      close(failure(0));  // belongs to this thread, must not travel to the waiting one
+      close(failure(nullptr));  // belongs to this thread, must not travel to the waiting one
     } catch (...) {
       close(std::current_exception());
     }
@@ -39,12 +39,15 @@ class Outcome {
   }
 
   void answer(Napi::Value failure, Napi::Value value, const Callback::Take& take) {
-    if (const auto cause = failure.ToNumber().Int64Value()) return fail(cause);
+    if (failure.IsObject()) return fail(failure.As<Napi::Object>());
     settle([&] { take(value); });
   }
 
-  void fail(int64_t cause) {
-    whileOpen([&] { close(failure(cause)); });
+  void fail() {
+    whileOpen([&] { close(failure(nullptr)); });
+  }
+  void fail(Napi::Object box) {
+    whileOpen([&] { close(failure(thrown(box))); });
   }
 
   void abandon() {
@@ -65,11 +68,11 @@ class Outcome {
   }
 
  private:
-  static std::exception_ptr failure(int64_t cause) {
+  static std::exception_ptr failure(Error::Cause cause) {
     return std::make_exception_ptr(
         Error("ERR_HOOK_FAILED", cause ? "A function that the running model called failed"
                                        : "A function that the running model called never settled")
-            .withCause(cause));
+            .withCause(std::move(cause)));
   }
 
   void close(std::exception_ptr failure) {
@@ -89,7 +92,7 @@ class Outcome {
 // Lives as long as the settle function: when that goes without having been called, nobody can call it any more.
 struct Settler {
   explicit Settler(std::shared_ptr<Outcome> itsOutcome) : outcome(std::move(itsOutcome)) {}
-  ~Settler() { outcome->fail(0); }
+  ~Settler() { outcome->fail(); }
   Settler(const Settler&) = delete;
   Settler& operator=(const Settler&) = delete;
   std::shared_ptr<Outcome> outcome;
@@ -101,16 +104,7 @@ Callback::Callback(Napi::Function function)
     : channel_(environment(function.Env()).channel),
       function_(std::make_unique<Napi::FunctionReference>(Napi::Persistent(function))) {}
 
-Callback::~Callback() {
-  // References belong to the event loop's thread. Where the environment is gone, so is what they refer to: forgotten.
-  auto* function = function_.release();
-  if (!channel_->post([function](napi_env env) {
-        if (env) delete function;
-      })) {
-    function->SuppressDestruct();
-    delete function;
-  }
-}
+Callback::~Callback() { forget(*channel_, std::move(function_)); }
 
 void Callback::call(Arguments arguments, Take take, const CancellationPtr& cancellation,
                     Executor::Waiting::For what) const {
@@ -137,7 +131,7 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
             outcome->answer(pair.Get(0u), pair.Get(1u), take);
           }
         } catch (const Napi::Error&) {
-          outcome->fail(0);
+          outcome->fail();
         }
       });
   if (!posted) throw Cancelled();

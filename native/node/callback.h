@@ -15,7 +15,7 @@ namespace lta::node {
 // A JavaScript function that a running model calls: on the event loop's thread, while the model's own thread waits for
 // it. What the function returns is
 //   nothing                    there is no value
-//   [failure, value]           0 and a value, or the number of what it failed with (see Error::cause)
+//   [failure, value]           0 and a value, or an object that holds what it failed with (see Error::cause)
 //   a function                 the value comes later: it is called as (settle), and settle(failure, value) is to be
 //   called
 //                              once. Where nobody can do that any more (settle was collected), the call fails.

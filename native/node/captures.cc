@@ -3,10 +3,10 @@
 #include "attention/attention_gradient.h"
 #include "node/async.h"
 #include "node/callback.h"
+#include "node/cancellation_wrap.h"
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
-#include "node/script_module_wrap.h"
 #include "node/tensor_wrap.h"
 #include "node/values.h"
 
@@ -126,11 +126,12 @@ void GradientsWrap::define(Napi::Env env, Napi::Object exports) {
 }
 
 Napi::Object GradientsWrap::wrap(Napi::Env env, const std::vector<Attention>& attentions,
-                                 std::shared_ptr<Capture> capture) {
+                                 std::shared_ptr<Capture> capture, std::shared_ptr<Activity> activity) {
   auto object = environment(env).gradientsClass.New({});
   auto* gradients = Unwrap(object);
   for (const auto& attention : attentions) gradients->points_.push_back(attention.gradient);
   gradients->capture_ = std::move(capture);
+  gradients->activity_ = std::move(activity);
   return object;
 }
 
@@ -146,12 +147,12 @@ Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
           for (uint32_t i = 0; i < tensors.size(); ++i) list.Set(i, TensorWrap::wrap(env, tensors[i]));
           return list;
         },
-        "ERR_MODEL_RUN");
+        {.code = "ERR_MODEL_RUN", .cancellation = CancellationWrap::of(info[1]), .token = activity_->begin()});
   });
 }
 
 Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::vector<Attention>& attentions,
-                         std::shared_ptr<Capture> capture) {
+                         std::shared_ptr<Capture> capture, const std::shared_ptr<Activity>& activity) {
   auto list = Napi::Array::New(env, attentions.size());
   for (uint32_t i = 0; i < attentions.size(); ++i) list.Set(i, fromAttention(env, attentions[i]));
   auto object = Napi::Object::New(env);
@@ -164,7 +165,8 @@ Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::ve
     object.Set("missing", labels);
     object.Set("queries", Napi::Number::New(env, static_cast<double>(capture->lastQueries())));
   }
-  if (capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, attentions, std::move(capture)));
+  if (capture->options().gradients)
+    object.Set("gradients", GradientsWrap::wrap(env, attentions, std::move(capture), activity));
   return object;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/capture.h"
+#include "runtime/activity.h"
 #include "runtime/executor.h"
 
 namespace lta::node {
@@ -24,7 +25,8 @@ CaptureOptions captureOptions(const Napi::Object& options);
 class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
  public:
   static void define(Napi::Env env, Napi::Object exports);
-  static Napi::Object wrap(Napi::Env env, const std::vector<Attention>& attentions, std::shared_ptr<Capture> capture);
+  static Napi::Object wrap(Napi::Env env, const std::vector<Attention>& attentions, std::shared_ptr<Capture> capture,
+                           std::shared_ptr<Activity> activity);
   explicit GradientsWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GradientsWrap>(info) {}
 
  private:
@@ -32,10 +34,11 @@ class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
 
   std::vector<GradientPoints> points_;
   std::shared_ptr<Capture> capture_;
+  std::shared_ptr<Activity> activity_;
 };
 
 // What a capture gave: { output, attentions, gradients where they were asked for }.
 Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::vector<Attention>& attentions,
-                         std::shared_ptr<Capture> capture);
+                         std::shared_ptr<Capture> capture, const std::shared_ptr<Activity>& activity);
 
 }  // namespace lta::node

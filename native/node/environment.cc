@@ -21,6 +21,8 @@ struct ChannelCloser {
     auto& self = **channel;
     std::unique_lock<std::mutex> lock(self.mutex_);
     self.closed_ = true;
+    *self.ends_ = true;
+    for (const auto& place : self.places_) Executor::instance().abandon(place);
     self.idle_.wait(lock, [&] { return self.tasks_ == 0 || self.lent_ == 0; });
   }
 };
@@ -49,15 +51,17 @@ bool Channel::closed() {
   return closed_;
 }
 
-bool Channel::beginTask() {
+std::shared_ptr<const void> Channel::beginTask(std::shared_ptr<Place> place) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return false;
+  if (closed_) return nullptr;
   ++tasks_;
-  return true;
+  places_.insert(place);
+  return {this, [self = shared_from_this(), place = std::move(place)](const void*) { self->endTask(place); }};
 }
 
-void Channel::endTask() {
+void Channel::endTask(const std::shared_ptr<Place>& place) {
   std::lock_guard<std::mutex> lock(mutex_);
+  places_.erase(place);
   --tasks_;
   idle_.notify_all();
 }
@@ -71,6 +75,11 @@ void Channel::giveBack() {
   std::lock_guard<std::mutex> lock(mutex_);
   --lent_;
   idle_.notify_all();
+}
+
+bool Channel::lends() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return lent_ > 0;
 }
 
 void Channel::hold(Napi::Env env) {

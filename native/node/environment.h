@@ -2,11 +2,15 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <unordered_set>
+
+#include "runtime/executor.h"
 
 #include "node/array_buffers.h"
 #include "node/reported_memory.h"
@@ -15,7 +19,7 @@ namespace lta::node {
 
 // How other threads reach the event loop of one environment (the main thread's or a worker's). It outlives the
 // environment: whoever comes after its end finds it closed.
-class Channel {
+class Channel : public std::enable_shared_from_this<Channel> {
  public:
   explicit Channel(Napi::Env env);
 
@@ -24,16 +28,19 @@ class Channel {
   using Job = std::function<void(napi_env)>;
   bool post(Job job);
   bool closed();
+  // Whether the environment ends, for what asks often.
+  const std::shared_ptr<const std::atomic<bool>>& ended() const { return ended_; }
 
-  // Around a task of this environment on another thread; false where the environment is gone or going, and the task
-  // isn't to begin.
-  bool beginTask();
-  void endTask();
+  // A task of this environment on another thread: lasts as long as what this returns, which is kept by all threads that
+  // work for it. None where the environment is gone or going, and the task isn't to begin. An environment that ends
+  // gives its place up (see Executor::abandon).
+  std::shared_ptr<const void> beginTask(std::shared_ptr<Place> place);
 
   // Around memory of the environment that tensors lie in; the end on any thread. An environment that ends first waits
-  // for the tasks under way: they may be reading what goes with it.
+  // for the tasks under way, which stop then at the next operator: they may be reading what goes with it.
   void lend();
   void giveBack();
+  bool lends();
 
   // Calls under way keep the event loop alive, an idle addon doesn't. On the event loop's thread only.
   void hold(Napi::Env env);
@@ -41,10 +48,15 @@ class Channel {
 
  private:
   friend struct ChannelCloser;
+  void endTask(const std::shared_ptr<Place>& place);
+
   std::mutex mutex_;
+  const std::shared_ptr<std::atomic<bool>> ends_ = std::make_shared<std::atomic<bool>>(false);
+  const std::shared_ptr<const std::atomic<bool>> ended_ = ends_;
   napi_threadsafe_function function_ = nullptr;
   bool closed_ = false;
   int tasks_ = 0;
+  std::unordered_set<std::shared_ptr<Place>> places_;
   int64_t lent_ = 0;
   std::condition_variable idle_;
   int held_ = 0;  // touched by the event loop's thread only
@@ -65,6 +77,18 @@ struct Environment {
 };
 
 inline Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+
+// Lets go of a reference from any thread: references belong to the event loop's. Where the environment is gone, so is
+// what it refers to.
+template <typename Reference>
+void forget(Channel& channel, std::unique_ptr<Reference> reference) {
+  auto* const released = reference.release();
+  const auto drop = [released] {
+    released->SuppressDestruct();
+    delete released;
+  };
+  if (!channel.post([released, drop](napi_env env) { env ? delete released : drop(); })) drop();
+}
 
 // To be called once for each environment, before anything runs in it.
 void openChannel(Napi::Env env);

@@ -4,11 +4,11 @@
 #include "nn/transformer.h"
 #include "nn/transformer_model.h"
 #include "node/async.h"
+#include "node/cancellation_wrap.h"
 #include "node/captures.h"
 #include "node/environment.h"
 #include "node/errors.h"
 #include "node/hook_wrap.h"
-#include "node/script_module_wrap.h"
 #include "node/tensor_wrap.h"
 #include "node/values.h"
 #include "runtime/devices.h"
@@ -74,9 +74,9 @@ std::vector<std::string> strings(Napi::Value value) {
   return list;
 }
 
-nn::ModelRun runOptions(const Napi::Object& options) {
+nn::ModelRun runOptions(const nn::Model& model, const Napi::Object& options) {
   return {strings(options.Get("inputNames")), flag(options, "grad"), CancellationWrap::of(options.Get("cancellation")),
-          flag(options, "needWeights")};
+          flag(options, "needWeights"), model.modes()};
 }
 
 template <typename Module>
@@ -102,6 +102,7 @@ void NnModuleWrap::define(Napi::Env env, Napi::Object exports) {
                                         InstanceMethod("setNeedWeights", &NnModuleWrap::setNeedWeights),
                                         InstanceMethod("addHook", &NnModuleWrap::addHook),
                                         InstanceMethod("removeHook", &NnModuleWrap::removeHook),
+                                        InstanceMethod("settled", &NnModuleWrap::settled),
                                         InstanceMethod("dispose", &NnModuleWrap::dispose),
                                     });
   environment(env).nnModuleClass = Napi::Persistent(function);
@@ -158,7 +159,9 @@ Napi::Value NnModuleWrap::create(const Napi::CallbackInfo& info) {
     if (encoder) parts.push_back({"encoder", encoder});
     if (decoder) parts.push_back({"decoder", decoder});
     auto object = environment(info.Env()).nnModuleClass.New({});
-    Unwrap(object)->model_ = std::make_shared<nn::Model>(std::move(module), std::move(parts));
+    auto* const wrap = Unwrap(object);
+    wrap->model_ = std::make_shared<nn::Model>(std::move(module), std::move(parts));
+    wrap->activity_ = wrap->model_->activity();
     return object;
   });
 }
@@ -169,8 +172,8 @@ Napi::Value NnModuleWrap::run(const Napi::CallbackInfo& info) {
     return runAsync<ReleasedValue>(
         info.Env(),
         [model = model(), inputs = tensors(info[0]), named = namedArguments(info[1].As<Napi::Object>()),
-         options = runOptions(info[2].As<Napi::Object>())] { return model->run(inputs, named, options); },
-        fromIValue, "ERR_MODEL_RUN", kindOf(info[2].As<Napi::Object>()));
+         options = runOptions(*model(), info[2].As<Napi::Object>())] { return model->run(inputs, named, options); },
+        fromIValue, taskOf(info[2].As<Napi::Object>()));
   });
 }
 
@@ -181,12 +184,12 @@ Napi::Value NnModuleWrap::capture(const Napi::CallbackInfo& info) {
     return runAsync<nn::ModelCapture>(
         info.Env(),
         [model = model(), inputs = tensors(info[0]), named = namedArguments(info[1].As<Napi::Object>()),
-         options = runOptions(given),
+         options = runOptions(*model(), given),
          capture = captureOptions(given)] { return model->capture(inputs, named, options, capture); },
-        [](Napi::Env env, const nn::ModelCapture& result) -> Napi::Value {
-          return fromCapture(env, result.output, result.attentions, result.capture);
+        [activity = model()->activity()](Napi::Env env, const nn::ModelCapture& result) -> Napi::Value {
+          return fromCapture(env, result.output, result.attentions, result.capture, activity);
         },
-        "ERR_MODEL_RUN", kindOf(given));
+        taskOf(given));
   });
 }
 
@@ -229,24 +232,27 @@ Napi::Value NnModuleWrap::load(const Napi::CallbackInfo& info) {
     for (size_t i = 0; i < names.size(); ++i) values.emplace_back(std::move(names[i]), std::move(list[i]));
     return runAsync(
         info.Env(), [model = model(), values = std::move(values)] { model->load(values); },
-        [](Napi::Env env) { return env.Undefined(); }, "ERR_MODEL_LOAD");
+        [](Napi::Env env) { return env.Undefined(); }, {.code = "ERR_MODEL_LOAD", .token = model()->beginActivity()});
   });
 }
 
 Napi::Value NnModuleWrap::to(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return runAsync(
-        info.Env(), [model = model(), device = parseDevice(info[0].As<Napi::String>())] { model->to(device); },
-        [](Napi::Env env) { return env.Undefined(); }, "ERR_MODEL_RUN");
+        info.Env(),
+        [model = model(), device = parseDevice(info[0].As<Napi::String>()), exchange = onEventLoop(info.Env())] {
+          model->to(device, exchange);
+        },
+        [](Napi::Env env) { return env.Undefined(); }, {.code = "ERR_MODEL_RUN", .token = model()->beginActivity()});
   });
 }
 
 Napi::Value NnModuleWrap::isTraining(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return Napi::Boolean::New(info.Env(), model()->module()->is_training()); });
+  return guarded(info.Env(), [&] { return Napi::Boolean::New(info.Env(), model()->trains()); });
 }
 
 void NnModuleWrap::train(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { model()->module()->train(info[0].As<Napi::Boolean>().Value()); });
+  guarded(info.Env(), [&] { model()->train(info[0].As<Napi::Boolean>().Value()); });
 }
 
 Napi::Value NnModuleWrap::needsWeights(const Napi::CallbackInfo& info) {
@@ -268,6 +274,13 @@ void NnModuleWrap::removeHook(const Napi::CallbackInfo& info) {
     hook->remove();
     if (model_) model_->removeHook(info[0].As<Napi::String>().Utf8Value(), hook);
   });
+}
+
+Napi::Value NnModuleWrap::settled(const Napi::CallbackInfo& info) { return whenSettled(info.Env(), *activity_); }
+
+TaskOptions NnModuleWrap::taskOf(const Napi::Object& options) const {
+  return {"ERR_MODEL_RUN", kindOf(options), CancellationWrap::of(options.Get("cancellation")),
+          model()->beginActivity()};
 }
 
 void NnModuleWrap::dispose(const Napi::CallbackInfo&) { model_.reset(); }

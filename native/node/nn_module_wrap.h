@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "nn/model.h"
+#include "node/async.h"
 
 namespace lta::node {
 
@@ -28,12 +29,15 @@ class NnModuleWrap : public Napi::ObjectWrap<NnModuleWrap> {
   void setNeedWeights(const Napi::CallbackInfo& info);
   void addHook(const Napi::CallbackInfo& info);
   void removeHook(const Napi::CallbackInfo& info);
+  Napi::Value settled(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
   static std::shared_ptr<nn::Model> modelOf(Napi::Value value);  // none for what is no module
   const std::shared_ptr<nn::Model>& model() const;
+  TaskOptions taskOf(const Napi::Object& options) const;
 
   std::shared_ptr<nn::Model> model_;
+  std::shared_ptr<Activity> activity_;  // outlives the model
 };
 
 }  // namespace lta::node

@@ -4,6 +4,7 @@
 #include <ATen/Version.h>
 #include <torch/version.h>
 
+#include "attention/result_memory.h"
 #include "node/errors.h"
 #include "runtime/devices.h"
 #include "runtime/executor.h"
@@ -32,6 +33,13 @@ Napi::Value getConcurrency(const Napi::CallbackInfo& info) {
 Napi::Value watchExit(const Napi::CallbackInfo& info) {
   Executor::instance().watchExit();
   return info.Env().Undefined();
+}
+
+Napi::Value releaseMemory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    lta::releaseMemory();
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value manualSeed(const Napi::CallbackInfo& info) {
@@ -69,6 +77,7 @@ void defineRuntimeFunctions(Napi::Env env, Napi::Object exports) {
   exports.Set("setConcurrency", Napi::Function::New(env, setConcurrency));
   exports.Set("getConcurrency", Napi::Function::New(env, getConcurrency));
   exports.Set("watchExit", Napi::Function::New(env, watchExit));
+  exports.Set("releaseMemory", Napi::Function::New(env, releaseMemory));
   exports.Set("manualSeed", Napi::Function::New(env, manualSeed));
   exports.Set("devices", Napi::Function::New(env, devices));
   exports.Set("buildInfo", Napi::Function::New(env, buildInfo));

@@ -1,6 +1,7 @@
 #include "node/script_module_wrap.h"
 
 #include "node/async.h"
+#include "node/cancellation_wrap.h"
 #include "node/captures.h"
 #include "node/dtypes.h"
 #include "node/environment.h"
@@ -34,21 +35,6 @@ Napi::Value fromParameters(Napi::Env env, const std::vector<ParameterInfo>& para
 
 }  // namespace
 
-void CancellationWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function = DefineClass(env, "NativeCancellation", {InstanceMethod("request", &CancellationWrap::request)});
-  environment(env).cancellationClass = Napi::Persistent(function);
-  exports.Set("NativeCancellation", function);
-}
-
-CancellationWrap::CancellationWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CancellationWrap>(info) {}
-
-void CancellationWrap::request(const Napi::CallbackInfo&) { cancellation_->request(); }
-
-CancellationPtr CancellationWrap::of(Napi::Value value) {
-  if (!value.IsObject()) return nullptr;
-  return Unwrap(value.As<Napi::Object>())->cancellation_;
-}
-
 void ScriptModuleWrap::define(Napi::Env env, Napi::Object exports) {
   const auto function = DefineClass(env, "NativeScriptModule",
                                     {
@@ -63,6 +49,7 @@ void ScriptModuleWrap::define(Napi::Env env, Napi::Object exports) {
                                         InstanceMethod("to", &ScriptModuleWrap::to),
                                         InstanceMethod("addHook", &ScriptModuleWrap::addHook),
                                         InstanceMethod("removeHook", &ScriptModuleWrap::removeHook),
+                                        InstanceMethod("settled", &ScriptModuleWrap::settled),
                                         InstanceMethod("dispose", &ScriptModuleWrap::dispose),
                                     });
   environment(env).scriptModuleClass = Napi::Persistent(function);
@@ -74,7 +61,7 @@ const std::shared_ptr<ScriptModule>& ScriptModuleWrap::module() const {
   return module_;
 }
 
-// (path or bytes, { device, dtype, optimize, fuse, untrusted, verify }) → Promise<NativeScriptModule>
+// (path or bytes, { device, dtype, optimize, fuse, untrusted, verify, cancellation }) → Promise<NativeScriptModule>
 Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto options = info[1].As<Napi::Object>();
@@ -99,10 +86,12 @@ Napi::Value ScriptModuleWrap::load(const Napi::CallbackInfo& info) {
         info.Env(), std::move(work),
         [](Napi::Env env, const std::shared_ptr<ScriptModule>& loaded) -> Napi::Value {
           auto object = environment(env).scriptModuleClass.New({});
-          Unwrap(object)->module_ = loaded;
+          auto* const wrap = Unwrap(object);
+          wrap->module_ = loaded;
+          wrap->activity_ = loaded->activity();
           return object;
         },
-        "ERR_MODEL_LOAD");
+        {.code = "ERR_MODEL_LOAD", .cancellation = CancellationWrap::of(options.Get("cancellation")), .watched = true});
   });
 }
 
@@ -118,7 +107,7 @@ Napi::Value ScriptModuleWrap::run(const Napi::CallbackInfo& info) {
         [module = module(), options = std::move(options), inputs = std::move(inputs)]() mutable {
           return module->run(std::move(inputs), options);
         },
-        fromIValue, "ERR_MODEL_RUN", kindOf(given));
+        fromIValue, taskOf(given));
   });
 }
 
@@ -133,10 +122,10 @@ Napi::Value ScriptModuleWrap::capture(const Napi::CallbackInfo& info) {
         info.Env(),
         [module = module(), options = std::move(options), capture = captureOptions(given),
          inputs = std::move(inputs)]() mutable { return module->capture(std::move(inputs), options, capture); },
-        [](Napi::Env env, const CaptureResult& result) -> Napi::Value {
-          return fromCapture(env, result.output, result.attentions, result.capture);
+        [activity = activity_](Napi::Env env, const CaptureResult& result) -> Napi::Value {
+          return fromCapture(env, result.output, result.attentions, result.capture, activity);
         },
-        "ERR_MODEL_RUN", kindOf(given));
+        taskOf(given));
   });
 }
 
@@ -179,8 +168,11 @@ Napi::Value ScriptModuleWrap::signature(const Napi::CallbackInfo& info) {
 Napi::Value ScriptModuleWrap::to(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return runAsync(
-        info.Env(), [module = module(), device = parseDevice(info[0].As<Napi::String>())] { module->to(device); },
-        [](Napi::Env env) { return env.Undefined(); }, "ERR_MODEL_RUN");
+        info.Env(),
+        [module = module(), device = parseDevice(info[0].As<Napi::String>()), exchange = onEventLoop(info.Env())] {
+          module->to(device, exchange);
+        },
+        [](Napi::Env env) { return env.Undefined(); }, {.code = "ERR_MODEL_RUN", .token = activity_->begin()});
   });
 }
 
@@ -196,6 +188,12 @@ void ScriptModuleWrap::removeHook(const Napi::CallbackInfo& info) {
     hook->remove();
     if (module_) module_->removeHook(info[0].As<Napi::String>(), hook);
   });
+}
+
+Napi::Value ScriptModuleWrap::settled(const Napi::CallbackInfo& info) { return whenSettled(info.Env(), *activity_); }
+
+TaskOptions ScriptModuleWrap::taskOf(const Napi::Object& options) const {
+  return {"ERR_MODEL_RUN", kindOf(options), CancellationWrap::of(options.Get("cancellation")), activity_->begin()};
 }
 
 void ScriptModuleWrap::dispose(const Napi::CallbackInfo&) { module_.reset(); }

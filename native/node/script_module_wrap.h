@@ -4,22 +4,10 @@
 
 #include <memory>
 
-#include "runtime/cancellation.h"
+#include "node/async.h"
 #include "script/script_module.h"
 
 namespace lta::node {
-
-// A flag that JavaScript holds to stop a run: `new NativeCancellation()`, `request()`.
-class CancellationWrap : public Napi::ObjectWrap<CancellationWrap> {
- public:
-  static void define(Napi::Env env, Napi::Object exports);
-  static CancellationPtr of(Napi::Value value);  // none for undefined
-  explicit CancellationWrap(const Napi::CallbackInfo& info);
-
- private:
-  void request(const Napi::CallbackInfo& info);
-  CancellationPtr cancellation_ = std::make_shared<Cancellation>();
-};
 
 // The native side of a ScriptModule of the TypeScript layer.
 class ScriptModuleWrap : public Napi::ObjectWrap<ScriptModuleWrap> {
@@ -39,11 +27,14 @@ class ScriptModuleWrap : public Napi::ObjectWrap<ScriptModuleWrap> {
   Napi::Value to(const Napi::CallbackInfo& info);
   void addHook(const Napi::CallbackInfo& info);
   void removeHook(const Napi::CallbackInfo& info);
+  Napi::Value settled(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
+  TaskOptions taskOf(const Napi::Object& options) const;
   const std::shared_ptr<ScriptModule>& module() const;
 
   std::shared_ptr<ScriptModule> module_;
+  std::shared_ptr<Activity> activity_;  // outlives the module
 };
 
 }  // namespace lta::node

@@ -31,7 +31,7 @@ Napi::Value stack(const Napi::CallbackInfo& info) {
           for (uint32_t i = 0; i < tensors.size(); ++i) list.Set(i, TensorWrap::wrap(env, tensors[i]));
           return list;
         },
-        "ERR_INVALID_ARGUMENT");
+        {"ERR_INVALID_ARGUMENT"});
   });
 }
 

@@ -296,7 +296,7 @@ Napi::Value TensorWrap::data(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return runAsync<at::Tensor>(
         info.Env(), [tensor = tensor()] { return readable(tensor); },
-        [](Napi::Env env, const at::Tensor& dense) { return typedArrayOf(env, dense); }, "ERR_MODEL_RUN");
+        [](Napi::Env env, const at::Tensor& dense) { return typedArrayOf(env, dense); }, {"ERR_MODEL_RUN"});
   });
 }
 
@@ -330,7 +330,7 @@ Napi::Value TensorWrap::backward(const Napi::CallbackInfo& info) {
     const auto gradient = info[0].IsUndefined() ? at::Tensor() : of(info[0]);
     return runAsync(
         info.Env(), [tensor = tensor(), gradient] { tensor.backward(gradient); },
-        [](Napi::Env env) { return env.Undefined(); }, "ERR_INVALID_ARGUMENT");
+        [](Napi::Env env) { return env.Undefined(); }, {"ERR_INVALID_ARGUMENT"});
   });
 }
 

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <cstdint>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace lta {
 
@@ -16,18 +17,20 @@ class Error : public std::runtime_error {
 
   const char* code() const noexcept { return code_; }
   const std::string& nativeStack() const noexcept { return nativeStack_; }
-  // A number under which the layer above finds what caused this (what a hook threw); 0 for nothing.
-  int64_t cause() const noexcept { return cause_; }
-  Error withCause(int64_t cause) const {
+  // What caused this (what a hook threw), as the layer above knows it; none for nothing. Gone with the last copy of the
+  // error, however the run ends.
+  using Cause = std::shared_ptr<void>;
+  const Cause& cause() const noexcept { return cause_; }
+  Error withCause(Cause cause) const {
     Error error = *this;
-    error.cause_ = cause;
+    error.cause_ = std::move(cause);
     return error;
   }
 
  private:
   const char* code_;
   std::string nativeStack_;
-  int64_t cause_ = 0;
+  Cause cause_;
 };
 
 // Thrown where a run stops because its caller asked for it. The caller knows the reason, so this carries none.

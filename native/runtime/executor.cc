@@ -6,9 +6,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <system_error>
 #include <thread>
 
+#include "runtime/error.h"
+#include "runtime/run_scope.h"
 #include "runtime/short_wait.h"
 
 namespace lta {
@@ -20,6 +21,19 @@ constexpr int kMostWaiting = 32;
 constexpr auto kLong = std::chrono::milliseconds(300);
 // How long one that waits for room keeps other runs from beginning while nothing goes on.
 constexpr auto kVeryLong = std::chrono::seconds(5);
+// How many tasks may be at work beyond the limit because nobody waits for them any more, and how long each further one
+// keeps its place.
+constexpr int kMostAbandoned = 8;
+constexpr auto kOverdue = std::chrono::milliseconds(500);
+
+thread_local std::shared_ptr<Place> ownPlace;
+
+// The place that the calling thread works for: its own, or that of the run that forked it.
+std::shared_ptr<Place> workedFor() {
+  if (ownPlace) return ownPlace;
+  auto* const run = Cancellation::current();
+  return run ? run->place() : nullptr;
+}
 
 #if defined(__linux__)
 void leaveWhileBusy(int status, void*) {
@@ -50,9 +64,14 @@ void Executor::submit(std::function<void()> task, Kind kind) {
   if (submitted_ == 0) watchExit();
   queue_.push_back({std::move(task), kind});
   ++submitted_;
-  startThreadIfNeeded();
+  if (!startThreadIfNeeded() && threads_ == 0) {
+    queue_.pop_back();
+    throw Error("ERR_MODEL_RUN", "Expected to start a thread to run this on but the system refuses one");
+  }
   ready_.notify_one();
 }
+
+std::shared_ptr<Place> Executor::here() { return ownPlace; }
 
 // The first task that may begin now.
 std::deque<Executor::Task>::iterator Executor::next() {
@@ -61,17 +80,26 @@ std::deque<Executor::Task>::iterator Executor::next() {
   return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
 }
 
-void Executor::startThreadIfNeeded() {
-  if (idle_ == 0 && next() != queue_.end()) {
-    try {
-      std::thread([this] { loop(); }).detach();
-    } catch (const std::system_error&) {
-      if (threads_ == 0) throw;  // otherwise one that ends its task takes the next
-      return;
-    }
-    ++threads_;
-    ++idle_;
+// False where one is needed and the system refuses it. A thread that ends its task then takes the next.
+bool Executor::startThreadIfNeeded() noexcept {
+  if (idle_ > 0 || next() == queue_.end()) return true;
+  try {
+    std::thread([this] { loop(); }).detach();
+  } catch (const std::exception&) {
+    return false;
   }
+  ++threads_;
+  ++idle_;
+  return true;
+}
+
+template <typename Change>
+void Executor::change(Place& place, Change how) {
+  running_ -= place.occupied();
+  away_ -= place.away();
+  how(place);
+  running_ += place.occupied();
+  away_ += place.away();
 }
 
 void Executor::loop() {
@@ -83,7 +111,8 @@ void Executor::loop() {
     auto task = std::move(first->work);
     queue_.erase(first);
     --idle_;
-    ++running_;
+    ownPlace = std::make_shared<Place>();
+    change(*ownPlace, [](Place& place) { place.running = true; });
     goesOn();
     startThreadIfNeeded();
     const bool apply = epoch != numThreadsEpoch_;
@@ -94,10 +123,13 @@ void Executor::loop() {
     task();
     task = nullptr;  // what the task held is released before the thread waits
     lock.lock();
-    --running_;
+    abandoned_ -= ownPlace->abandoned;
+    change(*ownPlace, [](Place& place) { place.running = false; });
+    ownPlace = nullptr;
     goesOn();
-    // Took the place of a run that waited, which is back. A thread that stays keeps its team (see keepSequential).
-    if (threads_ - waiting_ > concurrency_) break;
+    // Took the place of one that waited or was abandoned, which is back. A thread that stays keeps its team (see
+    // keepSequential).
+    if (threads_ - away_ > concurrency_) break;
     ++idle_;
     if (!queue_.empty()) {
       ready_.notify_one();
@@ -111,6 +143,46 @@ void Executor::loop() {
   }
   --threads_;
   ready_.notify_one();
+}
+
+void Executor::giveUp(Place& place) {
+  change(place, [](Place& given) { given.abandoned = true; });
+  ++abandoned_;
+  startThreadIfNeeded();
+  ready_.notify_all();
+}
+
+void Executor::abandon(const std::shared_ptr<Place>& place) noexcept {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!place->running || place->abandoned) return;
+  if (abandoned_ < kMostAbandoned) return giveUp(*place);
+  overdue_.push_back(place);
+  if (overdue_.size() > 1) return;
+  try {
+    std::thread([this] { giveUpOverdue(); }).detach();
+  } catch (const std::exception&) {
+    overdue_.clear();
+    giveUp(*place);
+  }
+}
+
+// On a thread of its own, for as long as there are some: one after the other.
+void Executor::giveUpOverdue() {
+  while (true) {
+    std::this_thread::sleep_for(kOverdue);
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::shared_ptr<Place> place;
+    while (!overdue_.empty() && !place) {
+      place = overdue_.front().lock();
+      if (place && (!place->running || place->abandoned)) place = nullptr;
+      if (!place) overdue_.pop_front();
+    }
+    if (place) {
+      overdue_.pop_front();
+      giveUp(*place);
+    }
+    if (overdue_.empty()) return;
+  }
 }
 
 void Executor::setNumThreads(int count) {
@@ -153,7 +225,7 @@ int Executor::concurrency() {
 bool Executor::close() {
   std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;
-  return running_ + waiting_ > 0;
+  return running_ + away_ > 0 || RunScope::underWay() > 0;
 }
 
 void Executor::watchExit() {
@@ -162,10 +234,10 @@ void Executor::watchExit() {
 #endif
 }
 
-Executor::Waiting::Waiting(For what) : what_(what) {
+Executor::Waiting::Waiting(For what) : what_(what), place_(workedFor()) {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  --executor.running_;
+  if (place_) executor.change(*place_, [](Place& place) { ++place.waits; });
   ++executor.waiting_;
   if (what_ == For::Room) ++executor.forRoom_;
   executor.startThreadIfNeeded();
@@ -177,13 +249,15 @@ Executor::Waiting::~Waiting() {
   std::lock_guard<std::mutex> lock(executor.mutex_);
   if (--executor.waiting_ == 0) executor.mostWaiting_ = kMostWaiting;
   if (what_ == For::Room && --executor.forRoom_ < executor.beyond_) executor.beyond_ = executor.forRoom_;
-  ++executor.running_;  // may pass the limit for a moment: whoever waited goes on at once
+  // May pass the limit for a moment: whoever waited goes on at once.
+  if (place_) executor.change(*place_, [](Place& place) { --place.waits; });
   executor.goesOn();
 }
 
 void Executor::Waiting::look() const {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
+  executor.startThreadIfNeeded();  // once more, where the system refused one
   if (executor.queue_.empty() || executor.next() != executor.queue_.end()) return;
   const auto still = std::chrono::steady_clock::now() - executor.lastProgress_;
   if (executor.waiting_ >= executor.mostWaiting_ && still > kLong) {

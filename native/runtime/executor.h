@@ -6,9 +6,20 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 
 namespace lta {
+
+// What a task has while it runs: a place among those that run at a time. All of it belongs to the executor's lock.
+struct Place {
+  bool running = false;
+  bool abandoned = false;  // nobody waits for the task any more
+  int waits = 0;           // how many of its threads wait (see Executor::Waiting)
+
+  bool occupied() const { return running && !abandoned && waits == 0; }
+  bool away() const { return running && !occupied(); }
+};
 
 // The threads that run models. They are the addon's own: libuv's pool serves fs, dns and crypto and is never touched.
 // Threads start when there is work for them; at most `concurrency` run at a time. One instance serves the process and
@@ -20,8 +31,16 @@ class Executor {
   // Runs `task` on one of the threads, first come first served. `task` must not throw. Where many runs wait (see
   // Waiting) no further `Run` is begun until one of them goes on, or thousands of threads would wait side by side; what
   // a waiting run may itself wait for is `Urgent`. Nothing tells all of that: where they wait for long, more are begun.
+  // Throws ERR_MODEL_RUN, and keeps nothing of the task, where no thread can be started for it.
   enum class Kind { Run, Urgent };
   void submit(std::function<void()> task, Kind kind);
+
+  // The place of the task that the calling thread runs; none on threads of others.
+  static std::shared_ptr<Place> here();
+
+  // Nobody waits any more for the task that has this place: another may begin in its stead, though it may be at work
+  // in a long operator still. Where many are, the place is given up later.
+  void abandon(const std::shared_ptr<Place>& place) noexcept;
 
   // Intra-op threads of one run (at::set_num_threads, which counts per thread: every worker applies it itself).
   void setNumThreads(int count);
@@ -60,6 +79,7 @@ class Executor {
 
    private:
     const For what_;
+    const std::shared_ptr<Place> place_;
   };
 
  private:
@@ -69,7 +89,11 @@ class Executor {
     Kind kind;
   };
   std::deque<Task>::iterator next();
-  void startThreadIfNeeded();
+  bool startThreadIfNeeded() noexcept;
+  template <typename Change>
+  void change(Place& place, Change how);
+  void giveUp(Place& place);
+  void giveUpOverdue();
   void goesOn() { lastProgress_ = std::chrono::steady_clock::now(); }
   void loop();
 
@@ -82,7 +106,10 @@ class Executor {
   uint64_t numThreadsEpoch_ = 0;
   int threads_ = 0;
   int idle_ = 0;
-  int running_ = 0;
+  int running_ = 0;  // places that are occupied
+  int away_ = 0;     // places whose tasks run without occupying them
+  int abandoned_ = 0;
+  std::deque<std::weak_ptr<Place>> overdue_;  // abandoned, but not given up yet
   int waiting_ = 0;
   int mostWaiting_;
   int forRoom_ = 0;  // of those that wait

@@ -21,8 +21,10 @@
 #include "hooks/hook_run.h"
 #include "runtime/executor.h"
 #include "runtime/patient_lock.h"
+#include "runtime/run_scope.h"
 #include "script/call_sites.h"
 #include "script/checkpoint.h"
+#include "script/loop_checks.h"
 #include "script/one_type.h"
 #include "script/optimizer.h"
 #include "script/self_containing.h"
@@ -97,6 +99,7 @@ class Loaded final : public ScriptModule {
     }
     owners_ = std::move(owners);
     resolver_ = std::make_shared<Resolver>(owners_);
+    readState();
   }
 
   std::vector<std::string> methods() const override {
@@ -120,16 +123,11 @@ class Loaded final : public ScriptModule {
     return infos;
   }
 
-  std::vector<ParameterInfo> parameters() const override {
-    std::shared_lock<std::shared_mutex> lock(moving_);
-    return parameters_;
-  }
+  std::vector<ParameterInfo> parameters() const override { return parameters_; }
 
   std::vector<ParameterInfo> stateDict() const override {
-    std::shared_lock<std::shared_mutex> lock(moving_);
-    std::vector<ParameterInfo> state;
-    collectState(module_, "", state);
-    return state;
+    const std::lock_guard<std::mutex> lock(reading_);
+    return state_;
   }
 
   c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) override {
@@ -143,9 +141,14 @@ class Loaded final : public ScriptModule {
     return namingDtype([&] { return captureLocked(inputs, run, options); });
   }
 
-  void to(c10::Device device) override {
+  void to(c10::Device device, const Exchange& exchange) override {
     const auto lock = patientLock<std::unique_lock<std::shared_mutex>>(moving_);
-    module_.to(device);
+    std::vector<std::pair<at::Tensor, at::Tensor>> moved;
+    for (const auto& parameter : module_.parameters()) moved.emplace_back(parameter, parameter.to(device));
+    for (const auto& buffer : module_.buffers()) moved.emplace_back(buffer, buffer.to(device));
+    exchange([&] {
+      for (auto& [tensor, data] : moved) tensor.set_data(data);
+    });
     resolver_ = std::make_shared<Resolver>(owners_);  // parameters have other storages now
     // Their constants stay where they were.
     std::lock_guard<std::mutex> compiling(compiling_);
@@ -161,6 +164,7 @@ class Loaded final : public ScriptModule {
 
   void removeHook(const std::string& module, const HookPtr& hook) override { hooks_.remove(module, hook); }
   std::shared_ptr<const HookSet> hooks() const override { return hooks_.snapshot(); }
+  const std::shared_ptr<Activity>& activity() const override { return activity_; }
 
  private:
   using Owners = std::unordered_map<const c10::TensorImpl*, std::string>;
@@ -190,13 +194,14 @@ class Loaded final : public ScriptModule {
   struct Program {
     script::InlinedMethod method;
     std::unique_ptr<jit::GraphFunction> function;
+    bool assigns = false;  // it may put other tensors in place of buffers
   };
 
   // Each graph is compiled once. Plain runs and captures run the same one, so that a capture neither compiles anything
-  // again nor can change a bit of the output; runs with hooks, or that can be cancelled at module boundaries, run one
-  // with boundaries.
-  Program& program(const std::string& method, const script::InlineOptions& options, bool frozen = false,
-                   bool fused = false) {
+  // again nor can change a bit of the output, and the same goes for what may have to stop; runs with hooks run one with
+  // boundaries.
+  std::shared_ptr<const Program> program(const std::string& method, const script::InlineOptions& options,
+                                         bool frozen = false, bool fused = false) {
     std::string key = method;
     if (options.boundaries) key += '\n';
     if (frozen) key += '\t';
@@ -206,15 +211,39 @@ class Loaded final : public ScriptModule {
     auto& slot = programs_[key];
     if (!slot) {
       const auto found = module_.get_method(method);
-      auto inlined = script::inlineWithNames(module_, found, *names_, options);
-      script::refuseListsInThemselves(*inlined.graph);
-      slot = std::make_unique<Program>();
-      slot->method = std::move(inlined);
-      if (dtype_) script::demandOneType(*slot->method.graph, *dtype_);
-      if (frozen) script::freezeGraph(slot->method.graph, module_);
-      slot->function = std::make_unique<jit::GraphFunction>(found.function().qualname(), slot->method.graph, nullptr);
+      const auto made = std::make_shared<Program>();
+      made->method = script::inlineWithNames(module_, found, *names_, options);
+      auto& graph = made->method.graph;
+      script::refuseListsInThemselves(*graph);
+      if (dtype_) script::demandOneType(*graph, *dtype_);
+      if (frozen) script::freezeGraph(graph, module_);
+      script::addLoopChecks(graph);
+      if (script::hasCalls(*graph)) checkLoopsOfCallees();
+      made->assigns = script::assigns(*graph);
+      made->function = std::make_unique<jit::GraphFunction>(found.function().qualname(), graph, nullptr);
+      slot = made;
     }
-    return *slot;
+    return slot;
+  }
+
+  // Parameters and buffers as they are now: a method may assign others.
+  void readState() {
+    std::vector<ParameterInfo> state;
+    collectState(module_, "", state);
+    const std::lock_guard<std::mutex> lock(reading_);
+    state_ = std::move(state);
+  }
+
+  // What stays a call (through an interface whose module may change) runs the callee's own graph, and whatever that
+  // calls: with checks in its loops as well. Before any of them has run.
+  void checkLoopsOfCallees() {
+    if (std::exchange(calleesChecked_, true)) return;
+    for (auto* function : module_._ivalue()->compilation_unit()->get_functions()) {
+      auto* graph = jit::tryToGraphFunction(*function);
+      if (!graph) continue;
+      graph->ensure_defined();
+      script::addLoopChecks(graph->graph());
+    }
   }
 
   // Of the layers that ask for a fused fast path, those that have a hook below them.
@@ -229,7 +258,14 @@ class Loaded final : public ScriptModule {
     return hooked;
   }
 
-  c10::IValue call(Program& program, const std::vector<c10::IValue>& inputs) {
+  c10::IValue call(const Program& program, const std::vector<c10::IValue>& inputs) {
+    if (!program.assigns) return callProgram(program, inputs);
+    auto output = callProgram(program, inputs);
+    readState();
+    return output;
+  }
+
+  c10::IValue callProgram(const Program& program, const std::vector<c10::IValue>& inputs) {
     jit::Stack stack;
     stack.reserve(inputs.size() + 1);
     stack.emplace_back(module_._ivalue());
@@ -261,6 +297,8 @@ class Loaded final : public ScriptModule {
     } catch (const Cancelled&) {
       throw;
     } catch (const std::exception&) {
+      const auto* const stoppable = Cancellation::current();
+      if (stoppable && stoppable->stopped()) throw;
       return otherwise();
     }
   }
@@ -282,9 +320,9 @@ class Loaded final : public ScriptModule {
     });
   }
 
-  // A run that can be cancelled stops at the next module; a capture stops where it looks anyway. For gradients of
-  // attention no layer may take a fused path that has none, and the optimizer may not gather operators into subgraphs
-  // that differentiate themselves: nothing in those can be watched.
+  // A run that is to stop does so at the next operator or round of a loop (see run_scope.h, loop_checks.h). For
+  // gradients of attention no layer may take a fused path that has none, and the optimizer may not gather operators
+  // into subgraphs that differentiate themselves: nothing in those can be watched.
   c10::IValue runLocked(std::vector<c10::IValue> inputs, const RunOptions& options, Purpose purpose) {
     if (options.cancellation) options.cancellation->check();
     const bool records = options.grad || purpose == Purpose::Gradients;
@@ -293,23 +331,25 @@ class Loaded final : public ScriptModule {
     const auto hooks = options.hooks ? *options.hooks : hooks_.snapshot();
     script::InlineOptions inlining;
     inlining.unfused = purpose == Purpose::Gradients;
-    inlining.boundaries = hooks || (options.cancellation && purpose == Purpose::Run);
+    inlining.boundaries = hooks != nullptr;
     const bool frozen = optimize_ && !records;
     const bool fused = fuse_ && frozen;
     const script::FusionScope fusion(fused);
-    auto& instrumented = program(options.method, inlining, frozen, fused);
-    if (!inlining.boundaries) return call(instrumented, inputs);
+    const auto instrumented = program(options.method, inlining, frozen, fused);
+    if (!inlining.boundaries) return call(*instrumented, inputs);
 
-    const auto run = std::make_shared<HookRun>(hooks, options.cancellation, &instrumented.method.calls);
-    if (hooks) run->forbidFusing(hookedLayers(instrumented.method.fusedLayers, *hooks));
+    // Tasks that the model forked and nobody awaits may go on when this program is gone.
+    const std::shared_ptr<const std::vector<ModuleCall>> calls(instrumented, &instrumented->method.calls);
+    const auto run = std::make_shared<HookRun>(hooks, options.cancellation, calls);
+    if (hooks) run->forbidFusing(hookedLayers(instrumented->method.fusedLayers, *hooks));
     const HookScope scope(run);
     try {
       // The model itself is a module like any other; its call is this one.
       const auto itself = rootCall(options.method);
-      if (!itself) return call(instrumented, inputs);
+      if (!itself) return call(*instrumented, inputs);
       c10::intrusive_ptr<BackwardState> state;
       inputs = run->enter(*itself, std::move(inputs), state);
-      return run->leave(*itself, inputs, state, call(instrumented, inputs));
+      return run->leave(*itself, inputs, state, call(*instrumented, inputs));
     } catch (...) {
       if (const auto failure = run->failure()) std::rethrow_exception(failure);
       throw;
@@ -351,11 +391,15 @@ class Loaded final : public ScriptModule {
   std::shared_ptr<script::ModuleNames> names_;
   std::vector<ParameterInfo> parameters_;
   std::shared_ptr<const Owners> owners_;
+  mutable std::mutex reading_;
+  std::vector<ParameterInfo> state_;  // as of the last run that was over
   std::shared_ptr<const Resolver> resolver_;
   mutable std::shared_mutex moving_;  // runs share it, moving the parameters to another device excludes them
   std::mutex compiling_;
-  std::unordered_map<std::string, std::unique_ptr<Program>> programs_;
+  std::unordered_map<std::string, std::shared_ptr<const Program>> programs_;
+  bool calleesChecked_ = false;
   HookRegistry hooks_;
+  const std::shared_ptr<Activity> activity_ = std::make_shared<Activity>();
 };
 
 // What kept an archive from loading, in words that say what to do.

@@ -4,6 +4,7 @@
 #include <ATen/core/ivalue.h>
 #include <c10/core/Device.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "attention/capture.h"
 #include "hooks/hook_registry.h"
+#include "runtime/activity.h"
 #include "runtime/cancellation.h"
 #include "runtime/release_value.h"
 
@@ -62,6 +64,7 @@ class ScriptModule {
   virtual std::vector<std::string> methods() const = 0;
   virtual const c10::FunctionSchema& schema(const std::string& method) const = 0;
   virtual std::vector<ModuleInfo> modules() const = 0;
+  // Neither waits for what is under way: the tensors are the model's own, which `to` exchanges as its caller says.
   virtual std::vector<ParameterInfo> parameters() const = 0;
   // Parameters and buffers, those of a module with several names under each of them: Python's state_dict().
   virtual std::vector<ParameterInfo> stateDict() const = 0;
@@ -70,7 +73,12 @@ class ScriptModule {
   virtual c10::IValue run(std::vector<c10::IValue> inputs, const RunOptions& options) = 0;
   virtual CaptureResult capture(std::vector<c10::IValue> inputs, const RunOptions& run,
                                 const CaptureOptions& options) = 0;
-  virtual void to(c10::Device device) = 0;
+  // `exchange` is told what puts the moved parameters in place of the old ones, at once for all of them, and runs it
+  // where nobody looks at them.
+  using Exchange = std::function<void(const std::function<void()>&)>;
+  virtual void to(c10::Device device, const Exchange& exchange) = 0;
+  // What is going on with the model, as far as callers say (see Activity).
+  virtual const std::shared_ptr<Activity>& activity() const = 0;
 
   // Hooks on modules by dotted name ('' is the model itself). `addHook` throws ERR_UNKNOWN_MODULE.
   virtual void addHook(const std::string& module, HookPtr hook) = 0;

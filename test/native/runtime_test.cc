@@ -1,15 +1,29 @@
+#include <ATen/ATen.h>
+#include <ATen/ThreadLocalState.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <set>
 #include <thread>
 
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
 #include "check.h"
+#include "runtime/activity.h"
+#include "runtime/available_memory.h"
+#include "runtime/cancellation.h"
 #include "runtime/devices.h"
 #include "runtime/error.h"
 #include "runtime/executor.h"
+#include "runtime/memory_budget.h"
+#include "runtime/run_scope.h"
+#include "runtime/scratch.h"
 
 namespace {
 
@@ -119,4 +133,176 @@ TEST("devices: unknown names and missing ones are told apart") {
   EXPECT(lta::parseDevice("cpu").is_cpu());
   EXPECT_ERROR(lta::parseDevice("brain"), std::string("ERR_INVALID_ARGUMENT"));
   EXPECT_ERROR(lta::parseDevice("cuda:99"), std::string("ERR_DEVICE_UNAVAILABLE"));
+}
+
+TEST("two tasks that one run forked wait at a time: one place is given up, and one taken back") {
+  auto& executor = lta::Executor::instance();
+  executor.setConcurrency(1);
+  std::atomic<int> now{0}, most{0};
+  Latch done(4), waits(2), goOn(1), forkedDone(2);
+  const auto run = std::make_shared<lta::Cancellation>();
+  const auto counted = [&] {
+    const int here = ++now;
+    most = std::max<int>(most, here);
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    --now;
+    done.down();
+  };
+  executor.submit(
+      [&] {
+        run->begin(lta::Executor::here());
+        const lta::RunScope scope(run);
+        const at::ThreadLocalState state;
+        const auto forked = [&] {
+          const at::ThreadLocalStateGuard guard(state);
+          const lta::Executor::Waiting waiting;
+          waits.down();
+          goOn.wait();
+          forkedDone.down();
+        };
+        std::thread one(forked), other(forked);
+        waits.wait();
+        for (int i = 0; i < 3; ++i) executor.submit(counted, lta::Executor::Kind::Run);
+        std::this_thread::sleep_for(std::chrono::milliseconds(60));
+        goOn.down();
+        one.join();
+        other.join();
+        counted();
+      },
+      lta::Executor::Kind::Run);
+  EXPECT(done.wait());
+  EXPECT(most <= 2);  // the one that the run's place was lent to may end beside it
+  // Nothing is left of the counts: again one at a time.
+  most = 0;
+  Latch after(10);
+  for (int i = 0; i < 10; ++i) {
+    executor.submit(
+        [&] {
+          most = std::max<int>(most, ++now);
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          --now;
+          after.down();
+        },
+        lta::Executor::Kind::Run);
+  }
+  EXPECT(after.wait());
+  EXPECT(most == 1);
+}
+
+TEST("tasks that nobody waits for leave their places, however many they are") {
+  auto& executor = lta::Executor::instance();
+  executor.setConcurrency(1);
+  constexpr int kCount = 12;
+  Latch over(1), ended(kCount), done(1);
+  for (int i = 0; i < kCount; ++i) {
+    const auto run = std::make_shared<lta::Cancellation>();
+    Latch begun(1);
+    executor.submit(
+        [&, run] {
+          run->begin(lta::Executor::here());
+          begun.down();
+          over.wait();
+          ended.down();
+        },
+        lta::Executor::Kind::Run);
+    EXPECT(begun.wait());
+    run->request();
+  }
+  executor.submit([&] { done.down(); }, lta::Executor::Kind::Run);
+  EXPECT(done.wait());
+  over.down();
+  EXPECT(ended.wait());
+}
+
+TEST("a run is stopped between two operators, and keeps what stopped it") {
+  const auto run =
+      std::make_shared<lta::Cancellation>(nullptr, lta::RunLimits{std::chrono::milliseconds(20), {}}, false);
+  run->begin();
+  const auto x = at::ones({4, 4});
+  EXPECT_ERROR(lta::inRun(run, false, nullptr,
+                          [&] {
+                            for (auto y = x;;) y = y * 2;
+                          }),
+               std::string("ERR_TIME_LIMIT"));
+  EXPECT(run->stopped());
+  EXPECT(lta::Cancellation::current() == nullptr && lta::RunScope::underWay() == 0);
+  EXPECT(at::equal(x * 2, x + x));
+}
+
+TEST("operators that pass the check give the same bits, forward and backward") {
+  const auto compute = [] {
+    at::manual_seed(3);
+    auto x = at::randn({8, 16}).requires_grad_();
+    const auto y = at::layer_norm(at::linear(x, at::randn({16, 16})).relu(), {16}).softmax(-1);
+    const auto z = at::cat(at::split(y.view({4, 2, 16}), 2), 1).transpose(0, 1).contiguous();
+    z.mul(z).sum().backward();
+    return std::make_pair(z.detach(), x.grad());
+  };
+  const auto plain = compute();
+  const auto run = std::make_shared<lta::Cancellation>();
+  const auto watched = lta::inRun(run, true, nullptr, compute);
+  EXPECT(at::equal(plain.first, watched.first) && at::equal(plain.second, watched.second));
+}
+
+TEST("memory of a run is counted until it is freed, and refused before it is taken") {
+  lta::MemoryBudget::watchAllocations();
+  const auto run = std::make_shared<lta::Cancellation>(nullptr, lta::RunLimits{{}, 100'000}, false);
+  run->begin();
+  at::Tensor kept;
+  lta::inRun(run, false, nullptr, [&] {
+    kept = at::ones({10'000});
+    for (int i = 0; i < 100; ++i) at::ones({10'000});
+  });
+  EXPECT(run->memory()->held() >= 40'000 && run->memory()->held() < 50'000);
+  at::ones({1'000'000});  // nobody counts that
+  kept.resize_({12'000});
+  EXPECT_ERROR(lta::inRun(run, false, nullptr, [] { at::ones({20'000}); }), std::string("ERR_MEMORY_LIMIT"));
+  std::thread([&] { kept = at::Tensor(); }).join();
+  EXPECT(run->memory()->held() == 0);
+}
+
+TEST("what control groups allow, of both versions, is what may be used") {
+  namespace fs = std::filesystem;
+  const auto root = fs::temp_directory_path() / ("lta-groups-" + std::to_string(::getpid()));
+  const auto write = [&](const std::string& file, const std::string& text) {
+    fs::create_directories((root / file).parent_path());
+    std::ofstream(root / file) << text;
+  };
+  write("a/b/memory.max", "max\n");
+  write("a/memory.max", "1000000\n");
+  write("memory/x/memory.limit_in_bytes", "2000\n");
+  write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT(lta::memoryOfGroups("0::/a/b\n", root.string()) == 1000000);
+  EXPECT(lta::memoryOfGroups("4:cpu,memory:/x\n0::/\n", root.string()) == 2000);
+  EXPECT(lta::memoryOfGroups("0::/elsewhere\nnonsense\n", root.string()) == UINT64_MAX);
+  EXPECT(lta::memoryOfGroups("", "/nowhere") == UINT64_MAX);
+  EXPECT(lta::availableMemory() > 0);
+  fs::remove_all(root);
+}
+
+TEST("scratch memory is given back, also that which another thread keeps; what is in use stays") {
+  lta::Scratch<float> scratch;
+  {
+    const lta::Scratch<float>::Use use(scratch, 100);
+    use.data()[99] = 5;
+    std::thread([] { lta::ScratchBase::releaseAll(); }).join();
+    EXPECT(use.data()[99] == 5);
+    const lta::Scratch<float>::Use second(scratch, 10);
+    EXPECT(second.data() != use.data());
+  }
+  const lta::Scratch<float>::Use again(scratch, 10);
+  EXPECT(again.data()[9] == 0);
+}
+
+TEST("activity settles when the last of it ends") {
+  const auto activity = std::make_shared<lta::Activity>();
+  int settled = 0;
+  activity->whenSettled([&] { ++settled; });
+  EXPECT(settled == 1);
+  auto one = activity->begin(), other = activity->begin();
+  activity->whenSettled([&] { ++settled; });
+  one = nullptr;
+  EXPECT(settled == 1);
+  other = nullptr;
+  EXPECT(settled == 2);
 }
