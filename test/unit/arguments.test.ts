@@ -167,7 +167,7 @@ test('an input that is another one each time it is read is read once', async () 
 test('a signal that is none is refused', async () => {
   const module = new nn.LayerNorm(4);
   const signal = Object.create(AbortSignal.prototype) as AbortSignal;
-  await expect(module.forward(Tensor.zeros([4]), { signal })).rejects.toEqual(REFUSED);
+  await expect(module.forward(Tensor.zeros([1, 4]), { signal })).rejects.toEqual(REFUSED);
 });
 
 describe('attentions of a caller', () => {
@@ -254,7 +254,7 @@ test('what a hook throws may be anything', async () => {
     const handle = module.registerForwardHook('', () => {
       throw thrown;
     });
-    await expect(module.forward(Tensor.zeros([4]))).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    await expect(module.forward(Tensor.zeros([1, 4]))).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
     handle.remove();
   }
 });
