@@ -2,6 +2,7 @@ import { type Attention, CAPTURE_OPTIONS, type CaptureOptions } from './attentio
 import { fromNative, native } from './binding';
 import { unlessAborted } from './cancellable';
 import { TorchError } from './errors';
+import { isThenable } from './hooks';
 import { fromHandle, handleOf, Tensor } from './tensor';
 import { options as checkOptions, elements, integer, invalid, reading, refuseOption } from './validate';
 import type { Value } from './value';
@@ -305,8 +306,11 @@ export async function assembleAttention(
       const queryOffset = attention.queryOffset ?? layer.queries.length;
       const placed: GenerationAttention = { ...attention, queryOffset, keyLength };
       let offset = 0;
-      if (keyOffset) offset = integer(keyOffset(placed, count), 'the result of keyOffset', 0);
-      else if (before) checkKeys(placed, count, before);
+      if (keyOffset) {
+        const given: unknown = keyOffset(placed, count);
+        if (isThenable(given)) Promise.resolve(given).catch(() => {}); // refused, whatever it comes to
+        offset = integer(given, 'the result of keyOffset', 0);
+      } else if (before) checkKeys(placed, count, before);
       for (const query of attention.queries) layer.queries.push(queryOffset + query);
       layer.parts.push({ weights: attention.weights, keyOffset: offset });
       layer.grown ||= before !== undefined && keyLength > before.keys;

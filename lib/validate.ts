@@ -28,6 +28,15 @@ export function shown(value: unknown): string {
   return `${typeof value === 'string' ? `'${text}'` : text} of type ${typeof value}`;
 }
 
+/** What something that was thrown says, whatever it is. */
+export function reasonOf(thrown: unknown): string {
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    return shown(thrown);
+  }
+}
+
 /** A text of any length as an error message shows it. */
 export function shortened(text: string, most = MAX_SHOWN): string {
   return text.length <= most ? text : `${text.slice(0, most)}… (${text.length} characters)`;
