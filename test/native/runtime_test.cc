@@ -256,7 +256,7 @@ TEST("memory of a run is counted until it is freed, and refused before it is tak
   EXPECT(run->memory()->held() >= 40'000 && run->memory()->held() < 50'000);
   at::ones({1'000'000});  // nobody counts that
   kept.resize_({12'000});
-  EXPECT_ERROR(lta::inRun(run, false, nullptr, [] { at::ones({20'000}); }), std::string("ERR_MEMORY_LIMIT"));
+  EXPECT_ERROR(lta::inRun(run, false, nullptr, [] { at::ones({30'000}); }), std::string("ERR_MEMORY_LIMIT"));
   std::thread([&] { kept = at::Tensor(); }).join();
   EXPECT(run->memory()->held() == 0);
 }
