@@ -82,17 +82,27 @@ type Deed = 'run' | 'change';
 /** What is under way, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
 const underWay = new Set<{ readonly deed: Deed; readonly model: HookOwner; readonly caller: HookCall | undefined }>();
 
-/** Calls of hooks that haven't settled yet, by the model that they sit on. */
-const pending = new Map<HookOwner, Set<Promise<unknown>>>();
+/**
+ * Calls of hooks that haven't settled yet, by the model that they sit on: each a promise of their end. What a hook returned is
+ * not kept here: once nobody can settle it any more, the run that waits for it has to be told.
+ */
+const pending = new Map<HookOwner, Set<Promise<void>>>();
+const unsettled = new FinalizationRegistry<() => void>((over) => over());
 
 function notePending(owner: HookOwner, promise: Promise<unknown>): void {
   const calls = pending.get(owner) ?? new Set();
-  pending.set(owner, calls.add(promise));
+  let settled = () => {};
+  const end = new Promise<void>((resolve) => {
+    settled = resolve;
+  });
+  pending.set(owner, calls.add(end));
   const over = (): void => {
-    calls.delete(promise);
-    if (calls.size === 0) pending.delete(owner);
+    settled();
+    calls.delete(end);
+    if (calls.size === 0 && pending.get(owner) === calls) pending.delete(owner);
   };
   promise.then(over, over);
+  unsettled.register(promise, over);
 }
 
 /** Does something with a model, so that its hooks know which other hooks wait for them. */
@@ -223,7 +233,7 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 /** Awaits the calls of hooks on a model that are under way, also those whose run doesn't wait any more. False where there are none. */
 export async function hooksOver(model: HookOwner): Promise<boolean> {
   const calls = [...pending].filter(([owner]) => model.members.has(owner)).flatMap(([, promises]) => [...promises]);
-  await Promise.allSettled(calls);
+  await Promise.all(calls);
   return calls.length > 0;
 }
 

@@ -2,7 +2,7 @@ import { binding, type NativeScriptModule, native } from './binding';
 import { cancellable, RUN_LIMITS, type RunLimits, stopOf } from './cancellable';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
 import { TorchError } from './errors';
-import { checkFile } from './formats/file';
+import { checkFile, checkPath } from './formats/file';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
 import { type Device, type DType, fromHandle, type Tensor } from './tensor';
@@ -111,6 +111,7 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
     optionalBoolean(untrusted, 'untrusted');
     optionalBoolean(verify, 'verify');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
+    if (typeof source === 'string') checkPath(source);
     try {
       if (typeof source === 'string') await checkFile(source);
     } catch (error) {

@@ -27,7 +27,12 @@ function checkKind(path: string, stats: Stats): void {
   if (stats.size === 0) throw malformed(shortened(path), 'a file with something in it', 'an empty one');
 }
 
-function checkPath(path: string): void {
+/**
+ * Checks that a string can be the path of a file.
+ *
+ * @throws {TorchError} ERR_INVALID_ARGUMENT
+ */
+export function checkPath(path: string): void {
   if (path === '') throw malformed("''", 'the path of a file', 'an empty string');
   if (path.includes('\0'))
     throw malformed(`'${shortened(path.replaceAll('\0', '\\0'))}'`, 'the path of a file', 'one with a null character');

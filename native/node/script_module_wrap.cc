@@ -172,7 +172,7 @@ Napi::Value ScriptModuleWrap::to(const Napi::CallbackInfo& info) {
         [module = module(), device = parseDevice(info[0].As<Napi::String>()), exchange = onEventLoop(info.Env())] {
           module->to(device, exchange);
         },
-        [](Napi::Env env) { return env.Undefined(); }, {.code = "ERR_MODEL_RUN", .token = activity_->begin()});
+        [](Napi::Env env) { return env.Undefined(); }, {.code = "ERR_MODEL_RUN", .token = beginActivity()});
   });
 }
 
@@ -190,10 +190,16 @@ void ScriptModuleWrap::removeHook(const Napi::CallbackInfo& info) {
   });
 }
 
+// Also keeps the model: a task that it forked and nobody awaits goes on in code that belongs to it.
+std::shared_ptr<const void> ScriptModuleWrap::beginActivity() const {
+  using Both = std::pair<std::shared_ptr<const void>, std::shared_ptr<ScriptModule>>;
+  return std::make_shared<Both>(activity_->begin(), module());
+}
+
 Napi::Value ScriptModuleWrap::settled(const Napi::CallbackInfo& info) { return whenSettled(info.Env(), *activity_); }
 
 TaskOptions ScriptModuleWrap::taskOf(const Napi::Object& options) const {
-  return {"ERR_MODEL_RUN", kindOf(options), CancellationWrap::of(options.Get("cancellation")), activity_->begin()};
+  return {"ERR_MODEL_RUN", kindOf(options), CancellationWrap::of(options.Get("cancellation")), beginActivity()};
 }
 
 void ScriptModuleWrap::dispose(const Napi::CallbackInfo&) { module_.reset(); }

@@ -30,6 +30,7 @@ class ScriptModuleWrap : public Napi::ObjectWrap<ScriptModuleWrap> {
   Napi::Value settled(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
+  std::shared_ptr<const void> beginActivity() const;
   TaskOptions taskOf(const Napi::Object& options) const;
   const std::shared_ptr<ScriptModule>& module() const;
 

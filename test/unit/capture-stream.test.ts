@@ -253,7 +253,11 @@ test('a signal that is none is refused by whatever takes one, not thrown', async
 test.each<[string, object | null, RegExp]>([
   ['onAttention', { onAttention: () => {} }, /no onAttention.*captureAttentionStream.*received a function/],
   ['gradientOf', { gradientOf: () => {} }, /no gradientOf.*captureAttentionStream.*received a function/],
-  ['an unknown option', { head: [0] }, /options method, layers, .*, signal in .*captureAttentionStream.*'head'/],
+  [
+    'an unknown option',
+    { head: [0] },
+    /options method, layers, .*, signal, timeLimit, memoryLimit in .*captureAttentionStream.*'head'/,
+  ],
   ['no object', null, /an object.*captureAttentionStream.*null/],
 ])('a stream refuses %s', async (_, options, message) => {
   const stream = checkpoint.captureAttentionStream([input], options as object);
