@@ -11,7 +11,6 @@
 #include <torch/csrc/jit/serialization/unpickler.h>
 
 #include <algorithm>
-#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -278,7 +277,11 @@ class Checkpoint {
   }
 
   c10::IValue unpickle(const PickleRecord& pickle, const std::string& name) {
-    checkNamed(*pickle.content);
+    // What the pickle names is compiled ahead of it, where there is stack enough.
+    onDeepStack([&] {
+      checkNamed(*pickle.content);
+      for (const auto& type : pickle.content->containerTypes()) importer_->loadType(c10::QualifiedName(type));
+    });
     size_t at = 0;
     const auto& bytes = pickle.bytes;
     const auto reader = [&](char* into, size_t count) {
@@ -357,9 +360,7 @@ class Checkpoint {
 jit::Module readCheckpoint(std::shared_ptr<const archive::ByteSource> source, const CheckpointOptions& options) {
   guardOperators();
   try {
-    std::optional<jit::Module> module;
-    onDeepStack([&] { module = Checkpoint(std::move(source), options).load(); });
-    return std::move(*module);
+    return Checkpoint(std::move(source), options).load();
   } catch (const archive::TooMuch& error) {
     if (!options.untrusted) throw;
     throw Error("ERR_UNTRUSTED", error.what());
