@@ -1,6 +1,7 @@
 import { isNativeError } from 'node:util/types';
 import { type ErrorCode, TorchError } from './errors';
 import { load, loadAddon } from './libtorch/load';
+import { reasonOf } from './validate';
 
 /** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes; arguments are unchecked. */
 export interface NativeTensor {
@@ -231,7 +232,7 @@ export function fromNative(error: unknown): unknown {
   if (causeId !== undefined && failures.has(causeId)) {
     details.cause = failures.get(causeId);
     failures.delete(causeId);
-    message += `: ${details.cause instanceof Error ? details.cause.message : String(details.cause)}`;
+    message += `: ${reasonOf(details.cause)}`;
   }
   if (code === 'ERR_DEVICE_UNAVAILABLE' && load().withoutCuda !== null) message += `: ${load().withoutCuda}`;
   return new TorchError(code as ErrorCode, message, details);

@@ -1,15 +1,16 @@
 import type { Attention, CaptureOptions } from './attention';
 import { unlessAborted } from './cancellable';
+import { isThenable } from './hooks';
 import { leavable } from './leavable';
-import { integer, invalid, optionalSignal, optionsObject, reading } from './validate';
+import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from './validate';
 import type { Value } from './value';
 
 /** How a stream of captures goes. */
 export interface StreamOptions {
   /** How many runs may be under way or waiting to be taken beyond the one that the consumer looks at. Default 1. */
   ahead?: number;
-  /** Called when an input is done, in order of the inputs. */
-  onProgress?: (progress: { done: number; failed: number }) => void;
+  /** Called when an input is done, in order of the inputs; a promise is waited for. What it throws ends the stream. */
+  onProgress?: (progress: { done: number; failed: number }) => unknown;
 }
 
 /** Options of `captureMany`: those of each capture, and how the stream goes. */
@@ -61,10 +62,8 @@ async function* results<Input, Output, Options extends Own>(
     ...each
   } = reading('the options of captureMany', () => ({ ...optionsObject(options, 'the options of captureMany') }));
   integer(ahead, 'ahead', 0);
-  if (onProgress !== undefined && typeof onProgress !== 'function')
-    throw invalid('a function', 'onProgress', onProgress);
-  if (onAttention !== undefined && typeof onAttention !== 'function')
-    throw invalid('a function', 'onAttention', onAttention);
+  if (onProgress !== undefined && !isCallable(onProgress)) throw invalid('a function', 'onProgress', onProgress);
+  if (onAttention !== undefined && !isCallable(onAttention)) throw invalid('a function', 'onAttention', onAttention);
   const stop = optionalSignal(given);
   const signal = stop ? AbortSignal.any([stop, left.signal]) : left.signal;
   const source = sourceOf(inputs);
@@ -103,7 +102,8 @@ async function* results<Input, Output, Options extends Own>(
       if (!result) return;
       ++done;
       if ('error' in result) ++failed; // even where the reason is undefined
-      onProgress?.({ done, failed });
+      const reported: unknown = onProgress?.({ done, failed });
+      if (isThenable(reported)) await reported;
       fill(ahead); // works on while the consumer looks at this one
       yield result;
     }

@@ -2,8 +2,9 @@ import { type Attention, CAPTURE_OPTIONS, type CaptureOptions } from './attentio
 import { fromNative, native } from './binding';
 import { unlessAborted } from './cancellable';
 import { TorchError } from './errors';
+import { isThenable } from './hooks';
 import { fromHandle, handleOf, Tensor } from './tensor';
-import { options as checkOptions, elements, integer, invalid, reading, refuseOption } from './validate';
+import { options as checkOptions, elements, integer, invalid, isCallable, reading, refuseOption } from './validate';
 import type { Value } from './value';
 
 /** Options of `captureGeneration`: those of the capture of each step. */
@@ -92,7 +93,7 @@ export async function* captureGeneration(
   next: NextInputs,
   given: GenerationOptions | undefined,
 ): AsyncGenerator<GenerationStep, void, undefined> {
-  if (typeof next !== 'function') throw invalid('a function', 'next', next);
+  if (!isCallable(next)) throw invalid('a function', 'next', next);
   refuseOption(
     given,
     'onAttention',
@@ -283,7 +284,7 @@ export async function assembleAttention(
   options?: AssembleOptions,
 ): Promise<Attention[]> {
   const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
-  if (keyOffset !== undefined && typeof keyOffset !== 'function') throw invalid('a function', 'keyOffset', keyOffset);
+  if (keyOffset !== undefined && !isCallable(keyOffset)) throw invalid('a function', 'keyOffset', keyOffset);
   const iterable = steps as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
   const isIterable = reading('steps', () => iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]);
   if (typeof isIterable !== 'function') {
@@ -305,8 +306,11 @@ export async function assembleAttention(
       const queryOffset = attention.queryOffset ?? layer.queries.length;
       const placed: GenerationAttention = { ...attention, queryOffset, keyLength };
       let offset = 0;
-      if (keyOffset) offset = integer(keyOffset(placed, count), 'the result of keyOffset', 0);
-      else if (before) checkKeys(placed, count, before);
+      if (keyOffset) {
+        const given: unknown = keyOffset(placed, count);
+        if (isThenable(given)) Promise.resolve(given).catch(() => {}); // refused, whatever it comes to
+        offset = integer(given, 'the result of keyOffset', 0);
+      } else if (before) checkKeys(placed, count, before);
       for (const query of attention.queries) layer.queries.push(queryOffset + query);
       layer.parts.push({ weights: attention.weights, keyOffset: offset });
       layer.grown ||= before !== undefined && keyLength > before.keys;

@@ -12,7 +12,7 @@ const MAX_SHOWN = 100;
 /** A value as an error message shows it: "5 of type number", "an Array of length 2". */
 export function shown(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  if (typeof value === 'function') return `a function`;
+  if (typeof value === 'function') return isCallable(value) ? 'a function' : 'a class';
   if (typeof value === 'object') {
     try {
       if (Array.isArray(value)) return `an Array of length ${Number(value.length)}`;
@@ -26,6 +26,15 @@ export function shown(value: unknown): string {
   }
   const text = shortened(String(value));
   return `${typeof value === 'string' ? `'${text}'` : text} of type ${typeof value}`;
+}
+
+/** What something that was thrown says, whatever it is. */
+export function reasonOf(thrown: unknown): string {
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    return shown(thrown);
+  }
 }
 
 /** A text of any length as an error message shows it. */
@@ -134,6 +143,11 @@ export function optionsObject<Options extends object>(value: Options | undefined
   if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid('an object', what, value);
   if (!isPlainObject(value) && Object.keys(value).length === 0) throw invalid('an object', what, value);
   return value;
+}
+
+/** Whether a value can be called: a class can't without `new`. */
+export function isCallable(value: unknown): value is (...values: never[]) => unknown {
+  return typeof value === 'function' && !/^class\b/.test(Function.prototype.toString.call(value));
 }
 
 /** Refuses an option that isn't one here, with `expected` saying why. */

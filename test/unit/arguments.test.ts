@@ -167,7 +167,7 @@ test('an input that is another one each time it is read is read once', async () 
 test('a signal that is none is refused', async () => {
   const module = new nn.LayerNorm(4);
   const signal = Object.create(AbortSignal.prototype) as AbortSignal;
-  await expect(module.forward(Tensor.zeros([4]), { signal })).rejects.toEqual(REFUSED);
+  await expect(module.forward(Tensor.zeros([1, 4]), { signal })).rejects.toEqual(REFUSED);
 });
 
 describe('attentions of a caller', () => {
@@ -221,4 +221,40 @@ describe('attentions of a caller', () => {
       { numRuns: 300 },
     );
   });
+});
+
+test('a promise that is rejected where none belongs does not end the process', async () => {
+  const weights = Tensor.zeros([1, 1, 2, 2]);
+  const attention = {
+    index: 0,
+    name: 'a',
+    operator: 'softmax',
+    shape: [1, 1, 2, 2] as [number, number, number, number],
+    weights,
+    heads: [0],
+    queries: [0, 1],
+  };
+  const keyOffset = (async () => {
+    throw new Error('mine');
+  }) as never;
+  await expect(assembleAttention([{ attentions: [attention] }], { keyOffset })).rejects.toEqual(REFUSED);
+
+  const module = new nn.MultiheadAttention({ embedDim: 4, numHeads: 2, batchFirst: true }).eval();
+  const x = Tensor.zeros([1, 3, 4]);
+  const onProgress = async () => {
+    throw new Error('mine');
+  };
+  const results = module.captureMany([[x, x, x]], { onProgress });
+  await expect(results.next()).rejects.toThrow('mine');
+});
+
+test('what a hook throws may be anything', async () => {
+  const module = new nn.LayerNorm(4);
+  for (const thrown of [Object.create(null), Symbol('x'), new Proxy({}, { get: () => Symbol('y') }), undefined]) {
+    const handle = module.registerForwardHook('', () => {
+      throw thrown;
+    });
+    await expect(module.forward(Tensor.zeros([1, 4]))).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+    handle.remove();
+  }
 });
