@@ -8,6 +8,7 @@ import {
   elements,
   integer,
   invalid,
+  isCallable,
   optionalBoolean,
   optionalChoice,
   reading,
@@ -199,7 +200,7 @@ export function toNativeCapture(
   capture.averageHeads = optionalBoolean(options.averageHeads, 'averageHeads') ?? false;
   if (options.topK !== undefined) capture.topK = integer(options.topK, 'topK', 1);
   if (options.onAttention !== undefined) {
-    if (typeof options.onAttention !== 'function') throw invalid('a function', 'onAttention', options.onAttention);
+    if (!isCallable(options.onAttention)) throw invalid('a function', 'onAttention', options.onAttention);
     if (options.gradientOf !== undefined) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
@@ -213,7 +214,7 @@ export function toNativeCapture(
     if (options.maxBytes !== Number.POSITIVE_INFINITY) capture.maxBytes = integer(options.maxBytes, 'maxBytes', 0);
   }
   if (options.gradientOf !== undefined) {
-    if (typeof options.gradientOf !== 'function') throw invalid('a function', 'gradientOf', options.gradientOf);
+    if (!isCallable(options.gradientOf)) throw invalid('a function', 'gradientOf', options.gradientOf);
     capture.gradients = true;
   }
   return { capture, stop: stopOf(options) };

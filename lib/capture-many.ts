@@ -2,7 +2,7 @@ import type { Attention, CaptureOptions } from './attention';
 import { unlessAborted } from './cancellable';
 import { isThenable } from './hooks';
 import { leavable } from './leavable';
-import { integer, invalid, optionalSignal, optionsObject, reading } from './validate';
+import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from './validate';
 import type { Value } from './value';
 
 /** How a stream of captures goes. */
@@ -62,10 +62,8 @@ async function* results<Input, Output, Options extends Own>(
     ...each
   } = reading('the options of captureMany', () => ({ ...optionsObject(options, 'the options of captureMany') }));
   integer(ahead, 'ahead', 0);
-  if (onProgress !== undefined && typeof onProgress !== 'function')
-    throw invalid('a function', 'onProgress', onProgress);
-  if (onAttention !== undefined && typeof onAttention !== 'function')
-    throw invalid('a function', 'onAttention', onAttention);
+  if (onProgress !== undefined && !isCallable(onProgress)) throw invalid('a function', 'onProgress', onProgress);
+  if (onAttention !== undefined && !isCallable(onAttention)) throw invalid('a function', 'onAttention', onAttention);
   const stop = optionalSignal(given);
   const signal = stop ? AbortSignal.any([stop, left.signal]) : left.signal;
   const source = sourceOf(inputs);

@@ -4,7 +4,7 @@ import { unlessAborted } from './cancellable';
 import { TorchError } from './errors';
 import { isThenable } from './hooks';
 import { fromHandle, handleOf, Tensor } from './tensor';
-import { options as checkOptions, elements, integer, invalid, reading, refuseOption } from './validate';
+import { options as checkOptions, elements, integer, invalid, isCallable, reading, refuseOption } from './validate';
 import type { Value } from './value';
 
 /** Options of `captureGeneration`: those of the capture of each step. */
@@ -93,7 +93,7 @@ export async function* captureGeneration(
   next: NextInputs,
   given: GenerationOptions | undefined,
 ): AsyncGenerator<GenerationStep, void, undefined> {
-  if (typeof next !== 'function') throw invalid('a function', 'next', next);
+  if (!isCallable(next)) throw invalid('a function', 'next', next);
   refuseOption(
     given,
     'onAttention',
@@ -284,7 +284,7 @@ export async function assembleAttention(
   options?: AssembleOptions,
 ): Promise<Attention[]> {
   const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
-  if (keyOffset !== undefined && typeof keyOffset !== 'function') throw invalid('a function', 'keyOffset', keyOffset);
+  if (keyOffset !== undefined && !isCallable(keyOffset)) throw invalid('a function', 'keyOffset', keyOffset);
   const iterable = steps as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
   const isIterable = reading('steps', () => iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]);
   if (typeof isIterable !== 'function') {

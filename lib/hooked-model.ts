@@ -11,7 +11,7 @@ import {
 } from './hooks';
 import { Model } from './model';
 import type { Tensor } from './tensor';
-import { elements, invalid, reading, shown } from './validate';
+import { elements, invalid, isCallable, reading, shown } from './validate';
 import { fromNativeValue, type Value } from './value';
 
 /** What a named hook has recorded: of its module's last call. */
@@ -150,7 +150,7 @@ export class HookedModel<Hooked extends Hookable = Hookable> {
     store: (entry: Entry, result: unknown) => unknown,
   ): RemovableHandle {
     if (typeof name !== 'string' || name === '') throw invalid('a string of at least one character', 'name', name);
-    if (fn !== undefined && typeof fn !== 'function') throw invalid('a function', 'fn', fn);
+    if (fn !== undefined && !isCallable(fn)) throw invalid('a function', 'fn', fn);
     if (this.#entries.has(name)) {
       throw new TorchError('ERR_HOOK_NAME_IN_USE', `Expected a name that no hook has yet but received '${name}'`);
     }

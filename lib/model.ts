@@ -16,7 +16,7 @@ import {
   waitedForByHooks,
 } from './hooks';
 import { type Device, fromHandle, type Tensor } from './tensor';
-import { invalid } from './validate';
+import { invalid, isCallable } from './validate';
 
 /** What the native sides of all models have in common. */
 export interface NativeModel {
@@ -107,7 +107,7 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
     path: string,
     hook: (module: HookedModule, ...values: never[]) => unknown,
   ): RemovableHandle {
-    if (typeof hook !== 'function') throw invalid('a function', 'hook', hook);
+    if (!isCallable(hook)) throw invalid('a function', 'hook', hook);
     return this.addHook(kind, path, hook).handle;
   }
 

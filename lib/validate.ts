@@ -12,7 +12,7 @@ const MAX_SHOWN = 100;
 /** A value as an error message shows it: "5 of type number", "an Array of length 2". */
 export function shown(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  if (typeof value === 'function') return `a function`;
+  if (typeof value === 'function') return isCallable(value) ? 'a function' : 'a class';
   if (typeof value === 'object') {
     try {
       if (Array.isArray(value)) return `an Array of length ${Number(value.length)}`;
@@ -143,6 +143,11 @@ export function optionsObject<Options extends object>(value: Options | undefined
   if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid('an object', what, value);
   if (!isPlainObject(value) && Object.keys(value).length === 0) throw invalid('an object', what, value);
   return value;
+}
+
+/** Whether a value can be called: a class can't without `new`. */
+export function isCallable(value: unknown): value is (...values: never[]) => unknown {
+  return typeof value === 'function' && !/^class\b/.test(Function.prototype.toString.call(value));
 }
 
 /** Refuses an option that isn't one here, with `expected` saying why. */
