@@ -264,9 +264,14 @@ function nested(depth, indent, line) {
 }
 
 function changePickle(random, bytes, done) {
-  const { operations, end } = readOperations(bytes);
-  changeOperations(random, operations, done);
-  return Buffer.concat([writeOperations(operations), bytes.subarray(end)]);
+  let pickle;
+  try {
+    pickle = readOperations(bytes);
+  } catch {
+    return mutateBytes(random, bytes, bytes, done); // broken by a change before this one
+  }
+  changeOperations(random, pickle.operations, done);
+  return Buffer.concat([writeOperations(pickle.operations), bytes.subarray(pickle.end)]);
 }
 
 const NAMES = [

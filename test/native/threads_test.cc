@@ -1,0 +1,138 @@
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <array>
+#include <atomic>
+#include <thread>
+
+#include "check.h"
+#include "hooks/recorder.h"
+#include "runtime/executor.h"
+#include "script/script_module.h"
+
+// What several threads do at once, for the sanitizers above all: cancellation, hooks and captures in tasks that a model
+// forks, hooks that come and go.
+
+namespace {
+
+std::shared_ptr<lta::ScriptModule> load(const char* name) {
+  return lta::ScriptModule::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
+}
+
+std::vector<c10::IValue> inputs() { return {at::ones({2, 6, 16})}; }
+
+// Runs a body with each number on a thread of its own.
+void onThreads(int count, const std::function<void(int)>& body) {
+  std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) threads.emplace_back(body, i);
+  for (auto& thread : threads) thread.join();
+}
+
+// A hook that waits, as one does that JavaScript answers.
+class WaitingHook final : public lta::Hook {
+ public:
+  WaitingHook() : Hook(lta::HookKind::Forward) {}
+  std::optional<c10::IValue> onOutput(const lta::ModuleCall&, const std::vector<c10::IValue>&, const c10::IValue&,
+                                      const lta::CancellationPtr&) override {
+    const lta::Executor::Waiting waiting;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return std::nullopt;
+  }
+};
+
+}  // namespace
+
+TEST("runs that another thread cancels stop or end, and runs beside them keep their bits") {
+  const auto model = load("hand_sdpa_script.pt");
+  for (int i = 0; i < 3; ++i) model->run(inputs(), {});
+  const auto expected = model->run(inputs(), {}).toTensor();
+  std::atomic<int> wrong{0};
+  onThreads(4, [&](int thread) {
+    for (int i = 0; i < 10; ++i) {
+      lta::RunOptions options;
+      options.cancellation = std::make_shared<lta::Cancellation>();
+      std::thread canceller;
+      if (thread % 2) canceller = std::thread([cancellation = options.cancellation] { cancellation->request(); });
+      try {
+        if (!model->run(inputs(), options).toTensor().equal(expected)) ++wrong;
+      } catch (const lta::Cancelled&) {
+        if (thread % 2 == 0) ++wrong;
+      }
+      if (canceller.joinable()) canceller.join();
+    }
+  });
+  EXPECT(wrong == 0);
+}
+
+TEST("hooks fire once in tasks that a model forks, also where they wait") {
+  const auto model = load("forked.pt");
+  const std::array hooks{std::make_shared<WaitingHook>(), std::make_shared<WaitingHook>()};
+  model->addHook("left", hooks[0]);
+  model->addHook("right", hooks[1]);
+  onThreads(3, [&](int) {
+    for (int i = 0; i < 4; ++i) model->run(inputs(), {});
+  });
+  EXPECT(hooks[0]->calls() == 12 && hooks[1]->calls() == 12);
+}
+
+TEST("captures see the attentions of forked tasks, several captures at once") {
+  const auto model = load("forked.pt");
+  std::atomic<int> wrong{0};
+  onThreads(3, [&](int) {
+    const c10::NoGradGuard noGrad;
+    for (int i = 0; i < 4; ++i) {
+      if (model->capture(inputs(), {}, {}).attentions.size() != 2) ++wrong;
+    }
+  });
+  EXPECT(wrong == 0);
+}
+
+TEST("hooks come and go while runs are under way") {
+  const auto model = load("hand_sdpa_script.pt");
+  std::atomic<bool> done{false};
+  std::thread changing([&] {
+    while (!done) {
+      const auto recorder = std::make_shared<lta::Recorder>(lta::HookKind::Forward);
+      model->addHook("blocks.0", recorder);
+      recorder->last();
+      model->removeHook("blocks.0", recorder);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  onThreads(2, [&](int) {
+    for (int i = 0; i < 20; ++i) model->run(inputs(), {});
+  });
+  done = true;
+  changing.join();
+}
+
+TEST("names and parameters are read while a model moves and runs") {
+  const auto model = load("two_of_a_class_script.pt");
+  onThreads(3, [&](int thread) {
+    for (int i = 0; i < 10; ++i) {
+      if (thread == 0) model->to(c10::Device(c10::DeviceType::CPU));
+      if (thread == 1) model->stateDict();
+      if (thread == 2) model->parameters();
+    }
+  });
+}
+
+TEST("the number of runs at once changes while runs come in") {
+  auto& executor = lta::Executor::instance();
+  std::atomic<int> ended{0};
+  constexpr int kRuns = 100;
+  for (int i = 0; i < kRuns; ++i) {
+    executor.setConcurrency(1 + i % 4);
+    executor.submit(
+        [&] {
+          const lta::Executor::Waiting waiting;
+          waiting.look();
+          ++ended;
+        },
+        i % 3 ? lta::Executor::Kind::Run : lta::Executor::Kind::Urgent);
+  }
+  for (int i = 0; i < 2000 && ended < kRuns; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT(ended == kRuns);
+  executor.setConcurrency(1);
+}
