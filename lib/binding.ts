@@ -239,7 +239,6 @@ export function fromNative(error: unknown): unknown {
   if (failure) {
     details.cause = failure.thrown;
     message += `: ${reasonOf(details.cause)}`;
-    message += `: ${reasonOf(details.cause)}`;
   }
   if (code === 'ERR_DEVICE_UNAVAILABLE' && load().withoutCuda !== null) message += `: ${load().withoutCuda}`;
   return new TorchError(code as ErrorCode, message, details);

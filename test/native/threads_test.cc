@@ -111,7 +111,8 @@ TEST("names and parameters are read while a model moves and runs") {
   const auto model = load("two_of_a_class_script.pt");
   onThreads(3, [&](int thread) {
     for (int i = 0; i < 10; ++i) {
-      if (thread == 0) model->to(c10::Device(c10::DeviceType::CPU), [](const std::function<void()>& exchange) { exchange(); });
+      if (thread == 0)
+        model->to(c10::Device(c10::DeviceType::CPU), [](const std::function<void()>& exchange) { exchange(); });
       if (thread == 1) model->stateDict();
       if (thread == 2) model->parameters();
     }
