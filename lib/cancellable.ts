@@ -21,6 +21,20 @@ export interface RunLimits {
 /** Names of the options of `RunLimits`. */
 export const RUN_LIMITS = ['signal', 'timeLimit', 'memoryLimit'] as const;
 
+/** Limits that hold where a call names none. `Infinity` in the call lifts one. */
+export type DefaultLimits = Pick<RunLimits, 'timeLimit' | 'memoryLimit'>;
+
+/** What runs, and the load, of a model from an untrusted source may take: a minute each, and 4 GiB a run. */
+export const UNTRUSTED_LIMITS: Required<DefaultLimits> = { timeLimit: 60_000, memoryLimit: 4 * 1024 ** 3 };
+
+/** Options with the limits that they leave out. */
+export function withDefaults<Options extends object>(options: Options, defaults: DefaultLimits): Options & RunLimits {
+  const limited: Options & RunLimits = { ...options };
+  limited.timeLimit ??= defaults.timeLimit;
+  limited.memoryLimit ??= defaults.memoryLimit;
+  return limited;
+}
+
 /** What may end one call, for all native calls that it is made of: its limits hold for them together. */
 export interface Stop {
   readonly signal: AbortSignal | undefined;

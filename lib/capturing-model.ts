@@ -8,7 +8,7 @@ import {
 } from './attention';
 import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
-import { RUN_LIMITS, type RunLimits, type Stop } from './cancellable';
+import { type DefaultLimits, RUN_LIMITS, type RunLimits, type Stop, withDefaults } from './cancellable';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
@@ -46,6 +46,8 @@ export abstract class CapturingModel<
 > extends Model<Native> {
   /** @internal Names of `CallOptions`. */
   protected abstract readonly callOptions: readonly string[];
+  /** @internal What ends a run that names no limits of its own. */
+  protected defaultLimits: DefaultLimits = {};
 
   /** @internal Checks what a forward is called with. */
   protected abstract prepare(inputs: unknown, options: Given): PreparedCapture;
@@ -122,7 +124,7 @@ export abstract class CapturingModel<
       (this.callOptions.includes(name) ? ofCall : ofCapture)[name] = value;
     }
     const run = this.prepare(inputs, ofCall);
-    const { capture, stop } = toNativeCapture(ofCapture, () => this.moduleNames());
+    const { capture, stop } = toNativeCapture(withDefaults(ofCapture, this.defaultLimits), () => this.moduleNames());
     if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
     const result = await this.withHooks(given.gradientOf !== undefined, () =>
       this.cancellable(stop, (cancellation) => run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation })),

@@ -1,5 +1,5 @@
 import { binding, type NativeScriptModule, native } from './binding';
-import { cancellable, RUN_LIMITS, type RunLimits, stopOf } from './cancellable';
+import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
 import { TorchError } from './errors';
 import { checkFile, checkPath } from './formats/file';
@@ -40,7 +40,8 @@ export interface LoadOptions {
   /**
    * For archives that anyone may have written. Refuses, with `ERR_UNTRUSTED` and before anything of it runs, a program that
    * could do more than compute: operators beyond a list of those that do, custom classes, `__setstate__` that does more than
-   * move values, sizes and depths beyond limits. Checks what `verify` does, and leaves the Python lines of traces out. See
+   * move values, sizes and depths beyond limits. Checks what `verify` does, and leaves the Python lines of traces out. The load
+   * and each run end after 60 s and each run beyond 4 GiB, where they name no `timeLimit` and `memoryLimit` of their own. See
    * docs/security.md for what that is worth. Default false.
    */
   untrusted?: boolean;
@@ -111,13 +112,14 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
     optionalBoolean(untrusted, 'untrusted');
     optionalBoolean(verify, 'verify');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
+    const defaultTime = untrusted ? UNTRUSTED_LIMITS.timeLimit : undefined;
     if (typeof source === 'string') checkPath(source);
     try {
       if (typeof source === 'string') await checkFile(source);
     } catch (error) {
       throw new TorchError('ERR_MODEL_LOAD', (error as Error).message, { cause: error });
     }
-    const handle = await cancellable(stopOf({ signal, timeLimit }), (cancellation) =>
+    const handle = await cancellable(stopOf({ signal, timeLimit: timeLimit ?? defaultTime }), (cancellation) =>
       binding().NativeScriptModule.load(bytes?.bytes ?? (source as string), {
         device: device ?? 'cpu',
         ...(dtype === undefined ? {} : { dtype }),
@@ -128,7 +130,9 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
         cancellation,
       }),
     );
-    return new ScriptModule(handle);
+    const model = new ScriptModule(handle);
+    if (untrusted) model.defaultLimits = UNTRUSTED_LIMITS;
+    return model;
   }
 
   /**
@@ -145,7 +149,7 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
     const handles = checkInputs(inputs);
     optionalString(method, 'method');
     optionalBoolean(grad, 'grad');
-    const stop = stopOf(given);
+    const stop = stopOf(withDefaults(given, this.defaultLimits));
     const output = await this.withHooks(grad ?? false, () =>
       this.cancellable(stop, (cancellation) =>
         this.native.run(handles, {

@@ -490,6 +490,16 @@ ${indented(statements, 4)}
     await refused('an operator', stateful(`${moves}\nself.n = torch.add(n, 1)`));
   });
 
+  it('ends a run beyond the default memory, which the call may lift', async () => {
+    const model = await ScriptModule.load(program('return torch.zeros([2000000000])'), { untrusted: true });
+    for (const run of [() => model.forward([input()]), () => model.captureAttention([input()])]) {
+      await expect(run()).rejects.toMatchObject({ code: 'ERR_MEMORY_LIMIT' });
+    }
+    await expect(model.forward([input()], { memoryLimit: 1000 })).rejects.toMatchObject({ code: 'ERR_MEMORY_LIMIT' });
+    const loop = await ScriptModule.load(program('t = True\nwhile t:\n  t = True\nreturn x'), { untrusted: true });
+    await expect(loop.forward([input()], { timeLimit: 100 })).rejects.toMatchObject({ code: 'ERR_TIME_LIMIT' });
+  });
+
   it('takes warnings out of a program', async () => {
     const model = await ScriptModule.load(program('torch.warn("told")\nreturn x'), { untrusted: true });
     await model.forward([input()]);
