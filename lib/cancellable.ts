@@ -30,8 +30,10 @@ export const UNTRUSTED_LIMITS: Required<DefaultLimits> = { timeLimit: 60_000, me
 /** Options with the limits that they leave out. */
 export function withDefaults<Options extends object>(options: Options, defaults: DefaultLimits): Options & RunLimits {
   const limited: Options & RunLimits = { ...options };
-  limited.timeLimit ??= defaults.timeLimit;
-  limited.memoryLimit ??= defaults.memoryLimit;
+  if (limited.timeLimit === undefined && defaults.timeLimit !== undefined) limited.timeLimit = defaults.timeLimit;
+  if (limited.memoryLimit === undefined && defaults.memoryLimit !== undefined) {
+    limited.memoryLimit = defaults.memoryLimit;
+  }
   return limited;
 }
 

@@ -496,7 +496,10 @@ ${indented(statements, 4)}
       await expect(run()).rejects.toMatchObject({ code: 'ERR_MEMORY_LIMIT' });
     }
     await expect(model.forward([input()], { memoryLimit: 1000 })).rejects.toMatchObject({ code: 'ERR_MEMORY_LIMIT' });
-    const loop = await ScriptModule.load(program('t = True\nwhile t:\n  t = True\nreturn x'), { untrusted: true });
+    const loop = await ScriptModule.load(
+      program('t = True\nn = 0\nwhile t:\n  n = torch.add(n, 1)\n  t = torch.gt(n, 0)\nreturn torch.add(x, n)'),
+      { untrusted: true },
+    );
     await expect(loop.forward([input()], { timeLimit: 100 })).rejects.toMatchObject({ code: 'ERR_TIME_LIMIT' });
   });
 
