@@ -66,7 +66,7 @@ async function* results<Input, Output, Options extends Own>(
   if (onAttention !== undefined && !isCallable(onAttention)) throw invalid('a function', 'onAttention', onAttention);
   const stop = optionalSignal(given);
   const signal = stop ? AbortSignal.any([stop, left.signal]) : left.signal;
-  const source = sourceOf(inputs);
+  const source = sourceOf(inputs, 'inputs');
 
   let started = 0;
   let last: Promise<unknown> | undefined;
@@ -126,14 +126,28 @@ interface Source<Item> {
   close(): Promise<void>;
 }
 
-function sourceOf<Item>(inputs: Inputs<Item>): Source<Item> {
+/** The same as going through what was given, with what is no iterable and no iterator refused by a code. */
+export async function* itemsOf<Item>(inputs: Inputs<Item>, what: string): AsyncGenerator<Item, void, undefined> {
+  const source = sourceOf(inputs, what);
+  try {
+    while (true) {
+      const { done, value } = await source.next();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+function sourceOf<Item>(inputs: Inputs<Item>, what: string): Source<Item> {
   const given = inputs as Partial<AsyncIterable<Item> & Iterable<Item>> | null | undefined;
-  const { asynchronous, iterator } = reading('inputs', () => {
+  const { asynchronous, iterator } = reading(what, () => {
     const begin = given?.[Symbol.asyncIterator] ?? given?.[Symbol.iterator];
-    if (typeof begin !== 'function') throw invalid('an iterable or async iterable', 'inputs', inputs);
+    if (typeof begin !== 'function') throw invalid('an iterable or async iterable', what, inputs);
     const made: unknown = Reflect.apply(begin, inputs, []);
     if (typeof (made as Partial<Iterator<Item>> | null | undefined)?.next !== 'function')
-      throw invalid('an iterable or async iterable', 'inputs', inputs);
+      throw invalid('an iterable or async iterable', what, inputs);
     const asynchronous = begin === given?.[Symbol.asyncIterator];
     return { asynchronous, iterator: made as AsyncIterator<Item> | Iterator<Item | PromiseLike<Item>> };
   });
@@ -151,7 +165,7 @@ function sourceOf<Item>(inputs: Inputs<Item>): Source<Item> {
       } finally {
         --waiting;
       }
-      if (result === null || typeof result !== 'object') throw invalid('the result of an iterator', 'inputs', result);
+      if (result === null || typeof result !== 'object') throw invalid('the result of an iterator', what, result);
       if (result.done) source.ended = true;
       // `for await` awaits the items of what is no async iterable.
       if (asynchronous || result.done) return result as IteratorResult<Item, unknown>;

@@ -1,6 +1,7 @@
 import { type Attention, CAPTURE_OPTIONS, type CaptureOptions } from './attention';
 import { fromNative, native } from './binding';
 import { unlessAborted } from './cancellable';
+import { itemsOf } from './capture-many';
 import { TorchError } from './errors';
 import { isThenable } from './hooks';
 import { fromHandle, handleOf, Tensor } from './tensor';
@@ -285,15 +286,10 @@ export async function assembleAttention(
 ): Promise<Attention[]> {
   const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
   if (keyOffset !== undefined && !isCallable(keyOffset)) throw invalid('a function', 'keyOffset', keyOffset);
-  const iterable = steps as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
-  const isIterable = reading('steps', () => iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator]);
-  if (typeof isIterable !== 'function') {
-    throw invalid('an iterable or async iterable', 'steps', steps);
-  }
   const layers = new Map<string, Layer>();
   let unnamed: number | undefined;
   let count = 0;
-  for await (const step of steps) {
+  for await (const step of itemsOf(steps, 'steps')) {
     const given = reading(`step ${count}`, () => step?.attentions);
     const attentions = elements(given, 'an array', `the attentions of step ${count}`, (each) =>
       givenAttention(each, count),

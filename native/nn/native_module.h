@@ -49,6 +49,9 @@ class LeaveUndrawn {
   const c10::impl::IncludeDispatchKeyGuard key_;
 };
 
+// Registers the operators that it needs, once a process (see script/operators.h).
+void registerUndrawn();
+
 // Copies parameters and mode of a module into another one of the same make.
 void copyState(const torch::nn::Module& from, torch::nn::Module& to);
 

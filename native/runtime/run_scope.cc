@@ -43,8 +43,10 @@ RunScope::RunScope(CancellationPtr run, bool everyOperator, std::shared_ptr<cons
 
 int64_t RunScope::underWay() { return taking; }
 
-TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericWrapper, library) {
-  library.fallback(torch::CppFunction::makeFromBoxedFunction<&lookFirst>());
+void registerRunScope() {
+  // Never destroyed: threads may run models while the process ends.
+  static auto* const library = new torch::Library(torch::Library::IMPL, "_", RunScope::kKey, __FILE__, __LINE__);
+  library->fallback(torch::CppFunction::makeFromBoxedFunction<&lookFirst>());
 }
 
 }  // namespace lta

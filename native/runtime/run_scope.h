@@ -36,6 +36,9 @@ class RunScope {
   std::optional<c10::impl::IncludeDispatchKeyGuard> key_;
 };
 
+// Registers the fallback, once a process (see script/operators.h).
+void registerRunScope();
+
 // Runs `body` as a part of `run` and ends with what the run was stopped with, where it was.
 template <typename Body>
 auto inRun(const CancellationPtr& run, bool everyOperator, std::shared_ptr<const void> token, Body body)

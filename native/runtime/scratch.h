@@ -10,14 +10,15 @@ namespace lta {
 // Scratch`), by whichever thread.
 class ScratchBase {
  public:
+  ScratchBase(const ScratchBase&) = delete;
+  ScratchBase& operator=(const ScratchBase&) = delete;
+
   // Frees what no thread uses at the moment; what is in use is freed when that is over.
   static void releaseAll();
 
  protected:
   ScratchBase();
   ~ScratchBase();
-  ScratchBase(const ScratchBase&) = delete;
-  ScratchBase& operator=(const ScratchBase&) = delete;
 
   // Each false where the other side has it.
   bool begin() { return !busy_.exchange(true, std::memory_order_acquire); }

@@ -25,9 +25,6 @@ void check(jit::Stack&) {
   if (auto* run = Cancellation::current()) run->check();
 }
 
-const jit::RegisterOperators registration({jit::Operator("lta::check() -> ()", check,
-                                                         c10::AliasAnalysisKind::CONSERVATIVE)});
-
 // How often a loop goes round, where its graph says so.
 std::optional<int64_t> roundsOf(const jit::Node& loop) {
   const auto goesOn = [](const jit::Value* value) {
@@ -96,6 +93,11 @@ bool hasCalls(jit::Graph& graph) {
   return any(*graph.block(), [](jit::Node& node) {
     return node.kind() == jit::prim::CallMethod || node.kind() == jit::prim::CallFunction;
   });
+}
+
+void registerLoopChecks() {
+  static const jit::RegisterOperators registration(
+      {jit::Operator("lta::check() -> ()", check, c10::AliasAnalysisKind::CONSERVATIVE)});
 }
 
 }  // namespace lta::script

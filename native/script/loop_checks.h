@@ -13,6 +13,8 @@ namespace lta::script {
 // taken out of the graph first, as libtorch would: a loop with a check looks needed. May be called twice.
 void addLoopChecks(const std::shared_ptr<torch::jit::Graph>& graph);
 
+void registerLoopChecks();
+
 // Whether a graph, or what it calls, may assign an attribute.
 bool assigns(torch::jit::Graph& graph);
 

@@ -10,8 +10,11 @@
 #endif
 
 #include "attention/probe.h"
+#include "nn/native_module.h"
 #include "runtime/error.h"
+#include "runtime/run_scope.h"
 #include "script/fused_parts.h"
+#include "script/loop_checks.h"
 #include "script/module_boundaries.h"
 #include "script/one_type.h"
 #include "script/optimizer.h"
@@ -44,6 +47,8 @@ void registerAll() {
     // Of all copies in a process only one gets the namespace; never destroyed, or the next one would.
     new torch::Library(torch::Library::DEF, "lta", std::nullopt, ownFile(), 0);
     registerProbe();
+    registerRunScope();
+    nn::registerUndrawn();
   } catch (const c10::Error& error) {
     throw Error(
         "ERR_ADDON_LOAD",
@@ -56,6 +61,7 @@ void registerAll() {
   script::registerBoundaries();
   script::registerTypeConversions();
   script::registerFusedParts();
+  script::registerLoopChecks();
   script::registerFusionPass();
 }
 

@@ -258,3 +258,14 @@ test('what a hook throws may be anything', async () => {
     handle.remove();
   }
 });
+
+test('steps that break the protocol of iterators are refused', async () => {
+  const results: unknown[] = [null, 1, undefined, () => {}];
+  for (const result of results) {
+    const steps = { [Symbol.iterator]: () => ({ next: () => result }) };
+    await expect(assembleAttention(steps as never)).rejects.toEqual(REFUSED);
+  }
+  for (const iterator of [null, 1, {}]) {
+    await expect(assembleAttention({ [Symbol.asyncIterator]: () => iterator } as never)).rejects.toEqual(REFUSED);
+  }
+});
