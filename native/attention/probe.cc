@@ -34,8 +34,9 @@ c10::DispatchKeySet below(c10::DispatchKeySet keys) {
 struct Fused {
   const char* operatorName;
   std::string module;
+  bool seen = false;
 };
-thread_local const Fused* fused = nullptr;
+thread_local Fused* fused = nullptr;
 
 class FusedScope {
  public:
@@ -52,6 +53,14 @@ class FusedScope {
   }
   FusedScope(const FusedScope&) = delete;
   FusedScope& operator=(const FusedScope&) = delete;
+
+  // To be told when the operator has run: for inputs without elements it skips its softmax.
+  void ran(const at::Tensor& query, const at::Tensor& key, int64_t heads) const {
+    if (!entered_ || here_.seen || query.is_nested() || query.dim() != 3 || query.numel() != 0) return;
+    const Unseen unseen;
+    capture().computed(here_.operatorName, here_.module,
+                       at::empty({query.size(0), heads, query.size(1), key.size(1)}, query.options()));
+  }
 
  private:
   Fused here_{};
@@ -70,6 +79,7 @@ at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& 
     auto& target = capture();
     SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
     if (fused) {
+      fused->seen = true;
       output = target.fused(fused->operatorName, fused->module, std::move(call), value, output);
     } else {
       output = target.fused("scaled_dot_product_attention", target.modules().current(), std::move(call), value, output);
@@ -86,9 +96,11 @@ std::tuple<at::Tensor, at::Tensor> nativeMultiHeadAttention(c10::DispatchKeySet 
                                                             const std::optional<at::Tensor>& mask, bool needWeights,
                                                             bool averageWeights, std::optional<int64_t> maskType) {
   FusedScope scope("native_multi_head_attention", qkvWeight);
-  return at::_ops::_native_multi_head_attention::redispatch(below(keys), query, key, value, embedDim, heads, qkvWeight,
-                                                            qkvBias, projWeight, projBias, mask, needWeights,
-                                                            averageWeights, maskType);
+  auto result = at::_ops::_native_multi_head_attention::redispatch(below(keys), query, key, value, embedDim, heads,
+                                                                   qkvWeight, qkvBias, projWeight, projBias, mask,
+                                                                   needWeights, averageWeights, maskType);
+  scope.ran(query, key, heads);
+  return result;
 }
 
 at::Tensor transformerEncoderLayer(c10::DispatchKeySet keys, const at::Tensor& src, int64_t embedDim, int64_t heads,
@@ -100,9 +112,11 @@ at::Tensor transformerEncoderLayer(c10::DispatchKeySet keys, const at::Tensor& s
                                    const at::Tensor& ffnWeight2, const at::Tensor& ffnBias2,
                                    const std::optional<at::Tensor>& mask, std::optional<int64_t> maskType) {
   FusedScope scope("transformer_encoder_layer", qkvWeight);
-  return at::_ops::_transformer_encoder_layer_fwd::redispatch(
+  auto result = at::_ops::_transformer_encoder_layer_fwd::redispatch(
       below(keys), src, embedDim, heads, qkvWeight, qkvBias, projWeight, projBias, gelu, normFirst, eps, normWeight1,
       normBias1, normWeight2, normBias2, ffnWeight1, ffnBias1, ffnWeight2, ffnBias2, mask, maskType);
+  scope.ran(src, src, heads);
+  return result;
 }
 
 // ---- softmax -------------------------------------------------------------------------------------------------------
@@ -110,6 +124,7 @@ at::Tensor transformerEncoderLayer(c10::DispatchKeySet keys, const at::Tensor& s
 void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) {
   auto& target = capture();
   if (fused) {
+    fused->seen = true;
     target.computed(fused->operatorName, fused->module, result);
   } else {
     target.softmax(input, result, dim);

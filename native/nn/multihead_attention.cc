@@ -151,7 +151,9 @@ AttentionResult MultiheadAttention::fused(const at::Tensor& query, const Attenti
       query, query, query, settings_.embedDim, settings_.numHeads, in_proj_weight, in_proj_bias, out_proj->weight,
       out_proj->bias, mask, given, /*average_attn_weights=*/false, type);
   if (!needWeights) return {output, {}};
-  if (!given) {
+  if (query.numel() == 0) {  // the kernel returns none
+    weights = at::empty({query.size(0), settings_.numHeads, query.size(1), query.size(1)}, query.options());
+  } else if (!given) {
     const auto batch = query.size(0), length = query.size(1);
     const auto projected = at::linear(query, in_proj_weight.narrow(0, 0, 2 * settings_.embedDim),
                                       in_proj_bias.narrow(0, 0, 2 * settings_.embedDim))

@@ -290,6 +290,95 @@ TEST("while one attention is handed over, other threads of the run go on") {
   EXPECT(watching->finish().empty());
 }
 
+TEST("whatever sizes are zero, weights have the shape and the values that PyTorch's would have") {
+  struct Sizes {
+    int64_t batch, heads, queries, keys, depth;
+  };
+  using Way = std::function<void(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+  const auto byHand = [](const at::Tensor& q, const at::Tensor& k) {
+    return at::softmax(at::matmul(q, k.transpose(-1, -2)), -1);
+  };
+  const std::vector<Way> ways{
+      [](auto& q, auto& k, auto& v) { at::scaled_dot_product_attention(q, k, v); },
+      [&](auto& q, auto& k, auto& v) { at::matmul(byHand(q, k), v); },
+      [&](auto& q, auto& k, auto& v) { at::einsum("bhqk,bhkd->bhqd", {byHand(q, k), v}); },
+      [](auto& q, auto& k, auto& v) {
+        at::scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+            .view({q.size(0), q.size(1), q.size(2), v.size(3)});
+      },
+      [&](auto& q, auto& k, auto& v) {
+        at::bmm(byHand(q.flatten(0, 1), k.flatten(0, 1)), v.flatten(0, 1))
+            .view({q.size(0), q.size(1), q.size(2), v.size(3)});
+      },
+  };
+  const auto sweep = [&](const Sizes& sizes) {
+    const auto [batch, heads, queries, keys, depth] = sizes;
+    for (size_t way = 0; way < ways.size(); ++way) {
+      at::Tensor q, k, v, expected;
+      const auto model = [&](Modules&) {
+        q = at::randn({batch, heads, queries, depth});
+        k = at::randn({batch, heads, keys, depth});
+        v = at::randn({batch, heads, keys, 3});
+        const auto scale = way % 3 == 0 && depth > 0 ? 1 / std::sqrt(static_cast<double>(depth)) : 1.0;
+        const lta::Unseen unseen;
+        expected = at::softmax(at::matmul(q, k.transpose(-1, -2)) * scale, -1);
+      };
+      const auto all = captureOf([&](Modules& modules) {
+        model(modules);
+        ways[way](q, k, v);
+      });
+      EXPECT(all.size() == 1 && all[0].weights.sizes() == expected.sizes());
+      EXPECT(at::allclose(all[0].weights, expected, 1e-4, 1e-5));
+      for (const bool average : {false, true}) {
+        for (const bool largest : {false, true}) {
+          lta::CaptureOptions options;
+          options.layers = {at_(-1)};
+          options.averageHeads = average;
+          if (largest) options.topK = 2;
+          if (average) options.heads = std::vector<int64_t>{};
+          if (largest) options.queries = std::vector<int64_t>{};
+          const auto some = captureOf(
+              [&](Modules& modules) {
+                model(modules);
+                ways[way](q, k, v);
+              },
+              options);
+          const auto rows = largest ? 0 : queries, columns = largest ? std::min<int64_t>(2, keys) : keys;
+          EXPECT(some[0].weights.sizes() ==
+                 (average ? at::IntArrayRef{batch, rows, columns} : at::IntArrayRef{batch, heads, rows, columns}));
+        }
+      }
+      const c10::AutoGradMode grad(true);
+      const auto modules = std::make_shared<Modules>();
+      lta::CaptureOptions options;
+      options.gradients = true;
+      const auto watching = std::make_shared<lta::Capture>(options, modules, nullptr);
+      at::Tensor scalar;
+      {
+        const lta::ProbeScope probe(watching);
+        q = at::randn({batch, heads, queries, depth}).requires_grad_();
+        k = at::randn({batch, heads, keys, depth});
+        v = at::randn({batch, heads, keys, 3});
+        if (way == 0) scalar = at::scaled_dot_product_attention(q, k, v).sum();
+        if (way != 0) scalar = at::matmul(byHand(q, k), v).sum();
+      }
+      const auto attentions = watching->finish();
+      const auto gradients = lta::gradientsOf(scalar, {attentions[0].gradient}, nullptr);
+      EXPECT(gradients[0].sizes() == (at::IntArrayRef{batch, heads, queries, keys}));
+    }
+  };
+  const int64_t some[] = {0, 1, 2, 7};
+  for (const auto batch : {0, 2}) {
+    for (const auto heads : {0, 1, 2}) {
+      for (const auto queries : some) {
+        for (const auto keys : some) {
+          for (const auto depth : {0, 4}) sweep({batch, heads, queries, keys, depth});
+        }
+      }
+    }
+  }
+}
+
 TEST("outside a capture nothing is seen") {
   const auto modules = std::make_shared<Modules>();
   const auto watching = std::make_shared<lta::Capture>(lta::CaptureOptions{}, modules, nullptr);

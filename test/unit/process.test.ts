@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fixture, path } from './model-fixtures';
 
@@ -240,4 +242,45 @@ test('runs, captures, errors and hooks leave memory where it was', async () => {
   expect(code).toBe(0);
   // A leaked tensor of a round would be some kilobytes, a leaked capture tens of them.
   expect(Number(output.trim().split('\n').at(-1))).toBeLessThan(20_000);
+});
+
+test('a second copy of the package in one process is refused, and the first goes on', async () => {
+  const root = join(__dirname, '..', '..');
+  const copy = mkdtempSync(join(tmpdir(), 'second-copy-'));
+  try {
+    const own = process.env['LIBTORCH_ATTENTION_BINARIES'];
+    const binaries = join(copy, 'binaries');
+    cpSync(own ?? join(root, 'build', 'Release'), binaries, {
+      recursive: true,
+      filter: (file) => !/native_tests|libtorch_peer/.test(file),
+    });
+    cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true });
+    cpSync(join(root, 'package.json'), join(copy, 'package.json'));
+    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+    const { code, output } = await run(`
+      const { Worker } = require('node:worker_threads');
+      const first = f32(2, 2);
+      let error;
+      process.env.LIBTORCH_ATTENTION_BINARIES = ${JSON.stringify(binaries)};
+      try {
+        require(${JSON.stringify(join(copy, 'dist', 'index.js'))}).Tensor.zeros([1]);
+      } catch (thrown) {
+        error = thrown;
+      }
+      ${own ? `process.env.LIBTORCH_ATTENTION_BINARIES = ${JSON.stringify(own)}` : 'delete process.env.LIBTORCH_ATTENTION_BINARIES'};
+      console.log(error?.code, /another copy of libtorch-attention is loaded .*attention.node/.test(error?.message));
+      const worker = new Worker(${JSON.stringify(`
+        const { ScriptModule } = require(${JSON.stringify(DIST)});
+        ScriptModule.load(${JSON.stringify(MODEL)}).then((model) => console.log(model.modules().length > 0));
+      `)}, { eval: true });
+      await new Promise((resolve) => worker.on('exit', resolve));
+      const model = await ScriptModule.load(MODEL);
+      const E = width(model);
+      const { attentions } = await model.captureAttention([f32(2, 3, E), f32(2, 3, E)]);
+      console.log(first.shape.join(), attentions.length > 0);
+    `);
+    expect({ code, output }).toEqual({ code: 0, output: 'ERR_ADDON_LOAD true\ntrue\n2,2 true\n' });
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
 });
