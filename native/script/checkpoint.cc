@@ -226,7 +226,6 @@ class Checkpoint {
 
   // What isn't read by anyone, or not before tensors are made.
   void verifyTheRest() {
-    std::string buffer;
     const auto tensors = {folder_ + "data/", folder_ + "constants/"};
     for (const auto& record : zip_.records()) {
       const bool later = std::any_of(tensors.begin(), tensors.end(),
