@@ -68,7 +68,8 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
   }
 
   #offer(attention: Attention): Promise<void> | undefined {
-    if (this.#dropping || this.#stop.signal.aborted) {
+    // One that was on its way when the run was aborted comes after the end: nobody would ever take it.
+    if (this.#dropping || this.#over || this.#stop.signal.aborted) {
       attention.weights.dispose();
       attention.keys?.dispose();
       return undefined;

@@ -1,3 +1,4 @@
+import { anySignal } from './any-signal';
 import type { Attention, CaptureOptions } from './attention';
 import { unlessAborted } from './cancellable';
 import { isThenable } from './hooks';
@@ -65,8 +66,8 @@ async function* results<Input, Output, Options extends Own>(
   if (onProgress !== undefined && !isCallable(onProgress)) throw invalid('a function', 'onProgress', onProgress);
   if (onAttention !== undefined && !isCallable(onAttention)) throw invalid('a function', 'onAttention', onAttention);
   const stop = optionalSignal(given);
-  const signal = stop ? AbortSignal.any([stop, left.signal]) : left.signal;
   const source = sourceOf(inputs, 'inputs');
+  const { signal, release } = anySignal([stop, left.signal]);
 
   let started = 0;
   let last: Promise<unknown> | undefined;
@@ -114,6 +115,7 @@ async function* results<Input, Output, Options extends Own>(
     left.abort();
     const closed = source.close();
     await Promise.allSettled([closed, ...pending]);
+    release();
     await closed;
   }
 }

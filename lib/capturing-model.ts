@@ -1,3 +1,4 @@
+import { anySignal } from './any-signal';
 import {
   type Attention,
   type AttentionSite,
@@ -153,10 +154,13 @@ export abstract class CapturingModel<
   ): AttentionStream<Output> {
     return new AttentionStream(async (onAttention, stop) => {
       const given = this.#streamOptions(options);
-      const wanted = optionalSignal(given.signal);
-      const signal = wanted ? AbortSignal.any([wanted, stop]) : stop;
-      return await this.captureAttention(inputs, { ...given, onAttention, signal } as unknown as CallOptions &
-        CaptureOptions<Output>);
+      const { signal, release } = anySignal([optionalSignal(given.signal), stop]);
+      try {
+        return await this.captureAttention(inputs, { ...given, onAttention, signal } as unknown as CallOptions &
+          CaptureOptions<Output>);
+      } finally {
+        release();
+      }
     });
   }
 

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import type { ReadableStream } from 'node:stream/web';
 import { crc32 } from 'node:zlib';
 import { type Entry, openPromise } from 'yauzl';
+import { anySignal } from '../any-signal';
 import type { FetchContext } from './fetching';
 
 const ATTEMPTS = 3;
@@ -44,9 +45,9 @@ async function downloadOnce(
   const idle = new AbortController();
   const hung = (): void => idle.abort(new Error(`the server sent nothing for ${idleTimeoutMs / 1000} s`));
   const timer = setTimeout(hung, idleTimeoutMs);
-  const either = signal ? AbortSignal.any([signal, idle.signal]) : idle.signal;
+  const either = anySignal([signal, idle.signal]);
   try {
-    const response = await fetch(url, { signal: either });
+    const response = await fetch(url, { signal: either.signal });
     if (!response.ok || !response.body) {
       const message = `the server answered ${response.status} ${response.statusText}`;
       throw response.status >= 500 ? new Error(message) : new Refusal(message);
@@ -65,7 +66,7 @@ async function downloadOnce(
       },
     });
     const body = Readable.fromWeb(response.body as ReadableStream<Uint8Array>);
-    await pipeline(body, observe, createWriteStream(path), { signal: either });
+    await pipeline(body, observe, createWriteStream(path), { signal: either.signal });
     if (total !== null && done !== total) throw new Error(`expected ${total} bytes but received ${done}`);
     const expected = env['LIBTORCH_ATTENTION_SHA256']?.toLowerCase();
     const received = hash.digest('hex');
@@ -77,6 +78,7 @@ async function downloadOnce(
     if (idle.signal.aborted) throw idle.signal.reason;
     throw describe(error);
   } finally {
+    either.release();
     clearTimeout(timer);
   }
 }
