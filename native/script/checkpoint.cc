@@ -26,6 +26,7 @@
 #include "script/guarded_operators.h"
 #include "script/old_quantized.h"
 #include "script/type_check.h"
+#include "script/type_hints.h"
 #include "script/untrusted.h"
 
 namespace lta::script {
@@ -163,6 +164,7 @@ class Checkpoint {
       }
       const auto source = std::make_shared<jit::Source>(std::string_view(text), path, 1, ranges);
       checkDepth(source);
+      checkTypeHints(source);
       auto qualifier = path.substr(code.size() - folder_.size());
       qualifier.resize(qualifier.size() - 3);
       if (qualifier.find('.') != std::string::npos) continue;  // by no name that code can be asked for

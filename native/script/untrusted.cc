@@ -2,13 +2,13 @@
 
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/frontend/lexer.h>
-#include <torch/csrc/jit/frontend/parser.h>
 #include <torch/csrc/jit/frontend/tree_views.h>
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <vector>
 
 #include "runtime/error.h"
+#include "script/definitions.h"
 
 namespace lta::script {
 namespace {
@@ -144,20 +144,7 @@ void checkBlock(jit::Block& block) {
 }  // namespace
 
 void UntrustedCode::addSource(const std::shared_ptr<jit::Source>& source) {
-  jit::Parser parser(source);
-  auto& lexer = parser.lexer();
-  while (lexer.cur().kind != jit::TK_EOF) {
-    switch (lexer.cur().kind) {
-      case jit::TK_CLASS_DEF:
-        visit(parser.parseClass(), false);
-        break;
-      case jit::TK_DEF:
-        visit(parser.parseFunction(/*is_method=*/false), false);
-        break;
-      default:
-        lexer.next();  // the version of old files, imports
-    }
-  }
+  eachDefinition(source, [this](const jit::TreeRef& definition) { visit(definition, false); });
 }
 
 void UntrustedCode::visit(const jit::TreeRef& tree, bool called) {

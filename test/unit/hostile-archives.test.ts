@@ -289,6 +289,31 @@ describe('a directory', () => {
 });
 
 describe('code', () => {
+  describe.each(['Any', 'list', 'Optional[Any]', 'Union[int, list]', 'Optional[Union[int, list]]'])(
+    'a list that is declared as %s, on which the compiler of libtorch crashes',
+    (type) => {
+      it.each(['[x]', '[]', '[x, 1]', '[x] if bool(x) else [x]', '[i for i in [x]]'])('%s', async (list) => {
+        const method = `  def made(self: __torch__.M, x: Tensor) -> ${type}:\n    return ${list}`;
+        for (const archive of [
+          program(`y = annotate(${type}, ${list})\nreturn x`),
+          program(`y : ${type} = ${list}\nreturn x`),
+          program(`if bool(x):\n  y = [annotate(${type}, ${list})]\nelse:\n  y = []\nreturn x`),
+          program('return x', method),
+        ]) {
+          const { code, message } = await refusal(archive);
+          expect([code, message]).toEqual(['ERR_MODEL_LOAD', expect.stringContaining(`declares a list as '${type}'`)]);
+        }
+      });
+    },
+  );
+
+  it('loads with lists of anything, and lists that are made before they are anything', async () => {
+    await loads(program('y = annotate(List[Any], [x, 1])\nreturn x'));
+    await loads(program('y = [x]\nz : Any = y\nreturn x'));
+    await loads(program('y : Optional[List[Tensor]] = [x]\nreturn x'));
+    await loads(program('y : Union[List[Tensor], int] = [x]\nreturn x'));
+  });
+
   it('is refused where it is nested too deep for libtorch', async () => {
     const deep = 20_000;
     const blocks = Array.from({ length: 3000 }, (_, i) => `${'  '.repeat(i)}if bool(1):`).join('\n');

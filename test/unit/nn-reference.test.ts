@@ -274,6 +274,32 @@ describe('what PyTorch draws', () => {
     }
   });
 
+  test('modules made of another while a run draws its dropout change nothing of it', async () => {
+    const { transformer } = await wholeTransformer();
+    transformer.train();
+    const long = (length: number) => Tensor.from(new Float32Array(2 * length * 8).fill(0.5), { shape: [2, length, 8] });
+    const layer = new nn.TransformerEncoderLayer({ dModel: 8, nhead: 2, dimFeedforward: 16, batchFirst: true });
+    const run = async (meanwhile: () => void) => {
+      manualSeed(11);
+      const done = transformer.forward(long(400), long(300));
+      let ended = false;
+      void done.finally(() => {
+        ended = true;
+      });
+      let rounds = 0;
+      while (!ended) {
+        meanwhile();
+        ++rounds;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      return { output: numbers(await done), rounds };
+    };
+    const alone = await run(() => {});
+    const beside = await run(() => void new nn.TransformerEncoder(layer, 2));
+    expect(beside.rounds).toBeGreaterThan(1);
+    expect(beside.output).toEqual(alone.output);
+  });
+
   test('a seed gives the same dropout, run after run', async () => {
     const { transformer, src, tgt, masks, expected } = await wholeTransformer();
     transformer.train();

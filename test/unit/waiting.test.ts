@@ -126,6 +126,50 @@ describe('what waits for a model that waits for its hook holds up nothing', () =
   });
 });
 
+describe('what a model tells of itself waits for nothing that happens to it', () => {
+  const looks: [string, () => unknown][] = [
+    ['modules', () => model.modules()],
+    ['namedParameters', () => model.namedParameters()],
+    ['stateDict', () => model.stateDict()],
+  ];
+
+  test.each(looks)('%s, from a hook whose run a move waits for', async (_, look) => {
+    model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    let took = Number.NaN;
+    let move: Promise<unknown> = Promise.resolve();
+    model.registerForwardHook('', async () => {
+      await ticks(50);
+      const start = performance.now();
+      look();
+      took = performance.now() - start;
+    });
+    const run = model.forward([input()]);
+    await ticks(10);
+    move = model.to('cpu');
+    await ticks(10); // waits for the run by now
+    const start = performance.now();
+    look();
+    expect(performance.now() - start).toBeLessThan(30);
+    await run;
+    await move;
+    expect(took).toBeLessThan(30);
+  });
+
+  test('a changed mode is told at once, while a run goes on', async () => {
+    model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
+    const layer = new nn.TransformerEncoderLayer({ dModel: 16, nhead: 2, dimFeedforward: 16, batchFirst: true }).eval();
+    layer.registerForwardHook('', async () => {
+      await ticks(30);
+    });
+    const run = layer.forward(input());
+    layer.train();
+    expect(layer.training).toBe(true);
+    layer.eval();
+    expect(layer.training).toBe(false);
+    await run;
+  });
+});
+
 test('captures whose onAttention waits keep others from beginning, but not what it runs itself', async () => {
   model = await ScriptModule.load(fixture('hand_sdpa_script.pt'));
   let held = 0;
