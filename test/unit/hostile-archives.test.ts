@@ -293,7 +293,7 @@ describe('code', () => {
     'a list that is declared as %s, on which the compiler of libtorch crashes',
     (type) => {
       it.each(['[x]', '[]', '[x, 1]', '[x] if bool(x) else [x]', '[i for i in [x]]'])('%s', async (list) => {
-        const method = `  def made(self: __torch__.M, x: Tensor) -> ${type}:\n    return ${list}`;
+        const method = `  def made(self: __torch__.M, x: Tensor) -> ${type}:\n    return ${list}\n`;
         for (const archive of [
           program(`y = annotate(${type}, ${list})\nreturn x`),
           program(`y : ${type} = ${list}\nreturn x`),

@@ -37,15 +37,7 @@ const sizes = BATCHES.flatMap((batch) =>
   LENGTHS.flatMap((queries) => LENGTHS.map((keys) => [batch, queries, keys] as const)),
 );
 
-const OPTIONS = [
-  {},
-  { averageHeads: true },
-  { topK: 3 },
-  { queries: [-1] },
-  { queries: [0] },
-  { heads: [1] },
-  { layers: [-1] },
-];
+const OPTIONS = [{}, { averageHeads: true }, { topK: 3 }, { queries: [0] }, { heads: [1] }, { layers: [-1] }];
 
 async function attends(
   module: Attending,
@@ -57,7 +49,7 @@ async function attends(
   expect(plain.shape).toEqual(output);
   const bits = [...plain.toTypedArray()];
   for (const options of OPTIONS) {
-    // A row that doesn't exist, and more keys than there are, are refused; nothing else is.
+    // A row that doesn't exist is refused; nothing else is.
     const refused = 'queries' in options && queries === 0 ? 'ERR_INVALID_ARGUMENT' : undefined;
     const captured = await module.captureAttention(inputs, options).catch((error: { code: string }) => error);
     if ('code' in captured) {
