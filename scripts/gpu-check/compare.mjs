@@ -9,7 +9,7 @@ const require = createRequire(join(PROJECT, 'package.json'));
 /** The package under test, as its users get it. */
 export const torch = require('./dist/index.js');
 const { Tensor } = torch;
-const { readSafetensors } = require('./dist/formats/safetensors.js');
+export const { readSafetensors } = require('./dist/formats/safetensors.js');
 
 /**
  * How far a result on a device may be from its reference, relative to the largest element where that is beyond 1. Sums are
@@ -126,60 +126,6 @@ export function sameBits(received, expected, what) {
 export function sameWeights(received, expected) {
   same(received.length, expected.length, 'number of attentions');
   for (const [i, { weights }] of received.entries()) sameBits(weights, expected[i].weights, `attention ${i}`);
-}
-
-/** The tensors of a `.safetensors` file by name. */
-export async function readTensors(path) {
-  const { entries, metadata } = await readSafetensors(path);
-  const made = new Map(entries.map((entry) => [entry.name, entry]));
-  const tensor = (name) => {
-    const entry = made.get(name);
-    check(entry, `the fixture ${path} has no tensor ${name}`);
-    return Tensor.from(entry.data, { shape: [...entry.shape], dtype: entry.dtype });
-  };
-  return { names: [...made.keys()], metadata: metadata ?? {}, tensor };
-}
-
-/** A JSON value with its references to tensors filled in; `$output` refers into `output`. */
-export function fill(value, tensors, output) {
-  if (Array.isArray(value)) return value.map((each) => fill(each, tensors, output));
-  if (value === null || typeof value !== 'object') return value;
-  if ('$tensor' in value) return tensors.tensor(value.$tensor);
-  if ('$output' in value) return value.$output.reduce((at, key) => at[key], output);
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, fill(each, tensors, output)]));
-}
-
-export const fixture = (...path) => join(PROJECT, 'test', 'fixtures', ...path);
-
-/** Numbers that look random and are the same everywhere, about standard normal. */
-export function noise(shape, { seed = 1, dtype = 'float32' } = {}) {
-  let state = (seed * 2654435761) >>> 0 || 1;
-  const next = () => {
-    state ^= state << 13;
-    state >>>= 0;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    state >>>= 0;
-    return state / 2 ** 32;
-  };
-  const size = shape.reduce((product, each) => product * each, 1);
-  const data = new Float32Array(size);
-  // Long ones repeat themselves: millions of numbers would take seconds.
-  const own = Math.min(size, 100_003);
-  for (let i = 0; i < own; ++i) data[i] = (next() + next() + next() - 1.5) * 2;
-  for (let i = own; i < size; i *= 2) data.copyWithin(i, 0, Math.min(i, size - i));
-  const tensor = Tensor.from(data, { shape });
-  return dtype === 'float32' ? tensor : tensor.to({ dtype });
-}
-
-const loaded = new Map();
-
-/** A checkpoint on a device; each is loaded once. */
-export function load(path, device) {
-  const key = `${device} ${path}`;
-  let model = loaded.get(key);
-  if (!model) loaded.set(key, (model = torch.ScriptModule.load(path, { device })));
-  return model;
 }
 
 /** What tells an attention from others, whatever the device. */

@@ -4,7 +4,8 @@
 //                                           "memory", "hostMemory", "seconds"}'
 
 import { writeSync } from 'node:fs';
-import { noise, tensorsIn, torch } from './compare.mjs';
+import { noise } from './cases.mjs';
+import { tensorsIn, torch } from './compare.mjs';
 
 const { ScriptModule, Tensor } = torch;
 const { device, path, model: sizes, tokens, memory, hostMemory, seconds } = JSON.parse(process.argv[2]);

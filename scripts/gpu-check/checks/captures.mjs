@@ -1,21 +1,5 @@
-import { readFileSync } from 'node:fs';
-import {
-  check,
-  close,
-  closeValues,
-  failure,
-  fill,
-  fixture,
-  load,
-  numbers,
-  onDevice,
-  readTensors,
-  same,
-  sameBits,
-  sameWeights,
-} from '../compare.mjs';
-
-const { fixtures } = JSON.parse(readFileSync(fixture('models', 'manifest.json'), 'utf8'));
+import { modelCase, prepare } from '../cases.mjs';
+import { check, close, closeValues, failure, numbers, onDevice, same, sameBits, sameWeights } from '../compare.mjs';
 
 // One for each way in which weights are had: beside a fused kernel, out of one, of a nested batch, as they pass by.
 const MODELS = [
@@ -32,14 +16,12 @@ const MODELS = [
   'hand_matmul_float16',
 ];
 
-async function prepare(name, device) {
-  const each = fixtures.find((one) => one.name === name);
-  check(each, `no fixture ${name}`);
-  const given = fill(each.inputs, await readTensors(fixture('models', each.data)));
+/** A model on the device and on the CPU, each with its capture. */
+async function bothSides(name, device) {
+  const each = modelCase(name);
   const side = async (where) => {
-    const model = await load(fixture('models', each.file), where);
-    const inputs = onDevice(given, where);
-    return { model, inputs, capture: (options) => model.captureAttention(inputs, { method: each.method, ...options }) };
+    const { model, inputs, options } = await prepare(each, where);
+    return { model, inputs, capture: (more) => model.captureAttention(inputs, { ...options, ...more }) };
   };
   return { here: await side(device), onCpu: await side('cpu'), each };
 }
@@ -186,6 +168,6 @@ const OPTIONS = {
 export const checks = MODELS.flatMap((name) =>
   Object.entries(OPTIONS).map(([option, run]) => ({
     name: `${name}: ${option}`,
-    run: async ({ device }) => run(await prepare(name, device)),
+    run: async ({ device }) => run(await bothSides(name, device)),
   })),
 );

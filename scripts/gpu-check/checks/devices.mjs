@@ -1,17 +1,12 @@
-import { readFileSync } from 'node:fs';
+import { fixture, inputsOf, load, modelCase, noise } from '../cases.mjs';
 import {
   bits,
   check,
   close,
   closeValues,
   failure,
-  fill,
-  fixture,
-  load,
-  noise,
   numbers,
   onDevice,
-  readTensors,
   same,
   sameBits,
   sameWeights,
@@ -20,16 +15,11 @@ import {
 } from '../compare.mjs';
 
 const { ScriptModule, Tensor } = torch;
-const { fixtures } = JSON.parse(readFileSync(fixture('models', 'manifest.json'), 'utf8'));
 const path = (name) => fixture('models', `${name}.pt`);
 
-async function inputsOf(name, device) {
-  const each = fixtures.find((one) => one.name === name);
-  return onDevice(fill(each.inputs, await readTensors(fixture('models', each.data))), device);
-}
-
 const encoder = 'encoder_relu';
-const forward = async (model, device, name = encoder) => model.forward(await inputsOf(name, device));
+const inputsFor = async (name, device) => (await inputsOf(modelCase(name), device)).inputs;
+const forward = async (model, device, name = encoder) => model.forward(await inputsFor(name, device));
 
 export const checks = [
   {
@@ -123,13 +113,13 @@ export const checks = [
         const parameters = () => bits(model.namedParameters().map(({ tensor }) => tensor));
         for (let run = 0; run < 3; ++run) await forward(model, 'cpu', name);
         const [before, expected] = [parameters(), await forward(model, 'cpu', name)];
-        const whole = await model.captureAttention(await inputsOf(name, 'cpu'));
+        const whole = await model.captureAttention(await inputsFor(name, 'cpu'));
         await model.to(device);
         check(
           model.namedParameters().every(({ tensor }) => tensor.device.startsWith(device)),
           `${name}: all moved`,
         );
-        const there = await model.captureAttention(await inputsOf(name, device));
+        const there = await model.captureAttention(await inputsFor(name, device));
         closeValues(onDevice(there.output, 'cpu'), expected, `${name}: output there`, { allowed: 1e-3 });
         there.attentions.forEach(({ weights }, i) => {
           close(weights, whole.attentions[i].weights, 1e-4, `${name}: attention ${i} there`);
@@ -152,7 +142,7 @@ export const checks = [
         [{ optimize: true }, 1e-3],
       ]) {
         const model = await ScriptModule.load(path(encoder), { device, ...options });
-        const inputs = onDevice(await inputsOf(encoder, device), device).map((each) =>
+        const inputs = (await inputsFor(encoder, device)).map((each) =>
           options.dtype && each instanceof Tensor && each.dtype === 'float32'
             ? each.to({ dtype: options.dtype })
             : each,
@@ -188,7 +178,7 @@ export const checks = [
       await Promise.all(
         models.flatMap(([model, where, name], i) =>
           Array.from({ length: 8 }, async (_, call) => {
-            const inputs = await inputsOf(name, where);
+            const inputs = await inputsFor(name, where);
             const output = call % 2 ? (await model.captureAttention(inputs)).output : await model.forward(inputs);
             check(bits(output) === alone[i], `call ${call} of model ${i}: expected the bits of a run alone`);
           }),
@@ -200,7 +190,7 @@ export const checks = [
     name: 'several calls of one model at once, with different captures',
     async run({ device }) {
       const model = await load(path('encoder_relu_traced'), device);
-      const inputs = await inputsOf('encoder_relu_traced', device);
+      const inputs = await inputsFor('encoder_relu_traced', device);
       const capture = (options) => model.captureAttention(inputs, options);
       const options = [{}, { topK: 2 }, { averageHeads: true }, { device: 'same' }, { queries: [1] }, { heads: [1] }];
       await capture({});
@@ -238,7 +228,7 @@ export const checks = [
     name: 'a capture that is cancelled rejects with the reason, and the next one is whole',
     async run({ device }) {
       const model = await load(path(encoder), device);
-      const inputs = await inputsOf(encoder, device);
+      const inputs = await inputsFor(encoder, device);
       const whole = await model.captureAttention(inputs);
       for (const when of ['before', 'at the first attention', 'in a hook']) {
         const controller = new AbortController();
@@ -281,7 +271,7 @@ export const checks = [
     name: 'memory of a thousand captures is given back',
     async run({ device }) {
       const model = await load(path('hand_sdpa_script'), device);
-      const inputs = await inputsOf('hand_sdpa_script', device);
+      const inputs = await inputsFor('hand_sdpa_script', device);
       const run = async () => {
         const { output, attentions } = await model.captureAttention(inputs, { device: 'same' });
         for (const each of [...tensorsIn(output), ...attentions.map(({ weights }) => weights)]) each.dispose();

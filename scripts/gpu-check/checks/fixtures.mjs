@@ -1,44 +1,10 @@
-import { readFileSync } from 'node:fs';
-import {
-  check,
-  close,
-  closeValues,
-  failure,
-  fill,
-  fixture,
-  load,
-  onDevice,
-  place,
-  readTensors,
-  same,
-  sameBits,
-  skip,
-  tensorsIn,
-  tolerance,
-  torch,
-} from '../compare.mjs';
+import { fill, fixture, inputsOf, load, MODEL_CASES, prepare, unlessBoundToCpu } from '../cases.mjs';
+import { check, close, closeValues, failure, place, same, sameBits, tensorsIn, tolerance, torch } from '../compare.mjs';
 
 const { ScriptModule } = torch;
-const path = (file) => fixture('models', file);
-const { fixtures } = JSON.parse(readFileSync(path('manifest.json'), 'utf8'));
-
-/** A traced program may name the device that it was traced on: it runs nowhere else, in Python either. */
-export async function unlessBoundToCpu(device, run) {
-  try {
-    return await run();
-  } catch (error) {
-    const bound = /same device|is on cpu|on device cpu|CPU tensor/i.test(error.message);
-    if (device !== 'cpu' && bound) skip(`the file names the CPU in its code: ${error.message.split('\n')[0]}`);
-    throw error;
-  }
-}
 
 async function compare(each, device) {
-  const model = await load(path(each.file), device);
-  const tensors = await readTensors(path(each.data));
-  const given = fill(each.inputs, tensors);
-  const inputs = onDevice(given, device);
-  const options = { method: each.method };
+  const { model, tensors, given, inputs, options } = await prepare(each, device);
   const expected = fill(each.output, tensors);
   const plain = await unlessBoundToCpu(device, () => model.forward(inputs, options));
   for (const [i, tensor] of tensorsIn(plain).entries()) {
@@ -53,7 +19,7 @@ async function compare(each, device) {
   sameBits(output, await model.forward(inputs, options), 'output with and without a capture');
 
   // What a device sees may not depend on how its kernels are made: as many attentions, of the same modules.
-  const onCpu = await load(path(each.file), 'cpu');
+  const onCpu = await load(fixture('models', each.file), 'cpu');
   const order = (list) => (each.unordered ? list.map((one) => JSON.stringify(one)).sort() : list);
   const sites = await model.attentionSites(inputs, options);
   same(order(sites.map(place)), order((await onCpu.attentionSites(given, options)).map(place)), 'sites as on the CPU');
@@ -77,9 +43,8 @@ async function compare(each, device) {
 
 /** A stateful model goes on from call to call, captured or not. */
 async function compareCalls(each, device) {
-  const model = await ScriptModule.load(path(each.file), { device });
-  const tensors = await readTensors(path(each.data));
-  const inputs = onDevice(fill(each.inputs, tensors), device);
+  const model = await ScriptModule.load(fixture('models', each.file), { device });
+  const { tensors, inputs } = await inputsOf(each, device);
   const first = await unlessBoundToCpu(device, () => model.captureAttention(inputs));
   const outputs = [first.output, await model.forward(inputs), (await model.captureAttention(inputs)).output];
   const later = [1, 2].map((call) => tensors.names.filter((name) => name.startsWith(`call${call}.`)));
@@ -91,9 +56,7 @@ async function compareCalls(each, device) {
   model.dispose();
 }
 
-export const checks = fixtures
-  .filter((each) => !each.throws && !each.stretch)
-  .map((each) => ({
-    name: each.name,
-    run: ({ device }) => (each.calls ? compareCalls(each, device) : compare(each, device)),
-  }));
+export const checks = MODEL_CASES.filter((each) => !each.throws && !each.stretch).map((each) => ({
+  name: each.name,
+  run: ({ device }) => (each.calls ? compareCalls(each, device) : compare(each, device)),
+}));

@@ -1,12 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { check, close, fill, fixture, load, onDevice, readTensors, same, tolerance, torch } from '../compare.mjs';
-import { unlessBoundToCpu } from './fixtures.mjs';
+import { fill, fixture, listed, load, readTensors, unlessBoundToCpu } from '../cases.mjs';
+import { check, close, onDevice, same, tolerance, torch } from '../compare.mjs';
 
-const listed = fixture('generation', 'generation.json');
-const cases = existsSync(listed) ? JSON.parse(readFileSync(listed, 'utf8')) : [];
 const allowed = tolerance('float32', 1e-4);
 
-export const checks = cases.map((each) => ({
+export const checks = listed('generation', 'generation.json').map((each) => ({
   name: each.name,
   async run({ device }) {
     const tensors = await readTensors(fixture('generation', 'generation.safetensors'));

@@ -1,9 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { check, difference, fill, fixture, load, numbers, onDevice, readTensors, same, torch } from '../compare.mjs';
+import { fill, fixture, listed, load, readTensors } from '../cases.mjs';
+import { check, difference, numbers, onDevice, same, torch } from '../compare.mjs';
 
 const { attentionRelevance, attentionRollout } = torch;
-const listed = fixture('hooks', 'gradients.json');
-const cases = existsSync(listed) ? JSON.parse(readFileSync(listed, 'utf8')) : [];
 
 /** The scalar of the fixtures: a logit of the first element, at its first position where there are several. */
 function logit(output) {
@@ -20,7 +18,7 @@ function relative(received, expected, what) {
   check(worst <= 1e-3, `${what}: off by ${worst} of the largest`);
 }
 
-export const checks = cases.flatMap((given) =>
+export const checks = listed('hooks', 'gradients.json').flatMap((given) =>
   given.files.map((file) => ({
     name: file,
     async run({ device }) {

@@ -1,23 +1,10 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import {
-  check,
-  closeValues,
-  fill,
-  fixture,
-  isTensor,
-  load,
-  mapTensors,
-  onDevice,
-  readTensors,
-  same,
-  tensorsIn,
-} from '../compare.mjs';
-import { unlessBoundToCpu } from './fixtures.mjs';
+import { readdirSync } from 'node:fs';
+import { fill, fixture, listed, load, readTensors, unlessBoundToCpu } from '../cases.mjs';
+import { check, closeValues, isTensor, mapTensors, onDevice, same, tensorsIn } from '../compare.mjs';
 
-const folder = fixture('hooks');
-const cases = (existsSync(folder) ? readdirSync(folder) : [])
+const cases = readdirSync(fixture('hooks'))
   .filter((file) => file.endsWith('.json') && file !== 'gradients.json')
-  .flatMap((file) => JSON.parse(readFileSync(fixture('hooks', file), 'utf8')));
+  .flatMap((file) => listed('hooks', file));
 
 /** A value as it is now, on the CPU: what is there already would change with the next run. */
 const copied = (value) =>

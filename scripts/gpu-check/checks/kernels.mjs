@@ -1,4 +1,5 @@
-import { check, close, fixture, load, noise, onDevice, same, sameBits, skip, tolerance, torch } from '../compare.mjs';
+import { fixture, load, noise } from '../cases.mjs';
+import { check, close, onDevice, same, sameBits, skip, tolerance, torch } from '../compare.mjs';
 import { BATCH, HEADS, KERNELS, KEYS, QUERIES, title } from '../kernels.mjs';
 
 const { Tensor } = torch;
@@ -20,16 +21,16 @@ function inputs({ dtype, head, causal, mask, keyHeads }) {
   return [query, key, value, given, causal ?? false, null, keyHeads !== undefined];
 }
 
+const sdpa = (device) => load(fixture('models', 'sdpa.pt'), device);
+const bothSides = (device) => Promise.all([sdpa(device), sdpa('cpu')]);
+
 const raise = (value) => (value instanceof Tensor && value.dtype !== 'bool' ? value.to({ dtype: 'float64' }) : value);
 
 export const checks = [
   ...KERNELS.map((each) => ({
     name: title(each),
     async run({ device }) {
-      const [model, onCpu] = [
-        await load(fixture('models', 'sdpa.pt'), device),
-        await load(fixture('models', 'sdpa.pt'), 'cpu'),
-      ];
+      const [model, onCpu] = await bothSides(device);
       const given = inputs(each);
       const there = onDevice(given, device);
       // The reference is computed from the same rounded elements, as exactly as the CPU can.
@@ -63,10 +64,7 @@ export const checks = [
   {
     name: 'gradients by weights behind each kernel',
     async run({ device }) {
-      const [model, onCpu] = [
-        await load(fixture('models', 'sdpa.pt'), device),
-        await load(fixture('models', 'sdpa.pt'), 'cpu'),
-      ];
+      const [model, onCpu] = await bothSides(device);
       for (const each of KERNELS) {
         const given = inputs(each);
         const scalar = (output) => output.mul(output).to({ dtype: 'float32' }).sum();
@@ -96,7 +94,7 @@ export const checks = [
           Uint8Array.from({ length: QUERIES * KEYS }, (_, i) => (i < KEYS ? 0 : 1)),
           { shape: [QUERIES, KEYS], dtype: 'bool' },
         );
-        const model = await load(fixture('models', 'sdpa.pt'), device);
+        const model = await sdpa(device);
         const { output, attentions } = await model.captureAttention(onDevice([query, key, value, mask], device));
         const first = attentions[0].weights.select(2, 0).sum().item();
         check(first === 0, `${dtype}: expected weights of zero but received a sum of ${first}`);

@@ -1,4 +1,5 @@
-import { check, failure, fixture, load, noise, onDevice, same, torch } from '../compare.mjs';
+import { fixture, load, noise } from '../cases.mjs';
+import { check, failure, onDevice, same, torch } from '../compare.mjs';
 
 const { Tensor } = torch;
 

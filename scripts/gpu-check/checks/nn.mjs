@@ -1,16 +1,5 @@
-import {
-  check,
-  close,
-  failure,
-  fixture,
-  noise,
-  onDevice,
-  readTensors,
-  same,
-  sameBits,
-  tolerance,
-  torch,
-} from '../compare.mjs';
+import { fixture, noise, readTensors } from '../cases.mjs';
+import { check, close, failure, onDevice, same, sameBits, tolerance, torch } from '../compare.mjs';
 
 const { nn, Tensor } = torch;
 const allowed = tolerance('float32');
