@@ -1,15 +1,17 @@
 // Every peer by name, and what it takes to start it.
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { inputs, WIDTHS } from '../models.mjs';
 import { Missing, Peer } from './peer.mjs';
 
+const { chooseBinaries } = createRequire(import.meta.url)('../../dist/libtorch/load.js');
 const program = (name) => fileURLToPath(new URL(name, import.meta.url));
 const libtorchProgram = () => {
   const names = ['libtorch_peer', 'libtorch_peer.exe'];
-  const folder = fileURLToPath(new URL('../../build/Release', import.meta.url));
-  return names.map((name) => join(folder, name)).find((path) => existsSync(path));
+  const { directory } = chooseBinaries().binaries;
+  return names.map((name) => join(directory, name)).find((path) => existsSync(path));
 };
 
 /** This package in another process; `command` puts something before Node, as `taskset` does. */

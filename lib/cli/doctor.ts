@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { TorchError } from '../errors';
-import { type Binaries, findBinaries, PACKAGE_ROOT } from '../libtorch/binaries';
+import { type Binaries, binariesFor, findBinaries, PACKAGE_ROOT, requirementOf } from '../libtorch/binaries';
 import { remediesFor, requireBinaries } from '../libtorch/load';
 import { type Libtorch, locateLibtorch, type Rejection, searchLibtorch } from '../libtorch/locate';
 import { verifyLibtorch } from '../libtorch/verify';
-import { buildRequirement, runtimeRequirement } from '../libtorch/versions';
+import { compareVersions, releaseOf, SERVED_RELEASES } from '../libtorch/versions';
 import { describeLibtorch } from './setup';
 
 /** What `doctor` found out. */
@@ -16,7 +16,10 @@ export interface Diagnosis {
   readonly package: string;
   readonly node: string;
   readonly platform: string;
+  /** The compiled files for the libtorch that was found. */
   readonly addon: Binaries | null;
+  /** The releases of libtorch that binaries are here for, the oldest first. */
+  readonly releases: readonly string[];
   readonly libtorch: Libtorch | null;
   /** The places that come before the one where libtorch was found, or all of them. */
   readonly passedOver: readonly Rejection[];
@@ -53,16 +56,17 @@ Examples:
 /** Looks at everything that running a model needs. The addon is first loaded in a child process. */
 export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot = PACKAGE_ROOT): Promise<Diagnosis> {
   const problems: string[] = [];
-  const binaries = findBinaries(packageRoot);
-  if (!binaries) problems.push(messageOf(() => requireBinaries(packageRoot)));
+  const available = findBinaries(packageRoot);
+  if (available.length === 0) problems.push(messageOf(() => requireBinaries(packageRoot)));
 
-  const requirement = binaries ? runtimeRequirement(binaries.info.libtorch) : buildRequirement();
+  const requirement = requirementOf(available);
   const { found: libtorch, rejected } = searchLibtorch({ env, requirement });
   if (!libtorch) problems.push(messageOf(() => locateLibtorch({ env, requirement })));
 
   let loads = false;
   let devices: string[] = [];
   let withoutCuda: string | null = null;
+  const binaries = binariesFor(available, libtorch?.version ?? '') ?? null;
   if (binaries && libtorch) {
     const verdict = await verifyLibtorch(libtorch, binaries, { env });
     loads = verdict.ok;
@@ -84,6 +88,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot
     node: process.versions.node,
     platform: `${process.platform}-${process.arch}`,
     addon: binaries,
+    releases: available.map(({ info }) => releaseOf(info.libtorch) ?? info.libtorch).sort(compareVersions),
     libtorch,
     passedOver: rejected,
     loads,
@@ -110,11 +115,12 @@ function messageOf(failing: () => unknown): string {
 }
 
 function report(diagnosis: Diagnosis): string {
-  const { addon, libtorch, loads, devices, withoutCuda, problems } = diagnosis;
+  const { addon, releases, libtorch, loads, devices, withoutCuda, problems } = diagnosis;
   const rows: [string, string][] = [
     ['package', `libtorch-attention ${diagnosis.package}`],
     ['Node', `${diagnosis.node} on ${diagnosis.platform}`],
     ['addon', addon ? `${addon.addon}, built against libtorch ${addon.info.libtorch}` : 'missing'],
+    ['releases', `binaries for ${releases.join(', ') || 'none'} of ${SERVED_RELEASES.join(', ')}`],
     ['libtorch', libtorch ? describeLibtorch(libtorch).replace(/^libtorch /, '') : 'missing'],
     ['loads', loads ? 'yes' : 'no'],
     ['devices', devices.length > 0 ? devices.join(', ') : 'unknown'],

@@ -1,12 +1,11 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { TorchError } from '../errors';
-import { findBinaries } from '../libtorch/binaries';
+import { binariesFor, findBinaries, requirementOf } from '../libtorch/binaries';
 import { fetchLibtorch } from '../libtorch/fetch';
 import type { FetchProgress } from '../libtorch/fetching';
 import { type Libtorch, locateLibtorch, searchLibtorch } from '../libtorch/locate';
 import { verifyLibtorch } from '../libtorch/verify';
-import { buildRequirement, runtimeRequirement } from '../libtorch/versions';
 
 /** Adds `setup [--cuda]`: finds libtorch or fetches it, and loads it once to see that it works. */
 export function registerSetup(program: Command): void {
@@ -55,9 +54,10 @@ export interface SetUpOptions {
  * addon is built.
  */
 export async function setUp({ cuda, signal, env = process.env }: SetUpOptions): Promise<Libtorch> {
-  const binaries = findBinaries();
-  const requirement = binaries ? runtimeRequirement(binaries.info.libtorch) : buildRequirement();
+  const available = findBinaries();
+  const requirement = requirementOf(available);
   const verify = async (libtorch: Libtorch): Promise<void> => {
+    const binaries = binariesFor(available, libtorch.version);
     if (!binaries) return;
     const verdict = await verifyLibtorch(libtorch, binaries, { env, ...(signal ? { signal } : {}) });
     const reason = verdict.ok && cuda ? (verdict.withoutCuda ?? '') : verdict.reason;

@@ -1,5 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import {
+  buildRequirement,
+  compareVersions,
+  PINNED_VERSION,
+  releaseOf,
+  runtimeRequirement,
+  type VersionRequirement,
+} from './versions';
 
 /** The folder that holds package.json. */
 export const PACKAGE_ROOT = resolve(__dirname, '..', '..');
@@ -10,7 +18,7 @@ export interface BuildInfo {
   readonly libtorch: string;
 }
 
-/** The compiled files of this package. */
+/** The compiled files of this package for one release of libtorch. */
 export interface Binaries {
   readonly directory: string;
   /** The addon: linked against libtorch, without a run path. */
@@ -21,29 +29,82 @@ export interface Binaries {
 }
 
 /**
- * The folders that may hold the compiled files, in order: what was built here comes before what was shipped. The
- * environment variable `LIBTORCH_ATTENTION_BINARIES` names one to be used instead: an instrumented build, say.
+ * The folder that a release's addon is built in; CMake puts what it compiled into `Release` below it. That of the pinned
+ * release lies where clangd and CMake's own tools look for it.
+ */
+export function buildDirectory(release: string, packageRoot = PACKAGE_ROOT): string {
+  const build = join(packageRoot, 'build');
+  return release === releaseOf(PINNED_VERSION) ? build : join(build, 'releases', release);
+}
+
+/** The folder that holds a release's binaries for this platform in a package. */
+export function prebuiltDirectory(release: string, packageRoot = PACKAGE_ROOT): string {
+  return join(prebuiltFolder(packageRoot), release);
+}
+
+function prebuiltFolder(packageRoot: string): string {
+  return join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`);
+}
+
+/**
+ * The folders that may hold compiled files, in order: what was built here comes before what was shipped, and the pinned
+ * release before others, the newest of which comes first. The environment variable `LIBTORCH_ATTENTION_BINARIES` names
+ * one to be used instead: an instrumented build, say.
  */
 export function binaryDirectories(packageRoot = PACKAGE_ROOT, env: NodeJS.ProcessEnv = process.env): string[] {
   const named = env['LIBTORCH_ATTENTION_BINARIES'];
   if (named && packageRoot === PACKAGE_ROOT) return [resolve(named)];
-  return [join(packageRoot, 'build', 'Release'), join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`)];
+  const pinned = releaseOf(PINNED_VERSION) as string;
+  const releases = [join(packageRoot, 'build', 'releases'), prebuiltFolder(packageRoot)]
+    .filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder))
+    .filter((name) => releaseOf(name) === name && name !== pinned)
+    .sort((left, right) => compareVersions(right, left));
+  const known = [pinned, ...new Set(releases)];
+  return [
+    ...known.map((release) => join(buildDirectory(release, packageRoot), 'Release')),
+    ...known.map((release) => prebuiltDirectory(release, packageRoot)),
+  ];
 }
 
-/** Finds the compiled files; null where neither a build nor a prebuilt binary for this platform is there. */
-export function findBinaries(packageRoot = PACKAGE_ROOT): Binaries | null {
+/**
+ * Finds the compiled files, those of one folder for each release of libtorch; none where neither a build nor prebuilt
+ * binaries for this platform are there.
+ */
+export function findBinaries(packageRoot = PACKAGE_ROOT): Binaries[] {
+  const found = new Map<string | null, Binaries>();
   for (const directory of binaryDirectories(packageRoot)) {
     const binaries = binariesIn(directory);
-    if (binaries) return binaries;
+    if (!binaries) continue;
+    const release = releaseOf(binaries.info.libtorch);
+    if (!found.has(release)) found.set(release, binaries);
   }
-  return null;
+  return [...found.values()];
 }
 
-/** The compiled files of one folder; null where one of them is missing. */
+/** Which versions of libtorch the files that were found run on; where none were found, what they could be built against. */
+export function requirementOf(found: readonly Binaries[]): VersionRequirement {
+  return found.length > 0 ? runtimeRequirement(found.map(({ info }) => info.libtorch)) : buildRequirement();
+}
+
+/** Of what was found, the files for a version of libtorch; the first where none is for it, for those who bypass the check. */
+export function binariesFor(found: readonly Binaries[], version: string): Binaries | undefined {
+  return found.find(({ info }) => releaseOf(info.libtorch) === releaseOf(version)) ?? found[0];
+}
+
+/** The compiled files of one folder; null where one of them is missing, or nothing says what they were built against. */
 export function binariesIn(directory: string): Binaries | null {
   const addon = join(directory, 'attention.node');
   const loader = join(directory, 'loader.node');
-  const info = join(directory, 'build-info.json');
-  if (![addon, loader, info].every((path) => existsSync(path))) return null;
-  return { directory, addon, loader, info: JSON.parse(readFileSync(info, 'utf8')) as BuildInfo };
+  const info = readBuildInfo(join(directory, 'build-info.json'));
+  return info && existsSync(addon) && existsSync(loader) ? { directory, addon, loader, info } : null;
+}
+
+function readBuildInfo(path: string): BuildInfo | null {
+  try {
+    const info = JSON.parse(readFileSync(path, 'utf8')) as BuildInfo;
+    return typeof info.libtorch === 'string' ? info : null;
+  } catch {
+    return null;
+  }
 }

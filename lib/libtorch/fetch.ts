@@ -6,7 +6,7 @@ import { downloadArchive, unpackArchive } from './archive';
 import { cacheDirectory } from './cache';
 import type { FetchProgress, Flavour } from './fetching';
 import { inspectLibtorch, type Libtorch, rootsInSite } from './locate';
-import { installWithPip } from './pip';
+import { installWithPip, torchWheel } from './pip';
 import { PINNED_CUDA, PINNED_VERSION, parseRelease } from './versions';
 
 export interface FetchOptions {
@@ -78,7 +78,7 @@ async function fetchInto(site: string, temporary: string, flavour: Flavour, opti
   const mirror = env['LIBTORCH_ATTENTION_MIRROR'];
   let pipFailure = 'LIBTORCH_ATTENTION_MIRROR is set, which pip does not use';
   if (!mirror) {
-    const outcome = await installWithPip(site, temporary, flavour, context);
+    const outcome = await installWithPip(site, temporary, torchWheel(PINNED_VERSION, flavour), context);
     if (outcome === null) return;
     pipFailure = outcome;
     rmSync(site, { recursive: true, force: true });

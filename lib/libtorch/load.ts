@@ -1,7 +1,6 @@
 import { TorchError } from '../errors';
-import { type Binaries, binaryDirectories, findBinaries, PACKAGE_ROOT } from './binaries';
+import { type Binaries, binariesFor, binaryDirectories, findBinaries, PACKAGE_ROOT, requirementOf } from './binaries';
 import { type Libtorch, locateLibtorch } from './locate';
-import { runtimeRequirement } from './versions';
 
 /** What was loaded: the raw addon, and what it runs on. */
 export interface Loaded {
@@ -30,10 +29,10 @@ export function load(): Loaded {
   return loaded;
 }
 
-/** The compiled files, or an error that says how to get them. */
-export function requireBinaries(packageRoot = PACKAGE_ROOT): Binaries {
+/** The compiled files, of one release of libtorch at least, or an error that says how to get them. */
+export function requireBinaries(packageRoot = PACKAGE_ROOT): Binaries[] {
   const binaries = findBinaries(packageRoot);
-  if (binaries) return binaries;
+  if (binaries.length > 0) return binaries;
   const places = binaryDirectories(packageRoot).map((directory) => `  - ${directory}`);
   throw new TorchError(
     'ERR_ADDON_LOAD',
@@ -43,9 +42,18 @@ export function requireBinaries(packageRoot = PACKAGE_ROOT): Binaries {
   );
 }
 
-/** Loads the given files on the libtorch that `env` leads to. */
-export function loadFrom(binaries: Binaries, env: NodeJS.ProcessEnv): Loaded {
-  const libtorch = locateLibtorch({ env, requirement: runtimeRequirement(binaries.info.libtorch) });
+/** The libtorch that `env` leads to, and those of the compiled files that are for it. Nothing is loaded. */
+export function chooseBinaries(
+  available: readonly Binaries[] = requireBinaries(),
+  env: NodeJS.ProcessEnv = process.env,
+): { libtorch: Libtorch; binaries: Binaries } {
+  const libtorch = locateLibtorch({ env, requirement: requirementOf(available) });
+  return { libtorch, binaries: binariesFor(available, libtorch.version) as Binaries };
+}
+
+/** Loads those of the given files that are for the libtorch that `env` leads to. */
+export function loadFrom(available: readonly Binaries[], env: NodeJS.ProcessEnv): Loaded {
+  const { libtorch, binaries } = chooseBinaries(available, env);
   let withoutCuda: string | null = null;
   const place = `libtorch ${libtorch.version} at ${libtorch.root} (found by ${libtorch.source})`;
   try {

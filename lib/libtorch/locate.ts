@@ -6,9 +6,11 @@ import { findPythonTorch } from './python';
 import {
   buildRequirement,
   bypassesVersionCheck,
+  compareVersions,
   PINNED_VERSION,
-  parseRelease,
   readVersion,
+  releaseOf,
+  SERVED_RELEASES,
   type VersionRequirement,
 } from './versions';
 
@@ -116,13 +118,10 @@ function* candidates(env: NodeJS.ProcessEnv): Generator<{ root: string; source: 
 /** The libtorch folders in the cache: the newest release first, CUDA before CPU (who fetched it wants it). */
 function cachedRoots(directory: string): string[] {
   if (!existsSync(directory)) return [];
-  const rank = (name: string): number => {
-    const { major, minor, patch } = parseRelease(name) ?? { major: 0, minor: 0, patch: 0 };
-    return (major * 1e6 + minor * 1e3 + patch) * 2 + (name.includes('+cu') ? 1 : 0);
-  };
+  const cuda = (name: string): number => Number(name.includes('+cu'));
   return readdirSync(directory)
-    .filter((name) => parseRelease(name) !== null)
-    .sort((left, right) => rank(right) - rank(left))
+    .filter((name) => releaseOf(name) !== null)
+    .sort((left, right) => compareVersions(right, left) || cuda(right) - cuda(left))
     .flatMap((name) => rootsInSite(join(directory, name)));
 }
 
@@ -175,9 +174,14 @@ function notFound(rejected: readonly Rejection[], requirement: VersionRequiremen
     : `Run "npx libtorch-attention setup" to fetch libtorch ${PINNED_VERSION}, or set LIBTORCH to a folder that holds one.`;
   if (unsuitable.length > 0) {
     const versions = [...new Set(unsuitable.map(({ version }) => version))].join(' and ');
+    // Served by the sources, but no binaries are here for it.
+    const buildable = unsuitable.some(({ version }) => SERVED_RELEASES.includes(releaseOf(version ?? '') ?? ''));
+    const served = buildable
+      ? `Binaries are here for ${requirement.description} only; "npm run build" in a checkout makes those for what is found, of ${SERVED_RELEASES.join(', ')}. `
+      : `Served are the releases ${SERVED_RELEASES.join(', ')}. `;
     return new TorchError(
       'ERR_LIBTORCH_VERSION',
-      `Expected libtorch ${requirement.description} but found ${versions}. Looked at:\n${places}\n${remedy} ` +
+      `Expected libtorch ${requirement.description} but found ${versions}. Looked at:\n${places}\n${served}${remedy} ` +
         'To try it nevertheless, set LIBTORCH_ATTENTION_BYPASS_VERSION_CHECK=1.',
     );
   }

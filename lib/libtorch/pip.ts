@@ -3,18 +3,42 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FetchContext, Flavour } from './fetching';
 import { findPython } from './python';
-import { PINNED_VERSION } from './versions';
+
+/** What pip is to install. */
+export interface Wheels {
+  /** As pip takes them: `torch==2.13.0+cpu`. */
+  readonly requirements: readonly string[];
+  /** Whether what they depend on comes along. */
+  readonly dependencies: boolean;
+  /** An index to look in beside those that pip is set to. */
+  readonly index?: string;
+}
 
 /**
- * Installs the torch wheel of a flavour into `site` with the pip of `python3`. Never a plain `torch`, which on Linux
- * would bring gigabytes of CUDA nobody asked for.
+ * The torch wheel of a flavour. Never a plain `torch` with its dependencies, which on Linux would bring gigabytes of CUDA
+ * nobody asked for.
+ */
+export function torchWheel(version: string, flavour: Flavour): Wheels {
+  // macOS has one build only, without a local version.
+  if (process.platform === 'darwin') return { requirements: [`torch==${version}`], dependencies: false };
+  return {
+    requirements: [`torch==${version}+${flavour}`],
+    // The CUDA wheel finds CUDA's libraries beside itself, where its dependencies put them.
+    dependencies: flavour !== 'cpu',
+    index: `https://download.pytorch.org/whl/${flavour}`,
+  };
+}
+
+/**
+ * Installs wheels into `site` with the pip of `python3`.
  *
+ * @param temporary a folder for what pip leaves behind
  * @returns null where it succeeded, else why not, in a sentence
  */
 export async function installWithPip(
   site: string,
   temporary: string,
-  flavour: Flavour,
+  { requirements, dependencies, index }: Wheels,
   { env, signal, onProgress }: FetchContext,
 ): Promise<string | null> {
   const python = findPython(env);
@@ -24,13 +48,11 @@ export async function installWithPip(
 
   // Interrupted, pip leaves its own temporary files behind: keep them where they are removed.
   const scratch = join(temporary, 'pip');
-  mkdirSync(scratch);
+  mkdirSync(scratch, { recursive: true });
   const argument = ['-m', 'pip', 'install', '--target', site, '--retries', '1', '--no-input', '--no-compile'];
-  // The CUDA wheel finds CUDA's libraries beside itself, where its dependencies put them.
-  if (flavour === 'cpu') argument.push('--no-deps');
-  if (process.platform !== 'darwin') argument.push('--extra-index-url', `https://download.pytorch.org/whl/${flavour}`);
-  // macOS has one build only, without a local version.
-  argument.push(`torch==${PINNED_VERSION}${process.platform === 'darwin' ? '' : `+${flavour}`}`);
+  if (!dependencies) argument.push('--no-deps');
+  if (index) argument.push('--extra-index-url', index);
+  argument.push(...requirements);
   const settings = { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_USER: '0', PIP_REQUIRE_VIRTUALENV: '0' };
   return run(python, argument, { ...env, ...settings, TMPDIR: scratch }, signal, (message) => {
     onProgress?.({ stage: 'pip', done: 0, total: null, message });

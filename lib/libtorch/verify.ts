@@ -44,7 +44,7 @@ export async function verifyLibtorch(
   options: { env?: NodeJS.ProcessEnv; remembered?: boolean; signal?: AbortSignal } = {},
 ): Promise<Verdict> {
   const { env = process.env, remembered = false, signal } = options;
-  const addon = bypassesVersionCheck(env) || runtimeRequirement(binaries.info.libtorch).accepts(libtorch.version);
+  const addon = bypassesVersionCheck(env) || runtimeRequirement([binaries.info.libtorch]).accepts(libtorch.version);
   const key = `${libtorch.root} ${binaries.directory}`;
   const { libraries, cudaLibraries } = libtorch;
   const files = [...libraries, ...cudaLibraries, binaries.loader, ...(addon ? [binaries.addon] : [])];

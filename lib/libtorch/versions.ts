@@ -1,14 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The libtorch release that is fetched, tested, and that prebuilt binaries are made for. */
+/** The releases of libtorch that are served: the sources compile against each and pass the tests on it. */
+export const SERVED_RELEASES: readonly string[] = ['2.11', '2.12', '2.13', '2.14', '2.15'];
+
+/** The version of libtorch that is fetched where none is found, and that the tests in CI run on. */
 export const PINNED_VERSION = '2.13.0';
 
 /** The CUDA flavour that `setup --cuda` fetches, as PyTorch names it. */
 export const PINNED_CUDA = 'cu130';
-
-/** The oldest release that the sources compile against. */
-const OLDEST_SOURCE_RELEASE = '2.11';
 
 /** A version number without its local part (`+cpu`, `+cu130`). */
 export interface Release {
@@ -17,7 +17,7 @@ export interface Release {
   patch: number;
 }
 
-/** Which versions of libtorch will do, and how to say so in a message: `2.13.x`. */
+/** Which versions of libtorch will do, and how to say so in a message: `2.13.x or 2.14.x`. */
 export interface VersionRequirement {
   readonly description: string;
   accepts(version: string): boolean;
@@ -30,28 +30,36 @@ export function parseRelease(version: string): Release | null {
   return { major: Number(match[1]), minor: Number(match[2]), patch: Number(match[3] ?? 0) };
 }
 
-/** A number that orders releases by major and minor; NaN for what is no version. */
-function order(version: string): number {
+/** The release that a version belongs to, within which libtorch's C++ ABI holds: `2.13`. Null for what is no version. */
+export function releaseOf(version: string): string | null {
   const release = parseRelease(version);
-  return release ? release.major * 1000 + release.minor : Number.NaN;
+  return release && `${release.major}.${release.minor}`;
 }
 
-/** What an addon built against `builtAgainst` runs on: libtorch's C++ ABI holds within a minor release only. */
-export function runtimeRequirement(builtAgainst: string): VersionRequirement {
-  const release = parseRelease(builtAgainst);
+/** Orders versions by their numbers, the oldest first. */
+export function compareVersions(left: string, right: string): number {
+  const [one, other] = [parseRelease(left), parseRelease(right)];
+  if (!one || !other) return Number(other === null) - Number(one === null);
+  return one.major - other.major || one.minor - other.minor || one.patch - other.patch;
+}
+
+/** Any version of some releases. */
+function requirement(releases: readonly string[]): VersionRequirement {
+  const names = [...new Set(releases)].sort(compareVersions).map((release) => `${release}.x`);
   return {
-    description: release ? `${release.major}.${release.minor}.x` : builtAgainst,
-    accepts: (version) => order(version) === order(builtAgainst),
+    description: [names.slice(0, -1).join(', '), ...names.slice(-1)].filter(Boolean).join(' or '),
+    accepts: (version) => releases.includes(releaseOf(version) ?? ''),
   };
+}
+
+/** What addons that were built against these versions run on. */
+export function runtimeRequirement(builtAgainst: readonly string[]): VersionRequirement {
+  return requirement(builtAgainst.map((version) => releaseOf(version) ?? version));
 }
 
 /** What the sources compile against. */
 export function buildRequirement(): VersionRequirement {
-  const newest = parseRelease(PINNED_VERSION) as Release;
-  return {
-    description: `${OLDEST_SOURCE_RELEASE} to ${newest.major}.${newest.minor} (${PINNED_VERSION} is what is tested)`,
-    accepts: (version) => order(version) >= order(OLDEST_SOURCE_RELEASE) && order(version) <= order(PINNED_VERSION),
-  };
+  return requirement(SERVED_RELEASES);
 }
 
 /** Whether the user asked to run on whatever version is found. */

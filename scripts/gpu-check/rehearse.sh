@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a short --cpu run as the bare machine would: out of the packed folder alone, in an empty one, with nothing on the
+# Does a --cpu run as the bare machine would: out of the packed folder alone, in an empty one, with nothing on the
 # PATH but what that machine has, and without a network where the system lets us take it away.
 #
-#   rehearse.sh [options of run.sh]
+#   rehearse.sh [--build] [--full] [options of run.sh]
 #
-# Takes the binaries in build/Release and the libtorch that they were built against, unless --binaries or LIBTORCH say
-# otherwise; with --build, builds anew.
+# Takes the libtorch that is found and the binaries that were built for it, unless LIBTORCH and --binaries say otherwise;
+# with --build, builds anew. A short run, unless --full asks for all checks.
 set -eu
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
@@ -13,12 +13,16 @@ empty=$(mktemp -d)
 trap 'rm -rf "$empty"' EXIT
 scripts/gpu-check/pack.sh --quick --out "$empty/packed"
 
-libtorch=${LIBTORCH:-$(node -p "require('./dist/libtorch/locate.js').locateLibtorch().root")}
-options=(--cpu --short --out "$empty/out" --binaries "$root/build/Release")
+options=(--cpu --out "$empty/out")
 if [ "${1:-}" = --build ]; then
   shift
-  options=(--cpu --short --out "$empty/out")
+  libtorch=${LIBTORCH:-$(node -p "require('./dist/libtorch/locate.js').locateLibtorch().root")}
+else
+  choice() { node -p "const { libtorch, binaries } = require('./dist/libtorch/load.js').chooseBinaries(); $1"; }
+  libtorch=$(choice libtorch.root)
+  options+=(--binaries "$(choice binaries.directory)")
 fi
+if [ "${1:-}" = --full ]; then shift; else options+=(--short); fi
 
 mkdir "$empty/bin" "$empty/home" "$empty/tmp"
 for program in bash sh env cat chmod cp cut date dirname head ls mkdir mktemp mv nproc rm sed sort tail tar tr uname xz \

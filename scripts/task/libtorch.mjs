@@ -1,11 +1,13 @@
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { Failure } from './process.mjs';
+import { dirname, join } from 'node:path';
+import { cache, Failure } from './process.mjs';
 import { step } from './progress.mjs';
 
 const require = createRequire(import.meta.url);
 
-// Compiled from lib/libtorch: to be called after compileTypeScript only.
-const modules = (name) => require(`../../dist/libtorch/${name}.js`);
+/** A module compiled from lib/libtorch: to be called after compileTypeScript only. */
+export const modules = (name) => require(`../../dist/libtorch/${name}.js`);
 
 /** Finds a libtorch to build against, or fetches one into the user's cache directory. */
 export async function provideLibtorch() {
@@ -15,14 +17,22 @@ export async function provideLibtorch() {
   return searchLibtorch().found ?? fetch();
 }
 
-async function fetch() {
+function fetch() {
   const { fetchLibtorch } = modules('fetch');
+  return fetching('Fetching libtorch', fetchLibtorch);
+}
+
+/**
+ * A step that fetches something: its progress is shown, and it can be interrupted.
+ * @param work receives `signal` and `onProgress`
+ */
+async function fetching(title, work) {
   const interruption = new AbortController();
   const interrupt = () => interruption.abort(new Failure('Interrupted; nothing was left behind.', 130));
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   try {
-    return await step('Fetching libtorch', (update) =>
-      fetchLibtorch({
+    return await step(title, (update) =>
+      work({
         signal: interruption.signal,
         onProgress({ stage, done, total, message }) {
           const part = total ? `${Math.floor((100 * done) / total)} % of ${(total / 1e6).toFixed(0)} MB` : '';
@@ -32,6 +42,52 @@ async function fetch() {
     );
   } finally {
     process.removeListener('SIGINT', interrupt).removeListener('SIGTERM', interrupt);
+  }
+}
+
+/**
+ * The libtorch of a version that is served, out of PyPI's torch wheel. Kept in .cache/libtorch, beside what is found
+ * otherwise. On Linux that wheel is the CUDA build: it comes without CUDA's libraries, which are gigabytes, but for the
+ * two that its CPU part asks for.
+ */
+export async function provideVersion(version) {
+  const { parseRelease, releaseOf, SERVED_RELEASES } = modules('versions');
+  const { inspectLibtorch } = modules('locate');
+  if (!/^\d+\.\d+\.\d+$/.test(version ?? '') || !SERVED_RELEASES.includes(releaseOf(version))) {
+    const example = `${SERVED_RELEASES.at(-1)}.0`;
+    throw new Failure(
+      `Expected a version of libtorch's releases ${SERVED_RELEASES.join(', ')}, as "${example}", but received ${version ?? 'nothing'}.`,
+      2,
+    );
+  }
+  const inspect = (site) => inspectLibtorch(join(site, 'torch'), 'LIBTORCH');
+  const final = join(cache, 'libtorch', version);
+  if ('libraries' in inspect(final)) return inspect(final);
+  mkdirSync(dirname(final), { recursive: true });
+  const temporary = mkdtempSync(`${final}-incomplete-`);
+  try {
+    const site = join(temporary, 'site');
+    await fetching(`Fetching torch ${version} from PyPI`, async (context) => {
+      const { installWithPip } = modules('pip');
+      const install = async (requirements) => {
+        const wheels = { requirements, dependencies: false };
+        const reason = await installWithPip(site, temporary, wheels, { env: process.env, ...context });
+        if (reason !== null) throw new Failure(`Expected pip to install ${requirements.join(' and ')}, but: ${reason}`);
+      };
+      await install([`torch==${version}`]);
+      const { cuda } = inspect(site);
+      if (cuda) await install(['nvidia-cuda-runtime', 'nvidia-cuda-cupti'].map((name) => `${name}==${cuda}.*`));
+    });
+    const { reason, version: received } = inspect(site);
+    if (reason) throw new Failure(`Expected a complete libtorch in torch ${version}'s wheel, but ${reason}.`);
+    if (JSON.stringify(parseRelease(received)) !== JSON.stringify(parseRelease(version))) {
+      throw new Failure(`Expected torch ${version} but received ${received}.`);
+    }
+    rmSync(final, { recursive: true, force: true });
+    renameSync(site, final);
+    return inspect(final);
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
   }
 }
 

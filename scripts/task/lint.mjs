@@ -4,7 +4,6 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { builds } from './native.mjs';
 import { cache, Failure, output, packageScript, root, run, runLogged } from './process.mjs';
 import { step } from './progress.mjs';
 
@@ -17,7 +16,7 @@ const TIDY = { package: 'clang-tidy', version: '23.1.4', folder: 'clang_tidy' };
 const configurations = ['tsconfig.json', 'test/tsconfig.json', 'lib/view/page/tsconfig.json'];
 
 /** Checks formatting and code, TypeScript and C++. With `--fix`, corrects what can be corrected by itself. */
-export async function lint(args) {
+export async function lint(args, build) {
   const fix = args.includes('--fix');
   const failures = [];
   const check = async (title, work) => {
@@ -37,7 +36,7 @@ export async function lint(args) {
   const mode = fix ? ['-i'] : ['--dry-run', '-Werror'];
   await check('clang-format', () => run(formatter, [...mode, ...sources]));
   const tidy = await provideTool(TIDY);
-  await check('clang-tidy', () => runTidy(tidy, sources));
+  await check('clang-tidy', () => runTidy(tidy, sources, build));
 
   if (failures.length > 0) console.error(`Failed: ${failures.join(', ')}`);
   return failures.length > 0 ? 1 : 0;
@@ -77,11 +76,11 @@ async function provideTool(tool) {
 }
 
 /** Runs clang-tidy on each source file that changed, or whose headers did, since it was last found clean. */
-async function runTidy(tidy, files) {
+async function runTidy(tidy, files, { directory }) {
   const remembered = join(cache, 'tidy.json');
   const known = existsSync(remembered) ? JSON.parse(readFileSync(remembered, 'utf8')) : {};
   const content = (path) => readFileSync(join(root, path));
-  const database = join(builds.release.directory, 'compile_commands.json');
+  const database = join(directory, 'compile_commands.json');
   const common = createHash('sha256').update(TIDY.version).update(content('.clang-tidy'));
   for (const header of files.filter((path) => path.endsWith('.h'))) common.update(header).update(content(header));
   const pending = [];

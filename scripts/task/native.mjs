@@ -1,17 +1,34 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { findCompiler, requireCompiler } from './compiler.mjs';
-import { provideLibtorch, verify } from './libtorch.mjs';
+import { modules, verify } from './libtorch.mjs';
 import { output, packageScript, root, runLogged } from './process.mjs';
 import { step } from './progress.mjs';
 import { fingerprint, unlessDone } from './stamp.mjs';
 
 const sources = ['native', 'CMakeLists.txt', 'test/native', 'package-lock.json'];
 
-/** A folder that CMake builds in, and how. */
+/** The build of the addon for a version of libtorch: each release has a folder of its own. */
+export function releaseBuild(version) {
+  const { buildDirectory } = modules('binaries');
+  const { releaseOf } = modules('versions');
+  return { directory: buildDirectory(releaseOf(version)), title: 'Building the addon', options: [] };
+}
+
+/** The build of the addon for one version of libtorch, beside what the package loads by itself. */
+export function versionBuild(version) {
+  const title = `Building the addon for libtorch ${version}`;
+  return { directory: join(root, 'build', 'versions', version), title, options: [] };
+}
+
+/** Whether the addon was built here before, for any libtorch. */
+export function anythingBuilt() {
+  return ['Release', 'releases', 'versions'].some((name) => existsSync(join(root, 'build', name)));
+}
+
+/** Folders that CMake builds other things in, and how. */
 export const builds = {
-  release: { directory: join(root, 'build'), title: 'Building the addon', options: [] },
   coverage: {
     directory: join(root, 'build', 'coverage'),
     title: 'Building the addon with coverage counters',
@@ -34,9 +51,8 @@ export const builds = {
 /** What a build leaves in its folder Release for the package to load. */
 export const products = ['attention.node', 'loader.node', 'build-info.json'];
 
-/** Builds the addon, the loader and the C++ test program against the libtorch that is found or fetched. */
-export async function buildNative({ directory, title, options } = builds.release) {
-  const libtorch = await provideLibtorch();
+/** Builds the addon, the loader and the C++ test program against a libtorch. Resolves to the folder of what is loaded. */
+export async function buildNative({ directory, title, options }, libtorch) {
   const binaries = join(directory, 'Release');
   const decisive = [libtorch.root, libtorch.version, process.version, process.arch, process.env.CXX, options];
   const results = products.map((name) => join(binaries, name));
@@ -47,12 +63,12 @@ export async function buildNative({ directory, title, options } = builds.release
     writeFileSync(join(binaries, 'build-info.json'), `${JSON.stringify(info, null, 2)}\n`);
   });
   await verify(libtorch, binaries);
-  return libtorch;
+  return binaries;
 }
 
 /** Builds the benchmark's program below Node, from what the release build compiled. */
 export function buildBenchProgram(libtorch) {
-  const build = { ...builds.release, title: "Building the benchmark's C++ program" };
+  const build = { ...releaseBuild(libtorch.version), title: "Building the benchmark's C++ program" };
   return buildProgram(build, 'libtorch_peer', libtorch, ['bench/peers/libtorch.cc']);
 }
 

@@ -1,26 +1,41 @@
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { requireCompiler } from './compiler.mjs';
 import { installDependencies } from './dependencies.mjs';
-import { provideLibtorch, verify } from './libtorch.mjs';
+import { modules, provideLibtorch, provideVersion, verify } from './libtorch.mjs';
 import { lint } from './lint.mjs';
 import { withLock } from './lock.mjs';
-import { buildBenchProgram, buildNative, builds, buildTestProgram, products } from './native.mjs';
+import {
+  anythingBuilt,
+  buildBenchProgram,
+  buildNative,
+  builds,
+  buildTestProgram,
+  products,
+  releaseBuild,
+  versionBuild,
+} from './native.mjs';
 import { Failure, root, run } from './process.mjs';
 import { runSanitized } from './sanitizers.mjs';
 import { runTests } from './tests.mjs';
 import { compileTypeScript } from './typescript.mjs';
 
-/** Makes everything that a task needs, as far as it isn't there. Two tasks at once wait for each other here. */
-function setUp({ extraBuilds = [] } = {}) {
+/**
+ * Makes everything that a task needs, as far as it isn't there. Two tasks at once wait for each other here.
+ * @param version of libtorch to build against, fetched from PyPI; by default the libtorch that is found or fetched
+ * @returns the libtorch, its build, and the folder of the binaries
+ */
+function setUp({ version, extraBuilds = [] } = {}) {
   return withLock(async () => {
     // Said before anything is downloaded.
-    if (!existsSync(join(builds.release.directory, 'Release', 'attention.node'))) requireCompiler();
+    if (!anythingBuilt()) requireCompiler();
     await installDependencies();
     await compileTypeScript();
-    const libtorch = await buildNative();
-    for (const build of extraBuilds) await buildNative(build);
-    return libtorch;
+    const libtorch = version === undefined ? await provideLibtorch() : await provideVersion(version);
+    const build = version === undefined ? releaseBuild(libtorch.version) : versionBuild(version);
+    const binaries = await buildNative(build, libtorch);
+    for (const each of extraBuilds) await buildNative(each, libtorch);
+    return { libtorch, build, binaries };
   });
 }
 
@@ -54,12 +69,19 @@ export const tasks = {
   async test(args) {
     // Counters for the C++ lines need a second build, which is worth its time where nobody waits.
     const measured = Boolean(process.env.CI) && args.length === 0;
-    await setUp({ extraBuilds: measured ? [builds.coverage] : [] });
-    return runTests(args, measured ? builds.coverage : builds.release);
+    const { build } = await setUp({ extraBuilds: measured ? [builds.coverage] : [] });
+    return runTests(args, measured ? { build: builds.coverage, measured } : { build });
+  },
+
+  /** The tests on another version of libtorch: `release 2.14.1`; what follows is for jest. */
+  async release([version = '', ...args]) {
+    const { libtorch, build } = await setUp({ version });
+    console.log(`On libtorch ${libtorch.version} in ${libtorch.root}`);
+    return runTests(args, { build, libtorch });
   },
 
   async bench(args) {
-    const libtorch = await setUp();
+    const { libtorch } = await setUp();
     await withLock(() => buildBenchProgram(libtorch));
     return script('bench/main.mjs', args);
   },
@@ -94,17 +116,24 @@ export const tasks = {
   tsan: () => sanitized('tsan'),
 
   async lint(args) {
-    await setUp();
-    return lint(args);
+    const { build } = await setUp();
+    return lint(args, build);
   },
 
-  /** Puts the binaries of this platform where the package finds them without a build. */
-  async prebuild() {
-    const libtorch = await setUp();
-    const directory = join(root, 'prebuilds', `${process.platform}-${process.arch}`);
-    copyProducts(join(builds.release.directory, 'Release'), directory);
-    await verify(libtorch, directory);
-    console.log(`Wrote ${products.join(', ')} to ${directory}`);
+  /**
+   * Puts the binaries of this platform where the package finds them without a build: for the libtorch that is found, or
+   * for each version named.
+   */
+  async prebuild(versions) {
+    for (const version of versions.length > 0 ? versions : [undefined]) {
+      const { libtorch, binaries } = await setUp({ version });
+      const { prebuiltDirectory } = modules('binaries');
+      const { releaseOf } = modules('versions');
+      const directory = prebuiltDirectory(releaseOf(libtorch.version));
+      copyProducts(binaries, directory);
+      await verify(libtorch, directory);
+      console.log(`Wrote ${products.join(', ')} to ${directory}`);
+    }
   },
 
   /** What binding.gyp runs: the binaries for node-gyp's output folder. */
@@ -112,9 +141,8 @@ export const tasks = {
     await withLock(async () => {
       await installDependencies();
       await compileTypeScript();
-      await buildNative(builds.gyp);
+      copyProducts(await buildNative(builds.gyp, await provideLibtorch()), directory);
     });
-    copyProducts(join(builds.gyp.directory, 'Release'), directory);
   },
 };
 

@@ -2,27 +2,30 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { printNativeCoverage, resetNativeCoverage } from './coverage.mjs';
-import { builds } from './native.mjs';
 import { cache, packageScript, root, run } from './process.mjs';
 
 /** Where the number of tests that passed and failed is left for .ci/run. */
 const summary = join(cache, 'test-summary.json');
 
 /**
- * Runs the C++ test program, then jest with coverage.
+ * Runs the C++ test program, then jest.
  * @param args for jest; with any, a part of its tests is meant, and the C++ program is left out
- * @param build which of the builds to test
+ * @param build which of the builds to test; `measured`: it counts the lines that are run
+ * @param libtorch what to run on instead of what is found; coverage is then left out
  */
-export async function runTests(args, build) {
-  const measured = build === builds.coverage;
+export async function runTests(args, { build, measured = false, libtorch }) {
   if (measured) resetNativeCoverage(build.directory);
   rmSync(summary, { force: true });
 
   const native = args.length === 0 ? await runNativeTests(join(build.directory, 'Release', program)) : nothing;
-  const environment = measured ? { LIBTORCH_ATTENTION_BINARIES: join(build.directory, 'Release') } : {};
+  const environment = {
+    ...process.env,
+    ...(measured || libtorch ? { LIBTORCH_ATTENTION_BINARIES: join(build.directory, 'Release') } : {}),
+    ...(libtorch ? { LIBTORCH: libtorch.root } : {}),
+  };
   // A worker that jest ends by force writes no counts.
-  const jestArgs = measured ? ['--runInBand', ...args] : args;
-  const typescript = await runJest(jestArgs, { ...process.env, ...environment });
+  const jestArgs = [...(libtorch ? [] : ['--coverage']), ...(measured ? ['--runInBand'] : []), ...args];
+  const typescript = await runJest(jestArgs, environment);
   if (measured) printNativeCoverage(build.directory);
 
   const passed = native.passed + typescript.passed;
@@ -64,8 +67,7 @@ async function runJest(args, env) {
   const results = join(cache, 'jest.json');
   rmSync(results, { force: true });
   const jest = packageScript('jest', 'bin/jest.js');
-  const reports = ['--coverage', '--json', `--outputFile=${results}`];
-  const code = await run(process.execPath, [jest, ...reports, ...args], { env });
+  const code = await run(process.execPath, [jest, '--json', `--outputFile=${results}`, ...args], { env });
   if (!existsSync(results)) return { passed: 0, failed: 1, code: code || 1 };
   const { numPassedTests, numFailedTests, numRuntimeErrorTestSuites } = JSON.parse(readFileSync(results, 'utf8'));
   return { passed: numPassedTests, failed: numFailedTests + numRuntimeErrorTestSuites, code };

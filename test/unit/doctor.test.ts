@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { diagnose, registerDoctor } from '../../lib/cli/doctor';
+import { SERVED_RELEASES } from '../../lib/libtorch/versions';
 import { archiveFiles, temporaryFolder, writeFiles } from './fake-libtorch';
 
 const folder = temporaryFolder();
@@ -20,6 +21,7 @@ test('with nothing there, says everything that is missing and what to do', async
     package: '1.2.3',
     node: process.versions.node,
     addon: null,
+    releases: [],
     libtorch: null,
     loads: false,
     devices: [],
@@ -36,7 +38,12 @@ test('a libtorch that does not load is a problem with its reason', async () => {
   writeFiles(join(root, 'build', 'Release'), { 'attention.node': '', 'loader.node': '', 'build-info.json': info });
   const libtorch = writeFiles(join(folder, 'libtorch'), archiveFiles('2.13.0+cpu'));
   const diagnosis = await diagnose({ ...bare, LIBTORCH: libtorch }, root);
-  expect(diagnosis).toMatchObject({ usable: false, loads: false, libtorch: { version: '2.13.0+cpu', root: libtorch } });
+  expect(diagnosis).toMatchObject({
+    usable: false,
+    loads: false,
+    releases: ['2.13'],
+    libtorch: { version: '2.13.0+cpu', root: libtorch },
+  });
   expect(diagnosis.problems).toHaveLength(1);
   expect(diagnosis.problems[0]).toContain('does not load');
 });
@@ -61,6 +68,7 @@ test('the command ends with 0 and "Everything is in place" on a machine where al
   }
   const [report = '', json = ''] = output.split(/^(?=\{)/m);
   expect(report).toMatch(/^libtorch +2\.\d+/m);
+  expect(report).toMatch(new RegExp(`^releases +binaries for 2\\.\\d+.* of ${SERVED_RELEASES.join(', ')}$`, 'm'));
   expect(report).toMatch(/^devices +cpu/m);
   expect(report).toContain('Everything is in place.');
   expect(JSON.parse(json)).toMatchObject({ usable: true, loads: true, problems: [] });

@@ -22,7 +22,7 @@ const recording = 'exports.open = (paths) => { globalThis.opened = [...(globalTh
 
 test('opens the libraries of the located libtorch, then loads the addon', () => {
   const good = binaries('good', recording, 'module.exports = { loaded: globalThis.opened };');
-  const loaded = loadFrom(good, env);
+  const loaded = loadFrom([good], env);
   expect(loaded.libtorch.root).toBe(root);
   expect(loaded.addon).toEqual({ loaded: libtorch.libraries });
   expect(loaded.withoutCuda).toBeNull();
@@ -33,7 +33,7 @@ test('a CUDA build whose CUDA libraries are missing serves the CPU, and says why
   const missing = 'libcudnn.so.9: cannot open shared object file';
   const loader = `exports.open = (paths) => { if (/torch_cuda/.test(paths)) throw new Error('${missing}'); };`;
   const good = binaries('without-cuda', loader, 'module.exports = { loaded: true };');
-  const loaded = loadFrom(good, { ...env, LIBTORCH: cudaRoot });
+  const loaded = loadFrom([good], { ...env, LIBTORCH: cudaRoot });
   expect(loaded).toMatchObject({ addon: { loaded: true }, withoutCuda: missing });
   const verdict = await verifyLibtorch(inspectLibtorch(cudaRoot, 'LIBTORCH') as Libtorch, good, { env });
   expect(verdict).toEqual({ ok: true, reason: '', addon: true, withoutCuda: missing });
@@ -41,7 +41,7 @@ test('a CUDA build whose CUDA libraries are missing serves the CPU, and says why
 
 test('a library that can’t be opened is ERR_ADDON_LOAD with the cause', () => {
   const broken = binaries('broken', "exports.open = () => { throw new Error('libgomp.so.1: not found'); };", '');
-  const error = errorOf(() => loadFrom(broken, env));
+  const error = errorOf(() => loadFrom([broken], env));
   expect(error.code).toBe('ERR_ADDON_LOAD');
   expect(error.message).toContain(`Expected to open libtorch 2.13.0+cpu at ${root} (found by LIBTORCH)`);
   expect(error.message).toContain('received: libgomp.so.1: not found');
@@ -51,7 +51,7 @@ test('a library that can’t be opened is ERR_ADDON_LOAD with the cause', () => 
 
 test('an addon that can’t be loaded is ERR_ADDON_LOAD with the cause', () => {
   const broken = binaries('broken-addon', recording, "throw new Error('undefined symbol: _ZN2at4_ops');");
-  const error = errorOf(() => loadFrom(broken, env));
+  const error = errorOf(() => loadFrom([broken], env));
   expect(error.code).toBe('ERR_ADDON_LOAD');
   expect(error.message).toContain('built against libtorch 2.13.0+cpu');
   expect(error.message).toContain('rebuild');
@@ -59,7 +59,7 @@ test('an addon that can’t be loaded is ERR_ADDON_LOAD with the cause', () => {
 
 test('an addon built against another release is ERR_LIBTORCH_VERSION, and nothing is opened', () => {
   const other = binaries('other', "exports.open = () => { throw new Error('opened'); };", '', '2.11.0');
-  const error = errorOf(() => loadFrom(other, env));
+  const error = errorOf(() => loadFrom([other], env));
   expect(error.code).toBe('ERR_LIBTORCH_VERSION');
   expect(error.message).toContain('Expected libtorch 2.11.x but found 2.13.0+cpu');
 });
@@ -72,12 +72,64 @@ test('a package without binaries says where it looked and how to make them', () 
   expect(error.message).toContain('npm run build');
 });
 
-test('what was built comes before what was shipped, which serves where nothing was built', () => {
-  const files = { 'attention.node': '', 'loader.node': '', 'build-info.json': '{"libtorch":"2.13.0"}' };
-  const shipped = writeFiles(join(folder, 'package', 'prebuilds', `${process.platform}-${process.arch}`), files);
-  expect(findBinaries(join(folder, 'package'))).toMatchObject({ directory: shipped, info: { libtorch: '2.13.0' } });
-  const built = writeFiles(join(folder, 'package', 'build', 'Release'), { ...files, 'build-info.json': '{}' });
-  expect(findBinaries(join(folder, 'package'))?.directory).toBe(built);
+describe('findBinaries', () => {
+  const platform = `${process.platform}-${process.arch}`;
+  const put = (root: string, place: string, libtorch: string): string =>
+    writeFiles(join(root, place), {
+      'attention.node': '',
+      'loader.node': '',
+      'build-info.json': `{"libtorch":"${libtorch}"}`,
+    });
+  const directories = (root: string): string[] => findBinaries(root).map(({ directory }) => directory);
+
+  test('takes what was built before what was shipped, which serves where nothing was built', () => {
+    const root = join(folder, 'package');
+    const shipped = put(root, `prebuilds/${platform}/2.13`, '2.13.0');
+    expect(findBinaries(root)).toMatchObject([{ directory: shipped, info: { libtorch: '2.13.0' } }]);
+    const built = put(root, 'build/Release', '2.13.1');
+    expect(directories(root)).toEqual([built]);
+  });
+
+  test('finds those of every release', () => {
+    const root = join(folder, 'releases');
+    const built = put(root, 'build/releases/2.14/Release', '2.14.1+cu130');
+    put(root, `prebuilds/${platform}/2.14`, '2.14.0');
+    const shipped = [
+      put(root, `prebuilds/${platform}/2.11`, '2.11.0'),
+      put(root, `prebuilds/${platform}/2.13`, '2.13.0'),
+    ];
+    expect(directories(root).sort()).toEqual([built, ...shipped].sort());
+  });
+
+  test.each(['', '{}', '{"libtorch": 2}', 'null'])('passes over a folder with %p for build-info.json', (info) => {
+    const root = join(folder, `broken-info-${info.length}`);
+    writeFiles(put(root, 'build/Release', '2.13.0'), { 'build-info.json': info });
+    expect(findBinaries(root)).toEqual([]);
+  });
+});
+
+test('the libtorch that is found decides which binaries are loaded', () => {
+  const release = (version: string): Binaries =>
+    binaries(`for-${version}`, recording, `module.exports = { builtAgainst: '${version}' };`, version);
+  const available = [release('2.13.0'), release('2.11.0'), release('2.14.1')];
+  for (const [found, builtAgainst] of [
+    ['2.14.0+cu130', '2.14.1'],
+    ['2.13.0+cpu', '2.13.0'],
+  ] as const) {
+    const LIBTORCH = writeFiles(join(folder, `libtorch-${found}`), archiveFiles(found));
+    expect(loadFrom(available, { ...env, LIBTORCH })).toMatchObject({
+      addon: { builtAgainst },
+      libtorch: { version: found },
+      binaries: { info: { libtorch: builtAgainst } },
+    });
+  }
+  const newer = { ...env, LIBTORCH: writeFiles(join(folder, 'libtorch-2.15'), archiveFiles('2.15.0+cpu')) };
+  const error = errorOf(() => loadFrom(available, newer));
+  expect(error.code).toBe('ERR_LIBTORCH_VERSION');
+  expect(error.message).toContain('Expected libtorch 2.11.x, 2.13.x or 2.14.x but found 2.15.0+cpu');
+  // Whoever asks to try it nevertheless gets some.
+  const bypassing = { ...newer, LIBTORCH_ATTENTION_BYPASS_VERSION_CHECK: '1' };
+  expect(loadFrom(available, bypassing).addon).toEqual({ builtAgainst: '2.13.0' });
 });
 
 test.each([

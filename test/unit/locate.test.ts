@@ -2,7 +2,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheDirectory } from '../../lib/libtorch/cache';
 import { inspectLibtorch, locateLibtorch, searchLibtorch } from '../../lib/libtorch/locate';
-import { runtimeRequirement } from '../../lib/libtorch/versions';
+import { runtimeRequirement, SERVED_RELEASES } from '../../lib/libtorch/versions';
 import {
   archiveFiles,
   errorOf,
@@ -14,7 +14,7 @@ import {
 } from './fake-libtorch';
 
 const folder = temporaryFolder();
-const requirement = runtimeRequirement('2.13.0');
+const requirement = runtimeRequirement(['2.13.0']);
 let counter = 0;
 
 /** A machine of its own: nothing on the PATH, an empty cache directory. */
@@ -69,6 +69,7 @@ describe('LIBTORCH', () => {
     const error = errorOf(() => locateLibtorch({ env: named, requirement }));
     expect(error.code).toBe('ERR_LIBTORCH_VERSION');
     expect(error.message).toContain('Expected libtorch 2.13.x but found 2.12.1+cpu');
+    expect(error.message).toContain('Binaries are here for 2.13.x only');
     expect(error.message).toContain('LIBTORCH_ATTENTION_BYPASS_VERSION_CHECK=1');
     const bypass = { ...named, LIBTORCH_ATTENTION_BYPASS_VERSION_CHECK: '1' };
     expect(locateLibtorch({ env: bypass, requirement }).version).toBe('2.12.1+cpu');
@@ -135,6 +136,14 @@ describePosix('python3', () => {
     expect(runs()).toBe(0);
   });
 
+  test.each(SERVED_RELEASES)('with a torch of %s is what is built against', (release) => {
+    const { home, env } = emptyMachine();
+    const torch = writeFiles(join(home, 'torch'), wheelFiles(`${release}.0`, '13.0'));
+    fakePython(home, answer(torch, []));
+    writeFiles(join(cacheDirectory(env), '2.13.0+cpu', 'torch'), wheelFiles('2.13.0+cpu'));
+    expect(locateLibtorch({ env })).toMatchObject({ root: torch, version: `${release}.0`, source: 'python' });
+  });
+
   test('with a torch of another release is passed over for the cache', () => {
     const { home, env } = emptyMachine();
     const torch = writeFiles(join(home, 'torch'), wheelFiles('2.5.1'));
@@ -142,6 +151,7 @@ describePosix('python3', () => {
     const only = errorOf(() => locateLibtorch({ env, requirement }));
     expect(only.code).toBe('ERR_LIBTORCH_VERSION');
     expect(only.message).toContain('Expected libtorch 2.13.x but found 2.5.1');
+    expect(only.message).toContain(`Served are the releases ${SERVED_RELEASES.join(', ')}.`);
     const cached = writeFiles(join(cacheDirectory(env), '2.13.0+cpu', 'torch'), wheelFiles('2.13.0+cpu'));
     const { found, rejected } = searchLibtorch({ env, requirement });
     expect(found?.root).toBe(cached);
@@ -175,7 +185,7 @@ describe('the cache', () => {
     expect(locateLibtorch({ env, requirement })).toMatchObject({ root: cpu, source: 'cache', cuda: null });
     const cuda = put('2.13.0+cu130', 'torch', wheelFiles('2.13.0+cu130', '13.0'));
     expect(locateLibtorch({ env, requirement })).toMatchObject({ root: cuda, source: 'cache', cuda: '13.0' });
-    expect(locateLibtorch({ env, requirement: runtimeRequirement('2.12.0') }).version).toBe('2.12.0+cpu');
+    expect(locateLibtorch({ env, requirement: runtimeRequirement(['2.12.0']) }).version).toBe('2.12.0+cpu');
   });
 
   test('of one who has fetched nothing yet: the error says where was looked, and what to do', () => {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { load } from '../../lib/libtorch/load';
 import { fixture, path } from './model-fixtures';
 
 // What happens around a process: its end, its threads, its memory. Each in a process of its own, on the built package.
@@ -250,7 +251,7 @@ test('a second copy of the package in one process is refused, and the first goes
   try {
     const own = process.env['LIBTORCH_ATTENTION_BINARIES'];
     const binaries = join(copy, 'binaries');
-    cpSync(own ?? join(root, 'build', 'Release'), binaries, {
+    cpSync(load().binaries.directory, binaries, {
       recursive: true,
       filter: (file) => !/native_tests|libtorch_peer/.test(file),
     });

@@ -1,5 +1,14 @@
 import { join } from 'node:path';
-import { buildRequirement, parseRelease, readVersion, runtimeRequirement } from '../../lib/libtorch/versions';
+import {
+  buildRequirement,
+  compareVersions,
+  PINNED_VERSION,
+  parseRelease,
+  readVersion,
+  releaseOf,
+  runtimeRequirement,
+  SERVED_RELEASES,
+} from '../../lib/libtorch/versions';
 import { archiveFiles, temporaryFolder, wheelFiles, writeFiles } from './fake-libtorch';
 
 const folder = temporaryFolder();
@@ -15,16 +24,35 @@ test.each([
 });
 
 test('an addon runs on the patch releases of its minor release only', () => {
-  const requirement = runtimeRequirement('2.13.0+cpu');
+  const requirement = runtimeRequirement(['2.13.0+cpu']);
   expect(requirement.description).toBe('2.13.x');
   expect(['2.13.0', '2.13.4+cu130'].map(requirement.accepts)).toEqual([true, true]);
   expect(['2.12.1', '2.14.0', '3.13.0', 'unknown'].map(requirement.accepts)).toEqual([false, false, false, false]);
 });
 
-test('the sources compile against 2.11 to 2.13', () => {
-  const { accepts } = buildRequirement();
-  expect(['2.11.0+cu130', '2.12.1', '2.13.9'].map(accepts)).toEqual([true, true, true]);
-  expect(['2.9.1', '2.14.0', '1.13.1'].map(accepts)).toEqual([false, false, false]);
+test('addons of several releases run on each of them', () => {
+  const requirement = runtimeRequirement(['2.14.1', '2.9.0+cpu', '2.13.0', '2.13.1']);
+  expect(requirement.description).toBe('2.9.x, 2.13.x or 2.14.x');
+  expect(['2.13.0', '2.14.0+cu132', '2.9.1'].map(requirement.accepts)).toEqual([true, true, true]);
+  expect(['2.11.0', '2.15.0'].map(requirement.accepts)).toEqual([false, false]);
+});
+
+test('the sources compile against every release that is served, the pinned one among them, and against no other', () => {
+  const { accepts, description } = buildRequirement();
+  for (const release of SERVED_RELEASES) {
+    expect([release, `${release}.0`, `${release}.1+cu130`].map(accepts)).toEqual([true, true, true]);
+    expect(description).toContain(`${release}.x`);
+  }
+  expect(accepts(PINNED_VERSION)).toBe(true);
+  const [oldest, newest] = [SERVED_RELEASES[0], SERVED_RELEASES.at(-1)].map((release) => parseRelease(release ?? ''));
+  const others = [`2.${(oldest?.minor ?? 0) - 1}.1`, `2.${(newest?.minor ?? 0) + 1}.0`, '1.13.1', 'unknown'];
+  expect(others.map(accepts)).toEqual([false, false, false, false]);
+});
+
+test('versions are ordered by their numbers', () => {
+  const versions = ['2.9.0', '2.11', '2.11.1+cpu', '2.13.0a0+git1', '3.0.0'];
+  expect([...versions].reverse().sort(compareVersions)).toEqual(versions);
+  expect(['2.13.0+cu130', '2.14.0a0', 'latest'].map(releaseOf)).toEqual(['2.13', '2.14', null]);
 });
 
 test('the version of a Python torch comes from version.py', () => {
