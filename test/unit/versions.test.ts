@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   buildRequirement,
@@ -47,6 +48,11 @@ test('the sources compile against every release that is served, the pinned one a
   const [oldest, newest] = [SERVED_RELEASES[0], SERVED_RELEASES.at(-1)].map((release) => parseRelease(release ?? ''));
   const others = [`2.${(oldest?.minor ?? 0) - 1}.1`, `2.${(newest?.minor ?? 0) + 1}.0`, '1.13.1', 'unknown'];
   expect(others.map(accepts)).toEqual([false, false, false, false]);
+});
+
+test('the README names the releases that are served', () => {
+  const readme = readFileSync(join(__dirname, '..', '..', 'README.md'), 'utf8');
+  expect(readme).toContain(`Releases ${SERVED_RELEASES[0]} to ${SERVED_RELEASES.at(-1)} are served`);
 });
 
 test('versions are ordered by their numbers', () => {
