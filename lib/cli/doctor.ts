@@ -120,7 +120,7 @@ function report(diagnosis: Diagnosis): string {
     ['package', `libtorch-attention ${diagnosis.package}`],
     ['Node', `${diagnosis.node} on ${diagnosis.platform}`],
     ['addon', addon ? `${addon.addon}, built against libtorch ${addon.info.libtorch}` : 'missing'],
-    ['releases', `binaries for ${releases.join(', ') || 'none'} of ${SERVED_RELEASES.join(', ')}`],
+    ['releases', `${releases.join(', ') || 'none'} built (served: ${SERVED_RELEASES.join(', ')})`],
     ['libtorch', libtorch ? describeLibtorch(libtorch).replace(/^libtorch /, '') : 'missing'],
     ['loads', loads ? 'yes' : 'no'],
     ['devices', devices.length > 0 ? devices.join(', ') : 'unknown'],

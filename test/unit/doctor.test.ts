@@ -68,7 +68,7 @@ test('the command ends with 0 and "Everything is in place" on a machine where al
   }
   const [report = '', json = ''] = output.split(/^(?=\{)/m);
   expect(report).toMatch(/^libtorch +2\.\d+/m);
-  expect(report).toMatch(new RegExp(`^releases +binaries for 2\\.\\d+.* of ${SERVED_RELEASES.join(', ')}$`, 'm'));
+  expect(report).toMatch(new RegExp(`^releases +2\\.\\d+.* built \\(served: ${SERVED_RELEASES.join(', ')}\\)$`, 'm'));
   expect(report).toMatch(/^devices +cpu/m);
   expect(report).toContain('Everything is in place.');
   expect(JSON.parse(json)).toMatchObject({ usable: true, loads: true, problems: [] });
