@@ -15,7 +15,10 @@ export interface LoadStateDictOptions {
   prefix?: string;
   /** Whether names that are missing or unexpected are errors. Default true. */
   strict?: boolean;
-  /** Whether the CRC-32 of each record of a zip archive that is read is compared with the archive's. Default false. */
+  /**
+   * Whether the CRC-32 of each record of a zip archive that is read is compared with the archive's. Default false; a
+   * TorchScript archive is always loaded as `untrusted`, and so compared.
+   */
   verify?: boolean;
 }
 
@@ -92,7 +95,7 @@ async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promis
   if (start.startsWith('PK\x03\x04')) {
     const kind = await kindOfArchive(file);
     if (kind === 'torch-script') {
-      using module = await ScriptModule.load(file.path, { verify });
+      using module = await loadForItsTensors(file.path, verify);
       return fromTensors(Object.entries(module.stateDict()));
     }
     return fromEntries(await readTorchSave(file, wanted, verify));
@@ -100,6 +103,20 @@ async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promis
   // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
   const isPickle = start[0] === '\x80' && start.charCodeAt(1) <= 5 && start[8] !== '{';
   return fromEntries(await (isPickle ? readLegacyTorchSave(file, wanted) : readSafetensorsBelow(file, wanted.prefix)));
+}
+
+/** An archive is a program, but a file of tensors executes nothing: what `untrusted` refuses is refused here as well. */
+async function loadForItsTensors(path: string, verify: boolean): Promise<ScriptModule> {
+  try {
+    return await ScriptModule.load(path, { untrusted: true, verify, timeLimit: Number.POSITIVE_INFINITY });
+  } catch (error) {
+    if ((error as Partial<TorchError>).code !== 'ERR_UNTRUSTED') throw error;
+    throw new TorchError(
+      'ERR_UNTRUSTED',
+      `${(error as TorchError).message}; where you trust it, load it by ScriptModule.load and give its stateDict()`,
+      { cause: error },
+    );
+  }
 }
 
 /**

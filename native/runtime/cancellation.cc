@@ -26,6 +26,7 @@ void Cancellation::begin(std::shared_ptr<Place> place) {
   place_ = std::move(place);
   if (begun_) return;
   begun_ = true;
+  if (memory_) memory_->begin();
   if (!limits_.time) return;
   const int64_t start = now(), most = limits_.time->count();
   deadline_ = most > INT64_MAX - start ? INT64_MAX : start + most;
@@ -61,6 +62,17 @@ void Cancellation::check() {
   if (shown.back() == '.') shown.pop_back();
   stop(std::make_exception_ptr(
       Error("ERR_TIME_LIMIT", "Expected an end within " + shown + " ms (timeLimit) but it was still under way then")));
+}
+
+void Cancellation::checkLoop() {
+  check();
+  if (!memory_) return;
+  if (const int64_t growth = memory_->excessiveGrowth()) {
+    stop(std::make_exception_ptr(Error("ERR_MEMORY_LIMIT", "Expected at most " + std::to_string(memory_->most()) +
+                                                               " bytes at once (memoryLimit) but the process grew by " +
+                                                               std::to_string(growth) +
+                                                               " while the run went round a loop")));
+  }
 }
 
 void Cancellation::stop(std::exception_ptr reason) {

@@ -40,6 +40,8 @@ class Cancellation {
   bool requested() const noexcept;
   // Throws Cancelled, ERR_TIME_LIMIT or ERR_MEMORY_LIMIT where it is.
   void check();
+  // The same on the back edge of a loop, where memory that no operator asks for may have grown.
+  void checkLoop();
   // Ends the run with an error of its own; throws it.
   [[noreturn]] void stop(std::exception_ptr reason);
   // What the run was stopped with, if it was. libtorch makes other exceptions of what passes it.

@@ -4,13 +4,15 @@
 #include <pthread.h>
 
 #include <cstddef>
+#include <memory>
+#include <thread>
 
 #include "runtime/error.h"
 
 namespace lta {
 namespace {
 
-constexpr size_t kStackBytes = size_t{512} << 20;
+constexpr size_t kStackBytes = size_t{1} << 30;
 
 struct Call {
   const std::function<void()>& function;
@@ -18,7 +20,7 @@ struct Call {
   std::exception_ptr thrown;
 };
 
-void* run(void* argument) {
+void* runCall(void* argument) {
   auto& call = *static_cast<Call*>(argument);
   try {
     const at::ThreadLocalStateGuard guard(call.state);
@@ -29,19 +31,43 @@ void* run(void* argument) {
   return nullptr;
 }
 
+void* runOwned(void* argument) {
+  const std::unique_ptr<std::function<void()>> function(static_cast<std::function<void()>*>(argument));
+  (*function)();
+  return nullptr;
+}
+
+// False where the system has no room for such a thread.
+bool start(pthread_t& thread, int detached, void* (*body)(void*), void* argument) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  const bool started = pthread_attr_setstacksize(&attributes, kStackBytes) == 0 &&
+                       pthread_attr_setdetachstate(&attributes, detached) == 0 &&
+                       pthread_create(&thread, &attributes, body, argument) == 0;
+  pthread_attr_destroy(&attributes);
+  return started;
+}
+
 }  // namespace
 
 void onDeepStack(const std::function<void()>& function) {
   Call call{function, {}, nullptr};
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
   pthread_t thread;
-  const bool started =
-      pthread_attr_setstacksize(&attributes, kStackBytes) == 0 && pthread_create(&thread, &attributes, run, &call) == 0;
-  pthread_attr_destroy(&attributes);
-  if (!started) throw Error("ERR_MODEL_LOAD", "the system has no room for a thread that compiles the program");
+  if (!start(thread, PTHREAD_CREATE_JOINABLE, runCall, &call)) {
+    throw Error("ERR_MODEL_LOAD", "the system has no room for a thread that compiles the program");
+  }
   pthread_join(thread, nullptr);
   if (call.thrown) std::rethrow_exception(call.thrown);
+}
+
+void startOnDeepStack(std::function<void()> function) {
+  auto owned = std::make_unique<std::function<void()>>(std::move(function));
+  pthread_t thread;
+  if (start(thread, PTHREAD_CREATE_DETACHED, runOwned, owned.get())) {
+    static_cast<void>(owned.release());
+  } else {
+    std::thread(std::move(*owned)).detach();
+  }
 }
 
 }  // namespace lta

@@ -5,9 +5,15 @@
 
 namespace lta {
 
-// Runs a function on a thread of its own with a stack of half a gigabyte (of addresses: memory is taken as it is used),
-// and waits for it. For libtorch's compiler, which calls itself for everything that is nested; how large the stacks of
-// other threads are is up to the system. What the function throws is thrown on.
+// Threads whose stack has a gigabyte (of addresses: memory is taken as it is used). libtorch's compiler calls itself for
+// everything that is nested, and frees a list in a list in a list by calling itself for each, of which a program may make
+// millions; how large the stacks of other threads are is up to the system.
+
+// Runs a function on such a thread and waits for it. What the function throws is thrown on.
 void onDeepStack(const std::function<void()>& function);
+
+// Starts such a thread, which nobody waits for; one like any other where the system has no room for its stack. Throws
+// std::system_error where it starts none at all.
+void startOnDeepStack(std::function<void()> function);
 
 }  // namespace lta

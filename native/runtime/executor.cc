@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "runtime/deep_stack.h"
 #include "runtime/error.h"
 #include "runtime/run_scope.h"
 #include "runtime/short_wait.h"
@@ -84,7 +85,7 @@ std::deque<Executor::Task>::iterator Executor::next() {
 bool Executor::startThreadIfNeeded() noexcept {
   if (idle_ > 0 || next() == queue_.end()) return true;
   try {
-    std::thread([this] { loop(); }).detach();
+    startOnDeepStack([this] { loop(); });
   } catch (const std::exception&) {
     return false;
   }

@@ -3,14 +3,20 @@
 #include <c10/core/Allocator.h>
 
 #include <array>
+#include <chrono>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 
 #include "runtime/cancellation.h"
+#include "runtime/resident_memory.h"
 
 namespace lta {
 namespace {
+
+// What the process may grow by beyond the tensors that a run may hold: by other runs, and by JavaScript.
+constexpr int64_t kElsewhere = int64_t{1} << 30;
+constexpr std::chrono::nanoseconds kBetweenLooks = std::chrono::milliseconds(20);
 
 // How many budgets there are: nothing is looked up while there is none.
 std::atomic<int64_t> budgets{0};
@@ -110,6 +116,18 @@ bool MemoryBudget::take(size_t bytes) {
 }
 
 void MemoryBudget::give(size_t bytes) { held_.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed); }
+
+void MemoryBudget::begin() noexcept { residentAtBegin_ = residentMemory(); }
+
+int64_t MemoryBudget::excessiveGrowth() noexcept {
+  const int64_t now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  int64_t next = nextLook_.load(std::memory_order_relaxed);
+  // One thread of the run looks, the others go on.
+  if (now < next || !nextLook_.compare_exchange_strong(next, now + kBetweenLooks.count())) return 0;
+  const int64_t before = residentAtBegin_.load(std::memory_order_relaxed);
+  const int64_t growth = before > 0 ? residentMemory() - before : 0;
+  return growth - kElsewhere > most_ ? growth : 0;
+}
 
 std::shared_ptr<MemoryBudget> MemoryBudget::takeOfCurrentRun(size_t bytes) {
   if (budgets.load(std::memory_order_relaxed) == 0) return nullptr;

@@ -22,7 +22,7 @@ const c10::Symbol kCheck = c10::Symbol::fromQualString("lta::check");
 constexpr int64_t kSoon = 10'000;
 
 void check(jit::Stack&) {
-  if (auto* run = Cancellation::current()) run->check();
+  if (auto* run = Cancellation::current()) run->checkLoop();
 }
 
 // How often a loop goes round, where its graph says so.

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ScriptModule, Tensor } from '../../lib';
+import { nn, ScriptModule, Tensor } from '../../lib';
 import {
   archiveOf,
   fixture,
@@ -15,6 +15,7 @@ import {
   type Records,
   recordsOf,
 } from './archive-edits';
+import { runScript } from './built-process';
 
 const good = 'encoder_relu.pt';
 const input = (): Tensor => Tensor.from(new Float32Array(4).fill(1), { shape: [4] });
@@ -409,6 +410,31 @@ describe('an operator that would end the process', () => {
   });
 });
 
+describe('a value that is nested deep', () => {
+  it('may be made and dropped within a run', async () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'lta-')), 'deep.pt');
+    const code = `y = annotate(List[Any], [])
+i = 0
+t = torch.lt(i, 1000000)
+while t:
+  z = annotate(List[Any], [])
+  _ = torch.append(z, y)
+  y = z
+  i = torch.add(i, 1)
+  t = torch.lt(i, 1000000)
+return torch.add(x, len(y))`;
+    writeFileSync(path, program(code));
+    const { output } = await runScript(`
+      const model = await ScriptModule.load(${JSON.stringify(path)});
+      const output = await model.forward([f32(1)]);
+      console.log(output.toTypedArray()[0]);
+      console.log(await failure(model.captureAttention([f32(1)])));
+    `);
+    rmSync(join(path, '..'), { recursive: true });
+    expect(output).toBe('1\nERR_NO_ATTENTION');
+  });
+});
+
 describe('a message that a model raises', () => {
   it('may be of any length', async () => {
     const archive = program(
@@ -423,6 +449,9 @@ describe('a message that a model raises', () => {
 });
 
 describe('untrusted', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lta-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
   const refused = async (what: string, archive: Uint8Array): Promise<void> => {
     expect({ what, code: (await refusal(archive, { untrusted: true })).code }).toEqual({ what, code: 'ERR_UNTRUSTED' });
   };
@@ -515,6 +544,18 @@ ${indented(statements, 4)}
     await refused('an operator', stateful(`${moves}\nself.n = torch.add(n, 1)`));
   });
 
+  it('holds for archives that tensors are read from, of which nothing is executed', async () => {
+    const path = join(folder, 'state.pt');
+    const layer = new nn.LayerNorm(4);
+    writeFileSync(path, stateful('n, training, = state\nself.n = torch.add(n, 1)\nself.training = training'));
+    await expect(layer.loadStateDict(path, { strict: false })).rejects.toMatchObject({
+      code: 'ERR_UNTRUSTED',
+      message: expect.stringContaining('stateDict()'),
+    });
+    writeFileSync(path, stateful('n, training, = state\nself.n = n\nself.training = training'));
+    expect((await layer.loadStateDict(path, { strict: false })).missingKeys).toEqual(['weight', 'bias']);
+  });
+
   it('ends a run beyond the default memory, which the call may lift', async () => {
     const model = await ScriptModule.load(program('return torch.zeros([2000000000])'), { untrusted: true });
     for (const run of [() => model.forward([input()]), () => model.captureAttention([input()])]) {
@@ -526,6 +567,24 @@ ${indented(statements, 4)}
       { untrusted: true },
     );
     await expect(loop.forward([input()], { timeLimit: 100 })).rejects.toMatchObject({ code: 'ERR_TIME_LIMIT' });
+  });
+
+  it.each([
+    ['a string', 's = "long enough"', 's = torch.add(s, s)', 'len(s)'],
+    ['a list', 's = [1, 2, 3, 4]', '_ = torch.extend(s, s)', 'len(s)'],
+  ])('ends a run in which %s grows without end', async (_, start, grow, size) => {
+    const path = join(folder, 'growing.pt');
+    writeFileSync(
+      path,
+      program(`${start}\nt = True\nwhile t:\n  ${grow}\n  t = torch.ge(${size}, 0)\nreturn torch.add(x, ${size})`),
+    );
+    const { output } = await runScript(`
+      const model = await ScriptModule.load(${JSON.stringify(path)}, { untrusted: true });
+      for (const call of ['forward', 'captureAttention']) {
+        console.log(await failure(model[call]([f32(4)], { memoryLimit: 1 << 20 })));
+      }
+    `);
+    expect(output).toBe('ERR_MEMORY_LIMIT\nERR_MEMORY_LIMIT');
   });
 
   it('takes warnings out of a program', async () => {

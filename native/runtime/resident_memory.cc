@@ -1,0 +1,29 @@
+#include "runtime/resident_memory.h"
+
+#if defined(__linux__)
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#endif
+
+namespace lta {
+
+int64_t residentMemory() noexcept {
+#if defined(__linux__)
+  // The second figure of statm, in pages: read without a stream, as this is asked for during runs.
+  const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  std::array<char, 128> text{};
+  const auto size = read(file, text.data(), text.size() - 1);
+  close(file);
+  long long pages = 0;
+  if (size <= 0 || std::sscanf(text.data(), "%*s %lld", &pages) != 1) return 0;
+  return pages * sysconf(_SC_PAGESIZE);
+#else
+  return 0;
+#endif
+}
+
+}  // namespace lta
