@@ -28,7 +28,7 @@ export function peak() {
 
 /**
  * Memory that was asked to be huge pages. In a process with this package that is the memory of results
- * (native/attention/result_memory): in use, or idle for the next ones. Null where the system doesn't tell.
+ * (native/weights/cpu/result_memory): in use, or idle for the next ones. Null where the system doesn't tell.
  */
 export function resultMemory() {
   let maps;

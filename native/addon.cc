@@ -13,9 +13,9 @@
 #include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
 #include "node/values.h"
+#include "registration.h"
 #include "runtime/executor.h"
 #include "runtime/memory_budget.h"
-#include "script/operators.h"
 
 namespace {
 

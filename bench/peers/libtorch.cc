@@ -23,7 +23,7 @@
 #include <string>
 #include <vector>
 
-#include "script/operators.h"
+#include "registration.h"
 #include "script/script_module.h"
 
 namespace {

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "attention/probe.h"
+#include "capture/probe.h"
 #include "hooks/hook_run.h"
 #include "nn/module_call.h"
 #include "runtime/error.h"

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "attention/capture.h"
+#include "capture/capture.h"
 #include "hooks/hook_registry.h"
 #include "nn/module_call.h"
 #include "nn/native_module.h"

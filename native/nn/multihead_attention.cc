@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/nn/init.h>
 
-#include "attention/attention_gradient.h"
-#include "attention/probe.h"
+#include "capture/attention_gradient.h"
+#include "capture/probe.h"
 #include "nn/leaves.h"
 #include "nn/module_call.h"
 #include "runtime/error.h"

@@ -1,6 +1,6 @@
 #include "node/captures.h"
 
-#include "attention/attention_gradient.h"
+#include "capture/attention_gradient.h"
 #include "node/async.h"
 #include "node/callback.h"
 #include "node/cancellation_wrap.h"

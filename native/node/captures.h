@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "attention/capture.h"
+#include "capture/capture.h"
 #include "runtime/activity.h"
 #include "runtime/executor.h"
 

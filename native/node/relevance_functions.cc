@@ -1,6 +1,6 @@
 #include "node/relevance_functions.h"
 
-#include "attention/relevance.h"
+#include "capture/relevance.h"
 #include "node/errors.h"
 #include "node/tensor_wrap.h"
 

@@ -4,10 +4,10 @@
 #include <ATen/Version.h>
 #include <torch/version.h>
 
-#include "attention/result_memory.h"
 #include "node/errors.h"
 #include "runtime/devices.h"
 #include "runtime/executor.h"
+#include "weights/cpu/result_memory.h"
 
 namespace lta::node {
 namespace {

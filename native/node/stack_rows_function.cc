@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "attention/stack_rows.h"
+#include "capture/stack_rows.h"
 #include "node/async.h"
 #include "node/errors.h"
 #include "node/tensor_wrap.h"

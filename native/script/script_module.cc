@@ -16,7 +16,7 @@
 #include <unordered_set>
 
 #include "archive/byte_source.h"
-#include "attention/probe.h"
+#include "capture/probe.h"
 #include "hooks/backward_state.h"
 #include "hooks/hook_run.h"
 #include "runtime/executor.h"

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/capture.h"
+#include "capture/capture.h"
 #include "hooks/hook_registry.h"
 #include "runtime/activity.h"
 #include "runtime/cancellation.h"

@@ -1,4 +1,4 @@
-#include "attention/capture.h"
+#include "capture/capture.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -11,7 +11,7 @@
 #include <mutex>
 #include <thread>
 
-#include "attention/probe.h"
+#include "capture/probe.h"
 #include "check.h"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "attention/head_split.h"
+#include "capture/head_split.h"
 
 #include <ATen/ATen.h>
 

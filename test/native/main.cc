@@ -1,5 +1,5 @@
 #include "check.h"
-#include "script/operators.h"
+#include "registration.h"
 
 int main(int count, char** arguments) {
   lta::registerOperators();

@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
 
-#include "attention/probe.h"
+#include "capture/probe.h"
 #include "check.h"
 #include "nn/model.h"
 #include "nn/multihead_attention.h"

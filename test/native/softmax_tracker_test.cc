@@ -1,4 +1,4 @@
-#include "attention/softmax_tracker.h"
+#include "capture/softmax_tracker.h"
 
 #include <ATen/ATen.h>
 

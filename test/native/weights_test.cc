@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/weights.h"
 #include "check.h"
 #include "runtime/error.h"
+#include "weights/weights.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "attention/weights.h"
+#include "weights/weights.h"
 
 #include <ATen/ATen.h>
 #include <ATen/NestedTensorImpl.h>
@@ -12,9 +12,9 @@
 #include <optional>
 #include <tuple>
 
-#include "attention/result_memory.h"
-#include "attention/rows.h"
 #include "runtime/scratch.h"
+#include "weights/cpu/result_memory.h"
+#include "weights/cpu/rows.h"
 
 namespace lta {
 namespace {

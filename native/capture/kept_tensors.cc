@@ -1,4 +1,4 @@
-#include "attention/kept_tensors.h"
+#include "capture/kept_tensors.h"
 
 #include <ATen/ATen.h>
 
@@ -7,9 +7,9 @@
 #include <mutex>
 #include <utility>
 
-#include "attention/own_computation.h"
-#include "attention/storage.h"
 #include "runtime/error.h"
+#include "torch/own_computation.h"
+#include "torch/storage.h"
 
 namespace lta {
 namespace {

@@ -1,4 +1,4 @@
-#include "attention/relevance.h"
+#include "capture/relevance.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>

@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "attention/capture.h"
-#include "attention/own_computation.h"
+#include "capture/capture.h"
+#include "torch/own_computation.h"
 
 namespace lta {
 

@@ -1,4 +1,4 @@
-#include "attention/capture.h"
+#include "capture/capture.h"
 
 #include <ATen/ATen.h>
 
@@ -7,9 +7,9 @@
 #include <sstream>
 #include <utility>
 
-#include "attention/own_computation.h"
-#include "attention/storage.h"
 #include "runtime/patient_lock.h"
+#include "torch/own_computation.h"
+#include "torch/storage.h"
 
 namespace lta {
 namespace {

@@ -15,14 +15,14 @@
 #include <unordered_map>
 #include <vector>
 
-#include "attention/attention_gradient.h"
-#include "attention/head_split.h"
-#include "attention/kept_tensors.h"
-#include "attention/softmax_tracker.h"
-#include "attention/weights.h"
+#include "capture/attention_gradient.h"
+#include "capture/head_split.h"
+#include "capture/kept_tensors.h"
+#include "capture/module_resolver.h"
+#include "capture/softmax_tracker.h"
 #include "runtime/cancellation.h"
 #include "runtime/device_copy.h"
-#include "runtime/module_resolver.h"
+#include "weights/weights.h"
 
 namespace lta {
 

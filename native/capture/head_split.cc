@@ -1,10 +1,10 @@
-#include "attention/head_split.h"
+#include "capture/head_split.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
-#include "attention/storage.h"
+#include "torch/storage.h"
 
 namespace lta {
 namespace {

@@ -1,4 +1,4 @@
-#include "script/operators.h"
+#include "registration.h"
 
 #include <torch/library.h>
 
@@ -9,7 +9,7 @@
 #include <dlfcn.h>
 #endif
 
-#include "attention/probe.h"
+#include "capture/probe.h"
 #include "nn/native_module.h"
 #include "runtime/error.h"
 #include "runtime/run_scope.h"

@@ -1,4 +1,4 @@
-#include "attention/watched_writes.h"
+#include "capture/watched_writes.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/own_computation.h"
+#include "torch/own_computation.h"
 
 namespace lta {
 namespace {

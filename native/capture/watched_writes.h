@@ -2,7 +2,7 @@
 
 #include <initializer_list>
 
-#include "attention/capture.h"
+#include "capture/capture.h"
 
 namespace lta {
 

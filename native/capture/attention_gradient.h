@@ -5,8 +5,8 @@
 #include <functional>
 #include <vector>
 
-#include "attention/weights.h"
 #include "runtime/cancellation.h"
+#include "weights/weights.h"
 
 namespace lta {
 

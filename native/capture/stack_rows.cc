@@ -1,4 +1,4 @@
-#include "attention/stack_rows.h"
+#include "capture/stack_rows.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>

@@ -1,10 +1,10 @@
-#include "attention/softmax_tracker.h"
+#include "capture/softmax_tracker.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
-#include "attention/storage.h"
+#include "torch/storage.h"
 
 namespace lta {
 namespace {

@@ -1,4 +1,4 @@
-#include "attention/result_memory.h"
+#include "weights/cpu/result_memory.h"
 
 #include <ATen/ATen.h>
 

@@ -1,4 +1,4 @@
-#include "attention/attention_gradient.h"
+#include "capture/attention_gradient.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "attention/own_computation.h"
+#include "torch/own_computation.h"
 
 namespace lta {
 namespace {

@@ -1,4 +1,4 @@
-#include "attention/probe.h"
+#include "capture/probe.h"
 
 #include <ATen/ATen.h>
 #include <ATen/ops/_masked_softmax_ops.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/watched_writes.h"
+#include "capture/watched_writes.h"
 
 namespace lta {
 namespace {
