@@ -1,7 +1,5 @@
 #include "registration.h"
 
-#include <torch/library.h>
-
 #include <mutex>
 #include <string>
 
@@ -18,6 +16,8 @@
 #include "script/module_boundaries.h"
 #include "script/one_type.h"
 #include "script/optimizer.h"
+#include "torch/dispatcher.h"
+#include "torch/error_text.h"
 
 namespace lta {
 namespace {
@@ -31,15 +31,10 @@ const char* ownFile() {
   return "a file of unknown name";
 }
 
-// libtorch names the place where a namespace was registered before.
+// The file of the copy that was there before.
 std::string firstFile(const std::string& message) {
-  static const std::string before = "Previous registration of TORCH_LIBRARY was ";
-  auto begin = message.find(before);
-  if (begin == std::string::npos) return {};
-  begin = message.find('/', begin);
-  const auto end = message.find(":0", begin);
-  return begin == std::string::npos || end == std::string::npos ? std::string()
-                                                                : " (" + message.substr(begin, end - begin) + ")";
+  const auto place = placeOfFirstRegistration(message);
+  return place.empty() ? place : " (" + place + ")";
 }
 
 void registerAll() {

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "torch/own_computation.h"
+#include "torch/storage.h"
 
 namespace lta {
 namespace {
@@ -18,8 +19,7 @@ namespace autograd = torch::autograd;
 // isn't a view: what is written into one of the two is no part of the other's history.
 struct TakingPart : autograd::Function<TakingPart> {
   static at::Tensor forward(autograd::AutogradContext*, const at::Tensor& tensor, const at::Tensor&) {
-    return at::Tensor(tensor.unsafeGetTensorImpl()->shallow_copy_and_detach(
-        tensor.unsafeGetTensorImpl()->version_counter(), /*allow_tensor_metadata_change=*/true));
+    return aliasOf(tensor);
   }
   static autograd::variable_list backward(autograd::AutogradContext*, autograd::variable_list gradients) {
     return {gradients[0], at::Tensor()};

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <atomic>
 #include <cstdint>
@@ -22,6 +21,8 @@
 #include "capture/softmax_tracker.h"
 #include "runtime/cancellation.h"
 #include "runtime/device_copy.h"
+#include "torch/run_local.h"
+#include "torch/storage.h"
 #include "weights/weights.h"
 
 namespace lta {
@@ -86,8 +87,8 @@ struct Attention {
 };
 
 // One capture of one forward: is told by the probe what the model computes, decides what to keep, and keeps it within
-// its budget. Reaches the threads that a model forks as c10::ThreadLocalDebugInfo does, hence the base and the lock.
-class Capture : public c10::DebugInfoBase {
+// its budget. All threads that work for the run tell it, hence the lock.
+class Capture : public RunLocal {
  public:
   Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation);
 
@@ -193,7 +194,7 @@ class Capture : public c10::DebugInfoBase {
   SoftmaxTracker softmaxes_;
   HeadSplit heads_;
   std::atomic<bool> following_{false};
-  std::unordered_map<const c10::StorageImpl*, c10::weak_intrusive_ptr<c10::StorageImpl>> madeOfParameters_;
+  std::unordered_map<const c10::StorageImpl*, WeakStorage> madeOfParameters_;
   std::atomic<bool> anyMadeOfParameters_{false};
   std::vector<Site> sites_;
   std::vector<bool> matched_;  // per entry of options_.layers

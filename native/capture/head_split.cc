@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "torch/storage.h"
-
 namespace lta {
 namespace {
 
@@ -41,7 +39,7 @@ HeadSplit::Product* HeadSplit::find(const at::Tensor& tensor) {
   const auto* storage = storageOf(tensor);
   if (!storage) return nullptr;
   for (auto it = products_.rbegin(); it != products_.rend(); ++it) {
-    if (it->storage._unsafe_get_target() == storage && !it->storage.expired()) return &*it;
+    if (isStorage(it->storage, storage)) return &*it;
   }
   return nullptr;
 }

@@ -7,6 +7,8 @@
 #include <optional>
 #include <vector>
 
+#include "torch/storage.h"
+
 namespace lta {
 
 // Attention on [batch · heads, Q, K] doesn't say how many heads there are; what the model does with the product
@@ -34,7 +36,7 @@ class HeadSplit {
 
  private:
   struct Product {
-    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    WeakStorage storage;
     int64_t lead;     // batch · heads
     int64_t queries;  // Q
     int64_t depth;    // D

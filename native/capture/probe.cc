@@ -1,24 +1,18 @@
 #include "capture/probe.h"
 
 #include <ATen/ATen.h>
-#include <ATen/ops/_masked_softmax_ops.h>
-#include <ATen/ops/_native_multi_head_attention_ops.h>
-#include <ATen/ops/_transformer_encoder_layer_fwd_ops.h>
-#include <torch/library.h>
 
 #include <string>
 #include <vector>
 
 #include "capture/watched_writes.h"
+#include "torch/dispatcher.h"
+#include "torch/fused_operators.h"
 
 namespace lta {
 namespace {
 
-constexpr auto kKey = kProbeKey;
-// The slot of ThreadLocalDebugInfo that carries the capture (the only ones free for others in every supported release).
-const c10::DebugInfoKind kInfo = c10::DebugInfoKind::TEST_INFO_2;
-
-Capture* currentCapture() { return static_cast<Capture*>(c10::ThreadLocalDebugInfo::get(kInfo)); }
+Capture* currentCapture() { return runLocal<Capture>(kCaptureSlot); }
 
 Capture& capture() {
   auto* const current = currentCapture();
@@ -26,9 +20,7 @@ Capture& capture() {
   return *current;
 }
 
-c10::DispatchKeySet below(c10::DispatchKeySet keys) {
-  return keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
-}
+c10::DispatchKeySet below(c10::DispatchKeySet keys) { return keysBelow(kProbeKey, keys); }
 
 // A fused operator that contains its softmax as an operator of its own: while it runs, softmaxes are its weights.
 struct Fused {
@@ -57,7 +49,7 @@ class FusedScope {
   // To be told when the operator has run: for inputs without elements it skips its softmax.
   void ran(const at::Tensor& query, const at::Tensor& key, int64_t heads) const {
     if (!entered_ || here_.seen || query.is_nested() || query.dim() != 3 || query.numel() != 0) return;
-    const Unseen unseen;
+    const ProbeSuspended suspended;
     capture().computed(here_.operatorName, here_.module,
                        at::empty({query.size(0), heads, query.size(1), key.size(1)}, query.options()));
   }
@@ -74,7 +66,7 @@ at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& 
                                      std::optional<double> scale, bool groupedQuery) {
   at::Tensor output;
   {
-    const Unseen unseen;
+    const ProbeSuspended suspended;
     output = at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
     auto& target = capture();
     SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
@@ -132,28 +124,28 @@ void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) 
 }
 
 at::Tensor softmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   auto result = at::softmax(self, dim, dtype);
   sawSoftmax(self, result, dim);
   return result;
 }
 
 at::Tensor softmaxKernel(const at::Tensor& self, int64_t dim, bool halfToFloat) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   auto result = at::_softmax(self, dim, halfToFloat);
   sawSoftmax(self, result, dim);
   return result;
 }
 
 at::Tensor safeSoftmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   auto result = at::_safe_softmax(self, dim, dtype);
   sawSoftmax(self, result, dim);
   return result;
 }
 
 at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at::Tensor& out) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   capture().beforeWrite(out);
   at::_softmax_out(out, self, dim, halfToFloat);
   sawSoftmax(self, out, dim);
@@ -162,14 +154,14 @@ at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at
 
 at::Tensor maskedSoftmax(const at::Tensor& self, const at::Tensor& mask, std::optional<int64_t> dim,
                          std::optional<int64_t> maskType) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   auto result = at::_masked_softmax(self, mask, dim, maskType);
   sawSoftmax(self, result, dim.value_or(-1));
   return result;
 }
 
 at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
-  const Unseen unseen;  // the softmaxes of the single sequences in it aren't to be counted again
+  const ProbeSuspended suspended;  // the softmaxes of the single sequences in it aren't to be counted again
   auto result = at::_nested_tensor_softmax_with_shape(self, query);
   sawSoftmax(self, result, -1);
   return result;
@@ -180,7 +172,7 @@ at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
 // What is told of a product a · b that `run(a, b)` computes.
 template <typename Run>
 auto watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) -> decltype(run(a, b)) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   auto& target = capture();
   auto consumed = target.product(a, b);
   if (!consumed) return run(a, b);
@@ -295,7 +287,7 @@ std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at:
 at::Tensor einsum(c10::DispatchKeySet keys, c10::string_view equation, at::TensorList operands,
                   at::OptionalIntArrayRef path) {
   if (auto consumed = einsumWeights(equation, operands)) {
-    const Unseen unseen;
+    const ProbeSuspended suspended;
     std::vector<at::Tensor> taken = operands.vec();
     const auto place = static_cast<size_t>(consumed->operand.is_same(taken[0]) ? 0 : 1);
     taken[place] = capture().operandOf(*consumed);
@@ -372,58 +364,56 @@ void watchDerived(torch::Library& library, const char* name) {
 }  // namespace
 
 ProbeScope::ProbeScope(std::shared_ptr<Capture> capture)
-    : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(capture))), key_(kKey) {
+    : info_(kCaptureSlot, std::static_pointer_cast<RunLocal>(std::move(capture))), key_(kProbeKey) {
   watchNewOperators();
 }
 
 at::Tensor returnedBeside(const at::Tensor& output, const at::Tensor& weights) {
-  auto* info = c10::ThreadLocalDebugInfo::get(kInfo);
-  return info ? static_cast<Capture*>(info)->returned(output, weights) : weights;
+  auto* const current = currentCapture();
+  return current ? current->returned(output, weights) : weights;
 }
 
 void registerProbe() {
-  // Never destroyed: threads may run models while the process ends.
-  static auto* const others = new torch::Library(torch::Library::IMPL, "_", kKey, __FILE__, __LINE__);
-  others->fallback(torch::CppFunction::makeFallthrough());
+  kernelsUnder(kProbeKey, "_").fallback(torch::CppFunction::makeFallthrough());
 
-  static auto* const library = new torch::Library(torch::Library::IMPL, "aten", kKey, __FILE__, __LINE__);
-  library->impl("scaled_dot_product_attention", scaledDotProductAttention);
-  library->impl("_native_multi_head_attention", nativeMultiHeadAttention);
-  library->impl("_transformer_encoder_layer_fwd", transformerEncoderLayer);
+  auto& library = kernelsUnder(kProbeKey, "aten");
+  library.impl("scaled_dot_product_attention", scaledDotProductAttention);
+  library.impl("_native_multi_head_attention", nativeMultiHeadAttention);
+  library.impl("_transformer_encoder_layer_fwd", transformerEncoderLayer);
 
-  library->impl("softmax.int", softmax);
-  library->impl("_softmax", softmaxKernel);
-  library->impl("_softmax.out", softmaxOut);
-  library->impl("_safe_softmax", safeSoftmax);
-  library->impl("_masked_softmax", maskedSoftmax);
-  library->impl("_nested_tensor_softmax_with_shape", nestedSoftmax);
+  library.impl("softmax.int", softmax);
+  library.impl("_softmax", softmaxKernel);
+  library.impl("_softmax.out", softmaxOut);
+  library.impl("_safe_softmax", safeSoftmax);
+  library.impl("_masked_softmax", maskedSoftmax);
+  library.impl("_nested_tensor_softmax_with_shape", nestedSoftmax);
 
-  library->impl("matmul", matmul);
-  library->impl("bmm", bmm);
-  library->impl("mm", mm);
-  library->impl("baddbmm", baddbmm);
-  library->impl("matmul.out", matmulOut);
-  library->impl("bmm.out", bmmOut);
-  library->impl("mm.out", mmOut);
-  library->impl("baddbmm.out", baddbmmOut);
-  library->impl("baddbmm_", baddbmmInPlace);
-  library->impl("einsum", einsum);
+  library.impl("matmul", matmul);
+  library.impl("bmm", bmm);
+  library.impl("mm", mm);
+  library.impl("baddbmm", baddbmm);
+  library.impl("matmul.out", matmulOut);
+  library.impl("bmm.out", bmmOut);
+  library.impl("mm.out", mmOut);
+  library.impl("baddbmm.out", baddbmmOut);
+  library.impl("baddbmm_", baddbmmInPlace);
+  library.impl("einsum", einsum);
 
-  watchDerived<at::_ops::_to_copy>(*library, "_to_copy");
-  watchDerived<at::_ops::clone>(*library, "clone");
-  watchDerived<at::_ops::dropout>(*library, "dropout");
-  watchDerived<at::_ops::mul_Tensor>(*library, "mul.Tensor");
-  watchDerived<at::_ops::mul_Scalar>(*library, "mul.Scalar");
-  watchDerived<at::_ops::div_Tensor>(*library, "div.Tensor");
-  watchDerived<at::_ops::div_Scalar>(*library, "div.Scalar");
-  watchDerived<at::_ops::masked_fill_Scalar>(*library, "masked_fill.Scalar");
-  watchDerived<at::_ops::masked_fill_Tensor>(*library, "masked_fill.Tensor");
-  watchDerived<at::_ops::where_self>(*library, "where.self");
-  watchDerived<at::_ops::nan_to_num>(*library, "nan_to_num");
-  library->impl("native_dropout", nativeDropout);
-  library->impl("view", view);
-  library->impl("_unsafe_view", unsafeView);
-  library->impl("reshape", reshape);
+  watchDerived<at::_ops::_to_copy>(library, "_to_copy");
+  watchDerived<at::_ops::clone>(library, "clone");
+  watchDerived<at::_ops::dropout>(library, "dropout");
+  watchDerived<at::_ops::mul_Tensor>(library, "mul.Tensor");
+  watchDerived<at::_ops::mul_Scalar>(library, "mul.Scalar");
+  watchDerived<at::_ops::div_Tensor>(library, "div.Tensor");
+  watchDerived<at::_ops::div_Scalar>(library, "div.Scalar");
+  watchDerived<at::_ops::masked_fill_Scalar>(library, "masked_fill.Scalar");
+  watchDerived<at::_ops::masked_fill_Tensor>(library, "masked_fill.Tensor");
+  watchDerived<at::_ops::where_self>(library, "where.self");
+  watchDerived<at::_ops::nan_to_num>(library, "nan_to_num");
+  library.impl("native_dropout", nativeDropout);
+  library.impl("view", view);
+  library.impl("_unsafe_view", unsafeView);
+  library.impl("reshape", reshape);
 
   // The kernels above that write tell of it themselves.
   watchWrites({"aten::_softmax.out", "aten::matmul.out", "aten::bmm.out", "aten::mm.out", "aten::baddbmm.out",

@@ -1,12 +1,10 @@
 #pragma once
 
-#include <c10/core/impl/LocalDispatchKeySet.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
-
 #include <memory>
 
 #include "capture/capture.h"
 #include "torch/own_computation.h"
+#include "torch/run_local.h"
 
 namespace lta {
 
@@ -20,8 +18,8 @@ class ProbeScope {
   ProbeScope& operator=(const ProbeScope&) = delete;
 
  private:
-  c10::DebugInfoGuard info_;
-  c10::impl::IncludeDispatchKeyGuard key_;
+  RunLocalScope info_;
+  IncludeDispatchKey key_;
 };
 
 // Registers the probe's kernels, once a process. Throws c10::Error where another copy of this code has done so.

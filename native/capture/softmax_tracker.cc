@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "torch/storage.h"
-
 namespace lta {
 namespace {
 
@@ -44,7 +42,7 @@ const SoftmaxTracker::Tracked* SoftmaxTracker::find(const at::Tensor& tensor) co
   const auto* storage = storageOf(tensor);
   if (!storage) return nullptr;
   for (auto it = tracked_.rbegin(); it != tracked_.rend(); ++it) {
-    if (it->storage._unsafe_get_target() == storage && !it->storage.expired()) return &*it;
+    if (isStorage(it->storage, storage)) return &*it;
   }
   return nullptr;
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "torch/storage.h"
+
 namespace lta {
 
 // Follows the results of softmax operators to the product that consumes them: a softmax whose dimension is summed over
@@ -56,7 +58,7 @@ class SoftmaxTracker {
   };
   // One memory layout in which the values of a softmax exist.
   struct Tracked {
-    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    WeakStorage storage;
     int64_t stride;  // of the softmax's dimension
     int64_t size;
     std::shared_ptr<Softmax> softmax;

@@ -1,17 +1,11 @@
 #include "capture/watched_writes.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/library.h>
-
 #include <algorithm>
-#include <atomic>
-#include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "torch/own_computation.h"
+#include "torch/dispatcher.h"
 
 namespace lta {
 namespace {
@@ -48,7 +42,7 @@ void tellOfWrites(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch
       if (isWritten(arguments[i])) tell(*capture, torch::jit::peek(*stack, i, arguments.size()));
     }
   }
-  op.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kProbeKey), stack);
+  redispatchBelow(kProbeKey, op, keys, stack);
 }
 
 // The same for an operator that writes a tensor's elements elsewhere, one by one: what is written is derived from it.
@@ -83,66 +77,38 @@ const std::set<std::string>& copies() {
   return names;
 }
 
-class Watched {
- public:
-  static Watched& instance() {
-    static auto* const watched = new Watched();
-    return *watched;
+// Operators whose own kernels of the probe tell of what they write.
+std::set<std::string>& leftOut() {
+  static auto* const names = new std::set<std::string>();
+  return *names;
+}
+
+// Kernels stay for good: a thread may be in one at any time.
+void watch(const c10::OperatorHandle& op) {
+  const auto& arguments = op.schema().arguments();
+  if (std::none_of(arguments.begin(), arguments.end(), isWritten)) return;
+  const auto name = c10::toString(op.operator_name());
+  if (leftOut().count(name)) return;
+  if (copies().count(name)) {
+    registerBoxedKernel<&tellOfCopy>(op.operator_name(), kProbeKey);
+  } else {
+    registerBoxedKernel<&tellOfWrites>(op.operator_name(), kProbeKey);
   }
+}
 
-  void leaveOut(const std::string& name) { seen_.insert(name); }
-  void listen() {
-    auto& dispatcher = c10::Dispatcher::singleton();
-    static auto* const listening =
-        new c10::RegistrationHandleRAII(dispatcher.addRegistrationListener(std::make_unique<Listener>()));
-    (void)listening;
-  }
-
-  void watchNew() {
-    if (!anyNew_.load(std::memory_order_acquire)) return;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (!anyNew_.exchange(false)) return;
-    auto& dispatcher = c10::Dispatcher::singleton();
-    for (const auto& name : dispatcher.getAllOpNames()) {
-      const auto op = dispatcher.findSchema(name);
-      if (!op) continue;
-      const auto& arguments = op->schema().arguments();
-      if (std::none_of(arguments.begin(), arguments.end(), isWritten)) continue;
-      const auto full = c10::toString(name);
-      if (!seen_.insert(full).second) continue;
-      // Kernels stay for good: a thread may be in one at any time.
-      kept_.push_back(std::make_unique<c10::RegistrationHandleRAII>(
-          dispatcher.registerImpl(name, kProbeKey,
-                                  copies().count(full) ? c10::KernelFunction::makeFromBoxedFunction<&tellOfCopy>()
-                                                       : c10::KernelFunction::makeFromBoxedFunction<&tellOfWrites>(),
-                                  std::nullopt, nullptr, "libtorch-attention: watched writes")));
-    }
-  }
-
- private:
-  // Called under the dispatcher's lock, where nothing can be registered.
-  class Listener final : public c10::OpRegistrationListener {
-   public:
-    void onOperatorRegistered(const c10::OperatorHandle&) override { instance().anyNew_ = true; }
-    void onOperatorDeregistered(const c10::OperatorHandle&) override {}
-  };
-
-  std::atomic<bool> anyNew_{true};
-  std::mutex mutex_;
-  std::set<std::string> seen_;
-  std::vector<std::unique_ptr<c10::RegistrationHandleRAII>> kept_;
-};
+OperatorWatcher& operators() {
+  static auto* const watcher = new OperatorWatcher(watch);
+  return *watcher;
+}
 
 }  // namespace
 
 void watchWrites(std::initializer_list<const char*> except, Capture* (*current)()) {
   currentCapture = current;
-  auto& watched = Watched::instance();
-  for (const auto* name : except) watched.leaveOut(name);
-  watched.listen();
-  watched.watchNew();
+  leftOut().insert(except.begin(), except.end());
+  watchNewOperators();
 }
 
-void watchNewOperators() { Watched::instance().watchNew(); }
+void watchNewOperators() { operators().tellOfNew(); }
 
 }  // namespace lta

@@ -3,8 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/ivalue.h>
 
-#include <torch/custom_class_detail.h>
-
 #include <memory>
 #include <vector>
 

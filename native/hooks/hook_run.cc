@@ -9,9 +9,6 @@
 namespace lta {
 namespace {
 
-// The slot of ThreadLocalDebugInfo that carries the run (see the probe's for the other).
-const c10::DebugInfoKind kInfo = c10::DebugInfoKind::TEST_INFO;
-
 // Hooks in JavaScript compute on the event loop, where operators are recorded for gradients though the run that waits
 // for them doesn't record any: what they made of parameters leaves that behind, as what the run itself computes.
 c10::IValue ofThisRun(c10::IValue value) {
@@ -32,9 +29,9 @@ c10::IValue ofThisRun(c10::IValue value) {
 }  // namespace
 
 HookScope::HookScope(std::shared_ptr<HookRun> run)
-    : info_(kInfo, std::static_pointer_cast<c10::DebugInfoBase>(std::move(run))) {}
+    : info_(kHookSlot, std::static_pointer_cast<RunLocal>(std::move(run))) {}
 
-HookRun* HookRun::current() { return static_cast<HookRun*>(c10::ThreadLocalDebugInfo::get(kInfo)); }
+HookRun* HookRun::current() { return runLocal<HookRun>(kHookSlot); }
 
 const std::vector<HookPtr>* HookRun::hooksOf(const std::string& module) const {
   if (!hooks_) return nullptr;

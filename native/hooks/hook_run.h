@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/core/ivalue.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <exception>
 #include <memory>
@@ -12,15 +11,15 @@
 
 #include "hooks/hook_registry.h"
 #include "runtime/cancellation.h"
+#include "torch/run_local.h"
 
 namespace lta {
 
 // Carries what a module's input side knows to its output side: the state of its backward hooks.
 class BackwardState;
 
-// One run of a model with hooks, or one that can be cancelled at module boundaries. Reaches the threads that a model
-// forks as c10::ThreadLocalDebugInfo does.
-class HookRun : public c10::DebugInfoBase {
+// One run of a model with hooks, or one that can be cancelled at module boundaries, on all threads that work for it.
+class HookRun : public RunLocal {
  public:
   // `calls` are the module calls that operators in a graph refer to by number: none for a model that has no graph.
   HookRun(std::shared_ptr<const HookSet> hooks, CancellationPtr cancellation,
@@ -71,7 +70,7 @@ class HookScope {
   explicit HookScope(std::shared_ptr<HookRun> run);
 
  private:
-  c10::DebugInfoGuard info_;
+  RunLocalScope info_;
 };
 
 }  // namespace lta

@@ -14,7 +14,7 @@ namespace {
 
 // Weights that a module computes for its caller aren't attentions of the model.
 at::Tensor beside(const SdpaArguments& call) {
-  const Unseen unseen;
+  const ProbeSuspended suspended;
   return differentiableWeights(call);
 }
 

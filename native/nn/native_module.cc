@@ -3,20 +3,16 @@
 #include <ATen/ATen.h>
 #include <ATen/ops/normal_ops.h>
 #include <ATen/ops/uniform_ops.h>
-#include <torch/library.h>
 
 #include <utility>
 
 #include "runtime/run_scope.h"
+#include "torch/dispatcher.h"
 
 namespace lta::nn {
 namespace {
 
 thread_local bool undrawn = false;
-
-c10::DispatchKeySet below(c10::DispatchKeySet keys) {
-  return keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, RunScope::kKey);
-}
 
 // Ahead of the fallback that other operators have under the key of runs that are watched (see run_scope.h).
 void look() {
@@ -27,14 +23,14 @@ at::Tensor& uniform(c10::DispatchKeySet keys, at::Tensor& self, double from, dou
                     std::optional<at::Generator> generator) {
   if (undrawn) return self;
   look();
-  return at::_ops::uniform_::redispatch(below(keys), self, from, to, std::move(generator));
+  return at::_ops::uniform_::redispatch(keysBelow(kRunKey, keys), self, from, to, std::move(generator));
 }
 
 at::Tensor& normal(c10::DispatchKeySet keys, at::Tensor& self, double mean, double std,
                    std::optional<at::Generator> generator) {
   if (undrawn) return self;
   look();
-  return at::_ops::normal_::redispatch(below(keys), self, mean, std, std::move(generator));
+  return at::_ops::normal_::redispatch(keysBelow(kRunKey, keys), self, mean, std, std::move(generator));
 }
 
 }  // namespace
@@ -49,7 +45,7 @@ std::optional<bool> NamedArguments::flag(const std::string& name) const {
   return found == flags.end() ? std::nullopt : std::optional<bool>(found->second);
 }
 
-LeaveUndrawn::LeaveUndrawn() : before_(std::exchange(undrawn, true)), key_(RunScope::kKey) {}
+LeaveUndrawn::LeaveUndrawn() : before_(std::exchange(undrawn, true)), key_(kRunKey) {}
 LeaveUndrawn::~LeaveUndrawn() { undrawn = before_; }
 
 void copyState(const torch::nn::Module& from, torch::nn::Module& to) {
@@ -64,9 +60,9 @@ void copyState(const torch::nn::Module& from, torch::nn::Module& to) {
 }
 
 void registerUndrawn() {
-  static auto* const library = new torch::Library(torch::Library::IMPL, "aten", RunScope::kKey, __FILE__, __LINE__);
-  library->impl("uniform_", uniform);
-  library->impl("normal_", normal);
+  auto& library = kernelsUnder(kRunKey, "aten");
+  library.impl("uniform_", uniform);
+  library.impl("normal_", normal);
 }
 
 }  // namespace lta::nn

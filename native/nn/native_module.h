@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/core/ivalue.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/nn/module.h>
 
 #include <map>
@@ -9,6 +8,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "torch/dispatch_keys.h"
 
 namespace lta::nn {
 
@@ -46,10 +47,10 @@ class LeaveUndrawn {
 
  private:
   const bool before_;
-  const c10::impl::IncludeDispatchKeyGuard key_;
+  const IncludeDispatchKey key_;
 };
 
-// Registers the operators that it needs, once a process (see script/operators.h).
+// Registers the operators that it needs, once a process (see registration.h).
 void registerUndrawn();
 
 // Copies parameters and mode of a module into another one of the same make.

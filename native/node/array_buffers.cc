@@ -1,6 +1,6 @@
 #include "node/array_buffers.h"
 
-#include "node/storage_hold.h"
+#include "torch/held_memory.h"
 
 namespace lta::node {
 

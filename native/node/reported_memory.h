@@ -1,11 +1,12 @@
 #pragma once
 
 #include <c10/core/Storage.h>
-#include <c10/util/intrusive_ptr.h>
 #include <napi.h>
 
 #include <cstdint>
 #include <unordered_map>
+
+#include "torch/storage.h"
 
 namespace lta::node {
 
@@ -22,7 +23,7 @@ class ReportedMemory {
  private:
   struct Entry {
     // Weak: a tensor may be given another storage, and this one's address isn't to be another's meanwhile.
-    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    WeakStorage storage;
     int64_t bytes;
     int64_t tensors;
   };

@@ -1,7 +1,6 @@
 #include "node/tensor_wrap.h"
 
 #include <ATen/ATen.h>
-#include <ATen/EmptyTensor.h>
 #include <c10/core/GradMode.h>
 
 #include <cstring>
@@ -15,6 +14,7 @@
 #include "node/values.h"
 #include "runtime/device_copy.h"
 #include "runtime/devices.h"
+#include "torch/storage.h"
 
 namespace lta::node {
 
@@ -59,7 +59,7 @@ std::vector<int64_t> sizesOf(Napi::Value value) {
 const char* memoryOf(Napi::Value value, const std::vector<int64_t>& shape, at::ScalarType type) {
   const auto bytes = bytesOf(value);
   // libtorch refuses sizes whose product isn't a number of bytes.
-  const auto expected = at::detail::computeStorageNbytesContiguous(shape, c10::elementSize(type));
+  const auto expected = bytesOfContiguous(shape, type);
   if (expected == bytes.size()) return bytes.data();
   throw Error("ERR_INVALID_ARGUMENT",
               "Expected " + std::to_string(expected) + " bytes of data but received " + std::to_string(bytes.size()));
@@ -68,8 +68,7 @@ const char* memoryOf(Napi::Value value, const std::vector<int64_t>& shape, at::S
 // Whatever made the tensor: what lies beyond its storage isn't read.
 void checkStorage(const at::Tensor& tensor) {
   if (tensor.layout() != at::kStrided || !tensor.has_storage() || tensor.numel() == 0) return;
-  const auto needed = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.itemsize(),
-                                                       static_cast<size_t>(tensor.storage_offset()));
+  const auto needed = bytesReachedBy(tensor);
   if (needed <= tensor.storage().nbytes()) return;
   throw Error("ERR_INVALID_ARGUMENT", "Expected a tensor whose storage has at least " + std::to_string(needed) +
                                           " bytes but received one of " + std::to_string(tensor.storage().nbytes()));

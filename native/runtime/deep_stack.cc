@@ -1,6 +1,5 @@
 #include "runtime/deep_stack.h"
 
-#include <ATen/ThreadLocalState.h>
 #include <pthread.h>
 
 #include <cstddef>
@@ -8,6 +7,7 @@
 #include <thread>
 
 #include "runtime/error.h"
+#include "torch/thread_state.h"
 
 namespace lta {
 namespace {
@@ -16,14 +16,14 @@ constexpr size_t kStackBytes = size_t{1} << 30;
 
 struct Call {
   const std::function<void()>& function;
-  at::ThreadLocalState state;
+  ThreadState state;
   std::exception_ptr thrown;
 };
 
 void* runCall(void* argument) {
   auto& call = *static_cast<Call*>(argument);
   try {
-    const at::ThreadLocalStateGuard guard(call.state);
+    const ThreadStateScope scope(call.state);
     call.function();
   } catch (...) {
     call.thrown = std::current_exception();

@@ -2,18 +2,18 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "torch/device_guard.h"
 
 namespace lta {
 
 at::Tensor DeviceCopies::toCpu(const at::Tensor& tensor) {
   // Other devices have no pinned memory, or no streams.
   if (!tensor.is_cuda() || tensor.layout() != at::kStrided || tensor.numel() == 0) return tensor.to(at::kCPU);
-  const c10::impl::VirtualGuardImpl device(tensor.device().type());
-  const auto stream = device.getStreamFromGlobalPool(tensor.device());
+  const auto stream = streamOfPool(tensor.device());
   // The copy comes after what computes the tensor, and not after what is queued from now on.
   c10::Event computed(tensor.device().type());
-  computed.record(device.getStream(tensor.device()));
+  computed.record(currentStream(tensor.device()));
   computed.block(stream);
   const auto host = at::empty_like(tensor, tensor.options().device(at::kCPU).pinned_memory(true).requires_grad(false));
   c10::Event copied(tensor.device().type());

@@ -1,18 +1,14 @@
 #include "runtime/devices.h"
 
 #include <ATen/Context.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include "runtime/error.h"
+#include "torch/device_guard.h"
 
 namespace lta {
 namespace {
 
-int64_t cudaDevices() {
-  // The registry is asked rather than at::cuda, so that one binary serves libtorch with and without CUDA.
-  const auto* guard = c10::impl::device_guard_impl_registry[static_cast<size_t>(c10::DeviceType::CUDA)].load();
-  return guard ? guard->deviceCount() : 0;
-}
+int64_t cudaDevices() { return deviceCount(c10::DeviceType::CUDA); }
 
 }  // namespace
 

@@ -12,6 +12,7 @@
 #include "runtime/error.h"
 #include "runtime/run_scope.h"
 #include "runtime/short_wait.h"
+#include "torch/threads.h"
 
 namespace lta {
 namespace {
@@ -197,9 +198,7 @@ void Executor::setNumThreads(int count) {
 // and waking it takes longer than many a layer's parts: a forward of 30 ms took 40 with one such team on the event
 // loop.
 void Executor::keepSequential() {
-  // First use in the addon, and in libtorch (each has a flag of its own), would take over the number of other threads.
-  at::internal::lazy_init_num_threads();
-  at::get_num_threads();
+  initialiseIntraOpThreads();
   at::set_num_threads(1);
   // That is what threads begin with that libtorch starts itself, too, until a run says its own number again.
   std::lock_guard<std::mutex> lock(mutex_);

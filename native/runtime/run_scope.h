@@ -1,8 +1,5 @@
 #pragma once
 
-#include <c10/core/impl/LocalDispatchKeySet.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
-
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +7,8 @@
 #include <utility>
 
 #include "runtime/cancellation.h"
+#include "torch/dispatch_keys.h"
+#include "torch/run_local.h"
 
 namespace lta {
 
@@ -29,14 +28,12 @@ class RunScope {
   // How many runs there are that some thread may take part in.
   static int64_t underWay();
 
-  static constexpr c10::DispatchKey kKey = c10::DispatchKey::TESTING_ONLY_GenericWrapper;
-
  private:
-  c10::DebugInfoGuard info_;
-  std::optional<c10::impl::IncludeDispatchKeyGuard> key_;
+  RunLocalScope info_;
+  std::optional<IncludeDispatchKey> key_;
 };
 
-// Registers the fallback, once a process (see script/operators.h).
+// Registers the fallback, once a process (see registration.h).
 void registerRunScope();
 
 // Runs `body` as a part of `run` and ends with what the run was stopped with, where it was.

@@ -1,6 +1,5 @@
 #include "script/guarded_operators.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/jit/runtime/operator.h>
 
 #include <limits>
@@ -8,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "torch/dispatcher.h"
 
 namespace lta::script {
 namespace {

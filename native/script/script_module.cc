@@ -1,7 +1,6 @@
 #include "script/script_module.h"
 
 #include <ATen/ATen.h>
-#include <ATen/ThreadLocalState.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
@@ -28,6 +27,8 @@
 #include "script/one_type.h"
 #include "script/optimizer.h"
 #include "script/self_containing.h"
+#include "torch/error_text.h"
+#include "torch/thread_state.h"
 
 namespace lta {
 namespace {
@@ -40,14 +41,12 @@ std::string shortTypeName(const jit::Module& module) {
   return name ? name->name() : module.type()->str();
 }
 
-bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
-
 // Runs what a model forks on threads of ours, which make place for others while they wait: libtorch's own are a fixed
 // number, and hooks may hold them all while they wait for a model that forks in turn.
 void launchForked(std::function<void()> task) {
   Executor::instance().submit(
-      [task = std::move(task), state = at::ThreadLocalState()] {
-        const at::ThreadLocalStateGuard guard(state);
+      [task = std::move(task), state = ThreadState()] {
+        const ThreadStateScope scope(state);
         try {
           task();
         } catch (...) {  // what failed is told by the task's future
@@ -310,7 +309,7 @@ class Loaded final : public ScriptModule {
     return orWhereLibtorchFails(run, []() -> std::invoke_result_t<Run> {
       const auto cause = describe(std::current_exception(), "ERR_MODEL_RUN");
       const std::string what = cause.what();
-      if (!contains(what, "type")) throw;
+      if (!tellsOfType(what)) throw;
       throw Error(cause.code(),
                   what +
                       ". The checkpoint was loaded with another `dtype`, which converts its parameters, buffers and "
@@ -407,7 +406,7 @@ Error loadError(const std::string& source, std::exception_ptr exception) {
   const Error cause = describe(std::move(exception), "ERR_MODEL_LOAD");
   const std::string what = cause.what();
   std::string reason = what;
-  if (contains(what, "Unknown builtin op") || contains(what, "unknown builtin op")) {
+  if (tellsOfUnknownOperator(what)) {
     reason = what + ". The checkpoint uses an operator that this libtorch doesn't have (a custom operator?)";
   }
   return Error(cause.code(), "Cannot load " + source + ": " + reason,

@@ -1,27 +1,24 @@
 #pragma once
 
-#include <c10/core/DispatchKey.h>
 #include <c10/core/GradMode.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include "torch/dispatch_keys.h"
 
 namespace lta {
 
-// The dispatch key that the probe's kernels are registered under; nothing else uses it.
-inline constexpr auto kProbeKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
-
-// While one lives, what its thread computes is its own affair and none of the model's attention: the probe doesn't see
-// it, operators below it included. For what is computed beside a model, with a capture or without.
-class Unseen {
+// While one lives, the probe doesn't see what its thread computes, operators below that included: for what is computed
+// beside a model, with a capture or without.
+class ProbeSuspended {
  public:
-  Unseen() : guard_(kProbeKey) {}
-  Unseen(const Unseen&) = delete;
-  Unseen& operator=(const Unseen&) = delete;
+  ProbeSuspended() : guard_(kProbeKey) {}
+  ProbeSuspended(const ProbeSuspended&) = delete;
+  ProbeSuspended& operator=(const ProbeSuspended&) = delete;
 
  private:
-  c10::impl::ExcludeDispatchKeyGuard guard_;
+  ExcludeDispatchKey guard_;
 };
 
-// The same for what a capture computes itself: no gradients and no autocast either.
+// The same for what a capture computes itself: without gradients and without autocast as well.
 class OwnComputation {
  public:
   OwnComputation() : noAutocast_(c10::autocast_dispatch_keyset) {}
@@ -29,9 +26,9 @@ class OwnComputation {
   OwnComputation& operator=(const OwnComputation&) = delete;
 
  private:
-  Unseen unseen_;
+  ProbeSuspended suspended_;
   c10::NoGradGuard noGrad_;
-  c10::impl::ExcludeDispatchKeyGuard noAutocast_;
+  ExcludeDispatchKey noAutocast_;
 };
 
 }  // namespace lta

@@ -1,9 +1,7 @@
 #include "weights/weights.h"
 
 #include <ATen/ATen.h>
-#include <ATen/NestedTensorImpl.h>
 #include <ATen/Parallel.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,6 +11,7 @@
 #include <tuple>
 
 #include "runtime/scratch.h"
+#include "torch/nested.h"
 #include "weights/cpu/result_memory.h"
 #include "weights/cpu/rows.h"
 
@@ -91,8 +90,7 @@ AttentionShape shapeOf(const SdpaArguments& call) {
     // [B, H, lengths differ, E]: the padded shape, which is what the weights get.
     if (call.query.size(0) == 0) return {0, 1, 0, 0, true};
     const auto longest = [](const at::Tensor& tensor) {
-      const auto lengths = at::native::get_nested_tensor_impl(tensor)->get_nested_sizes();
-      return lengths.select(1, 1).max().item<int64_t>();
+      return sizesOfNested(tensor).select(1, 1).max().item<int64_t>();
     };
     return {call.query.size(0), call.query.size(1), longest(call.query), longest(call.key), true};
   }
@@ -567,8 +565,7 @@ Weights computeElsewhere(const SdpaArguments& call, const Wanted& wanted) {
 SdpaArguments padded(const SdpaArguments& call) {
   const auto dense = [](const at::Tensor& tensor) { return at::nested_to_padded_tensor(tensor, 0.0); };
   const auto present = [](const at::Tensor& tensor, int64_t longest) {
-    const auto lengths =
-        at::native::get_nested_tensor_impl(tensor)->get_nested_sizes().select(1, 1).to(tensor.device());
+    const auto lengths = sizesOfNested(tensor).select(1, 1).to(tensor.device());
     return at::arange(longest, lengths.options()).unsqueeze(0).lt(lengths.unsqueeze(1));  // [B, longest]
   };
   SdpaArguments result = call;

@@ -196,7 +196,7 @@ TEST("operators that are registered later are watched too, and those that hide w
   torch::Library library(torch::Library::DEF, "lta_test", std::nullopt, __FILE__, __LINE__);
   library.def("halve_(Tensor(a!) self) -> Tensor(a!)", [](at::Tensor self) { return self.mul_(0.5); });
   library.def("secretly(Tensor self) -> Tensor", [](const at::Tensor& self) {
-    const lta::Unseen unseen;  // as a kernel that writes to memory itself
+    const lta::ProbeSuspended suspended;  // as a kernel that writes to memory itself
     self.unsafeGetTensorImpl()->bump_version();
     return self.clone();
   });
@@ -320,7 +320,7 @@ TEST("whatever sizes are zero, weights have the shape and the values that PyTorc
         k = at::randn({batch, heads, keys, depth});
         v = at::randn({batch, heads, keys, 3});
         const auto scale = way % 3 == 0 && depth > 0 ? 1 / std::sqrt(static_cast<double>(depth)) : 1.0;
-        const lta::Unseen unseen;
+        const lta::ProbeSuspended suspended;
         expected = at::softmax(at::matmul(q, k.transpose(-1, -2)) * scale, -1);
       };
       const auto all = captureOf([&](Modules& modules) {

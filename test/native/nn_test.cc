@@ -59,13 +59,13 @@ TEST("the probe doesn't see what is computed unseen") {
     const lta::ProbeScope probe(capture);
     attend();
     {
-      const lta::Unseen unseen;
+      const lta::ProbeSuspended suspended;
       attend();
     }
     attend();
   }
   EXPECT(capture->finish().size() == 2);
   // Without a capture it does nothing.
-  const lta::Unseen unseen;
+  const lta::ProbeSuspended suspended;
   EXPECT(attend().defined());
 }

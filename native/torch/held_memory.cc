@@ -1,8 +1,8 @@
-#include "node/storage_hold.h"
+#include "torch/held_memory.h"
 
 #include <utility>
 
-namespace lta::node {
+namespace lta {
 namespace {
 
 // Memory as libtorch allocated it, with what frees it.
@@ -25,4 +25,4 @@ std::shared_ptr<void> holdMemory(const c10::Storage& storage) {
   return memory;
 }
 
-}  // namespace lta::node
+}  // namespace lta

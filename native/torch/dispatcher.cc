@@ -1,0 +1,54 @@
+#include "torch/dispatcher.h"
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace lta {
+
+torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace) {
+  static std::mutex mutex;
+  static auto* const all = new std::vector<std::unique_ptr<torch::Library>>();
+  const std::lock_guard<std::mutex> lock(mutex);
+  all->push_back(std::make_unique<torch::Library>(torch::Library::IMPL, operatorNamespace, key, __FILE__, __LINE__));
+  return *all->back();
+}
+
+void registerKernel(const c10::OperatorName& name, c10::DispatchKey key, c10::KernelFunction kernel) {
+  static std::mutex mutex;
+  static auto* const all = new std::vector<c10::RegistrationHandleRAII>();
+  auto handle = c10::Dispatcher::singleton().registerImpl(name, key, std::move(kernel), std::nullopt, nullptr,
+                                                          "libtorch-attention");
+  const std::lock_guard<std::mutex> lock(mutex);
+  all->push_back(std::move(handle));
+}
+
+// Called under the dispatcher's lock, where nothing can be registered.
+class OperatorWatcher::Listener final : public c10::OpRegistrationListener {
+ public:
+  explicit Listener(std::atomic<bool>& anyNew) : anyNew_(anyNew) {}
+  void onOperatorRegistered(const c10::OperatorHandle&) override { anyNew_ = true; }
+  void onOperatorDeregistered(const c10::OperatorHandle&) override {}
+
+ private:
+  std::atomic<bool>& anyNew_;
+};
+
+OperatorWatcher::OperatorWatcher(Tell tell) : tell_(tell) {
+  static auto* const listening = new std::vector<c10::RegistrationHandleRAII>();
+  listening->push_back(c10::Dispatcher::singleton().addRegistrationListener(std::make_unique<Listener>(anyNew_)));
+}
+
+void OperatorWatcher::tellOfNew() {
+  if (!anyNew_.load(std::memory_order_acquire)) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!anyNew_.exchange(false)) return;
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const auto& name : dispatcher.getAllOpNames()) {
+    const auto op = dispatcher.findSchema(name);
+    if (op && told_.insert(name).second) tell_(*op);
+  }
+}
+
+}  // namespace lta

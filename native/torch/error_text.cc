@@ -1,0 +1,81 @@
+#include "torch/error_text.h"
+
+#include <c10/util/Exception.h>
+
+#include <cstddef>
+#include <optional>
+#include <utility>
+
+namespace lta {
+namespace {
+
+std::string trimmed(std::string text) {
+  const auto first = text.find_first_not_of(" \n\t");
+  if (first == std::string::npos) return {};
+  const auto last = text.find_last_not_of(" \n\t");
+  return text.substr(first, last - first + 1);
+}
+
+bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
+bool isNameStart(char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool isNamePart(char c) { return isNameStart(c) || c == '.' || (c >= '0' && c <= '9'); }
+
+// Where the message begins behind the first line, from a position on, that begins with the name of an exception and a
+// colon. Walked through once: the text may be of any length.
+std::optional<size_t> behindExceptionName(const std::string& text, size_t from) {
+  for (auto line = text.find('\n', from); line != std::string::npos; line = text.find('\n', line + 1)) {
+    auto at = line + 1;
+    if (at >= text.size() || !isNameStart(text[at])) continue;
+    while (at < text.size() && isNamePart(text[at])) ++at;
+    if (text.compare(at, 2, ": ") == 0) return at + 2;
+  }
+  return std::nullopt;
+}
+
+// "The following operation failed … Traceback of TorchScript … <exception's name>: <message>".
+ErrorText splitInterpreterText(const std::string& text) {
+  static const std::string kMarker = "The following operation failed in the TorchScript interpreter.";
+  if (text.find(kMarker) == std::string::npos) return {trimmed(text), {}};
+  static const std::string kPointer = "<--- HERE";
+  const auto pointer = text.rfind(kPointer);
+  const auto from = pointer == std::string::npos ? text.rfind(kMarker) + kMarker.size() : pointer + kPointer.size();
+  const auto message = behindExceptionName(text, from);
+  if (!message) return {trimmed(text), {}};
+  return {trimmed(text.substr(*message)), trimmed(text)};
+}
+
+// "<message> Exception raised from … (most recent call first): frame #0 …".
+void cutBacktrace(ErrorText& text) {
+  const auto at = text.message.find("\nException raised from ");
+  if (at == std::string::npos) return;
+  if (text.stack.empty()) text.stack = text.message;
+  text.message = trimmed(text.message.substr(0, at));
+}
+
+}  // namespace
+
+ErrorText errorTextOf(const std::exception& exception) {
+  const auto* const own = dynamic_cast<const c10::Error*>(&exception);
+  auto text = splitInterpreterText(own ? own->what_without_backtrace() : exception.what());
+  if (own && text.stack.empty()) text.stack = exception.what();
+  cutBacktrace(text);
+  return text;
+}
+
+bool tellsOfUnknownOperator(const std::string& message) {
+  return contains(message, "Unknown builtin op") || contains(message, "unknown builtin op");
+}
+
+bool tellsOfType(const std::string& message) { return contains(message, "type"); }
+
+std::string placeOfFirstRegistration(const std::string& message) {
+  static const std::string kBefore = "Previous registration of TORCH_LIBRARY was ";
+  auto begin = message.find(kBefore);
+  if (begin == std::string::npos) return {};
+  begin = message.find('/', begin);
+  const auto end = message.find(":0", begin);
+  return begin == std::string::npos || end == std::string::npos ? std::string() : message.substr(begin, end - begin);
+}
+
+}  // namespace lta
