@@ -1,6 +1,6 @@
 import type { Attention } from './attention';
 import { TorchError } from './errors';
-import { leavable } from './leavable';
+import { interruptible } from './interruptible';
 import type { Value } from './value';
 
 type Run<Output> = (
@@ -90,7 +90,7 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
     this.#checkNotDropping();
     if (this.#taken) throw goneThrough('one that a loop has gone through');
     this.#taken = true;
-    return leavable(this.#attentions(), () => this.#leave());
+    return interruptible(this.#attentions(), () => this.#leave());
   }
 
   #checkNotDropping(): void {

@@ -3,7 +3,7 @@ import { type ErrorCode, TorchError } from './errors';
 import { load, loadAddon } from './libtorch/load';
 import { reasonOf } from './validate';
 
-/** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes; arguments are unchecked. */
+/** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes. */
 export interface NativeTensor {
   shape(): number[];
   dtype(): string;
@@ -65,6 +65,7 @@ export interface NativeScriptObject {
 export interface NativeRunOptions {
   method?: string; // of checkpoints
   inputNames?: readonly string[]; // of modules of nn, for their errors
+  named?: Record<string, unknown>; // of modules of nn: tensors and flags by name
   needWeights?: boolean; // of modules of nn: their attentions return their weights in this run
   grad?: boolean;
   insideHook?: boolean;
@@ -118,33 +119,18 @@ export interface NativeSignature {
   returns: string;
 }
 
-export interface NativeScriptModule {
+/** A model of any kind. Its class can only be made by the addon. */
+export interface NativeModel {
   run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
   capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   stateDict(): { name: string; tensor: NativeTensor }[];
   methods(): string[];
-  signature(method: string): NativeSignature;
+  /** Null for a model whose inputs are tensors (of nn). */
+  signature(method: string): NativeSignature | null;
   to(device: string): Promise<void>;
   settled(): Promise<void>;
-  addHook(path: string, hook: NativeHook): void;
-  removeHook(path: string, hook: NativeHook): void;
-  dispose(): void;
-}
-
-export interface NativeNnModule {
-  run(inputs: unknown[], named: Record<string, unknown>, options: NativeRunOptions): Promise<unknown>;
-  capture(inputs: unknown[], named: Record<string, unknown>, options: NativeCaptureOptions): Promise<NativeCapture>;
-  modules(): { name: string; type: string }[];
-  parameters(): { name: string; tensor: NativeTensor }[];
-  load(names: string[], tensors: NativeTensor[]): Promise<void>;
-  to(device: string): Promise<void>;
-  settled(): Promise<void>;
-  isTraining(): boolean;
-  train(mode: boolean): void;
-  needsWeights(): boolean;
-  setNeedWeights(need: boolean): void;
   addHook(path: string, hook: NativeHook): void;
   removeHook(path: string, hook: NativeHook): void;
   dispose(): void;
@@ -152,12 +138,13 @@ export interface NativeNnModule {
 
 export interface Binding {
   NativeTensor: {
-    new (): NativeTensor;
+    readonly prototype: NativeTensor;
+    [Symbol.hasInstance](value: unknown): boolean;
     from(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): NativeTensor;
     on(data: ArrayBufferView, shape: readonly number[], dtype: string): NativeTensor;
     zeros(shape: readonly number[], dtype: string, device: string): NativeTensor;
   };
-  NativeScriptObject: new () => NativeScriptObject;
+  NativeScriptObject: { readonly prototype: NativeScriptObject; [Symbol.hasInstance](value: unknown): boolean };
   /** How deep values may be nested. */
   maximumDepth: number;
   NativeCancellation: new (
@@ -166,35 +153,37 @@ export interface Binding {
     bytes: number | undefined,
   ) => NativeCancellation;
   NativeHook: new (kind: string, callback: NativeCallback | undefined, module: string) => NativeHook;
-  NativeScriptModule: {
-    load(
-      source: string | Uint8Array,
-      options: {
-        device: string;
-        dtype?: string;
-        optimize: boolean;
-        fuse?: boolean;
-        untrusted: boolean;
-        verify: boolean;
-        cancellation: NativeCancellation | undefined;
-      },
-    ): Promise<NativeScriptModule>;
-  };
+  NativeModel: { readonly prototype: NativeModel };
+  loadScriptModule(
+    source: string | Uint8Array,
+    options: {
+      device: string;
+      dtype?: string;
+      optimize: boolean;
+      fuse?: boolean;
+      untrusted: boolean;
+      verify: boolean;
+      cancellation: NativeCancellation | undefined;
+    },
+  ): Promise<NativeModel>;
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
   stackRows(parts: NativeTensor[][]): Promise<NativeTensor[]>;
-  NativeNnModule: {
-    create(
-      type: string,
-      options: object,
-      parts: {
-        layer?: NativeNnModule | undefined;
-        norm?: NativeNnModule | undefined;
-        customEncoder?: NativeNnModule | undefined;
-        customDecoder?: NativeNnModule | undefined;
-      },
-    ): NativeNnModule;
-  };
+  createNnModule(
+    type: string,
+    options: object,
+    parts: {
+      layer?: NativeModel | undefined;
+      norm?: NativeModel | undefined;
+      customEncoder?: NativeModel | undefined;
+      customDecoder?: NativeModel | undefined;
+    },
+  ): NativeModel;
+  loadNnParameters(module: NativeModel, names: string[], tensors: NativeTensor[]): Promise<void>;
+  isTraining(module: NativeModel): boolean;
+  train(module: NativeModel, mode: boolean): void;
+  needsWeights(module: NativeModel): boolean;
+  setNeedWeights(module: NativeModel, need: boolean): void;
   setNumThreads(count: number): void;
   getNumThreads(): number;
   setConcurrency(count: number): void;

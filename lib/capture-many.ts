@@ -2,7 +2,7 @@ import { anySignal } from './any-signal';
 import type { Attention, CaptureOptions } from './attention';
 import { unlessAborted } from './cancellable';
 import { isThenable } from './hooks';
-import { leavable } from './leavable';
+import { interruptible } from './interruptible';
 import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from './validate';
 import type { Value } from './value';
 
@@ -46,7 +46,7 @@ export function captureMany<Input, Output, Options extends Own>(
   options: Options,
 ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
   const left = new AbortController();
-  return leavable(results(capture, inputs, options, left), () => left.abort());
+  return interruptible(results(capture, inputs, options, left), () => left.abort());
 }
 
 async function* results<Input, Output, Options extends Own>(

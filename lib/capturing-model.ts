@@ -14,7 +14,7 @@ import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs a
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';
-import { Model, type NativeModel } from './model';
+import { Model } from './model';
 import { options as checkOptions, optionalSignal, reading, refuseOption } from './validate';
 
 type Given = Record<string, unknown>;
@@ -40,11 +40,10 @@ export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeC
  * a capture takes beside its own.
  */
 export abstract class CapturingModel<
-  Native extends NativeModel,
   Inputs extends readonly unknown[],
   Output,
   CallOptions extends object,
-> extends Model<Native> {
+> extends Model {
   /** @internal Names of `CallOptions`. */
   protected abstract readonly callOptions: readonly string[];
   /** @internal What ends a run that names no limits of its own. */

@@ -56,31 +56,35 @@ interface HookCall {
 }
 
 /** The call of a hook that the current code was begun in, however asynchronously. */
-const begunIn = new AsyncLocalStorage<HookCall>();
+const currentHookCall = new AsyncLocalStorage<HookCall>();
 
 /**
  * The call of a hook that the current code is in. What a hook merely began (a timer, a task that it doesn't wait for) is in
  * it only as long as the hook itself isn't over.
  */
-function hookAround(): HookCall | undefined {
-  const call = begunIn.getStore();
+function enclosingHook(): HookCall | undefined {
+  const call = currentHookCall.getStore();
   return call?.over ? undefined : call;
 }
 
 /** Whether the current code is in a hook of some model, which then waits for it. */
-export const isInsideHook = (): boolean => hookAround() !== undefined;
+export const isInsideHook = (): boolean => enclosingHook() !== undefined;
 
 /** Notes that the current code disposes a model: a hook that does so to its own ends the run. */
 export function noteDisposed(model: HookOwner): void {
-  const hook = hookAround();
+  const hook = enclosingHook();
   if (hook?.owner === model) hook.disposed = true;
 }
 
 /** What is done with a model: a run, or a change of its parameters, which comes after the runs under way. */
-type Deed = 'run' | 'change';
+type Operation = 'run' | 'change';
 
 /** What is under way, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
-const underWay = new Set<{ readonly deed: Deed; readonly model: HookOwner; readonly caller: HookCall | undefined }>();
+const inFlight = new Set<{
+  readonly operation: Operation;
+  readonly model: HookOwner;
+  readonly caller: HookCall | undefined;
+}>();
 
 /**
  * Calls of hooks that haven't settled yet, by the model that they sit on: each a promise of their end. What a hook returned is
@@ -107,16 +111,16 @@ function notePending(owner: HookOwner, promise: Promise<unknown>): void {
 
 /** Does something with a model, so that its hooks know which other hooks wait for them. */
 export async function waitedForByHooks<Result>(
-  deed: Deed,
+  operation: Operation,
   model: HookOwner,
   call: () => Promise<Result>,
 ): Promise<Result> {
-  const entry = { deed, model, caller: hookAround() };
-  underWay.add(entry);
+  const entry = { operation, model, caller: enclosingHook() };
+  inFlight.add(entry);
   try {
     return await call();
   } finally {
-    underWay.delete(entry);
+    inFlight.delete(entry);
   }
 }
 
@@ -130,10 +134,10 @@ function share(one: HookOwner, other: HookOwner): boolean {
  * waits for the run that the hook is in. The addon doesn't tell which one that is: where several are under way, a hook
  * counts as being in all of them.
  */
-function waitsFor(deed: Deed, model: HookOwner, owner: HookOwner): boolean {
-  if (deed === 'run') return model.members.has(owner);
+function waitsFor(operation: Operation, model: HookOwner, owner: HookOwner): boolean {
+  if (operation === 'run') return model.members.has(owner);
   if (share(model, owner)) return true;
-  for (const { deed: other, model: running } of underWay) {
+  for (const { operation: other, model: running } of inFlight) {
     if (other === 'run' && running.members.has(owner) && share(model, running)) return true;
   }
   return false;
@@ -141,25 +145,25 @@ function waitsFor(deed: Deed, model: HookOwner, owner: HookOwner): boolean {
 
 /** The calls of hooks that wait for the current code: the one around it, those that wait for what that is in, and so on. */
 function waitingHooks(): Set<HookCall> {
-  const around = hookAround();
+  const around = enclosingHook();
   const waiting = new Set(around && [around]);
   for (const { owner } of waiting) {
-    for (const { deed, model, caller } of underWay) {
-      if (caller && !caller.over && waitsFor(deed, model, owner)) waiting.add(caller);
+    for (const { operation, model, caller } of inFlight) {
+      if (caller && !caller.over && waitsFor(operation, model, owner)) waiting.add(caller);
     }
   }
   return waiting;
 }
 
 /** Refuses to do something with a model that would wait for the hook that waits for it. */
-export function checkNotInOwnHook(deed: Deed, model: HookOwner): void {
+export function checkNotInOwnHook(operation: Operation, model: HookOwner): void {
   for (const { owner } of waitingHooks()) {
-    if (!waitsFor(deed, model, owner)) continue;
+    if (!waitsFor(operation, model, owner)) continue;
     const where = owner === model ? 'one of its own hooks' : 'a hook of a model that has parts in common with it';
     throw new TorchError(
       'ERR_MODEL_RUN',
       `Expected a model that is not waiting for this very code, but it was called from inside ${where}: ` +
-        (deed === 'run'
+        (operation === 'run'
           ? 'use the values that the hook received, or run the model before or after'
           : 'change its parameters before or after the run'),
     );
@@ -182,10 +186,10 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
     const hook: HookCall = { owner, over: false, disposed: false };
     try {
       for (let i = 0; i < values.length; ++i) values[i] = fromNativeValue(values[i]);
-      const result = begunIn.run(hook, call, ...(values as Value[]));
+      const result = currentHookCall.run(hook, call, ...(values as Value[]));
       if (isThenable(result)) {
         // Any thenable will do, whatever its `then` returns; what it begins belongs to the hook as well.
-        const promise = begunIn.run(hook, () => Promise.resolve(result));
+        const promise = currentHookCall.run(hook, () => Promise.resolve(result));
         notePending(owner, promise);
         return (settle) => {
           promise

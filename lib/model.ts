@@ -1,5 +1,5 @@
 import { unknownModule } from './attention';
-import { fromNative, type NativeCancellation, type NativeHook, type NativeTensor, native } from './binding';
+import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from './binding';
 import { cancellable, type Stop } from './cancellable';
 import {
   checkNotInOwnHook,
@@ -18,31 +18,20 @@ import {
 import { type Device, fromHandle, type Tensor } from './tensor';
 import { invalid, isCallable } from './validate';
 
-/** What the native sides of all models have in common. */
-export interface NativeModel {
-  modules(): { name: string; type: string }[];
-  parameters(): { name: string; tensor: NativeTensor }[];
-  to(device: string): Promise<void>;
-  settled(): Promise<void>;
-  addHook(path: string, hook: NativeHook): void;
-  removeHook(path: string, hook: NativeHook): void;
-  dispose(): void;
-}
-
 /** What every model has: modules, parameters, hooks, a device and an end. */
-export abstract class Model<Native extends NativeModel = NativeModel> {
+export abstract class Model {
   /** @internal */
-  protected readonly native: Native;
+  protected readonly native: NativeModel;
   #disposed = false;
   /** Registered hooks that no run is known to have come to yet. */
-  readonly #silent = new Map<NativeHook, { kind: HookKind; path: string }>();
+  readonly #unfiredHooks = new Map<NativeHook, { kind: HookKind; path: string }>();
 
   /** @internal */
   readonly members: ReadonlySet<HookOwner>;
 
   /** @internal `parts`: the models that this one shares with others, each of which may be used by itself. */
-  protected constructor(handle: Native, parts: readonly HookOwner[] = []) {
-    if (typeof (handle as Partial<Native> | null | undefined)?.addHook !== 'function') {
+  protected constructor(handle: NativeModel, parts: readonly HookOwner[] = []) {
+    if (typeof (handle as Partial<NativeModel> | null | undefined)?.addHook !== 'function') {
       throw invalid(
         'what the addon made (models are loaded, or made by the classes of nn)',
         'the handle of a model',
@@ -134,9 +123,9 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
       this.native.addHook(path, created);
       return created;
     });
-    this.#silent.set(hookNative, { kind, path });
+    this.#unfiredHooks.set(hookNative, { kind, path });
     const remove = (): void => {
-      this.#silent.delete(hookNative);
+      this.#unfiredHooks.delete(hookNative);
       native(() => this.native.removeHook(path, hookNative));
     };
     return { handle: new RemovableHandle(hookNative, remove), native: hookNative };
@@ -150,21 +139,21 @@ export abstract class Model<Native extends NativeModel = NativeModel> {
   /** @internal Awaits a run of the model and looks whether it reached the hooks. */
   protected async withHooks<Result>(grad: boolean, run: () => Promise<Result>): Promise<Result> {
     checkNotInOwnHook('run', this);
-    const expected = [...this.#silent.keys()];
+    const expected = [...this.#unfiredHooks.keys()];
     const result = await run();
-    this.#reportSilent(expected, grad);
+    this.#reportUnfired(expected, grad);
     return result;
   }
 
   /** Warns, once for each, of hooks that a run should have reached and didn't. */
-  #reportSilent(expected: NativeHook[], grad: boolean): void {
+  #reportUnfired(expected: NativeHook[], grad: boolean): void {
     for (const hook of expected) {
-      const place = this.#silent.get(hook);
+      const place = this.#unfiredHooks.get(hook);
       if (!place) continue;
       const { kind, path } = place;
       // A run without gradients says nothing about a backward hook.
       if (kind === 'backward' && !grad) continue;
-      this.#silent.delete(hook);
+      this.#unfiredHooks.delete(hook);
       if (hook.reached()) continue;
       process.emitWarning(
         `The ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}' ` +

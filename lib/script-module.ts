@@ -1,4 +1,4 @@
-import { binding, type NativeScriptModule, native } from './binding';
+import { binding, type NativeSignature, native } from './binding';
 import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
 import { TorchError } from './errors';
@@ -84,7 +84,7 @@ function checkInputs(inputs: unknown): unknown[] {
  *
  * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
  */
-export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Value[], Value, CheckpointCallOptions> {
+export class ScriptModule extends CapturingModel<readonly Value[], Value, CheckpointCallOptions> {
   /** @internal */
   protected override readonly callOptions = ['method'];
 
@@ -120,7 +120,7 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
       throw new TorchError('ERR_MODEL_LOAD', (error as Error).message, { cause: error });
     }
     const handle = await cancellable(stopOf({ signal, timeLimit: timeLimit ?? defaultTime }), (cancellation) =>
-      binding().NativeScriptModule.load(bytes?.bytes ?? (source as string), {
+      binding().loadScriptModule(bytes?.bytes ?? (source as string), {
         device: device ?? 'cpu',
         ...(dtype === undefined ? {} : { dtype }),
         optimize: optimize ?? false,
@@ -180,7 +180,7 @@ export class ScriptModule extends CapturingModel<NativeScriptModule, readonly Va
   /** What a method takes and gives. Default: `'forward'`. */
   signature(method = 'forward'): Signature {
     optionalString(method, 'method');
-    return native(() => this.native.signature(method));
+    return native(() => this.native.signature(method) as NativeSignature);
   }
 
   /** @internal */

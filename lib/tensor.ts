@@ -83,14 +83,14 @@ function givenArray(data: unknown, dtype: DType | undefined): GivenArray | undef
   if (!info) return undefined;
   const known = Object.values(ARRAYS).find(({ name }) => name === info.name);
   if (!known) return undefined;
-  const itsType = dtype ?? (Object.hasOwn(DTYPE_OF, info.name) ? DTYPE_OF[info.name] : undefined);
-  if (!itsType) {
+  const resolvedType = dtype ?? (Object.hasOwn(DTYPE_OF, info.name) ? DTYPE_OF[info.name] : undefined);
+  if (!resolvedType) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
       `Expected options.dtype ('float16' or 'bfloat16') beside a ${info.name}, whose elements are the bits of a half type`,
     );
   }
-  return { ...info, dtype: itsType, length: info.bytes.length / known.BYTES_PER_ELEMENT };
+  return { ...info, dtype: resolvedType, length: info.bytes.length / known.BYTES_PER_ELEMENT };
 }
 
 /** The elements of a typed array as numbers, for a conversion to another type. */
@@ -303,24 +303,24 @@ export class Tensor {
     const given = givenArray(data, dtype);
     if (share) return Tensor.#on(data, given, sizes, device);
     let bytes: Uint8Array;
-    let itsShape: readonly number[];
-    let itsType: DType;
+    let resolvedShape: readonly number[];
+    let resolvedType: DType;
     if (given) {
-      itsShape = sizes ?? [given.length];
-      checkCount(itsShape, given.length);
-      itsType = given.dtype;
-      if (given.name !== ARRAYS[itsType].name) bytes = encode(elementsOf(given), itsType);
-      else bytes = itsType === 'bool' ? booleans(given.bytes) : given.bytes;
+      resolvedShape = sizes ?? [given.length];
+      checkCount(resolvedShape, given.length);
+      resolvedType = given.dtype;
+      if (given.name !== ARRAYS[resolvedType].name) bytes = encode(elementsOf(given), resolvedType);
+      else bytes = resolvedType === 'bool' ? booleans(given.bytes) : given.bytes;
     } else {
       const scalar = !reading('data', () => Array.isArray(data));
       const { shape: ownShape, values } = scalar ? { shape: [], values: [data] } : flatten(data);
       const first = values[0];
-      itsType = dtype ?? (typeof first === 'bigint' ? 'int64' : typeof first === 'boolean' ? 'bool' : 'float32');
-      itsShape = sizes ?? ownShape;
-      checkCount(itsShape, values.length);
-      bytes = encode(values, itsType);
+      resolvedType = dtype ?? (typeof first === 'bigint' ? 'int64' : typeof first === 'boolean' ? 'bool' : 'float32');
+      resolvedShape = sizes ?? ownShape;
+      checkCount(resolvedShape, values.length);
+      bytes = encode(values, resolvedType);
     }
-    return new Tensor(native((addon) => addon.NativeTensor.from(bytes, itsShape, itsType, device ?? 'cpu')));
+    return new Tensor(native((addon) => addon.NativeTensor.from(bytes, resolvedShape, resolvedType, device ?? 'cpu')));
   }
 
   static #on(
@@ -331,21 +331,21 @@ export class Tensor {
   ): Tensor {
     if (!given) throw invalid('a typed array', 'data with copy: false', data);
     if (device !== undefined && device !== 'cpu') throw cannotShare("the device 'cpu'", `'${shortened(device)}'`);
-    const itsShape = sizes ?? [given.length];
-    checkCount(itsShape, given.length);
-    const itsType = given.dtype;
-    if (given.name !== ARRAYS[itsType].name) {
-      throw cannotShare(`a ${ARRAYS[itsType].name} for ${itsType}`, `an instance of ${given.name}`);
+    const resolvedShape = sizes ?? [given.length];
+    checkCount(resolvedShape, given.length);
+    const resolvedType = given.dtype;
+    if (given.name !== ARRAYS[resolvedType].name) {
+      throw cannotShare(`a ${ARRAYS[resolvedType].name} for ${resolvedType}`, `an instance of ${given.name}`);
     }
-    if (itsType === 'bool' && given.bytes.some((byte) => byte > 1)) {
+    if (resolvedType === 'bool' && given.bytes.some((byte) => byte > 1)) {
       throw cannotShare('bytes of 0 and 1 for bool', 'others');
     }
     const memory = takeOver(given);
     // What a worker owns goes with it, also while libtorch reads it, which nobody may have to wait for.
     if (!isMainThread && !isSharedArrayBuffer(memory.buffer)) {
-      return new Tensor(native((addon) => addon.NativeTensor.from(memory, itsShape, itsType, 'cpu')));
+      return new Tensor(native((addon) => addon.NativeTensor.from(memory, resolvedShape, resolvedType, 'cpu')));
     }
-    return new Tensor(native((addon) => addon.NativeTensor.on(memory, itsShape, itsType)));
+    return new Tensor(native((addon) => addon.NativeTensor.on(memory, resolvedShape, resolvedType)));
   }
 
   /**

@@ -5,10 +5,11 @@
 #include "node/environment.h"
 #include "node/errors.h"
 #include "node/hook_wrap.h"
-#include "node/nn_module_wrap.h"
+#include "node/model_wrap.h"
+#include "node/nn_functions.h"
 #include "node/relevance_functions.h"
 #include "node/runtime_functions.h"
-#include "node/script_module_wrap.h"
+#include "node/script_functions.h"
 #include "node/script_object_wrap.h"
 #include "node/stack_rows_function.h"
 #include "node/tensor_wrap.h"
@@ -30,8 +31,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::HookWrap::define(env, exports);
   lta::node::CancellationWrap::define(env, exports);
   lta::node::GradientsWrap::define(env, exports);
-  lta::node::ScriptModuleWrap::define(env, exports);
-  lta::node::NnModuleWrap::define(env, exports);
+  lta::node::ModelWrap::define(env, exports);
+  lta::node::defineScriptFunctions(env, exports);
+  lta::node::defineNnFunctions(env, exports);
   lta::node::defineRelevanceFunctions(env, exports);
   lta::node::defineStackRows(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "registration.h"
-#include "script/script_module.h"
+#include "script/load.h"
 
 namespace {
 
@@ -37,7 +37,7 @@ class Models {
 
   void load(const std::string& way) {
     if (way == "package") {
-      if (!package_) package_ = lta::ScriptModule::loadFile(path_, {});
+      if (!package_) package_ = lta::script::loadFile(path_, {});
     } else if (way == "libtorch") {
       if (!libtorch_) {
         libtorch_ = torch::jit::load(path_);
@@ -51,14 +51,14 @@ class Models {
   Once prepare(const std::string& way, at::Tensor input) {
     load(way);
     std::vector<c10::IValue> inputs{std::move(input)};
-    if (way == "package") return [this, inputs] { return package_->run(inputs, {}).toTensor(); };
+    if (way == "package") return [this, inputs] { return package_->run({inputs}, {}).toTensor(); };
     return [this, inputs] { return libtorch_->forward(inputs).toTensor(); };
   }
 
  private:
   std::string path_;
   std::optional<torch::jit::Module> libtorch_;
-  std::shared_ptr<lta::ScriptModule> package_;
+  std::shared_ptr<lta::script::ScriptModule> package_;
 };
 
 // The same numbers as in bench/models.mjs.

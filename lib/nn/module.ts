@@ -1,4 +1,4 @@
-import { type NativeNnModule, type NativeTensor, native } from '../binding';
+import { binding, type NativeTensor, native } from '../binding';
 import { RUN_LIMITS, type RunLimits, stopOf } from '../cancellable';
 import { CapturingModel, type PreparedCapture } from '../capturing-model';
 import { TorchError } from '../errors';
@@ -56,7 +56,6 @@ function nativeOf(named: Named): Record<string, unknown> {
  * outputs: checkpoints of other types are converted when they are loaded.
  */
 export abstract class NnModule<Output, Arguments extends object = object> extends CapturingModel<
-  NativeNnModule,
   readonly Tensor[],
   Output,
   Arguments
@@ -71,7 +70,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     // A layer is copied, all other parts are shared.
     const { layer: _, ...shared } = parts;
     super(
-      native((addon) => addon.NativeNnModule.create(type, options, natives)),
+      native((addon) => addon.createNnModule(type, options, natives)),
       Object.values(shared).filter((part) => part !== undefined),
     );
     const { norm, customEncoder: encoder, customDecoder: decoder } = shared;
@@ -115,7 +114,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     const stop = stopOf({ signal, timeLimit, memoryLimit });
     const output = await this.withHooks(withGrad, () =>
       this.cancellable(stop, (cancellation) =>
-        this.native.run(handles, named, { inputNames, grad: withGrad, insideHook: isInsideHook(), cancellation }),
+        this.native.run(handles, { named, inputNames, grad: withGrad, insideHook: isInsideHook(), cancellation }),
       ),
     );
     return this.convert(output);
@@ -127,18 +126,18 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
     const given = elements(inputs, expected, 'inputs', (input) => input);
     if (given.length !== this.inputNames.length) throw invalid(expected, 'inputs', inputs);
     const { handles, named, inputNames } = this.#checked(given, options);
-    return (capture) => this.native.capture(handles, named, { ...capture, inputNames });
+    return (capture) => this.native.capture(handles, { ...capture, named, inputNames });
   }
 
   /** Whether the module is in training mode: dropout works, fused kernels are not used. */
   get training(): boolean {
-    return native(() => this.native.isTraining());
+    return native((addon) => addon.isTraining(this.native));
   }
 
   /** Puts the module and all below it into training mode, or with `false` into evaluation mode. */
   train(mode = true): this {
     if (typeof mode !== 'boolean') throw invalid('a boolean', 'mode', mode);
-    native(() => this.native.train(mode));
+    native((addon) => addon.train(this.native, mode));
     return this;
   }
 
@@ -152,7 +151,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
    * others that were told different things.
    */
   get needWeights(): boolean {
-    return native(() => this.native.needsWeights());
+    return native((addon) => addon.needsWeights(this.native));
   }
 
   /**
@@ -162,7 +161,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
    */
   setNeedWeights(need = true): this {
     if (typeof need !== 'boolean') throw invalid('a boolean', 'need', need);
-    native(() => this.native.setNeedWeights(need));
+    native((addon) => addon.setNeedWeights(this.native, need));
     return this;
   }
 
@@ -190,7 +189,7 @@ export abstract class NnModule<Output, Arguments extends object = object> extend
       strict: strict ?? true,
     });
     const tensors = [...values.values()].map((tensor): NativeTensor => handleOf(tensor, 'a value'));
-    await this.change(() => this.native.load([...values.keys()], tensors));
+    await this.change(() => binding().loadNnParameters(this.native, [...values.keys()], tensors));
     return result;
   }
 

@@ -15,9 +15,9 @@ namespace {
 
 namespace autograd = torch::autograd;
 
-// Identity that makes its result take part in gradients by way of a second input that does. The result is an alias that
+// Identity whose result requires grad, by way of a second input that does. The result is an alias that
 // isn't a view: what is written into one of the two is no part of the other's history.
-struct TakingPart : autograd::Function<TakingPart> {
+struct RequireGrad : autograd::Function<RequireGrad> {
   static at::Tensor forward(autograd::AutogradContext*, const at::Tensor& tensor, const at::Tensor&) {
     return aliasOf(tensor);
   }
@@ -65,8 +65,8 @@ at::Tensor asFourDimensions(const at::Tensor& tensor, int64_t batch, int64_t hea
 }  // namespace
 
 at::Tensor differentiableWeights(const SdpaArguments& call) {
-  const bool maskTakesPart = call.mask && call.mask->requires_grad();
-  if (!c10::GradMode::is_enabled() || !(call.query.requires_grad() || call.key.requires_grad() || maskTakesPart)) {
+  const bool maskRequiresGrad = call.mask && call.mask->requires_grad();
+  if (!c10::GradMode::is_enabled() || !(call.query.requires_grad() || call.key.requires_grad() || maskRequiresGrad)) {
     const c10::NoGradGuard noGrad;
     return computeWeights(call, {}).weights;
   }
@@ -75,8 +75,8 @@ at::Tensor differentiableWeights(const SdpaArguments& call) {
   return DifferentiableWeights::apply(call.query, call.key, call.mask, call.causal, scale);
 }
 
-at::Tensor takingPart(const at::Tensor& tensor) {
-  return TakingPart::apply(tensor, at::empty({0}, tensor.options()).requires_grad_());
+at::Tensor requireGrad(const at::Tensor& tensor) {
+  return RequireGrad::apply(tensor, at::empty({0}, tensor.options()).requires_grad_());
 }
 
 at::Tensor weightsGradient(const SdpaArguments& call, const at::Tensor& value, const at::Tensor& gradient,

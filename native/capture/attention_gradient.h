@@ -22,8 +22,8 @@ using GradientPoints = std::vector<GradientPoint>;
 // computeWeights(call, {}).weights, differentiable by query, key and mask where autograd records them.
 at::Tensor differentiableWeights(const SdpaArguments& call);
 
-// An alias of `tensor` that takes part in gradients. Its gradient stays its own, whatever is written into either.
-at::Tensor takingPart(const at::Tensor& tensor);
+// An alias of `tensor` that requires grad. Its gradient stays its own, whatever is written into either.
+at::Tensor requireGrad(const at::Tensor& tensor);
 
 // d(scalar)/d(weights) behind a fused kernel, from the gradient G of the kernel's output: G · Vᵀ, [B, H, Q, K] of the
 // rows asked for. (O = A V, so dL/dA = dL/dO · Vᵀ.)

@@ -7,7 +7,7 @@
 #include <sstream>
 #include <utility>
 
-#include "runtime/patient_lock.h"
+#include "runtime/lock_yielding_slot.h"
 #include "torch/own_computation.h"
 #include "torch/storage.h"
 
@@ -145,7 +145,7 @@ std::optional<SoftmaxTracker::Consumed> Capture::product(const at::Tensor& opera
 }
 
 at::Tensor Capture::operandOf(SoftmaxTracker::Consumed& consumed) const {
-  if (options_.gradients) consumed.operand = takingPart(consumed.operand);
+  if (options_.gradients) consumed.operand = requireGrad(consumed.operand);
   return consumed.operand;
 }
 
@@ -175,8 +175,8 @@ at::Tensor Capture::fused(const char* operatorName, const std::string& module, S
   auto result = output;
   if (options_.gradients) {
     // The model may write into what it goes on with: the gradient is asked for at a point that it doesn't have.
-    pending->gradientPoint = output.requires_grad() ? output : takingPart(output);
-    pending->output = result = takingPart(pending->gradientPoint);
+    pending->gradientPoint = output.requires_grad() ? output : requireGrad(output);
+    pending->output = result = requireGrad(pending->gradientPoint);
     pending->value = value;
   }
   add(pending, result);
@@ -185,7 +185,7 @@ at::Tensor Capture::fused(const char* operatorName, const std::string& module, S
 
 at::Tensor Capture::returned(const at::Tensor& output, const at::Tensor& weights) {
   if (!options_.gradients) return weights;
-  const auto result = takingPart(weights);
+  const auto result = requireGrad(weights);
   const std::lock_guard<std::mutex> lock(mutex_);
   for (auto& collected : collected_) {
     if (collected.output.is_same(output)) addReturned(collected.attention, result);
@@ -396,7 +396,7 @@ void Capture::deliver(Pending& pending) {
 // Whoever takes an attention may keep this waiting for long; other threads of the run only wait for that where they
 // have one to hand over themselves.
 void Capture::handOver(Collected collected) {
-  const auto handingOver = patientLock<std::unique_lock<std::mutex>>(handingOver_);
+  const auto handingOver = lockYieldingSlot<std::unique_lock<std::mutex>>(handingOver_);
   checkCancelled();
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -64,11 +64,11 @@ void BackwardState::watchInputs(std::vector<c10::IValue>& inputs) {
   autograd::variable_list tensors;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].isTensor() || !inputs[i].toTensor().defined()) continue;
-    inputsTakePart_ = inputsTakePart_ || inputs[i].toTensor().requires_grad();
+    inputsRequireGrad_ = inputsRequireGrad_ || inputs[i].toTensor().requires_grad();
     tensors.push_back(inputs[i].toTensor());
     inputPlaces_.push_back(i);
   }
-  if (!inputsTakePart_) return;
+  if (!inputsRequireGrad_) return;
   const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
   const auto watched = Watch<false>::apply(at::TensorList(tensors), capsule(self));
   for (size_t i = 0; i < inputPlaces_.size(); ++i) inputs[inputPlaces_[i]] = watched[i];
@@ -81,15 +81,15 @@ void BackwardState::watchOutput(c10::IValue& output) {
   if (isTuple) elements = output.toTupleRef().elements().vec();
   outputCount_ = elements.size();
   autograd::variable_list tensors;
-  bool takesPart = false;
+  bool anyRequiresGrad = false;
   for (size_t i = 0; i < elements.size(); ++i) {
     if (!elements[i].isTensor() || !elements[i].toTensor().defined()) continue;
-    takesPart = takesPart || elements[i].toTensor().requires_grad();
+    anyRequiresGrad = anyRequiresGrad || elements[i].toTensor().requires_grad();
     tensors.push_back(elements[i].toTensor());
     outputPlaces_.push_back(i);
     outputShapes_.emplace_back(elements[i].toTensor());
   }
-  if (!takesPart) return;
+  if (!anyRequiresGrad) return;
   const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
   const auto watched = Watch<true>::apply(at::TensorList(tensors), capsule(self));
   for (size_t i = 0; i < outputPlaces_.size(); ++i) elements[outputPlaces_[i]] = watched[i];
@@ -111,11 +111,11 @@ void BackwardState::fillOutputs(std::vector<at::Tensor>& gradients) const {
 void BackwardState::outputsArrived(std::vector<at::Tensor> gradients) {
   gradOutputs_ = spread(std::move(gradients), outputPlaces_, outputCount_);
   outputsArrived_ = true;
-  if (inputsTakePart_) return;
+  if (inputsRequireGrad_) return;
   const auto replaced = runHooks(std::vector<at::Tensor>(inputCount_));
   if (std::any_of(replaced.begin(), replaced.end(), [](const at::Tensor& each) { return each.defined(); })) {
     throw Error("ERR_HOOK_FAILED", "Expected no input gradients from the backward hook on '" + call_.module +
-                                       "', none of whose inputs takes part in gradients, but received some");
+                                       "', none of whose inputs requires grad, but received some");
   }
 }
 

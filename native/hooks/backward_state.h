@@ -10,7 +10,7 @@
 
 namespace lta {
 
-// The backward hooks of one module call. Inputs and outputs that take part in gradients pass through an identity, as
+// The backward hooks of one module call. Inputs and outputs that require grad pass through an identity, as
 // Python's full backward hooks do it, so that all gradients of the call arrive together: those of the outputs first,
 // those of the inputs when they are complete.
 class BackwardState : public torch::CustomClassHolder {
@@ -46,7 +46,7 @@ class BackwardState : public torch::CustomClassHolder {
   std::vector<size_t> inputPlaces_;   // which inputs are tensors that pass the identity
   std::vector<size_t> outputPlaces_;  // which elements of the output are
   std::vector<Shape> outputShapes_;   // of those
-  bool inputsTakePart_ = false;
+  bool inputsRequireGrad_ = false;
   bool outputsArrived_ = false;
   std::vector<at::Tensor> gradOutputs_;
 };

@@ -44,14 +44,14 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
   if (!cancellation) {
     cancellation = std::make_shared<Cancellation>(channel->ended(), RunLimits{}, /*mayBeRequested=*/false);
   }
-  const auto task = [call, channel, cancellation = std::move(cancellation), token = std::move(options.token),
-                     watched = options.watched]() mutable {
-    if (auto underWay = channel->beginTask(Executor::here())) {
+  const auto run = [call, channel, cancellation = std::move(cancellation), token = std::move(options.token),
+                    watched = options.watched]() mutable {
+    if (auto task = channel->beginTask(Executor::here())) {
       const auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
-          std::move(underWay), std::move(token));
+          std::move(task), std::move(token));
       try {
         cancellation->begin(Executor::here());
-        inRun(cancellation, watched || channel->lends(), both, call->work);
+        inRun(cancellation, watched || channel->memoryInUse(), both, call->work);
       } catch (...) {
         call->failure = std::current_exception();
       }
@@ -61,13 +61,13 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
     token = nullptr;
     channel->post([call = std::move(call), channel](napi_env env) {
       if (!env) return;
-      channel->release(env);
+      channel->unref(env);
       settle(env, *call);
     });
   };
   try {
-    Executor::instance().submit(task, options.kind);
-    channel->hold(env);
+    Executor::instance().submit(run, options.kind);
+    channel->ref(env);
   } catch (...) {
     call->deferred.Reject(toJs(env, std::current_exception(), call->code).Value());
   }
@@ -108,11 +108,11 @@ OnEventLoop onEventLoop(Napi::Env env) {
 Napi::Promise whenSettled(Napi::Env env, Activity& activity) {
   const auto& channel = environment(env).channel;
   const auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
-  channel->hold(env);
+  channel->ref(env);
   activity.whenSettled([channel, deferred] {
     channel->post([channel, deferred](napi_env rawEnv) {
       if (!rawEnv) return;
-      channel->release(rawEnv);
+      channel->unref(rawEnv);
       const Napi::HandleScope scope(rawEnv);
       deferred->Resolve(Napi::Env(rawEnv).Undefined());
     });

@@ -7,7 +7,7 @@
 
 #include "node/thrown.h"
 #include "runtime/executor.h"
-#include "runtime/short_wait.h"
+#include "runtime/spin_until.h"
 
 namespace lta::node {
 namespace {
@@ -56,10 +56,10 @@ class Outcome {
 
   void wait(const CancellationPtr& cancellation, Channel& channel, Executor::Waiting::For what) {
     const Executor::Waiting waiting(what);
-    comesSoon([this] { return over_.load(); });
+    spinUntil([this] { return over_.load(); });
     std::unique_lock<std::mutex> lock(mutex_);
     // A function that never settles must not keep a cancelled run, nor an environment that ends and waits for its runs
-    // (see Channel::lend): looked at often enough for a person.
+    // (see Channel::acquireMemory): looked at often enough for a person.
     while (!ready_.wait_for(lock, std::chrono::milliseconds(20), [this] { return closed_; })) {
       if ((cancellation && cancellation->requested()) || channel.closed()) close(std::make_exception_ptr(Cancelled()));
       waiting.look();
@@ -91,7 +91,7 @@ class Outcome {
 
 // Lives as long as the settle function: when that goes without having been called, nobody can call it any more.
 struct Settler {
-  explicit Settler(std::shared_ptr<Outcome> itsOutcome) : outcome(std::move(itsOutcome)) {}
+  explicit Settler(std::shared_ptr<Outcome> settled) : outcome(std::move(settled)) {}
   ~Settler() { outcome->fail(); }
   Settler(const Settler&) = delete;
   Settler& operator=(const Settler&) = delete;

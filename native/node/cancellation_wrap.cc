@@ -2,40 +2,41 @@
 
 #include <chrono>
 
+#include "node/arguments.h"
 #include "node/environment.h"
+#include "node/errors.h"
 
 namespace lta::node {
 namespace {
 
 RunLimits limits(Napi::Value milliseconds, Napi::Value bytes) {
   RunLimits limits;
-  if (milliseconds.IsNumber()) {
+  if (!milliseconds.IsUndefined()) {
+    const auto time = numberArgument(milliseconds, "milliseconds");
+    if (!(time >= 0)) mismatch("a number of at least 0", "milliseconds", milliseconds);
     // Anything longer than a century is as good as that.
-    const auto most = std::min(milliseconds.As<Napi::Number>().DoubleValue(), 3.2e12);
-    limits.time = std::chrono::nanoseconds(static_cast<int64_t>(most * 1e6));
+    limits.time = std::chrono::nanoseconds(static_cast<int64_t>(std::min(time, 3.2e12) * 1e6));
   }
-  if (bytes.IsNumber()) limits.memory = bytes.As<Napi::Number>().Int64Value();
+  if (!bytes.IsUndefined()) limits.memory = integerArgument(bytes, "bytes", 0);
   return limits;
 }
 
 }  // namespace
 
 void CancellationWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function = DefineClass(env, "NativeCancellation", {InstanceMethod("request", &CancellationWrap::request)});
-  environment(env).cancellationClass = Napi::Persistent(function);
-  exports.Set("NativeCancellation", function);
+  defineClass(env, exports, {InstanceMethod("request", &CancellationWrap::request)});
 }
 
 CancellationWrap::CancellationWrap(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<CancellationWrap>(info),
-      cancellation_(std::make_shared<Cancellation>(environment(info.Env()).channel->ended(), limits(info[1], info[2]),
-                                                   info[0].ToBoolean().Value())) {}
+    : ObjectWrap<CancellationWrap, true>(info), cancellation_(guarded(info.Env(), [&] {
+        return std::make_shared<Cancellation>(environment(info.Env()).channel->ended(), limits(info[1], info[2]),
+                                              booleanArgument(info[0], "mayBeRequested"));
+      })) {}
 
 void CancellationWrap::request(const Napi::CallbackInfo&) { cancellation_->request(); }
 
 CancellationPtr CancellationWrap::of(Napi::Value value) {
-  if (!value.IsObject()) return nullptr;
-  return Unwrap(value.As<Napi::Object>())->cancellation_;
+  return value.IsUndefined() ? nullptr : get(value, "cancellation").cancellation_;
 }
 
 }  // namespace lta::node

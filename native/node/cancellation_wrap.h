@@ -2,14 +2,19 @@
 
 #include <napi.h>
 
+#include "node/object_wrap.h"
 #include "runtime/cancellation.h"
 
 namespace lta::node {
 
 // What JavaScript holds to stop a run: new NativeCancellation(mayBeRequested, milliseconds, bytes), the last two
 // undefined where there is no such limit; `request()`. The end of the environment stops the run as well.
-class CancellationWrap : public Napi::ObjectWrap<CancellationWrap> {
+class CancellationWrap : public ObjectWrap<CancellationWrap, /*kConstructible=*/true> {
  public:
+  static constexpr const char* kName = "NativeCancellation";
+  static constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x63616e63'656c0001};
+  static Napi::FunctionReference& constructor(Environment& environment) { return environment.cancellationClass; }
+
   static void define(Napi::Env env, Napi::Object exports);
   static CancellationPtr of(Napi::Value value);  // none for undefined
   explicit CancellationWrap(const Napi::CallbackInfo& info);

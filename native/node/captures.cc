@@ -1,6 +1,7 @@
 #include "node/captures.h"
 
 #include "capture/attention_gradient.h"
+#include "node/arguments.h"
 #include "node/async.h"
 #include "node/callback.h"
 #include "node/cancellation_wrap.h"
@@ -12,14 +13,6 @@
 
 namespace lta::node {
 namespace {
-
-std::vector<int64_t> integers(Napi::Value value) {
-  std::vector<int64_t> list;
-  const auto array = value.As<Napi::Array>();
-  list.reserve(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(array.Get(i).As<Napi::Number>().Int64Value());
-  return list;
-}
 
 Napi::Array toArray(Napi::Env env, const std::vector<int64_t>& list) {
   auto array = Napi::Array::New(env, list.size());
@@ -69,65 +62,88 @@ std::function<void(Attention)> handOver(Napi::Function function, const Cancellat
 
 }  // namespace
 
-bool flag(const Napi::Object& options, const char* name) {
-  const auto value = options.Get(name);
-  return value.IsBoolean() && value.As<Napi::Boolean>().Value();
-}
-
 Executor::Kind kindOf(const Napi::Object& options) {
   return flag(options, "insideHook") ? Executor::Kind::Urgent : Executor::Kind::Run;
 }
 
+namespace {
+
+LayerSelector layerSelector(Napi::Value value) {
+  const auto layer = objectArgument(value, "a layer");
+  LayerSelector selector;
+  selector.label = stringArgument(layer.Get("label"), "the label of a layer");
+  if (const auto position = option(layer, "position")) {
+    selector.position = integerArgument(*position, "the position of a layer");
+  } else {
+    selector.names = stringsArgument(layer.Get("names"), "the names of a layer");
+  }
+  return selector;
+}
+
+// How each option is read; those that are left out keep their default.
+struct OptionReader {
+  const char* name;
+  void (*read)(CaptureOptions& into, Napi::Value value, const Napi::Object& options);
+};
+
+constexpr OptionReader kOptions[] = {
+    {"layers",
+     [](CaptureOptions& into, Napi::Value value, const Napi::Object&) {
+       const auto list = arrayArgument(value, "layers");
+       for (uint32_t i = 0; i < list.Length(); ++i) into.layers.push_back(layerSelector(list.Get(i)));
+     }},
+    {"heads", [](CaptureOptions& into, Napi::Value value,
+                 const Napi::Object&) { into.heads = integersArgument(value, "heads"); }},
+    {"queries",
+     [](CaptureOptions& into, Napi::Value value, const Napi::Object&) {
+       if (value.IsArray()) {
+         into.queries = integersArgument(value, "queries");
+         return;
+       }
+       const auto range = objectArgument(value, "queries");
+       into.queryRange = QueryRange{integerArgument(range.Get("start"), "the start of queries"),
+                                    integerArgument(range.Get("end"), "the end of queries")};
+     }},
+    {"averageHeads", [](CaptureOptions& into, Napi::Value value,
+                        const Napi::Object&) { into.averageHeads = booleanArgument(value, "averageHeads"); }},
+    {"topK", [](CaptureOptions& into, Napi::Value value,
+                const Napi::Object&) { into.topK = integerArgument(value, "topK", 1); }},
+    {"sameDevice", [](CaptureOptions& into, Napi::Value value,
+                      const Napi::Object&) { into.toCpu = !booleanArgument(value, "sameDevice"); }},
+    {"sameDtype", [](CaptureOptions& into, Napi::Value value,
+                     const Napi::Object&) { into.toFloat = !booleanArgument(value, "sameDtype"); }},
+    {"maxBytes", [](CaptureOptions& into, Napi::Value value,
+                    const Napi::Object&) { into.maxBytes = integerArgument(value, "maxBytes", 0); }},
+    {"onAttention",
+     [](CaptureOptions& into, Napi::Value value, const Napi::Object& options) {
+       into.onAttention =
+           handOver(functionArgument(value, "onAttention"), CancellationWrap::of(options.Get("cancellation")));
+     }},
+    {"mayMiss", [](CaptureOptions& into, Napi::Value value,
+                   const Napi::Object&) { into.mayMiss = booleanArgument(value, "mayMiss"); }},
+    {"sitesOnly", [](CaptureOptions& into, Napi::Value value,
+                     const Napi::Object&) { into.sitesOnly = booleanArgument(value, "sitesOnly"); }},
+    {"gradients", [](CaptureOptions& into, Napi::Value value,
+                     const Napi::Object&) { into.gradients = booleanArgument(value, "gradients"); }},
+};
+
+}  // namespace
+
 CaptureOptions captureOptions(const Napi::Object& options) {
   CaptureOptions capture;
-  if (const auto layers = options.Get("layers"); layers.IsArray()) {
-    const auto list = layers.As<Napi::Array>();
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      const auto layer = list.Get(i).As<Napi::Object>();
-      LayerSelector selector;
-      selector.label = layer.Get("label").As<Napi::String>();
-      if (const auto position = layer.Get("position"); position.IsNumber()) {
-        selector.position = position.As<Napi::Number>().Int64Value();
-      } else {
-        const auto names = layer.Get("names").As<Napi::Array>();
-        for (uint32_t k = 0; k < names.Length(); ++k) selector.names.push_back(names.Get(k).As<Napi::String>());
-      }
-      capture.layers.push_back(std::move(selector));
-    }
-  }
-  if (const auto heads = options.Get("heads"); heads.IsArray()) capture.heads = integers(heads);
-  if (const auto queries = options.Get("queries"); queries.IsArray()) {
-    capture.queries = integers(queries);
-  } else if (queries.IsObject()) {
-    const auto range = queries.As<Napi::Object>();
-    capture.queryRange = QueryRange{range.Get("start").As<Napi::Number>().Int64Value(),
-                                    range.Get("end").As<Napi::Number>().Int64Value()};
-  }
-  capture.averageHeads = flag(options, "averageHeads");
-  if (const auto count = options.Get("topK"); count.IsNumber()) capture.topK = count.As<Napi::Number>().Int64Value();
-  capture.toCpu = !flag(options, "sameDevice");
-  capture.toFloat = !flag(options, "sameDtype");
-  capture.mayMiss = flag(options, "mayMiss");
-  capture.sitesOnly = flag(options, "sitesOnly");
-  capture.gradients = flag(options, "gradients");
-  if (const auto bytes = options.Get("maxBytes"); bytes.IsNumber()) {
-    capture.maxBytes = bytes.As<Napi::Number>().Int64Value();
-  }
-  if (const auto function = options.Get("onAttention"); function.IsFunction()) {
-    capture.onAttention = handOver(function.As<Napi::Function>(), CancellationWrap::of(options.Get("cancellation")));
+  for (const auto& each : kOptions) {
+    if (const auto value = option(options, each.name)) each.read(capture, *value, options);
   }
   return capture;
 }
 
 void GradientsWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function = DefineClass(env, "NativeGradients", {InstanceMethod("of", &GradientsWrap::of)});
-  environment(env).gradientsClass = Napi::Persistent(function);
-  exports.Set("NativeGradients", function);
+  defineClass(env, exports, {InstanceMethod("of", &GradientsWrap::of)});
 }
 
 Napi::Object GradientsWrap::wrap(Napi::Env env, const std::vector<Attention>& attentions,
                                  std::shared_ptr<Capture> capture, std::shared_ptr<Activity> activity) {
-  auto object = environment(env).gradientsClass.New({});
+  auto object = make(env);
   auto* gradients = Unwrap(object);
   for (const auto& attention : attentions) gradients->points_.push_back(attention.gradient);
   gradients->capture_ = std::move(capture);
@@ -137,22 +153,26 @@ Napi::Object GradientsWrap::wrap(Napi::Env env, const std::vector<Attention>& at
 
 Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto scalar = tensorArgument(info[0], "scalar");
+    const auto cancellation = CancellationWrap::of(info[1]);
     // The points are given up with the graph that they belong to.
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),
-        [scalar = TensorWrap::of(info[0]), cancellation = CancellationWrap::of(info[1]), points = std::move(points_),
-         capture = std::move(capture_)] { return gradientsOf(scalar, points, cancellation); },
+        [scalar, cancellation, points = std::move(points_), capture = std::move(capture_)] {
+          return gradientsOf(scalar, points, cancellation);
+        },
         [](Napi::Env env, const std::vector<at::Tensor>& tensors) -> Napi::Value {
           auto list = Napi::Array::New(env, tensors.size());
           for (uint32_t i = 0; i < tensors.size(); ++i) list.Set(i, TensorWrap::wrap(env, tensors[i]));
           return list;
         },
-        {.code = "ERR_MODEL_RUN", .cancellation = CancellationWrap::of(info[1]), .token = activity_->begin()});
+        {.code = "ERR_MODEL_RUN", .cancellation = cancellation, .token = activity_->begin()});
   });
 }
 
-Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::vector<Attention>& attentions,
-                         std::shared_ptr<Capture> capture, const std::shared_ptr<Activity>& activity) {
+Napi::Object fromCapture(Napi::Env env, const engine::CaptureResult& result,
+                         const std::shared_ptr<Activity>& activity) {
+  const auto& [output, attentions, capture] = result;
   auto list = Napi::Array::New(env, attentions.size());
   for (uint32_t i = 0; i < attentions.size(); ++i) list.Set(i, fromAttention(env, attentions[i]));
   auto object = Napi::Object::New(env);
@@ -165,8 +185,7 @@ Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::ve
     object.Set("missing", labels);
     object.Set("queries", Napi::Number::New(env, static_cast<double>(capture->lastQueries())));
   }
-  if (capture->options().gradients)
-    object.Set("gradients", GradientsWrap::wrap(env, attentions, std::move(capture), activity));
+  if (capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, attentions, capture, activity));
   return object;
 }
 

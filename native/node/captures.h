@@ -6,14 +6,12 @@
 #include <memory>
 #include <vector>
 
-#include "capture/capture.h"
+#include "engine/options.h"
+#include "node/object_wrap.h"
 #include "runtime/activity.h"
 #include "runtime/executor.h"
 
 namespace lta::node {
-
-// Whether an option is there and true.
-bool flag(const Napi::Object& options, const char* name);
 
 // The kind of a run with these options: one that is begun inside a hook is waited for by the run of that hook.
 Executor::Kind kindOf(const Napi::Object& options);
@@ -22,12 +20,16 @@ Executor::Kind kindOf(const Napi::Object& options);
 CaptureOptions captureOptions(const Napi::Object& options);
 
 // What a capture with gradients keeps until its scalar is known: of(scalar) → Promise of one tensor an attention.
-class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
+class GradientsWrap : public ObjectWrap<GradientsWrap> {
  public:
+  static constexpr const char* kName = "NativeGradients";
+  static constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x67726164'73000001};
+  static Napi::FunctionReference& constructor(Environment& environment) { return environment.gradientsClass; }
+
   static void define(Napi::Env env, Napi::Object exports);
   static Napi::Object wrap(Napi::Env env, const std::vector<Attention>& attentions, std::shared_ptr<Capture> capture,
                            std::shared_ptr<Activity> activity);
-  explicit GradientsWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GradientsWrap>(info) {}
+  explicit GradientsWrap(const Napi::CallbackInfo& info) : ObjectWrap<GradientsWrap>(info) {}
 
  private:
   Napi::Value of(const Napi::CallbackInfo& info);
@@ -38,7 +40,6 @@ class GradientsWrap : public Napi::ObjectWrap<GradientsWrap> {
 };
 
 // What a capture gave: { output, attentions, gradients where they were asked for }.
-Napi::Object fromCapture(Napi::Env env, const c10::IValue& output, const std::vector<Attention>& attentions,
-                         std::shared_ptr<Capture> capture, const std::shared_ptr<Activity>& activity);
+Napi::Object fromCapture(Napi::Env env, const engine::CaptureResult& result, const std::shared_ptr<Activity>& activity);
 
 }  // namespace lta::node

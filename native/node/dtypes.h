@@ -3,35 +3,68 @@
 #include <c10/core/ScalarType.h>
 #include <napi.h>
 
-#include <optional>
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <string>
 
 namespace lta::node {
 
 // One element type of tensors: PyTorch's name, and the typed array that holds such elements in JavaScript. Half types
-// travel as their bits, booleans as bytes.
+// travel as their bits, booleans as bytes. The layer above has the same table (lib/core/dtype.ts); a test compares
+// them.
 struct DType {
   const char* name;
   at::ScalarType type;
   napi_typedarray_type array;
+  size_t bytes;  // of an element
 };
+
+namespace detail {
+
+template <typename Element>
+constexpr DType dtype(const char* name, napi_typedarray_type array) {
+  return {name, c10::CppTypeToScalarType<Element>::value, array, sizeof(Element)};
+}
+
+}  // namespace detail
 
 inline constexpr DType kDTypes[] = {
-    {"float32", at::ScalarType::Float, napi_float32_array}, {"float64", at::ScalarType::Double, napi_float64_array},
-    {"float16", at::ScalarType::Half, napi_uint16_array},   {"bfloat16", at::ScalarType::BFloat16, napi_uint16_array},
-    {"int64", at::ScalarType::Long, napi_bigint64_array},   {"int32", at::ScalarType::Int, napi_int32_array},
-    {"int16", at::ScalarType::Short, napi_int16_array},     {"int8", at::ScalarType::Char, napi_int8_array},
-    {"uint8", at::ScalarType::Byte, napi_uint8_array},      {"bool", at::ScalarType::Bool, napi_uint8_array},
+    detail::dtype<float>("float32", napi_float32_array),    detail::dtype<double>("float64", napi_float64_array),
+    detail::dtype<c10::Half>("float16", napi_uint16_array), detail::dtype<c10::BFloat16>("bfloat16", napi_uint16_array),
+    detail::dtype<int64_t>("int64", napi_bigint64_array),   detail::dtype<int32_t>("int32", napi_int32_array),
+    detail::dtype<int16_t>("int16", napi_int16_array),      detail::dtype<int8_t>("int8", napi_int8_array),
+    detail::dtype<uint8_t>("uint8", napi_uint8_array),      detail::dtype<bool>("bool", napi_uint8_array),
 };
 
-// The tables of both sides have to agree on sizes, or memory would be read past its end.
-static_assert(sizeof(float) == 4 && sizeof(double) == 8 && sizeof(bool) == 1);
-static_assert(sizeof(c10::Half) == sizeof(uint16_t) && sizeof(c10::BFloat16) == sizeof(uint16_t));
+// Bytes of an element of a typed array.
+constexpr size_t elementBytes(napi_typedarray_type array) {
+  switch (array) {
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array:
+      return 8;
+    case napi_float32_array:
+    case napi_int32_array:
+    case napi_uint32_array:
+      return 4;
+    case napi_int16_array:
+    case napi_uint16_array:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+// Or memory would be read past its end.
+static_assert(std::all_of(std::begin(kDTypes), std::end(kDTypes),
+                          [](const DType& each) { return each.bytes == elementBytes(each.array); }));
 
 // PyTorch's name of an element type, also of those that have no typed array ("complex64").
 std::string nameOf(at::ScalarType type);
-// The entry of a name or type; none for what isn't in the table.
-const DType* findDType(const std::string& name);
+// The entry of a type; null for what isn't in the table.
 const DType* findDType(at::ScalarType type);
+// The entry of a name that JavaScript gives. Throws ERR_INVALID_ARGUMENT.
+const DType& dtypeArgument(Napi::Value value);
 
 }  // namespace lta::node

@@ -23,7 +23,7 @@ struct ChannelCloser {
     self.closed_ = true;
     *self.ends_ = true;
     for (const auto& place : self.places_) Executor::instance().abandon(place);
-    self.idle_.wait(lock, [&] { return self.tasks_ == 0 || self.lent_ == 0; });
+    self.idle_.wait(lock, [&] { return self.tasks_ == 0 || self.memoryUses_ == 0; });
   }
 };
 
@@ -66,28 +66,28 @@ void Channel::endTask(const std::shared_ptr<Place>& place) {
   idle_.notify_all();
 }
 
-void Channel::lend() {
+void Channel::acquireMemory() {
   std::lock_guard<std::mutex> lock(mutex_);
-  ++lent_;
+  ++memoryUses_;
 }
 
-void Channel::giveBack() {
+void Channel::releaseMemory() {
   std::lock_guard<std::mutex> lock(mutex_);
-  --lent_;
+  --memoryUses_;
   idle_.notify_all();
 }
 
-bool Channel::lends() {
+bool Channel::memoryInUse() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return lent_ > 0;
+  return memoryUses_ > 0;
 }
 
-void Channel::hold(Napi::Env env) {
-  if (held_++ == 0) napi_ref_threadsafe_function(env, function_);
+void Channel::ref(Napi::Env env) {
+  if (refs_++ == 0) napi_ref_threadsafe_function(env, function_);
 }
 
-void Channel::release(Napi::Env env) {
-  if (--held_ == 0) napi_unref_threadsafe_function(env, function_);
+void Channel::unref(Napi::Env env) {
+  if (--refs_ == 0) napi_unref_threadsafe_function(env, function_);
 }
 
 void openChannel(Napi::Env env) {

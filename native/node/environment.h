@@ -38,13 +38,13 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
   // Around memory of the environment that tensors lie in; the end on any thread. An environment that ends first waits
   // for the tasks under way, which stop then at the next operator: they may be reading what goes with it.
-  void lend();
-  void giveBack();
-  bool lends();
+  void acquireMemory();
+  void releaseMemory();
+  bool memoryInUse();
 
   // Calls under way keep the event loop alive, an idle addon doesn't. On the event loop's thread only.
-  void hold(Napi::Env env);
-  void release(Napi::Env env);
+  void ref(Napi::Env env);
+  void unref(Napi::Env env);
 
  private:
   friend struct ChannelCloser;
@@ -57,20 +57,21 @@ class Channel : public std::enable_shared_from_this<Channel> {
   bool closed_ = false;
   int tasks_ = 0;
   std::unordered_set<std::shared_ptr<Place>> places_;
-  int64_t lent_ = 0;
+  int64_t memoryUses_ = 0;
   std::condition_variable idle_;
-  int held_ = 0;  // touched by the event loop's thread only
+  int refs_ = 0;  // touched by the event loop's thread only
 };
 
 // What the addon keeps per environment.
 struct Environment {
   Napi::FunctionReference tensorClass;
-  Napi::FunctionReference scriptModuleClass;
+  Napi::FunctionReference modelClass;
   Napi::FunctionReference scriptObjectClass;
   Napi::FunctionReference cancellationClass;
   Napi::FunctionReference hookClass;
   Napi::FunctionReference gradientsClass;
-  Napi::FunctionReference nnModuleClass;
+  // Whether the addon itself is making an object (see ObjectWrap).
+  bool constructing = false;
   std::shared_ptr<Channel> channel;
   std::shared_ptr<ArrayBuffers> arrayBuffers = std::make_shared<ArrayBuffers>();
   std::shared_ptr<ReportedMemory> reportedMemory = std::make_shared<ReportedMemory>();

@@ -5,10 +5,10 @@
 namespace lta::node {
 
 Napi::Error toJs(Napi::Env env, std::exception_ptr exception, const char* code) {
-  const auto make = [&](const char* itsCode, const std::string& message, const std::string& nativeStack,
+  const auto make = [&](const char* errorCode, const std::string& message, const std::string& nativeStack,
                         const Error::Cause& cause) {
     auto error = Napi::Error::New(env, message);
-    error.Set("code", Napi::String::New(env, itsCode));
+    error.Set("code", Napi::String::New(env, errorCode));
     if (!nativeStack.empty()) error.Set("nativeStack", Napi::String::New(env, nativeStack));
     if (cause) error.Set("failure", boxOf(env, cause));
     return error;

@@ -5,6 +5,7 @@
 
 #include <sstream>
 
+#include "node/arguments.h"
 #include "node/callback.h"
 #include "node/environment.h"
 #include "node/errors.h"
@@ -115,7 +116,7 @@ class JavaScriptHook final : public Hook {
       try {
         *result = convert(value);
       } catch (const Error& error) {
-        throw Error("ERR_HOOK_FAILED", place() + " returned what can't go on: " + error.what());
+        throw Error("ERR_HOOK_FAILED", place() + " returned a value that can't be used: " + error.what());
       }
     };
     try {
@@ -137,30 +138,28 @@ class JavaScriptHook final : public Hook {
   const std::string module_;
 };
 
-HookKind kindOf(const std::string& name) {
-  return name == "pre" ? HookKind::Pre : name == "forward" ? HookKind::Forward : HookKind::Backward;
-}
-
 }  // namespace
 
 void HookWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function = DefineClass(env, "NativeHook",
-                                    {
-                                        InstanceMethod("calls", &HookWrap::calls),
-                                        InstanceMethod("reached", &HookWrap::reached),
-                                        InstanceMethod("record", &HookWrap::record),
-                                    });
-  environment(env).hookClass = Napi::Persistent(function);
-  exports.Set("NativeHook", function);
+  defineClass(env, exports,
+              {
+                  InstanceMethod("calls", &HookWrap::calls),
+                  InstanceMethod("reached", &HookWrap::reached),
+                  InstanceMethod("record", &HookWrap::record),
+              });
 }
 
-HookWrap::HookWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<HookWrap>(info) {
-  const auto kind = kindOf(info[0].As<Napi::String>());
-  if (info[1].IsFunction()) {
-    hook_ = std::make_shared<JavaScriptHook>(kind, info[1].As<Napi::Function>(), info[2].As<Napi::String>());
-  } else {
-    hook_ = std::make_shared<Recorder>(kind);
-  }
+HookWrap::HookWrap(const Napi::CallbackInfo& info) : ObjectWrap<HookWrap, true>(info) {
+  guarded(info.Env(), [&] {
+    static constexpr HookKind kKinds[] = {HookKind::Pre, HookKind::Forward, HookKind::Backward};
+    const auto kind = kKinds[choiceArgument(info[0], "kind", {"pre", "forward", "backward"})];
+    const auto path = stringArgument(info[2], "path");
+    if (info[1].IsUndefined()) {
+      hook_ = std::make_shared<Recorder>(kind);
+    } else {
+      hook_ = std::make_shared<JavaScriptHook>(kind, functionArgument(info[1], "callback"), path);
+    }
+  });
 }
 
 Napi::Value HookWrap::calls(const Napi::CallbackInfo& info) {

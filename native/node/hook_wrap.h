@@ -5,17 +5,21 @@
 #include <memory>
 
 #include "hooks/recorder.h"
-#include "script/script_module.h"
+#include "node/object_wrap.h"
 
 namespace lta::node {
 
-// A registered hook as JavaScript holds it: new NativeHook(kind, path, callback or undefined for a recorder).
-class HookWrap : public Napi::ObjectWrap<HookWrap> {
+// A registered hook as JavaScript holds it: new NativeHook(kind, callback or undefined for a recorder,
+// path).
+class HookWrap : public ObjectWrap<HookWrap, /*kConstructible=*/true> {
  public:
+  static constexpr const char* kName = "NativeHook";
+  static constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x686f6f6b'00000001};
+  static Napi::FunctionReference& constructor(Environment& environment) { return environment.hookClass; }
+
   static void define(Napi::Env env, Napi::Object exports);
   explicit HookWrap(const Napi::CallbackInfo& info);
 
-  static HookWrap& of(Napi::Value value) { return *Unwrap(value.As<Napi::Object>()); }
   const HookPtr& hook() const { return hook_; }
 
  private:

@@ -1,32 +1,40 @@
 #include "node/relevance_functions.h"
 
 #include "capture/relevance.h"
+#include "node/arguments.h"
 #include "node/errors.h"
 #include "node/tensor_wrap.h"
 
 namespace lta::node {
 namespace {
 
-std::vector<at::Tensor> tensors(Napi::Value value) {
-  const auto array = value.As<Napi::Array>();
-  std::vector<at::Tensor> list;
-  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(TensorWrap::of(array.Get(i)));
+// One matrix a layer, all of the same sizes.
+std::vector<at::Tensor> layers(Napi::Value value, const char* what, int64_t leastDims) {
+  auto list = tensorsArgument(value, what);
+  if (list.empty()) mismatch("at least one layer", what, value);
+  for (const auto& each : list) {
+    const bool fits = each.dim() >= leastDims && each.dim() <= 4 && each.size(-1) == each.size(-2) &&
+                      each.size(0) == list.front().size(0) && each.size(-1) == list.front().size(-1);
+    if (!fits) mismatch("square matrices of one size", what, value);
+  }
   return list;
 }
 
 // (weights, 'mean' | 'max' | 'min') → NativeTensor
 Napi::Value rollout(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const std::string name = info[1].As<Napi::String>();
-    const auto fusion = name == "max" ? HeadFusion::Max : name == "min" ? HeadFusion::Min : HeadFusion::Mean;
-    return TensorWrap::wrap(info.Env(), attentionRollout(tensors(info[0]), fusion));
+    static constexpr HeadFusion kFusions[] = {HeadFusion::Mean, HeadFusion::Max, HeadFusion::Min};
+    const auto fusion = kFusions[choiceArgument(info[1], "fusion", {"mean", "max", "min"})];
+    return TensorWrap::wrap(info.Env(), attentionRollout(layers(info[0], "weights", 3), fusion));
   });
 }
 
 // (weights, gradients) → NativeTensor
 Napi::Value relevance(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return TensorWrap::wrap(info.Env(), attentionRelevance(tensors(info[0]), tensors(info[1])));
+    const auto weights = layers(info[0], "weights", 4), gradients = layers(info[1], "gradients", 4);
+    if (weights.size() != gradients.size()) mismatch("as many gradients as weights", "gradients", info[1]);
+    return TensorWrap::wrap(info.Env(), attentionRelevance(weights, gradients));
   });
 }
 

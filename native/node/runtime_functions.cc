@@ -4,6 +4,7 @@
 #include <ATen/Version.h>
 #include <torch/version.h>
 
+#include "node/arguments.h"
 #include "node/errors.h"
 #include "runtime/devices.h"
 #include "runtime/executor.h"
@@ -12,9 +13,14 @@
 namespace lta::node {
 namespace {
 
+// A number of threads.
+int countArgument(Napi::Value value) { return static_cast<int>(integerArgument(value, "count", 1, 1 << 20)); }
+
 Napi::Value setNumThreads(const Napi::CallbackInfo& info) {
-  Executor::instance().setNumThreads(info[0].As<Napi::Number>().Int32Value());
-  return info.Env().Undefined();
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    Executor::instance().setNumThreads(countArgument(info[0]));
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value getNumThreads(const Napi::CallbackInfo& info) {
@@ -22,8 +28,10 @@ Napi::Value getNumThreads(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value setConcurrency(const Napi::CallbackInfo& info) {
-  Executor::instance().setConcurrency(info[0].As<Napi::Number>().Int32Value());
-  return info.Env().Undefined();
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    Executor::instance().setConcurrency(countArgument(info[0]));
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value getConcurrency(const Napi::CallbackInfo& info) {
@@ -44,7 +52,7 @@ Napi::Value releaseMemory(const Napi::CallbackInfo& info) {
 
 Napi::Value manualSeed(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    at::manual_seed(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+    at::manual_seed(static_cast<uint64_t>(integerArgument(info[0], "seed")));
     return info.Env().Undefined();
   });
 }

@@ -5,21 +5,24 @@
 
 #include <string>
 
+#include "node/object_wrap.h"
 #include "runtime/release_value.h"
 
 namespace lta::node {
 
 // A value of a model that JavaScript has no form for (an object of a TorchScript class, a complex number, …): it can be
 // held and given back, nothing else.
-class ScriptObjectWrap : public Napi::ObjectWrap<ScriptObjectWrap> {
+class ScriptObjectWrap : public ObjectWrap<ScriptObjectWrap> {
  public:
+  static constexpr const char* kName = "NativeScriptObject";
+  static constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x6f626a65'63740001};
+  static Napi::FunctionReference& constructor(Environment& environment) { return environment.scriptObjectClass; }
+
   static void define(Napi::Env env, Napi::Object exports);
   static Napi::Object wrap(Napi::Env env, c10::IValue value);
-  static bool is(Napi::Value value);
-  // The value behind one that `is`.
-  static const c10::IValue& of(Napi::Value value);
+  const c10::IValue& value() const { return value_; }
 
-  explicit ScriptObjectWrap(const Napi::CallbackInfo& info);
+  explicit ScriptObjectWrap(const Napi::CallbackInfo& info) : ObjectWrap<ScriptObjectWrap>(info) {}
 
  private:
   Napi::Value type(const Napi::CallbackInfo& info);

@@ -15,7 +15,7 @@ class Loan {
  public:
   explicit Loan(Napi::TypedArray array) : channel_(environment(array.Env()).channel) {
     if (napi_create_reference(array.Env(), array, 1, &array_) != napi_ok) throw Napi::Error::New(array.Env());
-    channel_->lend();
+    channel_->acquireMemory();
   }
 
   ~Loan() {
@@ -23,7 +23,7 @@ class Loan {
     channel_->post([array = array_](napi_env env) {
       if (env) napi_delete_reference(env, array);
     });
-    channel_->giveBack();
+    channel_->releaseMemory();
   }
 
   Loan(const Loan&) = delete;

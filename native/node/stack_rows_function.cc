@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "capture/stack_rows.h"
+#include "node/arguments.h"
 #include "node/async.h"
 #include "node/errors.h"
 #include "node/tensor_wrap.h"
@@ -13,11 +14,12 @@ namespace {
 // (NativeTensor[][]) → Promise<NativeTensor[]>
 Napi::Value stack(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto lists = info[0].As<Napi::Array>();
-    std::vector<std::vector<at::Tensor>> parts(lists.Length());
+    const auto lists = arrayArgument(info[0], "parts");
+    std::vector<std::vector<at::Tensor>> parts;
     for (uint32_t i = 0; i < lists.Length(); ++i) {
-      const auto list = lists.Get(i).As<Napi::Array>();
-      for (uint32_t k = 0; k < list.Length(); ++k) parts[i].push_back(TensorWrap::of(list.Get(k)));
+      parts.push_back(tensorsArgument(lists.Get(i), "an element of parts"));
+      if (parts.back().empty() || parts.back().front().dim() < 2)
+        mismatch("at least one matrix", "parts", lists.Get(i));
     }
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "node/arguments.h"
 #include "node/async.h"
 #include "node/dtypes.h"
 #include "node/environment.h"
@@ -18,39 +19,16 @@
 
 namespace lta::node {
 
-std::string nameOf(at::ScalarType type) {
-  if (const auto* entry = findDType(type)) return entry->name;
-  return std::string(c10::getDtypeNames(type).first);
-}
-
-const DType* findDType(const std::string& name) {
-  for (const auto& entry : kDTypes) {
-    if (name == entry.name) return &entry;
-  }
-  return nullptr;
-}
-
-const DType* findDType(at::ScalarType type) {
-  for (const auto& entry : kDTypes) {
-    if (type == entry.type) return &entry;
-  }
-  return nullptr;
-}
-
 namespace {
 
-constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x74656e73'6f720001};
-
-const DType& dtypeArgument(const std::string& name) {
-  if (const auto* entry = findDType(name)) return *entry;
-  throw Error("ERR_INVALID_ARGUMENT",
-              "Expected one of PyTorch's types of elements for dtype but received '" + name + "'");
-}
-
 std::vector<int64_t> sizesOf(Napi::Value value) {
-  const auto list = value.As<Napi::Array>();
-  std::vector<int64_t> sizes;
-  for (uint32_t i = 0; i < list.Length(); ++i) sizes.push_back(list.Get(i).As<Napi::Number>().Int64Value());
+  auto sizes = integersArgument(value, "shape");
+  for (const auto size : sizes) {
+    if (size < 0) {
+      throw Error("ERR_INVALID_ARGUMENT",
+                  "Expected sizes of at least 0 for shape but received " + std::to_string(size));
+    }
+  }
   return sizes;
 }
 
@@ -110,7 +88,7 @@ int64_t dimension(const at::Tensor& tensor, int64_t dim) { return at::maybe_wrap
 
 using Operation = at::Tensor (*)(const at::Tensor&, const Napi::CallbackInfo&);
 
-int64_t integer(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int64Value(); }
+int64_t integer(const Napi::CallbackInfo& info, size_t index) { return integerArgument(info[index], "an argument"); }
 
 std::optional<int64_t> optionalDim(const at::Tensor& tensor, const Napi::CallbackInfo& info) {
   if (info.Length() < 2 || info[1].IsUndefined()) return std::nullopt;
@@ -124,7 +102,8 @@ const std::unordered_map<std::string, Operation>& operations() {
        [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.select(integer(i, 1), integer(i, 2)); }},
       {"narrow", [](const at::Tensor& t,
                     const Napi::CallbackInfo& i) { return t.narrow(integer(i, 1), integer(i, 2), integer(i, 3)); }},
-      {"reshape", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.reshape(sizesOf(i[1])); }},
+      {"reshape",
+       [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.reshape(integersArgument(i[1], "shape")); }},
       {"transpose",
        [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.transpose(integer(i, 1), integer(i, 2)); }},
       {"sum",
@@ -154,46 +133,35 @@ const std::unordered_map<std::string, Operation>& operations() {
 }  // namespace
 
 void TensorWrap::define(Napi::Env env, Napi::Object exports) {
-  const auto function = DefineClass(env, "NativeTensor",
-                                    {
-                                        StaticMethod("from", &TensorWrap::from),
-                                        StaticMethod("on", &TensorWrap::on),
-                                        StaticMethod("zeros", &TensorWrap::zeros),
-                                        InstanceMethod("shape", &TensorWrap::shape),
-                                        InstanceMethod("dtype", &TensorWrap::dtype),
-                                        InstanceMethod("device", &TensorWrap::device),
-                                        InstanceMethod("requiresGrad", &TensorWrap::requiresGrad),
-                                        InstanceMethod("setRequiresGrad", &TensorWrap::setRequiresGrad),
-                                        InstanceMethod("grad", &TensorWrap::grad),
-                                        InstanceMethod("isDisposed", &TensorWrap::isDisposed),
-                                        InstanceMethod("toTypedArray", &TensorWrap::toTypedArray),
-                                        InstanceMethod("data", &TensorWrap::data),
-                                        InstanceMethod("to", &TensorWrap::to),
-                                        InstanceMethod("item", &TensorWrap::item),
-                                        InstanceMethod("backward", &TensorWrap::backward),
-                                        InstanceMethod("apply", &TensorWrap::apply),
-                                        InstanceMethod("dispose", &TensorWrap::dispose),
-                                    });
-  environment(env).tensorClass = Napi::Persistent(function);
-  exports.Set("NativeTensor", function);
+  defineClass(env, exports,
+              {
+                  StaticMethod("from", &TensorWrap::from),
+                  StaticMethod("on", &TensorWrap::on),
+                  StaticMethod("zeros", &TensorWrap::zeros),
+                  InstanceMethod("shape", &TensorWrap::shape),
+                  InstanceMethod("dtype", &TensorWrap::dtype),
+                  InstanceMethod("device", &TensorWrap::device),
+                  InstanceMethod("requiresGrad", &TensorWrap::requiresGrad),
+                  InstanceMethod("setRequiresGrad", &TensorWrap::setRequiresGrad),
+                  InstanceMethod("grad", &TensorWrap::grad),
+                  InstanceMethod("isDisposed", &TensorWrap::isDisposed),
+                  InstanceMethod("toTypedArray", &TensorWrap::toTypedArray),
+                  InstanceMethod("data", &TensorWrap::data),
+                  InstanceMethod("to", &TensorWrap::to),
+                  InstanceMethod("item", &TensorWrap::item),
+                  InstanceMethod("backward", &TensorWrap::backward),
+                  InstanceMethod("apply", &TensorWrap::apply),
+                  InstanceMethod("dispose", &TensorWrap::dispose),
+              });
 }
 
 Napi::Object TensorWrap::wrap(Napi::Env env, at::Tensor tensor) {
-  auto object = environment(env).tensorClass.New({});
+  auto object = make(env);
   Unwrap(object)->set(env, std::move(tensor));
   return object;
 }
 
-bool TensorWrap::is(Napi::Value value) { return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag); }
-
-at::Tensor TensorWrap::of(Napi::Value value) {
-  if (!is(value)) throw Error("ERR_INVALID_ARGUMENT", "Expected a Tensor");
-  return Unwrap(value.As<Napi::Object>())->tensor();
-}
-
-TensorWrap::TensorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TensorWrap>(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTag);
-}
+at::Tensor TensorWrap::of(Napi::Value value) { return get(value, "a tensor").tensor(); }
 
 void TensorWrap::forget(Napi::BasicEnv env) {
   if (reported_) memory_->remove(env, reported_);
@@ -218,8 +186,8 @@ const at::Tensor& TensorWrap::tensor() const {
 Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto shape = sizesOf(info[1]);
-    const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
-    const auto device = parseDevice(info[3].As<Napi::String>());
+    const auto& dtype = dtypeArgument(info[2]);
+    const auto device = parseDevice(stringArgument(info[3], "device"));
     const auto* bytes = memoryOf(info[0], shape, dtype.type);
     auto tensor = at::empty(shape, at::TensorOptions().dtype(dtype.type));
     if (tensor.nbytes() > 0) std::memcpy(tensor.data_ptr(), bytes, tensor.nbytes());
@@ -230,19 +198,18 @@ Napi::Value TensorWrap::from(const Napi::CallbackInfo& info) {
 // (typed array of the type's bits, shape, dtype) → NativeTensor on the array's memory (see tensorOn).
 Napi::Value TensorWrap::on(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto array = info[0].As<Napi::TypedArray>();
     const auto shape = sizesOf(info[1]);
-    const auto& dtype = dtypeArgument(info[2].As<Napi::String>());
-    memoryOf(array, shape, dtype.type);
-    return wrap(info.Env(), tensorOn(array, shape, dtype.type));
+    const auto& dtype = dtypeArgument(info[2]);
+    memoryOf(info[0], shape, dtype.type);
+    return wrap(info.Env(), tensorOn(info[0].As<Napi::TypedArray>(), shape, dtype.type));
   });
 }
 
 // (shape, dtype, device) → NativeTensor
 Napi::Value TensorWrap::zeros(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto& dtype = dtypeArgument(info[1].As<Napi::String>());
-    const auto device = parseDevice(info[2].As<Napi::String>());
+    const auto& dtype = dtypeArgument(info[1]);
+    const auto device = parseDevice(stringArgument(info[2], "device"));
     return wrap(info.Env(), at::zeros(sizesOf(info[0]), at::TensorOptions().dtype(dtype.type).device(device)));
   });
 }
@@ -271,7 +238,7 @@ Napi::Value TensorWrap::requiresGrad(const Napi::CallbackInfo& info) {
 
 Napi::Value TensorWrap::setRequiresGrad(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    tensor().requires_grad_(info[0].As<Napi::Boolean>());
+    tensor().requires_grad_(booleanArgument(info[0], "requiresGrad"));
     return info.Env().Undefined();
   });
 }
@@ -302,8 +269,8 @@ Napi::Value TensorWrap::data(const Napi::CallbackInfo& info) {
 Napi::Value TensorWrap::to(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto result = tensor();
-    if (!info[0].IsUndefined()) result = result.to(parseDevice(info[0].As<Napi::String>()));
-    if (!info[1].IsUndefined()) result = result.to(dtypeArgument(info[1].As<Napi::String>()).type);
+    if (!info[0].IsUndefined()) result = result.to(parseDevice(stringArgument(info[0], "device")));
+    if (!info[1].IsUndefined()) result = result.to(dtypeArgument(info[1]).type);
     return wrap(info.Env(), result);
   });
 }
@@ -336,7 +303,7 @@ Napi::Value TensorWrap::backward(const Napi::CallbackInfo& info) {
 // (name of an operation, its arguments …) → NativeTensor.
 Napi::Value TensorWrap::apply(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto found = operations().find(info[0].As<Napi::String>());
+    const auto found = operations().find(stringArgument(info[0], "operation"));
     TORCH_CHECK(found != operations().end(), "unknown operation");
     return wrap(info.Env(), found->second(tensor(), info));
   });

@@ -5,21 +5,27 @@
 
 #include <memory>
 
+#include "node/object_wrap.h"
 #include "node/reported_memory.h"
 
 namespace lta::node {
 
 // The native side of a Tensor of the TypeScript layer: owns one reference to an at::Tensor until it is disposed or
 // collected, and reports its memory to V8.
-class TensorWrap : public Napi::ObjectWrap<TensorWrap> {
+class TensorWrap : public ObjectWrap<TensorWrap> {
  public:
+  static constexpr const char* kName = "NativeTensor";
+  static constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x74656e73'6f720001};
+  static Napi::FunctionReference& constructor(Environment& environment) { return environment.tensorClass; }
+
   static void define(Napi::Env env, Napi::Object exports);
   static Napi::Object wrap(Napi::Env env, at::Tensor tensor);
-  // The tensor behind a JavaScript value. `is` tells whether there is one; `of` throws ERR_DISPOSED for a disposed one.
-  static bool is(Napi::Value value);
+  // The tensor behind a JavaScript value. `is` tells whether there is one; `of` throws ERR_INVALID_ARGUMENT where there
+  // is none, ERR_DISPOSED where it was disposed.
+  static bool is(Napi::Value value) { return find(value) != nullptr; }
   static at::Tensor of(Napi::Value value);
 
-  explicit TensorWrap(const Napi::CallbackInfo& info);
+  explicit TensorWrap(const Napi::CallbackInfo& info) : ObjectWrap<TensorWrap>(info) {}
   void Finalize(Napi::BasicEnv env) override;
 
  private:

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "node/arguments.h"
+#include "node/dtypes.h"
 #include "node/script_object_wrap.h"
 #include "node/tensor_wrap.h"
 #include "runtime/error.h"
@@ -17,50 +19,6 @@ namespace {
 constexpr double kSafeInteger = 9007199254740991.0;
 
 std::string typeName(const c10::Type& type) { return type.annotation_str(); }
-
-size_t elementSizeOf(napi_typedarray_type type) {
-  switch (type) {
-    case napi_float64_array:
-    case napi_bigint64_array:
-    case napi_biguint64_array:
-      return 8;
-    case napi_float32_array:
-    case napi_int32_array:
-    case napi_uint32_array:
-      return 4;
-    case napi_int16_array:
-    case napi_uint16_array:
-      return 2;
-    default:
-      return 1;
-  }
-}
-
-// A value as an error message shows it: "5 of type number", "an Array of length 2".
-std::string shown(Napi::Value value) {
-  if (value.IsUndefined()) return "undefined";
-  if (value.IsNull()) return "null";
-  if (TensorWrap::is(value)) return "a Tensor";
-  if (ScriptObjectWrap::is(value)) return "a ScriptObject of type " + typeName(*ScriptObjectWrap::of(value).type());
-  if (value.IsArray()) return "an Array of length " + std::to_string(value.As<Napi::Array>().Length());
-  if (value.IsTypedArray()) return "a typed array (make a Tensor of it with Tensor.from)";
-  if (value.IsNumber() || value.IsBoolean() || value.IsBigInt()) {
-    return value.ToString().Utf8Value() + " of type " +
-           (value.IsNumber()    ? "number"
-            : value.IsBoolean() ? "boolean"
-                                : "bigint");
-  }
-  if (value.IsString()) {
-    const auto text = value.As<Napi::String>().Utf8Value();
-    return (text.size() > 100 ? "a string of " + std::to_string(text.size()) + " bytes"
-                              : "'" + text + "' of type string");
-  }
-  return value.IsFunction() ? "a function" : "an object";
-}
-
-[[noreturn]] void mismatch(const std::string& expected, const std::string& where, Napi::Value value) {
-  throw Error("ERR_INVALID_ARGUMENT", "Expected " + expected + " for " + where + " but received " + shown(value));
-}
 
 bool isInteger(Napi::Value value) {
   if (!value.IsNumber()) return false;
@@ -80,7 +38,7 @@ int64_t toInteger(Napi::Value value, const std::string& where) {
 
 bool isPlainObject(Napi::Value value) {
   return value.IsObject() && !value.IsArray() && !value.IsFunction() && !value.IsTypedArray() &&
-         !TensorWrap::is(value) && !ScriptObjectWrap::is(value);
+         !TensorWrap::is(value) && !ScriptObjectWrap::find(value);
 }
 
 // What contains other values is `depth` levels deep in those around it.
@@ -96,7 +54,7 @@ void checkDepth(int depth, const std::string& where) {
 c10::IValue convertUntyped(Napi::Value value, const std::string& where, int depth) {
   if (value.IsNull() || value.IsUndefined()) return {};
   if (TensorWrap::is(value)) return TensorWrap::of(value);
-  if (ScriptObjectWrap::is(value)) return ScriptObjectWrap::of(value);
+  if (const auto* held = ScriptObjectWrap::find(value)) return held->value();
   if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
   if (value.IsString()) return value.As<Napi::String>().Utf8Value();
   if (value.IsBigInt() || isInteger(value)) return toInteger(value, where);
@@ -157,7 +115,7 @@ c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std:
   for (uint32_t i = 0; i < keys.Length(); ++i) {
     const Napi::Value key = keys.Get(i);
     const auto text = key.ToString().Utf8Value();
-    const auto itsPlace = where + "." + text;
+    const auto place = where + "." + text;
     c10::IValue converted;
     switch (type.getKeyType()->kind()) {
       case c10::TypeKind::StringType:
@@ -181,7 +139,7 @@ c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std:
       default:
         mismatch("keys of type " + typeName(*type.getKeyType()) + ", which objects don't have,", where, value);
     }
-    dict.insert(std::move(converted), convert(object.Get(key), type.getValueType(), itsPlace, depth + 1));
+    dict.insert(std::move(converted), convert(object.Get(key), type.getValueType(), place, depth + 1));
   }
   return dict;
 }
@@ -247,9 +205,8 @@ c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::stri
     case c10::TypeKind::AnyType:
       return convertUntyped(value, where, depth);
     default:
-      if (ScriptObjectWrap::is(value)) {
-        const auto& held = ScriptObjectWrap::of(value);
-        if (held.type()->isSubtypeOf(*type)) return held;
+      if (const auto* held = ScriptObjectWrap::find(value); held && held->value().type()->isSubtypeOf(*type)) {
+        return held->value();
       }
       mismatch("a ScriptObject of this model's type " + typeName(*type) + ", which JavaScript can't make,", where,
                value);
@@ -288,7 +245,7 @@ std::string_view bytesOf(Napi::Value typedArray) {
   if (napi_get_typedarray_info(typedArray.Env(), typedArray, &type, &length, &data, nullptr, nullptr) != napi_ok) {
     throw Error("ERR_INVALID_ARGUMENT", "Expected a typed array but received " + shown(typedArray));
   }
-  return {static_cast<const char*>(data), length * elementSizeOf(type)};
+  return {static_cast<const char*>(data), length * elementBytes(type)};
 }
 
 std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method) {

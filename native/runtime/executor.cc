@@ -11,7 +11,7 @@
 #include "runtime/deep_stack.h"
 #include "runtime/error.h"
 #include "runtime/run_scope.h"
-#include "runtime/short_wait.h"
+#include "runtime/spin_until.h"
 #include "torch/threads.h"
 
 namespace lta {
@@ -139,7 +139,7 @@ void Executor::loop() {
       // Small models are called again at once.
       const uint64_t seen = submitted_;
       lock.unlock();
-      comesSoon([&] { return submitted_ != seen; });
+      spinUntil([&] { return submitted_ != seen; });
       lock.lock();
     }
   }
@@ -225,7 +225,7 @@ int Executor::concurrency() {
 bool Executor::close() {
   std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;
-  return running_ + away_ > 0 || RunScope::underWay() > 0;
+  return running_ + away_ > 0 || RunScope::inFlight() > 0;
 }
 
 void Executor::watchExit() {

@@ -7,14 +7,14 @@
 namespace lta {
 namespace {
 
-std::atomic<int64_t> taking{0};
+std::atomic<int64_t> participants{0};
 
-struct TakingPart final : RunLocal {
-  TakingPart(CancellationPtr itsRun, std::shared_ptr<const void> itsToken)
-      : run(std::move(itsRun)), token(std::move(itsToken)) {
-    ++taking;
+struct Participant final : RunLocal {
+  Participant(CancellationPtr participating, std::shared_ptr<const void> kept)
+      : run(std::move(participating)), token(std::move(kept)) {
+    ++participants;
   }
-  ~TakingPart() override { --taking; }
+  ~Participant() override { --participants; }
   const CancellationPtr run;
   const std::shared_ptr<const void> token;
 };
@@ -27,16 +27,16 @@ void lookFirst(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::j
 }  // namespace
 
 Cancellation* Cancellation::current() {
-  const auto* part = runLocal<TakingPart>(kCancellationSlot);
+  const auto* part = runLocal<Participant>(kCancellationSlot);
   return part ? part->run.get() : nullptr;
 }
 
 RunScope::RunScope(CancellationPtr run, bool everyOperator, std::shared_ptr<const void> token)
-    : info_(kCancellationSlot, std::make_shared<TakingPart>(run, std::move(token))) {
+    : info_(kCancellationSlot, std::make_shared<Participant>(run, std::move(token))) {
   if (everyOperator || run->watchesOperators()) key_.emplace(kRunKey);
 }
 
-int64_t RunScope::underWay() { return taking; }
+int64_t RunScope::inFlight() { return participants; }
 
 void registerRunScope() {
   kernelsUnder(kRunKey, "_").fallback(torch::CppFunction::makeFromBoxedFunction<&lookFirst>());

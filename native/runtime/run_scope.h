@@ -26,7 +26,7 @@ class RunScope {
   RunScope& operator=(const RunScope&) = delete;
 
   // How many runs there are that some thread may take part in.
-  static int64_t underWay();
+  static int64_t inFlight();
 
  private:
   RunLocalScope info_;

@@ -13,7 +13,7 @@
 #include "archive/zip.h"
 #include "check.h"
 #include "runtime/error.h"
-#include "script/script_module.h"
+#include "script/load.h"
 
 namespace {
 
@@ -135,7 +135,7 @@ TEST("an archive that was mutated anywhere loads or is a load error") {
       bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
     }
     try {
-      const auto model = lta::ScriptModule::loadBytes(bytes, {});
+      const auto model = lta::script::loadBytes(bytes, {});
       for (const auto& parameter : model->parameters()) {
         // Every element that a tensor says it has can be read.
         (void)parameter.tensor.to(at::kDouble).sum().item<double>();

@@ -9,7 +9,6 @@
 namespace {
 
 using lta::nn::Model;
-using lta::nn::NamedArguments;
 
 std::shared_ptr<Model> attention() {
   return std::make_shared<Model>(lta::nn::make<lta::nn::MultiheadAttention>(
@@ -41,14 +40,16 @@ class NoModules final : public lta::ModuleResolver {
 TEST("inputs and masks on another device than the module are refused by name") {
   const auto model = attention();
   const auto here = at::rand({2, 3, 8}), elsewhere = at::empty({2, 3, 8}, at::kMeta);
-  const lta::nn::ModelRun options{{"query", "key", "value"}, false, nullptr};
-  model->run({here, here, here}, {}, options);
-  EXPECT_ERROR(model->run({here, elsewhere, here}, {}, options), "ERR_INVALID_ARGUMENT");
-  EXPECT(contains(messageOf([&] { model->run({here, elsewhere, here}, {}, options); }), "for key but"));
-  NamedArguments named;
-  named.tensors["attnMask"] = at::empty({3, 3}, at::kMeta);
-  EXPECT(contains(messageOf([&] { model->run({here, here, here}, named, options); }), "for attnMask but"));
-  EXPECT(contains(messageOf([&] { model->capture({here, here, here}, named, options, {}); }), "for attnMask but"));
+  const auto inputs = [](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+    return lta::engine::Inputs{{query, key, value}, {"query", "key", "value"}, {}};
+  };
+  model->run(inputs(here, here, here), {});
+  EXPECT_ERROR(model->run(inputs(here, elsewhere, here), {}), "ERR_INVALID_ARGUMENT");
+  EXPECT(contains(messageOf([&] { model->run(inputs(here, elsewhere, here), {}); }), "for key but"));
+  auto masked = inputs(here, here, here);
+  masked.named["attnMask"] = at::empty({3, 3}, at::kMeta);
+  EXPECT(contains(messageOf([&] { model->run(masked, {}); }), "for attnMask but"));
+  EXPECT(contains(messageOf([&] { model->capture(masked, {}, {}); }), "for attnMask but"));
 }
 
 TEST("the probe doesn't see what is computed unseen") {

@@ -225,7 +225,7 @@ TEST("a run is stopped between two operators, and keeps what stopped it") {
                           }),
                std::string("ERR_TIME_LIMIT"));
   EXPECT(run->stopped());
-  EXPECT(lta::Cancellation::current() == nullptr && lta::RunScope::underWay() == 0);
+  EXPECT(lta::Cancellation::current() == nullptr && lta::RunScope::inFlight() == 0);
   EXPECT(at::equal(x * 2, x + x));
 }
 

@@ -9,13 +9,13 @@
 #include "hooks/recorder.h"
 #include "runtime/error.h"
 #include "script/fused_parts.h"
-#include "script/script_module.h"
+#include "script/load.h"
 
 namespace {
 
 // The fixtures lie in the source tree; the build says where that is.
-std::shared_ptr<lta::ScriptModule> load(const char* name) {
-  return lta::ScriptModule::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
+std::shared_ptr<lta::script::ScriptModule> load(const char* name) {
+  return lta::script::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
 }
 
 std::vector<c10::IValue> encoderInputs() { return {at::randn({2, 6, 8})}; }
@@ -25,7 +25,7 @@ std::vector<c10::IValue> encoderInputs() { return {at::randn({2, 6, 8})}; }
 TEST("a file that isn't there, or is none, is a load error") {
   EXPECT_ERROR(load("nowhere.pt"), std::string("ERR_MODEL_LOAD"));
   EXPECT_ERROR(load("broken_random.pt"), std::string("ERR_MODEL_LOAD"));
-  EXPECT_ERROR(lta::ScriptModule::loadBytes("no archive", {}), std::string("ERR_MODEL_LOAD"));
+  EXPECT_ERROR(lta::script::loadBytes("no archive", {}), std::string("ERR_MODEL_LOAD"));
 }
 
 TEST("one class, many modules: each has its own name") {
@@ -41,31 +41,31 @@ TEST("a recorder keeps what passes its module, until it is removed") {
   const auto width = model->parameters().front().tensor.size(1);
   inputs.emplace_back(at::randn({2, 5, width}));
   inputs.emplace_back(at::randn({2, 4, width}));
-  for (const auto& argument : model->schema("forward").arguments()) {
+  for (const auto& argument : model->schema("forward")->arguments()) {
     if (argument.name() != "self" && argument.default_value() &&
-        inputs.size() + 1 < model->schema("forward").arguments().size()) {
+        inputs.size() + 1 < model->schema("forward")->arguments().size()) {
       inputs.push_back(*argument.default_value());
     }
   }
   const auto recorder = std::make_shared<lta::Recorder>(lta::HookKind::Forward);
   EXPECT_ERROR(model->addHook("nowhere", recorder), std::string("ERR_UNKNOWN_MODULE"));
   model->addHook("transformer.encoder", recorder);
-  model->run(inputs, {});
+  model->run({inputs}, {});
   EXPECT(recorder->calls() == 1);
   EXPECT(recorder->last() && recorder->last()->output);
   model->removeHook("transformer.encoder", recorder);
-  model->run(inputs, {});
+  model->run({inputs}, {});
   EXPECT(recorder->calls() == 1);
 }
 
 TEST("a cancelled run stops") {
   const auto model = load("transformer.pt");
-  lta::RunOptions options;
+  lta::engine::RunOptions options;
   options.cancellation = std::make_shared<lta::Cancellation>();
   options.cancellation->request();
   bool stopped = false;
   try {
-    model->run(encoderInputs(), options);
+    model->run({encoderInputs()}, options);
   } catch (const lta::Cancelled&) {
     stopped = true;
   }

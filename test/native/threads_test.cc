@@ -8,15 +8,15 @@
 #include "check.h"
 #include "hooks/recorder.h"
 #include "runtime/executor.h"
-#include "script/script_module.h"
+#include "script/load.h"
 
 // What several threads do at once, for the sanitizers above all: cancellation, hooks and captures in tasks that a model
 // forks, hooks that come and go.
 
 namespace {
 
-std::shared_ptr<lta::ScriptModule> load(const char* name) {
-  return lta::ScriptModule::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
+std::shared_ptr<lta::script::ScriptModule> load(const char* name) {
+  return lta::script::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
 }
 
 std::vector<c10::IValue> inputs() { return {at::ones({2, 6, 16})}; }
@@ -45,17 +45,17 @@ class WaitingHook final : public lta::Hook {
 
 TEST("runs that another thread cancels stop or end, and runs beside them keep their bits") {
   const auto model = load("hand_sdpa_script.pt");
-  for (int i = 0; i < 3; ++i) model->run(inputs(), {});
-  const auto expected = model->run(inputs(), {}).toTensor();
+  for (int i = 0; i < 3; ++i) model->run({inputs()}, {});
+  const auto expected = model->run({inputs()}, {}).toTensor();
   std::atomic<int> wrong{0};
   onThreads(4, [&](int thread) {
     for (int i = 0; i < 10; ++i) {
-      lta::RunOptions options;
+      lta::engine::RunOptions options;
       options.cancellation = std::make_shared<lta::Cancellation>();
       std::thread canceller;
       if (thread % 2) canceller = std::thread([cancellation = options.cancellation] { cancellation->request(); });
       try {
-        if (!model->run(inputs(), options).toTensor().equal(expected)) ++wrong;
+        if (!model->run({inputs()}, options).toTensor().equal(expected)) ++wrong;
       } catch (const lta::Cancelled&) {
         if (thread % 2 == 0) ++wrong;
       }
@@ -71,7 +71,7 @@ TEST("hooks fire once in tasks that a model forks, also where they wait") {
   model->addHook("left", hooks[0]);
   model->addHook("right", hooks[1]);
   onThreads(3, [&](int) {
-    for (int i = 0; i < 4; ++i) model->run(inputs(), {});
+    for (int i = 0; i < 4; ++i) model->run({inputs()}, {});
   });
   EXPECT(hooks[0]->calls() == 12 && hooks[1]->calls() == 12);
 }
@@ -82,7 +82,7 @@ TEST("captures see the attentions of forked tasks, several captures at once") {
   onThreads(3, [&](int) {
     const c10::NoGradGuard noGrad;
     for (int i = 0; i < 4; ++i) {
-      if (model->capture(inputs(), {}, {}).attentions.size() != 2) ++wrong;
+      if (model->capture({inputs()}, {}, {}).attentions.size() != 2) ++wrong;
     }
   });
   EXPECT(wrong == 0);
@@ -101,7 +101,7 @@ TEST("hooks come and go while runs are under way") {
     }
   });
   onThreads(2, [&](int) {
-    for (int i = 0; i < 20; ++i) model->run(inputs(), {});
+    for (int i = 0; i < 20; ++i) model->run({inputs()}, {});
   });
   done = true;
   changing.join();

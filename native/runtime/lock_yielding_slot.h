@@ -11,7 +11,7 @@ namespace lta {
 // A lock that may be long in coming: whoever holds it may wait for a hook, which waits for another run, which needs the
 // place of this one. For threads that work for a run only.
 template <typename Lock>
-Lock patientLock(typename Lock::mutex_type& mutex) {
+Lock lockYieldingSlot(typename Lock::mutex_type& mutex) {
   Lock lock(mutex, std::try_to_lock);
   if (!lock) {
     const Executor::Waiting waiting;
@@ -22,11 +22,11 @@ Lock patientLock(typename Lock::mutex_type& mutex) {
 
 // Several at once, none of which is held while another is waited for.
 template <typename Lock>
-std::vector<Lock> patientLocks(const std::vector<typename Lock::mutex_type*>& mutexes) {
+std::vector<Lock> lockAllYieldingSlot(const std::vector<typename Lock::mutex_type*>& mutexes) {
   std::vector<Lock> locks;
   for (size_t first = 0; locks.size() < mutexes.size();) {
     locks.clear();
-    locks.push_back(patientLock<Lock>(*mutexes[first]));
+    locks.push_back(lockYieldingSlot<Lock>(*mutexes[first]));
     for (size_t i = 0; i < mutexes.size(); ++i) {
       if (i == first) continue;
       Lock lock(*mutexes[i], std::try_to_lock);

@@ -1,8 +1,8 @@
 /**
- * An async generator that can be left while it waits: its own `return` and `throw` would wait for that as well, for good
+ * An async generator that can be ended while it waits: its own `return` and `throw` would wait for that as well, for good
  * where nothing comes. `leave` is called ahead of them and has to end the waiting.
  */
-export function leavable<Item>(
+export function interruptible<Item>(
   generator: AsyncGenerator<Item, void, undefined>,
   leave: () => void,
 ): AsyncGenerator<Item, void, undefined> {

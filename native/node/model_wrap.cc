@@ -1,0 +1,217 @@
+#include "node/model_wrap.h"
+
+#include <utility>
+#include <vector>
+
+#include "node/arguments.h"
+#include "node/cancellation_wrap.h"
+#include "node/captures.h"
+#include "node/errors.h"
+#include "node/hook_wrap.h"
+#include "node/tensor_wrap.h"
+#include "node/values.h"
+#include "runtime/devices.h"
+
+namespace lta::node {
+namespace {
+
+engine::RunOptions runOptions(const engine::Model& model, const Napi::Object& options) {
+  engine::RunOptions run;
+  if (const auto method = option(options, "method")) run.method = stringArgument(*method, "method");
+  run.grad = flag(options, "grad");
+  run.needWeights = flag(options, "needWeights");
+  run.cancellation = CancellationWrap::of(options.Get("cancellation"));
+  run.snapshot = model.snapshot();
+  return run;
+}
+
+// By the method's schema; where there is none, tensors, and tensors and flags by name (undefined: left out).
+engine::Inputs inputsOf(const engine::Model& model, Napi::Value given, const Napi::Object& options,
+                        const std::string& method) {
+  const auto array = arrayArgument(given, "inputs");
+  engine::Inputs inputs;
+  if (const auto* schema = model.schema(method)) {
+    inputs.positional = toInputs(array, *schema, method);
+    return inputs;
+  }
+  inputs.names = stringsArgument(options.Get("inputNames"), "inputNames");
+  if (inputs.names.size() != array.Length()) {
+    mismatch("as many inputs as inputNames has (" + std::to_string(inputs.names.size()) + ")", "inputs", given);
+  }
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    inputs.positional.emplace_back(tensorArgument(array.Get(i), inputs.names[i]));
+  }
+  const auto named = objectArgument(options.Get("named"), "named");
+  const auto names = named.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const auto name = stringArgument(names.Get(i), "a name");
+    const Napi::Value value = named.Get(name);
+    if (value.IsUndefined()) continue;
+    if (value.IsBoolean()) {
+      inputs.named[name] = value.As<Napi::Boolean>().Value();
+    } else {
+      inputs.named[name] = tensorArgument(value, name);
+    }
+  }
+  return inputs;
+}
+
+TaskOptions taskOf(engine::Model& model, const Napi::Object& options, const CancellationPtr& cancellation) {
+  return {"ERR_MODEL_RUN", kindOf(options), cancellation, model.beginActivity()};
+}
+
+template <typename List, typename Convert>
+Napi::Array toArray(Napi::Env env, const List& list, Convert convert) {
+  auto array = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); ++i) array.Set(i, convert(list[i]));
+  return array;
+}
+
+Napi::Array fromTensors(Napi::Env env, const std::vector<engine::NamedTensor>& tensors) {
+  return toArray(env, tensors, [env](const engine::NamedTensor& each) {
+    auto entry = Napi::Object::New(env);
+    entry.Set("name", each.name);
+    entry.Set("tensor", TensorWrap::wrap(env, each.tensor));
+    return entry;
+  });
+}
+
+}  // namespace
+
+void ModelWrap::define(Napi::Env env, Napi::Object exports) {
+  defineClass(env, exports,
+              {
+                  InstanceMethod("run", &ModelWrap::run),
+                  InstanceMethod("capture", &ModelWrap::capture),
+                  InstanceMethod("modules", &ModelWrap::modules),
+                  InstanceMethod("parameters", &ModelWrap::parameters),
+                  InstanceMethod("stateDict", &ModelWrap::stateDict),
+                  InstanceMethod("methods", &ModelWrap::methods),
+                  InstanceMethod("signature", &ModelWrap::signature),
+                  InstanceMethod("to", &ModelWrap::to),
+                  InstanceMethod("addHook", &ModelWrap::addHook),
+                  InstanceMethod("removeHook", &ModelWrap::removeHook),
+                  InstanceMethod("settled", &ModelWrap::settled),
+                  InstanceMethod("dispose", &ModelWrap::dispose),
+              });
+}
+
+Napi::Object ModelWrap::wrap(Napi::Env env, std::shared_ptr<engine::Model> model) {
+  auto object = make(env);
+  auto* const wrap = Unwrap(object);
+  wrap->activity_ = model->activity();
+  wrap->model_ = std::move(model);
+  return object;
+}
+
+const std::shared_ptr<engine::Model>& ModelWrap::model() const {
+  if (!model_) throw Error("ERR_DISPOSED", "Expected a live model but this one was disposed");
+  return model_;
+}
+
+const std::shared_ptr<engine::Model>& ModelWrap::of(Napi::Value value, const std::string& what) {
+  return get(value, what).model();
+}
+
+// (inputs, { method, grad, cancellation, … }) → Promise<raw value>
+Napi::Value ModelWrap::run(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto given = objectArgument(info[1], "the options of run");
+    auto options = runOptions(*model(), given);
+    auto inputs = inputsOf(*model(), info[0], given, options.method);
+    const auto task = taskOf(*model(), given, options.cancellation);
+    return runAsync<ReleasedValue>(
+        info.Env(),
+        [model = model(), options = std::move(options), inputs = std::move(inputs)]() mutable {
+          return model->run(std::move(inputs), options);
+        },
+        fromIValue, task);
+  });
+}
+
+// (inputs, options of the run and the capture) → Promise<{ output, attentions, … }>
+Napi::Value ModelWrap::capture(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto given = objectArgument(info[1], "the options of capture");
+    auto options = runOptions(*model(), given);
+    auto inputs = inputsOf(*model(), info[0], given, options.method);
+    const auto task = taskOf(*model(), given, options.cancellation);
+    return runAsync<engine::CaptureResult>(
+        info.Env(),
+        [model = model(), options = std::move(options), capture = captureOptions(given),
+         inputs = std::move(inputs)]() mutable { return model->capture(std::move(inputs), options, capture); },
+        [activity = activity_](Napi::Env env, const engine::CaptureResult& result) -> Napi::Value {
+          return fromCapture(env, result, activity);
+        },
+        task);
+  });
+}
+
+Napi::Value ModelWrap::modules(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return toArray(info.Env(), model()->modules(), [&](const engine::ModuleInfo& module) {
+      auto entry = Napi::Object::New(info.Env());
+      entry.Set("name", module.name);
+      entry.Set("type", module.type);
+      return entry;
+    });
+  });
+}
+
+Napi::Value ModelWrap::parameters(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return fromTensors(info.Env(), model()->parameters()); });
+}
+
+Napi::Value ModelWrap::stateDict(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return fromTensors(info.Env(), model()->stateDict()); });
+}
+
+Napi::Value ModelWrap::methods(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return toArray(info.Env(), model()->methods(),
+                   [&](const std::string& name) { return Napi::String::New(info.Env(), name); });
+  });
+}
+
+// (method) → its signature; null for a model whose methods have none
+Napi::Value ModelWrap::signature(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto* schema = model()->schema(stringArgument(info[0], "method"));
+    return schema ? describeSchema(info.Env(), *schema) : info.Env().Null();
+  });
+}
+
+Napi::Value ModelWrap::to(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return runAsync(
+        info.Env(),
+        [model = model(), device = parseDevice(stringArgument(info[0], "device")), exchange = onEventLoop(info.Env())] {
+          model->to(device, exchange);
+        },
+        [](Napi::Env env) { return env.Undefined(); }, {.code = "ERR_MODEL_RUN", .token = model()->beginActivity()});
+  });
+}
+
+// (path, NativeHook)
+void ModelWrap::addHook(const Napi::CallbackInfo& info) {
+  guarded(info.Env(),
+          [&] { model()->addHook(stringArgument(info[0], "path"), HookWrap::get(info[1], "hook").hook()); });
+}
+
+// (path, NativeHook). Works on a disposed model too, which may live on as a part of another.
+void ModelWrap::removeHook(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    const auto path = stringArgument(info[0], "path");
+    const auto& hook = HookWrap::get(info[1], "hook").hook();
+    hook->remove();
+    if (model_) model_->removeHook(path, hook);
+  });
+}
+
+Napi::Value ModelWrap::settled(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value { return whenSettled(info.Env(), *activity_); });
+}
+
+void ModelWrap::dispose(const Napi::CallbackInfo&) { model_.reset(); }
+
+}  // namespace lta::node

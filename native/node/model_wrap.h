@@ -1,0 +1,48 @@
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+
+#include "engine/model.h"
+#include "node/async.h"
+#include "node/object_wrap.h"
+
+namespace lta::node {
+
+// The native side of a model of any kind.
+class ModelWrap : public ObjectWrap<ModelWrap> {
+ public:
+  static constexpr const char* kName = "NativeModel";
+  static constexpr napi_type_tag kTag = {0x6c696274'6f726368, 0x6d6f6465'6c000001};
+  static Napi::FunctionReference& constructor(Environment& environment) { return environment.modelClass; }
+
+  static void define(Napi::Env env, Napi::Object exports);
+  static Napi::Object wrap(Napi::Env env, std::shared_ptr<engine::Model> model);
+  explicit ModelWrap(const Napi::CallbackInfo& info) : ObjectWrap<ModelWrap>(info) {}
+
+  // The model behind a value. Throws ERR_INVALID_ARGUMENT where there is none, ERR_DISPOSED where it was disposed.
+  static const std::shared_ptr<engine::Model>& of(Napi::Value value, const std::string& what);
+
+ private:
+  Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value capture(const Napi::CallbackInfo& info);
+  Napi::Value modules(const Napi::CallbackInfo& info);
+  Napi::Value parameters(const Napi::CallbackInfo& info);
+  Napi::Value stateDict(const Napi::CallbackInfo& info);
+  Napi::Value methods(const Napi::CallbackInfo& info);
+  Napi::Value signature(const Napi::CallbackInfo& info);
+  Napi::Value to(const Napi::CallbackInfo& info);
+  void addHook(const Napi::CallbackInfo& info);
+  void removeHook(const Napi::CallbackInfo& info);
+  Napi::Value settled(const Napi::CallbackInfo& info);
+  void dispose(const Napi::CallbackInfo& info);
+
+  const std::shared_ptr<engine::Model>& model() const;
+
+  std::shared_ptr<engine::Model> model_;
+  std::shared_ptr<Activity> activity_;  // outlives the model
+};
+
+}  // namespace lta::node

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+
+#include "node/arguments.h"
+#include "node/environment.h"
+#include "runtime/error.h"
+
+namespace lta::node {
+
+// An object that JavaScript holds and C++ fills. `Wrap` has
+//   kName             its class's name in JavaScript
+//   kTag              by which its objects are told from all others
+//   constructor(env)  where the environment keeps the class
+// Only the addon makes objects: their constructor refuses JavaScript, unless `kConstructible`.
+template <typename Wrap, bool kConstructible = false>
+class ObjectWrap : public Napi::ObjectWrap<Wrap> {
+ public:
+  explicit ObjectWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Wrap>(info) {
+    if (!kConstructible && !environment(info.Env()).constructing) {
+      throw Napi::TypeError::New(info.Env(), std::string("Illegal constructor: ") + Wrap::kName);
+    }
+    info.This().template As<Napi::Object>().TypeTag(&Wrap::kTag);
+  }
+
+  // What lies behind a value; null where that is no object of this class.
+  static Wrap* find(Napi::Value value) {
+    if (!value.IsObject()) return nullptr;
+    const auto object = value.As<Napi::Object>();
+    return object.CheckTypeTag(&Wrap::kTag) ? Wrap::Unwrap(object) : nullptr;
+  }
+
+  // The same where it has to be one; throws ERR_INVALID_ARGUMENT.
+  static Wrap& get(Napi::Value value, const std::string& what) {
+    auto* const found = find(value);
+    if (!found) mismatch(std::string("a ") + Wrap::kName, what, value);
+    return *found;
+  }
+
+ protected:
+  // A new object, to be filled.
+  static Napi::Object make(Napi::Env env) {
+    auto& here = environment(env);
+    here.constructing = true;
+    try {
+      auto object = Wrap::constructor(here).New({});
+      here.constructing = false;
+      return object;
+    } catch (...) {
+      here.constructing = false;
+      throw;
+    }
+  }
+
+  // To be called once for each environment.
+  static void defineClass(Napi::Env env, Napi::Object exports,
+                          const std::initializer_list<Napi::ClassPropertyDescriptor<Wrap>>& members) {
+    const auto function = Wrap::DefineClass(env, Wrap::kName, members);
+    Wrap::constructor(environment(env)) = Napi::Persistent(function);
+    exports.Set(Wrap::kName, function);
+  }
+};
+
+}  // namespace lta::node

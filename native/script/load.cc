@@ -1,0 +1,78 @@
+#include "script/load.h"
+
+#include <torch/csrc/jit/ir/ir.h>
+
+#include <functional>
+#include <utility>
+
+#include "archive/byte_source.h"
+#include "runtime/error.h"
+#include "script/checkpoint.h"
+#include "script/optimizer.h"
+#include "torch/error_text.h"
+
+namespace lta::script {
+namespace {
+
+namespace jit = torch::jit;
+
+// What kept an archive from loading, in words that say what to do.
+Error loadError(const std::string& source, std::exception_ptr exception) {
+  const Error cause = describe(std::move(exception), "ERR_MODEL_LOAD");
+  const std::string what = cause.what();
+  std::string reason = what;
+  if (tellsOfUnknownOperator(what)) {
+    reason = what + ". The checkpoint uses an operator that this libtorch doesn't have (a custom operator?)";
+  }
+  return Error(cause.code(), "Cannot load " + source + ": " + reason,
+               cause.nativeStack().empty() ? what : cause.nativeStack());
+}
+
+// What isn't floating point keeps its type, as in Python: positions and masks are looked up with it.
+void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
+  const auto cast = [dtype](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.is_floating_point()) tensor.set_data(tensor.to(dtype));
+  };
+  for (const auto& parameter : module.parameters()) cast(parameter);
+  for (const auto& buffer : module.buffers()) cast(buffer);
+  // A frozen file has its parameters as constants. Single numbers decide no operator's type and keep theirs.
+  const std::function<void(jit::Block&)> castConstants = [&](jit::Block& block) {
+    for (auto* node : block.nodes()) {
+      for (auto* inner : node->blocks()) castConstants(*inner);
+      if (node->kind() != jit::prim::Constant || node->outputs().size() != 1) continue;
+      const auto value = jit::toIValue(node->output());
+      if (!value || !value->isTensor() || value->toTensor().dim() == 0) continue;
+      cast(value->toTensor());
+      node->output()->inferTypeFrom(value->toTensor());
+    }
+  };
+  for (const auto& each : module.modules()) {
+    for (const auto& method : each.get_methods()) castConstants(*method.graph()->block());
+  }
+}
+
+template <typename Open>
+std::shared_ptr<ScriptModule> loadFrom(const std::string& source, const LoadOptions& options, Open open) {
+  try {
+    auto module = readCheckpoint(open(), {options.device, options.untrusted, options.verify});
+    module.eval();
+    if (options.dtype) castFloatingPoint(module, *options.dtype);
+    const bool fuse = options.optimize && options.fuse.value_or(fusionPays());
+    return std::make_shared<ScriptModule>(std::move(module),
+                                          ScriptModule::Options{options.optimize, fuse, options.dtype});
+  } catch (...) {
+    throw loadError(source, std::current_exception());
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<ScriptModule> loadFile(const std::string& path, const LoadOptions& options) {
+  return loadFrom("'" + path + "'", options, [&] { return archive::openFile(path); });
+}
+
+std::shared_ptr<ScriptModule> loadBytes(std::string bytes, const LoadOptions& options) {
+  return loadFrom("the given bytes", options, [&] { return archive::ofMemory(std::move(bytes)); });
+}
+
+}  // namespace lta::script

@@ -1,0 +1,65 @@
+#include "script/program_cache.h"
+
+#include <utility>
+
+#include "script/loop_checks.h"
+#include "script/one_type.h"
+#include "script/optimizer.h"
+#include "script/self_containing.h"
+
+namespace lta::script {
+namespace {
+
+std::string keyOf(const std::string& method, const ProgramOptions& options) {
+  std::string key = method;  // an identifier
+  if (options.inlining.boundaries) key += " boundaries";
+  if (options.inlining.unfused) key += " unfused";
+  if (options.frozen) key += " frozen";
+  if (options.fused) key += " fused";
+  return key;
+}
+
+}  // namespace
+
+ProgramCache::ProgramCache(torch::jit::Module module, std::shared_ptr<const ModuleNames> names,
+                           std::optional<at::ScalarType> dtype)
+    : module_(std::move(module)), names_(std::move(names)), dtype_(dtype) {}
+
+std::shared_ptr<const Program> ProgramCache::program(const std::string& method, const ProgramOptions& options) {
+  const auto key = keyOf(method, options);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto& slot = programs_[key];
+  if (slot) return slot;
+  const auto found = module_.get_method(method);
+  const auto made = std::make_shared<Program>();
+  made->method = inlineWithNames(module_, found, *names_, options.inlining);
+  auto& graph = made->method.graph;
+  refuseListsInThemselves(*graph);
+  if (dtype_) demandOneType(*graph, *dtype_);
+  if (options.frozen) freezeGraph(graph, module_);
+  addLoopChecks(graph);
+  if (hasCalls(*graph)) checkLoopsOfCallees();
+  made->assigns = assigns(*graph);
+  made->function = std::make_unique<torch::jit::GraphFunction>(found.function().qualname(), graph, nullptr);
+  slot = made;
+  return slot;
+}
+
+void ProgramCache::clear() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  programs_.clear();
+}
+
+// What stays a call (through an interface whose module may change) runs the callee's own graph, and whatever that
+// calls: with checks in its loops as well. Before any of them has run.
+void ProgramCache::checkLoopsOfCallees() {
+  if (std::exchange(calleesChecked_, true)) return;
+  for (auto* function : module_._ivalue()->compilation_unit()->get_functions()) {
+    auto* graph = torch::jit::tryToGraphFunction(*function);
+    if (!graph) continue;
+    graph->ensure_defined();
+    addLoopChecks(graph->graph());
+  }
+}
+
+}  // namespace lta::script
