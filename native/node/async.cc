@@ -46,11 +46,11 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
   }
   const auto run = [call, channel, cancellation = std::move(cancellation), token = std::move(options.token),
                     watched = options.watched]() mutable {
-    if (auto task = channel->beginTask(Executor::here())) {
+    if (auto task = channel->beginTask(Executor::currentSlot())) {
       const auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
           std::move(task), std::move(token));
       try {
-        cancellation->begin(Executor::here());
+        cancellation->begin(Executor::currentSlot());
         inRun(cancellation, watched || channel->memoryInUse(), both, call->work);
       } catch (...) {
         call->failure = std::current_exception();
@@ -97,7 +97,7 @@ OnEventLoop onEventLoop(Napi::Env env) {
       while (done.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
         // An environment that ends may be waiting for this very task, and runs no JavaScript any more.
         if (channel->closed() && !state->claimed.exchange(true)) return body();
-        waiting.look();
+        waiting.checkForStall();
       }
       return done.get();
     }

@@ -62,7 +62,7 @@ class Outcome {
     // (see Channel::acquireMemory): looked at often enough for a person.
     while (!ready_.wait_for(lock, std::chrono::milliseconds(20), [this] { return closed_; })) {
       if ((cancellation && cancellation->requested()) || channel.closed()) close(std::make_exception_ptr(Cancelled()));
-      waiting.look();
+      waiting.checkForStall();
     }
     if (failure_) std::rethrow_exception(failure_);
   }

@@ -35,7 +35,7 @@ class Callback {
   // where that is requested meanwhile or the environment ends.
   // `what` tells whose place may be taken meanwhile.
   void call(Arguments arguments, Take take, const CancellationPtr& cancellation,
-            Executor::Waiting::For what = Executor::Waiting::For::Anything) const;
+            Executor::Waiting::For what = Executor::Waiting::For::Dependency) const;
 
  private:
   std::shared_ptr<Channel> channel_;

@@ -52,7 +52,7 @@ std::function<void(Attention)> handOver(Napi::Function function, const Cancellat
             *shared = {};
             return std::vector<napi_value>{object};
           },
-          [](Napi::Value) {}, cancellation, Executor::Waiting::For::Room);
+          [](Napi::Value) {}, cancellation, Executor::Waiting::For::Backpressure);
     } catch (const Error& error) {
       if (!error.cause()) throw;
       throw Error(error.code(), "onAttention failed").withCause(error.cause());

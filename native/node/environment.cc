@@ -22,7 +22,7 @@ struct ChannelCloser {
     std::unique_lock<std::mutex> lock(self.mutex_);
     self.closed_ = true;
     *self.ends_ = true;
-    for (const auto& place : self.places_) Executor::instance().abandon(place);
+    for (const auto& slot : self.slots_) Executor::instance().abandon(slot);
     self.idle_.wait(lock, [&] { return self.tasks_ == 0 || self.memoryUses_ == 0; });
   }
 };
@@ -51,17 +51,17 @@ bool Channel::closed() {
   return closed_;
 }
 
-std::shared_ptr<const void> Channel::beginTask(std::shared_ptr<Place> place) {
+std::shared_ptr<const void> Channel::beginTask(std::shared_ptr<Slot> slot) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return nullptr;
   ++tasks_;
-  places_.insert(place);
-  return {this, [self = shared_from_this(), place = std::move(place)](const void*) { self->endTask(place); }};
+  slots_.insert(slot);
+  return {this, [self = shared_from_this(), slot = std::move(slot)](const void*) { self->endTask(slot); }};
 }
 
-void Channel::endTask(const std::shared_ptr<Place>& place) {
+void Channel::endTask(const std::shared_ptr<Slot>& slot) {
   std::lock_guard<std::mutex> lock(mutex_);
-  places_.erase(place);
+  slots_.erase(slot);
   --tasks_;
   idle_.notify_all();
 }

@@ -33,8 +33,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
   // A task of this environment on another thread: lasts as long as what this returns, which is kept by all threads that
   // work for it. None where the environment is gone or going, and the task isn't to begin. An environment that ends
-  // gives its place up (see Executor::abandon).
-  std::shared_ptr<const void> beginTask(std::shared_ptr<Place> place);
+  // gives its slot up (see Executor::abandon).
+  std::shared_ptr<const void> beginTask(std::shared_ptr<Slot> slot);
 
   // Around memory of the environment that tensors lie in; the end on any thread. An environment that ends first waits
   // for the tasks under way, which stop then at the next operator: they may be reading what goes with it.
@@ -48,7 +48,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
  private:
   friend struct ChannelCloser;
-  void endTask(const std::shared_ptr<Place>& place);
+  void endTask(const std::shared_ptr<Slot>& slot);
 
   std::mutex mutex_;
   const std::shared_ptr<std::atomic<bool>> ends_ = std::make_shared<std::atomic<bool>>(false);
@@ -56,7 +56,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   napi_threadsafe_function function_ = nullptr;
   bool closed_ = false;
   int tasks_ = 0;
-  std::unordered_set<std::shared_ptr<Place>> places_;
+  std::unordered_set<std::shared_ptr<Slot>> slots_;
   int64_t memoryUses_ = 0;
   std::condition_variable idle_;
   int refs_ = 0;  // touched by the event loop's thread only

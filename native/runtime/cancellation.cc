@@ -21,9 +21,9 @@ Cancellation::Cancellation(std::shared_ptr<const std::atomic<bool>> ended, RunLi
       mayBeRequested_(mayBeRequested),
       memory_(limits.memory ? std::make_shared<MemoryBudget>(*limits.memory) : nullptr) {}
 
-void Cancellation::begin(std::shared_ptr<Place> place) {
+void Cancellation::begin(std::shared_ptr<Slot> slot) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  place_ = std::move(place);
+  slot_ = std::move(slot);
   if (begun_) return;
   begun_ = true;
   if (memory_) memory_->begin();
@@ -32,14 +32,14 @@ void Cancellation::begin(std::shared_ptr<Place> place) {
   deadline_ = most > INT64_MAX - start ? INT64_MAX : start + most;
 }
 
-std::shared_ptr<Place> Cancellation::place() const {
+std::shared_ptr<Slot> Cancellation::slot() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return place_;
+  return slot_;
 }
 
 void Cancellation::request() noexcept {
   requested_.store(true, std::memory_order_relaxed);
-  if (const auto held = place()) Executor::instance().abandon(held);
+  if (const auto held = slot()) Executor::instance().abandon(held);
 }
 
 bool Cancellation::timeIsUp() const noexcept {

@@ -20,8 +20,8 @@ struct RunLimits {
   std::optional<int64_t> memory;                 // bytes of tensors that it holds at once
 };
 
-// A task's place among those that an executor runs at a time (see executor.h).
-struct Place;
+// A task's slot among those that run at a time (see admission_policy.h).
+struct Slot;
 
 // Whether a run is to stop: because its caller asks for it, because the environment that it belongs to ends, or because
 // it has reached a limit. Set from any thread; a running model looks at it wherever it can stop.
@@ -34,7 +34,7 @@ class Cancellation {
   // That of the run that the calling thread takes part in (see run_scope.h); none outside.
   static Cancellation* current();
 
-  // Also gives up the place that the run holds in the executor: what it still does isn't waited for.
+  // Also gives up the slot that the run holds in the executor: what it still does isn't waited for.
   void request() noexcept;
   // Whether the run is to stop at the next point where it can.
   bool requested() const noexcept;
@@ -47,9 +47,9 @@ class Cancellation {
   // What the run was stopped with, if it was. libtorch makes other exceptions of what passes it.
   std::exception_ptr stopped() const;
 
-  // The start of execution, on the thread that executes: time counts from here. `place` is where.
-  void begin(std::shared_ptr<Place> place = nullptr);
-  std::shared_ptr<Place> place() const;
+  // The start of execution, on the thread that executes: time counts from here. `slot` is its own in the executor.
+  void begin(std::shared_ptr<Slot> slot = nullptr);
+  std::shared_ptr<Slot> slot() const;
 
   // Whether somebody may want the run to stop between any two operators.
   bool watchesOperators() const noexcept { return mayBeRequested_ || limits_.time.has_value(); }
@@ -67,7 +67,7 @@ class Cancellation {
   std::atomic<int64_t> deadline_{INT64_MAX};  // of the steady clock, in nanoseconds
   mutable std::mutex mutex_;
   std::exception_ptr stopped_;
-  std::shared_ptr<Place> place_;
+  std::shared_ptr<Slot> slot_;
   bool begun_ = false;
 };
 

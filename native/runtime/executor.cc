@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -17,25 +18,22 @@
 namespace lta {
 namespace {
 
-// Enough for hooks that wait for other models in turn, and few enough for any machine.
-constexpr int kMostWaiting = 32;
-// How long all must have waited for the limit to be doubled.
-constexpr auto kLong = std::chrono::milliseconds(300);
-// How long one that waits for room keeps other runs from beginning while nothing goes on.
-constexpr auto kVeryLong = std::chrono::seconds(5);
-// How many tasks may be at work beyond the limit because nobody waits for them any more, and how long each further one
-// keeps its place.
-constexpr int kMostAbandoned = 8;
+// How long an abandoned task beyond those that are given up at once keeps its slot.
 constexpr auto kOverdue = std::chrono::milliseconds(500);
 
-thread_local std::shared_ptr<Place> ownPlace;
+AdmissionPolicy::Time now() { return std::chrono::steady_clock::now(); }
 
-// The place that the calling thread works for: its own, or that of the run that forked it.
-std::shared_ptr<Place> workedFor() {
-  if (ownPlace) return ownPlace;
+thread_local std::shared_ptr<Slot> ownSlot;
+
+// The slot that the calling thread works for: its own, or that of the run that forked it.
+std::shared_ptr<Slot> workedFor() {
+  if (ownSlot) return ownSlot;
   auto* const run = Cancellation::current();
-  return run ? run->place() : nullptr;
+  return run ? run->slot() : nullptr;
 }
+
+// How many cores the machine has for runs.
+int coreCount() { return std::max(1, at::get_num_threads()); }
 
 #if defined(__linux__)
 void leaveWhileBusy(int status, void*) {
@@ -54,12 +52,8 @@ Executor& Executor::instance() {
 
 // One run uses all cores by default, as PyTorch does; from eight cores on, runs share them four by four instead, so
 // that runs at a time × threads of a run never exceeds the cores.
-Executor::Executor() {
-  const int cores = std::max(1, at::get_num_threads());
-  concurrency_ = std::clamp(cores / 4, 1, 8);
-  numThreads_ = std::max(1, cores / concurrency_);
-  mostWaiting_ = kMostWaiting;
-}
+Executor::Executor()
+    : policy_(std::clamp(coreCount() / 4, 1, 8)), numThreads_(std::max(1, coreCount() / policy_.concurrency())) {}
 
 void Executor::submit(std::function<void()> task, Kind kind) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -73,12 +67,13 @@ void Executor::submit(std::function<void()> task, Kind kind) {
   ready_.notify_one();
 }
 
-std::shared_ptr<Place> Executor::here() { return ownPlace; }
+std::shared_ptr<Slot> Executor::currentSlot() { return ownSlot; }
 
-// The first task that may begin now.
+// The first task that may start now.
 std::deque<Executor::Task>::iterator Executor::next() {
-  if (closed_ || running_ >= concurrency_) return queue_.end();
-  if (waiting_ < mostWaiting_ && running_ + forRoom_ - beyond_ < concurrency_) return queue_.begin();
+  const auto admits = closed_ ? AdmissionPolicy::Admits::Nothing : policy_.admits();
+  if (admits == AdmissionPolicy::Admits::Nothing) return queue_.end();
+  if (admits == AdmissionPolicy::Admits::Any) return queue_.begin();
   return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
 }
 
@@ -95,15 +90,6 @@ bool Executor::startThreadIfNeeded() noexcept {
   return true;
 }
 
-template <typename Change>
-void Executor::change(Place& place, Change how) {
-  running_ -= place.occupied();
-  away_ -= place.away();
-  how(place);
-  running_ += place.occupied();
-  away_ += place.away();
-}
-
 void Executor::loop() {
   uint64_t epoch = UINT64_MAX;
   std::unique_lock<std::mutex> lock(mutex_);
@@ -113,9 +99,8 @@ void Executor::loop() {
     auto task = std::move(first->work);
     queue_.erase(first);
     --idle_;
-    ownPlace = std::make_shared<Place>();
-    change(*ownPlace, [](Place& place) { place.running = true; });
-    goesOn();
+    ownSlot = std::make_shared<Slot>();
+    policy_.start(*ownSlot, now());
     startThreadIfNeeded();
     const bool apply = epoch != numThreadsEpoch_;
     epoch = numThreadsEpoch_;
@@ -125,13 +110,11 @@ void Executor::loop() {
     task();
     task = nullptr;  // what the task held is released before the thread waits
     lock.lock();
-    abandoned_ -= ownPlace->abandoned;
-    change(*ownPlace, [](Place& place) { place.running = false; });
-    ownPlace = nullptr;
-    goesOn();
-    // Took the place of one that waited or was abandoned, which is back. A thread that stays keeps its team (see
+    policy_.finish(*ownSlot, now());
+    ownSlot = nullptr;
+    // Took the slot of one that waited or was abandoned, which is back. A thread that stays keeps its team (see
     // keepSequential).
-    if (threads_ - away_ > concurrency_) break;
+    if (threads_ - policy_.detached() > policy_.concurrency()) break;
     ++idle_;
     if (!queue_.empty()) {
       ready_.notify_one();
@@ -147,24 +130,21 @@ void Executor::loop() {
   ready_.notify_one();
 }
 
-void Executor::giveUp(Place& place) {
-  change(place, [](Place& given) { given.abandoned = true; });
-  ++abandoned_;
-  startThreadIfNeeded();
-  ready_.notify_all();
-}
-
-void Executor::abandon(const std::shared_ptr<Place>& place) noexcept {
+void Executor::abandon(const std::shared_ptr<Slot>& slot) noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!place->running || place->abandoned) return;
-  if (abandoned_ < kMostAbandoned) return giveUp(*place);
-  overdue_.push_back(place);
-  if (overdue_.size() > 1) return;
+  const bool counting = policy_.anyOverdue();
+  if (policy_.abandon(slot)) {
+    startThreadIfNeeded();
+    ready_.notify_all();
+    return;
+  }
+  if (counting || !policy_.anyOverdue()) return;
   try {
     std::thread([this] { giveUpOverdue(); }).detach();
   } catch (const std::exception&) {
-    overdue_.clear();
-    giveUp(*place);
+    policy_.giveUpOverdue();
+    startThreadIfNeeded();
+    ready_.notify_all();
   }
 }
 
@@ -173,17 +153,11 @@ void Executor::giveUpOverdue() {
   while (true) {
     std::this_thread::sleep_for(kOverdue);
     std::lock_guard<std::mutex> lock(mutex_);
-    std::shared_ptr<Place> place;
-    while (!overdue_.empty() && !place) {
-      place = overdue_.front().lock();
-      if (place && (!place->running || place->abandoned)) place = nullptr;
-      if (!place) overdue_.pop_front();
+    if (policy_.giveUpOverdue()) {
+      startThreadIfNeeded();
+      ready_.notify_all();
     }
-    if (place) {
-      overdue_.pop_front();
-      giveUp(*place);
-    }
-    if (overdue_.empty()) return;
+    if (!policy_.anyOverdue()) return;
   }
 }
 
@@ -212,20 +186,20 @@ int Executor::numThreads() {
 
 void Executor::setConcurrency(int count) {
   std::lock_guard<std::mutex> lock(mutex_);
-  concurrency_ = count;
+  policy_.setConcurrency(count);
   startThreadIfNeeded();
   ready_.notify_all();
 }
 
 int Executor::concurrency() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return concurrency_;
+  return policy_.concurrency();
 }
 
 bool Executor::close() {
   std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;
-  return running_ + away_ > 0 || RunScope::inFlight() > 0;
+  return policy_.running() > 0 || RunScope::inFlight() > 0;
 }
 
 void Executor::watchExit() {
@@ -234,12 +208,10 @@ void Executor::watchExit() {
 #endif
 }
 
-Executor::Waiting::Waiting(For what) : what_(what), place_(workedFor()) {
+Executor::Waiting::Waiting(For what) : what_(what), slot_(workedFor()) {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  if (place_) executor.change(*place_, [](Place& place) { ++place.waits; });
-  ++executor.waiting_;
-  if (what_ == For::Room) ++executor.forRoom_;
+  executor.policy_.beginWait(slot_.get(), what_);
   executor.startThreadIfNeeded();
   executor.ready_.notify_one();
 }
@@ -247,27 +219,15 @@ Executor::Waiting::Waiting(For what) : what_(what), place_(workedFor()) {
 Executor::Waiting::~Waiting() {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  if (--executor.waiting_ == 0) executor.mostWaiting_ = kMostWaiting;
-  if (what_ == For::Room && --executor.forRoom_ < executor.beyond_) executor.beyond_ = executor.forRoom_;
-  // May pass the limit for a moment: whoever waited goes on at once.
-  if (place_) executor.change(*place_, [](Place& place) { --place.waits; });
-  executor.goesOn();
+  executor.policy_.endWait(slot_.get(), what_, now());
 }
 
-void Executor::Waiting::look() const {
+void Executor::Waiting::checkForStall() const {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
   executor.startThreadIfNeeded();  // once more, where the system refused one
   if (executor.queue_.empty() || executor.next() != executor.queue_.end()) return;
-  const auto still = std::chrono::steady_clock::now() - executor.lastProgress_;
-  if (executor.waiting_ >= executor.mostWaiting_ && still > kLong) {
-    executor.mostWaiting_ *= 2;
-  } else if (executor.beyond_ < executor.forRoom_ && still > kVeryLong) {
-    ++executor.beyond_;
-  } else {
-    return;
-  }
-  executor.goesOn();
+  if (!executor.policy_.relieveStall(now())) return;
   executor.startThreadIfNeeded();
   executor.ready_.notify_all();
 }

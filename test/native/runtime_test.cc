@@ -150,7 +150,7 @@ TEST("two tasks that one run forked wait at a time: one place is given up, and o
   };
   executor.submit(
       [&] {
-        run->begin(lta::Executor::here());
+        run->begin(lta::Executor::currentSlot());
         const lta::RunScope scope(run);
         const at::ThreadLocalState state;
         const auto forked = [&] {
@@ -199,7 +199,7 @@ TEST("tasks that nobody waits for leave their places, however many they are") {
     Latch begun(1);
     executor.submit(
         [&, run] {
-          run->begin(lta::Executor::here());
+          run->begin(lta::Executor::currentSlot());
           begun.down();
           over.wait();
           ended.down();

@@ -128,7 +128,7 @@ TEST("the number of runs at once changes while runs come in") {
     executor.submit(
         [&] {
           const lta::Executor::Waiting waiting;
-          waiting.look();
+          waiting.checkForStall();
           ++ended;
         },
         i % 3 ? lta::Executor::Kind::Run : lta::Executor::Kind::Urgent);
