@@ -50,8 +50,8 @@ class FusedScope {
   void ran(const at::Tensor& query, const at::Tensor& key, int64_t heads) const {
     if (!entered_ || here_.seen || query.is_nested() || query.dim() != 3 || query.numel() != 0) return;
     const ProbeSuspended suspended;
-    capture().computed(here_.operatorName, here_.module,
-                       at::empty({query.size(0), heads, query.size(1), key.size(1)}, query.options()));
+    capture().onVisibleWeights(here_.operatorName, here_.module,
+                               at::empty({query.size(0), heads, query.size(1), key.size(1)}, query.options()));
   }
 
  private:
@@ -72,9 +72,10 @@ at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& 
     SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
     if (fused) {
       fused->seen = true;
-      output = target.fused(fused->operatorName, fused->module, std::move(call), value, output);
+      output = target.onFusedKernel(fused->operatorName, fused->module, std::move(call), value, output);
     } else {
-      output = target.fused("scaled_dot_product_attention", target.modules().current(), std::move(call), value, output);
+      output = target.onFusedKernel("scaled_dot_product_attention", target.modules().current(), std::move(call), value,
+                                    output);
     }
   }
   return output;
@@ -117,9 +118,9 @@ void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) 
   auto& target = capture();
   if (fused) {
     fused->seen = true;
-    target.computed(fused->operatorName, fused->module, result);
+    target.onVisibleWeights(fused->operatorName, fused->module, result);
   } else {
-    target.softmax(input, result, dim);
+    target.onSoftmax(input, result, dim);
   }
 }
 
@@ -174,12 +175,12 @@ template <typename Run>
 auto watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) -> decltype(run(a, b)) {
   const ProbeSuspended suspended;
   auto& target = capture();
-  auto consumed = target.product(a, b);
+  auto consumed = target.weightsIn(a, b);
   if (!consumed) return run(a, b);
   const bool first = consumed->operand.is_same(a);
   const auto operand = target.operandOf(*consumed);
   decltype(run(a, b)) result = first ? run(operand, b) : run(a, operand);
-  target.produced(*consumed, result);
+  target.onProduct(*consumed, result);
   return result;
 }
 
@@ -275,7 +276,7 @@ std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at:
       return pooled ? permuted.unsqueeze(-2) : permuted;
     };
     const auto& beside = operands[static_cast<size_t>(1 - side)];
-    if (auto consumed = capture().product(operand, beside, keys[0], std::move(arrange))) {
+    if (auto consumed = capture().weightsIn(operand, beside, keys[0], std::move(arrange))) {
       // The sizes of the softmax are in the order of its own subscripts; those of the operand are already in ours.
       consumed->softmaxSizes.clear();
       return consumed;
@@ -292,7 +293,7 @@ at::Tensor einsum(c10::DispatchKeySet keys, c10::string_view equation, at::Tenso
     const auto place = static_cast<size_t>(consumed->operand.is_same(taken[0]) ? 0 : 1);
     taken[place] = capture().operandOf(*consumed);
     auto result = at::einsum(equation, taken, path);
-    capture().produced(*consumed, result);
+    capture().onProduct(*consumed, result);
     return result;
   }
   // Seen through: the products that it is made of tell.
@@ -313,17 +314,17 @@ struct Derived<Op, at::Tensor(Args...)> {
     bool tensors = false;
     const auto look = [&](const auto& arg) {
       if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) {
-        const bool here = target.isFixed(arg);
+        const bool here = target.fixedTensors().contains(arg);
         tensors = tensors || here;
         fixed = fixed && (here || (arg.defined() && arg.dim() == 0));
       }
     };
     (look(args), ...);
     auto result = Op::redispatch(below(keys), args...);
-    if (fixed && tensors) target.fix(result);
+    if (fixed && tensors) target.fixedTensors().add(result);
     if (!target.following()) return result;
     const auto tell = [&](const auto& arg) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) target.derive(arg, result);
+      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) target.onDerived(arg, result);
     };
     (tell(args), ...);
     return result;
@@ -334,25 +335,25 @@ struct Derived<Op, at::Tensor(Args...)> {
 std::tuple<at::Tensor, at::Tensor> nativeDropout(c10::DispatchKeySet keys, const at::Tensor& input, double p,
                                                  std::optional<bool> train) {
   auto result = at::_ops::native_dropout::redispatch(below(keys), input, p, train);
-  capture().derive(input, std::get<0>(result));
+  capture().onDerived(input, std::get<0>(result));
   return result;
 }
 
 at::Tensor view(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef size) {
   auto& target = capture();
-  if (target.following()) target.view(self, C10_AS_INTARRAYREF_SLOW(size));
+  if (target.following()) target.onView(self, C10_AS_INTARRAYREF_SLOW(size));
   return at::_ops::view::redispatch(below(keys), self, size);
 }
 
 at::Tensor unsafeView(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef size) {
   auto& target = capture();
-  if (target.following()) target.view(self, C10_AS_INTARRAYREF_SLOW(size));
+  if (target.following()) target.onView(self, C10_AS_INTARRAYREF_SLOW(size));
   return at::_ops::_unsafe_view::redispatch(below(keys), self, size);
 }
 
 at::Tensor reshape(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef shape) {
   auto& target = capture();
-  if (target.following()) target.view(self, C10_AS_INTARRAYREF_SLOW(shape));
+  if (target.following()) target.onView(self, C10_AS_INTARRAYREF_SLOW(shape));
   return at::_ops::reshape::redispatch(below(keys), self, shape);
 }
 
@@ -370,7 +371,7 @@ ProbeScope::ProbeScope(std::shared_ptr<Capture> capture)
 
 at::Tensor returnedBeside(const at::Tensor& output, const at::Tensor& weights) {
   auto* const current = currentCapture();
-  return current ? current->returned(output, weights) : weights;
+  return current ? current->onReturnedWeights(output, weights) : weights;
 }
 
 void registerProbe() {

@@ -36,7 +36,7 @@ void tell(Capture& capture, const c10::IValue& value) {
 
 void tellOfWrites(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   auto* const capture = currentCapture();
-  if (capture && capture->keepsTensors()) {
+  if (capture && capture->retainsTensors()) {
     const auto& arguments = op.schema().arguments();
     for (size_t i = 0; i < arguments.size(); ++i) {
       if (isWritten(arguments[i])) tell(*capture, torch::jit::peek(*stack, i, arguments.size()));
@@ -59,7 +59,7 @@ void tellOfCopy(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::
   }
   tellOfWrites(op, keys, stack);
   for (const auto& result : written) {
-    for (const auto& source : sources) capture->derive(source, result);
+    for (const auto& source : sources) capture->onDerived(source, result);
   }
 }
 

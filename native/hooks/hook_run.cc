@@ -39,25 +39,9 @@ const std::vector<HookPtr>* HookRun::hooksOf(const std::string& module) const {
   return found == hooks_->end() ? nullptr : &found->second;
 }
 
-std::exception_ptr HookRun::failure() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return failure_;
-}
-
-template <typename Body>
-auto HookRun::keepingFailure(Body body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (...) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    failure_ = std::current_exception();
-    throw;
-  }
-}
-
 std::vector<c10::IValue> HookRun::enter(const ModuleCall& call, std::vector<c10::IValue> inputs,
                                         c10::intrusive_ptr<BackwardState>& state) {
-  return keepingFailure([&] {
+  return failure_.noting([&] {
     if (cancellation_) cancellation_->check();
     const auto* hooks = hooksOf(call.module);
     if (!hooks) return std::move(inputs);
@@ -83,7 +67,7 @@ std::vector<c10::IValue> HookRun::enter(const ModuleCall& call, std::vector<c10:
 
 c10::IValue HookRun::leave(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                            const c10::intrusive_ptr<BackwardState>& state, c10::IValue output) {
-  return keepingFailure([&] {
+  return failure_.noting([&] {
     if (const auto* hooks = hooksOf(call.module)) {
       for (const auto& hook : *hooks) {
         if (hook->kind() != HookKind::Forward || hook->removed()) continue;

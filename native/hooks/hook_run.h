@@ -4,13 +4,13 @@
 
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "hooks/hook_registry.h"
 #include "runtime/cancellation.h"
+#include "runtime/first_failure.h"
 #include "torch/run_local.h"
 
 namespace lta {
@@ -48,20 +48,17 @@ class HookRun : public RunLocal {
                     const c10::intrusive_ptr<BackwardState>& state, c10::IValue output);
 
   // What a hook threw into the run, if one did: the interpreter makes other exceptions of what passes it.
-  std::exception_ptr failure() const;
+  std::exception_ptr failure() const { return failure_.get(); }
 
  private:
   friend class HookScope;
   const std::vector<HookPtr>* hooksOf(const std::string& module) const;
-  template <typename Body>
-  auto keepingFailure(Body body) -> decltype(body());
 
   const std::shared_ptr<const HookSet> hooks_;
   const CancellationPtr cancellation_;
   const std::shared_ptr<const std::vector<ModuleCall>> calls_;
   std::vector<bool> unfused_;
-  mutable std::mutex mutex_;
-  std::exception_ptr failure_;
+  FirstFailure failure_;
 };
 
 // While one lives, the calling thread takes part in a run.

@@ -22,11 +22,11 @@ struct Slot {
 // the time.
 //
 // At most `concurrency` tasks occupy slots. One that waits for something outside (a hook, a lock) gives its slot up to
-// others meanwhile, so that it never keeps what it waits for from starting. Where many wait, no further run starts until
-// one of them goes on, or thousands of threads would wait side by side; what a waiting run may itself wait for is urgent
-// and always starts. Where one waits since whoever takes its results has no room for more (backpressure), no other run
-// takes its slot. Neither tells all that a task may wait for: where nothing has progressed for long, the limits are raised
-// step by step, until something does.
+// others meanwhile, so that it never keeps what it waits for from starting. Where many wait, no further run starts
+// until one of them goes on, or thousands of threads would wait side by side; what a waiting run may itself wait for is
+// urgent and always starts. Where one waits since whoever takes its results has no room for more (backpressure), no
+// other run takes its slot. Neither tells all that a task may wait for: where nothing has progressed for long, the
+// limits are raised step by step, until something does.
 class AdmissionPolicy {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -82,7 +82,7 @@ class AdmissionPolicy {
   std::deque<std::weak_ptr<Slot>> overdue_;  // abandoned, but not given up yet
   int waiting_ = 0;
   int maxWaiting_ = kMaxWaiting;
-  int backpressured_ = 0;  // of those that wait
+  int backpressured_ = 0;   // of those that wait
   int startedInSpite_ = 0;  // runs that may start in spite of backpressure
   Time lastProgress_;
 };

@@ -27,8 +27,8 @@ class Executor {
   // The slot of the task that the calling thread runs; none on threads of others.
   static std::shared_ptr<Slot> currentSlot();
 
-  // Nobody waits any more for the task that has this slot: another may start in its stead, though it may be at work in a
-  // long operator still. Where many are, the slot is given up later.
+  // Nobody waits any more for the task that has this slot: another may start in its stead, though it may be at work in
+  // a long operator still. Where many are, the slot is given up later.
   void abandon(const std::shared_ptr<Slot>& slot) noexcept;
 
   // Intra-op threads of one run (at::set_num_threads, which counts per thread: every worker applies it itself).

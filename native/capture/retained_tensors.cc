@@ -1,4 +1,4 @@
-#include "capture/kept_tensors.h"
+#include "capture/retained_tensors.h"
 
 #include <ATen/ATen.h>
 
@@ -44,7 +44,7 @@ bool overlap(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-at::Tensor copyOf(const at::Tensor& tensor) {
+at::Tensor cloneOf(const at::Tensor& tensor) {
   const OwnComputation own;
   if (tensor.is_nested() || tensor.layout() != at::kStrided) return tensor.detach().clone();
   auto single = tensor.detach();
@@ -54,9 +54,9 @@ at::Tensor copyOf(const at::Tensor& tensor) {
   return single.clone().expand(tensor.sizes());
 }
 
-KeptTensor::KeptTensor(at::Tensor tensor) : tensor_(std::move(tensor)), version_(versionOf(tensor_)) {}
+RetainedTensor::RetainedTensor(at::Tensor tensor) : tensor_(std::move(tensor)), version_(versionOf(tensor_)) {}
 
-const at::Tensor& KeptTensor::get() const {
+const at::Tensor& RetainedTensor::get() const {
   if (!copied_ && versionOf(tensor_) != version_) {
     throw Error("ERR_MODEL_RUN",
                 "Expected operators to declare what they write to, but one changed a tensor that attention was "
@@ -66,37 +66,37 @@ const at::Tensor& KeptTensor::get() const {
   return tensor_;
 }
 
-void KeptTensor::copy() {
-  tensor_ = copyOf(get());
+void RetainedTensor::copy() {
+  tensor_ = cloneOf(get());
   copied_ = true;
 }
 
-std::shared_ptr<KeptTensor> KeptTensors::keep(const at::Tensor& tensor) {
+std::shared_ptr<RetainedTensor> RetainedTensors::retain(const at::Tensor& tensor) {
   at::Tensor alias;
   {
     // An alias: operators such as set_data, transpose_ or resize_ change what the model's own tensor is.
     const OwnComputation own;
     alias = tensor.detach();
   }
-  const std::shared_ptr<KeptTensor> kept(new KeptTensor(std::move(alias)));
+  const std::shared_ptr<RetainedTensor> retained(new RetainedTensor(std::move(alias)));
   if (copyAtOnce_) {
-    kept->copy();
-    return kept;
+    retained->copy();
+    return retained;
   }
   const std::unique_lock<std::shared_mutex> lock(mutex_);
   std::erase_if(tensors_, [](const auto& other) { return other.expired(); });
-  tensors_.push_back(kept);
+  tensors_.push_back(retained);
   count_ = tensors_.size();
-  return kept;
+  return retained;
 }
 
-void KeptTensors::beforeWrite(const at::Tensor& tensor) {
+void RetainedTensors::beforeWrite(const at::Tensor& tensor) {
   if (empty() || !tensor.defined()) return;
   const std::unique_lock<std::shared_mutex> lock(mutex_);
   std::erase_if(tensors_, [&](const auto& weak) {
-    const auto kept = weak.lock();
-    if (!kept || !overlap(kept->tensor_, tensor)) return !kept;
-    kept->copy();
+    const auto retained = weak.lock();
+    if (!retained || !overlap(retained->tensor_, tensor)) return !retained;
+    retained->copy();
     return true;
   });
   count_ = tensors_.size();

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "capture/attention_gradient.h"
+#include "weights/weights.h"
+
+namespace lta {
+
+// A place in a forward where attention was computed.
+struct Site {
+  int64_t index = 0;
+  std::string name;  // dotted name of its module; empty for the model itself
+  std::string operatorName;
+  AttentionShape shape;
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+};
+
+// A site as errors name it: "attention 3 ('encoder.layers.0')".
+std::string describeSite(const Site& site);
+
+// What a capture gives of one attention.
+struct Attention {
+  Site site;
+  at::Tensor weights;  // [B, H, Q, K], or [B, Q, K] averaged; undefined where only sites were asked for
+  at::Tensor keys;     // with topK: the key positions of the weights
+  std::vector<int64_t> heads;
+  std::vector<int64_t> queries;
+  GradientPoints gradient;  // with the option `gradients`
+};
+
+}  // namespace lta

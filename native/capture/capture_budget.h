@@ -1,0 +1,26 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "capture/attention.h"
+
+namespace lta {
+
+// The bytes that a capture may hold (the option `maxBytes`).
+class CaptureBudget {
+ public:
+  explicit CaptureBudget(std::optional<int64_t> most) : most_(most) {}
+
+  // For the weights of one more attention, ahead of their memory. Throws ERR_CAPTURE_TOO_LARGE.
+  void reserve(const Site& site, int64_t bytes);
+  // Nothing is held any more: it was handed over.
+  void reset() { held_ = 0; }
+
+ private:
+  const std::optional<int64_t> most_;
+  std::atomic<int64_t> held_{0};
+};
+
+}  // namespace lta

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "capture/module_resolver.h"
+#include "torch/storage.h"
+
+namespace lta {
+
+// Tells tensors that don't depend on the inputs of a run: parameters, and what was made of parameters alone. A softmax
+// times one picks from a table (a codebook, an embedding), or is an expectation over fixed bins: no attention. Safe to
+// use from several threads at once.
+class FixedTensors {
+ public:
+  explicit FixedTensors(std::shared_ptr<const ModuleResolver> modules) : modules_(std::move(modules)) {}
+
+  bool contains(const at::Tensor& tensor);
+  // An operator made `result` of such tensors alone.
+  void add(const at::Tensor& result);
+
+ private:
+  const std::shared_ptr<const ModuleResolver> modules_;
+  std::mutex mutex_;
+  std::unordered_map<const c10::StorageImpl*, WeakStorage> madeOfParameters_;
+  std::atomic<bool> any_{false};
+};
+
+}  // namespace lta

@@ -1,0 +1,125 @@
+#include "capture/materialise.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+#include <sstream>
+#include <utility>
+
+#include "runtime/error.h"
+
+namespace lta {
+namespace {
+
+std::vector<int64_t> upTo(int64_t count) {
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+void checkIndices(const char* option, const std::vector<int64_t>& indices, int64_t count, const Site& site) {
+  for (const auto index : indices) {
+    if (index >= 0 && index < count) continue;
+    std::ostringstream message;
+    message << "Expected integers from 0 to " << count - 1 << " for " << option << ", since " << describeSite(site)
+            << " has " << count << ", but received " << index;
+    throw Error("ERR_INVALID_ARGUMENT", message.str());
+  }
+}
+
+Rows rowsOf(const Site& site, const CaptureOptions& options) {
+  Rows rows;
+  if (options.heads) {
+    checkIndices("heads", *options.heads, site.shape.heads, site);
+    rows.heads = options.heads;
+  }
+  if (options.queries) {
+    checkIndices("queries", *options.queries, site.shape.queries, site);
+    rows.queries = options.queries;
+  }
+  if (options.queryRange) {
+    const auto [start, end] = *options.queryRange;
+    if (end > site.shape.queries) {
+      std::ostringstream message;
+      message << "Expected queries.end to be at most " << site.shape.queries << ", since " << describeSite(site)
+              << " has " << site.shape.queries << " queries, but received " << end;
+      throw Error("ERR_INVALID_ARGUMENT", message.str());
+    }
+    std::vector<int64_t> queries(static_cast<size_t>(end - start));
+    std::iota(queries.begin(), queries.end(), start);
+    rows.queries = std::move(queries);
+  }
+  return rows;
+}
+
+// [B · heads, L, E] of a call whose heads are known by now.
+void splitHeads(PendingAttention& pending) {
+  auto& call = *pending.call;
+  const auto batch = pending.site.shape.batch, heads = pending.site.shape.heads;
+  const auto lead = call.query.size(0);
+  const auto split = [&](const at::Tensor& tensor) {
+    if (tensor.dim() != 3) return tensor;
+    return tensor.expand({lead, tensor.size(1), tensor.size(2)}).unflatten(0, {batch, heads});
+  };
+  if (call.mask && call.mask->defined()) call.mask = split(*call.mask);
+  call.key = split(call.key);
+  call.query = split(call.query);
+  if (pending.value.defined()) pending.value = split(pending.value);
+}
+
+}  // namespace
+
+Kept keptOf(const Site& site, const CaptureOptions& options) {
+  Kept kept;
+  kept.rows = rowsOf(site, options);
+  kept.heads = kept.rows.heads.value_or(upTo(site.shape.heads));
+  kept.queries = kept.rows.queries.value_or(upTo(site.shape.queries));
+  kept.dtype = options.toFloat ? at::kFloat : site.dtype;
+  return kept;
+}
+
+int64_t bytesOf(const Site& site, const Kept& kept, const CaptureOptions& options) {
+  const auto columns = std::min(options.topK.value_or(site.shape.keys), site.shape.keys);
+  const auto elementBytes = static_cast<int64_t>(c10::elementSize(kept.dtype) * (options.gradients ? 2 : 1) +
+                                                 (options.topK ? sizeof(int64_t) : 0));
+  return site.shape.batch * (options.averageHeads ? 1 : static_cast<int64_t>(kept.heads.size())) *
+         static_cast<int64_t>(kept.queries.size()) * columns * elementBytes;
+}
+
+at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows) {
+  if (weights.dim() == 3) weights = weights.unflatten(0, {shape.batch, shape.heads});
+  if (weights.dim() == 2) weights = weights.unsqueeze(0).unsqueeze(0);
+  if (weights.dim() > 4) weights = weights.flatten(1, -3);
+  return selectRows(weights, rows);
+}
+
+at::Tensor averageAndCast(at::Tensor weights, bool averageHeads, at::ScalarType dtype) {
+  if (averageHeads) weights = weights.to(at::promote_types(weights.scalar_type(), at::kFloat)).mean(1);
+  return weights.to(dtype);
+}
+
+Materialised materialise(PendingAttention& pending, const Kept& kept, const CaptureOptions& options, bool ownMemory) {
+  const Wanted wanted{kept.rows, options.averageHeads, options.topK, kept.dtype};
+  Materialised made;
+  auto& weights = made.result.weights;
+  if (pending.call) {
+    if (pending.call->query.dim() == 3) splitHeads(pending);
+    made.result = computeWeights(*pending.call, wanted);
+  } else if (options.averageHeads || options.topK) {
+    made.result = reduceWeights(pickRows(pending.weights, pending.site.shape, {}), wanted);
+  } else {
+    weights = averageAndCast(pickRows(pending.weights, pending.site.shape, kept.rows), false, kept.dtype);
+  }
+  made.borrowed = !pending.call && weights.storage().is_alias_of(pending.weights.storage());
+  // A part of a larger tensor would keep all of it alive.
+  if (made.borrowed && (ownMemory || weights.nbytes() < pending.weights.storage().nbytes())) {
+    weights = weights.clone(at::MemoryFormat::Contiguous);
+    made.borrowed = false;
+  } else if (weights.storage().nbytes() > weights.nbytes() && !made.borrowed) {
+    weights = weights.contiguous();
+  }
+  return made;
+}
+
+}  // namespace lta

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "capture/attention.h"
+#include "capture/retained_tensors.h"
+#include "capture/softmax_tracker.h"
+#include "weights/weights.h"
+
+namespace lta {
+
+// An attention whose weights aren't computed yet, or aren't final: what they come from.
+struct PendingAttention {
+  PendingAttention() = default;
+  PendingAttention(const PendingAttention&) = delete;
+  PendingAttention& operator=(const PendingAttention&) = delete;
+
+  Site site;
+  std::optional<SdpaArguments> call;  // of a fused kernel
+  at::Tensor weights;                 // of others: they exist, in the model's own memory
+  SoftmaxTracker::Arrange arrange;    // views those, and their gradient, as [..., Q, K]
+  bool selected = false;
+
+  // With the option `gradients`:
+  at::Tensor value;            // of a fused call
+  at::Tensor output;           // of a fused call: what the model goes on with
+  at::Tensor gradientPoint;    // whose gradient tells that of the weights
+  at::Tensor returnedWeights;  // weights that the model returned beside the output
+
+  // Has `tensors` keep what the weights are computed from while the model goes on; `restore` puts it back, for which
+  // `tensors` has to be locked for reading; `drop` lets go of it.
+  void retain(RetainedTensors& tensors);
+  void restore();
+  void drop() { retained_.clear(); }
+
+ private:
+  std::vector<std::pair<at::Tensor*, std::shared_ptr<RetainedTensor>>> retained_;
+};
+
+}  // namespace lta

@@ -1,0 +1,50 @@
+#include "capture/weight_gradients.h"
+
+#include <functional>
+#include <utility>
+
+#include "runtime/device_copy.h"
+
+namespace lta {
+namespace {
+
+using ToRows = std::function<at::Tensor(const at::Tensor& gradient)>;
+
+// `toRows` gives the rows that are kept, [B, H, Q, K].
+GradientPoint pointAt(at::Tensor tensor, ToRows toRows, at::ScalarType dtype, at::Tensor keys,
+                      const CaptureOptions& options) {
+  return {std::move(tensor), [toRows = std::move(toRows), dtype, keys = std::move(keys), average = options.averageHeads,
+                              moves = options.toCpu](const at::Tensor& gradient) {
+            auto kept = averageAndCast(toRows(gradient), average, dtype);
+            if (moves) kept = toCpu(kept);
+            return keys.defined() ? kept.gather(-1, keys) : kept;
+          }};
+}
+
+}  // namespace
+
+GradientPoint gradientPointOf(const PendingAttention& pending, const Kept& kept, const at::Tensor& keys,
+                              const CaptureOptions& options) {
+  ToRows toRows;
+  if (pending.call) {
+    SdpaArguments call;
+    call.query = pending.call->query;
+    toRows = [call = std::move(call), value = cloneOf(pending.value), rows = kept.rows](const at::Tensor& gradient) {
+      return weightsGradient(call, value, gradient, rows);
+    };
+  } else {
+    toRows = [arrange = pending.arrange, shape = pending.site.shape, rows = kept.rows](const at::Tensor& gradient) {
+      return pickRows(arrange(gradient), shape, rows);
+    };
+  }
+  return pointAt(pending.gradientPoint, std::move(toRows), kept.dtype, keys, options);
+}
+
+GradientPoint gradientPointOfReturned(const at::Tensor& weights, const Attention& attention,
+                                      const CaptureOptions& options) {
+  ToRows toRows = [shape = attention.site.shape, rows = Rows{attention.heads, attention.queries}](
+                      const at::Tensor& gradient) { return pickRows(gradient, shape, rows); };
+  return pointAt(weights, std::move(toRows), attention.weights.scalar_type(), attention.keys, options);
+}
+
+}  // namespace lta
