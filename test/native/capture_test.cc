@@ -172,7 +172,7 @@ TEST("a mask that is expanded is copied as small as it is") {
       },
       last);
   EXPECT(at::allclose(attentions.back().weights, expected, 1e-5, 1e-6));
-  EXPECT(lta::copyOf(at::ones({1, 5}).expand({1000, 5})).storage().nbytes() == 5 * sizeof(float));
+  EXPECT(lta::cloneOf(at::ones({1, 5}).expand({1000, 5})).storage().nbytes() == 5 * sizeof(float));
 }
 
 TEST("jagged batches that are written into keep their weights") {
