@@ -1,8 +1,7 @@
 import { binding, type NativeSignature, native } from './binding';
 import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
-import { TorchError } from './errors';
-import { checkFile, checkPath } from './formats/file';
+import { checkFile } from './formats/file';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
 import { type Device, type DType, fromHandle, type Tensor } from './tensor';
@@ -113,12 +112,7 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
     optionalBoolean(verify, 'verify');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
     const defaultTime = untrusted ? UNTRUSTED_LIMITS.timeLimit : undefined;
-    if (typeof source === 'string') checkPath(source);
-    try {
-      if (typeof source === 'string') await checkFile(source);
-    } catch (error) {
-      throw new TorchError('ERR_MODEL_LOAD', (error as Error).message, { cause: error });
-    }
+    if (typeof source === 'string') await checkFile(source, 'ERR_MODEL_LOAD');
     const handle = await cancellable(stopOf({ signal, timeLimit: timeLimit ?? defaultTime }), (cancellation) =>
       binding().loadScriptModule(bytes?.bytes ?? (source as string), {
         device: device ?? 'cpu',

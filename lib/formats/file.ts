@@ -1,5 +1,6 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type ErrorCode, TorchError } from '../errors';
 import { shortened } from '../validate';
 import { malformed } from './entry';
 
@@ -32,7 +33,7 @@ function checkKind(path: string, stats: Stats): void {
  *
  * @throws {TorchError} ERR_INVALID_ARGUMENT
  */
-export function checkPath(path: string): void {
+function checkPath(path: string): void {
   if (path === '') throw malformed("''", 'the path of a file', 'an empty string');
   if (path.includes('\0'))
     throw malformed(`'${shortened(path.replaceAll('\0', '\\0'))}'`, 'the path of a file', 'one with a null character');
@@ -46,17 +47,25 @@ function unreadable(path: string, error: unknown): Error {
  * Checks that there is a file at a path: no directory, and no pipe, socket or device, which could be waited for or read
  * without end.
  *
- * @throws {TorchError} ERR_INVALID_ARGUMENT
+ * @param code Of the error where there is none.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for a string that can't be a path.
  */
-export async function checkFile(path: string): Promise<void> {
+export async function checkFile(path: string, code: ErrorCode = 'ERR_INVALID_ARGUMENT'): Promise<void> {
   checkPath(path);
-  let stats: Stats;
   try {
-    stats = await stat(path);
+    checkKind(path, await statsOf(path));
+  } catch (error) {
+    if (code === 'ERR_INVALID_ARGUMENT') throw error;
+    throw new TorchError(code, (error as Error).message, { cause: error });
+  }
+}
+
+async function statsOf(path: string): Promise<Stats> {
+  try {
+    return await stat(path);
   } catch (error) {
     throw unreadable(path, error);
   }
-  checkKind(path, stats);
 }
 
 /**

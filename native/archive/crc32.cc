@@ -30,9 +30,9 @@ constexpr Tables kTables = makeTables();
 
 }  // namespace
 
-uint32_t crc32(const void* data, size_t size) {
+uint32_t crc32(const void* data, size_t size, uint32_t before) {
   const auto* bytes = static_cast<const uint8_t*>(data);
-  uint32_t value = ~0u;
+  uint32_t value = ~before;
   for (; size >= kStep; size -= kStep, bytes += kStep) {
     uint32_t low;
     std::memcpy(&low, bytes, sizeof low);  // little-endian, as all processors are that libtorch is built for

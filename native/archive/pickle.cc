@@ -486,10 +486,8 @@ class Pickle::Reader {
         push(Kind::None);
         break;
       case 0x88:
-        push(Kind::Bool, 1);
-        break;
       case 0x89:
-        push(Kind::Bool, 0);
+        push(Kind::Bool, operation == 0x88);
         break;
       case 'K':
         push(Kind::Int, number<uint8_t>());
@@ -530,13 +528,9 @@ class Pickle::Reader {
         pushTuple(popTo(popMark()));
         break;
       case 0x85:
-        pushTupleOf(1);
-        break;
       case 0x86:
-        pushTupleOf(2);
-        break;
       case 0x87:
-        pushTupleOf(3);
+        pushTupleOf(operation - 0x84);
         break;
       case ']':
         pushContainer(Kind::List);
@@ -560,16 +554,12 @@ class Pickle::Reader {
         break;
       }
       case 'q':
-        memoize(number<uint8_t>());
-        break;
       case 'r':
-        memoize(number<uint32_t>());
+        memoize(operation == 'q' ? number<uint8_t>() : number<uint32_t>());
         break;
       case 'h':
-        recall(number<uint8_t>());
-        break;
       case 'j':
-        recall(number<uint32_t>());
+        recall(operation == 'h' ? number<uint8_t>() : number<uint32_t>());
         break;
       case 'c':
         global();
@@ -582,10 +572,8 @@ class Pickle::Reader {
         break;
       }
       case 'b':
-        apply(/*build=*/true);
-        break;
       case 'R':
-        apply(/*build=*/false);
+        apply(/*build=*/operation == 'b');
         break;
       case 'Q':
         storage();

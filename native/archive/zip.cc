@@ -7,6 +7,7 @@
 #include "archive/inflate.h"
 #include "archive/limits.h"
 #include "archive/too_much.h"
+#include "runtime/cancellation.h"
 #include "runtime/error.h"
 
 namespace lta::archive {
@@ -145,6 +146,14 @@ void checkSizes(const Record& record) {
   }
 }
 
+// How many bytes `verify` holds.
+constexpr uint64_t kVerifiedAtOnce = 4 * kMiB;
+
+void checkChecksum(const Record& record, uint32_t checksum) {
+  if (checksum == record.checksum) return;
+  throw Error("ERR_MODEL_LOAD", "the record " + shown(record.name) + " is corrupt: its bytes don't match its checksum");
+}
+
 }  // namespace
 
 Zip::Zip(std::shared_ptr<const ByteSource> source) : source_(std::move(source)) {
@@ -234,10 +243,23 @@ void Zip::readInto(const Record& record, void* into, bool verify) const {
   } else {
     source_->read(record.offset, into, record.size);
   }
-  if (verify && crc32(into, record.size) != record.checksum) {
-    throw Error("ERR_MODEL_LOAD",
-                "the record " + shown(record.name) + " is corrupt: its bytes don't match its checksum");
+  if (verify) checkChecksum(record, crc32(into, record.size));
+}
+
+void Zip::verify(const Record& record) const {
+  if (record.deflated) {
+    read(record, /*verify=*/true);
+    return;
   }
+  std::string chunk(std::min(record.size, kVerifiedAtOnce), '\0');
+  uint32_t checksum = 0;
+  for (uint64_t at = 0; at < record.size; at += chunk.size()) {
+    if (auto* run = Cancellation::current()) run->check();
+    const auto size = std::min<uint64_t>(chunk.size(), record.size - at);
+    source_->read(record.offset + at, chunk.data(), size);
+    checksum = crc32(chunk.data(), size, checksum);
+  }
+  checkChecksum(record, checksum);
 }
 
 std::string Zip::read(const Record& record, bool verify) const {

@@ -77,7 +77,7 @@ class Checkpoint {
     readPickle("constants", constants_);
     readPickle("data", data_);
     checkStorages();
-    if (verify_) verifyTheRest();
+    if (verify_) verifyUnreadRecords();
   }
 
   jit::Module load() {
@@ -214,6 +214,7 @@ class Checkpoint {
           throw broken("a tensor takes " + std::to_string(storage.bytes) + " bytes but its record '" + record->name +
                        "' has " + std::to_string(record->size));
         }
+        ofTensors_.insert(record);
         if (storage.dtype == at::kBool) booleans_.insert(record);
         total += record->size;
         compressed_ += record->deflated ? record->size : 0;
@@ -226,13 +227,10 @@ class Checkpoint {
     }
   }
 
-  // What isn't read by anyone, or not before tensors are made.
-  void verifyTheRest() {
-    const auto tensors = {folder_ + "data/", folder_ + "constants/"};
+  // The checksums of the records that nobody reads; those of tensors are compared when they are read.
+  void verifyUnreadRecords() {
     for (const auto& record : zip_.records()) {
-      const bool later = std::any_of(tensors.begin(), tensors.end(),
-                                     [&](const auto& prefix) { return startsWith(record.name, prefix); });
-      if (!later && !checked_.count(&record) && record.size <= archive::kMaxPickleBytes) zip_.read(record, true);
+      if (!checked_.count(&record) && !ofTensors_.count(&record)) zip_.verify(record);
     }
   }
 
@@ -348,6 +346,7 @@ class Checkpoint {
   UntrustedCode untrusted_;
   PickleRecord constants_;
   PickleRecord data_;
+  std::unordered_set<const Record*> ofTensors_;  // that storages refer to
   std::unordered_set<const Record*> booleans_;
   std::unordered_set<const Record*> checked_;
   std::shared_ptr<jit::CompilationUnit> units_;
