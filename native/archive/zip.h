@@ -35,8 +35,8 @@ class Zip {
   // to the record's checksum.
   std::string read(const Record& record, bool verify) const;
   void readInto(const Record& record, void* into, bool verify) const;
-  // Compares a record's bytes to its checksum, whatever its size, and keeps none of them. The calling thread's run may be
-  // stopped meanwhile.
+  // Compares a record's bytes to its checksum, whatever its size, and keeps none of them. The calling thread's run may
+  // be stopped meanwhile.
   void verify(const Record& record) const;
 
  private:

@@ -42,6 +42,8 @@ TEST("the checksum of nine digits is the one that is known") {
   // However the bytes are aligned and whatever is left of the last step.
   const std::string text = "abcdefghijklmnopqrstuvwxyz";
   EXPECT(lta::archive::crc32(text.data(), text.size()) == 0x4C2750BDu);
+  // And of parts, one after the other.
+  EXPECT(lta::archive::crc32(text.data() + 11, 15, lta::archive::crc32(text.data(), 11)) == 0x4C2750BDu);
 }
 
 TEST("records of an archive have the bytes that their checksums say, compressed or not") {
@@ -50,6 +52,7 @@ TEST("records of an archive have the bytes that their checksums say, compressed 
   bool deflated = false;
   for (const auto& record : zip.records()) {
     EXPECT(zip.read(record, /*verify=*/true).size() == record.size);
+    zip.verify(record);
     deflated = deflated || record.deflated;
   }
   EXPECT(deflated);

@@ -36,21 +36,27 @@ inline void that(bool holds, const char* what, const char* file, int line) {
   throw std::runtime_error(message.str());
 }
 
-// Runs the tests of the files whose names contain one of these words, or all, and prints what failed, then how many
-// did.
-inline int run(const std::vector<std::string>& files) {
+// Runs the tests whose names, or their files' names, contain one of these words, or all; prints what failed, then how
+// many did. That no test is left to run is a failure.
+inline int run(const std::vector<std::string>& words) {
   size_t passed = 0;
   int failed = 0;
   for (const auto& test : tests()) {
-    const auto named = [&](const std::string& word) { return test.file.find(word) != std::string::npos; };
-    if (!files.empty() && std::none_of(files.begin(), files.end(), named)) continue;
+    const auto named = [&](const std::string& word) {
+      return test.file.find(word) != std::string::npos || test.name.find(word) != std::string::npos;
+    };
+    if (!words.empty() && std::none_of(words.begin(), words.end(), named)) continue;
     try {
       test.body();
       ++passed;
     } catch (const std::exception& error) {
       ++failed;
-      std::cout << "failed: " << test.name << "\n  " << error.what() << "\n";
+      std::cout << "failed: " << test.name << " (" << test.file << ")\n  " << error.what() << "\n";
     }
+  }
+  if (passed + failed == 0) {
+    std::cout << "no test of that name" << std::endl;
+    return 1;
   }
   std::cout << passed << " passed, " << failed << " failed" << std::endl;
   return failed ? 1 : 0;
