@@ -1,6 +1,7 @@
 import { binding, type NativeSignature, native } from './binding';
 import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
 import { CapturingModel, type PreparedCapture } from './capturing-model';
+import { FLOATING_DTYPES } from './dtype';
 import { checkFile } from './formats/file';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
 import { isInsideHook } from './hooks';
@@ -16,9 +17,6 @@ import {
   reading,
 } from './validate';
 import { fromNativeValue, toNative, type Value } from './value';
-
-/** What parameters can be cast to. */
-const FLOATING_DTYPES: readonly DType[] = ['float32', 'float64', 'float16', 'bfloat16'];
 
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */

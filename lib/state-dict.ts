@@ -1,6 +1,7 @@
 import { isMap } from 'node:util/types';
+import { DTYPES, isDType } from './dtype';
 import { TorchError } from './errors';
-import { ARRAY_OF, type Entry, type StateEntries } from './formats/entry';
+import type { Entry, StateEntries } from './formats/entry';
 import { type OpenFile, withFile } from './formats/file';
 import type { Wanted } from './formats/find-state-dict';
 import { readSafetensorsBelow, writeSafetensors } from './formats/safetensors';
@@ -45,7 +46,7 @@ function fromEntries({ entries, foreign }: StateEntries): StateDict {
 function fromTensors(given: Iterable<readonly [string, Tensor]>): StateDict {
   const state: StateDict = { tensors: new Map(), foreign: new Map() };
   for (const [name, tensor] of given) {
-    if (Object.hasOwn(ARRAY_OF, tensor.dtype)) state.tensors.set(name, tensor);
+    if (isDType(tensor.dtype)) state.tensors.set(name, tensor);
     else state.foreign.set(name, tensor.dtype);
   }
   return state;
@@ -177,7 +178,7 @@ export async function saveStateDict(path: string, tensors: Readonly<Record<strin
   for (const [name, tensor] of Object.entries(tensors)) {
     // The addon's arrays belong to the realm that loaded it: the writer wants those of its own.
     const { buffer, byteOffset, length } = await tensor.data();
-    const data = new ARRAY_OF[tensor.dtype](buffer as ArrayBuffer, byteOffset, length);
+    const data = new DTYPES[tensor.dtype].array(buffer as ArrayBuffer, byteOffset, length);
     entries.push({ name, dtype: tensor.dtype, shape: [...tensor.shape], data });
   }
   await writeSafetensors(path, entries, { format: 'pt' });

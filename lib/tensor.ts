@@ -1,9 +1,9 @@
 import { isSharedArrayBuffer } from 'node:util/types';
 import { isMainThread } from 'node:worker_threads';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
+import { DTYPE_NAMES, DTYPES, type DType, defaultDType, infoOf, isDType } from './dtype';
 import { TorchError } from './errors';
-import { ARRAY_OF, elementCount, MAX_DIMENSIONS } from './formats/entry';
-import { toBfloat16Bits, toFloat16Bits } from './formats/half';
+import { elementCount, MAX_DIMENSIONS } from './formats/entry';
 import { checkRoom } from './memory';
 import { type TypedArrayInfo, typedArrayInfo } from './typed-array';
 import {
@@ -18,18 +18,7 @@ import {
   shortened,
 } from './validate';
 
-/** Element types, by PyTorch's names. */
-export type DType =
-  | 'float32'
-  | 'float64'
-  | 'float16'
-  | 'bfloat16'
-  | 'int64'
-  | 'int32'
-  | 'int16'
-  | 'int8'
-  | 'uint8'
-  | 'bool';
+export type { DType } from './dtype';
 
 /** Where tensors live: `'cpu'`, `'cuda'` (the first), `'cuda:1'` … */
 export type Device = string;
@@ -55,22 +44,6 @@ export interface TensorOptions {
 /** Options of tensors made without data. */
 export type ZerosOptions = Pick<TensorOptions, 'dtype' | 'device'>;
 
-/** The typed array that holds elements of each type; half types as their bits, booleans as bytes. */
-const ARRAYS = ARRAY_OF;
-
-const DTYPES = Object.keys(ARRAYS) as DType[];
-
-/** The type that a typed array holds when no other is named. Uint16Array is left out: its bits could be of either half type. */
-const DTYPE_OF: Readonly<Record<string, DType>> = {
-  Float32Array: 'float32',
-  Float64Array: 'float64',
-  BigInt64Array: 'int64',
-  Int32Array: 'int32',
-  Int16Array: 'int16',
-  Int8Array: 'int8',
-  Uint8Array: 'uint8',
-};
-
 /** A typed array that tensors are made of, as it is now. */
 interface GivenArray extends TypedArrayInfo {
   dtype: DType;
@@ -81,9 +54,9 @@ interface GivenArray extends TypedArrayInfo {
 function givenArray(data: unknown, dtype: DType | undefined): GivenArray | undefined {
   const info = reading('data', () => typedArrayInfo(data));
   if (!info) return undefined;
-  const known = Object.values(ARRAYS).find(({ name }) => name === info.name);
+  const known = Object.values(DTYPES).find(({ array }) => array.name === info.name)?.array;
   if (!known) return undefined;
-  const resolvedType = dtype ?? (Object.hasOwn(DTYPE_OF, info.name) ? DTYPE_OF[info.name] : undefined);
+  const resolvedType = dtype ?? defaultDType(info.name);
   if (!resolvedType) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
@@ -95,7 +68,7 @@ function givenArray(data: unknown, dtype: DType | undefined): GivenArray | undef
 
 /** The elements of a typed array as numbers, for a conversion to another type. */
 function elementsOf({ name, bytes, length }: GivenArray): ArrayLike<number | bigint> {
-  const known = Object.values(ARRAYS).find((array) => array.name === name) as typeof Float32Array;
+  const known = Object.values(DTYPES).find(({ array }) => array.name === name)?.array as typeof Float32Array;
   return new known(bytes.buffer as ArrayBuffer, bytes.byteOffset, length);
 }
 
@@ -119,8 +92,8 @@ function sizesOf(value: unknown, what: string, least: -1 | 0 = 0): number[] {
 
 export function checkDType(value: unknown, what: string): DType | undefined {
   if (value === undefined) return undefined;
-  if (!DTYPES.includes(value as DType)) throw invalid(`one of ${DTYPES.join(', ')}`, what, value);
-  return value as DType;
+  if (!isDType(value)) throw invalid(`one of ${DTYPE_NAMES.join(', ')}`, what, value);
+  return value;
 }
 
 /** The elements of nested arrays, which have to be rectangular, and their shape. */
@@ -167,15 +140,9 @@ function flatten(data: unknown): { shape: number[]; values: unknown[] } {
 
 /** Writes numbers into the typed array of a type, each checked to be of it. */
 function encode(values: ArrayLike<unknown>, dtype: DType): Uint8Array {
-  checkRoom(values.length * ARRAYS[dtype].BYTES_PER_ELEMENT, () => `${values.length} elements of ${dtype}`);
-  const array = new ARRAYS[dtype](values.length);
-  const ranges: Partial<Record<DType, [number, number]>> = {
-    int32: [-2147483648, 2147483647],
-    int16: [-32768, 32767],
-    int8: [-128, 127],
-    uint8: [0, 255],
-  };
-  const range = ranges[dtype];
+  checkRoom(values.length * DTYPES[dtype].array.BYTES_PER_ELEMENT, () => `${values.length} elements of ${dtype}`);
+  const array = new DTYPES[dtype].array(values.length);
+  const { range, bits } = infoOf(dtype);
   for (let i = 0; i < values.length; i++) {
     const value = values[i];
     if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean') {
@@ -194,16 +161,7 @@ function encode(values: ArrayLike<unknown>, dtype: DType): Uint8Array {
     if (range && (!Number.isInteger(number) || number < range[0] || number > range[1])) {
       throw invalid(`an integer from ${range[0]} to ${range[1]}`, `element ${i} of ${dtype} data`, value);
     }
-    (array as Float64Array)[i] =
-      dtype === 'bool'
-        ? number
-          ? 1
-          : 0
-        : dtype === 'float16'
-          ? toFloat16Bits(number)
-          : dtype === 'bfloat16'
-            ? toBfloat16Bits(number)
-            : number;
+    (array as Float64Array)[i] = dtype === 'bool' ? (number ? 1 : 0) : bits ? bits(number) : number;
   }
   return new Uint8Array(array.buffer);
 }
@@ -309,7 +267,7 @@ export class Tensor {
       resolvedShape = sizes ?? [given.length];
       checkCount(resolvedShape, given.length);
       resolvedType = given.dtype;
-      if (given.name !== ARRAYS[resolvedType].name) bytes = encode(elementsOf(given), resolvedType);
+      if (given.name !== DTYPES[resolvedType].array.name) bytes = encode(elementsOf(given), resolvedType);
       else bytes = resolvedType === 'bool' ? booleans(given.bytes) : given.bytes;
     } else {
       const scalar = !reading('data', () => Array.isArray(data));
@@ -334,8 +292,8 @@ export class Tensor {
     const resolvedShape = sizes ?? [given.length];
     checkCount(resolvedShape, given.length);
     const resolvedType = given.dtype;
-    if (given.name !== ARRAYS[resolvedType].name) {
-      throw cannotShare(`a ${ARRAYS[resolvedType].name} for ${resolvedType}`, `an instance of ${given.name}`);
+    if (given.name !== DTYPES[resolvedType].array.name) {
+      throw cannotShare(`a ${DTYPES[resolvedType].array.name} for ${resolvedType}`, `an instance of ${given.name}`);
     }
     if (resolvedType === 'bool' && given.bytes.some((byte) => byte > 1)) {
       throw cannotShare('bytes of 0 and 1 for bool', 'others');
@@ -359,7 +317,10 @@ export class Tensor {
     const sizes = sizesOf(shape, 'shape');
     const type = checkDType(dtype, 'options.dtype') ?? 'float32';
     optionalString(device, 'options.device');
-    checkRoom(elementCount(sizes) * ARRAYS[type].BYTES_PER_ELEMENT, () => `a tensor of shape [${sizes.join(', ')}]`);
+    checkRoom(
+      elementCount(sizes) * DTYPES[type].array.BYTES_PER_ELEMENT,
+      () => `a tensor of shape [${sizes.join(', ')}]`,
+    );
     return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
   }
 

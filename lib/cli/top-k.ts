@@ -1,4 +1,5 @@
-import { ARRAY_OF, type Entry } from '../formats/entry';
+import { DTYPES } from '../dtype';
+import type { Entry } from '../formats/entry';
 
 /**
  * The `k` largest weights of each row, largest first (of equal ones the first), and their positions as int64: both of
@@ -10,7 +11,7 @@ export function topK(weights: Entry, k: number): { weights: Entry; keys: Entry }
   const kept = Math.min(k, columns);
   const rows = columns ? weights.data.length / columns : 0;
   const shape = [...weights.shape.slice(0, -1), kept];
-  const values = new ARRAY_OF[weights.dtype](rows * kept);
+  const values = new DTYPES[weights.dtype].array(rows * kept);
   const positions = new BigInt64Array(rows * kept);
   const target: Record<number, number | bigint> = values;
   for (let row = 0; row < rows; row++) {

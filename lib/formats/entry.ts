@@ -1,3 +1,4 @@
+import { DTYPES, type DType } from '../dtype';
 import { TorchError } from '../errors';
 
 /** The array that holds the elements of a tensor; float16 and bfloat16 are their bits, bool is 0 or 1. */
@@ -11,26 +12,10 @@ export type EntryData =
   | Int8Array
   | Uint8Array;
 
-/** The array class that holds each dtype in memory. */
-export const ARRAY_OF = {
-  float32: Float32Array,
-  float64: Float64Array,
-  float16: Uint16Array,
-  bfloat16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  int16: Int16Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  bool: Uint8Array,
-} as const;
-
-export type EntryDType = keyof typeof ARRAY_OF;
-
 /** One tensor of a file: row-major elements with their shape. */
 export interface Entry {
   name: string;
-  dtype: EntryDType;
+  dtype: DType;
   shape: number[];
   data: EntryData;
 }
@@ -89,8 +74,8 @@ export class Room {
 }
 
 /** A view of `buffer` as elements of `dtype`. The buffer starts at its first element and has no other bytes. */
-export function arrayOf(dtype: EntryDType, buffer: ArrayBuffer): EntryData {
-  return new ARRAY_OF[dtype](buffer);
+export function arrayOf(dtype: DType, buffer: ArrayBuffer): EntryData {
+  return new DTYPES[dtype].array(buffer);
 }
 
 /** The error for a file that is not what it claims to be. */

@@ -1,18 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { DTYPE_NAMES, DTYPES, type DType, infoOf, isDType } from '../dtype';
 import { shortened, shown } from '../validate';
-import {
-  ARRAY_OF,
-  type Entries,
-  type Entry,
-  type EntryData,
-  type EntryDType,
-  elementCount,
-  isShape,
-  MAX_DIMENSIONS,
-  malformed,
-} from './entry';
+import { type Entries, type Entry, type EntryData, elementCount, isShape, MAX_DIMENSIONS, malformed } from './entry';
 import { readWhole } from './file';
-import { toBfloat16Bits, toFloat16Bits } from './half';
 
 /** A number as written: 1.0 is a float and 1 an integer, which JSON.parse would not tell apart. */
 class NumberText {
@@ -149,8 +139,8 @@ function parseTensor(name: string, value: unknown, mark: string, source: string)
     const received = data === undefined ? describe(value) : shortened(unknown.join(', '));
     throw malformed(where, 'data, dtype and shape', received);
   }
-  if (dtype !== undefined && !(typeof dtype === 'string' && Object.hasOwn(ARRAY_OF, dtype))) {
-    throw malformed(where, `a dtype of ${Object.keys(ARRAY_OF).join(', ')}`, describe(unmarked(dtype, mark)));
+  if (dtype !== undefined && !isDType(dtype)) {
+    throw malformed(where, `a dtype of ${DTYPE_NAMES.join(', ')}`, describe(unmarked(dtype, mark)));
   }
   const sizes = Array.isArray(shape)
     ? shape.slice(0, MAX_DIMENSIONS + 1).map((size) => {
@@ -165,13 +155,13 @@ function parseTensor(name: string, value: unknown, mark: string, source: string)
       describe(unmarked(sizes, mark)),
     );
   }
-  return makeEntry(name, data, dtype as EntryDType | undefined, sizes, mark, where);
+  return makeEntry(name, data, dtype, sizes, mark, where);
 }
 
 function makeEntry(
   name: string,
   nested: unknown,
-  dtype: EntryDType | undefined,
+  dtype: DType | undefined,
   shape: number[] | undefined,
   mark: string,
   where: string,
@@ -211,7 +201,7 @@ function collect(
   for (const item of nested) collect(item, shape, depth + 1, leaves, mark, where);
 }
 
-function inferDType(leaves: readonly unknown[], where: string): EntryDType {
+function inferDType(leaves: readonly unknown[], where: string): DType {
   const wrong = leaves.find((leaf) => typeof leaf !== 'boolean' && !(leaf instanceof NumberText));
   if (wrong !== undefined) throw malformed(where, 'numbers or booleans', describe(wrong));
   const booleans = leaves.filter((leaf) => typeof leaf === 'boolean').length;
@@ -220,30 +210,30 @@ function inferDType(leaves: readonly unknown[], where: string): EntryDType {
   return leaves.length === 0 || leaves.some((leaf) => (leaf as NumberText).isFloat) ? 'float32' : 'int64';
 }
 
-function convert(leaves: readonly unknown[], dtype: EntryDType, where: string): EntryData {
-  const data = new ARRAY_OF[dtype](leaves.length);
+function convert(leaves: readonly unknown[], dtype: DType, where: string): EntryData {
+  const data = new DTYPES[dtype].array(leaves.length);
   const elements: Record<number, number | bigint> = data;
   leaves.forEach((leaf, i) => {
     elements[i] = element(leaf, dtype, where);
-    if (/^u?int/.test(dtype) && BigInt(elements[i]) !== BigInt(integer(leaf, where))) {
+    if (DTYPES[dtype].kind === 'integer' && BigInt(elements[i]) !== BigInt(integer(leaf, where))) {
       throw malformed(where, `integers that fit ${dtype}`, describe(leaf));
     }
   });
   return data;
 }
 
-function element(leaf: unknown, dtype: EntryDType, where: string): number | bigint {
+function element(leaf: unknown, dtype: DType, where: string): number | bigint {
   if (dtype === 'bool') {
     const value = leaf instanceof NumberText ? Number(leaf.text) : Number(leaf);
     if (value !== 0 && value !== 1) throw malformed(where, 'true, false, 0 or 1', describe(leaf));
     return value;
   }
   if (dtype === 'int64') return BigInt(integer(leaf, where));
-  if (/^u?int/.test(dtype)) return Number(integer(leaf, where));
+  if (DTYPES[dtype].kind === 'integer') return Number(integer(leaf, where));
   if (!(leaf instanceof NumberText)) throw malformed(where, `numbers for ${dtype}`, describe(leaf));
   const value = Number(leaf.text);
-  if (dtype === 'float16') return toFloat16Bits(value);
-  return dtype === 'bfloat16' ? toBfloat16Bits(value) : value;
+  const { bits } = infoOf(dtype);
+  return bits ? bits(value) : value;
 }
 
 /** The digits of an integer. Booleans count as 0 and 1, as in Python. */

@@ -1,31 +1,13 @@
+import { DTYPES, type DType, dtypesBy } from '../dtype';
 import { shortened } from '../validate';
-import {
-  ARRAY_OF,
-  arrayOf,
-  type Entries,
-  type Entry,
-  type EntryDType,
-  elementCount,
-  isShape,
-  malformed,
-} from './entry';
+import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed } from './entry';
 import { fileOf, type OpenFile, withFile } from './file';
 import { rowMajor } from './row-major';
 import { withArchive } from './zip';
 
 // NumPy's formats: .npz is a zip archive of .npy files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 
-const DTYPES: Record<string, EntryDType> = {
-  f4: 'float32',
-  f8: 'float64',
-  f2: 'float16',
-  i8: 'int64',
-  i4: 'int32',
-  i2: 'int16',
-  i1: 'int8',
-  u1: 'uint8',
-  b1: 'bool',
-};
+const DTYPE_OF = dtypesBy('numpy');
 const EXPECTED = 'a zip archive of .npy files';
 /** As NumPy's own limit. */
 const MAX_HEADER_BYTES = 10_000;
@@ -71,7 +53,7 @@ export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry
   if (end - start > MAX_HEADER_BYTES)
     throw malformed(where, `a header of at most ${MAX_HEADER_BYTES} bytes`, `one of ${end - start}`);
   const header = parseNpyHeader(Buffer.from(bytes.subarray(start, end)).toString('utf8'), where);
-  const size = ARRAY_OF[header.dtype].BYTES_PER_ELEMENT;
+  const size = DTYPES[header.dtype].array.BYTES_PER_ELEMENT;
   const expected = elementCount(header.shape) * size;
   if (bytes.length - end !== expected) {
     throw malformed(where, `${expected} bytes of ${header.dtype} [${header.shape}]`, `${bytes.length - end} bytes`);
@@ -85,7 +67,7 @@ export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry
 }
 
 interface NpyHeader {
-  dtype: EntryDType;
+  dtype: DType;
   bigEndian: boolean;
   fortranOrder: boolean;
   shape: number[];
@@ -108,9 +90,9 @@ function parseNpyHeader(text: string, where: string): NpyHeader {
     );
   }
   const [, byteOrder, code] = /^([<>|=])(.*)$/.exec(descr[1] ?? '') ?? [];
-  const dtype = code !== undefined && Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
+  const dtype = code !== undefined && Object.hasOwn(DTYPE_OF, code) ? DTYPE_OF[code] : undefined;
   if (!dtype) {
-    const known = Object.entries(DTYPES).map(([key, value]) => `${value} (${key})`);
+    const known = Object.entries(DTYPE_OF).map(([key, value]) => `${value} (${key})`);
     throw malformed(
       where,
       `a dtype of ${known.join(', ')}`,

@@ -1,40 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { DTYPES, type DType, dtypesBy } from '../dtype';
 import { TorchError } from '../errors';
 import { shortened, shown } from '../validate';
-import {
-  ARRAY_OF,
-  arrayOf,
-  type Entries,
-  type Entry,
-  type EntryDType,
-  elementCount,
-  isShape,
-  malformed,
-  type StateEntries,
-} from './entry';
+import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed, type StateEntries } from './entry';
 import { fileOf, type OpenFile, withFile } from './file';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
 
-const DTYPES: Record<string, EntryDType> = {
-  F32: 'float32',
-  F64: 'float64',
-  F16: 'float16',
-  BF16: 'bfloat16',
-  I64: 'int64',
-  I32: 'int32',
-  I16: 'int16',
-  I8: 'int8',
-  U8: 'uint8',
-  BOOL: 'bool',
-};
-const CODES = Object.fromEntries(Object.entries(DTYPES).map(([code, dtype]) => [dtype, code]));
+const DTYPE_OF = dtypesBy('safetensors');
 const MAX_HEADER_BYTES = 100_000_000;
 
 interface Layout {
   /** `dtype` is absent where tensors here lack it; `code` is the file's name for it. */
-  tensors: { name: string; code: string; dtype?: EntryDType; shape: number[]; begin: number; end: number }[];
+  tensors: { name: string; code: string; dtype?: DType; shape: number[]; begin: number; end: number }[];
   metadata?: Record<string, string>;
 }
 
@@ -78,7 +57,9 @@ export async function writeSafetensors(
   entries: readonly Entry[],
   metadata?: Record<string, string>,
 ): Promise<void> {
-  const sorted = entries.toSorted((a, b) => ARRAY_OF[b.dtype].BYTES_PER_ELEMENT - ARRAY_OF[a.dtype].BYTES_PER_ELEMENT);
+  const sorted = entries.toSorted(
+    (a, b) => DTYPES[b.dtype].array.BYTES_PER_ELEMENT - DTYPES[a.dtype].array.BYTES_PER_ELEMENT,
+  );
   const header = encodeHeader(sorted, metadata, path);
   const part = `${path}.${randomBytes(4).toString('hex')}.part`;
   let file: FileHandle | undefined;
@@ -113,7 +94,7 @@ async function readAll(source: OpenFile): Promise<Entries> {
   const entries: Entry[] = [];
   for (const tensor of tensors) {
     if (!tensor.dtype) {
-      const known = `a dtype of ${Object.keys(DTYPES).join(', ')}`;
+      const known = `a dtype of ${Object.keys(DTYPE_OF).join(', ')}`;
       throw malformed(source.path, `tensor '${shortened(tensor.name)}' to have ${known}`, shortened(tensor.code));
     }
     entries.push(await readEntry(source, start, tensor, tensor.dtype));
@@ -125,7 +106,7 @@ async function readEntry(
   source: OpenFile,
   start: number,
   { name, shape, begin, end }: Layout['tensors'][number],
-  dtype: EntryDType,
+  dtype: DType,
 ): Promise<Entry> {
   return { name, dtype, shape, data: arrayOf(dtype, (await source.read(start + begin, start + end)).buffer) };
 }
@@ -189,9 +170,9 @@ function parseTensorInfo(name: string, info: unknown, source: string): Layout['t
     throw malformed(source, `dtype, shape and data_offsets for ${label}`, shown(info));
   }
   const [begin, end] = offsets as [number, number];
-  const dtype = Object.hasOwn(DTYPES, code) ? DTYPES[code] : undefined;
+  const dtype = Object.hasOwn(DTYPE_OF, code) ? DTYPE_OF[code] : undefined;
   if (!dtype && begin <= end) return { name, code, shape, begin, end };
-  const bytes = elementCount(shape) * (dtype ? ARRAY_OF[dtype].BYTES_PER_ELEMENT : 1);
+  const bytes = elementCount(shape) * (dtype ? DTYPES[dtype].array.BYTES_PER_ELEMENT : 1);
   if (!dtype || end - begin !== bytes) {
     throw malformed(
       source,
@@ -221,11 +202,11 @@ function encodeHeader(
   for (const { name, dtype, shape, data } of entries) {
     if (name === '__metadata__' || infos.has(name))
       throw malformed(path, 'a name of its own for each tensor', `'${name}'`);
-    if (!(data instanceof ARRAY_OF[dtype]) || data.length !== elementCount(shape)) {
+    if (!(data instanceof DTYPES[dtype].array) || data.length !== elementCount(shape)) {
       const received = `${data.length} elements in a ${data.constructor.name}`;
       throw malformed(path, `${elementCount(shape)} elements of ${dtype} for tensor '${name}' [${shape}]`, received);
     }
-    infos.set(name, { dtype: CODES[dtype], shape, data_offsets: [position, position + data.byteLength] });
+    infos.set(name, { dtype: DTYPES[dtype].safetensors, shape, data_offsets: [position, position + data.byteLength] });
     position += data.byteLength;
   }
   const pairs = [...infos].map(([name, info]) => `${JSON.stringify(name)}:${JSON.stringify(info)}`);

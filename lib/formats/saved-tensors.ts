@@ -1,22 +1,16 @@
+import { DTYPES, type DType, dtypesBy, isDType } from '../dtype';
 import { shortened } from '../validate';
-import { ARRAY_OF, arrayOf, type Entry, type EntryDType, elementCount, isShape, malformed, type Room } from './entry';
+import { arrayOf, type Entry, elementCount, isShape, malformed, type Room } from './entry';
 import { Global, Opaque, type PickleHandlers } from './pickle';
 import { rowMajor } from './row-major';
 
 // What torch.save's pickles hold: tensors that name a storage by its key. Where the storages lie is the container's affair.
 
-/** PyTorch's classes of storages: the type of their elements and its bytes. */
+/** PyTorch's classes of storages: the type of their elements and its bytes. Those of types that tensors here lack, too. */
 const STORAGES: Record<string, [dtype: string, bytes: number]> = {
-  FloatStorage: ['float32', 4],
-  DoubleStorage: ['float64', 8],
-  HalfStorage: ['float16', 2],
-  BFloat16Storage: ['bfloat16', 2],
-  LongStorage: ['int64', 8],
-  IntStorage: ['int32', 4],
-  ShortStorage: ['int16', 2],
-  CharStorage: ['int8', 1],
-  ByteStorage: ['uint8', 1],
-  BoolStorage: ['bool', 1],
+  ...Object.fromEntries(
+    Object.entries(dtypesBy('storage')).map(([name, dtype]) => [name, [dtype, DTYPES[dtype].array.BYTES_PER_ELEMENT]]),
+  ),
   ComplexFloatStorage: ['complex64', 8],
   ComplexDoubleStorage: ['complex128', 16],
   QInt8Storage: ['qint8', 1],
@@ -42,7 +36,7 @@ export class Storage {
 
 export class SavedTensor {
   constructor(
-    readonly dtype: EntryDType,
+    readonly dtype: DType,
     readonly storage: Storage,
     readonly offset: number,
     readonly shape: number[],
@@ -65,8 +59,8 @@ function isPair(value: unknown): value is [unknown, unknown] {
 
 function tensorOf(storage: unknown, dtype: string, offset: unknown, shape: unknown, strides: unknown): unknown {
   if (!(storage instanceof Storage) || !isOffset(offset) || !isShape(shape) || !isShape(strides)) return undefined;
-  if (!Object.hasOwn(ARRAY_OF, dtype)) return new ForeignTensor(dtype);
-  return new SavedTensor(dtype as EntryDType, storage, storage.offset + offset, shape, strides);
+  if (!isDType(dtype)) return new ForeignTensor(dtype);
+  return new SavedTensor(dtype, storage, storage.offset + offset, shape, strides);
 }
 
 function call(name: string, args: unknown[]): unknown {
@@ -126,7 +120,7 @@ export function handlersFor(source: string, onStorage: (storage: Storage) => voi
 /** The elements of a tensor, row by row, out of the bytes of its storage. */
 export function entryOf(name: string, tensor: SavedTensor, bytes: Uint8Array, source: string, room: Room): Entry {
   const { dtype, shape, strides, offset, storage } = tensor;
-  const size = ARRAY_OF[dtype].BYTES_PER_ELEMENT;
+  const size = DTYPES[dtype].array.BYTES_PER_ELEMENT;
   const label = `tensor '${shortened(name)}'`;
   if (storage.count * storage.size > bytes.length) {
     throw malformed(
