@@ -1,6 +1,7 @@
 import { anySignal } from './any-signal';
-import type { Attention, CaptureOptions } from './attention';
+import type { Attention } from './attention';
 import { unlessAborted } from './cancellable';
+import type { CaptureOptions } from './capture-options';
 import { isThenable } from './hooks';
 import { interruptible } from './interruptible';
 import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from './validate';

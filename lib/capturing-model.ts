@@ -1,16 +1,10 @@
 import { anySignal } from './any-signal';
-import {
-  type Attention,
-  type AttentionSite,
-  CAPTURE_OPTIONS,
-  type CaptureOptions,
-  fromNativeSite,
-  toNativeCapture,
-} from './attention';
+import { type Attention, type AttentionSite, fromNativeSite } from './attention';
 import { AttentionStream } from './attention-stream';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
 import { type DefaultLimits, RUN_LIMITS, type RunLimits, type Stop, withDefaults } from './cancellable';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
+import { CAPTURE_OPTIONS, type CaptureOptions, toNativeCapture } from './capture-options';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 import { isInsideHook, waitedFor } from './hooks';

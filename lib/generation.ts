@@ -1,7 +1,8 @@
-import { type Attention, CAPTURE_OPTIONS, type CaptureOptions } from './attention';
+import type { Attention } from './attention';
 import { fromNative, native } from './binding';
 import { unlessAborted } from './cancellable';
 import { itemsOf } from './capture-many';
+import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 import { TorchError } from './errors';
 import { isThenable } from './hooks';
 import { fromHandle, handleOf, Tensor } from './tensor';

@@ -1,7 +1,8 @@
-export type { Attention, AttentionSite, CaptureOptions } from './attention';
+export type { Attention, AttentionSite } from './attention';
 export type { AttentionStream } from './attention-stream';
 export type { RunLimits } from './cancellable';
 export type { CapturedInput, CaptureManyOptions } from './capture-many';
+export type { CaptureOptions } from './capture-options';
 export { type ErrorCode, TorchError } from './errors';
 export {
   type AssembleOptions,

@@ -1,6 +1,6 @@
-import { unknownModule } from './attention';
 import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from './binding';
 import { cancellable, type Stop } from './cancellable';
+import { unknownModule } from './capture-options';
 import {
   checkNotInOwnHook,
   type ForwardHook,
