@@ -193,6 +193,8 @@ export interface Binding {
   manualSeed(seed: number): void;
   devices(): string[];
   buildInfo(): { libtorch: string; config: string; hasCuda: boolean };
+  /** The addon's own tables of what this layer has tables of as well. */
+  tables(): { dtypes: { name: string; bytes: number }[]; captureOptions: string[] };
 }
 
 let loaded: Binding | undefined;

@@ -1,5 +1,7 @@
 #include "node/captures.h"
 
+#include <iterator>
+
 #include "capture/attention_gradient.h"
 #include "node/arguments.h"
 #include "node/async.h"
@@ -127,7 +129,21 @@ constexpr OptionReader kOptions[] = {
                      const Napi::Object&) { into.gradients = booleanArgument(value, "gradients"); }},
 };
 
+// Doesn't compile where CaptureOptions gets another member. Each has its reader above, but for `queryRange`, which
+// `queries` may be, and `hooked`, which the engine tells.
+[[maybe_unused]] void checkMembers(const CaptureOptions& options) {
+  [[maybe_unused]] const auto& [layers, heads, queries, queryRange, averageHeads, topK, toCpu, toFloat, maxBytes,
+                                onAttention, mayMiss, sitesOnly, gradients, hooked] = options;
+  static_assert(std::size(kOptions) == 14 - 2);
+}
+
 }  // namespace
+
+std::vector<std::string> captureOptionNames() {
+  std::vector<std::string> names;
+  for (const auto& each : kOptions) names.emplace_back(each.name);
+  return names;
+}
 
 CaptureOptions captureOptions(const Napi::Object& options) {
   CaptureOptions capture;

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/options.h"
@@ -18,6 +19,8 @@ Executor::Kind kindOf(const Napi::Object& options);
 
 // The options of a capture, which the layer above has checked and normalised.
 CaptureOptions captureOptions(const Napi::Object& options);
+// The names of those options.
+std::vector<std::string> captureOptionNames();
 
 // What a capture with gradients keeps until its scalar is known: of(scalar) → Promise of one tensor an attention.
 class GradientsWrap : public ObjectWrap<GradientsWrap> {

@@ -5,6 +5,8 @@
 #include <torch/version.h>
 
 #include "node/arguments.h"
+#include "node/captures.h"
+#include "node/dtypes.h"
 #include "node/errors.h"
 #include "runtime/devices.h"
 #include "runtime/executor.h"
@@ -77,6 +79,26 @@ Napi::Value buildInfo(const Napi::CallbackInfo& info) {
   });
 }
 
+// The tables that the layer above has as well, for a test to compare: { dtypes: [{ name, bytes }], captureOptions }.
+Napi::Value tables(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto env = info.Env();
+    auto dtypes = Napi::Array::New(env);
+    for (const auto& dtype : kDTypes) {
+      auto entry = Napi::Object::New(env);
+      entry.Set("name", dtype.name);
+      entry.Set("bytes", Napi::Number::New(env, static_cast<double>(dtype.bytes)));
+      dtypes.Set(dtypes.Length(), entry);
+    }
+    auto options = Napi::Array::New(env);
+    for (const auto& name : captureOptionNames()) options.Set(options.Length(), Napi::String::New(env, name));
+    auto object = Napi::Object::New(env);
+    object.Set("dtypes", dtypes);
+    object.Set("captureOptions", options);
+    return object;
+  });
+}
+
 }  // namespace
 
 void defineRuntimeFunctions(Napi::Env env, Napi::Object exports) {
@@ -89,6 +111,7 @@ void defineRuntimeFunctions(Napi::Env env, Napi::Object exports) {
   exports.Set("manualSeed", Napi::Function::New(env, manualSeed));
   exports.Set("devices", Napi::Function::New(env, devices));
   exports.Set("buildInfo", Napi::Function::New(env, buildInfo));
+  exports.Set("tables", Napi::Function::New(env, tables));
 }
 
 }  // namespace lta::node

@@ -1,5 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { binding, type NativeModel, type NativeTensor } from '../../lib/binding';
+import {
+  binding,
+  type NativeCaptureOptions,
+  type NativeModel,
+  type NativeRunOptions,
+  type NativeTensor,
+} from '../../lib/binding';
+import { DTYPES } from '../../lib/dtype';
 import { path as modelPath } from './model-fixtures';
 
 // The raw addon, as a slip of the layer above would call it: every argument of every function, in every position, is
@@ -395,6 +402,31 @@ describe.each(Object.entries(cases))('%s', (_, made) => {
     for (let count = 0; count < needed; ++count) {
       await expect(failureOf(() => call(...(args().slice(0, count) as never[])))).resolves.toEqual(CODED);
     }
+  });
+});
+
+describe('tables of the addon', () => {
+  it('have the element types of the layer above, as large as there', () => {
+    const known = Object.entries(DTYPES).map(([name, { array }]) => ({ name, bytes: array.BYTES_PER_ELEMENT }));
+    expect(addon.tables().dtypes).toEqual(known);
+  });
+
+  it('have the options of a capture that the layer above knows', () => {
+    const known = {
+      layers: true,
+      heads: true,
+      queries: true,
+      averageHeads: true,
+      onAttention: true,
+      topK: true,
+      sameDevice: true,
+      sameDtype: true,
+      sitesOnly: true,
+      gradients: true,
+      mayMiss: true,
+      maxBytes: true,
+    } satisfies Record<Exclude<keyof NativeCaptureOptions, keyof NativeRunOptions>, true>;
+    expect(new Set(addon.tables().captureOptions)).toEqual(new Set(Object.keys(known)));
   });
 });
 
