@@ -26,6 +26,41 @@ export function archiveOf(records: Records, level: 0 | 9 = 0): Uint8Array {
   return zipSync(Object.fromEntries(Object.entries(records).map(([name, bytes]) => [`m/${name}`, bytes])), { level });
 }
 
+/**
+ * The parts of an archive that is given one more record, of zeros and with a wrong checksum: what stands before those
+ * zeros, and the directory behind them.
+ */
+export function withRecordOfZeros(
+  archive: Uint8Array,
+  name: string,
+  size: number,
+): { before: Buffer; directory: Buffer } {
+  const bytes = Buffer.from(archive);
+  const end = bytes.lastIndexOf('PK\x05\x06', undefined, 'latin1');
+  const begin = bytes.readUInt32LE(end + 16);
+  const local = Buffer.alloc(30 + name.length);
+  local.write('PK\x03\x04', 'latin1');
+  local.writeUInt32LE(1, 14); // the checksum
+  for (const at of [18, 22]) local.writeUInt32LE(size, at);
+  local.writeUInt16LE(name.length, 26);
+  local.write(name, 30);
+  const entry = Buffer.alloc(46 + name.length);
+  entry.write('PK\x01\x02', 'latin1');
+  entry.writeUInt32LE(1, 16);
+  for (const at of [20, 24]) entry.writeUInt32LE(size, at);
+  entry.writeUInt16LE(name.length, 28);
+  entry.writeUInt32LE(begin, 42);
+  entry.write(name, 46);
+  const last = Buffer.from(bytes.subarray(end));
+  for (const at of [8, 10]) last.writeUInt16LE(last.readUInt16LE(at) + 1, at);
+  last.writeUInt32LE(end - begin + entry.length, 12);
+  last.writeUInt32LE(begin + local.length + size, 16);
+  return {
+    before: Buffer.concat([bytes.subarray(0, begin), local]),
+    directory: Buffer.concat([bytes.subarray(begin, end), entry, last]),
+  };
+}
+
 /** A program: a class whose `forward` has these statements, with what else its module has. */
 export function program(statements: string, extra = ''): Uint8Array {
   const code = `class M(Module):

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import {
   programRecords,
   type Records,
   recordsOf,
+  withRecordOfZeros,
 } from './archive-edits';
 import { runScript } from './built-process';
 
@@ -286,6 +287,46 @@ describe('a directory', () => {
       message: expect.stringMatching(/'m\/data\/0' is corrupt/),
     });
     expect((await refusal(archive, { untrusted: true })).code).toBe('ERR_MODEL_LOAD');
+  });
+
+  it.each(['data/9999', 'constants/9999', 'extra/notes'])(
+    'tells of flipped bytes of %s, which nothing reads, where that is asked for',
+    async (name) => {
+      for (const level of [0, 9] as const) {
+        const records = recordsOf(fixture(good));
+        records[name] = Buffer.alloc(1000, 'abcdefg');
+        const archive = Buffer.from(archiveOf(records, level));
+        await loads(archive, { verify: true });
+        // The checksum in the directory, 16 bytes into its entry, whose name is 46 bytes into it.
+        const checksum = archive.lastIndexOf(`m/${name}`) - 46 + 16;
+        archive.writeUInt8(archive.readUInt8(checksum) ^ 1, checksum);
+        await loads(archive);
+        expect(await refusal(archive, { verify: true })).toMatchObject({
+          code: 'ERR_MODEL_LOAD',
+          message: expect.stringContaining(`'m/${name}' is corrupt`),
+        });
+      }
+    },
+  );
+
+  it('tells of a record that is larger than any that is read whole', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lta-'));
+    const path = join(folder, 'large.pt');
+    const size = 2 ** 30 + 5;
+    const file = openSync(path, 'w');
+    try {
+      const { before, directory } = withRecordOfZeros(archiveOf(recordsOf(fixture(good))), 'm/extra/zeros', size);
+      writeSync(file, before, 0, before.length, 0);
+      writeSync(file, directory, 0, directory.length, before.length + size); // the rest is a hole
+      await (await ScriptModule.load(path)).dispose();
+      expect(await refusal(path, { verify: true })).toMatchObject({
+        code: 'ERR_MODEL_LOAD',
+        message: expect.stringContaining("'m/extra/zeros' is corrupt"),
+      });
+    } finally {
+      closeSync(file);
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 
