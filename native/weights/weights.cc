@@ -13,7 +13,7 @@
 #include "runtime/scratch.h"
 #include "torch/nested.h"
 #include "weights/cpu/result_memory.h"
-#include "weights/cpu/rows.h"
+#include "weights/cpu/kernels.h"
 
 namespace lta {
 namespace {

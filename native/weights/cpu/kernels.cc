@@ -1,4 +1,4 @@
-#include "weights/cpu/rows.h"
+#include "weights/cpu/kernels.h"
 
 #include <algorithm>
 #include <cmath>
@@ -54,7 +54,7 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
   for (int i = 0; i < 4; ++i) bits |= static_cast<uint32_t>(vector[i] < 0) << i;
   return bits;
 }
-#include "weights/cpu/rows_kernels.inc"
+#include "weights/cpu/kernels.inc"
 }  // namespace any
 #undef LTA_LANES
 #undef LTA_PANEL
@@ -76,7 +76,7 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
 #define LTA_ROWS 6
 #define LTA_SIGNS(vector) static_cast<uint32_t>(__builtin_ia32_movmskps256((Floats)(vector)))
 namespace avx2 {
-#include "weights/cpu/rows_kernels.inc"
+#include "weights/cpu/kernels.inc"
 }
 #undef LTA_LANES
 #undef LTA_PANEL
@@ -97,7 +97,7 @@ namespace avx2 {
 #define LTA_ROWS 8
 #define LTA_SIGNS(vector) static_cast<uint32_t>(__builtin_ia32_cvtd2mask512(vector))
 namespace avx512 {
-#include "weights/cpu/rows_kernels.inc"
+#include "weights/cpu/kernels.inc"
 }
 #if defined(__clang__)
 #pragma clang attribute pop
