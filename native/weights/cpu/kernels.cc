@@ -123,118 +123,6 @@ const Kernels& choose() {
 
 const Kernels kernels = choose();
 
-// ---- the largest elements ------------------------------------------------------------------------------------------
-
-bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima) {
-  return kernels.binMaxima(row, count, bins, maxima);
-}
-bool binMaxima(const double* row, int64_t count, int64_t bins, double* maxima) {
-  bool nan = false;
-  std::copy(row, row + bins, maxima);
-  for (int64_t i = 0; i < count; ++i) {
-    maxima[i % bins] = std::max(maxima[i % bins], row[i]);
-    nan = nan || row[i] != row[i];
-  }
-  return !nan;
-}
-
-template <typename T>
-T selectLargest(T* values, int64_t count, int64_t k) {
-  std::nth_element(values, values + k - 1, values + count, std::greater<T>());
-  return values[k - 1];
-}
-float kthLargest(float* values, int64_t count, int64_t k) {
-  return count <= 64 ? kernels.kthLargest(values, count, k) : selectLargest(values, count, k);
-}
-double kthLargest(double* values, int64_t count, int64_t k) { return selectLargest(values, count, k); }
-
-int64_t atLeast(const float* row, int64_t count, float bound, int32_t* positions) {
-  return kernels.atLeast(row, count, bound, positions);
-}
-int64_t atLeast(const double* row, int64_t count, double bound, int32_t* positions) {
-  int64_t found = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (row[i] >= bound) positions[found++] = static_cast<int32_t>(i);
-  }
-  return found;
-}
-
-// Larger ones first, equal ones by position; NaN ahead of all, as in PyTorch's topk.
-template <typename T>
-bool before(T a, int64_t i, T b, int64_t j) {
-  const bool nanA = a != a;
-  const bool nanB = b != b;
-  if (nanA != nanB) return nanA;
-  if (!nanA && a != b) return a > b;
-  return i < j;
-}
-
-template <typename T>
-void sortLargest(const T* row, int64_t count, int64_t k, T* values, int64_t* positions) {
-  thread_local Scratch<int64_t> scratch;
-  const Scratch<int64_t>::Use use(scratch, static_cast<size_t>(count));
-  auto* const order = use.data();
-  std::iota(order, order + count, 0);
-  const auto first = [row](int64_t i, int64_t j) { return before(row[i], i, row[j], j); };
-  std::partial_sort(order, order + k, order + count, first);
-  for (int64_t i = 0; i < k; ++i) {
-    positions[i] = order[i];
-    values[i] = row[positions[i]];
-  }
-}
-
-// The first elements of an order that grows by insertion until it is full.
-template <typename T>
-class Largest {
- public:
-  Largest(int64_t k, T* values, int64_t* positions) : k_(k), values_(values), positions_(positions) {}
-
-  void add(T value, int64_t position) {
-    if (size_ == k_ && !before(value, position, values_[k_ - 1], positions_[k_ - 1])) return;
-    if (size_ < k_) ++size_;
-    int64_t at = size_ - 1;
-    for (; at > 0 && before(value, position, values_[at - 1], positions_[at - 1]); --at) {
-      values_[at] = values_[at - 1];
-      positions_[at] = positions_[at - 1];
-    }
-    values_[at] = value;
-    positions_[at] = position;
-  }
-
- private:
-  const int64_t k_;
-  T* const values_;
-  int64_t* const positions_;
-  int64_t size_ = 0;
-};
-
-// The k-th largest of the bins' maxima is no larger than the k-th largest element: only what reaches it matters. Where
-// the largest elements lie anyhow, hardly more than k do, as long as there are some more bins than k.
-template <typename T>
-void largest(const T* row, int64_t count, int64_t k, T* values, int64_t* positions) {
-  constexpr int64_t kFew = 64;  // up to so many, insertions cost less than a heap
-  if (k > kFew || count > std::numeric_limits<int32_t>::max()) return sortLargest(row, count, k, values, positions);
-  int64_t bins = 32;
-  while (2 * bins < 5 * k) bins *= 2;
-  Largest<T> found(k, values, positions);
-  if (count < 2 * bins) {
-    for (int64_t at = 0; at < count; ++at) found.add(row[at], at);
-    return;
-  }
-  const auto whole = count - count % bins;
-  T maxima[256];
-  if (!binMaxima(row, whole, bins, maxima)) return sortLargest(row, count, k, values, positions);
-  const T bound = kthLargest(maxima, bins, k);
-  thread_local Scratch<int32_t> scratch;
-  const Scratch<int32_t>::Use use(scratch, static_cast<size_t>(whole));
-  const auto* const candidates = use.data();
-  const auto candidatesCount = atLeast(row, whole, bound, use.data());
-  for (int64_t i = 0; i < candidatesCount; ++i) found.add(row[candidates[i]], candidates[i]);
-  for (int64_t at = whole; at < count; ++at) {
-    if (row[at] >= bound || row[at] != row[at]) found.add(row[at], at);
-  }
-}
-
 }  // namespace
 
 int64_t panelColumns() { return kernels.panel; }
@@ -306,11 +194,43 @@ void addScaled(double* sums, const double* row, double factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sums[i] += row[i] * factor;
 }
 
-void largestOfRow(const float* row, int64_t count, int64_t k, float* values, int64_t* positions) {
-  largest(row, count, k, values, positions);
+bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima) {
+  return kernels.binMaxima(row, count, bins, maxima);
 }
-void largestOfRow(const double* row, int64_t count, int64_t k, double* values, int64_t* positions) {
-  largest(row, count, k, values, positions);
+bool binMaxima(const double* row, int64_t count, int64_t bins, double* maxima) {
+  bool nan = false;
+  std::copy(row, row + bins, maxima);
+  for (int64_t i = 0; i < count; ++i) {
+    maxima[i % bins] = std::max(maxima[i % bins], row[i]);
+    nan = nan || row[i] != row[i];
+  }
+  return !nan;
+}
+
+namespace {
+
+template <typename T>
+T selectLargest(T* values, int64_t count, int64_t k) {
+  std::nth_element(values, values + k - 1, values + count, std::greater<T>());
+  return values[k - 1];
+}
+
+}  // namespace
+
+float kthLargest(float* values, int64_t count, int64_t k) {
+  return count <= 64 ? kernels.kthLargest(values, count, k) : selectLargest(values, count, k);
+}
+double kthLargest(double* values, int64_t count, int64_t k) { return selectLargest(values, count, k); }
+
+int64_t atLeast(const float* row, int64_t count, float bound, int32_t* positions) {
+  return kernels.atLeast(row, count, bound, positions);
+}
+int64_t atLeast(const double* row, int64_t count, double bound, int32_t* positions) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (row[i] >= bound) positions[found++] = static_cast<int32_t>(i);
+  }
+  return found;
 }
 
 }  // namespace lta

@@ -68,8 +68,17 @@ void scale(double* row, double factor, int64_t count);
 void addScaled(float* sums, const float* row, float factor, int64_t count);
 void addScaled(double* sums, const double* row, double factor, int64_t count);
 
-// The `k` largest of `count` ≥ k elements and their positions, largest first, equal ones by position; NaN ahead of all.
-void largestOfRow(const float* row, int64_t count, int64_t k, float* values, int64_t* positions);
-void largestOfRow(const double* row, int64_t count, int64_t k, double* values, int64_t* positions);
+// maxima [bins]: the largest element of each bin, where element i of a row is in bin i % bins. `count` is a multiple of
+// `bins`, which is a power of two from 32 to 256. False, and the maxima of no use, where there is a NaN.
+bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima);
+bool binMaxima(const double* row, int64_t count, int64_t bins, double* maxima);
+
+// The k-th largest of some values, which are reordered.
+float kthLargest(float* values, int64_t count, int64_t k);
+double kthLargest(double* values, int64_t count, int64_t k);
+
+// The positions of the elements that are at least `bound`, in order, and how many they are.
+int64_t atLeast(const float* row, int64_t count, float bound, int32_t* positions);
+int64_t atLeast(const double* row, int64_t count, double bound, int32_t* positions);
 
 }  // namespace lta
