@@ -1,11 +1,19 @@
 #include "script/guarded_operators.h"
 
+#include <c10/core/Layout.h>
+#include <c10/core/MemoryFormat.h>
+#include <c10/core/ScalarType.h>
 #include <torch/csrc/jit/runtime/operator.h>
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
+#include <map>
 #include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "torch/dispatcher.h"
@@ -20,6 +28,12 @@ using Check = void (*)(c10::ArrayRef<c10::IValue> arguments);
 
 // What a string or a list that an operator makes by itself may have.
 constexpr int64_t kMaxElements = int64_t{1} << 27;
+
+// Undefined, the last of the dtypes, is none that a tensor can have.
+constexpr auto kDtypes = static_cast<int64_t>(c10::ScalarType::Undefined);
+constexpr auto kLayouts = static_cast<int64_t>(c10::Layout::NumOptions);
+constexpr auto kMemoryFormats = static_cast<int64_t>(c10::MemoryFormat::NumOptions);
+static_assert(kDtypes + 1 == static_cast<int64_t>(c10::ScalarType::NumOptions));
 
 void checkDivision(c10::ArrayRef<c10::IValue> arguments) {
   if (!arguments[0].isInt() || !arguments[1].isInt()) return;
@@ -71,6 +85,63 @@ void checkHeads(c10::ArrayRef<c10::IValue> arguments) {
   }
 }
 
+// The fused kernel divides by the size of a slice, and reads as many norms as there are slices.
+void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
+  if (!arguments[0].isTensor() || !arguments[1].isTensor() || !arguments[2].isInt()) return;
+  const auto& weight = arguments[0].toTensor();
+  const auto& norms = arguments[1].toTensor();
+  const auto dimension = arguments[2].toInt();
+  if (!weight.defined() || !norms.defined() || (dimension != 0 && dimension != weight.dim() - 1)) return;
+  if (weight.dim() == 0 || weight.numel() == 0 || norms.numel() != weight.size(dimension)) {
+    throw std::runtime_error("expected a weight with elements and one norm for each slice of it");
+  }
+}
+
+// Those of libtorch's loops that the largest or smallest integer never ends.
+void checkMatrixPower(c10::ArrayRef<c10::IValue> arguments) {
+  if (arguments[1].isInt() && arguments[1].toInt() == std::numeric_limits<int64_t>::min()) {
+    throw std::runtime_error("the smallest integer has no absolute value");
+  }
+}
+
+void checkRandomFrom(c10::ArrayRef<c10::IValue> arguments) {
+  if (arguments[1].isInt() && arguments[1].toInt() == std::numeric_limits<int64_t>::max()) {
+    throw std::runtime_error("expected numbers from below the largest integer");
+  }
+}
+
+// Dtypes, layouts and memory formats are integers to a program; libtorch takes any integer for one.
+struct Enumeration {
+  size_t argument;
+  const char* what;
+  int64_t count;
+};
+
+void checkEnumeration(const Enumeration& enumeration, const c10::IValue& value) {
+  if (!value.isInt() || (value.toInt() >= 0 && value.toInt() < enumeration.count)) return;
+  throw std::runtime_error(std::string("expected the number of a ") + enumeration.what + ", below " +
+                           std::to_string(enumeration.count) + ", but received " + std::to_string(value.toInt()));
+}
+
+// Those that two integers without a better type stand for.
+void checkDtypes(c10::ArrayRef<c10::IValue> arguments) {
+  for (const auto& each : arguments.slice(0, 2)) checkEnumeration({0, "dtype", kDtypes}, each);
+}
+
+void checkDtypeOfTo(c10::ArrayRef<c10::IValue> arguments) { checkEnumeration({1, "dtype", kDtypes}, arguments[1]); }
+
+std::vector<Enumeration> enumerationsOf(const c10::FunctionSchema& schema) {
+  std::vector<Enumeration> found;
+  for (size_t i = 0; i < schema.arguments().size(); ++i) {
+    auto type = schema.arguments()[i].real_type();
+    if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+    if (type->kind() == c10::TypeKind::ScalarTypeType) found.push_back({i, "dtype", kDtypes});
+    if (type->kind() == c10::TypeKind::LayoutType) found.push_back({i, "layout", kLayouts});
+    if (type->kind() == c10::TypeKind::MemoryFormatType) found.push_back({i, "memory format", kMemoryFormats});
+  }
+  return found;
+}
+
 struct Guard {
   const char* name;
   Check check;
@@ -90,33 +161,45 @@ constexpr Guard kGuards[] = {
     {"aten::rjust", checkWidth, false},
     {"aten::zfill", checkWidth, false},
     {"aten::mul", checkRepetition, false},
+    {"aten::mul_", checkRepetition, false},
+    {"aten::matrix_power", checkMatrixPower, true},
+    {"aten::linalg_matrix_power", checkMatrixPower, true},
+    {"aten::random", checkRandomFrom, true},
+    {"aten::random_", checkRandomFrom, true},
+    {"aten::to", checkDtypeOfTo, false},
+    {"aten::promote_types", checkDtypes, false},
+    {"aten::_weight_norm", checkWeightNorm, true},
     {"aten::_native_multi_head_attention", checkHeads<4>, true},
     {"aten::_transformer_encoder_layer_fwd", checkHeads<2>, true},
 };
 
-// All of a name's operators of one sort are registered again, in their order, since the first that fits is taken.
-void guard(const Guard& what) {
-  const std::vector<std::shared_ptr<jit::Operator>> operators =
-      jit::getAllOperatorsFor(c10::Symbol::fromQualString(what.name));
-  for (const auto& each : operators) {
-    if (each->isC10Op() != what.dispatched || !each->hasOperation()) continue;
-    const auto schema = each->schema();
-    const auto count = schema.arguments().size();
-    if (count < 2) continue;
-    jit::Operation guarded = [operation = each->getOperation(), check = what.check, count](jit::Stack& stack) mutable {
-      check(c10::ArrayRef<c10::IValue>(stack).slice(stack.size() - count, count));
-      operation(stack);
-    };
-    const auto aliases = each->aliasAnalysisKind();
-    if (what.dispatched) {
-      const auto handle = c10::Dispatcher::singleton().findSchema(schema.operator_name());
-      if (!handle) continue;
-      jit::deregisterOperator(schema);
-      jit::registerOperator(jit::Operator(*handle, std::move(guarded)));
-    } else {
-      jit::deregisterOperator(schema);
-      jit::registerOperator(jit::Operator(toString(schema), std::move(guarded), aliases));
-    }
+const Guard* guardOf(const jit::Operator& what) {
+  const auto* found = std::find_if(std::begin(kGuards), std::end(kGuards), [&](const Guard& guard) {
+    return what.isC10Op() == guard.dispatched && what.schema().name() == guard.name;
+  });
+  return found == std::end(kGuards) || what.schema().arguments().size() < 2 ? nullptr : found;
+}
+
+void registerGuarded(const std::shared_ptr<jit::Operator>& what) {
+  const auto schema = what->schema();
+  const auto count = schema.arguments().size();
+  const auto* guard = guardOf(*what);
+  jit::Operation guarded = [operation = what->getOperation(), check = guard ? guard->check : nullptr,
+                            enumerations = enumerationsOf(schema), count](jit::Stack& stack) mutable {
+    const auto arguments = c10::ArrayRef<c10::IValue>(stack).slice(stack.size() - count, count);
+    for (const auto& each : enumerations) checkEnumeration(each, arguments[each.argument]);
+    if (check) check(arguments);
+    operation(stack);
+  };
+  const auto aliases = what->aliasAnalysisKind();
+  if (what->isC10Op()) {
+    const auto handle = c10::Dispatcher::singleton().findSchema(schema.operator_name());
+    if (!handle) return;
+    jit::deregisterOperator(schema);
+    jit::registerOperator(jit::Operator(*handle, std::move(guarded)));
+  } else {
+    jit::deregisterOperator(schema);
+    jit::registerOperator(jit::Operator(toString(schema), std::move(guarded), aliases));
   }
 }
 
@@ -125,7 +208,23 @@ void guard(const Guard& what) {
 void guardOperators() {
   static std::once_flag once;
   std::call_once(once, [] {
-    for (const auto& each : kGuards) guard(each);
+    // All of a name's operators of one sort are registered again, in their order, since the first that fits is taken.
+    using Sort = std::pair<c10::Symbol, bool>;
+    std::map<Sort, std::vector<std::shared_ptr<jit::Operator>>> sorts;
+    std::set<Sort> guarded;
+    for (const auto& each : jit::getAllOperators()) {
+      if (!each->hasOperation()) continue;
+      const Sort sort{c10::Symbol::fromQualString(each->schema().name()), each->isC10Op()};
+      if (guardOf(*each) || !enumerationsOf(each->schema()).empty()) guarded.insert(sort);
+    }
+    for (const auto& sort : guarded) {
+      for (const auto& each : jit::getAllOperatorsFor(sort.first)) {
+        if (each->hasOperation() && each->isC10Op() == sort.second) sorts[sort].push_back(each);
+      }
+    }
+    for (const auto& [sort, operators] : sorts) {
+      for (const auto& each : operators) registerGuarded(each);
+    }
   });
 }
 

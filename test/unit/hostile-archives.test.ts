@@ -444,6 +444,24 @@ describe('an operator that would end the process', () => {
     'y = torch.count("aaa", "", 0, 3)',
     'y = len([1] * 100000000000)',
     'y = len(torch.ljust("a", 100000000000, " "))',
+    'y = annotate(List[int], [1])\n_ = torch.mul_(y, 100000000000)\ny = len(y)',
+    // Numbers of no dtype, layout or memory format.
+    ...[-1, -2, 99, 100, 255, 256, 2147483647, '-9223372036854775808'].flatMap((number) => [
+      `y = torch.softmax(x, 0, ${number})`,
+      `y = torch.to(x, ${number})`,
+      `y = torch.zeros([1], dtype=${number})`,
+      `y = torch.sum(x, dtype=${number})`,
+      `y = torch.cumsum_(x, 0, dtype=${number})`,
+      `y = torch.tensor(1, dtype=${number})`,
+      `y = torch.promote_types(6, ${number})`,
+      `y = torch.to(x, torch.dtype(torch.to(x, int(x[0]) * ${number})))`,
+      `y = torch.contiguous(x, memory_format=${number})`,
+      `y = torch.zeros_like(x, layout=${number})`,
+    ]),
+    'y = torch.linalg_matrix_power(torch.ones([2, 2]), -9223372036854775808)',
+    'y = torch.random(x, 9223372036854775807, None)',
+    'y = torch._weight_norm(torch.zeros([2, 3]), torch.ones([0]), 0)\ny = torch.numel(y)',
+    'y = torch._weight_norm(torch.zeros([0, 3]), torch.ones([0, 1]), 0)\ny = torch.numel(y)',
   ])('is an error of the run: %s', async (statement) => {
     const model = await ScriptModule.load(program(`${statement}\nreturn torch.add(x, y)`)).catch((error) => error);
     const error = 'code' in model ? model : await model.forward([input()]).catch((failure: unknown) => failure);
