@@ -1,7 +1,7 @@
 import { binding, fromNative, isCancelled, type NativeCancellation } from './binding';
 import { integer, invalid, optionalSignal } from './validate';
 
-/** What ends a run ahead of its end. */
+/** What ends a run early. */
 export interface RunLimits {
   /** Rejects the call with the signal's reason at once; the run stops at the next operator, or round of a loop. */
   signal?: AbortSignal;

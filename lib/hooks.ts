@@ -20,12 +20,12 @@ type Nothing = undefined | void;
 export type Awaitable<Result> = Result | PromiseLike<Result>;
 
 /**
- * Called ahead of a module with its inputs. An array replaces them all, any other value replaces the only one; nothing
+ * Called before a module with its inputs. An array replaces them all, any other value replaces the only one; nothing
  * (undefined or null) keeps them.
  */
 export type ForwardPreHook = (module: HookedModule, input: Value[]) => Awaitable<Value[] | Value | Nothing>;
 
-/** Called behind a module with its inputs and its output. A value replaces the output; nothing keeps it. */
+/** Called after a module with its inputs and its output. A value replaces the output; nothing keeps it. */
 export type ForwardHook = (module: HookedModule, input: Value[], output: Value) => Awaitable<Value | Nothing>;
 
 /**
@@ -38,7 +38,7 @@ export type FullBackwardHook = (
   gradOutput: (Tensor | null)[],
 ) => Awaitable<(Tensor | null)[] | Tensor | Nothing>;
 
-/** Where a hook stands: ahead of a module, behind it, or in the backward pass. */
+/** Where a hook stands: before a module, after it, or in the backward pass. */
 export type HookKind = 'pre' | 'forward' | 'backward';
 
 /** What hooks need of the model that they sit on. */
@@ -76,10 +76,10 @@ export function noteDisposed(model: HookOwner): void {
   if (hook?.owner === model) hook.disposed = true;
 }
 
-/** What is done with a model: a run, or a change of its parameters, which comes after the runs under way. */
+/** What is done with a model: a run, or a change of its parameters, which comes after the runs in flight. */
 type Operation = 'run' | 'change';
 
-/** What is under way, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
+/** What is in flight, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
 const inFlight = new Set<{
   readonly operation: Operation;
   readonly model: HookOwner;
@@ -131,7 +131,7 @@ function share(one: HookOwner, other: HookOwner): boolean {
 
 /**
  * Whether something done with a model can't end before a hook on `owner` is over: a run comes to that hook itself, a change
- * waits for the run that the hook is in. The addon doesn't tell which one that is: where several are under way, a hook
+ * waits for the run that the hook is in. The addon doesn't tell which one that is: where several are in flight, a hook
  * counts as being in all of them.
  */
 function waitsFor(operation: Operation, model: HookOwner, owner: HookOwner): boolean {

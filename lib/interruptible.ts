@@ -1,6 +1,6 @@
 /**
  * An async generator that can be ended while it waits: its own `return` and `throw` would wait for that as well, for good
- * where nothing comes. `leave` is called ahead of them and has to end the waiting.
+ * where nothing comes. `leave` is called before them and has to end the waiting.
  */
 export function interruptible<Item>(
   generator: AsyncGenerator<Item, void, undefined>,

@@ -63,7 +63,7 @@ export abstract class Model {
   }
 
   /**
-   * Calls `hook` ahead of the module at `path`, each time that it is called, in every run that begins from now on.
+   * Calls `hook` before the module at `path`, each time that it is called, in every run that begins from now on.
    *
    * Hooks run on the event loop while the model waits, in the order they were registered; they may be async. In
    * TorchScript `input` has one element for each parameter of the module's forward, defaults included; modules of `nn`
@@ -78,7 +78,7 @@ export abstract class Model {
     return this.#register('pre', path, hook);
   }
 
-  /** Calls `hook` behind the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
+  /** Calls `hook` after the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
   registerForwardHook(path: string, hook: ForwardHook): RemovableHandle {
     return this.#register('forward', path, hook);
   }
@@ -113,7 +113,7 @@ export abstract class Model {
       throw unknownModule(
         path,
         modules.map(({ name }) => name),
-        "hooks can sit on the model itself (''), and files be hooked as they were ahead of freezing",
+        "hooks can sit on the model itself (''), and files be hooked as they were before freezing",
       );
     }
     Object.freeze(module);

@@ -43,7 +43,7 @@ void registerAll() {
     new torch::Library(torch::Library::DEF, "lta", std::nullopt, ownFile(), 0);
     registerProbe();
     registerRunScope();
-    nn::registerUndrawn();
+    nn::registerSkipInit();
   } catch (const c10::Error& error) {
     throw Error(
         "ERR_ADDON_LOAD",

@@ -73,7 +73,7 @@ function reasonOf(text: string): string {
 // The literals that Python adds to JSON count as numbers.
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity/y;
 
-/** Makes a string of every number in a JSON text, with a mark ahead of it. Goes over the text once. */
+/** Makes a string of every number in a JSON text, with a mark before it. Goes over the text once. */
 function markNumbers(text: string, mark: string, source: string): string {
   const pieces: string[] = [];
   let copied = 0;
@@ -114,7 +114,7 @@ function markNumbers(text: string, mark: string, source: string): string {
   return pieces.join('');
 }
 
-/** The place behind the string that begins at `at`. */
+/** The place after the string that begins at `at`. */
 function endOfString(text: string, at: number): number {
   for (let i = at + 1; i < text.length; ++i) {
     if (text[i] === '\\') ++i;

@@ -43,7 +43,7 @@ export class LayerNorm extends NnModule<Tensor> {
   }
 }
 
-/** Checks the normalization behind a stack. */
+/** Checks the normalization after a stack. */
 export function checkNorm(norm: LayerNorm | null | undefined, { dModel }: CheckedLayerOptions): LayerNorm | undefined {
   if (norm === undefined || norm === null) return undefined;
   checkPart(norm, LayerNorm, 'norm');

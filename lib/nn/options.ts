@@ -18,7 +18,7 @@ export interface TransformerLayerOptions {
   layerNormEps?: number;
   /** Inputs are `[B, T, E]` instead of `[T, B, E]`. Default false. */
   batchFirst?: boolean;
-  /** Normalizations come ahead of the blocks instead of behind them. Default false. */
+  /** Normalizations come before the blocks instead of after them. Default false. */
   normFirst?: boolean;
   /** Whether linear layers and normalizations have biases. Default true. */
   bias?: boolean;

@@ -298,7 +298,7 @@ class Pickle::Reader {
       if (const auto scheme = quantizationScheme(name)) return push(Kind::Int, *scheme);
     }
     if (module.compare(0, 9, "__torch__") != 0) throw broken("it asks for '" + full.substr(0, 100) + "'");
-    // Functions that are classes come behind the others, each under its own number.
+    // Functions that are classes come after the others, each under its own number.
     const auto [found, fresh] = classIds_.emplace(full, classes_.size());
     if (fresh) classes_.push_back(full);
     push(Kind::Function, static_cast<int64_t>(Function::Class) + static_cast<int64_t>(found->second));
@@ -412,7 +412,7 @@ class Pickle::Reader {
   void checkTensor(const std::vector<Value>& arguments, bool quantized) {
     const auto& storage = pickle_.storages_[static_cast<size_t>(at(arguments, 0, Kind::Storage, "storage").number)];
     const auto offset = at(arguments, 1, Kind::Int, "offset of a tensor").number;
-    if (offset < 0) throw broken("a tensor in it begins ahead of its storage");
+    if (offset < 0) throw broken("a tensor in it begins before its storage");
     const auto sizes = extents(at(arguments, 2, Kind::Tuple, "size of a tensor"), "size");
     const auto strides = extents(at(arguments, 3, Kind::Tuple, "strides of a tensor"), "strides");
     if (sizes.size() != strides.size()) throw broken("a tensor in it has another number of sizes than of strides");

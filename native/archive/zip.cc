@@ -70,7 +70,7 @@ Directory findDirectory(const ByteSource& source) {
     const auto disk = number<uint16_t>(end + 4);
     if (disk != number<uint16_t>(end + 6) || (disk != 0 && disk != kElsewhere16)) throw broken("it has several parts");
     Directory directory{number<uint32_t>(end + 16), number<uint32_t>(end + 12), number<uint16_t>(end + 10)};
-    uint64_t before = tailOffset + at;  // the directory ends ahead of this
+    uint64_t before = tailOffset + at;  // the directory ends before this
     if (directory.offset == kElsewhere32 || directory.size == kElsewhere32 || directory.count == kElsewhere16) {
       if (before < kEnd64LocatorBytes + kEnd64Bytes) throw broken("its directory is missing");
       char locator[kEnd64LocatorBytes];

@@ -30,7 +30,7 @@ class AttentionSink {
   // Begins to copy a tensor from its device; what is delivered is complete.
   at::Tensor toCpu(const at::Tensor& tensor);
 
-  // `beforeHandOver` is called ahead of handing over, when no other attention is.
+  // `beforeHandOver` is called before handing over, when no other attention is.
   void deliver(Delivery delivery, const std::function<void()>& beforeHandOver);
 
   // Calls `change` for what was collected and belongs to a kernel's output.

@@ -118,7 +118,7 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   pending->call = std::move(call);
   auto result = output;
   if (options_.gradients) {
-    // The model may write into what it goes on with: the gradient is asked for at a point that it doesn't have.
+    // The model may write into what it continues with: the gradient is asked for at a point that it doesn't have.
     pending->gradientPoint = output.requires_grad() ? output : requireGrad(output);
     pending->output = result = requireGrad(pending->gradientPoint);
     pending->value = value;

@@ -38,12 +38,13 @@ class Capture : public RunLocal {
   const ModuleResolver& modules() const { return *modules_; }
   FixedTensors& fixedTensors() { return fixed_; }
 
-  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned; the model goes on with
-  // what this returns (the same bits).
+  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned; the model continues with
+  // what this returns (bit-identical).
   at::Tensor onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
                            const at::Tensor& value, const at::Tensor& output);
   // Such a kernel's weights, which the model computed beside its `output` and returns, [B, H, Q, K]: with the option
-  // `gradients` their gradient is a part of the attention's. The model goes on with what this returns (the same bits).
+  // `gradients` their gradient is a part of the attention's. The model continues with what this returns
+  // (bit-identical).
   at::Tensor onReturnedWeights(const at::Tensor& output, const at::Tensor& weights);
   // Weights that a kernel computed as an operator of its own, [B, H, Q, K].
   void onVisibleWeights(const char* operatorName, const std::string& module, const at::Tensor& weights);
@@ -62,7 +63,7 @@ class Capture : public RunLocal {
   std::optional<SoftmaxTracker::Consumed> weightsIn(const at::Tensor& a, const at::Tensor& b);
   std::optional<SoftmaxTracker::Consumed> weightsIn(const at::Tensor& operand, const at::Tensor& other, int64_t dim,
                                                     SoftmaxTracker::Arrange arrange);
-  // The operand that the product is to take (the same bits).
+  // The operand that the product is to take (bit-identical).
   at::Tensor operandOf(SoftmaxTracker::Consumed& consumed) const;
   void onProduct(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output);
 

@@ -13,7 +13,7 @@ class CaptureBudget {
  public:
   explicit CaptureBudget(std::optional<int64_t> most) : most_(most) {}
 
-  // For the weights of one more attention, ahead of their memory. Throws ERR_CAPTURE_TOO_LARGE.
+  // For the weights of one more attention, before their memory is allocated. Throws ERR_CAPTURE_TOO_LARGE.
   void reserve(const Site& site, int64_t bytes);
   // Nothing is held any more: it was handed over.
   void reset() { held_ = 0; }

@@ -28,7 +28,7 @@ struct PendingAttention {
 
   // With the option `gradients`:
   at::Tensor value;            // of a fused call
-  at::Tensor output;           // of a fused call: what the model goes on with
+  at::Tensor output;           // of a fused call: what the model continues with
   at::Tensor gradientPoint;    // whose gradient tells that of the weights
   at::Tensor returnedWeights;  // weights that the model returned beside the output
 

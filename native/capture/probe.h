@@ -26,7 +26,7 @@ class ProbeScope {
 void registerProbe();
 
 // For a model that returns `weights` beside what a fused kernel gave for them, `output`: where gradients by the weights
-// are captured, what depends on these counts too. Gives the weights that are to go on (the same bits).
+// are captured, what depends on these counts too. Gives the weights to continue with (bit-identical).
 at::Tensor returnedBeside(const at::Tensor& output, const at::Tensor& weights);
 
 }  // namespace lta

@@ -27,7 +27,7 @@ class RetainedTensor {
   bool copied_ = false;
 };
 
-// All tensors that one capture retains: by reference, and copied ahead of the first write that reaches their memory
+// All tensors that one capture retains: by reference, and copied before the first write that reaches their memory
 // (the probe tells of those). Most models write into none of them, and then nothing is ever copied.
 class RetainedTensors {
  public:

@@ -24,7 +24,7 @@ struct ModuleCall {
 enum class HookKind { Pre, Forward, Backward };
 
 // One registered hook. What it does lies in subclasses: a JavaScript function, a recorder. Once removed it never fires
-// again, not even later in a run that was under way.
+// again, not even later in a run that was in flight.
 class Hook {
  public:
   explicit Hook(HookKind kind) : kind_(kind) {}
@@ -42,18 +42,18 @@ class Hook {
   bool reached() const { return reached_ || calls_ > 0; }
   void reach() { reached_ = true; }
 
-  // Ahead of a module: the inputs to go on with, or none to keep them.
+  // Before a module: the inputs to continue with, or none to keep them.
   virtual std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall& call,
                                                            const std::vector<c10::IValue>& inputs,
                                                            const CancellationPtr& cancellation) {
     return std::nullopt;
   }
-  // Behind a module: the output to go on with, or none to keep it.
+  // After a module: the output to continue with, or none to keep it.
   virtual std::optional<c10::IValue> onOutput(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                                               const c10::IValue& output, const CancellationPtr& cancellation) {
     return std::nullopt;
   }
-  // When the gradients of a module's inputs are known: those to go on with, or none to keep them. Undefined tensors
+  // When the gradients of a module's inputs are known: those to continue with, or none to keep them. Undefined tensors
   // stand where there is no gradient.
   virtual std::optional<std::vector<at::Tensor>> onGradients(const ModuleCall& call,
                                                              const std::vector<at::Tensor>& gradInputs,

@@ -41,7 +41,7 @@ class HookRun : public RunLocal {
 
   const ModuleCall& call(int64_t number) const { return calls_->at(static_cast<size_t>(number)); }
 
-  // The two sides of a module call. `enter` gives the inputs to go on with, and a state that belongs to `leave`.
+  // The two sides of a module call. `enter` gives the inputs to continue with, and a state that belongs to `leave`.
   std::vector<c10::IValue> enter(const ModuleCall& call, std::vector<c10::IValue> inputs,
                                  c10::intrusive_ptr<BackwardState>& state);
   c10::IValue leave(const ModuleCall& call, const std::vector<c10::IValue>& inputs,

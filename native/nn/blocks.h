@@ -10,9 +10,9 @@
 
 namespace lta::nn {
 
-// The blocks that encoder and decoder layers are made of, each with the module behind it.
+// The blocks that encoder and decoder layers are made of, each with the module that it uses.
 
-// x + block(x), with a normalization behind the sum, or ahead of the block where `normFirst` says so.
+// x + block(x), with a normalization after the sum, or before the block where `normFirst` says so.
 using Block = c10::function_ref<at::Tensor(const at::Tensor&)>;
 at::Tensor residual(const at::Tensor& x, bool normFirst, const std::string& name, const torch::nn::LayerNorm& norm,
                     Block block);

@@ -13,7 +13,7 @@
 
 namespace lta::nn {
 
-// What encoders and decoders have in common: layers, all copies of one, with or without a normalization behind them.
+// What encoders and decoders have in common: layers, all copies of one, with or without a normalization after them.
 template <typename Layer>
 class LayerStack : public torch::nn::Module, public NativeModule {
  public:

@@ -226,7 +226,7 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
   } else if (causal && !settings_.addBiasKv && !settings_.addZeroAttn) {
     mask = at::Tensor();  // the flag says the same
   } else {
-    causal = false;  // it would hide the keys that are added behind the last one, which a mask can't
+    causal = false;  // it would hide the keys that are added after the last one, which a mask can't
   }
   if (mask.defined() && mask.dim() == 2) mask = mask.unsqueeze(0);
 

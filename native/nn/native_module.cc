@@ -12,24 +12,24 @@
 namespace lta::nn {
 namespace {
 
-thread_local bool undrawn = false;
+thread_local bool skipping = false;
 
-// Ahead of the fallback that other operators have under the key of runs that are watched (see run_scope.h).
-void look() {
+// Before the fallback that other operators have under the key of runs that are watched (see run_scope.h).
+void checkRun() {
   if (auto* run = Cancellation::current()) run->check();
 }
 
 at::Tensor& uniform(c10::DispatchKeySet keys, at::Tensor& self, double from, double to,
                     std::optional<at::Generator> generator) {
-  if (undrawn) return self;
-  look();
+  if (skipping) return self;
+  checkRun();
   return at::_ops::uniform_::redispatch(keysBelow(kRunKey, keys), self, from, to, std::move(generator));
 }
 
 at::Tensor& normal(c10::DispatchKeySet keys, at::Tensor& self, double mean, double std,
                    std::optional<at::Generator> generator) {
-  if (undrawn) return self;
-  look();
+  if (skipping) return self;
+  checkRun();
   return at::_ops::normal_::redispatch(keysBelow(kRunKey, keys), self, mean, std, std::move(generator));
 }
 
@@ -45,8 +45,8 @@ std::optional<bool> NamedArguments::flag(const std::string& name) const {
   return found == flags.end() ? std::nullopt : std::optional<bool>(found->second);
 }
 
-LeaveUndrawn::LeaveUndrawn() : before_(std::exchange(undrawn, true)), key_(kRunKey) {}
-LeaveUndrawn::~LeaveUndrawn() { undrawn = before_; }
+SkipInit::SkipInit() : before_(std::exchange(skipping, true)), key_(kRunKey) {}
+SkipInit::~SkipInit() { skipping = before_; }
 
 void copyState(const torch::nn::Module& from, torch::nn::Module& to) {
   const at::NoGradGuard noGrad;
@@ -59,7 +59,7 @@ void copyState(const torch::nn::Module& from, torch::nn::Module& to) {
   to.train(from.is_training());
 }
 
-void registerUndrawn() {
+void registerSkipInit() {
   auto& library = kernelsUnder(kRunKey, "aten");
   library.impl("uniform_", uniform);
   library.impl("normal_", normal);

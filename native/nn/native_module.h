@@ -29,21 +29,21 @@ class NativeModule {
 
   // Runs the module as the outermost one, on checked arguments.
   virtual c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) = 0;
-  // Whether its attentions return their weights, [B, H, Q, K], beside their output: all of them, where parts of it were
-  // told different things. False where it has none.
+  // Has all of its attentions return their weights, [B, H, Q, K], beside their output, or none.
   virtual void setNeedWeights(bool need) {}
+  // Whether all of them do; false where it has none.
   virtual bool needsWeights() const { return false; }
 };
 
 // While one lives, constructors of libtorch on its thread draw no initial values, since they are overwritten here: the
-// generator that all share, from which runs under way may be drawing, stays as it is. What they would have filled is
+// generator that all share, from which runs in flight may be drawing, stays as it is. What they would have filled is
 // undefined.
-class LeaveUndrawn {
+class SkipInit {
  public:
-  LeaveUndrawn();
-  ~LeaveUndrawn();
-  LeaveUndrawn(const LeaveUndrawn&) = delete;
-  LeaveUndrawn& operator=(const LeaveUndrawn&) = delete;
+  SkipInit();
+  ~SkipInit();
+  SkipInit(const SkipInit&) = delete;
+  SkipInit& operator=(const SkipInit&) = delete;
 
  private:
   const bool before_;
@@ -51,7 +51,7 @@ class LeaveUndrawn {
 };
 
 // Registers the operators that it needs, once a process (see registration.h).
-void registerUndrawn();
+void registerSkipInit();
 
 // Copies parameters and mode of a module into another one of the same make.
 void copyState(const torch::nn::Module& from, torch::nn::Module& to);
@@ -59,7 +59,7 @@ void copyState(const torch::nn::Module& from, torch::nn::Module& to);
 // A module with uninitialised parameters.
 template <typename Made, typename Options>
 std::shared_ptr<Made> makeUninitialised(const Options& options) {
-  const LeaveUndrawn undrawn;
+  const SkipInit skipping;
   return std::make_shared<Made>(options);
 }
 

@@ -37,12 +37,12 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::shared_ptr<const void> beginTask(std::shared_ptr<Slot> slot);
 
   // Around memory of the environment that tensors lie in; the end on any thread. An environment that ends first waits
-  // for the tasks under way, which stop then at the next operator: they may be reading what goes with it.
+  // for the tasks in flight, which stop then at the next operator: they may be reading what goes with it.
   void acquireMemory();
   void releaseMemory();
   bool memoryInUse();
 
-  // Calls under way keep the event loop alive, an idle addon doesn't. On the event loop's thread only.
+  // Calls in flight keep the event loop alive, an idle addon doesn't. On the event loop's thread only.
   void ref(Napi::Env env);
   void unref(Napi::Env env);
 

@@ -61,7 +61,7 @@ void Cancellation::check() {
   shown.erase(shown.find_last_not_of('0') + 1);
   if (shown.back() == '.') shown.pop_back();
   stop(std::make_exception_ptr(
-      Error("ERR_TIME_LIMIT", "Expected an end within " + shown + " ms (timeLimit) but it was still under way then")));
+      Error("ERR_TIME_LIMIT", "Expected an end within " + shown + " ms (timeLimit) but it was still running then")));
 }
 
 void Cancellation::checkLoop() {

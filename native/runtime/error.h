@@ -40,7 +40,7 @@ class Cancelled : public std::exception {
 };
 
 // What any exception becomes at the boundary to JavaScript: `code` where the exception has none of its own, `context`
-// ahead of the message where that says more.
+// before the message where that says more.
 Error describe(std::exception_ptr exception, const char* code, const std::string& context = {});
 
 }  // namespace lta

@@ -157,9 +157,9 @@ class Inliner {
     return method.find_first_not_of("0123456789", number) == std::string::npos && name != context.module;
   }
 
-  // Hooks of Python's that were compiled into the caller, behind the call of their module: the last of them, and what
+  // Hooks of Python's that were compiled into the caller, after the call of their module: the last of them, and what
   // they leave as the module's output. Ours come later, as those that are registered later do.
-  static std::pair<jit::Node*, jit::Value*> behindCompiledHooks(jit::Node& call) {
+  static std::pair<jit::Node*, jit::Value*> afterCompiledHooks(jit::Node& call) {
     const auto module = call.input(0)->type()->expect<c10::ClassType>();
     auto* last = &call;
     auto* output = call.output();
@@ -180,7 +180,7 @@ class Inliner {
     for (size_t i = 1; i < call.inputs().size(); ++i) {
       described.inputTypes.push_back(i < arguments.size() ? arguments[i].type() : call.input(i)->type());
     }
-    auto [last, output] = behindCompiledHooks(call);
+    auto [last, output] = afterCompiledHooks(call);
     described.outputType = output->type();
     const auto number = static_cast<int64_t>(result_.calls.size());
     result_.calls.push_back(described);

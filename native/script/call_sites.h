@@ -37,8 +37,8 @@ struct InlinedMethod {
 // The graph of `method` with all calls of modules and functions inlined, as libtorch's own inliner does before it runs
 // a graph, but call by call, so that every inlined node carries the dotted name of the module it came from (in the
 // call stack that libtorch keeps for error messages). Without boundaries nothing is added to the graph: what is
-// optimized and run is what libtorch would run. With boundaries, every module call gets an `enter` ahead of it and a
-// `leave` behind it, and modules ask the run whether they may take their fused fast path: where a hook sits below one,
+// optimized and run is what libtorch would run. With boundaries, every module call gets an `enter` before it and a
+// `leave` after it, and modules ask the run whether they may take their fused fast path: where a hook sits below one,
 // it may not, so that the modules below it are called. `unfused` tells all of them no, for good.
 struct InlineOptions {
   bool boundaries = false;

@@ -276,7 +276,7 @@ class Checkpoint {
   }
 
   c10::IValue unpickle(const PickleRecord& pickle, const std::string& name) {
-    // What the pickle names is compiled ahead of it, where there is stack enough.
+    // What the pickle names is compiled before it, where there is stack enough.
     onDeepStack([&] {
       checkNamed(*pickle.content);
       for (const auto& type : pickle.content->containerTypes()) importer_->loadType(c10::QualifiedName(type));

@@ -59,7 +59,7 @@ class DebugRanges final : public jit::SourceRangeUnpickler {
     for (const auto& row : *rows) {
       if (row.kind != Kind::Tuple) continue;
       const auto& parts = pickle.tuple(row);
-      // Old files have no tag in their rows, and the range behind the offset; those with a tag of old had it between.
+      // Old files have no tag in their rows, and the range after the offset; those with a tag of old had it between.
       const size_t at = parts.size() > 2 && parts[1].kind != Kind::Tuple ? 2 : 1;
       if (parts.size() <= at || parts[0].kind != Kind::Int || parts[at].kind != Kind::Tuple) continue;
       ranges_.push_back(

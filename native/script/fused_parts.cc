@@ -61,7 +61,7 @@ class FusedPart {
         failed_ = true;
       }
     }
-    // A part ahead of this one that ran unfused gives another layout than the kernel was compiled for.
+    // A part before this one that ran unfused gives another layout than the kernel was compiled for.
     if (succeeded_ && opaque == opaque_ && runKernel(stack)) return;
     runUnfused(stack);
   }

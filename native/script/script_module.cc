@@ -55,12 +55,12 @@ void collectState(const jit::Module& module, const std::string& prefix, std::vec
 }
 
 // Whether the calling thread's executors optimize, for as long as one lives.
-class Optimizing {
+class OptimizeGuard {
  public:
-  explicit Optimizing(bool on) : before_(jit::getGraphExecutorOptimize()) { jit::setGraphExecutorOptimize(on); }
-  ~Optimizing() { jit::setGraphExecutorOptimize(before_); }
-  Optimizing(const Optimizing&) = delete;
-  Optimizing& operator=(const Optimizing&) = delete;
+  explicit OptimizeGuard(bool on) : before_(jit::getGraphExecutorOptimize()) { jit::setGraphExecutorOptimize(on); }
+  ~OptimizeGuard() { jit::setGraphExecutorOptimize(before_); }
+  OptimizeGuard(const OptimizeGuard&) = delete;
+  OptimizeGuard& operator=(const OptimizeGuard&) = delete;
 
  private:
   const bool before_;
@@ -190,7 +190,7 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
   if (options.cancellation) options.cancellation->check();
   const bool records = options.grad || captureGradients;
   const c10::AutoGradMode grad(records);
-  const Optimizing optimizing(!captureGradients);
+  const OptimizeGuard optimizing(!captureGradients);
   ProgramOptions wanted;
   wanted.inlining.unfused = captureGradients;
   wanted.inlining.boundaries = hooks != nullptr;

@@ -12,7 +12,7 @@ namespace lta::script {
 
 // What a program from an untrusted source may be made of: operators that compute, by name (allowed_operators.inc).
 // Nothing reads or writes files, prints, forks, or is of a custom class or namespace. Looked at twice: in the code,
-// ahead of anything that libtorch does with it, and in what libtorch compiled of it, ahead of the first run. All throw
+// before anything that libtorch does with it, and in what libtorch compiled of it, before the first run. All throw
 // ERR_UNTRUSTED.
 class UntrustedCode {
  public:

@@ -21,9 +21,9 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 bool isNameStart(char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool isNamePart(char c) { return isNameStart(c) || c == '.' || (c >= '0' && c <= '9'); }
 
-// Where the message begins behind the first line, from a position on, that begins with the name of an exception and a
+// Where the message begins after the first line, from a position on, that begins with the name of an exception and a
 // colon. Walked through once: the text may be of any length.
-std::optional<size_t> behindExceptionName(const std::string& text, size_t from) {
+std::optional<size_t> afterExceptionName(const std::string& text, size_t from) {
   for (auto line = text.find('\n', from); line != std::string::npos; line = text.find('\n', line + 1)) {
     auto at = line + 1;
     if (at >= text.size() || !isNameStart(text[at])) continue;
@@ -40,7 +40,7 @@ ErrorText splitInterpreterText(const std::string& text) {
   static const std::string kPointer = "<--- HERE";
   const auto pointer = text.rfind(kPointer);
   const auto from = pointer == std::string::npos ? text.rfind(kMarker) + kMarker.size() : pointer + kPointer.size();
-  const auto message = behindExceptionName(text, from);
+  const auto message = afterExceptionName(text, from);
   if (!message) return {trimmed(text), {}};
   return {trimmed(text.substr(*message)), trimmed(text)};
 }

@@ -12,7 +12,7 @@ struct ErrorText {
 };
 
 // The TorchScript interpreter wraps what an operator threw, or a model raised, into a text of its own, with a trace of
-// the program; other exceptions have a trace of the C++ stack behind their message.
+// the program; other exceptions have a trace of the C++ stack after their message.
 ErrorText errorTextOf(const std::exception& exception);
 
 // Whether an error of loading is about an operator that isn't registered.

@@ -24,8 +24,9 @@ struct Rows {
   std::optional<std::vector<int64_t>> queries;
 };
 
-// Shape of the attention of a call: any dimensions ahead of the heads count as batch where there is one, the rest as
-// heads. A three-dimensional call doesn't tell batch from heads: `headsKnown` is false, `batch` holds their product.
+// Shape of the attention of a call: the first of four and more dimensions is the batch, all between it and the queries
+// count as heads. A three-dimensional call doesn't tell batch from heads: `headsKnown` is false, `batch` holds their
+// product.
 struct AttentionShape {
   int64_t batch = 1;
   int64_t heads = 1;

@@ -34,7 +34,7 @@ struct RowMask {
 };
 
 // The same and e^score at once, while the scores are in the first cache: elements [rows, keys] = e^(query · keyᵀ),
-// masked, and the sum of each row. Nothing is subtracted ahead of the exponential as softmaxes do it: where a row's sum
+// masked, and the sum of each row. Nothing is subtracted before the exponential as softmaxes do it: where a row's sum
 // isn't sound (see below), its elements are of no use. Rows are written in whole panels, zeros at the end.
 void multiplyExponentials(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
                           int64_t keys, const RowMask& mask, float* elements, int64_t stride, float* sums);

@@ -11,7 +11,7 @@
 namespace lta {
 namespace {
 
-// Larger ones first, equal ones by position; NaN ahead of all, as in PyTorch's topk.
+// Larger ones first, equal ones by position; NaN first, as in PyTorch's topk.
 template <typename T>
 bool before(T a, int64_t i, T b, int64_t j) {
   const bool nanA = a != a;
