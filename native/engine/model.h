@@ -33,6 +33,8 @@ class Model : public std::enable_shared_from_this<Model> {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
+  // What users call such a model, for errors: a string that outlives it.
+  virtual const char* kind() const = 0;
   virtual std::vector<ModuleInfo> modules() const = 0;
   // Neither waits for what is in flight: the tensors are the model's own, which `to` exchanges as its caller says.
   virtual std::vector<NamedTensor> parameters() const = 0;

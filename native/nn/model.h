@@ -17,6 +17,7 @@ class Model final : public engine::Model {
   // `module` has to be a NativeModule.
   explicit Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts = {});
 
+  const char* kind() const override { return "module"; }
   std::vector<engine::ModuleInfo> modules() const override;
   std::vector<engine::NamedTensor> parameters() const override;
   std::vector<engine::NamedTensor> stateDict() const override { return parameters(); }

@@ -99,13 +99,14 @@ void ModelWrap::define(Napi::Env env, Napi::Object exports) {
 Napi::Object ModelWrap::wrap(Napi::Env env, std::shared_ptr<engine::Model> model) {
   auto object = make(env);
   auto* const wrap = Unwrap(object);
+  wrap->kind_ = model->kind();
   wrap->activity_ = model->activity();
   wrap->model_ = std::move(model);
   return object;
 }
 
 const std::shared_ptr<engine::Model>& ModelWrap::model() const {
-  if (!model_) throw Error("ERR_DISPOSED", "Expected a live model but this one was disposed");
+  if (!model_) throw Error("ERR_DISPOSED", std::string("Expected a live ") + kind_ + " but this one was disposed");
   return model_;
 }
 

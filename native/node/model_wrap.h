@@ -41,6 +41,7 @@ class ModelWrap : public ObjectWrap<ModelWrap> {
 
   const std::shared_ptr<engine::Model>& model() const;
 
+  const char* kind_ = "model";
   std::shared_ptr<engine::Model> model_;
   std::shared_ptr<Activity> activity_;  // outlives the model
 };

@@ -152,7 +152,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
       share("customDecoder", "decoder");
       return ModelWrap::wrap(info.Env(), std::make_shared<nn::Model>(std::move(module), std::move(shared)));
     }
-    mismatch("a class of nn", "the class of a module", info[0]);
+    throw Error("ERR_INVALID_ARGUMENT", "Expected a class of nn but received '" + type + "'");
   });
 }
 

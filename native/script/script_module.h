@@ -25,6 +25,7 @@ class ScriptModule final : public engine::Model {
   };
   ScriptModule(torch::jit::Module module, const Options& options);
 
+  const char* kind() const override { return "ScriptModule"; }
   std::vector<engine::ModuleInfo> modules() const override;
   std::vector<engine::NamedTensor> parameters() const override { return parameters_; }
   std::vector<engine::NamedTensor> stateDict() const override;

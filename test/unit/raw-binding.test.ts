@@ -247,7 +247,7 @@ const cases: Record<string, () => Case> = {
     places: [...nnPlaces, ...CAPTURE],
   }),
   'NativeModel#run of a checkpoint': () => ({
-    args: () => [[tensor([1, 3, 8])], {}],
+    args: () => [[tensor([3, 7, 16])], {}],
     call: ((...args: [unknown[], object]) => model.run(...args)) as never,
     places: [required([0]), required([1], ...EMPTY), optional([1, 'method']), ...RUN],
   }),
