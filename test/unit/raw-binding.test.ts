@@ -97,7 +97,7 @@ const required = (path: Place['path'], ...fits: Kind[]): Place => ({ path, fits 
 const flags = (index: number, ...names: string[]): Place[] => names.map((name) => optional([index, name], 'boolean'));
 
 let model: NativeModel;
-let module: NativeModel;
+let encoder: NativeModel;
 
 const LAYER = {
   dModel: 8,
@@ -238,12 +238,12 @@ const cases: Record<string, () => Case> = {
   }),
   'NativeModel#run of nn': () => ({
     args: () => [nnInput(), nnOptions()],
-    call: ((...args: [unknown[], object]) => module.run(...args)) as never,
+    call: ((...args: [unknown[], object]) => encoder.run(...args)) as never,
     places: [...nnPlaces, ...RUN],
   }),
   'NativeModel#capture of nn': () => ({
     args: () => [nnInput(), nnOptions()],
-    call: ((...args: [unknown[], object]) => module.capture(...args)) as never,
+    call: ((...args: [unknown[], object]) => encoder.capture(...args)) as never,
     places: [...nnPlaces, ...CAPTURE],
   }),
   'NativeModel#run of a checkpoint': () => ({
@@ -328,19 +328,19 @@ const cases: Record<string, () => Case> = {
       ...['dInput', 'dOutput', 'nlayers'].map((name) => required([1, name])),
     ]),
   loadNnParameters: () => ({
-    args: () => [module, ['linear1.bias'], [tensor([16])]],
+    args: () => [encoder, ['linear1.bias'], [tensor([16])]],
     call: addon.loadNnParameters as never,
     places: [required([0]), required([1]), required([2])],
   }),
-  isTraining: () => ({ args: () => [module], call: addon.isTraining as never, places: [required([0])] }),
-  needsWeights: () => ({ args: () => [module], call: addon.needsWeights as never, places: [required([0])] }),
+  isTraining: () => ({ args: () => [encoder], call: addon.isTraining as never, places: [required([0])] }),
+  needsWeights: () => ({ args: () => [encoder], call: addon.needsWeights as never, places: [required([0])] }),
   train: () => ({
-    args: () => [module, false],
+    args: () => [encoder, false],
     call: addon.train as never,
     places: [required([0]), required([1], 'boolean')],
   }),
   setNeedWeights: () => ({
-    args: () => [module, false],
+    args: () => [encoder, false],
     call: addon.setNeedWeights as never,
     places: [required([0]), required([1], 'boolean')],
   }),
@@ -369,8 +369,8 @@ beforeAll(async () => {
     verify: false,
     cancellation: undefined,
   });
-  module = layer();
-  addon.train(module, false);
+  encoder = layer();
+  addon.train(encoder, false);
 });
 
 const CODED = expect.objectContaining({ code: expect.stringMatching(/^ERR_/) });
@@ -441,7 +441,7 @@ describe('classes of the addon', () => {
 
   it('have methods for their own objects alone', () => {
     const { shape } = addon.NativeTensor.prototype;
-    for (const receiver of [undefined, null, {}, module, addon.NativeTensor.prototype]) {
+    for (const receiver of [undefined, null, {}, encoder, addon.NativeTensor.prototype]) {
       expect(() => shape.call(receiver as never)).toThrow();
     }
   });
@@ -462,7 +462,7 @@ describe('classes of the addon', () => {
   });
 
   it('give gradients for a scalar alone', async () => {
-    const { gradients } = await module.capture(nnInput(), { ...nnOptions(), gradients: true });
+    const { gradients } = await encoder.capture(nnInput(), { ...nnOptions(), gradients: true });
     for (const value of Object.values(VALUES)) {
       expect(await failureOf(() => gradients?.of(value as never, undefined))).toEqual(CODED);
     }
