@@ -5,9 +5,9 @@
 
 namespace lta {
 
-// Threads whose stack has a gigabyte (of addresses: memory is taken as it is used). libtorch's compiler calls itself for
-// everything that is nested, and frees a list in a list in a list by calling itself for each, of which a program may make
-// millions; how large the stacks of other threads are is up to the system.
+// Threads whose stack has a gigabyte (of addresses: memory is taken as it is used). libtorch's compiler calls itself
+// for everything that is nested, and frees a list in a list in a list by calling itself for each, of which a program
+// may make millions; how large the stacks of other threads are is up to the system.
 
 // Runs a function on such a thread and waits for it. What the function throws is thrown on.
 void onDeepStack(const std::function<void()>& function);
