@@ -6,7 +6,7 @@ import { maxPool, pictureSize } from './max-pool';
 import { type PackedAttention, type PackedHead, PageBudget, THUMBNAIL_SIDE } from './page-budget';
 import { type HeadLayout, scanHead, TOP } from './scan-head';
 import type { AttentionKind, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
-import { ABSENT, encodeWeight, LOG16, MASKED } from './weight-code';
+import { ABSENT, encodeWeight, logCodeOf, MASKED } from './weight-code';
 
 /** What is used of a `Tensor`. */
 interface TensorLike {
@@ -33,7 +33,7 @@ export interface ViewAttention {
   shape?: readonly number[];
   heads: readonly number[];
   queries: readonly number[];
-  /** `'encoder'`, `'decoder'` or `'cross'`; told from the name and the weights where it is none of these. */
+  /** `'encoder'`, `'decoder'`, `'cross'` or `'derived'`; told from the name and the weights where it is none of these. */
   kind?: string;
   /** Tokens of the whole query and key sequence, where they are not those of the example. */
   queryTokens?: readonly string[];
@@ -51,6 +51,8 @@ export interface PrepareExample {
   /** What stood in the text where the token doesn't say, by position of `tokens`. */
   sources?: Record<number, string>;
   image?: ViewDataImage;
+  /** Of a generation: how many tokens were given. */
+  prompt?: number;
 }
 
 /** The data of a page and its blocks: lines of base64 by script element. */
@@ -65,7 +67,7 @@ export interface PrepareOptions {
   compare?: boolean;
 }
 
-const KINDS: readonly string[] = ['encoder', 'decoder', 'cross'];
+const KINDS: readonly string[] = ['encoder', 'decoder', 'cross', 'derived'];
 
 /**
  * Makes the data of a page from captured attentions, one at a time: no more than one is looked at, and what is kept of it
@@ -106,6 +108,10 @@ async function prepareExample(example: PrepareExample, budget: PageBudget): Prom
     }
   }
   if (!items.length) items.push({ tokens: new TokenLists(), attentions: [] });
+  checkImage(
+    example,
+    items.flatMap(({ attentions }) => attentions),
+  );
   return items.map(({ tokens, attentions }, item) => {
     const labels = attentionLabels(attentions);
     const title = example.title ?? '';
@@ -121,9 +127,24 @@ async function prepareExample(example: PrepareExample, budget: PageBudget): Prom
           }
         : {}),
       ...(example.image ? { image: example.image } : {}),
+      ...(example.prompt === undefined ? {} : { prompt: example.prompt }),
       attentions: attentions.map((attention, i) => ({ ...attention, label: labels[i] as string })),
     };
   });
+}
+
+/** A picture whose patches are no attention's keys would be an empty view. */
+function checkImage({ title, image }: PrepareExample, attentions: readonly Draft[]): void {
+  if (!image || !attentions.length) return;
+  const [down, across] = image.patches;
+  const count = image.prefix + down * across;
+  if (attentions.some(({ columns }) => columns === count)) return;
+  const received = [...new Set(attentions.map(({ columns }) => columns))].join(', ');
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a picture whose patches are keys of an attention of '${title ?? ''}' but received ${down} × ${across} patches and ` +
+      `${image.prefix} tokens before them, ${count} in all, where attentions have ${received} keys`,
+  );
 }
 
 function sameTokens(a: readonly string[], b: readonly string[] | undefined): boolean {
@@ -249,7 +270,13 @@ function survey(reader: HeadReader) {
     }
   }
   if (mask && !mask.includes(1)) mask = undefined;
-  return { mask, signed, scale: largest > 1.0001 && Number.isFinite(largest) ? largest : 1 };
+  return { mask, signed, largest };
+}
+
+/** What codes are shares of. */
+function codeScale(kind: AttentionKind, signed: boolean, largest: number): number {
+  if (!(largest > 0) || !Number.isFinite(largest)) return 1;
+  return largest > 1.0001 || signed || kind === 'derived' ? largest : 1;
 }
 
 async function prepareAttention(
@@ -264,22 +291,23 @@ async function prepareAttention(
   const reader = new HeadReader(attention, item);
   const { rows, columns, matrices } = reader;
   const averaged = attention.weights.shape.length === 3;
-  const { mask, signed, scale } = survey(reader);
+  const { mask, signed, largest } = survey(reader);
   const identity = queries.every((query, row) => query === row);
   const causal = isCausal(mask, queries, rows, columns);
   const kind = KINDS.includes(attention.kind ?? '')
     ? (attention.kind as AttentionKind)
     : kindOf({ name, rows, columns, queries, causal }, names);
+  const scale = codeScale(kind, signed, largest);
 
   const encoder = listOf(example.tokens, item);
   const decoder = listOf(example.targetTokens, item) ?? encoder;
   const last = queries.reduce((most, query) => Math.max(most, query), -1);
-  const queryTokens = tokens.find(
-    [attention.queryTokens, kind === 'encoder' ? encoder : decoder, decoder, encoder],
-    (length) => (identity ? length === rows : length > last),
+  const ofSource = kind === 'encoder' || (kind === 'derived' && !/decoder/i.test(name));
+  const queryTokens = tokens.find([attention.queryTokens, ofSource ? encoder : decoder, decoder, encoder], (length) =>
+    identity ? length === rows : length > last,
   );
   const keyTokens = tokens.find(
-    [attention.keyTokens, kind === 'decoder' ? decoder : encoder, encoder, decoder],
+    [attention.keyTokens, ofSource || kind === 'cross' ? encoder : decoder, encoder, decoder],
     (length) => length === columns,
   );
   const shown = shownPart(
@@ -291,7 +319,7 @@ async function prepareAttention(
   const special = Array.from({ length: columns }, (_, i) => i).filter(
     (i) => i >= shown.columns[0] && i < shown.columns[1] && (i === shown.columns[0] || isSpecial(keyList?.[i] ?? '')),
   );
-  const layout = { rows, columns, queries, shown, special, cross: kind === 'cross', mask, scale };
+  const layout = { rows, columns, queries, shown, special, cross: kind === 'cross', mask, scale, signed };
 
   const packed: PackedAttention = { heads: [], thumbnails: new Uint8Array(), margins: [] };
   const entry = budget.add(packed);
@@ -321,7 +349,7 @@ async function prepareAttention(
     margins.set(scanned.entropy);
     margins.set(scanned.received, rows);
     packed.margins.push(await pack(margins));
-    if (!isMean) await addFull(head, weights, scanned.codes, matrices, scale, budget);
+    if (!isMean) await addFull(head, weights, scanned.codes, { matrices, scale, signed }, budget);
     await budget.fit();
   };
 
@@ -442,10 +470,10 @@ async function addFull(
   head: PackedHead,
   weights: Float32Array,
   codes: Uint8Array,
-  matrices: number,
-  scale: number,
+  { matrices, scale, signed }: { matrices: number; scale: number; signed: boolean },
   budget: PageBudget,
 ): Promise<void> {
+  const code16 = logCodeOf(16, signed);
   // A little less than heads of this kind take, by a sample of this one.
   const sample = sampled(codes);
   const density = (0.8 * (await pack(sample)).length) / sample.length;
@@ -463,7 +491,7 @@ async function addFull(
     const halves = new Uint16Array(weights.length);
     for (let i = 0; i < halves.length; i++) {
       const code = codes[i] as number;
-      halves[i] = code === MASKED || code === ABSENT ? code : encodeWeight(LOG16, (weights[i] as number) / scale);
+      halves[i] = code === MASKED || code === ABSENT ? code : encodeWeight(code16, (weights[i] as number) / scale);
     }
     head.log16 = await pack(halves);
   }

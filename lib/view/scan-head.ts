@@ -1,5 +1,5 @@
 import type { HeadStats, Pattern } from './view-data';
-import { ABSENT, encodeWeight, LOG8, MASKED, ZERO } from './weight-code';
+import { ABSENT, encodeWeight, LOG8, logCodeOf, MASKED, TINY, ZERO } from './weight-code';
 
 /** So far from a query its neighbourhood reaches. */
 const NEIGHBOURS = 8;
@@ -8,22 +8,28 @@ export const TOP = 4;
 export const NO_KEY = 0xffffffff;
 
 const BUCKETS = 2 ** 19;
-let tables: { codes: Uint8Array; logarithms: Float32Array } | undefined;
+interface Tables {
+  codes: Uint8Array;
+  logarithms: Float32Array;
+}
+const tables: Partial<Record<'signed' | 'unsigned', Tables>> = {};
 
 /** Codes and logarithms of all float32 by their first 11 bits of mantissa: a tenth of the time of `Math.log`. */
-function bucketTables(): { codes: Uint8Array; logarithms: Float32Array } {
-  if (tables) return tables;
+function bucketTables(signed: boolean): Tables {
+  const key = signed ? 'signed' : 'unsigned';
+  const known = tables[key];
+  if (known) return known;
+  const code = logCodeOf(8, signed);
   const bits = new Uint32Array(1);
   const float = new Float32Array(bits.buffer);
-  const codes = new Uint8Array(BUCKETS);
-  const logarithms = new Float32Array(BUCKETS);
+  const made = { codes: new Uint8Array(BUCKETS), logarithms: new Float32Array(BUCKETS) };
   for (let i = 0; i < BUCKETS; i++) {
     bits[0] = (i << 12) | 0x800;
-    codes[i] = encodeWeight(LOG8, float[0] as number);
-    logarithms[i] = Math.log(float[0] as number);
+    made.codes[i] = encodeWeight(code, float[0] as number);
+    made.logarithms[i] = Math.log(float[0] as number);
   }
-  tables = { codes, logarithms };
-  return tables;
+  tables[key] = made;
+  return made;
 }
 
 export interface HeadLayout {
@@ -43,10 +49,12 @@ export interface HeadLayout {
   captured: Uint8Array | undefined;
   /** What codes are shares of. */
   scale: number;
+  /** Weights are negative too: what is counted is their size. */
+  signed: boolean;
 }
 
 export interface ScannedHead {
-  /** `LOG8` codes. */
+  /** Codes of 8 bits. */
   codes: Uint8Array;
   /** By query: normalized entropy as a byte. */
   entropy: Uint8Array;
@@ -60,8 +68,9 @@ export interface ScannedHead {
 
 /** All that a page has of one head, in one walk over its weights. */
 export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead {
-  const { rows, columns, queries, shown, mask, captured, scale, cross } = layout;
-  const { codes: codeOf, logarithms } = bucketTables();
+  const { rows, columns, queries, shown, mask, captured, scale, cross, signed } = layout;
+  const { codes: codeOf, logarithms } = bucketTables(signed);
+  const { nan: nanCode } = logCodeOf(8, signed);
   const bits = new Uint32Array(weights.buffer, weights.byteOffset, weights.length);
   const rescale = scale === 1 ? 0 : 1 / scale;
   const rescaled = new Float32Array(1);
@@ -100,7 +109,7 @@ export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead
       available++;
       // biome-ignore lint/suspicious/noSelfCompare: the quickest test for NaN in the hottest loop
       if (weight !== weight) {
-        codes[i] = LOG8.nan;
+        codes[i] = nanCode;
         broken = true;
         nan++;
         continue;
@@ -112,31 +121,35 @@ export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead
       } else {
         codes[i] = codeOf[bucket] as number;
       }
-      if (weight > least) {
+      const size = weight < 0 ? -weight : weight;
+      if (weight < 0 && (codes[i] as number) > TINY && codes[i] !== nanCode && signed)
+        codes[i] = (codes[i] as number) + 1;
+      if (size > least) {
         insert(topWeights, topKeys, top, weight, column);
-        least = topWeights[top + TOP - 1] as number;
+        least = Math.abs(topWeights[top + TOP - 1] as number);
       }
       if (!inside || column < firstColumn || column >= endColumn) continue;
       bucket = bucket < BUCKETS ? bucket : BUCKETS - 1;
-      sum += weight;
-      surprise -= weight * (logarithms[bucket] as number);
-      received[column] = (received[column] as number) + weight;
+      sum += size;
+      surprise -= size * (logarithms[bucket] as number);
+      received[column] = (received[column] as number) + size;
     }
     if (!inside || broken || !(sum > 0)) continue;
     const relative = available > 1 ? (surprise / sum + Math.log(sum)) / Math.log(available) : 0;
     entropy[row] = Math.round(255 * Math.max(0, Math.min(relative, 1)));
-    largest = Math.max(largest, topWeights[top] as number);
+    largest = Math.max(largest, Math.abs(topWeights[top] as number));
     counts.all++;
     if (available > 1) {
       sums.entropy += relative;
       counts.entropy++;
     }
-    for (const key of layout.special) sums.special += (weights[start + key] as number) / sum;
+    const shareOf = (key: number) => Math.abs(weights[start + key] as number) / sum;
+    for (const key of layout.special) sums.special += shareOf(key);
     if (cross) continue;
     const query = queries[row] as number;
     const onOffset = (name: 'previous' | 'next' | 'self', key: number) => {
       if (key < firstColumn || key >= endColumn || (mask !== undefined && mask[start + key] !== 0)) return;
-      sums[name] += (weights[start + key] as number) / sum;
+      sums[name] += shareOf(key);
       counts[name]++;
     };
     onOffset('previous', query - 1);
@@ -144,7 +157,7 @@ export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead
     onOffset('next', query + 1);
     const end = Math.min(endColumn, query + NEIGHBOURS + 1);
     for (let key = Math.max(firstColumn, query - NEIGHBOURS); key < end; key++) {
-      sums.local += (weights[start + key] as number) / sum;
+      sums.local += shareOf(key);
     }
   }
 
@@ -173,7 +186,8 @@ export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead
 function insert(weights: Float32Array, keys: Uint32Array, start: number, weight: number, key: number): void {
   let at = start + TOP - 1;
   // Equal weights stay by position.
-  while (at > start && (weights[at - 1] as number) < weight) {
+  const size = Math.abs(weight);
+  while (at > start && Math.abs(weights[at - 1] as number) < size) {
     weights[at] = weights[at - 1] as number;
     keys[at] = keys[at - 1] as number;
     at--;

@@ -1,10 +1,13 @@
-/** Whose attention it is: of a sequence to itself (an encoder's, or a decoder's, which is mostly causal), or across. */
-export type AttentionKind = 'encoder' | 'decoder' | 'cross';
+/**
+ * Whose attention it is: of a sequence to itself (an encoder's, or a decoder's, which is mostly causal), or across; or
+ * what was computed from such: rollout, relevance, gradients.
+ */
+export type AttentionKind = 'encoder' | 'decoder' | 'cross' | 'derived';
 
 /** What a head does, as far as its weights tell. */
 export type Pattern = 'previous' | 'next' | 'self' | 'local' | 'special' | 'content' | 'broad';
 
-/** How the weights at full resolution are stored: exactly, or as codes of `LOG16` or `LOG8`. */
+/** How the weights at full resolution are stored: exactly, or as codes of 16 or 8 bits. */
 export type FullEncoding = 'float32' | 'log16' | 'log8';
 
 /** Everything that the page knows without unpacking a block: plain JSON, made by `prepareView` and drawn by the page. */
@@ -27,6 +30,8 @@ export interface ViewDataExample {
   /** What stood in the text where a token is unknown or shortened, by token list and position. */
   sources?: Record<number, string>[];
   image?: ViewDataImage;
+  /** Of a generation: so many tokens were given, the others came one at a time. */
+  prompt?: number;
   attentions: ViewDataAttention[];
 }
 
@@ -59,13 +64,13 @@ export interface ViewDataAttention {
   keyTokens?: number;
   /** The capture holds so many keys of each query and no others. */
   capturedTopK?: number;
-  /** Weights are negative too; pictures show their size. */
+  /** Weights are negative too, and codes have signs; what is counted in `stats` is their size. */
   signed?: boolean;
   /** Whether attention from later positions is masked. */
   causal: boolean;
   /** Whether any weight is masked. */
   masked: boolean;
-  /** What codes are shares of: 1, or the largest weight where that is more. */
+  /** What codes are shares of: 1, or the largest weight where that is more, or where weights aren't parts of 1. */
   scale: number;
   /** Rows and columns without padding: [from, to). */
   shown: { rows: [number, number]; columns: [number, number] };
@@ -77,9 +82,9 @@ export interface ViewDataAttention {
   store: number;
   /** Lines of that element; -1 for what is not there. By head, the mean last. */
   blocks: {
-    /** `LOG8` codes of all thumbnails. */
+    /** 8-bit codes of all thumbnails. */
     thumbnails: number;
-    /** `LOG8` codes. */
+    /** 8-bit codes. */
     picture: number[];
     /** A byte for the entropy of each query, a `LOG8` code for what each key receives on average. */
     margins: number[];

@@ -1,47 +1,23 @@
 /// <reference lib="dom" />
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type Browser, chromium, type Page } from 'playwright-core';
-import { renderHtml } from '../../lib/view/html';
-import { type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
-
-const ROOT = join(__dirname, '../..');
-const CHROMIUM = [
-  process.env.CHROMIUM_PATH,
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
-].find((path) => path && existsSync(path));
+import type { Page } from 'playwright-core';
+import type { PrepareExample } from '../../lib/view/prepare';
+import {
+  attention,
+  buildPage,
+  describeInBrowser,
+  type Example,
+  long,
+  PageWindow,
+  pageOf,
+  weightOf,
+} from './page-window';
 
 const HOSTILE = '</script><script>window.hacked = true</script><!--';
 const tokens = ['[CLS]', HOSTILE, 'a b', '<b>', '&amp;', '\n'];
 const decoderTokens = ['x', 'y', 'z'];
-
-/** Weights of [heads, rows, columns]: no two alike, rows that sum to one. */
-function weightsOf(seed: number, heads: number, rows: number, columns: number) {
-  const data = new Float32Array(heads * rows * columns);
-  for (let row = 0; row < heads * rows; row++) {
-    const raw = Array.from({ length: columns }, (_, column) => 1 + ((seed * 31 + row * 17 + column * 7) % 23));
-    const sum = raw.reduce((a, b) => a + b);
-    raw.forEach((value, column) => {
-      data[row * columns + column] = value / sum;
-    });
-  }
-  return { shape: [1, heads, rows, columns], data };
-}
-
-function attention(name: string, seed: number, heads: number, rows: number, columns: number) {
-  const range = (count: number) => Array.from({ length: count }, (_, i) => i);
-  const weights = weightsOf(seed, heads, rows, columns);
-  return { name, operator: 'softmax', weights, heads: range(heads), queries: range(rows) };
-}
-
-type Example = PrepareExample & { attentions: ReturnType<typeof attention>[] };
 
 const first: Example = {
   title: `one ${HOSTILE}`,
@@ -62,121 +38,30 @@ const second: Example = {
   ],
 };
 
-async function pageOf(examples: PrepareExample[], title: string, maxSize = 2e7): Promise<string> {
-  return renderHtml(await prepareView(examples, { maxSize }), { title });
-}
-
-/** Weights of a head whose rows look at the token before, or anywhere, with a little on everything. */
-function long(
-  name: string,
-  heads: number,
-  size: number,
-  change: (data: Float32Array) => void = () => {},
-): ViewAttention {
-  const data = new Float32Array(heads * size * size);
-  let state = 1;
-  for (let head = 0; head < heads; head++) {
-    for (let row = 0; row < size; row++) {
-      const start = (head * size + row) * size;
-      let sum = 0;
-      for (let column = 0; column < size; column++) {
-        state = (state * 1103515245 + 12345) % 2 ** 31;
-        const raw = Math.exp((6 * state) / 2 ** 31) + (column === Math.max(0, row - head) ? 3000 : 0);
-        data[start + column] = raw;
-        sum += raw;
-      }
-      for (let column = 0; column < size; column++) data[start + column] = (data[start + column] as number) / sum;
-    }
-  }
-  change(data);
-  const range = (count: number) => Array.from({ length: count }, (_, i) => i);
-  return {
-    name,
-    operator: 'softmax',
-    weights: { shape: [1, heads, size, size], data },
-    heads: range(heads),
-    queries: range(size),
-  };
-}
-
-const describeInBrowser = CHROMIUM ? describe : describe.skip;
-if (!CHROMIUM) console.log('skipped: no Chromium found for the tests of the page; CHROMIUM_PATH names one');
-
 describeInBrowser('the page', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'view-'));
-  const file = join(folder, 'page.html');
-  const requests: string[] = [];
-  const errors: string[] = [];
-  let browser: Browser;
+  const at = new PageWindow();
+  let file = '';
   let page: Page;
 
   beforeAll(async () => {
-    execFileSync(process.execPath, [join(ROOT, 'scripts/build-page.mjs')]);
-    writeFileSync(file, await pageOf([first, second], `Title ${HOSTILE}`));
-    browser = await chromium.launch({ executablePath: CHROMIUM as string, args: ['--no-sandbox'] });
-  });
-
-  afterAll(async () => {
-    await browser?.close();
-    rmSync(folder, { recursive: true });
+    file = await at.write('page', pageOf([first, second], `Title ${HOSTILE}`));
   });
 
   beforeEach(async () => {
-    requests.length = 0;
-    errors.length = 0;
-    page = await browser.newPage({ viewport: { width: 1300, height: 900 }, colorScheme: 'light' });
-    page.on('request', (request) => requests.push(request.url()));
-    page.on('pageerror', (error) => errors.push(error.message));
-    page.on('console', (message) => {
-      // What the tests read of canvases is slow, and only that.
-      const ownFault = /willReadFrequently/.test(message.text());
-      if (/error|warning/.test(message.type()) && !ownFault) errors.push(message.text());
-    });
-    await open(file);
+    page = at.page;
+    await at.open(file);
   });
-
-  afterEach(async () => {
-    await page.close();
-    expect(errors).toEqual([]);
-  });
-
-  async function open(path: string, hash = ''): Promise<void> {
-    await page.goto('about:blank');
-    await page.goto(`file://${path}#${hash}`);
-    await page.locator('.app.ready').waitFor();
-  }
-
-  async function openExamples(name: string, examples: PrepareExample[], hash = '', maxSize?: number): Promise<void> {
-    const path = join(folder, `${name}.html`);
-    writeFileSync(path, await pageOf(examples, name, maxSize));
-    await open(path, hash);
-  }
 
   const tile = (index: number, head: number) => page.locator(`.tile[data-attention="${index}"][data-head="${head}"]`);
-  const view = (name: string) => page.locator(`#views [data-view=${name}]`).click();
   const title = () => page.locator('#detail-title').textContent();
-  const tooltip = () => page.locator('.tooltip').textContent();
-
-  /** Points at a cell of the large matrix, counted in rows and columns. */
-  async function pointAt(
-    row: number,
-    column: number,
-    rows: number,
-    columns: number,
-  ): Promise<{ x: number; y: number }> {
-    await page.locator('#matrix').waitFor();
-    const box = await page.locator('.matrix-body').boundingBox();
-    if (!box) throw new Error('no matrix');
-    const at = { x: box.x + ((column + 0.5) * box.width) / columns, y: box.y + ((row + 0.5) * box.height) / rows };
-    await page.mouse.move(at.x, at.y);
-    return at;
-  }
-
-  function weightOf(example: Example, index: number, head: number, row: number, column: number): number {
-    const { shape, data } = example.attentions[index]?.weights ?? { shape: [], data: [] };
-    const [, , rows, columns] = shape as [number, number, number, number];
-    return data[(head * rows + row) * columns + column] as number;
-  }
+  const { errors, requests } = at;
+  const [open, openExamples, pointAt, tooltip, view] = [
+    at.open.bind(at),
+    at.openExamples.bind(at),
+    at.pointAt.bind(at),
+    at.tooltip.bind(at),
+    at.view.bind(at),
+  ];
 
   test('asks the network for nothing, nor could it', async () => {
     const server: Server = createServer((_request, response) => response.end('x'));
@@ -285,7 +170,7 @@ describeInBrowser('the page', () => {
     for (const key of ['ArrowRight', 'ArrowDown']) await page.keyboard.press(key);
     await page.keyboard.press('Enter');
     expect(await title()).toBe('layer 1, head 1');
-    await page.locator('.matrix-body').focus();
+    await page.locator('#matrix .matrix-body').focus();
     for (const key of ['ArrowDown', 'ArrowRight', 'ArrowRight']) await page.keyboard.press(key);
     const cell = weightOf(first, 1, 1, 0, 2).toFixed(4);
     expect(await page.locator('.tooltip-weight').textContent()).toBe(cell);
@@ -416,7 +301,7 @@ describeInBrowser('the page', () => {
     await page.locator('#example').selectOption('1');
     await tile(2, 1).click();
     await page.locator('#scale').selectOption('root');
-    await page.locator('.matrix-body').focus();
+    await page.locator('#matrix .matrix-body').focus();
     for (const key of ['ArrowDown', 'ArrowDown', 'Enter', '+']) await page.keyboard.press(key);
     await page.waitForFunction(() => /locked=1/.test(location.hash) && /zoom=/.test(location.hash));
     const hash = new URL(page.url()).hash;
@@ -426,7 +311,7 @@ describeInBrowser('the page', () => {
       await title(),
       await page.locator('#scale').inputValue(),
       await page.locator('.row-summary h3').textContent(),
-      await page.locator('.minimap').isVisible(),
+      await page.locator('#matrix .minimap').isVisible(),
     ];
     expect(await state()).toEqual(['layer 0, head 1', 'root', expect.stringMatching(/“y” at 1 .*kept/), true]);
     await open(file);
@@ -460,12 +345,12 @@ describeInBrowser('the page', () => {
     test('the whole head fits, labels never overlap, the first and last are there', async () => {
       await page.setViewportSize({ width: 1280, height: 700 });
       await openExamples('long', [example], 'view=matrix');
-      const box = (await page.locator('.matrix-body').boundingBox()) ?? { width: 0, height: 0, y: 0 };
+      const box = (await page.locator('#matrix .matrix-body').boundingBox()) ?? { width: 0, height: 0, y: 0 };
       expect(box.y + box.height).toBeLessThan(700);
       expect(Math.abs(box.width - box.height)).toBeLessThan(1);
       for (const row of [0, 150]) {
         await pointAt(row, row, size, size);
-        const boxes = await page.locator('.matrix-left .tick text').evaluateAll((texts) =>
+        const boxes = await page.locator('#matrix .matrix-left .tick text').evaluateAll((texts) =>
           texts
             .map((text) => text.getBoundingClientRect())
             .map(({ top, bottom }) => ({ top, bottom }))
@@ -476,36 +361,36 @@ describeInBrowser('the page', () => {
           expect(top).toBeGreaterThanOrEqual((boxes[i]?.bottom as number) - 3);
         }
       }
-      const labels = await page.locator('.matrix-left .tick text').allTextContents();
+      const labels = await page.locator('#matrix .matrix-left .tick text').allTextContents();
       expect([labels.includes('[CLS]'), labels.includes('[SEP]')]).toEqual([true, true]);
     });
 
     test('wheel, drag and keys enlarge and move; a small map says where', async () => {
       await openExamples('long', [example], 'view=matrix');
-      const box = (await page.locator('.matrix-body').boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+      const box = (await page.locator('#matrix .matrix-body').boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
       await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
       for (let i = 0; i < 12; i++) await page.mouse.wheel(0, -240);
-      await page.locator('.minimap').waitFor();
+      await page.locator('#matrix .minimap').waitFor();
       // Cells are large now: their tokens are beside them.
-      const before = await page.locator('.matrix-left .tick text').first().textContent();
+      const before = await page.locator('#matrix .matrix-left .tick text').first().textContent();
       expect(before).toMatch(/^token1\d\d$/);
       await page.mouse.down();
       await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2 + 200, { steps: 4 });
       await page.mouse.up();
       await page.waitForFunction(
-        (text) => document.querySelector('.matrix-left .tick text')?.textContent !== text,
+        (text) => document.querySelector('#matrix .matrix-left .tick text')?.textContent !== text,
         before,
       );
       expect(await page.locator('.row-summary h3').textContent()).not.toMatch(/kept/);
-      await page.locator('.matrix-body').focus();
+      await page.locator('#matrix .matrix-body').focus();
       await page.keyboard.press('0');
-      await page.locator('.minimap').waitFor({ state: 'hidden' });
+      await page.locator('#matrix .minimap').waitFor({ state: 'hidden' });
     });
 
     test('each number is exact, or says how far off it may be', async () => {
       const random = (count: number) => Math.floor(Math.random() * count);
       // Small enough that the first layer is there as pictures only.
-      await openExamples('small', [example], 'view=matrix&attention=1', 330_000);
+      await openExamples('small', [example], 'view=matrix&attention=1', { maxSize: 330_000 });
       expect(await page.locator('#precision').textContent()).toMatch(
         /at most 2\.8 % off; the 4 largest weights of each query are exact/,
       );
@@ -562,7 +447,7 @@ describeInBrowser('the page', () => {
     });
     await openExamples('masked', [{ title: 'm', attentions: [causal] }], 'view=matrix');
     const pixel = (row: number, column: number) =>
-      page.locator('.matrix-body canvas').evaluate(
+      page.locator('#matrix .matrix-body canvas').evaluate(
         (canvas: HTMLCanvasElement, [x, y]) => {
           const { data } = canvas
             .getContext('2d')
@@ -591,19 +476,20 @@ describeInBrowser('the page', () => {
     await openExamples('padded', [padded], 'view=matrix');
     await pointAt(3, 3, 4, 4);
     expect(await tooltip()).toContain(weightOf(first, 0, 0, 3, 3).toFixed(4));
-    expect(await page.locator('.matrix-left .tick').count()).toBe(4);
+    expect(await page.locator('#matrix .matrix-left .tick').count()).toBe(4);
     await page.locator('#padding').check();
-    await page.waitForFunction(() => document.querySelectorAll('.matrix-left .tick').length === 6);
+    await page.waitForFunction(() => document.querySelectorAll('#matrix .matrix-left .tick').length === 6);
   });
 
   test.each(['light', 'dark'] as const)('axe finds nothing in any view, %s', async (colorScheme) => {
     await page.emulateMedia({ colorScheme });
     await page.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
-    for (const name of ['model', 'matrix', 'heads', 'text']) {
+    for (const name of ['model', 'matrix', 'heads', 'text', 'compare']) {
       await view(name);
-      if (name !== 'model') {
+      if (name === 'compare') await page.locator('[data-pane=b] .matrix-body').click();
+      else if (name !== 'model') {
         await page
-          .locator(name === 'matrix' ? '.matrix-body' : name === 'heads' ? '.queries .token' : '.word')
+          .locator(name === 'matrix' ? '#matrix .matrix-body' : name === 'heads' ? '.queries .token' : '.word')
           .nth(name === 'matrix' ? 0 : 2)
           .click();
       }
@@ -630,13 +516,13 @@ describeInBrowser('the page', () => {
     }, html);
     const frame = page.frameLocator('iframe');
     await frame.locator('.tile').nth(1).click();
-    await frame.locator('.matrix-body').hover();
+    await frame.locator('#matrix .matrix-body').hover();
     expect(await frame.locator('.tooltip-weight').textContent()).toMatch(/^0\.\d{4}$/);
   });
 });
 
 test('a title is text, whatever is in it', async () => {
-  execFileSync(process.execPath, [join(ROOT, 'scripts/build-page.mjs')]);
+  buildPage();
   const html = await pageOf([first], '<img src=x onerror=alert(1)> & more');
   expect(html).toContain('<title>&lt;img src=x onerror=alert(1)&gt; &amp; more</title>');
   // One closing tag for each script element: data, blocks of two layers, code.

@@ -1,7 +1,7 @@
 import { maxPool } from '../max-pool';
 import type { HeadStats, ViewDataAttention, ViewDataExample } from '../view-data';
 import { MASKED } from '../weight-code';
-import { KINDS, kindTitle, PATTERN_ORDER, PATTERNS } from './patterns';
+import { isAlone, KINDS, kindTitle, PATTERN_ORDER, PATTERNS } from './patterns';
 import { type Arrangement, matrixCount } from './state';
 
 /** One head of an example. */
@@ -27,7 +27,9 @@ export function arrange(example: ViewDataExample, by: Arrangement, codes: readon
   const kinds = KINDS.filter((kind) => attentions.some((attention) => attention.kind === kind));
   return kinds.map((kind) => {
     const indices = attentions.flatMap((attention, i) => (attention.kind === kind ? [i] : []));
-    return { title: kindTitle(kind, kinds.length === 1), groups: groupsOf(example, indices, by, codes) };
+    // What was computed from weights has no pattern of its own.
+    const order = kind === 'derived' ? 'layer' : by;
+    return { title: kindTitle(kind, isAlone(attentions)), groups: groupsOf(example, indices, order, codes) };
   });
 }
 

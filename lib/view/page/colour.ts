@@ -1,6 +1,6 @@
 import { rgb } from 'd3-color';
 import { interpolateBlues, interpolateMagma } from 'd3-scale-chromatic';
-import { decodeWeight, LOG8, LOG16, TINY, ZERO } from '../weight-code';
+import { ABSENT, decodeWeight, type LogCode, MASKED, TINY, ZERO } from '../weight-code';
 import type { ColourScale } from './state';
 
 /** Whether the page is dark: as chosen with its button, else as the system says. */
@@ -9,28 +9,43 @@ export function isDark(): boolean {
   return chosen ? chosen === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
 }
 
-/** The smallest weight that has a colour of its own on the logarithmic scale. */
-export const LOG_FLOOR = 0.0005;
-
-/** What colours stand for: from 0 or `LOG_FLOOR` to `largest`. */
+/** What colours stand for: weights from 0, or on the logarithmic scale from `floorOf`, to `largest`. */
 export interface Scale {
   kind: ColourScale;
   largest: number;
+  /** Weights are negative too: their size has the colours of its sign. */
+  signed?: boolean;
 }
 
-/** The share of the colours that a weight has, between 0 and 1. */
-export function shareOf(weight: number, { kind, largest }: Scale): number {
-  if (!(weight > 0) || !(largest > 0)) return 0;
-  if (kind === 'linear') return Math.min(1, weight / largest);
-  if (kind === 'root') return Math.min(1, Math.sqrt(weight / largest));
-  return Math.max(0, Math.min(1, Math.log(weight / LOG_FLOOR) / Math.log(largest / LOG_FLOOR)));
+/** The smallest weight that has a colour of its own on the logarithmic scale: 0.0005, less where all weights are small. */
+export function floorOf({ largest }: Scale): number {
+  return Math.min(0.0005, largest / 100);
+}
+
+/** The share of the colours that a weight has, between 0 and 1; of a negative one, its size's. */
+export function shareOf(weight: number, scale: Scale): number {
+  const { kind, largest } = scale;
+  const size = Math.abs(weight);
+  if (!(size > 0) || !(largest > 0)) return 0;
+  if (kind === 'linear') return Math.min(1, size / largest);
+  if (kind === 'root') return Math.min(1, Math.sqrt(size / largest));
+  const floor = floorOf(scale);
+  return Math.max(0, Math.min(1, Math.log(size / floor) / Math.log(largest / floor)));
+}
+
+/** The colour of a weight. */
+export function colourOf(weight: number, scale: Scale): string {
+  const share = shareOf(weight, scale);
+  return scale.signed ? divergingRamp(weight < 0 ? -share : share) : ramp(share);
 }
 
 /** The weight that has a share of the colours. */
-export function weightAt(share: number, { kind, largest }: Scale): number {
+export function weightAt(share: number, scale: Scale): number {
+  const { kind, largest } = scale;
   if (kind === 'linear') return share * largest;
   if (kind === 'root') return share * share * largest;
-  return LOG_FLOOR * (largest / LOG_FLOOR) ** share;
+  const floor = floorOf(scale);
+  return floor * (largest / floor) ** share;
 }
 
 /** The colour of a share between 0 and 1. Zero is the page's own paper. */
@@ -40,9 +55,9 @@ export function ramp(share: number): string {
   return share < 0.1 ? mixWithWhite(interpolateBlues(0.1), share / 0.1) : interpolateBlues(share);
 }
 
-/** Whether white text on the colour of this share is easier to read than black. */
-export function isStrong(share: number): boolean {
-  const { r, g, b } = rgb(ramp(share));
+/** Whether white text on a colour is easier to read than black. */
+export function isStrong(colour: string): boolean {
+  const { r, g, b } = rgb(colour);
   const linear = (part: number) => (part <= 10 ? part / 3294 : ((part / 255 + 0.055) / 1.055) ** 2.4);
   const luminance = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
   // Contrast 1.05 / (L + 0.05) with white, (L + 0.05) / 0.05 with black.
@@ -52,6 +67,11 @@ export function isStrong(share: number): boolean {
 /** The colour of NaN: on neither ramp. */
 export function nanColour(): string {
   return isDark() ? '#19d3a2' : '#e8590c';
+}
+
+/** The colour of what was not captured. */
+export function absentColour(): string {
+  return isDark() ? '#33383f' : '#e3e6ea';
 }
 
 /** Colours of `share` from -1 to 1 for differences; 0 is the page's paper. */
@@ -88,14 +108,30 @@ export function toPixels(colours: readonly string[]): Uint32Array {
 }
 
 const RAMP_STEPS = 256;
-let ramps: { dark: boolean; pixels: Uint32Array; nan: number; absent: number } | undefined;
+interface RampPixels {
+  dark: boolean;
+  pixels: Uint32Array;
+  negative: Uint32Array;
+  positive: Uint32Array;
+  nan: number;
+  absent: number;
+}
+let ramps: RampPixels | undefined;
 
-function rampPixels() {
+function rampPixels(): RampPixels {
   const dark = isDark();
   if (ramps?.dark !== dark) {
-    const pixels = toPixels(Array.from({ length: RAMP_STEPS }, (_, i) => ramp(i / (RAMP_STEPS - 1))));
-    const [nan, absent] = toPixels([nanColour(), dark ? '#33383f' : '#e3e6ea']) as unknown as [number, number];
-    ramps = { dark, pixels, nan, absent };
+    const steps = (colour: (share: number) => string) =>
+      toPixels(Array.from({ length: RAMP_STEPS }, (_, i) => colour(i / (RAMP_STEPS - 1))));
+    const [nan, absent] = toPixels([nanColour(), absentColour()]) as unknown as [number, number];
+    ramps = {
+      dark,
+      pixels: steps(ramp),
+      negative: steps((share) => divergingRamp(-share)),
+      positive: steps(divergingRamp),
+      nan,
+      absent,
+    };
     palettes.clear();
   }
   return ramps;
@@ -107,19 +143,18 @@ const palettes = new Map<string, Uint32Array>();
  * The pixel of each code: weights in the colours of a scale, masked cells transparent (hatching shows through), cells that
  * were not captured and NaN in colours of their own.
  */
-export function palette(bits: 8 | 16, codeScale: number, scale: Scale): Uint32Array {
-  const { pixels, nan, absent } = rampPixels();
-  const key = `${bits}/${codeScale}/${scale.kind}/${scale.largest}`;
+export function palette(code: LogCode, codeScale: number, scale: Scale): Uint32Array {
+  const { pixels, negative, positive, nan, absent } = rampPixels();
+  const key = [code.bits, code.signed, codeScale, scale.kind, scale.largest, scale.signed].join('/');
   const known = palettes.get(key);
   if (known) return known;
-  const code = bits === 8 ? LOG8 : LOG16;
   const colours = new Uint32Array(code.nan + 1);
-  colours[0] = 0;
-  colours[1] = absent;
-  colours[ZERO] = pixels[0] as number;
-  for (let i = TINY; i < code.nan; i++) {
-    const share = shareOf(decodeWeight(code, i, codeScale), scale);
-    colours[i] = pixels[Math.round(share * (RAMP_STEPS - 1))] as number;
+  colours[MASKED] = 0;
+  colours[ABSENT] = absent;
+  for (let i = ZERO; i < code.nan; i++) {
+    const weight = decodeWeight(code, i, codeScale);
+    const steps = scale.signed ? (weight < 0 ? negative : positive) : pixels;
+    colours[i] = steps[i < TINY ? 0 : Math.round(shareOf(weight, scale) * (RAMP_STEPS - 1))] as number;
   }
   colours[code.nan] = nan;
   if (palettes.size > 200) palettes.clear();

@@ -1,6 +1,6 @@
 import type { ViewDataAttention } from '../view-data';
-import { LOG8 } from '../weight-code';
 import { formatApproximate, formatWeight, percent } from './format';
+import type { Matrix } from './matrix';
 import type { HeadData } from './store';
 
 /** One weight, or the largest of a block of weights where the page has no more. */
@@ -47,12 +47,12 @@ export function cellValue(data: HeadData, attention: ViewDataAttention, row: num
 }
 
 /** How a value is written: exact, or with how far off it may be. */
-export function describeValue({ state, weight, exact }: CellValue, error: number): string {
+export function describeValue({ state, weight, exact }: CellValue, { error, code, scale }: Matrix): string {
   if (state === 'masked') return 'masked';
   if (state === 'absent') return 'not captured';
   if (state === 'nan') return 'NaN';
   if (state === 'zero') return '0';
-  if (state === 'tiny') return `below ${formatWeight(LOG8.floor)}`;
+  if (state === 'tiny') return `below ${formatWeight(code.floor * scale)}`;
   return exact ? formatWeight(weight) : `≈ ${formatApproximate(weight)} ± ${percent(error)}`;
 }
 

@@ -132,18 +132,19 @@ export class HeadsView {
       for (let row = shown.rows[0]; row < shown.rows[1]; row++) {
         cells += shown.columns[1] - shown.columns[0];
         if (data.pooled) {
-          for (const { key, weight: value } of data.top.row(row)) add(row, key, value);
+          for (const { key, weight: value } of data.top.row(row)) add(row, key, Math.abs(value));
           continue;
         }
         const start = row * attention.columns;
         for (let column = shown.columns[0]; column < shown.columns[1]; column++) {
           const i = start + column;
           const value = values ? (values[matrix.codes[i] as number] as number) : matrix.value(i);
-          if (value > 0) add(row, column, value);
+          if (value !== 0 && !Number.isNaN(value)) add(row, column, Math.abs(value));
         }
       }
       // Of a picture only the strongest are known, but that rows sum to 1 is known too.
-      if (data.pooled && !attention.capturedTopK) all = Math.max(all, (head + 1) * (shown.rows[1] - shown.rows[0]));
+      if (data.pooled && !attention.capturedTopK && !attention.signed)
+        all = Math.max(all, (head + 1) * (shown.rows[1] - shown.rows[0]));
     }
     const found = lines.length;
     if (found > MOST_DRAWN) {
@@ -288,9 +289,9 @@ export class HeadsView {
         for (const [at, { index: head, data }] of this.heads.entries()) {
           const [row, column] = side === 'key' ? [focus.index, index] : [index, focus.index];
           const cell = cellValue(data, attention, row, column);
-          if (cell.block || !(cell.weight > 0)) continue;
+          if (cell.block || !(Math.abs(cell.weight) > 0)) continue;
           const share = shareOf(cell.weight, this.state.scaleOf(attention, head));
-          strongestShare = Math.max(strongestShare, cell.weight);
+          strongestShare = Math.max(strongestShare, Math.abs(cell.weight));
           if (!bars) continue;
           const bar = element('span', '');
           bar.style.width = `${Math.max(1, share * (this.widths.bars - 8))}px`;
@@ -363,10 +364,7 @@ export class HeadsView {
     if (this.state.current.locked !== null && across && across.side !== side) {
       for (const { index: head, data } of this.heads) {
         const [row, column] = side === 'key' ? [across.index, index] : [index, across.index];
-        rows.push([
-          headName(attention, head),
-          describeValue(cellValue(data, attention, row, column), data.matrix.error),
-        ]);
+        rows.push([headName(attention, head), describeValue(cellValue(data, attention, row, column), data.matrix)]);
       }
     }
     const box = node.getBoundingClientRect();

@@ -1,9 +1,10 @@
 import type { HeadStats, ViewDataAttention } from '../view-data';
+import { logCodeOf } from '../weight-code';
 import { arrange, type Tile } from './arrange';
 import { palette } from './colour';
 import { button, element } from './dom';
 import { formatShort } from './format';
-import { paintCodes } from './matrix';
+import { crop, paintCodes } from './matrix';
 import { describeHead, PATTERNS } from './patterns';
 import { headName, matrixCount, type State, shortName } from './state';
 import { isMean, type Store } from './store';
@@ -123,7 +124,7 @@ export class ModelView {
       paintCodes(
         tile.querySelector('canvas') as HTMLCanvasElement,
         part,
-        palette(8, attention.scale, this.state.scaleOf(attention, head)),
+        palette(logCodeOf(8, attention.signed), attention.scale, this.state.scaleOf(attention, head)),
       );
     }
   }
@@ -201,25 +202,4 @@ function vertical(tiles: readonly HTMLElement[], from: HTMLElement, direction: 1
     }
   }
   return best;
-}
-
-/** The part of a picture that shows these rows and columns. */
-export function crop<Codes extends Uint8Array | Uint16Array>(
-  picture: { rows: number; columns: number; codes: Codes },
-  shown: ViewDataAttention['shown'],
-  { rows, columns }: { rows: number; columns: number },
-): { rows: number; columns: number; codes: Codes } {
-  const part = ([from, to]: [number, number], length: number, cells: number): [number, number] => {
-    const start = Math.floor((from * cells) / length);
-    return [start, Math.max(start + 1, Math.ceil((to * cells) / length))];
-  };
-  const [top, bottom] = part(shown.rows, rows, picture.rows);
-  const [left, right] = part(shown.columns, columns, picture.columns);
-  if (top === 0 && left === 0 && bottom === picture.rows && right === picture.columns) return picture;
-  const codes = new (picture.codes.constructor as new (length: number) => Codes)((bottom - top) * (right - left));
-  for (let row = top; row < bottom; row++) {
-    const start = row * picture.columns;
-    codes.set(picture.codes.subarray(start + left, start + right), (row - top) * (right - left));
-  }
-  return { rows: bottom - top, columns: right - left, codes };
 }

@@ -1,8 +1,10 @@
 import type { ViewData, ViewDataAttention } from '../view-data';
-import { LOG8, LOG16 } from '../weight-code';
+import { logCodeOf } from '../weight-code';
 import { isDark } from './colour';
+import { CompareView } from './compare-view';
 import { find as findBelow, oncePerFrame } from './dom';
 import { formatShort, percent } from './format';
+import { headOptions, layerOptions } from './head-options';
 import { HeadsView } from './heads-view';
 import { drawLegend } from './legend';
 import { MatrixView } from './matrix-view';
@@ -29,7 +31,8 @@ const MARKUP = `
     <label class="examples">Example <select id="example"></select></label>
     <div class="segmented" id="views" role="group" aria-label="View">
       <button type="button" data-view="model">Model</button><button type="button" data-view="heads">Heads</button><button
-        type="button" data-view="matrix">Matrix</button><button type="button" data-view="text">Text</button>
+        type="button" data-view="matrix">Matrix</button><button type="button" data-view="text">Text</button><button
+        type="button" data-view="compare">Compare</button>
     </div>
     <div class="actions">
       <button type="button" id="copy" class="quiet">Copy link</button>
@@ -68,7 +71,10 @@ const MARKUP = `
     <span class="note" id="picture-note"></span>
   </div>
   <main id="main" tabindex="-1">
+    <p id="matrix-help" class="visually-hidden">Arrow keys move from cell to cell, Enter keeps the row, Escape lets it go,
+      plus and minus enlarge and reduce, 0 shows the whole head.</p>
     <nav id="model" aria-label="Heads"></nav>
+    <div id="compare"></div>
     <div class="detail">
       <div class="picture">
         <div id="matrix"></div>
@@ -109,6 +115,7 @@ class Page {
   private readonly matrix: MatrixView;
   private readonly heads: HeadsView;
   private readonly text: TextView;
+  private readonly compare: CompareView;
   private readonly summary: RowSummary;
 
   constructor(
@@ -128,6 +135,7 @@ class Page {
       this.summarize(side, index),
     );
     this.text = new TextView(find('#text'), state, this.tooltip, (side, index) => this.summarize(side, index));
+    this.compare = new CompareView(find('#compare'), state, store, this.tooltip);
     this.bindTools();
     state.onChange((selection, before) => void this.update(selection, before));
     void this.update(state.current, null, true);
@@ -163,8 +171,8 @@ class Page {
       ? (Object.keys(selection) as (keyof Selection)[]).filter((key) => String(selection[key]) !== String(before[key]))
       : null;
     if (changed?.every((key) => key === 'zoom')) {
-      // The matrix has drawn itself.
-      this.find('#picture-note').textContent = this.matrix.note;
+      // What can be enlarged has drawn itself.
+      if (selection.view === 'matrix') this.find('#picture-note').textContent = this.matrix.note;
       return;
     }
     const onlyMarks = changed && changed.length > 0 && changed.every((key) => key === 'locked' || key === 'from');
@@ -176,6 +184,12 @@ class Page {
       await this.model.update(
         repaint || (changed?.includes('scale') ?? false) || (changed?.includes('padding') ?? false),
       );
+      this.app.classList.add('ready');
+      return;
+    }
+    if (selection.view === 'compare') {
+      if (onlyMarks) this.compare.updateMarks();
+      else await this.compare.update();
       this.app.classList.add('ready');
       return;
     }
@@ -221,10 +235,11 @@ class Page {
     find('#padding-label').hidden = !padded;
     find('#merge-label').hidden = !(view === 'text' || view === 'matrix') || attention.queryTokens === undefined;
     find('#model').hidden = view !== 'model';
-    find('.detail').hidden = view === 'model';
+    find('#compare').hidden = view !== 'compare';
+    find('.detail').hidden = view === 'model' || view === 'compare';
     find('#arrange-tools').hidden = view !== 'model';
     find('.head-tools').hidden = view === 'model';
-    find('#zoom').hidden = view !== 'matrix';
+    find('#zoom').hidden = view !== 'matrix' && view !== 'compare';
     find('#matrix').hidden = view !== 'matrix';
     find('#heads').hidden = view !== 'heads';
     const text = find('#text');
@@ -253,7 +268,9 @@ class Page {
     const { attention, example } = state;
     const together = selection.view === 'heads' ? HeadsView.drawn(state) : [selection.head];
     const names = together.map((head) => headName(attention, head));
-    find('#detail-title').textContent = `${attention.label}, ${names.length > 1 ? `${names.length} heads` : names[0]}`;
+    const letter = selection.view === 'compare' ? 'A: ' : '';
+    find('#detail-title').textContent =
+      `${letter}${attention.label}, ${names.length > 1 ? `${names.length} heads` : names[0]}`;
     const stats = attention.stats[selection.head];
     const facts: string[] = [];
     if (stats && together.length === 1) {
@@ -266,22 +283,16 @@ class Page {
     }
     find('.facts').textContent = facts.join(' · ');
     const layer = find<HTMLSelectElement>('#layer');
-    const kinds = new Set(example.attentions.map(({ kind }) => kind)).size > 1;
-    layer.replaceChildren(
-      ...example.attentions.map((other, i) => {
-        const kind = kinds ? ` (${describeKind(other, example.attentions).toLowerCase()})` : '';
-        return new Option(`${other.label}${kind}`, String(i));
-      }),
-    );
+    layer.replaceChildren(...layerOptions(example));
     layer.value = String(selection.attention);
     const head = find<HTMLSelectElement>('#head');
-    head.replaceChildren(...attention.stats.map((_, i) => new Option(headName(attention, i), String(i))));
+    head.replaceChildren(...headOptions(attention));
     head.value = String(selection.head);
     head.hidden = attention.stats.length < 2;
     const size = `${attention.rows.toLocaleString('en')} queries × ${attention.columns.toLocaleString('en')} keys`;
     const kind = describeKind(attention, example.attentions);
     const top = attention.capturedTopK ? `the ${attention.capturedTopK} strongest keys of each query only` : '';
-    const signed = attention.signed ? 'weights are negative too: pictures show their size' : '';
+    const signed = attention.signed ? 'values are negative too' : '';
     find('.subtitle').textContent = [kind, attention.name, attention.operator, size, top, signed]
       .filter(Boolean)
       .join(' · ');
@@ -290,8 +301,10 @@ class Page {
   /** Which numbers of the head shown, or of all, are exact, and how far off the others may be. */
   private precision(): string {
     const { data, current, attention, example } = this.state;
-    const errors = { float32: 0, log16: LOG16.error, log8: LOG8.error };
-    const error = errors[data.encoding];
+    const bits = data.encoding === 'log8' ? 8 : 16;
+    const code = logCodeOf(bits, attention.signed);
+    const error = data.encoding === 'float32' ? 0 : code.error;
+    const pictureError = logCodeOf(8, attention.signed).error;
     const isFull = (other: ViewDataAttention, head: number) => this.store.isFull(other, head);
     const top =
       data.topK > 1
@@ -313,13 +326,13 @@ class Page {
       const where = full
         ? `${full} of ${all} heads are in this page at full resolution`
         : 'No head is in this page at full resolution';
-      return `${where}, the others as pictures; ${top}, others are at most ${percentShort(LOG8.error)} off.`;
+      return `${where}, the others as pictures; ${top}, others are at most ${percentShort(pictureError)} off.`;
     }
     if (isFull(attention, current.head)) {
       if (!error) return 'All weights of this head are in this page, exactly.';
-      return `All weights of this head are in this page, at most ${percentShort(error)} off; ${top}. Below ${formatShort(attention.scale * (data.encoding === 'log8' ? LOG8 : LOG16).floor)} they are one colour.`;
+      return `All weights of this head are in this page, at most ${percentShort(error)} off; ${top}. Below ${formatShort(attention.scale * code.floor)} they are one colour.`;
     }
-    return `Of this head the page has a picture, at most ${percentShort(LOG8.error)} off, and ${top}.`;
+    return `Of this head the page has a picture, at most ${percentShort(pictureError)} off, and ${top}.`;
   }
 
   private bindTools(): void {
@@ -356,7 +369,8 @@ class Page {
     });
     find('#zoom').addEventListener('click', (event) => {
       const { zoom } = (event.target as HTMLElement).dataset;
-      if (zoom) this.matrix.enlarge(zoom === 'fit' ? 0 : zoom === 'in' ? 1.5 : 1 / 1.5);
+      const shown = state.current.view === 'compare' ? this.compare : this.matrix;
+      if (zoom) shown.enlarge(zoom === 'fit' ? 0 : zoom === 'in' ? 1.5 : 1 / 1.5);
     });
     const step = (by: 1 | -1) => {
       const { attention, head } = state.current;

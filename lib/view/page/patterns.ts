@@ -14,17 +14,23 @@ export const PATTERNS: Record<Pattern, { title: string; rule: string }> = {
 
 export const PATTERN_ORDER = Object.keys(PATTERNS) as Pattern[];
 
-export const KINDS: readonly AttentionKind[] = ['encoder', 'decoder', 'cross'];
+export const KINDS: readonly AttentionKind[] = ['encoder', 'decoder', 'cross', 'derived'];
 
 /** What an attention is, in words; where an example has one kind only, there is nothing to tell apart. */
 export function kindTitle(kind: AttentionKind, alone: boolean): string {
   if (kind === 'cross') return 'Cross-attention';
+  if (kind === 'derived') return 'Computed from attention';
   if (alone) return 'Self-attention';
   return kind === 'encoder' ? 'Encoder self-attention' : 'Decoder self-attention';
 }
 
+/** Whether an example has attention of one kind only. */
+export function isAlone(attentions: readonly ViewDataAttention[]): boolean {
+  return new Set(attentions.map(({ kind }) => kind).filter((kind) => kind !== 'derived')).size === 1;
+}
+
 export function describeKind(attention: ViewDataAttention, all: readonly ViewDataAttention[]): string {
-  return kindTitle(attention.kind, new Set(all.map(({ kind }) => kind)).size === 1);
+  return kindTitle(attention.kind, isAlone(all));
 }
 
 /** A head's pattern and what is known of it, in a line. */

@@ -1,3 +1,4 @@
+import type { ViewDataAttention } from '../view-data';
 import { button, element } from './dom';
 import { formatWeight, percent, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
@@ -51,10 +52,10 @@ export class RowSummary {
     }
     head.append(headRow);
     const body = element('tbody');
-    const most = found[0]?.weight || 1;
+    const most = Math.abs(found[0]?.weight ?? 0) || 1;
     for (const { at, weight, text } of found) {
       const row = element('tr');
-      row.style.setProperty('--share', String(Math.min(1, weight / most)));
+      row.style.setProperty('--share', String(Math.min(1, Math.abs(weight) / most)));
       const label = others.areTokens
         ? shorten(visible(others.text[at] as string), 24)
         : `position ${others.positions[at]}`;
@@ -104,7 +105,7 @@ export function save(blob: Blob, name: string): void {
 /** The largest weights of a row or column, and what the page doesn't know of it. */
 export function strongest(
   data: HeadData,
-  attention: { rows: number; columns: number; capturedTopK?: number } & Parameters<typeof lineValues>[1],
+  attention: ViewDataAttention,
   from: 'query' | 'key',
   index: number,
 ): { found: { at: number; weight: number; text: string }[]; note: string } {
@@ -113,19 +114,21 @@ export function strongest(
   if (pooled && from === 'query') {
     const found = top.row(index).map(({ key, weight }) => ({ at: key, weight, text: formatWeight(weight) }));
     const held = found.reduce((sum, { weight }) => sum + weight, 0);
-    const note = `The ${found.length} strongest of ${length.toLocaleString('en')} keys, exactly: ${percent(held)} of the weight. Of the others this page has a picture only.`;
+    const share = attention.signed ? '' : `: ${percent(held)} of the weight`;
+    const note = `The ${found.length} strongest of ${length.toLocaleString('en')} keys, exactly${share}. Of the others this page has a picture only.`;
     return { found, note };
   }
   const values = lineValues(data, attention, from, index);
+  const size = (i: number) => Math.abs(values[i] as number);
   const order = Array.from(values.keys())
-    .filter((i) => (values[i] as number) > 0)
-    .sort((a, b) => (values[b] as number) - (values[a] as number))
+    .filter((i) => size(i) > 0)
+    .sort((a, b) => size(b) - size(a))
     .slice(0, LISTED);
   const found = order.map((i) => {
     const [row, column] = from === 'query' ? [index, i] : [i, index];
     const cell = cellValue(data, attention, row, column);
     const text =
-      pooled && !cell.exact ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, matrix.error).replace(/ ±.*/, '');
+      pooled && !cell.exact ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, matrix).replace(/ ±.*/, '');
     return { at: i, weight: values[i] as number, text };
   });
   const notes: string[] = [];

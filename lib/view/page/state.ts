@@ -31,6 +31,8 @@ export interface Selection {
   zoom: [number, number, number];
   /** What is compared with: an example, an attention of it, a head. */
   other: [number, number, number];
+  /** Of a generation: so many tokens are there, those given included; null: all. */
+  step: number | null;
 }
 
 const INITIAL: Selection = {
@@ -48,7 +50,8 @@ const INITIAL: Selection = {
   mergeWords: false,
   padding: false,
   zoom: [1, 0, 0],
-  other: [0, 0, 0],
+  other: [0, 0, 1],
+  step: null,
 };
 
 const VIEWS: readonly ViewName[] = ['model', 'heads', 'matrix', 'text', 'image', 'compare'];
@@ -90,25 +93,45 @@ export class State {
     return this.example.attentions[this.selection.attention] as ViewDataAttention;
   }
 
-  /** Rows and columns that are shown: all, or those that are no padding. */
-  shown(attention: ViewDataAttention = this.attention): ViewDataAttention['shown'] {
-    if (this.selection.padding) return { rows: [0, attention.rows], columns: [0, attention.columns] };
-    return attention.shown;
+  /** Rows and columns that are shown: all, or those that are no padding, and of a generation those that were there. */
+  shown(attention = this.attention, example = this.example): ViewDataAttention['shown'] {
+    const { padding, step } = this.selection;
+    const shown: ViewDataAttention['shown'] = padding
+      ? { rows: [0, attention.rows], columns: [0, attention.columns] }
+      : attention.shown;
+    if (step === null || example.prompt === undefined || attention.kind === 'encoder') return shown;
+    const until = ([from, to]: [number, number], end: number): [number, number] => [
+      from,
+      Math.max(from + 1, Math.min(to, end)),
+    ];
+    const rows = attention.queries ? attention.queries.filter((query) => query < step).length : step;
+    return {
+      rows: until(shown.rows, rows),
+      columns: attention.kind === 'cross' ? shown.columns : until(shown.columns, step),
+    };
+  }
+
+  /** Of a generation: how many tokens there are at the end. */
+  get length(): number {
+    const own = this.example.attentions.filter(({ kind }) => kind !== 'encoder');
+    return Math.max(0, ...own.map(({ queries, rows }) => (queries?.at(-1) ?? rows - 1) + 1));
   }
 
   /** What the colours of a head stand for. */
   scaleOf(attention: ViewDataAttention, head: number, example = this.example): Scale {
-    const { scale } = this.selection;
-    if (scale === 'linear') return { kind: scale, largest: attention.scale };
-    if (scale === 'root') return { kind: scale, largest: attention.stats[head]?.largest || attention.scale };
-    return { kind: scale, largest: this.largest(example) };
+    const { scale: kind } = this.selection;
+    const signed = attention.signed ?? false;
+    if (kind === 'linear') return { kind, signed, largest: attention.scale };
+    if (kind === 'root') return { kind, signed, largest: attention.stats[head]?.largest || attention.scale };
+    return { kind, signed, largest: this.largest(attention, example) };
   }
 
-  private largest(example: ViewDataExample): number {
+  /** The largest weight of all heads of an example; gradients and the like, which are no weights, have a scale each. */
+  private largest(attention: ViewDataAttention, example: ViewDataExample): number {
+    if (attention.kind === 'derived') return largestOf([attention]) || attention.scale;
     let largest = this.largestOfAll.get(example);
     if (largest === undefined) {
-      largest = 0.001;
-      for (const { stats } of example.attentions) for (const head of stats) largest = Math.max(largest, head.largest);
+      largest = Math.max(0.001, largestOf(example.attentions.filter(({ kind }) => kind !== 'derived')));
       this.largestOfAll.set(example, largest);
     }
     return largest;
@@ -122,7 +145,14 @@ export class State {
     const before = this.selection;
     const next = this.bounded({ ...before, ...change });
     const otherHead = next.attention !== before.attention || next.example !== before.example;
-    if (next.example !== before.example) next.locked = null;
+    if (next.example !== before.example) {
+      next.locked = null;
+      next.step = null;
+    }
+    // The same head of two captures stays the same while others are looked at.
+    const [example, attention, head] = before.other;
+    const together = example !== before.example && attention === before.attention && head === before.head;
+    if (together && !change.other) next.other = [example, next.attention, next.head];
     if (otherHead && !change.heads) next.heads = [];
     if (otherHead && !change.zoom && !this.sameSize(next, before)) next.zoom = [1, 0, 0];
     this.selection = next;
@@ -161,6 +191,7 @@ export class State {
       within(head, there.attentions[otherAttention]?.stats.length ?? 1),
     ];
     if (next.view === 'image' && !image) next.view = 'text';
+    if (next.step !== null) next.step = within(next.step, Number.MAX_SAFE_INTEGER) || 1;
     return next;
   }
 
@@ -177,6 +208,12 @@ export class State {
       }
     }, 120);
   }
+}
+
+function largestOf(attentions: readonly ViewDataAttention[]): number {
+  let largest = 0;
+  for (const { stats } of attentions) for (const head of stats) largest = Math.max(largest, head.largest);
+  return largest;
 }
 
 function address(selection: Selection, initial: Selection): string {
@@ -211,7 +248,14 @@ function readAddress(): Partial<Selection> {
     else if ((key === 'zoom' || key === 'other') && isList && list.length === 3)
       found[key] = list as [number, number, number];
     else if (key === 'fadeSpecial' || key === 'mergeWords' || key === 'padding') found[key] = text === '1';
-    else if (key === 'example' || key === 'attention' || key === 'head' || key === 'locked' || key === 'threshold') {
+    else if (
+      key === 'example' ||
+      key === 'attention' ||
+      key === 'head' ||
+      key === 'locked' ||
+      key === 'threshold' ||
+      key === 'step'
+    ) {
       const value = number(text);
       if (value !== undefined) found[key] = value;
     }

@@ -1,6 +1,6 @@
 import type { FullEncoding, ViewDataAttention } from '../view-data';
-import { LOG8, LOG16 } from '../weight-code';
-import { Matrix } from './matrix';
+import { decodeWeight, encodeWeight, logCodeOf, MASKED, TINY } from '../weight-code';
+import { MASKED_BITS, Matrix } from './matrix';
 
 /** Unpacked blocks may take so many bytes before the oldest are given back. */
 const KEPT_BYTES = 256 * 2 ** 20;
@@ -110,7 +110,7 @@ export class Store {
     ]);
     const entropy = Float32Array.from(margins.subarray(0, attention.rows), (byte) => byte / 255);
     const received = new Float32Array(attention.columns);
-    const decoded = new Matrix(1, attention.columns, margins.subarray(attention.rows), attention.scale);
+    const decoded = new Matrix(1, attention.columns, margins.subarray(attention.rows), { scale: attention.scale });
     for (let i = 0; i < received.length; i++) received[i] = decoded.value(i);
     return { ...matrix, top, entropy, received };
   }
@@ -120,25 +120,25 @@ export class Store {
       const matrix = isMean(attention, head) ? await this.mean(attention) : await this.full(attention, head);
       return { matrix, pooled: false };
     }
-    const { picture, thumbnail, scale, blocks } = attention;
+    const { picture, thumbnail, blocks } = attention;
     const block = blocks.picture[head] as number;
     const { rows, columns } = block >= 0 ? picture : thumbnail;
     const codes =
       block >= 0 ? await this.block(attention, block) : ((await this.thumbnails(attention))[head] as Uint8Array);
     const pooled = rows !== attention.rows || columns !== attention.columns;
-    return { matrix: new Matrix(rows, columns, codes, scale), pooled };
+    return { matrix: new Matrix(rows, columns, codes, attention), pooled };
   }
 
   private async full(attention: ViewDataAttention, head: number): Promise<Matrix> {
-    const { rows, columns, scale } = attention;
+    const { rows, columns } = attention;
     const bytes = await this.block(attention, attention.blocks.full[head] as number);
-    if (this.encoding === 'log8') return new Matrix(rows, columns, bytes, scale);
-    if (this.encoding === 'log16') return new Matrix(rows, columns, new Uint16Array(joinPlanes(bytes, 2)), scale);
-    return Matrix.fromFloats(rows, columns, new Float32Array(joinPlanes(bytes, 4)), scale);
+    if (this.encoding === 'log8') return new Matrix(rows, columns, bytes, attention);
+    if (this.encoding === 'log16') return new Matrix(rows, columns, new Uint16Array(joinPlanes(bytes, 2)), attention);
+    return Matrix.fromFloats(rows, columns, new Float32Array(joinPlanes(bytes, 4)), attention);
   }
 
   private async mean(attention: ViewDataAttention): Promise<Matrix> {
-    const { rows, columns, scale, heads } = attention;
+    const { rows, columns, heads, signed } = attention;
     const sum = new Float32Array(rows * columns);
     let first: Matrix | undefined;
     for (let head = 0; head < heads.length; head++) {
@@ -152,18 +152,12 @@ export class Store {
     for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / heads.length;
     // Masked is what every head has masked.
     const bits = new Uint32Array(sum.buffer);
-    for (let i = 0; i < sum.length; i++) if (first?.codes[i] === 0) bits[i] = 0x80000000;
-    const exact = Matrix.fromFloats(rows, columns, sum, scale);
+    for (let i = 0; i < sum.length; i++) if (first?.codes[i] === MASKED) bits[i] = MASKED_BITS;
+    const exact = Matrix.fromFloats(rows, columns, sum, attention);
     if (first?.exact) return exact;
     // The sum of values that may be off is as much off; codes say so.
-    return first?.bits === 8
-      ? new Matrix(
-          rows,
-          columns,
-          Uint8Array.from(exact.codes, (code) => toLog8(code)),
-          scale,
-        )
-      : new Matrix(rows, columns, exact.codes, scale);
+    const codes = first?.code.bits === 8 ? Uint8Array.from(exact.codes, toBytes(signed)) : exact.codes;
+    return new Matrix(rows, columns, codes, attention);
   }
 
   private async top(attention: ViewDataAttention, head: number): Promise<TopKeys> {
@@ -197,17 +191,13 @@ export function isMean({ averaged, heads }: ViewDataAttention, head: number): bo
   return !averaged && head >= heads.length;
 }
 
-const LOG16_TO_8 = new Uint8Array(LOG16.nan + 1);
-
-function toLog8(code: number): number {
-  if (LOG16_TO_8[LOG16.nan] === 0) {
-    for (let i = 0; i <= LOG16.nan; i++) {
-      const share = LOG16.floor * Math.exp((i - 4) * LOG16.step);
-      const level = Math.round(Math.log(share / LOG8.floor) / LOG8.step);
-      LOG16_TO_8[i] = i < 3 ? i : i === LOG16.nan ? LOG8.nan : level < 0 ? 3 : Math.min(4 + level, LOG8.nan - 1);
-    }
-  }
-  return LOG16_TO_8[code] as number;
+/** Codes of 16 bits as codes of 8. */
+function toBytes(signed: boolean | undefined): (code: number) => number {
+  const [from, to] = [logCodeOf(16, signed), logCodeOf(8, signed)];
+  const table = Uint8Array.from({ length: from.nan + 1 }, (_, code) =>
+    code < TINY ? code : encodeWeight(to, decodeWeight(from, code, 1)),
+  );
+  return (code) => table[code] as number;
 }
 
 async function inflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {

@@ -1,4 +1,4 @@
-import { isStrong, ramp, shareOf } from './colour';
+import { colourOf, isStrong, shareOf } from './colour';
 import { button, element, find } from './dom';
 import { formatWeight, shorten, visible } from './format';
 import { lineValues } from './head-values';
@@ -137,9 +137,10 @@ export class TextView {
       const word = this.words[side][Number(node.dataset.word)] as Word;
       const value = this.values && side === across && asked ? combine(this.values, word, asked.from) : 0;
       const share = Number.isNaN(value) ? 0 : shareOf(value, scale);
-      node.style.backgroundColor = share > 0 ? ramp(share) : '';
+      const colour = share > 0 ? colourOf(value, scale) : '';
+      node.style.backgroundColor = colour;
       node.classList.toggle('tinted', share > 0);
-      node.classList.toggle('strong', share > 0 && isStrong(share));
+      node.classList.toggle('strong', share > 0 && isStrong(colour));
       node.classList.toggle('nan', Number.isNaN(value));
       const isAsked = asked !== null && asked.word.from === word.from && (this.isOneText || side === asked.from);
       node.classList.toggle('asked', isAsked);

@@ -41,6 +41,10 @@ export class Tooltip {
     });
   }
 
+  get visible(): boolean {
+    return !this.box.hidden;
+  }
+
   hide(): void {
     this.box.hidden = true;
     clearTimeout(this.announcing);

@@ -1,0 +1,180 @@
+/// <reference lib="dom" />
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { renderHtml } from '../../lib/view/html';
+import { type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
+
+const ROOT = join(__dirname, '../..');
+const CHROMIUM = [
+  process.env.CHROMIUM_PATH,
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+].find((path) => path && existsSync(path));
+
+/** Tests that need Chromium; without it they are skipped, which is said. */
+export const describeInBrowser = CHROMIUM ? describe : describe.skip;
+if (!CHROMIUM) console.log('skipped: no Chromium found for the tests of the page; CHROMIUM_PATH names one');
+
+export function range(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => i);
+}
+
+/** Weights of [heads, rows, columns]: no two alike, rows that sum to one. */
+export function weightsOf(seed: number, heads: number, rows: number, columns: number) {
+  const data = new Float32Array(heads * rows * columns);
+  for (let row = 0; row < heads * rows; row++) {
+    const raw = Array.from({ length: columns }, (_, column) => 1 + ((seed * 31 + row * 17 + column * 7) % 23));
+    const sum = raw.reduce((a, b) => a + b);
+    raw.forEach((value, column) => {
+      data[row * columns + column] = value / sum;
+    });
+  }
+  return { shape: [1, heads, rows, columns], data };
+}
+
+export function attention(name: string, seed: number, heads: number, rows: number, columns: number) {
+  const weights = weightsOf(seed, heads, rows, columns);
+  return { name, operator: 'softmax', weights, heads: range(heads), queries: range(rows) };
+}
+
+export type Example = PrepareExample & { attentions: ReturnType<typeof attention>[] };
+
+export function weightOf(example: Example, index: number, head: number, row: number, column: number): number {
+  const { shape, data } = example.attentions[index]?.weights ?? { shape: [], data: [] };
+  const [, , rows, columns] = shape as [number, number, number, number];
+  return data[(head * rows + row) * columns + column] as number;
+}
+
+/** Weights of a head whose rows look at the token before, or anywhere, with a little on everything. */
+export function long(
+  name: string,
+  heads: number,
+  size: number,
+  change: (data: Float32Array) => void = () => {},
+): ViewAttention {
+  const data = new Float32Array(heads * size * size);
+  let state = 1;
+  for (let head = 0; head < heads; head++) {
+    for (let row = 0; row < size; row++) {
+      const start = (head * size + row) * size;
+      let sum = 0;
+      for (let column = 0; column < size; column++) {
+        state = (state * 1103515245 + 12345) % 2 ** 31;
+        const raw = Math.exp((6 * state) / 2 ** 31) + (column === Math.max(0, row - head) ? 3000 : 0);
+        data[start + column] = raw;
+        sum += raw;
+      }
+      for (let column = 0; column < size; column++) data[start + column] = (data[start + column] as number) / sum;
+    }
+  }
+  change(data);
+  return {
+    name,
+    operator: 'softmax',
+    weights: { shape: [1, heads, size, size], data },
+    heads: range(heads),
+    queries: range(size),
+  };
+}
+
+/** Builds the code of the page, as the package's build does. */
+export function buildPage(): void {
+  execFileSync(process.execPath, [join(ROOT, 'scripts/build-page.mjs')]);
+}
+
+export async function pageOf(
+  examples: PrepareExample[],
+  title: string,
+  { maxSize = 2e7, compare = false }: { maxSize?: number; compare?: boolean } = {},
+): Promise<string> {
+  return renderHtml(await prepareView(examples, { maxSize, compare }), { title });
+}
+
+/** A browser for the tests of one file, a fresh window for each; a window that reports an error fails its test. */
+export class PageWindow {
+  readonly folder = mkdtempSync(join(tmpdir(), 'view-'));
+  readonly requests: string[] = [];
+  readonly errors: string[] = [];
+  private browser: Browser | undefined;
+  private current: Page | undefined;
+
+  constructor() {
+    beforeAll(async () => {
+      buildPage();
+      this.browser = await chromium.launch({ executablePath: CHROMIUM as string, args: ['--no-sandbox'] });
+    });
+    afterAll(async () => {
+      await this.browser?.close();
+      rmSync(this.folder, { recursive: true });
+    });
+    beforeEach(async () => {
+      this.requests.length = 0;
+      this.errors.length = 0;
+      this.current = await (this.browser as Browser).newPage({
+        viewport: { width: 1300, height: 900 },
+        colorScheme: 'light',
+        acceptDownloads: true,
+      });
+      this.page.on('request', (request) => this.requests.push(request.url()));
+      this.page.on('pageerror', (error) => this.errors.push(error.message));
+      this.page.on('console', (message) => {
+        // What the tests read of canvases is slow, and only that.
+        const ownFault = /willReadFrequently/.test(message.text());
+        if (/error|warning/.test(message.type()) && !ownFault) this.errors.push(message.text());
+      });
+    });
+    afterEach(async () => {
+      await this.page.close();
+      expect(this.errors).toEqual([]);
+    });
+  }
+
+  get page(): Page {
+    return this.current as Page;
+  }
+
+  /** Writes a page and gives its path. */
+  async write(name: string, html: string | Promise<string>): Promise<string> {
+    const path = join(this.folder, `${name}.html`);
+    writeFileSync(path, await html);
+    return path;
+  }
+
+  async open(path: string, hash = ''): Promise<void> {
+    await this.page.goto('about:blank');
+    await this.page.goto(`file://${path}#${hash}`);
+    await this.page.locator('.app.ready').waitFor();
+  }
+
+  async openExamples(
+    name: string,
+    examples: PrepareExample[],
+    hash = '',
+    options: { maxSize?: number; compare?: boolean } = {},
+  ): Promise<void> {
+    await this.open(await this.write(name, pageOf(examples, name, options)), hash);
+  }
+
+  view(name: string): Promise<void> {
+    return this.page.locator(`#views [data-view=${name}]`).click();
+  }
+
+  tooltip(): Promise<string | null> {
+    return this.page.locator('.tooltip').textContent();
+  }
+
+  /** Points at a cell of a large matrix, counted in rows and columns; `pane` is where it is. */
+  async pointAt(row: number, column: number, rows: number, columns: number, pane = '#matrix') {
+    await this.page.locator(`${pane} .matrix-body`).waitFor();
+    const box = await this.page.locator(`${pane} .matrix-body`).boundingBox();
+    if (!box) throw new Error('no matrix');
+    const at = { x: box.x + ((column + 0.5) * box.width) / columns, y: box.y + ((row + 0.5) * box.height) / rows };
+    await this.page.mouse.move(at.x, at.y);
+    return at;
+  }
+}
