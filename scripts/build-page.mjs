@@ -1,23 +1,51 @@
-// Bundles the browser code of lib/view/page into dist/view/page.js and page.css, which lib/view/html.ts inlines.
-import { readFileSync } from 'node:fs';
+// Bundles the browser code of lib/view/page into dist/view: page.js and page.css, which lib/view/html.ts inlines, live.js
+// and live.css for the page in which texts are typed, and figure.js, which makes figures where there is no browser.
+import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-
-// What the bundle includes asks for its notices to be kept.
-const licenses = ['d3-selection', 'd3-scale-chromatic']
-  .map((name) => `${name}: ${readFileSync(join(root, 'node_modules', name, 'LICENSE'), 'utf8').trim()}`)
-  .join('\n\n');
-
-await build({
-  entryPoints: [join(root, 'lib/view/page/page.ts'), join(root, 'lib/view/page/page.css')],
+const common = {
   outdir: join(root, 'dist/view'),
   bundle: true,
   minify: true,
-  format: 'iife',
   target: 'es2022',
-  banner: { js: `/*!\n${licenses}\n*/` },
+  metafile: true,
   logLevel: 'warning',
+};
+
+/** Builds, with the notices of all packages that a bundle includes ahead of it, as their licenses ask for. */
+async function buildWithNotices(options) {
+  const { metafile } = await build({ ...common, ...options, write: false });
+  const packages = new Set();
+  for (const input of Object.keys(metafile.inputs)) {
+    const name = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];
+    if (name) packages.add(name);
+  }
+  // Packages of one author have one license text.
+  const notices = new Map();
+  for (const name of [...packages].sort()) {
+    const text = licenseOf(name);
+    notices.set(text, [...(notices.get(text) ?? []), name]);
+  }
+  const js = `/*!\n${[...notices].map(([text, names]) => `${names.join(', ')}: ${text}`).join('\n\n')}\n*/`;
+  await build({ ...common, ...options, banner: { js } });
+}
+
+function licenseOf(name) {
+  const folder = join(root, 'node_modules', name);
+  const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.|$)/i.test(entry));
+  if (!file) throw new Error(`${name} is bundled but has no license file`);
+  return readFileSync(join(folder, file), 'utf8').trim();
+}
+
+await buildWithNotices({
+  entryPoints: ['page.ts', 'page.css', 'live.ts', 'live.css'].map((file) => join(root, 'lib/view/page', file)),
+  format: 'iife',
+});
+await buildWithNotices({
+  entryPoints: { figure: join(root, 'lib/view/page/figure/head-figure.ts') },
+  format: 'cjs',
+  platform: 'node',
 });

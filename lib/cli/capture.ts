@@ -41,8 +41,8 @@ export function registerCapture(program: Command): void {
       'after',
       `
 Inputs go to forward by the names of its parameters, or in file order where the names differ.
-Each attention becomes a tensor attentions.<index> ([batch, heads, queries, keys]) with its name, operator, heads and
-queries as JSON in the metadata under the same key; the output becomes output, output.<i> or output.<key>.
+Each attention becomes a tensor attentions.<index> ([batch, heads, queries, keys]) with its name, operator, heads,
+queries and whole shape as JSON in the metadata under the same key; the output becomes output, output.<i> or output.<key>.
 
 Examples:
   libtorch-attention capture model.pt --inputs inputs.safetensors --out attention.safetensors
@@ -67,10 +67,10 @@ async function runCapture(model: ScriptModule, options: CommandOptions): Promise
   const metadata: Record<string, string> = {};
   collectOutput('output', output, entries, metadata);
   for (const attention of attentions) {
-    const { index, name, operator, heads, queries, weights } = attention;
+    const { index, name, operator, heads, queries, weights, shape } = attention;
     const entry = toEntry(`attentions.${index}`, weights);
     entries.push(...(options.topK ? Object.values(topK(entry, options.topK)) : [entry]));
-    metadata[`attentions.${index}`] = JSON.stringify({ name, operator, heads, queries });
+    metadata[`attentions.${index}`] = JSON.stringify({ name, operator, heads, queries, shape });
   }
   await writeSafetensors(options.out, entries, metadata);
   process.stdout.write(`${report(attentions, options)}\n`);

@@ -46,3 +46,52 @@ export function parseCount(text: string): number {
 export function collect(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
+
+const UNITS: Record<string, number> = {
+  '': 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+};
+
+/** A number of bytes: 20MB, 1.5 GiB, 500000. */
+export function parseBytes(text: string): number {
+  const [, number, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
+  const factor = UNITS[(unit ?? '').toLowerCase()];
+  const bytes = Math.floor(Number(number) * (factor ?? Number.NaN));
+  if (!(bytes >= 1)) throw new InvalidArgumentError(`Expected a size like 20MB or 1.5GiB but received '${text}'.`);
+  return bytes;
+}
+
+/** Rows and columns: 14x14. */
+export function parsePatches(text: string): [number, number] {
+  const [, rows, columns] = /^([1-9]\d*)[x×,]([1-9]\d*)$/.exec(text) ?? [];
+  if (!rows || !columns) throw new InvalidArgumentError(`Expected rows and columns like 14x14 but received '${text}'.`);
+  return [Number(rows), Number(columns)];
+}
+
+/** An integer from 0 on. */
+export function parseIndex(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected an integer of at least 0.');
+  return Number(text);
+}
+
+/** An input of forward by name: `zeros` or `ones`, as many as the text has tokens, or numbers. */
+export interface GivenInput {
+  name: string;
+  values: 'zeros' | 'ones' | number[];
+}
+
+/** Adds what one more `--input NAME=VALUE` says. */
+export function collectInputs(text: string, before: GivenInput[] = []): GivenInput[] {
+  const [, name, value] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+  const values = value === 'zeros' || value === 'ones' ? value : (value ?? '').split(',').map(Number);
+  if (!name || !value || (Array.isArray(values) && !values.every(Number.isFinite))) {
+    throw new InvalidArgumentError(`Expected NAME=zeros, NAME=ones or NAME=1,2,3 but received '${text}'.`);
+  }
+  return [...before, { name, values }];
+}

@@ -4,6 +4,7 @@ import { TorchError } from '../errors';
 import type { Entry } from '../formats/entry';
 import { readJsonValue } from '../formats/json';
 import { shortened } from '../validate';
+import { isSpecial } from '../view/axis-tokens';
 import { isOptional, type Parameter } from './inputs';
 
 /** A text as a model takes it. */
@@ -12,12 +13,14 @@ export interface Encoded {
   typeIds: number[];
   /** The tokens as a person reads them. */
   tokens: string[];
+  /** By position, what stood in the text where the token is the one for unknown words. */
+  sources: Record<number, string>;
 }
 
 interface Tokenizer {
   encode(
     text: string,
-    options: { return_token_type_ids: true },
+    options: { text_pair?: string; add_special_tokens?: boolean; return_token_type_ids: true },
   ): { ids: number[]; tokens: string[]; token_type_ids?: number[] };
   decode(ids: number[], options: object): string;
   id_to_token(id: number): string | undefined;
@@ -53,11 +56,36 @@ export class TextTokenizer {
     }
   }
 
-  /** A text with the special tokens that the tokenizer adds. */
-  encode(text: string): Encoded {
+  /** A text, or a pair of texts, with the special tokens that the tokenizer adds. */
+  encode(text: string, pair?: string): Encoded {
+    const { ids, tokens, token_type_ids: typeIds } = this.run(text, pair === undefined ? {} : { text_pair: pair });
+    return {
+      ids,
+      typeIds: typeIds ?? ids.map(() => 0),
+      tokens: ids.map((id) => this.label(id)),
+      sources: this.sourcesOf(tokens, [text, ...(pair === undefined ? [] : [pair])].join(' ')),
+    };
+  }
+
+  /**
+   * What stood where a token is that of unknown words: the words of the text that become just that token, in order. Where
+   * their number isn't that of such tokens, nothing is said.
+   */
+  private sourcesOf(tokens: readonly string[], text: string): Record<number, string> {
+    const places = tokens.flatMap((token, i) => (UNKNOWN.test(token) ? [i] : []));
+    if (!places.length) return {};
+    const words = (text.match(/[\p{L}\p{N}\p{M}_]+|[^\s\p{L}\p{N}\p{M}_]/gu) ?? []).filter((word) => {
+      const { tokens: own } = this.run(word, { add_special_tokens: false });
+      return own.length === 1 && UNKNOWN.test(own[0] as string);
+    });
+    if (words.length !== places.length) return {};
+    return Object.fromEntries(places.map((place, i) => [place, words[i] as string]));
+  }
+
+  private run(text: string, options: { text_pair?: string; add_special_tokens?: boolean }) {
     let encoded: ReturnType<Tokenizer['encode']>;
     try {
-      encoded = this.tokenizer.encode(text, { return_token_type_ids: true });
+      encoded = this.tokenizer.encode(text, { ...options, return_token_type_ids: true });
     } catch (error) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
@@ -65,7 +93,7 @@ export class TextTokenizer {
         { cause: error },
       );
     }
-    const { ids, tokens, token_type_ids: typeIds } = encoded;
+    const { ids, tokens } = encoded;
     const unknown = (ids as (number | undefined)[]).indexOf(undefined);
     if (unknown >= 0) {
       const received = `'${tokens[unknown]}', and it has no token for unknown ones`;
@@ -74,7 +102,7 @@ export class TextTokenizer {
         `Expected a text of the tokenizer's vocabulary but received ${received}`,
       );
     }
-    return { ids, typeIds: typeIds ?? ids.map(() => 0), tokens: ids.map((id) => this.label(id)) };
+    return encoded;
   }
 
   /** A token as a person reads it. */
@@ -85,6 +113,24 @@ export class TextTokenizer {
     // A part of a character decodes to nothing readable.
     return text === '' || text.includes('\ufffd') ? token : text;
   }
+}
+
+/** How tokenizers write the token of unknown words. */
+const UNKNOWN = /^(\[UNK\]|<unk>|<\|unk\|>)$/;
+
+/**
+ * A decoder's text as the model takes it: behind the token that begins every output, and without the one that ends it.
+ * @param start The id of the token that a decoder begins with (`decoder_start_token_id` of a model's config).
+ */
+export function withDecoderStart(encoded: Encoded, start: number, label: string): Encoded {
+  const { ids, typeIds, tokens, sources } = encoded;
+  const end = isSpecial(tokens.at(-1) ?? '') ? ids.length - 1 : ids.length;
+  return {
+    ids: [start, ...ids.slice(0, end)],
+    typeIds: [0, ...typeIds.slice(0, end)],
+    tokens: [label, ...tokens.slice(0, end)],
+    sources: Object.fromEntries(Object.entries(sources).map(([at, source]) => [Number(at) + 1, source])),
+  };
 }
 
 const ROLES: [RegExp, keyof Roles][] = [
@@ -109,8 +155,14 @@ interface Roles {
  * What a model's forward asks for, from a text (and the decoder's, for encoder-decoder models): by its parameters'
  * names, and where they say nothing, in the order ids, mask, type ids, positions. Optional ones that say nothing stay
  * away.
+ * @param given What the user gave by name, which goes ahead of all that.
  */
-export function buildTextInputs(parameters: readonly Parameter[], text: Encoded, decoderText?: Encoded): Entry[] {
+export function buildTextInputs(
+  parameters: readonly Parameter[],
+  text: Encoded,
+  decoderText?: Encoded,
+  given: ReadonlyMap<string, Entry> = new Map(),
+): Entry[] {
   const values: Partial<Roles> = {
     ids: text.ids,
     mask: text.ids.map(() => 1),
@@ -119,9 +171,11 @@ export function buildTextInputs(parameters: readonly Parameter[], text: Encoded,
     ...(decoderText && { decoderIds: decoderText.ids, decoderMask: decoderText.ids.map(() => 1) }),
   };
   const roleOf = ({ name }: Parameter) => ROLES.find(([pattern]) => pattern.test(name))?.[1];
-  const taken = new Set(parameters.map(roleOf));
+  const taken = new Set(parameters.filter(({ name }) => !given.has(name)).map(roleOf));
   const free = (['ids', 'mask', 'typeIds', 'positions'] as const).filter((role) => !taken.has(role));
   return parameters.flatMap((parameter) => {
+    const own = given.get(parameter.name);
+    if (own) return [own];
     const named = roleOf(parameter);
     if (!named && isOptional(parameter)) return [];
     const role = named ?? free.shift();
@@ -137,7 +191,9 @@ export function buildTextInputs(parameters: readonly Parameter[], text: Encoded,
       ];
     }
     if (isOptional(parameter)) return [];
-    const remedy = role?.startsWith('decoder') ? "give the decoder's text with --decoder-text" : 'use --inputs';
+    const remedy = role?.startsWith('decoder')
+      ? "give the decoder's text with --decoder-text"
+      : `give it with --input ${parameter.name}=…, or use --inputs`;
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
       `Expected a model that takes tokens but its forward also asks for '${parameter.name}' (${parameter.type}); ${remedy}`,

@@ -46,6 +46,37 @@ export async function readSafetensorsBelow(source: OpenFile, prefix: string): Pr
   return { entries, foreign };
 }
 
+/** What is in a `.safetensors` file, read tensor by tensor. */
+export interface SafetensorsFile {
+  metadata: Record<string, string>;
+  tensors: { name: string; shape: readonly number[] }[];
+  /** @throws {TorchError} ERR_INVALID_ARGUMENT for a tensor of a dtype that tensors here lack. */
+  read(name: string): Promise<Entry>;
+}
+
+/**
+ * Opens a `.safetensors` file and lends it to `use`, which reads of it what it needs.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for a file that breaks the format.
+ */
+export async function withSafetensors<Result>(
+  path: string,
+  use: (file: SafetensorsFile) => Promise<Result>,
+): Promise<Result> {
+  return await withFile(path, async (source) => {
+    const { tensors, metadata = {}, start } = await readLayout(source);
+    const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    return await use({
+      metadata,
+      tensors: tensors.map(({ name, shape }) => ({ name, shape })),
+      read: async (name) => {
+        const tensor = byName.get(name);
+        if (!tensor) throw malformed(path, `a tensor '${shortened(name)}'`, 'none of that name');
+        return await readKnown(source, start, tensor);
+      },
+    });
+  });
+}
+
 /**
  * Writes a `.safetensors` file: tensor by tensor from their own memory, under another name that is moved into place at
  * the end. Tensors of larger elements come first, so that all are aligned, as in Hugging Face's own writer.
@@ -92,14 +123,17 @@ function unwritable(path: string, error: unknown): TorchError {
 async function readAll(source: OpenFile): Promise<Entries> {
   const { tensors, metadata, start } = await readLayout(source);
   const entries: Entry[] = [];
-  for (const tensor of tensors) {
-    if (!tensor.dtype) {
-      const known = `a dtype of ${Object.keys(DTYPE_OF).join(', ')}`;
-      throw malformed(source.path, `tensor '${shortened(tensor.name)}' to have ${known}`, shortened(tensor.code));
-    }
-    entries.push(await readEntry(source, start, tensor, tensor.dtype));
-  }
+  for (const tensor of tensors) entries.push(await readKnown(source, start, tensor));
   return metadata ? { entries, metadata } : { entries };
+}
+
+/** A tensor whose dtype has to be one that tensors here have. */
+async function readKnown(source: OpenFile, start: number, tensor: Layout['tensors'][number]): Promise<Entry> {
+  if (!tensor.dtype) {
+    const known = `a dtype of ${Object.keys(DTYPE_OF).join(', ')}`;
+    throw malformed(source.path, `tensor '${shortened(tensor.name)}' to have ${known}`, shortened(tensor.code));
+  }
+  return await readEntry(source, start, tensor, tensor.dtype);
 }
 
 async function readEntry(

@@ -74,17 +74,8 @@ export class PageBudget {
       else if (this.tops > 2) this.tops--;
       else if (this.side < SIDES.length - 1) await this.shrinkPictures();
       else if (this.tops > 1) this.tops--;
-      else throw this.tooLarge(overhead);
+      else throw tooLarge(this.heads().length, this.size(overhead), this.maxSize);
     }
-  }
-
-  private tooLarge(overhead: number): TorchError {
-    const heads = this.attentions.reduce((count, { heads }) => count + heads.length, 0);
-    return new TorchError(
-      'ERR_CAPTURE_TOO_LARGE',
-      `Expected attention of which at least thumbnails and the largest weight of each query fit in ${megabytes(this.maxSize)} but received ${heads} heads that take ${megabytes(this.size(overhead))}; ` +
-        'allow a larger page, or capture fewer layers, heads or queries',
-    );
   }
 
   private dropEncoding(): void {
@@ -181,6 +172,34 @@ export class PageBudget {
   }
 }
 
-function megabytes(bytes: number): string {
+/** Bytes of base64 that the strongest key of one query takes, deflated: hardly any head takes less. */
+const TOP_BYTES = 2.5;
+
+/**
+ * Refuses attentions of which not even thumbnails and the largest weight of each query would fit in a page, before anything
+ * is captured.
+ * @param sites By attention: its matrices (of all sequences and heads) and its queries.
+ * @throws {TorchError} ERR_CAPTURE_TOO_LARGE
+ */
+export function refuseTooLarge(sites: readonly { matrices: number; queries: number }[], maxSize: number): void {
+  let size = 0;
+  let heads = 0;
+  for (const { matrices, queries } of sites) {
+    heads += matrices;
+    size += matrices * (HEAD_BYTES + TOP_BYTES * queries);
+  }
+  if (size > maxSize) throw tooLarge(heads, size, maxSize);
+}
+
+function tooLarge(heads: number, size: number, maxSize: number): TorchError {
+  return new TorchError(
+    'ERR_CAPTURE_TOO_LARGE',
+    `Expected attention of which at least thumbnails and the largest weight of each query fit in ${inUnits(maxSize)} but received ${heads} heads that take ${inUnits(size)}; ` +
+      'allow a larger page, or capture fewer layers, heads or queries',
+  );
+}
+
+function inUnits(bytes: number): string {
+  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`;
   return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }

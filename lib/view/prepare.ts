@@ -6,7 +6,7 @@ import { maxPool, pictureSize } from './max-pool';
 import { type PackedAttention, type PackedHead, PageBudget, THUMBNAIL_SIDE } from './page-budget';
 import { type HeadLayout, scanHead, TOP } from './scan-head';
 import type { AttentionKind, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
-import { ABSENT, encodeWeight, logCodeOf, MASKED } from './weight-code';
+import { ABSENT, ABSENT_BITS, encodeWeight, logCodeOf, MASKED, MASKED_BITS } from './weight-code';
 
 /** What is used of a `Tensor`. */
 interface TensorLike {
@@ -48,6 +48,8 @@ export interface PrepareExample {
   tokens?: readonly string[] | readonly (readonly string[])[];
   /** Tokens of the decoder's sequence in an encoder-decoder model. */
   targetTokens?: readonly string[] | readonly (readonly string[])[];
+  /** Whether tokens that are those of no attention are an error; else positions are shown. */
+  mustFit?: boolean;
   /** What stood in the text where the token doesn't say, by position of `tokens`. */
   sources?: Record<number, string>;
   image?: ViewDataImage;
@@ -65,6 +67,8 @@ export interface PrepareOptions {
   /** Bytes that the blocks and the data may take. */
   maxSize: number;
   compare?: boolean;
+  /** Where the page asks for weights at full resolution that it lacks. */
+  live?: string;
 }
 
 const KINDS: readonly string[] = ['encoder', 'decoder', 'cross', 'derived'];
@@ -87,6 +91,7 @@ export async function prepareView(examples: readonly PrepareExample[], options: 
     encoding: budget.encoding,
     topK: 0,
     ...(options.compare ? { compare: true } : {}),
+    ...(options.live === undefined ? {} : { live: options.live }),
     examples: prepared,
   };
   return budget.finish(data);
@@ -108,12 +113,13 @@ async function prepareExample(example: PrepareExample, budget: PageBudget): Prom
     }
   }
   if (!items.length) items.push({ tokens: new TokenLists(), attentions: [] });
+  for (const [item, { tokens, attentions }] of items.entries()) checkTokens(example, item, tokens, attentions);
   checkImage(
     example,
     items.flatMap(({ attentions }) => attentions),
   );
   return items.map(({ tokens, attentions }, item) => {
-    const labels = attentionLabels(attentions);
+    const labels = labelsOf(attentions);
     const title = example.title ?? '';
     return {
       title: items.length > 1 ? `${title} (${item + 1} of ${items.length})` : title,
@@ -130,6 +136,29 @@ async function prepareExample(example: PrepareExample, budget: PageBudget): Prom
       ...(example.prompt === undefined ? {} : { prompt: example.prompt }),
       attentions: attentions.map((attention, i) => ({ ...attention, label: labels[i] as string })),
     };
+  });
+}
+
+/** Labels that fit nowhere would be left out without a word. */
+function checkTokens(example: PrepareExample, item: number, used: TokenLists, attentions: readonly Draft[]): void {
+  const given = [listOf(example.tokens, item), listOf(example.targetTokens, item)].filter((list) => list !== undefined);
+  if (!example.mustFit || !given.length || used.lists.length || !attentions.length) return;
+  const sizes = new Set(attentions.flatMap(({ rows, columns }) => [rows, columns]));
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a token for each position of '${example.title ?? ''}', ${[...sizes].join(' or ')}, but received ` +
+      `${[...new Set(given.map((list) => list.length))].join(' and ')}`,
+  );
+}
+
+/** Short names; a gradient is called after the attention whose it is. */
+function labelsOf(attentions: readonly Draft[]): string[] {
+  const measured = attentions.filter(({ kind }) => kind !== 'derived');
+  const short = attentionLabels(measured);
+  return attentions.map((attention) => {
+    if (attention.kind !== 'derived') return short[measured.indexOf(attention)] as string;
+    const of = measured.findIndex(({ name }) => name === attention.name);
+    return attention.operator === 'gradient' && of >= 0 ? `gradient of ${short[of]}` : attention.name;
   });
 }
 
@@ -277,6 +306,25 @@ function survey(reader: HeadReader) {
 function codeScale(kind: AttentionKind, signed: boolean, largest: number): number {
   if (!(largest > 0) || !Number.isFinite(largest)) return 1;
   return largest > 1.0001 || signed || kind === 'derived' ? largest : 1;
+}
+
+/** One matrix of an attention, `rows × columns`, with cells that are masked or were not captured marked by their bits. */
+export function markedHead(
+  attention: ViewAttention,
+  item: number,
+  matrix: number,
+): { weights: Float32Array; rows: number; columns: number } {
+  check(attention);
+  const reader = new HeadReader(attention, item);
+  const { mask } = survey(reader);
+  const { weights, captured } = reader.read(matrix);
+  const marked = weights.slice();
+  const bits = new Uint32Array(marked.buffer);
+  for (let i = 0; i < marked.length; i++) {
+    if (captured?.[i] === 0) bits[i] = ABSENT_BITS;
+    else if (mask?.[i] === 1) bits[i] = MASKED_BITS;
+  }
+  return { weights: marked, rows: reader.rows, columns: reader.columns };
 }
 
 async function prepareAttention(
@@ -479,11 +527,10 @@ async function addFull(
   const density = (0.8 * (await pack(sample)).length) / sample.length;
   if (budget.wants('float32', 2.5 * density * weights.length * matrices)) {
     const exact = weights.slice();
-    // Masked and absent cells are zeros; their signs and payloads tell them apart from weights that are 0.
     const bits = new Uint32Array(exact.buffer);
     for (let i = 0; i < codes.length; i++) {
-      if (codes[i] === MASKED) bits[i] = 0x80000000;
-      else if (codes[i] === ABSENT) bits[i] = 0x7fc00001;
+      if (codes[i] === MASKED) bits[i] = MASKED_BITS;
+      else if (codes[i] === ABSENT) bits[i] = ABSENT_BITS;
     }
     head.float32 = await pack(exact);
   }

@@ -3,8 +3,9 @@ import { extname } from 'node:path';
 import type { Attention } from '../attention';
 import { TorchError } from '../errors';
 import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
+import { withDerived } from './derived';
 import { pageSize, renderHtml } from './html';
-import { type PrepareExample, prepareView, type ViewAttention } from './prepare';
+import { type PrepareExample, type PrepareOptions, prepareView } from './prepare';
 import type { ViewDataImage } from './view-data';
 
 /** One run of a model, to be shown on a page. A batch of several sequences is shown as so many examples. */
@@ -12,7 +13,8 @@ export interface ViewExample {
   /**
    * What a capture gave, or a stream of it: with a stream (`captureAttentionStream`), no more than one attention is in
    * memory at a time, and each is disposed when the page has it. Captures with `topK`, `averageHeads`, `heads` or
-   * `queries` are drawn for what they are.
+   * `queries` are drawn for what they are. Gradients (`gradientOf`) are shown beside the weights, and the relevance that
+   * follows from them. Of a generation, what `assembleAttention` gives.
    */
   attentions: Iterable<Attention> | AsyncIterable<Attention>;
   /**
@@ -27,6 +29,11 @@ export interface ViewExample {
    * before. The file (PNG, JPEG, WebP, GIF) is only shown.
    */
   image?: { path: string; patches: [number, number]; prefix: number };
+  /**
+   * Of a generation: how many tokens were given, from 1 on. The page then has a slider over the tokens that came one at a
+   * time. Default: none.
+   */
+  prompt?: number;
   /** Default: the number of the example. */
   title?: string;
 }
@@ -43,6 +50,11 @@ export interface ViewOptions {
   maxSize?: number;
   /** Whether the page opens with the first two examples compared. Default false. */
   compare?: boolean;
+  /**
+   * Whether the page also shows attention rollout (`attentionRollout`) of each example with at least two layers of
+   * self-attention, captured whole. Default false.
+   */
+  rollout?: boolean;
 }
 
 export const DEFAULT_MAX_SIZE = 20_000_000;
@@ -68,7 +80,7 @@ const IMAGE_TYPES: Record<string, string> = {
  */
 export async function renderView(examples: readonly ViewExample[], options: ViewOptions = {}): Promise<string> {
   if (!Array.isArray(examples)) throw invalid('an array', 'examples', examples);
-  checkOptions(options, ['title', 'maxSize', 'compare'], 'renderView');
+  checkOptions(options, ['title', 'maxSize', 'compare', 'rollout'], 'renderView');
   if (options.title !== undefined && typeof options.title !== 'string')
     throw invalid('a string', 'title', options.title);
   const title = options.title ?? 'Attention';
@@ -78,16 +90,25 @@ export async function renderView(examples: readonly ViewExample[], options: View
     const message = `Expected at least two examples to compare but received ${examples.length}`;
     throw new TorchError('ERR_INVALID_ARGUMENT', message);
   }
-  const checked = await Promise.all(Array.from(examples, toPrepare));
+  const rollout = optionalBoolean(options.rollout, 'rollout') ?? false;
+  const checked = await Promise.all(Array.from(examples, (example, i) => toPrepare(example, i, rollout)));
   return await renderExamples(checked, { title, maxSize, compare });
 }
 
 /** The page of examples that are known to be right. */
 export async function renderExamples(
   examples: readonly PrepareExample[],
-  { title, maxSize, compare }: { title: string; maxSize: number; compare: boolean },
+  { title, maxSize, ...options }: PrepareOptions & { title: string },
 ): Promise<string> {
-  return renderHtml(await prepareView(examples, { maxSize: maxSize - pageSize(title), compare }), { title });
+  const own = pageSize(title);
+  if (own >= maxSize) {
+    const received = `${maxSize} bytes`;
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected a size beyond the ${own} bytes of the page's code but received ${received}`,
+    );
+  }
+  return renderHtml(await prepareView(examples, { maxSize: maxSize - own, ...options }), { title });
 }
 
 /**
@@ -103,11 +124,11 @@ export async function writeAttentionView(
   await writeFile(path, await renderView(examples, options));
 }
 
-async function toPrepare(example: ViewExample, index: number): Promise<PrepareExample> {
+async function toPrepare(example: ViewExample, index: number, rollout: boolean): Promise<PrepareExample> {
   const what = `example ${index}`;
   if (typeof example !== 'object' || example === null) throw invalid('an object', what, example);
-  checkOptions(example, ['attentions', 'tokens', 'targetTokens', 'image', 'title'], what);
-  const { attentions, tokens, targetTokens, image, title = `Example ${index + 1}` } = example;
+  checkOptions(example, ['attentions', 'tokens', 'targetTokens', 'image', 'prompt', 'title'], what);
+  const { attentions, tokens, targetTokens, image, prompt, title = `Example ${index + 1}` } = example;
   const iterable =
     typeof attentions === 'object' &&
     attentions !== null &&
@@ -119,25 +140,18 @@ async function toPrepare(example: ViewExample, index: number): Promise<PrepareEx
   }
   return {
     title,
-    attentions: Symbol.iterator in attentions ? attentions : disposing(attentions),
+    attentions: withDerived(attentions, { rollout, dispose: !(Symbol.iterator in attentions) }),
+    mustFit: true,
     ...(tokens && { tokens }),
     ...(targetTokens && { targetTokens }),
     ...(image && { image: await readImage(image, what) }),
+    ...(prompt !== undefined && { prompt: integer(prompt, `prompt of ${what}`, 1) }),
   };
 }
 
 function isTokens(value: unknown): boolean {
   const isList = (list: unknown) => Array.isArray(list) && list.every((token) => typeof token === 'string');
   return isList(value) || (Array.isArray(value) && value.every(isList));
-}
-
-/** Attentions of a stream are held by nobody else. */
-export async function* disposing(attentions: AsyncIterable<Attention>): AsyncGenerator<ViewAttention> {
-  for await (const attention of attentions) {
-    yield attention;
-    attention.weights.dispose();
-    attention.keys?.dispose();
-  }
 }
 
 /** A picture of patches as the page takes it. */

@@ -18,6 +18,8 @@ export interface ViewData {
   topK: number;
   /** Whether two examples are there to be compared. */
   compare?: boolean;
+  /** Of a page whose model is at hand: the address that has weights at full resolution, by attention and head. */
+  live?: string;
   examples: ViewDataExample[];
 }
 

@@ -11,6 +11,10 @@ export const ZERO = 2;
 export const TINY = 3;
 const FIRST = 4;
 
+/** Of float32, what stands for cells that are masked (a zero with a sign), or were not captured (a NaN of its own). */
+export const MASKED_BITS = 0x80000000;
+export const ABSENT_BITS = 0x7fc00001;
+
 export interface LogCode {
   bits: 8 | 16;
   /** Whether codes have a sign; then each level has two, the second of the negative. */

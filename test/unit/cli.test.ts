@@ -202,6 +202,7 @@ describe('the program', () => {
       operator: 'scaled_dot_product_attention',
       heads: [0, 1, 2],
       queries: [0, 1, 2, 3],
+      shape: [1, 3, 4, 4],
     });
     const weights = entries[1]?.data as Float32Array;
     for (let row = 0; row < 12; row++) {

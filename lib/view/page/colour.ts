@@ -1,13 +1,8 @@
 import { rgb } from 'd3-color';
 import { interpolateBlues, interpolateMagma } from 'd3-scale-chromatic';
 import { ABSENT, decodeWeight, type LogCode, MASKED, TINY, ZERO } from '../weight-code';
-import type { ColourScale } from './state';
-
-/** Whether the page is dark: as chosen with its button, else as the system says. */
-export function isDark(): boolean {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
-}
+/** How a weight becomes a colour: one logarithmic scale for all heads, square root by head, linear from 0 to 1. */
+export type ColourScale = 'log' | 'root' | 'linear';
 
 /** What colours stand for: weights from 0, or on the logarithmic scale from `floorOf`, to `largest`. */
 export interface Scale {
@@ -34,9 +29,9 @@ export function shareOf(weight: number, scale: Scale): number {
 }
 
 /** The colour of a weight. */
-export function colourOf(weight: number, scale: Scale): string {
+export function colourOf(weight: number, scale: Scale, dark: boolean): string {
   const share = shareOf(weight, scale);
-  return scale.signed ? divergingRamp(weight < 0 ? -share : share) : ramp(share);
+  return scale.signed ? divergingRamp(weight < 0 ? -share : share, dark) : ramp(share, dark);
 }
 
 /** The weight that has a share of the colours. */
@@ -49,9 +44,9 @@ export function weightAt(share: number, scale: Scale): number {
 }
 
 /** The colour of a share between 0 and 1. Zero is the page's own paper. */
-export function ramp(share: number): string {
+function ramp(share: number, dark: boolean): string {
   // The ends of the ramps are left out: pale blue is no zero on white, nor is white a maximum on black.
-  if (isDark()) return interpolateMagma(0.05 + share * 0.93);
+  if (dark) return interpolateMagma(0.05 + share * 0.93);
   return share < 0.1 ? mixWithWhite(interpolateBlues(0.1), share / 0.1) : interpolateBlues(share);
 }
 
@@ -65,18 +60,18 @@ export function isStrong(colour: string): boolean {
 }
 
 /** The colour of NaN: on neither ramp. */
-export function nanColour(): string {
-  return isDark() ? '#19d3a2' : '#e8590c';
+export function nanColour(dark: boolean): string {
+  return dark ? '#19d3a2' : '#e8590c';
 }
 
 /** The colour of what was not captured. */
-export function absentColour(): string {
-  return isDark() ? '#33383f' : '#e3e6ea';
+export function absentColour(dark: boolean): string {
+  return dark ? '#33383f' : '#e3e6ea';
 }
 
 /** Colours of `share` from -1 to 1 for differences; 0 is the page's paper. */
-export function divergingRamp(share: number): string {
-  const [from, to] = isDark()
+function divergingRamp(share: number, dark: boolean): string {
+  const [from, to] = dark
     ? [[20, 22, 26], share < 0 ? [86, 180, 233] : [255, 150, 70]]
     : [[255, 255, 255], share < 0 ? [0, 90, 181] : [196, 62, 0]];
   const strength = Math.min(1, Math.abs(share));
@@ -91,50 +86,32 @@ function mixWithWhite(colour: string, share: number): string {
   return `rgb(${mix(red)}, ${mix(green)}, ${mix(blue)})`;
 }
 
-let context: CanvasRenderingContext2D | undefined;
-
-/** Colours as the four bytes of a pixel. */
-export function toPixels(colours: readonly string[]): Uint32Array {
-  context ??= document
-    .createElement('canvas')
-    .getContext('2d', { willReadFrequently: true }) as CanvasRenderingContext2D;
-  context.canvas.width = colours.length;
-  context.canvas.height = 1;
-  for (const [i, colour] of colours.entries()) {
-    context.fillStyle = colour;
-    context.fillRect(i, 0, 1, 1);
-  }
-  return new Uint32Array(context.getImageData(0, 0, colours.length, 1).data.buffer);
+/** A colour as the four bytes of a pixel. */
+function toPixel(colour: string): number {
+  const { r, g, b } = rgb(colour);
+  return ((255 << 24) | (Math.round(b) << 16) | (Math.round(g) << 8) | Math.round(r)) >>> 0;
 }
 
 const RAMP_STEPS = 256;
 interface RampPixels {
-  dark: boolean;
-  pixels: Uint32Array;
+  unsigned: Uint32Array;
   negative: Uint32Array;
   positive: Uint32Array;
   nan: number;
   absent: number;
 }
-let ramps: RampPixels | undefined;
+const ramps: Partial<Record<'dark' | 'light', RampPixels>> = {};
 
-function rampPixels(): RampPixels {
-  const dark = isDark();
-  if (ramps?.dark !== dark) {
-    const steps = (colour: (share: number) => string) =>
-      toPixels(Array.from({ length: RAMP_STEPS }, (_, i) => colour(i / (RAMP_STEPS - 1))));
-    const [nan, absent] = toPixels([nanColour(), absentColour()]) as unknown as [number, number];
-    ramps = {
-      dark,
-      pixels: steps(ramp),
-      negative: steps((share) => divergingRamp(-share)),
-      positive: steps(divergingRamp),
-      nan,
-      absent,
-    };
-    palettes.clear();
-  }
-  return ramps;
+function rampPixels(dark: boolean): RampPixels {
+  const steps = (colour: (share: number) => string) =>
+    Uint32Array.from({ length: RAMP_STEPS }, (_, i) => toPixel(colour(i / (RAMP_STEPS - 1))));
+  return (ramps[dark ? 'dark' : 'light'] ??= {
+    unsigned: steps((share) => ramp(share, dark)),
+    negative: steps((share) => divergingRamp(-share, dark)),
+    positive: steps((share) => divergingRamp(share, dark)),
+    nan: toPixel(nanColour(dark)),
+    absent: toPixel(absentColour(dark)),
+  });
 }
 
 const palettes = new Map<string, Uint32Array>();
@@ -143,9 +120,9 @@ const palettes = new Map<string, Uint32Array>();
  * The pixel of each code: weights in the colours of a scale, masked cells transparent (hatching shows through), cells that
  * were not captured and NaN in colours of their own.
  */
-export function palette(code: LogCode, codeScale: number, scale: Scale): Uint32Array {
-  const { pixels, negative, positive, nan, absent } = rampPixels();
-  const key = [code.bits, code.signed, codeScale, scale.kind, scale.largest, scale.signed].join('/');
+export function palette(code: LogCode, codeScale: number, scale: Scale, dark: boolean): Uint32Array {
+  const { unsigned, negative, positive, nan, absent } = rampPixels(dark);
+  const key = [code.bits, code.signed, codeScale, scale.kind, scale.largest, scale.signed, dark].join('/');
   const known = palettes.get(key);
   if (known) return known;
   const colours = new Uint32Array(code.nan + 1);
@@ -153,7 +130,7 @@ export function palette(code: LogCode, codeScale: number, scale: Scale): Uint32A
   colours[ABSENT] = absent;
   for (let i = ZERO; i < code.nan; i++) {
     const weight = decodeWeight(code, i, codeScale);
-    const steps = scale.signed ? (weight < 0 ? negative : positive) : pixels;
+    const steps = scale.signed ? (weight < 0 ? negative : positive) : unsigned;
     colours[i] = steps[i < TINY ? 0 : Math.round(shareOf(weight, scale) * (RAMP_STEPS - 1))] as number;
   }
   colours[code.nan] = nan;
@@ -171,7 +148,7 @@ const DASHES = [[], [8, 3], [3, 2], [10, 3, 2, 3], [14, 4], [2, 5], [6, 2, 2, 2,
 export const MOST_LINES = LINE_COLOURS.light.length;
 
 /** The colour and dashes of the i-th of the heads that are drawn together. */
-export function lineStyle(i: number): { colour: string; dash: number[] } {
-  const colours = LINE_COLOURS[isDark() ? 'dark' : 'light'];
+export function lineStyle(i: number, dark: boolean): { colour: string; dash: number[] } {
+  const colours = LINE_COLOURS[dark ? 'dark' : 'light'];
   return { colour: colours[i % colours.length] as string, dash: DASHES[i % DASHES.length] as number[] };
 }

@@ -1,16 +1,19 @@
 import type { ViewDataAttention, ViewDataExample } from '../view-data';
+import { describePosition, keyLabels, queryLabels } from './axis-labels';
 import { palette, type Scale } from './colour';
 import { type Difference, differenceOf } from './difference';
 import { distanceOf } from './distance';
 import { button, element, find } from './dom';
+import type { MatrixFigure } from './figure/matrix-drawing';
 import { formatWeight, shorten, visible } from './format';
 import { headOptions, layerOptions } from './head-options';
 import { cellValue, describeValue } from './head-values';
 import { drawDifferenceLegend } from './legend';
 import { type Cell, MatrixPane, type Subject, type Zoom } from './matrix-pane';
 import { pictureNote, subjectOf } from './matrix-view';
-import { describePosition, headName, keyLabels, matrixCount, queryLabels, type State, shortName } from './state';
+import { headName, matrixCount, type State, shortName } from './state';
 import type { HeadData, Store } from './store';
+import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 
 /** A head of an example. */
@@ -158,14 +161,13 @@ export class CompareView {
     const room =
       window.innerHeight - find(this.root, '.compare-panes').getBoundingClientRect().top - window.scrollY - 40;
     const height = Math.max(300, room);
-    const scales = [sides.a, sides.b].map(({ attention, head, example }) => state.scaleOf(attention, head, example));
-    // One scale for both, or they could not be compared.
-    const largest = Math.max(...scales.map((scale) => scale.largest));
-    for (const [i, name] of (['a', 'b'] as const).entries()) {
+    const largest = this.largest(sides);
+    for (const name of ['a', 'b'] as const) {
       const { attention, head, example } = sides[name];
       const { matrix } = data[name];
+      const scale = { ...state.scaleOf(attention, head, example), largest };
       const { margins: _, ...subject } = subjectOf(state, data[name], attention, head, example);
-      const colours = palette(matrix.code, matrix.scale, { ...(scales[i] as Scale), largest });
+      const colours = palette(matrix.code, matrix.scale, scale, isDark());
       const labels = { queries: queryLabels(example, attention), keys: keyLabels(example, attention) };
       this.panes[name].update({ ...subject, ...labels, colours }, zoom, height);
     }
@@ -173,7 +175,7 @@ export class CompareView {
     if (!difference) return;
     const { attention, example } = sides.a;
     const { matrix } = difference;
-    const scale: Scale = { kind: state.current.scale, largest: difference.largest, signed: true };
+    const scale = this.differenceScale(difference);
     const subject: Subject = {
       name: `the difference of ${titleOf(sides.a, false)} and ${titleOf(sides.b, false)}`,
       matrix,
@@ -182,12 +184,45 @@ export class CompareView {
       shown: state.shown(attention, example),
       queries: queryLabels(example, attention),
       keys: keyLabels(example, attention),
-      colours: palette(matrix.code, matrix.scale, scale),
+      colours: palette(matrix.code, matrix.scale, scale, isDark()),
     };
     this.panes.difference.update(subject, zoom, height);
     const legend = element('span', 'legend');
     drawDifferenceLegend(legend, scale);
     find(this.pane('difference'), 'h3').append(legend);
+  }
+
+  /** What is shown, for a figure. */
+  get figures(): MatrixFigure[] {
+    const { sides, data, difference, state } = this;
+    if (!sides || !data) return [];
+    const figures = (['a', 'b'] as const).map((name) => {
+      const { attention, example, head } = sides[name];
+      return {
+        title: `${name.toUpperCase()}: ${titleOf(sides[name], sides.a.example !== sides.b.example)}`,
+        matrix: data[name].matrix,
+        rows: attention.rows,
+        columns: attention.columns,
+        shown: this.panes[name].visible,
+        queries: queryLabels(example, attention),
+        keys: keyLabels(example, attention),
+        scale: { ...state.scaleOf(attention, head, example), largest: this.largest(sides) },
+      };
+    });
+    if (!difference) return figures;
+    const shown = this.panes.difference.visible;
+    const scale = this.differenceScale(difference);
+    return [...figures, { ...(figures[0] as MatrixFigure), title: 'A − B', matrix: difference.matrix, shown, scale }];
+  }
+
+  /** One scale for both, or they could not be compared. */
+  private largest(sides: { a: Side; b: Side }): number {
+    const of = ({ attention, head, example }: Side) => this.state.scaleOf(attention, head, example).largest;
+    return Math.max(of(sides.a), of(sides.b));
+  }
+
+  private differenceScale({ largest }: Difference): Scale {
+    return { kind: this.state.current.scale, largest, signed: true };
   }
 
   private zoomTo(zoom: Zoom, by: string): void {

@@ -1,5 +1,5 @@
-import { ABSENT, MASKED } from '../weight-code';
-import { ABSENT_BITS, MASKED_BITS, Matrix } from './matrix';
+import { ABSENT, ABSENT_BITS, MASKED, MASKED_BITS } from '../weight-code';
+import { Matrix } from './matrix';
 
 export interface Difference {
   /** A minus B, cell by cell; of pictures, of the largest weights that their cells stand for. */

@@ -35,3 +35,12 @@ export function oncePerFrame(work: () => void): () => void {
     });
   };
 }
+
+/** Gives a file to the reader. */
+export function saveFile(blob: Blob, name: string): void {
+  const link = element('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

@@ -25,7 +25,12 @@ export function cellOf(position: number, length: number, parts: number): number 
 }
 
 /** The value at a row and column of an attention, as good as the page has it. */
-export function cellValue(data: HeadData, attention: ViewDataAttention, row: number, column: number): CellValue {
+export function cellValue(
+  data: Pick<HeadData, 'matrix' | 'pooled' | 'top'>,
+  attention: Pick<ViewDataAttention, 'rows' | 'columns'>,
+  row: number,
+  column: number,
+): CellValue {
   const { matrix, pooled, top } = data;
   const { rows, columns } = attention;
   if (!pooled) {

@@ -1,9 +1,12 @@
+import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
 import { lineStyle, MOST_LINES, shareOf } from './colour';
 import { button, element, find, oncePerFrame } from './dom';
+import type { LinesFigure } from './figure/lines-drawing';
 import { formatWeight, percent, shorten, visible } from './format';
 import { cellValue, describeValue } from './head-values';
-import { type AxisLabels, describePosition, headName, keyLabels, queryLabels, type State } from './state';
+import { headName, type State } from './state';
 import { type HeadData, isMean, type Store } from './store';
+import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 
 const LABEL_CHARACTERS = 24;
@@ -216,6 +219,24 @@ export class HeadsView {
     if (focused !== undefined) this.chips.querySelector<HTMLElement>(`[data-chip="${focused}"]`)?.focus();
   }
 
+  /** What is shown, for a figure. */
+  get figure(): LinesFigure | undefined {
+    const { attention, current } = this.state;
+    if (!this.labels) return undefined;
+    return {
+      queries: this.labels.query,
+      keys: this.labels.key,
+      shown: this.state.shown(),
+      lines: this.lines,
+      heads: this.heads.map(({ index }) => ({
+        name: headName(attention, index),
+        scale: this.state.scaleOf(attention, index),
+      })),
+      focus: this.focus,
+      fadeSpecial: current.fadeSpecial,
+    };
+  }
+
   private toggleHead(event: Event): void {
     const chip = (event.target as Element).closest<HTMLElement>('.chip');
     if (!chip) return;
@@ -295,7 +316,7 @@ export class HeadsView {
           if (!bars) continue;
           const bar = element('span', '');
           bar.style.width = `${Math.max(1, share * (this.widths.bars - 8))}px`;
-          bar.style.backgroundColor = lineStyle(at).colour;
+          bar.style.backgroundColor = lineStyle(at, isDark()).colour;
           bars.append(bar);
         }
       }
@@ -333,7 +354,7 @@ export class HeadsView {
       const to = this.y(line.column, 'key');
       if (Math.max(from, to) < scrollTop || Math.min(from, to) > scrollTop + height) continue;
       const share = shareOf(line.weight, scales[line.head] as (typeof scales)[number]);
-      const { colour, dash } = lineStyle(line.head);
+      const { colour, dash } = lineStyle(line.head, isDark());
       const special =
         current.fadeSpecial && (this.labels.query.special.has(line.row) || this.labels.key.special.has(line.column));
       context.strokeStyle = special ? muted : colour;
@@ -423,7 +444,7 @@ export class HeadsView {
 
 /** A short piece of a head's line. */
 function lineSample(i: number): SVGSVGElement {
-  const { colour, dash } = lineStyle(i);
+  const { colour, dash } = lineStyle(i, isDark());
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('width', '20');
   svg.setAttribute('height', '6');

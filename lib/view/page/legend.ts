@@ -1,9 +1,8 @@
 import type { ViewDataAttention } from '../view-data';
-import { colourOf, floorOf, type Scale, weightAt } from './colour';
+import type { Scale } from './colour';
 import { element } from './dom';
-import { formatShort } from './format';
-
-const STOPS = 16;
+import { scaleLabels, scaleStops } from './scale-labels';
+import { isDark } from './theme';
 
 /** The colour bar: which colour stands for which weight, and what is no weight. */
 export function drawLegend(root: HTMLElement, scale: Scale, attentions: readonly ViewDataAttention[]): void {
@@ -18,28 +17,10 @@ export function drawDifferenceLegend(root: HTMLElement, scale: Scale): void {
   drawScale(root, scale, ['more in B', 'more in A']);
 }
 
-/** The numbers below a colour bar: at its beginning, middle and end. */
-export function scaleLabels(scale: Scale): [string, string, string] {
-  const largest = formatShort(scale.largest);
-  if (scale.signed) return [`−${largest}`, '0', `+${largest}`];
-  const from = scale.kind === 'log' ? `≤ ${formatShort(floorOf(scale))}` : '0';
-  return [from, formatShort(weightAt(0.5, scale)), largest];
-}
-
-/** The colours of a bar from left to right. */
-export function scaleStops(scale: Scale): string[] {
-  return Array.from({ length: STOPS + 1 }, (_, i) => {
-    const at = i / STOPS;
-    if (!scale.signed) return colourOf(weightAt(at, scale), scale);
-    const side = 2 * at - 1;
-    return colourOf(Math.sign(side) * weightAt(Math.abs(side), scale), scale);
-  });
-}
-
 function drawScale(root: HTMLElement, scale: Scale, ends: [string, string] = ['', '']): void {
   const labels = scaleLabels(scale);
   const bar = element('span', 'legend-bar');
-  bar.style.backgroundImage = `linear-gradient(to right, ${scaleStops(scale).join(', ')})`;
+  bar.style.backgroundImage = `linear-gradient(to right, ${scaleStops(scale, isDark()).join(', ')})`;
   const ticks = element('span', 'legend-ticks');
   const texts = [`${labels[0]} ${ends[0]}`, labels[1], `${ends[1]} ${labels[2]}`];
   ticks.append(...texts.map((label) => element('span', '', label.trim())));

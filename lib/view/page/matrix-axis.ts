@@ -1,11 +1,10 @@
 import { axisLeft, axisTop } from 'd3-axis';
 import { scaleLinear } from 'd3-scale';
 import { type Selection as D3Selection, select } from 'd3-selection';
+import type { AxisLabels } from './axis-labels';
+import { labelOf, ticksOf, tickText } from './axis-ticks';
 import type { AxisWindow } from './axis-window';
-import { shorten, visible } from './format';
-import type { AxisLabels } from './state';
 
-const LABEL_CHARACTERS = 16;
 /** The least distance between two labels down the left side, or turned ones above, in pixels. */
 const PITCH = 14;
 /** The same of positions above, which aren't turned. */
@@ -40,7 +39,7 @@ export class MatrixAxis {
     const upright = this.side === 'left' || this.widest < Math.min(largest, size) - 4;
     this.turned = !upright && size >= PITCH;
     const angle = (-TOP_ANGLE * Math.PI) / 180;
-    if (this.side === 'left') this.room = Math.max(56, this.widest + 16);
+    if (this.side === 'left') this.room = Math.max(72, this.widest + 16);
     else this.room = this.turned ? Math.max(40, Math.ceil(this.widest * Math.sin(angle)) + 18) : 28;
     const overhang = this.turned ? Math.max(0, Math.ceil(this.widest * Math.cos(angle)) - margin) : 0;
     return { room: this.room, overhang };
@@ -51,7 +50,7 @@ export class MatrixAxis {
     const { svg, side, room, turned, labels } = this;
     const top = side === 'top';
     svg.attr(top ? 'width' : 'height', window.length).attr(top ? 'height' : 'width', room);
-    const ticks = ticksOf(labels, window, top && !turned ? LEVEL_PITCH : PITCH);
+    const ticks = ticksOf(labels, window, top && !turned ? Math.min(LEVEL_PITCH, this.widest + 10) : PITCH);
     const text = (i: number) => labelOf(labels, i, ticks.tokens);
     const scale = scaleLinear(
       [window.first, window.first + 1],
@@ -94,41 +93,5 @@ export class MatrixAxis {
           ? `translate(${room - 8},${at})`
           : `translate(${at},${room - (turned ? 7 : 12)}) rotate(${turned ? TOP_ANGLE : 0})`,
       );
-  }
-}
-
-function tickText(token: string): string {
-  return shorten(visible(token), LABEL_CHARACTERS);
-}
-
-function labelOf(labels: AxisLabels, i: number, tokens: boolean): string {
-  const token = tickText(labels.text[i] ?? '');
-  if (tokens || !labels.areTokens) return token;
-  // Special tokens keep their names among positions.
-  return labels.special.has(i) ? token : String(labels.positions[i]);
-}
-
-/** Which rows or columns have a label: evenly, the first and last of the window always. */
-function ticksOf(labels: AxisLabels, window: AxisWindow, pitch: number): { at: number[]; tokens: boolean } {
-  const { size } = window;
-  const [from, to] = window.visible;
-  const first = window.clamp(Math.ceil(from - 0.5));
-  const last = window.clamp(Math.floor(to - 0.5));
-  const every = size >= pitch ? 1 : Math.ceil(pitch / size);
-  // Tokens where each has a label; else round positions are more use.
-  const tokens = labels.areTokens && every <= 2;
-  const step = tokens || every === 1 ? every : roundStep(every);
-  const at = [first];
-  for (let i = Math.ceil((first + 0.001) / step) * step; i < last; i += step) {
-    if ((i - first) * size >= pitch && (last - i) * size >= pitch) at.push(i);
-  }
-  if (last > first && (last - first) * size >= pitch) at.push(last);
-  return { at, tokens };
-}
-
-/** The least round number of positions that is at least `least`. */
-function roundStep(least: number): number {
-  for (let power = 1; ; power *= 10) {
-    for (const part of [1, 2, 5]) if (part * power >= least) return part * power;
   }
 }

@@ -1,13 +1,13 @@
 import { pointer, select } from 'd3-selection';
 import { type D3ZoomEvent, type ZoomBehavior, zoom, zoomIdentity } from 'd3-zoom';
 import type { ViewDataAttention } from '../view-data';
+import type { AxisLabels } from './axis-labels';
 import { AxisWindow } from './axis-window';
 import { element, find, oncePerFrame } from './dom';
 import { MARGIN, paintBars } from './margin-bars';
 import type { Matrix } from './matrix';
 import { MatrixAxis } from './matrix-axis';
 import { paintCells, paintMinimap, resize } from './matrix-cells';
-import type { AxisLabels } from './state';
 
 const LARGEST_CELL = 34;
 /** Sides of a matrix of few rows or columns are stretched to this, so that they are no hairlines. */
@@ -359,6 +359,15 @@ export class MatrixPane {
     const [dx, dy] = [this.across.beyond(column), this.down.beyond(row)];
     const { enlarged } = this.across;
     if (dx || dy) select(this.body).call(this.behaviour.translateBy, -dx / enlarged, -dy / enlarged);
+  }
+
+  /** The rows and columns in sight, whole: [from, to). */
+  get visible(): ViewDataAttention['shown'] {
+    const whole = ({ visible: [from, to] }: AxisWindow): [number, number] => [
+      Math.floor(from + 1e-6),
+      Math.max(Math.floor(from + 1e-6) + 1, Math.ceil(to - 1e-6)),
+    ];
+    return { rows: whole(this.down), columns: whole(this.across) };
   }
 
   /** How many weights one pixel stands for, in words; empty where each weight has its own. */

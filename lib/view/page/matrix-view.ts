@@ -1,10 +1,13 @@
 import type { ViewDataAttention } from '../view-data';
+import { describePosition, keyLabels, queryLabels } from './axis-labels';
 import { palette, shareOf } from './colour';
+import type { MatrixFigure } from './figure/matrix-drawing';
 import { percent } from './format';
 import { blockOf, cellOf, cellValue, describeValue } from './head-values';
 import { type Cell, MatrixPane, type Subject } from './matrix-pane';
-import { describePosition, headName, keyLabels, queryLabels, type State } from './state';
+import { headName, type State } from './state';
 import type { HeadData } from './store';
+import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 
 /** One head large, with what each key receives above it and the entropy of each query beside it. */
@@ -122,6 +125,13 @@ export class MatrixView {
     return { heading: describeValue(value, matrix), rows };
   }
 
+  /** What is shown, for a figure. */
+  get figure(): MatrixFigure | undefined {
+    const { subject } = this;
+    const { attention, current } = this.state;
+    return subject && { ...subject, shown: this.pane.visible, scale: this.state.scaleOf(attention, current.head) };
+  }
+
   /** How many weights a cell or pixel stands for, in words; empty where each weight has its own. */
   get note(): string {
     if (!this.data) return '';
@@ -145,11 +155,14 @@ export function subjectOf(
     rows: attention.rows,
     columns: attention.columns,
     shown: state.shown(attention, example),
-    colours: palette(matrix.code, matrix.scale, scale),
-    margins: {
-      received: (column) => shareOf(received[column] as number, scale),
-      entropy: (row) => entropy[row] as number,
-    },
+    colours: palette(matrix.code, matrix.scale, scale, isDark()),
+    // Of the strongest keys alone neither is known.
+    ...(attention.capturedTopK === undefined && {
+      margins: {
+        received: (column: number) => shareOf(received[column] as number, { ...scale, signed: false }),
+        entropy: (row: number) => entropy[row] as number,
+      },
+    }),
   };
 }
 

@@ -1,12 +1,19 @@
 import { maxPool, pictureSize } from '../max-pool';
 import type { ViewDataAttention } from '../view-data';
-import { ABSENT, decodeWeight, encodeWeight, type LogCode, logCodeOf, MASKED, TINY, ZERO } from '../weight-code';
+import {
+  ABSENT,
+  ABSENT_BITS,
+  decodeWeight,
+  encodeWeight,
+  type LogCode,
+  logCodeOf,
+  MASKED,
+  MASKED_BITS,
+  TINY,
+  ZERO,
+} from '../weight-code';
 
 export type CellState = 'weight' | 'zero' | 'tiny' | 'masked' | 'absent' | 'nan';
-
-/** Of float32, what stands for cells that are masked (a zero with a sign), or were not captured (a NaN of its own). */
-export const MASKED_BITS = 0x80000000;
-export const ABSENT_BITS = 0x7fc00001;
 
 /** Levels are made smaller by this until they fit below `SMALLEST`. */
 const SHRINK = 2;

@@ -3,11 +3,13 @@ import { logCodeOf } from '../weight-code';
 import { arrange, type Tile } from './arrange';
 import { palette } from './colour';
 import { button, element } from './dom';
+import type { TilesFigure } from './figure/tiles-drawing';
 import { formatShort } from './format';
 import { crop, paintCodes } from './matrix';
 import { describeHead, PATTERNS } from './patterns';
 import { headName, matrixCount, type State, shortName } from './state';
 import { isMean, type Store } from './store';
+import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 
 const LARGEST_TILE = 84;
@@ -48,7 +50,7 @@ export class ModelView {
       this.codesOf = example;
     }
     if (example !== this.state.current.example) return;
-    const key = `${example}/${by}/${this.state.current.padding}/${Math.round(this.root.clientWidth)}`;
+    const key = `${example}/${by}/${this.state.current.padding}/${this.state.current.step}/${Math.round(this.root.clientWidth)}`;
     if (key !== this.built) this.build();
     if (key !== this.built || repaint) this.paint();
     this.built = key;
@@ -104,9 +106,11 @@ export class ModelView {
     const stats = attention.stats[head] as HeadStats;
     const tile = button('tile', '', { attention: String(index), head: String(head) });
     tile.append(element('canvas', ''));
-    const name = element('span', 'tile-name', shortName(attention, head));
-    const strength = element('span', 'tile-strength', stats.strength < 0 ? '' : stats.strength.toFixed(2));
-    const words = `, ${attention.label}, ${headName(attention, head)}, ${PATTERNS[stats.pattern].title.toLowerCase()}`;
+    const drawn = this.drawn({ attention: index, head });
+    const name = element('span', 'tile-name', drawn.name);
+    const strength = element('span', 'tile-strength', drawn.strength);
+    const pattern = attention.kind === 'derived' ? '' : `, ${PATTERNS[stats.pattern].title.toLowerCase()}`;
+    const words = `, ${attention.label}, ${headName(attention, head)}${pattern}`;
     tile.append(name, ' ', strength, element('span', 'visually-hidden', words));
     tile.tabIndex = -1;
     tile.classList.toggle('mean', isMean(attention, head));
@@ -116,17 +120,38 @@ export class ModelView {
   private paint(): void {
     for (const tile of this.root.querySelectorAll<HTMLElement>('.tile')) {
       const { attention: index, head } = tileOf(tile) as Tile;
-      const attention = this.state.example.attentions[index] as ViewDataAttention;
-      const codes = this.codes[index]?.[head];
-      if (!codes) continue;
-      const { rows, columns } = attention.thumbnail;
-      const part = crop({ rows, columns, codes }, this.state.shown(attention), attention);
-      paintCodes(
-        tile.querySelector('canvas') as HTMLCanvasElement,
-        part,
-        palette(logCodeOf(8, attention.signed), attention.scale, this.state.scaleOf(attention, head)),
-      );
+      const { picture, colours } = this.drawn({ attention: index, head });
+      paintCodes(tile.querySelector('canvas') as HTMLCanvasElement, picture, colours(isDark()));
     }
+  }
+
+  /** What is shown, for a figure. */
+  get figure(): TilesFigure {
+    const { example, current } = this.state;
+    const sections = arrange(example, current.arrange, this.codes);
+    const groups = sections.flatMap(({ title, groups: own }) =>
+      own.map((group) => ({
+        title: sections.length > 1 ? `${title}: ${group.title}` : group.title,
+        note: group.note,
+        tiles: group.tiles.map((tile) => this.drawn(tile)),
+      })),
+    );
+    return { groups };
+  }
+
+  /** A head's picture, and its name. */
+  private drawn({ attention: index, head }: Tile) {
+    const attention = this.state.example.attentions[index] as ViewDataAttention;
+    const { strength } = attention.stats[head] as HeadStats;
+    const { rows, columns } = attention.thumbnail;
+    const codes = this.codes[index]?.[head] ?? new Uint8Array(rows * columns);
+    const scale = this.state.scaleOf(attention, head);
+    return {
+      name: shortName(attention, head),
+      strength: strength < 0 || attention.kind === 'derived' ? '' : strength.toFixed(2),
+      picture: crop({ rows, columns, codes }, this.state.shown(attention), attention),
+      colours: (dark: boolean) => palette(logCodeOf(8, attention.signed), attention.scale, scale, dark),
+    };
   }
 
   private mark(): void {

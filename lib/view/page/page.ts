@@ -1,27 +1,23 @@
 import type { ViewData, ViewDataAttention } from '../view-data';
 import { logCodeOf } from '../weight-code';
-import { isDark } from './colour';
+import { queryLabels } from './axis-labels';
+import type { ColourScale } from './colour';
 import { CompareView } from './compare-view';
 import { find as findBelow, oncePerFrame } from './dom';
-import { formatShort, percent } from './format';
+import { Exports } from './exports';
+import { formatShort, percent, quote } from './format';
 import { headOptions, layerOptions } from './head-options';
 import { HeadsView } from './heads-view';
+import { ImageView } from './image-view';
 import { drawLegend } from './legend';
 import { MatrixView } from './matrix-view';
 import { ModelView } from './model-view';
 import { describeHead, describeKind, PATTERNS } from './patterns';
 import { RowSummary } from './row-summary';
-import {
-  type Arrangement,
-  type ColourScale,
-  headName,
-  matrixCount,
-  type Selection,
-  State,
-  type ViewName,
-} from './state';
+import { type Arrangement, headName, matrixCount, type Selection, State, type ViewName } from './state';
 import { Store } from './store';
 import { TextView } from './text-view';
+import { isDark } from './theme';
 import { Tooltip } from './tooltip';
 
 const MARKUP = `
@@ -32,9 +28,16 @@ const MARKUP = `
     <div class="segmented" id="views" role="group" aria-label="View">
       <button type="button" data-view="model">Model</button><button type="button" data-view="heads">Heads</button><button
         type="button" data-view="matrix">Matrix</button><button type="button" data-view="text">Text</button><button
-        type="button" data-view="compare">Compare</button>
+        type="button" data-view="image">Image</button><button type="button" data-view="compare">Compare</button>
     </div>
     <div class="actions">
+      <details class="menu" id="export">
+        <summary class="quiet">Export</summary>
+        <div class="menu-items">
+          <button type="button" data-format="svg">SVG</button>
+          ${[1, 2, 3, 4].map((scale) => `<button type="button" data-format="png" data-scale="${scale}">PNG, ${scale} ×</button>`).join('')}
+        </div>
+      </details>
       <button type="button" id="copy" class="quiet">Copy link</button>
       <button type="button" id="theme" class="quiet"></button>
     </div>
@@ -62,6 +65,7 @@ const MARKUP = `
       <option value="linear">linear, from 0</option>
     </select></label>
     <span class="legend"></span>
+    <label id="step-label" class="threshold">step <input type="range" id="step" step="1"><output></output></label>
     <label id="merge-label"><input type="checkbox" id="merge"> merge word pieces</label>
     <label id="padding-label"><input type="checkbox" id="padding"> show padding</label>
     <div class="segmented" id="zoom" role="group" aria-label="Zoom">
@@ -79,6 +83,7 @@ const MARKUP = `
       <div class="picture">
         <div id="matrix"></div>
         <div id="heads"></div>
+        <div id="image"></div>
       </div>
       <aside class="side" aria-label="Tokens and numbers">
         <div id="text"></div>
@@ -103,7 +108,7 @@ function start(): void {
     find('main').innerHTML = '<p class="hint empty">No attention was captured.</p>';
     return;
   }
-  new Page(app, find, new State(data), new Store(data.encoding));
+  new Page(app, find, new State(data), new Store(data.encoding, data.live));
 }
 
 type Find = <T extends Element = HTMLElement>(selector: string) => T;
@@ -111,11 +116,12 @@ type Find = <T extends Element = HTMLElement>(selector: string) => T;
 /** The frame around the views: what is chosen goes to the view that is shown. */
 class Page {
   private readonly tooltip: Tooltip;
-  private readonly model: ModelView;
-  private readonly matrix: MatrixView;
-  private readonly heads: HeadsView;
+  readonly model: ModelView;
+  readonly matrix: MatrixView;
+  readonly heads: HeadsView;
   private readonly text: TextView;
-  private readonly compare: CompareView;
+  private readonly image: ImageView;
+  readonly compare: CompareView;
   private readonly summary: RowSummary;
 
   constructor(
@@ -135,7 +141,9 @@ class Page {
       this.summarize(side, index),
     );
     this.text = new TextView(find('#text'), state, this.tooltip, (side, index) => this.summarize(side, index));
+    this.image = new ImageView(find('#image'), state, this.tooltip, (side, index) => this.summarize(side, index));
     this.compare = new CompareView(find('#compare'), state, store, this.tooltip);
+    new Exports(find('#export'), state, this, find('#live'));
     this.bindTools();
     state.onChange((selection, before) => void this.update(selection, before));
     void this.update(state.current, null, true);
@@ -182,7 +190,7 @@ class Page {
     }
     if (selection.view === 'model') {
       await this.model.update(
-        repaint || (changed?.includes('scale') ?? false) || (changed?.includes('padding') ?? false),
+        repaint || (changed?.some((key) => key === 'scale' || key === 'padding' || key === 'step') ?? false),
       );
       this.app.classList.add('ready');
       return;
@@ -199,11 +207,13 @@ class Page {
     if (onlyMarks) {
       if (selection.view === 'matrix') this.matrix.updateMarks();
       if (selection.view === 'heads') this.heads.updateMarks();
-      if (selection.view !== 'heads') this.text.updateMarks();
+      if (selection.view === 'image') this.image.updateMarks();
+      if (selection.view === 'matrix' || selection.view === 'text') this.text.updateMarks();
     } else {
       if (selection.view === 'matrix') this.matrix.update(data);
       if (selection.view === 'heads') await this.heads.update();
-      if (selection.view !== 'heads') this.text.update(data);
+      if (selection.view === 'image') this.image.update(data);
+      if (selection.view === 'matrix' || selection.view === 'text') this.text.update(data);
       this.find('#picture-note').textContent = selection.view === 'matrix' ? this.matrix.note : '';
     }
     this.summary.update(data, selection.from, selection.locked);
@@ -242,11 +252,16 @@ class Page {
     find('#zoom').hidden = view !== 'matrix' && view !== 'compare';
     find('#matrix').hidden = view !== 'matrix';
     find('#heads').hidden = view !== 'heads';
+    find('#image').hidden = view !== 'image';
+    find('#views [data-view=image]').hidden = example.image === undefined;
+    // Of patches without words there is no text to read.
+    find('#views [data-view=text]').hidden = example.image !== undefined && attention.keyTokens === undefined;
     const text = find('#text');
-    text.hidden = view === 'heads';
+    text.hidden = view === 'heads' || view === 'image';
     if (view === 'text' && text.parentElement !== find('.picture')) find('.picture').append(text);
     if (view !== 'text' && text.parentElement !== find('.side')) find('.side').prepend(text);
 
+    this.reflectStep(selection);
     this.reflectHead(selection);
     const shown = view === 'model' ? example.attentions : [attention];
     drawLegend(find('.legend'), state.scaleOf(attention, selection.head), shown);
@@ -261,6 +276,26 @@ class Page {
       find('#picture-note').textContent = pooled ? `each cell the largest of ${each} weights` : '';
     }
     find('#precision').textContent = this.precision();
+  }
+
+  /** The slider over the tokens of a generation: from those given to all. */
+  private reflectStep({ step }: Selection): void {
+    const { find, state } = this;
+    const { prompt } = state.example;
+    const length = state.length;
+    find('#step-label').hidden = prompt === undefined || length <= prompt;
+    if (prompt === undefined) return;
+    const slider = find<HTMLInputElement>('#step');
+    slider.min = String(prompt);
+    slider.max = String(length);
+    slider.value = String(step ?? length);
+    const last = (step ?? length) - 1;
+    const labels = queryLabels(state.example, state.attention);
+    const at = labels.positions.indexOf(last);
+    const token = at >= 0 && labels.areTokens ? ` ${quote(labels.text[at] as string)}` : '';
+    const text = `${Math.max(0, last + 1 - prompt)} of ${length - prompt}${token}`;
+    find('#step-label output').textContent = text;
+    slider.setAttribute('aria-valuetext', text);
   }
 
   private reflectHead(selection: Selection): void {
@@ -329,6 +364,9 @@ class Page {
       return `${where}, the others as pictures; ${top}, others are at most ${percentShort(pictureError)} off.`;
     }
     if (isFull(attention, current.head)) {
+      if (this.store.isFetched(attention, current.head)) return 'All weights of this head, exactly, from the model.';
+      if (attention.capturedTopK)
+        return `The ${attention.capturedTopK} largest weights of each query, which is all that was captured${error ? `; ${top}, others are at most ${percentShort(error)} off` : ', exactly'}.`;
       if (!error) return 'All weights of this head are in this page, exactly.';
       return `All weights of this head are in this page, at most ${percentShort(error)} off; ${top}. Below ${formatShort(attention.scale * code.floor)} they are one colour.`;
     }
@@ -359,6 +397,13 @@ class Page {
     };
     onCheck('#merge', 'mergeWords');
     onCheck('#padding', 'padding');
+    find('#step').addEventListener('input', () => {
+      const step = Number(find<HTMLInputElement>('#step').value);
+      // The token that has just come is the one to look at.
+      const row = queryLabels(state.example, state.attention).positions.indexOf(step - 1);
+      const last = step === state.length ? null : step;
+      state.set({ step: last, zoom: [1, 0, 0], ...(row >= 0 && { locked: row, from: 'query' as const }) });
+    });
     find('#views').addEventListener('click', (event) => {
       const { view } = (event.target as HTMLElement).dataset;
       if (view) state.set({ view: view as ViewName });

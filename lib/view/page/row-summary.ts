@@ -1,8 +1,10 @@
 import type { ViewDataAttention } from '../view-data';
-import { button, element } from './dom';
+import { describePosition, keyLabels, queryLabels } from './axis-labels';
+import { button, element, saveFile } from './dom';
 import { formatWeight, percent, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
-import { describePosition, keyLabels, queryLabels, type State } from './state';
+import { lineCsv } from './line-csv';
+import type { State } from './state';
 import type { HeadData } from './store';
 
 const LISTED = 8;
@@ -78,28 +80,11 @@ export class RowSummary {
   private download(): void {
     const { data, index } = this;
     if (!data || index === null) return;
-    const { attention, example } = this.state;
-    const { from } = this.state.current;
-    const others = from === 'query' ? keyLabels(example, attention) : queryLabels(example, attention);
-    const cells = (row: number, column: number) => cellValue(data, attention, row, column);
-    const lines = others.positions.map((position, i) => {
-      const { state, weight, exact } = from === 'query' ? cells(index, i) : cells(i, index);
-      const text = others.areTokens ? `"${(others.text[i] as string).replaceAll('"', '""')}"` : '';
-      const value = state === 'weight' ? String(weight) : state === 'zero' ? '0' : state;
-      return `${position},${text},${value},${exact || state === 'masked' ? 0 : data.matrix.error.toFixed(5)}`;
-    });
-    const csv = ['position,token,weight,relative_error', ...lines, ''].join('\n');
-    save(new Blob([csv], { type: 'text/csv' }), `${from}-${index}.csv`);
+    const { attention, example, current } = this.state;
+    const others = current.from === 'query' ? keyLabels(example, attention) : queryLabels(example, attention);
+    const csv = lineCsv(data, attention, current.from, index, others);
+    saveFile(new Blob([csv], { type: 'text/csv' }), `${current.from}-${index}.csv`);
   }
-}
-
-/** Gives a file to the reader. */
-export function save(blob: Blob, name: string): void {
-  const link = element('a');
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 /** The largest weights of a row or column, and what the page doesn't know of it. */

@@ -1,10 +1,7 @@
 import type { ViewData, ViewDataAttention, ViewDataExample } from '../view-data';
-import type { Scale } from './colour';
-import { quote } from './format';
+import type { ColourScale, Scale } from './colour';
 import { isMean } from './store';
 
-/** How a weight becomes a colour: one logarithmic scale for all heads, square root by head, linear from 0 to 1. */
-export type ColourScale = 'log' | 'root' | 'linear';
 export type ViewName = 'model' | 'heads' | 'matrix' | 'text' | 'image' | 'compare';
 export type Arrangement = 'pattern' | 'layer' | 'entropy' | 'similarity';
 
@@ -279,48 +276,4 @@ export function shortName(attention: ViewDataAttention, head: number): string {
   const layer = /^layer (\d+)$/.exec(attention.label)?.[1] ?? attention.label;
   if (attention.averaged) return layer;
   return `${layer}.${isMean(attention, head) ? 'mean' : attention.heads[head]}`;
-}
-
-/** How tokens and the positions of rows and columns are written. */
-export interface AxisLabels {
-  /** By row or column. */
-  text: string[];
-  /** Positions in the sequence, by row or column. */
-  positions: number[];
-  /** Whether the texts are tokens, and not the positions themselves. */
-  areTokens: boolean;
-  /** Rows or columns of special tokens. */
-  special: Set<number>;
-  /** What stood in the text, by position, where the token doesn't say. */
-  sources: Record<number, string>;
-}
-
-/** A token with its position, or where no tokens are known the position alone. */
-export function describePosition({ text, positions, areTokens, sources }: AxisLabels, i: number): string {
-  const position = positions[i] as number;
-  if (!areTokens) return `position ${position}`;
-  const source = sources[position];
-  return `${quote(text[i] as string)}${source === undefined ? '' : ` (${quote(source)} in the text)`} at ${position}`;
-}
-
-export function queryLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
-  const positions = attention.queries ?? Array.from({ length: attention.rows }, (_, i) => i);
-  return axisLabels(positions, example, attention.queryTokens);
-}
-
-export function keyLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
-  const positions = Array.from({ length: attention.columns }, (_, i) => i);
-  return axisLabels(positions, example, attention.keyTokens);
-}
-
-function axisLabels(positions: number[], example: ViewDataExample, list: number | undefined): AxisLabels {
-  const tokens = example.tokens[list ?? -1];
-  const special = new Set(example.special[list ?? -1] ?? []);
-  return {
-    positions,
-    areTokens: tokens !== undefined,
-    text: positions.map((position) => tokens?.[position] ?? String(position)),
-    special: new Set(positions.flatMap((position, i) => (special.has(position) ? [i] : []))),
-    sources: example.sources?.[list ?? -1] ?? {},
-  };
 }

@@ -1,6 +1,6 @@
 import type { FullEncoding, ViewDataAttention } from '../view-data';
-import { decodeWeight, encodeWeight, logCodeOf, MASKED, TINY } from '../weight-code';
-import { MASKED_BITS, Matrix } from './matrix';
+import { decodeWeight, encodeWeight, logCodeOf, MASKED, MASKED_BITS, TINY } from '../weight-code';
+import { Matrix } from './matrix';
 
 /** Unpacked blocks may take so many bytes before the oldest are given back. */
 const KEPT_BYTES = 256 * 2 ** 20;
@@ -48,7 +48,11 @@ export class Store {
   private readonly kept = new Map<string, { data: HeadData; bytes: number }>();
   private readonly pending = new Map<string, Promise<HeadData>>();
 
-  constructor(private readonly encoding: FullEncoding) {}
+  /** @param live Where weights at full resolution are to be had that the page lacks. */
+  constructor(
+    private readonly encoding: FullEncoding,
+    private readonly live?: string,
+  ) {}
 
   /** Codes of all thumbnails of an attention. */
   async thumbnails(attention: ViewDataAttention): Promise<Uint8Array[]> {
@@ -58,8 +62,21 @@ export class Store {
     return attention.stats.map((_, i) => codes.subarray(i * size, (i + 1) * size));
   }
 
-  /** Whether an attention's head is there at full resolution. */
+  /** Whether an attention's head is there at full resolution, or can be had. */
   isFull(attention: ViewDataAttention, head: number): boolean {
+    return this.isStored(attention, head) || this.isLive(attention);
+  }
+
+  /** Whether a head's exact weights come from the model. */
+  isFetched(attention: ViewDataAttention, head: number): boolean {
+    return !this.isStored(attention, head) && this.isLive(attention);
+  }
+
+  private isLive({ kind }: ViewDataAttention): boolean {
+    return this.live !== undefined && kind !== 'derived';
+  }
+
+  private isStored(attention: ViewDataAttention, head: number): boolean {
     const { full } = attention.blocks;
     if (isMean(attention, head)) return full.slice(0, attention.heads.length).every((block) => block >= 0);
     return (full[head] as number) >= 0;
@@ -117,8 +134,12 @@ export class Store {
 
   private async matrix(attention: ViewDataAttention, head: number): Promise<{ matrix: Matrix; pooled: boolean }> {
     if (this.isFull(attention, head)) {
-      const matrix = isMean(attention, head) ? await this.mean(attention) : await this.full(attention, head);
-      return { matrix, pooled: false };
+      const matrix = this.isFetched(attention, head)
+        ? await this.fetched(attention, head)
+        : isMean(attention, head)
+          ? await this.mean(attention)
+          : await this.full(attention, head);
+      if (matrix) return { matrix, pooled: false };
     }
     const { picture, thumbnail, blocks } = attention;
     const block = blocks.picture[head] as number;
@@ -135,6 +156,18 @@ export class Store {
     if (this.encoding === 'log8') return new Matrix(rows, columns, bytes, attention);
     if (this.encoding === 'log16') return new Matrix(rows, columns, new Uint16Array(joinPlanes(bytes, 2)), attention);
     return Matrix.fromFloats(rows, columns, new Float32Array(joinPlanes(bytes, 4)), attention);
+  }
+
+  /** A head's exact weights from the model; what the page has of it where that doesn't answer any more. */
+  private async fetched({ store, rows, columns, scale, signed }: ViewDataAttention, head: number) {
+    try {
+      const response = await fetch(`${this.live}${store}/${head}`);
+      if (!response.ok) return undefined;
+      const bytes = await inflate(new Uint8Array(await response.arrayBuffer()));
+      return Matrix.fromFloats(rows, columns, new Float32Array(bytes.buffer), { scale, signed: signed ?? false });
+    } catch {
+      return undefined;
+    }
   }
 
   private async mean(attention: ViewDataAttention): Promise<Matrix> {
@@ -200,7 +233,7 @@ function toBytes(signed: boolean | undefined): (code: number) => number {
   return (code) => table[code] as number;
 }
 
-async function inflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+async function inflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate-raw'));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -1,9 +1,11 @@
+import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
 import { colourOf, isStrong, shareOf } from './colour';
 import { button, element, find } from './dom';
 import { formatWeight, shorten, visible } from './format';
 import { lineValues } from './head-values';
-import { type AxisLabels, describePosition, keyLabels, queryLabels, type State } from './state';
+import type { State } from './state';
 import type { HeadData } from './store';
+import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 import { toWords, type Word } from './words';
 
@@ -47,6 +49,7 @@ export class TextView {
       attention.queries?.length,
       mergeWords,
       padding,
+      this.state.current.step,
     ].join('/');
     if (key !== this.built) this.build();
     this.built = key;
@@ -137,7 +140,7 @@ export class TextView {
       const word = this.words[side][Number(node.dataset.word)] as Word;
       const value = this.values && side === across && asked ? combine(this.values, word, asked.from) : 0;
       const share = Number.isNaN(value) ? 0 : shareOf(value, scale);
-      const colour = share > 0 ? colourOf(value, scale) : '';
+      const colour = share > 0 ? colourOf(value, scale, isDark()) : '';
       node.style.backgroundColor = colour;
       node.classList.toggle('tinted', share > 0);
       node.classList.toggle('strong', share > 0 && isStrong(colour));

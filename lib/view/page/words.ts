@@ -1,4 +1,4 @@
-import type { AxisLabels } from './state';
+import type { AxisLabels } from './axis-labels';
 
 /** Pieces of one word: [from, to) of the labels, and the text as it is read. */
 export interface Word {
@@ -12,7 +12,8 @@ export interface Word {
 type Style = 'wordpiece' | 'leading-space' | 'characters' | 'words';
 
 /** How a tokenizer marks the pieces of a word, as the tokens show it. */
-function styleOf({ text, special }: AxisLabels): Style {
+function styleOf({ text, special, areTokens }: AxisLabels): Style {
+  if (!areTokens) return 'words';
   const plain = text.filter((_, i) => !special.has(i));
   if (plain.some((token) => /^##./.test(token))) return 'wordpiece';
   if (plain.filter((token) => /^[ ▁Ġ]./.test(token)).length > plain.length / 8) return 'leading-space';

@@ -1,0 +1,69 @@
+import type { ViewDataAttention, ViewDataExample } from '../view-data';
+import { quote } from './format';
+
+/** How tokens and the positions of rows and columns are written. */
+export interface AxisLabels {
+  /** By row or column. */
+  text: string[];
+  /** Positions in the sequence, by row or column. */
+  positions: number[];
+  /** Whether the texts are tokens, and not the positions themselves. */
+  areTokens: boolean;
+  /** Rows or columns of special tokens. */
+  special: Set<number>;
+  /** What stood in the text, by position, where the token doesn't say. */
+  sources: Record<number, string>;
+}
+
+/** A token with its position, or where no tokens are known the position alone. */
+export function describePosition({ text, positions, areTokens, sources }: AxisLabels, i: number): string {
+  const position = positions[i] as number;
+  if (!areTokens) return `position ${position}`;
+  const source = sources[position];
+  return `${quote(text[i] as string)}${source === undefined ? '' : ` (${quote(source)} in the text)`} at ${position}`;
+}
+
+export function queryLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
+  const positions = attention.queries ?? Array.from({ length: attention.rows }, (_, i) => i);
+  return axisLabels(positions, example, attention.queryTokens);
+}
+
+export function keyLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
+  const positions = Array.from({ length: attention.columns }, (_, i) => i);
+  return axisLabels(positions, example, attention.keyTokens);
+}
+
+function axisLabels(positions: number[], example: ViewDataExample, list: number | undefined): AxisLabels {
+  const at = list ?? -1;
+  const patches = list === undefined ? patchNames(example) : undefined;
+  if (patches && positions.every((position) => position < patches.length)) return labelsOf(positions, patches, [], {});
+  return labelsOf(positions, example.tokens[at], example.special[at] ?? [], example.sources?.[at] ?? {});
+}
+
+/** Patches by their row and column, where the positions of an example are those of a picture. */
+function patchNames({ image }: ViewDataExample): string[] | undefined {
+  if (!image) return undefined;
+  const { prefix, patches } = image;
+  const names = Array.from({ length: prefix }, (_, i) => `#${i}`);
+  for (let row = 0; row < patches[0]; row++) {
+    for (let column = 0; column < patches[1]; column++) names.push(`${row},${column}`);
+  }
+  return names;
+}
+
+/** Labels of rows or columns, by the tokens of their sequence. */
+export function labelsOf(
+  positions: number[],
+  tokens: readonly string[] | undefined,
+  specialPositions: readonly number[],
+  sources: Record<number, string>,
+): AxisLabels {
+  const special = new Set(specialPositions);
+  return {
+    positions,
+    areTokens: tokens !== undefined,
+    text: positions.map((position) => tokens?.[position] ?? String(position)),
+    special: new Set(positions.flatMap((position, i) => (special.has(position) ? [i] : []))),
+    sources,
+  };
+}

@@ -1,0 +1,49 @@
+import { join } from 'node:path';
+import { TorchError } from '../errors';
+import type { FigureModule, HeadFigureInput } from './figure-input';
+import { PAGE } from './html';
+import { encodePng } from './png';
+
+/** One head as an SVG document: cells as vectors up to 64 × 64, above that an embedded picture. */
+export function renderHeadFigure(input: Omit<HeadFigureInput, 'encode'>): string {
+  const encode: HeadFigureInput['encode'] = (pixels, columns, rows) =>
+    `data:image/png;base64,${encodePng(pixels, columns, rows).toString('base64')}`;
+  return figures().headFigure({ ...input, encode });
+}
+
+/** One row of a head as CSV. */
+export function renderRowCsv(input: Parameters<FigureModule['rowCsv']>[0], row: number): string {
+  return figures().rowCsv(input, row);
+}
+
+/**
+ * An SVG as a PNG, drawn by resvg.
+ * @param scale Pixels a unit, from 1 to 4.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT where resvg isn't installed, which is the user's choice.
+ */
+export async function renderPng(svg: string, scale: number): Promise<Buffer> {
+  let resvg: typeof import('@resvg/resvg-js');
+  try {
+    resvg = await import('@resvg/resvg-js');
+  } catch (error) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected the package @resvg/resvg-js, which draws PNGs, but it can't be loaded; npm install @resvg/resvg-js, or write an SVG (${(error as Error).message.split('\n')[0]})`,
+      { cause: error },
+    );
+  }
+  const image = await resvg.renderAsync(svg, {
+    fitTo: { mode: 'zoom', value: scale },
+    font: { loadSystemFonts: true },
+  });
+  return image.asPng();
+}
+
+function figures(): FigureModule {
+  try {
+    return require(join(PAGE, 'figure.js')) as FigureModule;
+  } catch (error) {
+    const message = "Expected the page's figure.js beside the compiled package but it can't be read; run the build";
+    throw new TorchError('ERR_INVALID_ARGUMENT', message, { cause: error });
+  }
+}
