@@ -181,10 +181,10 @@ async function readBody(request: IncomingMessage): Promise<string | undefined> {
   let size = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     size += part.length;
-    if (size > MOST_BYTES) return undefined;
-    parts.push(part);
+    // What is too much is read to its end, or the answer would be lost with the connection.
+    if (size <= MOST_BYTES) parts.push(part);
   }
-  return Buffer.concat(parts).toString('utf8');
+  return size > MOST_BYTES ? undefined : Buffer.concat(parts).toString('utf8');
 }
 
 function parseRequest(body: string): LiveRequest | undefined {

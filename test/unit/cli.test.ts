@@ -3,12 +3,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { arrangeInputs, describeOrder, type Parameter, readInputs } from '../../lib/cli/inputs';
-import { collectIndices, collectLayers } from '../../lib/cli/selection';
+import { collectIndices, collectInputs, collectLayers, parseBytes, parsePatches } from '../../lib/cli/selection';
 import { formatTable } from '../../lib/cli/table';
-import { buildTextInputs, TextTokenizer } from '../../lib/cli/tokenizer';
+import { buildTextInputs, TextTokenizer, withDecoderStart } from '../../lib/cli/tokenizer';
 import { topK } from '../../lib/cli/top-k';
 import type { Entry } from '../../lib/formats/entry';
 import { readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
+import { refuseTooLarge } from '../../lib/view/page-budget';
+import type { ViewData } from '../../lib/view/view-data';
 
 const ROOT = join(__dirname, '../..');
 const FIXTURES = join(ROOT, 'test/fixtures/cli');
@@ -87,9 +89,9 @@ describe('texts', () => {
   });
 
   test('become what forward asks for', () => {
-    const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'] };
+    const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'], sources: {} };
     const built = (...parameters: Parameter[]) =>
-      buildTextInputs(parameters, text, { ids: [7], typeIds: [0], tokens: ['x'] }).map(
+      buildTextInputs(parameters, text, { ids: [7], typeIds: [0], tokens: ['x'], sources: {} }).map(
         ({ name, data }) => `${name}=${Array.from(data as Iterable<unknown>).join('')}`,
       );
     expect(built(parameter('input_ids'), parameter('token_type_ids'), parameter('attention_mask'))).toEqual([
@@ -107,6 +109,41 @@ describe('texts', () => {
     expect(() => buildTextInputs([parameter('input_ids'), parameter('decoder_input_ids')], text)).toThrow(
       /--decoder-text/,
     );
+  });
+
+  test('come in pairs, whose segments the model is told', async () => {
+    const definition = JSON.parse(readFileSync(TOKENIZER, 'utf8'));
+    const [begin, first, end] = definition.post_processor.single;
+    const of = (part: object, id: string) => JSON.parse(JSON.stringify(part).replace(/"A"/, `"${id}"`));
+    const second = { Sequence: { ...of(first, 'B').Sequence, type_id: 1 } };
+    const last = { SpecialToken: { ...end.SpecialToken, type_id: 1 } };
+    definition.post_processor.pair = [begin, first, end, second, last];
+    const tokenizer = await TextTokenizer.load(write('pairs.json', definition));
+    const { typeIds, tokens } = tokenizer.encode('the cat', 'the dog sat');
+    expect(tokens).toEqual(['[CLS]', 'the', 'cat', '[SEP]', 'the', 'dog', 'sat', '[SEP]']);
+    expect(typeIds).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+  });
+
+  test("are a decoder's behind its start, without their end", async () => {
+    const tokenizer = await TextTokenizer.load(TOKENIZER);
+    const encoded = tokenizer.encode('the cat');
+    const { ids, tokens } = withDecoderStart(encoded, 0, '[PAD]');
+    expect(tokens).toEqual(['[PAD]', '[CLS]', 'the', 'cat']);
+    expect(ids).toEqual([0, ...encoded.ids.slice(0, -1)]);
+  });
+
+  test('leave to --input what it names', () => {
+    const given = collectInputs('segments=zeros', collectInputs('scale=0.5,2'));
+    expect(given).toEqual([
+      { name: 'scale', values: [0.5, 2] },
+      { name: 'segments', values: 'zeros' },
+    ]);
+    for (const wrong of ['x', '=1', 'x=', 'x=a']) expect(() => collectInputs(wrong)).toThrow(/NAME=zeros/);
+    expect(parseBytes('20MB')).toBe(20_000_000);
+    expect(parseBytes('1.5 GiB')).toBe(1.5 * 2 ** 30);
+    for (const wrong of ['', 'x', '0', '1TB', '-1MB']) expect(() => parseBytes(wrong)).toThrow(/a size like 20MB/);
+    expect(parsePatches('14x16')).toEqual([14, 16]);
+    expect(() => parsePatches('14')).toThrow(/like 14x14/);
   });
 
   test('need a tokenizer that is one', async () => {
@@ -282,5 +319,113 @@ describe('the program', () => {
     expect(tokensOf()).toEqual([[], []]);
     expect(tokensOf('--tokens', write('labels.json', ['a', 'b', 'c']))).toEqual([[['a', 'b', 'c']], [['a', 'b', 'c']]]);
     expect(tokensOf('--tokenizer', TOKENIZER)).toEqual([[['[CLS]', 'the', '[SEP]']], [['[CLS]', 'dog', '[SEP]']]]);
+  });
+
+  const pageData = (path = 'attention.html') => {
+    const [, json] = /id="view-data">(.*?)<\/script>/s.exec(readFileSync(join(folder, path), 'utf8')) ?? [];
+    return JSON.parse(json ?? '') as ViewData;
+  };
+  const text = ['--tokenizer', TOKENIZER, '--text'] as const;
+
+  test('view: a capture is shown as it is: parts, means, the strongest keys', () => {
+    const [whole, top] = [join(folder, 'v.safetensors'), join(folder, 'top.safetensors')];
+    run('capture', MODEL, '--inputs', ids(), '--out', whole);
+    const labels = write('four.json', ['a', 'b', 'c', 'd']);
+    expect(run('view', whole, '--tokens', labels).stdout).toMatch(/^attention\.html: 2 attentions/);
+    expect(pageData().examples[0]).toMatchObject({
+      title: 'v.safetensors',
+      tokens: [['a', 'b', 'c', 'd']],
+      attentions: [{ label: 'layer 0', rows: 4, columns: 4 }, { label: 'layer 1' }],
+    });
+    const options = ['--layers', '1', '--heads', '2', '--queries', '1,3', '--top-k', '2'];
+    run('capture', MODEL, '--inputs', ids(), '--out', top, ...options);
+    expect(run('view', top).stderr).toBe('');
+    expect(pageData().examples[0]?.attentions).toMatchObject([
+      { heads: [2], queries: [1, 3], rows: 2, columns: 4, capturedTopK: 2 },
+    ]);
+    expect(run('view', top, '--heads', '0').stderr).toMatch(/no --heads with a capture/);
+    expect(run('view', whole, '--tokens', write('two.json', ['a', 'b'])).stderr).toMatch(
+      /a token for each position of 'v\.safetensors', 4, but received 2/,
+    );
+    const none = write('none.safetensors', '');
+    expect(run('view', none).stderr).toMatch(/^error: .*ERR_INVALID_ARGUMENT\]\n$/);
+  });
+
+  test('view: what is asked for is what is captured', () => {
+    const { stderr } = run(
+      'view',
+      MODEL,
+      ...text,
+      'the cat sat',
+      '--queries',
+      '1:3',
+      '--average-heads',
+      '--layers',
+      '-1',
+    );
+    expect(stderr).toBe('');
+    expect(pageData().examples[0]?.attentions).toMatchObject([{ averaged: true, queries: [1, 2], label: 'layer 1' }]);
+    run('view', MODEL, ...text, 'the cat sat', '--top-k', '2', '--heads', '1');
+    expect(pageData().examples[0]?.attentions[0]).toMatchObject({ capturedTopK: 2, heads: [1] });
+    run('view', MODEL, ...text, 'the cat sat', '--rollout');
+    expect(pageData().examples[0]?.attentions.map(({ label }) => label)).toEqual(['layer 0', 'layer 1', 'rollout']);
+  });
+
+  test('view: two texts, or two models, open as a comparison', () => {
+    run('view', MODEL, ...text, 'the cat sat', '--text', 'the dog sat', '--compare');
+    expect(pageData()).toMatchObject({ compare: true, examples: [{ title: 'the cat sat' }, { title: 'the dog sat' }] });
+    const whole = join(folder, 'other.safetensors');
+    run('capture', MODEL, '--inputs', ids(), '--out', whole);
+    const { stderr } = run('view', MODEL, ...text, 'the cat', '--against', MODEL);
+    expect(stderr).toBe('');
+    expect(pageData().examples.map(({ title }) => title)).toEqual(['text.pt: the cat', 'text.pt: the cat']);
+    expect(run('view', MODEL, ...text, 'the cat', '--compare').stderr).toMatch(/at least two texts with --compare/);
+  });
+
+  test('view: unknown words keep what stood there', () => {
+    run('view', MODEL, ...text, 'the zebra sat on the quagga.');
+    const { tokens, sources } = pageData().examples[0] as ViewData['examples'][0];
+    const unknown = (tokens[0] ?? []).flatMap((token, i) => (token === '[UNK]' ? [i] : []));
+    expect(unknown.map((i) => sources?.[0]?.[i])).toEqual(['zebra', 'quagga']);
+  });
+
+  test('view: too large a page is refused', () => {
+    const { stderr } = run('view', MODEL, ...text, 'the cat sat', '--max-size', '100kB');
+    expect(stderr).toMatch(/beyond the \d+ bytes of the page's code but received 100000/);
+    expect(run('view', MODEL, ...text, 'x', '--max-size', 'big').stderr).toMatch(/a size like 20MB .* received 'big'/);
+    expect(() => refuseTooLarge([{ matrices: 1024, queries: 32_768 }], 2e7)).toThrow(
+      /fit in 20 MB but received 1024 heads that take 84 MB; allow a larger page/,
+    );
+    expect(() => refuseTooLarge(new Array(12).fill({ matrices: 12, queries: 4096 }), 2e7)).not.toThrow();
+  });
+
+  test('view: a head as SVG, PNG and CSV', () => {
+    const options = ['--layer', '-1', '--head', '2', '--query', '1'];
+    const files = ['--svg', 'h.svg', '--png', 'h.png', '--csv', 'h.csv', '--pixel-ratio', '3'];
+    const { stdout, stderr } = run('view', MODEL, ...text, 'the cat </text>', ...options, ...files);
+    expect([stdout, stderr]).toEqual(['h.svg\nh.png\nh.csv\n', '']);
+    const svg = readFileSync(join(folder, 'h.svg'), 'utf8');
+    expect(svg).toMatch(/layers\.1, head 2 · scaled_dot_product_attention/);
+    const [, width] = /width="(\d+)"/.exec(svg) ?? [];
+    const png = readFileSync(join(folder, 'h.png'));
+    expect(png.subarray(1, 4).toString()).toBe('PNG');
+    expect(png.readUInt32BE(16)).toBe(3 * Number(width));
+    const sum = readFileSync(join(folder, 'h.csv'), 'utf8')
+      .trim()
+      .split('\n')
+      .slice(1)
+      .reduce((total, line) => total + Number(line.split(',').at(-2)), 0);
+    expect(sum).toBeCloseTo(1, 5);
+    expect(run('view', MODEL, ...text, 'x', '--svg', 'x.svg').stderr).toMatch(/Expected --layer with --svg/);
+    expect(run('view', MODEL, ...text, 'x', '--svg', 'x.svg', '--layer', '0', '--head', '7').stderr).toMatch(
+      /one of the heads 0, 1, 2 for --head but received 7/,
+    );
+    const whole = join(folder, 'figure.safetensors');
+    run('capture', MODEL, '--inputs', ids(), '--out', whole);
+    const ofFile = run('view', whole, '--svg', 'f.svg', '--layer', '/1$/', '--head', '0');
+    expect([ofFile.stdout, ofFile.stderr]).toEqual(['f.svg\n', '']);
+    // Padding that no query looks at is hatched, not white.
+    const rectangles = readFileSync(join(folder, 'f.svg'), 'utf8').match(/<g shape-rendering.*?<\/g>/s)?.[0];
+    expect(rectangles?.match(/<rect/g)).toHaveLength(12);
   });
 });

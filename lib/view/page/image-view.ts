@@ -15,6 +15,9 @@ type Side = 'query' | 'key';
 /** How dark a patch gets that isn't looked at. */
 const DIMMED = 0.84;
 
+/** The colours of a white picture from where it is dimmed to where it isn't. */
+export const DIMMED_STOPS = [DIMMED, 0].map((dark) => `rgb(0 0 0 / ${dark})`);
+
 /** A picture whose patches are the positions: dimmed where the patch that is asked doesn't look. */
 export class ImageView {
   private readonly box: HTMLElement;

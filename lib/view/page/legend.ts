@@ -5,8 +5,13 @@ import { scaleLabels, scaleStops } from './scale-labels';
 import { isDark } from './theme';
 
 /** The colour bar: which colour stands for which weight, and what is no weight. */
-export function drawLegend(root: HTMLElement, scale: Scale, attentions: readonly ViewDataAttention[]): void {
-  drawScale(root, scale);
+export function drawLegend(
+  root: HTMLElement,
+  scale: Scale,
+  attentions: readonly ViewDataAttention[],
+  stops = scaleStops(scale, isDark()),
+): void {
+  drawScale(root, scale, stops);
   if (attentions.some(({ masked }) => masked)) root.append(swatch('hatched', 'masked'));
   if (attentions.some(({ capturedTopK }) => capturedTopK !== undefined)) root.append(swatch('absent', 'not captured'));
   if (attentions.some(({ stats }) => stats.some(({ nan }) => nan > 0))) root.append(swatch('nan', 'NaN'));
@@ -14,13 +19,13 @@ export function drawLegend(root: HTMLElement, scale: Scale, attentions: readonly
 
 /** The colour bar of differences. */
 export function drawDifferenceLegend(root: HTMLElement, scale: Scale): void {
-  drawScale(root, scale, ['more in B', 'more in A']);
+  drawScale(root, scale, scaleStops(scale, isDark()), ['more in B', 'more in A']);
 }
 
-function drawScale(root: HTMLElement, scale: Scale, ends: [string, string] = ['', '']): void {
+function drawScale(root: HTMLElement, scale: Scale, stops: readonly string[], ends: [string, string] = ['', '']): void {
   const labels = scaleLabels(scale);
   const bar = element('span', 'legend-bar');
-  bar.style.backgroundImage = `linear-gradient(to right, ${scaleStops(scale, isDark()).join(', ')})`;
+  bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(', ')})`;
   const ticks = element('span', 'legend-ticks');
   const texts = [`${labels[0]} ${ends[0]}`, labels[1], `${ends[1]} ${labels[2]}`];
   ticks.append(...texts.map((label) => element('span', '', label.trim())));

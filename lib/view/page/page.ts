@@ -8,7 +8,7 @@ import { Exports } from './exports';
 import { formatShort, percent, quote } from './format';
 import { headOptions, layerOptions } from './head-options';
 import { HeadsView } from './heads-view';
-import { ImageView } from './image-view';
+import { DIMMED_STOPS, ImageView } from './image-view';
 import { drawLegend } from './legend';
 import { MatrixView } from './matrix-view';
 import { ModelView } from './model-view';
@@ -264,7 +264,8 @@ class Page {
     this.reflectStep(selection);
     this.reflectHead(selection);
     const shown = view === 'model' ? example.attentions : [attention];
-    drawLegend(find('.legend'), state.scaleOf(attention, selection.head), shown);
+    const dims = view === 'image' && !attention.signed;
+    drawLegend(find('.legend'), state.scaleOf(attention, selection.head), shown, dims ? DIMMED_STOPS : undefined);
     if (view === 'model' && selection.scale === 'root') {
       // No one legend fits all heads.
       find('.legend').textContent = '0 to the largest weight of each head';

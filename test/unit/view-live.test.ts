@@ -1,0 +1,148 @@
+/// <reference lib="dom" />
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import type { Page } from 'playwright-core';
+import { describeInBrowser, PageWindow } from './page-window';
+
+const ROOT = join(__dirname, '../..');
+const CLI = join(ROOT, 'dist/cli/main.js');
+const MODEL = join(ROOT, 'test/fixtures/cli/text.pt');
+const TOKENIZER = join(ROOT, 'test/fixtures/cli/tokenizer.json');
+
+let child: ChildProcessWithoutNullStreams;
+let address: URL;
+
+beforeAll(async () => {
+  // So small that heads of longer texts are there as pictures.
+  const args = ['view', MODEL, '--tokenizer', TOKENIZER, '--serve', '--title', 'Live <b>', '--max-size', '300kB'];
+  child = spawn(process.execPath, [CLI, ...args]);
+  let printed = '';
+  address = await new Promise((resolve, reject) => {
+    child.stdout.on('data', (data: Buffer) => {
+      printed += data.toString();
+      const [line] = /^http:\S+/m.exec(printed) ?? [];
+      if (line && printed.includes('Ctrl+C')) resolve(new URL(line));
+    });
+    child.stderr.on('data', (data: Buffer) => reject(new Error(data.toString())));
+    child.on('exit', (code) => reject(new Error(`ended with ${code}`)));
+  });
+});
+
+afterAll(async () => {
+  const ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve([code, signal])));
+  child.kill('SIGINT');
+  expect(await ended).toEqual([0, null]);
+});
+
+/** A request with any headers; `fetch` doesn't let Host be set. */
+function ask(path: string, options: { method?: string; headers?: Record<string, string>; body?: string } = {}) {
+  return new Promise<{ status: number; body: string }>((resolve, reject) => {
+    const { method = 'GET', headers, body } = options;
+    const sent = request({ host: address.hostname, port: address.port, path, method, headers }, (response) => {
+      let text = '';
+      response.on('data', (data: Buffer) => {
+        text += data.toString();
+      });
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }));
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
+
+const json = { 'Content-Type': 'application/json' };
+
+describe('the live page', () => {
+  test('answers who has its address, and nobody else', async () => {
+    const { pathname, host } = address;
+    expect(address.hostname).toBe('127.0.0.1');
+    expect(pathname).toMatch(/^\/[\w-]{24}\/$/);
+    expect((await ask(pathname)).status).toBe(200);
+    expect((await ask('/')).status).toBe(403);
+    expect((await ask(`/${'x'.repeat(24)}/`)).status).toBe(403);
+    // A name that somebody made point here, or a page of another origin.
+    expect((await ask(pathname, { headers: { Host: 'evil.example' } })).status).toBe(403);
+    expect((await ask(pathname, { headers: { Host: host, Origin: 'https://evil.example' } })).status).toBe(403);
+    expect((await ask(pathname, { headers: { Host: host, Origin: 'null' } })).status).toBe(403);
+    expect((await ask(pathname, { headers: { Host: host, Origin: `http://${host}` } })).status).toBe(200);
+  });
+
+  test('takes texts as JSON and no more than there is room for', async () => {
+    const run = `${address.pathname}run`;
+    expect((await ask(run)).status).toBe(405);
+    expect((await ask(run, { method: 'POST', body: '{"text":"x"}' })).status).toBe(405);
+    expect((await ask(run, { method: 'POST', headers: json, body: '{' })).status).toBe(400);
+    expect((await ask(run, { method: 'POST', headers: json, body: '{"text":3}' })).status).toBe(400);
+    expect(
+      (await ask(run, { method: 'POST', headers: json, body: JSON.stringify({ text: 'x'.repeat(2e6) }) })).status,
+    ).toBe(413);
+    expect((await ask(`${address.pathname}view/99`)).status).toBe(404);
+    expect((await ask(`${address.pathname}../etc/passwd`)).status).toBe(403);
+  });
+
+  test('tells of each layer, then where the page is; weights at full resolution are exact', async () => {
+    const text = 'the cat sat on the mat . '.repeat(12);
+    const { body } = await ask(`${address.pathname}run`, {
+      method: 'POST',
+      headers: json,
+      body: JSON.stringify({ text }),
+    });
+    const lines = body
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(lines).toEqual([{ layers: 1 }, { layers: 2 }, { view: expect.stringMatching(/^view\/\d+$/) }]);
+    const page = await ask(address.pathname + lines.at(-1)?.view);
+    expect(page.body).toContain("connect-src 'self'");
+    const refused = await ask(`${address.pathname}full/0/9/0`);
+    expect([refused.status, refused.body]).toEqual([500, expect.stringMatching(/Expected an attention of the run/)]);
+  });
+});
+
+describeInBrowser('the live page in a browser', () => {
+  const at = new PageWindow();
+  let page: Page;
+  beforeEach(async () => {
+    page = at.page;
+    await page.goto(address.href);
+  });
+
+  test('a text is typed and seen, another one too, and what was chosen stays', async () => {
+    expect(await page.locator('h1').textContent()).toBe('Live <b>');
+    expect(await page.locator('textarea:visible').count()).toBe(1);
+    await page.locator('textarea[name=text]').fill('the cat sat');
+    await page.keyboard.press('Enter');
+    const frame = page.frameLocator('iframe');
+    await frame.locator('.tile').first().waitFor();
+    expect(await page.locator('.live-status').textContent()).toMatch(/^Done in \d+\.\d s\.$/);
+    await frame.locator('#views [data-view=text]').click();
+    expect(await frame.locator('.word').allTextContents()).toEqual(['[CLS]', 'the', 'cat', 'sat', '[SEP]']);
+    await page.waitForFunction(() =>
+      /view=text/.test((document.querySelector('iframe') as HTMLIFrameElement).contentWindow?.location.hash ?? ''),
+    );
+    await page.locator('textarea[name=text]').fill('the dog ran');
+    await page.locator('.primary').click();
+    await frame.locator('.word', { hasText: 'dog' }).waitFor();
+  });
+
+  test('heads that the page has as pictures are fetched when they are looked at', async () => {
+    await page.locator('textarea[name=text]').fill('the cat sat on the mat . '.repeat(12));
+    await page.keyboard.press('Enter');
+    const frame = page.frameLocator('iframe');
+    await frame.locator('.tile').first().click();
+    await frame.locator('#matrix .matrix-body').waitFor();
+    expect(await frame.locator('#precision').textContent()).toMatch(/exactly/);
+    await frame.locator('#matrix .matrix-body').hover();
+    expect(await frame.locator('.tooltip').textContent()).toMatch(/^\d\.?[\de.-]*query.*row sum1\.0000/);
+  });
+
+  test('an error stands in the page', async () => {
+    await page.locator('textarea[name=text]').fill('the cat '.repeat(1000));
+    await page.keyboard.press('Enter');
+    await page.locator('.live-error:visible').waitFor();
+    const error = await page.locator('.live-error').textContent();
+    expect(error).toMatch(/allow a larger page.*\[ERR_CAPTURE_TOO_LARGE\]$/);
+    expect(await page.locator('#stop').isVisible()).toBe(false);
+  });
+});
