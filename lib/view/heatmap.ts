@@ -1,5 +1,6 @@
 import stringWidth from 'string-width';
 import { TorchError } from '../errors';
+import { bounds, maxPool } from './max-pool';
 
 export interface HeatmapOptions {
   /** Columns of the terminal to fill at most. Default: those of stdout, or 100. */
@@ -45,15 +46,18 @@ export function renderHeatmap(
   const width = options.width ?? process.stdout.columns ?? 100;
 
   const lines = Math.max(1, Math.min(rows, options.height ?? 48));
-  const rowLabels = spans(rows, lines).map(([from, to]) =>
-    to - from === 1 ? shown(queryTokens[from] ?? String(from)) : `${from}–${to - 1}`,
-  );
+  const edges = bounds(rows, lines);
+  const rowLabels = Array.from({ length: lines }, (_, line) => {
+    const [from, to] = [edges[line] as number, edges[line + 1] as number];
+    return to - from === 1 ? shown(queryTokens[from] ?? String(from)) : `${from}–${to - 1}`;
+  });
   const margin = Math.min(LABEL_WIDTH, Math.max(1, ...rowLabels.map((label) => stringWidth(label)))) + 1;
   const room = Math.max(8, width - margin - 1);
   const cell = columns * 2 <= room ? 2 : 1;
   const across = Math.max(1, Math.min(columns, Math.floor(room / cell)));
 
-  const { cells, maximum } = downSample(weights.data, rows, columns, lines, across);
+  const cells = maxPool(Float64Array.from(weights.data), rows, columns, lines, across);
+  const maximum = cells.reduce((most, cell) => Math.max(most, cell), 0);
   const header =
     cell === 2
       ? keyLines(Array.from({ length: columns }, (_, i) => shown(keyTokens[i] ?? String(i))))
@@ -73,29 +77,6 @@ export function renderHeatmap(
 
 function hasColour(): boolean {
   return process.stdout.isTTY === true && process.stdout.getColorDepth() >= 24;
-}
-
-/** `count` positions in so many runs of nearly equal length: [from, to). */
-function spans(count: number, runs: number): [number, number][] {
-  return Array.from({ length: runs }, (_, i) => [Math.floor((i * count) / runs), Math.floor(((i + 1) * count) / runs)]);
-}
-
-function downSample(data: ArrayLike<number>, rows: number, columns: number, lines: number, across: number) {
-  const cells = new Float64Array(lines * across);
-  let maximum = 0;
-  const bands = spans(columns, across);
-  spans(rows, lines).forEach(([top, bottom], line) => {
-    bands.forEach(([left, right], i) => {
-      let largest = 0;
-      for (let row = top; row < bottom; row++) {
-        for (let column = left; column < right; column++)
-          largest = Math.max(largest, data[row * columns + column] ?? 0);
-      }
-      cells[line * across + i] = largest;
-      maximum = Math.max(maximum, largest);
-    });
-  });
-  return { cells, maximum };
 }
 
 function paint(share: number, width: number, color: boolean): string {
@@ -131,7 +112,7 @@ function keyLines(tokens: readonly string[]): string[] {
 /** Positions above the columns that they belong to. */
 function ticks(columns: number, across: number): string {
   let line = '';
-  spans(columns, across).forEach(([from], i) => {
+  bounds(columns, across).forEach((from, i) => {
     if (i >= line.length && i % 10 === 0 && i + String(from).length <= across) line = `${line.padEnd(i)}${from} `;
   });
   return line;

@@ -1,4 +1,4 @@
-type Numbers = Float32Array | Uint8Array | Uint16Array;
+type Numbers = Float64Array | Float32Array | Uint8Array | Uint16Array;
 
 /** The first row (or column) of each of `parts` runs of nearly equal length, and the end of the last. */
 export function bounds(length: number, parts: number): Uint32Array {

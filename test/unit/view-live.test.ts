@@ -2,8 +2,14 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { inflateRawSync } from 'node:zlib';
 import type { Page } from 'playwright-core';
-import { describeInBrowser, PageWindow } from './page-window';
+import { type Attention, ScriptModule, Tensor } from '../../lib';
+import { TextTokenizer } from '../../lib/cli/tokenizer';
+import { TorchError } from '../../lib/errors';
+import { pageSize } from '../../lib/view/html';
+import { LiveServer } from '../../lib/view/live-server';
+import { buildPage, describeInBrowser, PageWindow } from './page-window';
 
 const ROOT = join(__dirname, '../..');
 const CLI = join(ROOT, 'dist/cli/main.js');
@@ -14,8 +20,10 @@ let child: ChildProcessWithoutNullStreams;
 let address: URL;
 
 beforeAll(async () => {
-  // So small that heads of longer texts are there as pictures.
-  const args = ['view', MODEL, '--tokenizer', TOKENIZER, '--serve', '--title', 'Live <b>', '--max-size', '300kB'];
+  buildPage();
+  // So small that heads of longer texts are there as pictures, and of very long ones nothing fits.
+  const size = String(pageSize('Live <b>') + 30_000);
+  const args = ['view', MODEL, '--tokenizer', TOKENIZER, '--serve', '--title', 'Live <b>', '--max-size', size];
   child = spawn(process.execPath, [CLI, ...args]);
   let printed = '';
   address = await new Promise((resolve, reject) => {
@@ -78,7 +86,7 @@ describe('the live page', () => {
       (await ask(run, { method: 'POST', headers: json, body: JSON.stringify({ text: 'x'.repeat(2e6) }) })).status,
     ).toBe(413);
     expect((await ask(`${address.pathname}view/99`)).status).toBe(404);
-    expect((await ask(`${address.pathname}../etc/passwd`)).status).toBe(403);
+    expect((await ask(`${address.pathname}../etc/passwd`)).status).toBe(404);
   });
 
   test('tells of each layer, then where the page is; weights at full resolution are exact', async () => {
@@ -95,6 +103,20 @@ describe('the live page', () => {
     expect(lines).toEqual([{ layers: 1 }, { layers: 2 }, { view: expect.stringMatching(/^view\/\d+$/) }]);
     const page = await ask(address.pathname + lines.at(-1)?.view);
     expect(page.body).toContain("connect-src 'self'");
+    const model = await ScriptModule.load(MODEL);
+    const { ids } = (await TextTokenizer.load(TOKENIZER)).encode(text);
+    const { attentions } = await model.captureAttention([Tensor.from([ids], { dtype: 'int64' })]);
+    for (const [layer, head] of [
+      [0, 2],
+      [1, 0],
+    ] as const) {
+      const answer = await fetch(new URL(`full/0/${layer}/${head}`, address));
+      const bytes = inflateRawSync(Buffer.from(await answer.arrayBuffer()));
+      const weights = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+      const all = (attentions[layer] as Attention).weights.select(0, 0);
+      expect(weights).toEqual(all.select(0, head).toTypedArray());
+    }
+    model.dispose();
     const refused = await ask(`${address.pathname}full/0/9/0`);
     expect([refused.status, refused.body]).toEqual([500, expect.stringMatching(/Expected an attention of the run/)]);
   });
@@ -136,13 +158,70 @@ describeInBrowser('the live page in a browser', () => {
     await frame.locator('#matrix .matrix-body').hover();
     expect(await frame.locator('.tooltip').textContent()).toMatch(/^\d\.?[\de.-]*query.*row sum1\.0000/);
   });
+});
 
-  test('an error stands in the page', async () => {
-    await page.locator('textarea[name=text]').fill('the cat '.repeat(1000));
+describeInBrowser('a model that fails, or takes its time', () => {
+  const at = new PageWindow();
+  let aborted = 0;
+  const server = new LiveServer(
+    {
+      title: 'Fails',
+      fields: ['textPair', 'decoderText'],
+      view: async ({ text, textPair }, _base, signal, onProgress) => {
+        onProgress(7);
+        if (text === 'fail') throw new TorchError('ERR_MODEL_RUN', `no such thing: ${textPair} <i>`);
+        return await new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            aborted++;
+            reject(signal.reason as Error);
+          });
+        });
+      },
+    },
+    '127.0.0.1',
+  );
+  let href = '';
+  beforeAll(async () => {
+    href = await server.listen(0);
+  });
+  afterAll(() => server.close());
+
+  test('says so in the page, runs on, and stops when it is told to', async () => {
+    const { page } = at;
+    await page.goto(href);
+    expect(await page.locator('textarea:visible').count()).toBe(3);
+    await page.locator('[name=text]').fill('fail');
+    await page.locator('[name=textPair]').fill('a pair');
     await page.keyboard.press('Enter');
     await page.locator('.live-error:visible').waitFor();
-    const error = await page.locator('.live-error').textContent();
-    expect(error).toMatch(/allow a larger page.*\[ERR_CAPTURE_TOO_LARGE\]$/);
+    expect(await page.locator('.live-error').textContent()).toBe('no such thing: a pair <i> [ERR_MODEL_RUN]');
     expect(await page.locator('#stop').isVisible()).toBe(false);
+    await page.locator('[name=text]').fill('wait');
+    await page.keyboard.press('Enter');
+    await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
+    expect(await page.locator('.live-error').isVisible()).toBe(false);
+    await page.locator('#stop').click();
+    await page.locator('.live-status', { hasText: 'Stopped.' }).waitFor();
+    expect(await page.locator('#stop').isVisible()).toBe(false);
+    expect(await page.locator('iframe').isVisible()).toBe(false);
+  });
+
+  test('a run ends with the connection of who asked for it', async () => {
+    const { page } = at;
+    await page.goto(href);
+    await page.locator('[name=text]').fill('wait');
+    await page.keyboard.press('Enter');
+    await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
+    await page.goto('about:blank');
+    await page.goto(href);
+    await page.locator('[name=text]').fill('fail');
+    await page.keyboard.press('Enter');
+    await page.locator('.live-error:visible').waitFor();
+    expect(aborted).toBe(2);
+  });
+
+  test('an address that is taken is an error of its own', async () => {
+    const second = new LiveServer({ title: '', fields: [], view: () => Promise.reject(new Error()) }, '127.0.0.1');
+    await expect(second.listen(Number(new URL(href).port))).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   });
 });
