@@ -263,7 +263,7 @@ describeInBrowser('the page', () => {
   test('text is tinted by what a token attends to, or by who attends to it', async () => {
     await view('text');
     await page.locator('.word').nth(2).click();
-    expect(await page.locator('.text-heading').textContent()).toMatch(/“a␣b” at 2 attends to/);
+    expect(await page.locator('#text .text-heading').textContent()).toMatch(/“a␣b” at 2 attends to/);
     for (const column of [1, 4]) {
       await page.locator('.word').nth(column).hover();
       expect(await tooltip()).toContain(weightOf(first, 0, 0, 2, column).toFixed(4));
@@ -272,7 +272,7 @@ describeInBrowser('the page', () => {
       .locator('.word')
       .nth(3)
       .click({ modifiers: ['Shift'] });
-    expect(await page.locator('.text-heading').textContent()).toMatch(/at 3 is attended to by/);
+    expect(await page.locator('#text .text-heading').textContent()).toMatch(/at 3 is attended to by/);
     await page.locator('.word').nth(5).hover();
     expect(await tooltip()).toContain(weightOf(first, 0, 0, 5, 3).toFixed(4));
     const tints = await page

@@ -104,11 +104,7 @@ export function strongest(
     return { found, note };
   }
   const values = lineValues(data, attention, from, index);
-  const size = (i: number) => Math.abs(values[i] as number);
-  const order = Array.from(values.keys())
-    .filter((i) => size(i) > 0)
-    .sort((a, b) => size(b) - size(a))
-    .slice(0, LISTED);
+  const order = largest(values, LISTED);
   const found = order.map((i) => {
     const [row, column] = from === 'query' ? [index, i] : [i, index];
     const cell = cellValue(data, attention, row, column);
@@ -122,4 +118,18 @@ export function strongest(
   if (pooled) notes.push('≤: the largest weight of a block of the picture; nothing nearer is in this page.');
   else if (matrix.error) notes.push(`≈: at most ${percent(matrix.error)} off.`);
   return { found, note: notes.join(' ') };
+}
+
+/** The positions of the `count` largest sizes that are more than 0, largest first; equal ones by position. */
+function largest(values: Float32Array, count: number): number[] {
+  const found: number[] = [];
+  const size = (i: number) => Math.abs(values[i] as number);
+  for (let i = 0; i < values.length; i++) {
+    if (!(size(i) > 0) || (found.length === count && size(i) <= size(found[count - 1] as number))) continue;
+    let at = found.length;
+    while (at > 0 && size(found[at - 1] as number) < size(i)) at--;
+    found.splice(at, 0, i);
+    if (found.length > count) found.pop();
+  }
+  return found;
 }

@@ -1,6 +1,6 @@
 import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
 import { colourOf, isStrong, shareOf } from './colour';
-import { button, element, find } from './dom';
+import { button, element, find, oncePerFrame } from './dom';
 import { formatWeight, shorten, visible } from './format';
 import { lineValues } from './head-values';
 import type { State } from './state';
@@ -11,6 +11,14 @@ import { toWords, type Word } from './words';
 
 type Side = 'query' | 'key';
 
+interface DrawnWord {
+  node: HTMLElement;
+  side: Side;
+  word: Word;
+  tint: string;
+  asked: string;
+}
+
 /** The running text, tinted by what the chosen token attends to, or by who attends to it. */
 export class TextView {
   private data: HeadData | undefined;
@@ -19,6 +27,9 @@ export class TextView {
   private words: Record<Side, Word[]> = { query: [], key: [] };
   private pointed: { side: Side; word: number } | null = null;
   private values: Float32Array | undefined;
+  /** By text, the words' elements with how each is drawn: what stays as it is, or can't be seen, is not touched. */
+  private nodes: DrawnWord[][] = [];
+  private readonly tintSoon = oncePerFrame(() => this.tint());
 
   constructor(
     private readonly root: HTMLElement,
@@ -33,6 +44,9 @@ export class TextView {
     root.addEventListener('focusout', () => this.leave());
     root.addEventListener('click', (event) => this.choose(event));
     root.addEventListener('keydown', (event) => this.onKey(event));
+    // Words that come into sight are drawn as the others are.
+    document.addEventListener('scroll', () => this.tintSoon(), { capture: true, passive: true });
+    addEventListener('beforeprint', () => this.tint(true));
   }
 
   update(data: HeadData): void {
@@ -60,7 +74,7 @@ export class TextView {
   pointAt(row: number | null): void {
     const word = row === null ? -1 : this.words.query.findIndex(({ from, to }) => row >= from && row < to);
     this.pointed = word < 0 ? null : { side: 'query', word };
-    this.tint();
+    this.tintSoon();
   }
 
   updateMarks(): void {
@@ -79,6 +93,7 @@ export class TextView {
     const shown = this.state.shown();
     const columns = find(this.root, '.text-columns');
     columns.replaceChildren();
+    this.nodes = [];
     for (const side of this.isOneText ? (['query'] as const) : (['query', 'key'] as const)) {
       const [from, to] = side === 'query' ? shown.rows : shown.columns;
       this.words[side] = toWords(labels[side], mergeWords).filter((word) => word.from >= from && word.to <= to);
@@ -87,13 +102,17 @@ export class TextView {
       const text = element('div', 'running-text');
       text.setAttribute('role', 'group');
       text.setAttribute('aria-label', this.isOneText ? 'Text' : side === 'query' ? 'Queries' : 'Keys');
+      const drawn: DrawnWord[] = [];
+      this.nodes.push(drawn);
       for (const [i, word] of this.words[side].entries()) {
         if (word.spaced) text.append(' ');
         const label = labels[side].areTokens ? shorten(visible(word.text), 80) : word.text;
         const node = button('word', label, { side, word: String(i) });
         if (labels[side].special.has(word.from)) node.classList.add('special');
         node.tabIndex = i === 0 ? 0 : -1;
+        node.setAttribute('aria-pressed', 'false');
         text.append(node);
+        drawn.push({ node, side, word, tint: '', asked: '' });
         if (/\n$/.test(word.text)) text.append(element('br'));
       }
       box.append(text);
@@ -116,7 +135,7 @@ export class TextView {
     return word ? { from: side, word } : null;
   }
 
-  private tint(): void {
+  private tint(all = false): void {
     if (!this.data || !this.labels) return;
     const { attention, current } = this.state;
     const { asked } = this;
@@ -135,19 +154,26 @@ export class TextView {
     }
     const other: Side = asked?.from === 'query' ? 'key' : 'query';
     const across = this.isOneText ? 'query' : other;
-    for (const node of this.root.querySelectorAll<HTMLElement>('.word')) {
-      const side = node.dataset.side as Side;
-      const word = this.words[side][Number(node.dataset.word)] as Word;
+    const dark = isDark();
+    for (const each of this.nodes.flatMap((drawn) => (all ? drawn : inSight(drawn)))) {
+      const { node, side, word } = each;
       const value = this.values && side === across && asked ? combine(this.values, word, asked.from) : 0;
       const share = Number.isNaN(value) ? 0 : shareOf(value, scale);
-      const colour = share > 0 ? colourOf(value, scale, isDark()) : '';
-      node.style.backgroundColor = colour;
-      node.classList.toggle('tinted', share > 0);
-      node.classList.toggle('strong', share > 0 && isStrong(colour));
-      node.classList.toggle('nan', Number.isNaN(value));
+      const tint = Number.isNaN(value) ? 'nan' : share > 0 ? colourOf(value, scale, dark) : '';
+      if (tint !== each.tint) {
+        each.tint = tint;
+        const colour = tint === 'nan' ? '' : tint;
+        node.style.backgroundColor = colour;
+        node.classList.toggle('tinted', colour !== '');
+        node.classList.toggle('strong', colour !== '' && isStrong(colour));
+        node.classList.toggle('nan', tint === 'nan');
+      }
       const isAsked = asked !== null && asked.word.from === word.from && (this.isOneText || side === asked.from);
+      const state = isAsked ? (current.locked === null ? 'pointed' : 'kept') : '';
+      if (state === each.asked) continue;
+      each.asked = state;
       node.classList.toggle('asked', isAsked);
-      node.setAttribute('aria-pressed', String(isAsked && current.locked !== null));
+      node.setAttribute('aria-pressed', String(state === 'kept'));
     }
   }
 
@@ -215,6 +241,26 @@ export class TextView {
     next.tabIndex = 0;
     next.focus();
   }
+}
+
+/** The words of a text that lie in the window, or in the part of it that scrolls, and a few lines around. */
+function inSight(drawn: readonly DrawnWord[]): readonly DrawnWord[] {
+  const scrolling = drawn[0]?.node.closest('.side')?.getBoundingClientRect();
+  const top = Math.max(0, scrolling?.top ?? 0) - 80;
+  const bottom = Math.min(window.innerHeight, scrolling?.bottom ?? window.innerHeight) + 80;
+  const firstThat = (test: (box: DOMRect) => boolean) => {
+    let [from, to] = [0, drawn.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if (test((drawn[middle] as DrawnWord).node.getBoundingClientRect())) to = middle;
+      else from = middle + 1;
+    }
+    return from;
+  };
+  return drawn.slice(
+    firstThat((box) => box.bottom >= top),
+    firstThat((box) => box.top > bottom),
+  );
 }
 
 /** What a word attends to: the mean over its pieces as queries; who attends to it: the sum over its pieces as keys. */
