@@ -506,6 +506,54 @@ describeInBrowser('the page', () => {
     }
   });
 
+  test.each([
+    [320, 1],
+    [420, 1],
+    [640, 2],
+  ])('nothing reaches beyond a window of %i pixels, enlarged %i times', async (width, enlarged) => {
+    await page.setViewportSize({ width, height: Math.round(800 / enlarged) });
+    for (const name of ['model', 'heads', 'matrix', 'text', 'compare']) {
+      await view(name);
+      await page.waitForFunction(
+        (wanted) => document.querySelector('.app')?.getAttribute('data-view') === wanted,
+        name,
+      );
+      expect([name, await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)]).toEqual([name, 0]);
+    }
+    await page.locator('#export summary').click();
+    const menu = (await page.locator('.menu-items').boundingBox()) ?? { x: -1, width: 9999 };
+    expect(menu.x).toBeGreaterThanOrEqual(0);
+    expect(menu.x + menu.width).toBeLessThanOrEqual(width);
+    await page.keyboard.press('Escape');
+    expect(await page.locator('.menu-items').isVisible()).toBe(false);
+    expect(await page.evaluate(() => document.activeElement?.tagName)).toBe('SUMMARY');
+  });
+
+  test('on paper a dark page is light, pictures too, and dark again afterwards', async () => {
+    await tile(0, 0).click();
+    const corner = () =>
+      page.locator('#matrix .matrix-body canvas').evaluate((canvas: HTMLCanvasElement) => {
+        const { data } = canvas.getContext('2d')?.getImageData(3, 3, 1, 1) ?? { data: [0, 0, 0] };
+        return (data[0] as number) + (data[1] as number) + (data[2] as number);
+      });
+    const light = await corner();
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await page.waitForTimeout(200);
+    const dark = await corner();
+    expect(dark).not.toBe(light);
+    const printed = await page.evaluate(async () => {
+      dispatchEvent(new Event('beforeprint'));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return getComputedStyle(document.body).backgroundColor;
+    });
+    expect(printed).toBe('rgb(255, 255, 255)');
+    expect(await corner()).toBe(light);
+    await page.evaluate(() => dispatchEvent(new Event('afterprint')));
+    await page.waitForTimeout(200);
+    expect(await corner()).toBe(dark);
+    expect((await page.pdf()).length).toBeGreaterThan(5000);
+  });
+
   test('forced colours keep what is chosen, and a page in a frame works', async () => {
     await page.emulateMedia({ forcedColors: 'active' });
     expect(await tile(0, 0).evaluate((node) => getComputedStyle(node).outlineStyle)).toBe('solid');

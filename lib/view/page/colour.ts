@@ -139,6 +139,19 @@ export function palette(code: LogCode, codeScale: number, scale: Scale, dark: bo
   return colours;
 }
 
+/**
+ * How opaque and wide a line is: by its weight's share of the colours; all of many lines paler than few, or nothing could
+ * be told apart. Lines of what isn't asked for step back.
+ */
+export function lineStrength(
+  share: number,
+  { asked, focus, faded, count }: { asked: boolean; focus: boolean; faded: boolean; count: number },
+): { opacity: number; width: number } {
+  const crowd = Math.min(1, Math.sqrt(250 / Math.max(1, count)));
+  const opacity = focus ? (asked ? 0.35 + 0.65 * share : 0.05) : (0.08 + 0.84 * share * share) * crowd;
+  return { opacity: opacity * (faded ? 0.25 : 1), width: focus && asked ? 1 + 2.5 * share : 0.6 + 1.8 * share };
+}
+
 /** Colours of lines that colour-blind readers tell apart (Okabe and Ito), with dashes for those who see none. */
 const LINE_COLOURS = {
   light: ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#a07800', '#3d8fc4', '#1d2329', '#7a5195'],

@@ -1,5 +1,5 @@
 import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
-import { lineStyle, MOST_LINES, shareOf } from './colour';
+import { lineStrength, lineStyle, MOST_LINES, shareOf } from './colour';
 import { button, element, find, oncePerFrame } from './dom';
 import type { LinesFigure } from './figure/lines-drawing';
 import { formatWeight, percent, shorten, visible } from './format';
@@ -358,9 +358,14 @@ export class HeadsView {
       const special =
         current.fadeSpecial && (this.labels.query.special.has(line.row) || this.labels.key.special.has(line.column));
       context.strokeStyle = special ? muted : colour;
-      context.globalAlpha =
-        (focus ? (asked ? 0.35 + 0.65 * share : 0.05) : 0.12 + 0.8 * share * share) * (special ? 0.25 : 1);
-      context.lineWidth = focus && asked ? 1 + 2.5 * share : 0.6 + 1.8 * share;
+      const { opacity, width: thick } = lineStrength(share, {
+        asked,
+        focus: focus !== null,
+        faded: special,
+        count: this.lines.length,
+      });
+      context.globalAlpha = opacity;
+      context.lineWidth = thick;
       context.setLineDash(several ? dash : []);
       context.beginPath();
       context.moveTo(0, from);

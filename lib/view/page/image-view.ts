@@ -16,7 +16,9 @@ type Side = 'query' | 'key';
 const DIMMED = 0.84;
 
 /** The colours of a white picture from where it is dimmed to where it isn't. */
-export const DIMMED_STOPS = [DIMMED, 0].map((dark) => `rgb(0 0 0 / ${dark})`);
+export const DIMMED_STOPS = [1 - DIMMED, 1].map(
+  (light) => `rgb(${[light, light, light].map((part) => Math.round(255 * part)).join(', ')})`,
+);
 
 /** A picture whose patches are the positions: dimmed where the patch that is asked doesn't look. */
 export class ImageView {

@@ -160,6 +160,18 @@ class Page {
     addEventListener('resize', again);
     const repaint = () => void this.update(state.current, null, true);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint);
+    // On paper dark colours would be pale on white.
+    let theme: string | undefined;
+    addEventListener('beforeprint', () => {
+      theme = document.documentElement.dataset.theme;
+      document.documentElement.dataset.theme = 'light';
+      repaint();
+    });
+    addEventListener('afterprint', () => {
+      if (theme === undefined) delete document.documentElement.dataset.theme;
+      else document.documentElement.dataset.theme = theme;
+      repaint();
+    });
     find('#theme').addEventListener('click', () => {
       document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
       repaint();

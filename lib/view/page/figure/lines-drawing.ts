@@ -1,5 +1,5 @@
 import type { AxisLabels } from '../axis-labels';
-import { lineStyle, type Scale, shareOf } from '../colour';
+import { lineStrength, lineStyle, type Scale, shareOf } from '../colour';
 import { shorten, visible } from '../format';
 import { type Drawing, INK, MUTED, px, text, textWidth } from './svg';
 
@@ -46,12 +46,12 @@ export function drawLines({ queries, keys, shown, lines, heads, focus, fadeSpeci
     const share = shareOf(weight, heads[head]?.scale as Scale);
     const { colour, dash } = lineStyle(head, false);
     const faded = fadeSpecial && (queries.special.has(row) || keys.special.has(column));
-    const opacity = (focus ? (asked ? 0.35 + 0.65 * share : 0.05) : 0.12 + 0.8 * share * share) * (faded ? 0.25 : 1);
+    const { opacity, width: thick } = lineStrength(share, { asked, focus: focus !== null, faded, count: lines.length });
     const [from, to] = [y(row, shown.rows[0]), y(column, shown.columns[0])];
     const curve = `M${px(left)} ${px(from)}C${px(left + LINES * 0.45)} ${px(from)} ${px(left + LINES * 0.55)} ${px(to)} ${px(left + LINES)} ${px(to)}`;
     const dashes = heads.length > 1 && dash.length ? ` stroke-dasharray="${dash.join(' ')}"` : '';
     parts.push(
-      `<path d="${curve}" fill="none" stroke="${faded ? MUTED : colour}" stroke-opacity="${px(opacity)}" stroke-width="${px((focus && asked ? 1 : 0.6) + 2 * share)}"${dashes}/>`,
+      `<path d="${curve}" fill="none" stroke="${faded ? MUTED : colour}" stroke-opacity="${px(opacity)}" stroke-width="${px(thick)}"${dashes}/>`,
     );
   }
   tokens(queries, shown.rows, left - 6, 'query');
