@@ -4,7 +4,7 @@ import { button, element, saveFile } from './dom';
 import { formatWeight, percent, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
 import { lineCsv } from './line-csv';
-import type { State } from './state';
+import { headName, type State } from './state';
 import type { HeadData } from './store';
 
 const LISTED = 8;
@@ -41,7 +41,10 @@ export class RowSummary {
     const keys = keyLabels(example, attention);
     const [own, others] = from === 'query' ? [queries, keys] : [keys, queries];
     const heading = `${describePosition(own, index)} ${from === 'query' ? 'attends to' : 'is attended to by'}`;
-    const title = element('h3', '', `${heading}${locked === index ? ' (kept)' : ''}`);
+    const { current } = this.state;
+    const isOne = current.view !== 'heads' || current.heads.length < 2;
+    const which = isOne ? '' : `, ${headName(attention, current.head)}`;
+    const title = element('h3', '', `${heading}${locked === index ? ' (kept)' : ''}${which}`);
 
     const { note, found } = strongest(data, attention, from, index);
     const table = element('table', 'strongest');
