@@ -1,6 +1,6 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, isIP } from 'node:net';
 import { promisify } from 'node:util';
 import { deflateRaw } from 'node:zlib';
 import { TorchError } from '../errors';
@@ -122,7 +122,11 @@ export class LiveServer {
     const { port } = this.server.address() as AddressInfo;
     const hosts = [this.authority, `localhost:${port}`, `127.0.0.1:${port}`, `[::1]:${port}`];
     const { host, origin } = headers;
-    if (!host || !hosts.includes(host)) return false;
+    // Listening on all addresses, any of them is this server; a name could be made to point here.
+    const any =
+      (this.host === '0.0.0.0' || this.host === '::') &&
+      isIP((host ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, ''));
+    if (!host || !(any || hosts.includes(host))) return false;
     return origin === undefined || origin === `http://${host}`;
   }
 

@@ -23,6 +23,14 @@ export function find<Kind extends Element = HTMLElement>(root: ParentNode, selec
   return root.querySelector<Kind>(selector) as Kind;
 }
 
+/** Which way an arrow key goes: rows down, columns across; undefined for other keys. */
+export function arrowStep(key: string): [down: number, across: number] | undefined {
+  if (key === 'ArrowUp') return [-1, 0];
+  if (key === 'ArrowDown') return [1, 0];
+  if (key === 'ArrowLeft') return [0, -1];
+  return key === 'ArrowRight' ? [0, 1] : undefined;
+}
+
 /** Calls `work` once in the next frame, however often it is asked for. */
 export function oncePerFrame(work: () => void): () => void {
   let waiting = false;

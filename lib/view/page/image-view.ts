@@ -1,7 +1,7 @@
 import type { ViewDataImage } from '../view-data';
 import { type AxisLabels, keyLabels, queryLabels } from './axis-labels';
 import { colourOf, shareOf } from './colour';
-import { button, element, find } from './dom';
+import { arrowStep, button, element, find } from './dom';
 import { formatWeight, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
 import { resize } from './matrix-cells';
@@ -244,13 +244,7 @@ export class ImageView {
     const { image } = this;
     if (!image || event.ctrlKey || event.altKey || event.metaKey) return;
     const [rows, columns] = image.patches;
-    const steps: Record<string, [number, number]> = {
-      ArrowUp: [-1, 0],
-      ArrowDown: [1, 0],
-      ArrowLeft: [0, -1],
-      ArrowRight: [0, 1],
-    };
-    const step = steps[event.key];
+    const step = arrowStep(event.key);
     if (step) {
       const patch = Math.max(0, (this.pointed ?? image.prefix) - image.prefix);
       const row = Math.max(0, Math.min(rows - 1, Math.floor(patch / columns) + (this.pointed === null ? 0 : step[0])));

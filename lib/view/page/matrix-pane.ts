@@ -3,7 +3,7 @@ import { type D3ZoomEvent, type ZoomBehavior, zoom, zoomIdentity } from 'd3-zoom
 import type { ViewDataAttention } from '../view-data';
 import type { AxisLabels } from './axis-labels';
 import { AxisWindow } from './axis-window';
-import { element, find, oncePerFrame } from './dom';
+import { arrowStep, element, find, oncePerFrame } from './dom';
 import { MARGIN, paintBars } from './margin-bars';
 import type { Matrix } from './matrix';
 import { MatrixAxis } from './matrix-axis';
@@ -301,12 +301,6 @@ export class MatrixPane {
 
   private onKey(event: KeyboardEvent): void {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const steps: Record<string, [number, number]> = {
-      ArrowUp: [-1, 0],
-      ArrowDown: [1, 0],
-      ArrowLeft: [0, -1],
-      ArrowRight: [0, 1],
-    };
     const actions: Record<string, () => void> = {
       Enter: () => this.cursor && this.events.onChoose(this.cursor.row),
       Escape: () => this.events.onRelease(),
@@ -315,7 +309,7 @@ export class MatrixPane {
       '0': () => this.enlarge(0),
     };
     const same: Record<string, string> = { ' ': 'Enter', '=': '+' };
-    const step = steps[event.key];
+    const step = arrowStep(event.key);
     const action = actions[same[event.key] ?? event.key];
     if (!step && !action) return;
     event.preventDefault();
