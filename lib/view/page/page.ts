@@ -102,6 +102,8 @@ function start(): void {
   document.body.append(app);
   const find: Find = (selector) => findBelow(app, selector);
   find('h1').textContent = data.title;
+  // The form around a live page says it already.
+  find('h1').classList.toggle('visually-hidden', data.live !== undefined);
 
   if (!data.examples.some(({ attentions }) => attentions.length)) {
     find('.tools').remove();
