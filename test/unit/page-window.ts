@@ -1,6 +1,6 @@
 /// <reference lib="dom" />
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
@@ -166,6 +166,19 @@ export class PageWindow {
 
   tooltip(): Promise<string | null> {
     return this.page.locator('.tooltip').textContent();
+  }
+
+  /** What axe finds wrong with the page as it is. */
+  async violations(): Promise<string[]> {
+    await this.page.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
+    return await this.page.evaluate(async () => {
+      // biome-ignore lint/suspicious/noExplicitAny: axe puts itself there
+      const { violations } = await (window as any).axe.run();
+      return violations.map(
+        ({ id, nodes }: { id: string; nodes: { html: string; failureSummary: string }[] }) =>
+          `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`,
+      );
+    });
   }
 
   /** Points at a cell of a large matrix, counted in rows and columns; `pane` is where it is. */

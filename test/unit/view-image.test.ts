@@ -75,6 +75,12 @@ describeInBrowser('a picture of patches', () => {
     expect(await page.locator('.row-summary tbody tr').first().textContent()).toMatch(/^(#0|\d,\d)\d+0\.\d{4}$/);
   });
 
+  test.each(['light', 'dark'] as const)('axe finds nothing, %s', async (colorScheme) => {
+    await page.emulateMedia({ colorScheme });
+    await page.locator('.image-chips .chip').click();
+    expect(await at.violations()).toEqual([]);
+  });
+
   test('an attention of other positions says so', async () => {
     await page.locator('#layer').selectOption('1');
     await page
