@@ -18,13 +18,6 @@ namespace lta::node {
 template <typename Wrap, bool kConstructible = false>
 class ObjectWrap : public Napi::ObjectWrap<Wrap> {
  public:
-  explicit ObjectWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Wrap>(info) {
-    if (!kConstructible && !environment(info.Env()).constructing) {
-      throw Napi::TypeError::New(info.Env(), std::string("Illegal constructor: ") + Wrap::kName);
-    }
-    info.This().template As<Napi::Object>().TypeTag(&Wrap::kTag);
-  }
-
   // What lies behind a value; null where that is no object of this class.
   static Wrap* find(Napi::Value value) {
     if (!value.IsObject()) return nullptr;
@@ -60,6 +53,15 @@ class ObjectWrap : public Napi::ObjectWrap<Wrap> {
     const auto function = Wrap::DefineClass(env, Wrap::kName, members);
     Wrap::constructor(environment(env)) = Napi::Persistent(function);
     exports.Set(Wrap::kName, function);
+  }
+
+ private:
+  friend Wrap;
+  explicit ObjectWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Wrap>(info) {
+    if (!kConstructible && !environment(info.Env()).constructing) {
+      throw Napi::TypeError::New(info.Env(), std::string("Illegal constructor: ") + Wrap::kName);
+    }
+    info.This().template As<Napi::Object>().TypeTag(&Wrap::kTag);
   }
 };
 

@@ -61,13 +61,11 @@ void onDeepStack(const std::function<void()>& function) {
 }
 
 void startOnDeepStack(std::function<void()> function) {
-  auto owned = std::make_unique<std::function<void()>>(std::move(function));
+  auto* const given = std::make_unique<std::function<void()>>(std::move(function)).release();
   pthread_t thread;
-  if (start(thread, PTHREAD_CREATE_DETACHED, runOwned, owned.get())) {
-    static_cast<void>(owned.release());
-  } else {
-    std::thread(std::move(*owned)).detach();
-  }
+  if (start(thread, PTHREAD_CREATE_DETACHED, runOwned, given)) return;
+  const std::unique_ptr<std::function<void()>> back(given);
+  std::thread(std::move(*back)).detach();
 }
 
 }  // namespace lta

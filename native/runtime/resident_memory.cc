@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdio>
+#include <cstdlib>
 #endif
 
 namespace lta {
@@ -18,9 +18,10 @@ int64_t residentMemory() noexcept {
   std::array<char, 128> text{};
   const auto size = read(file, text.data(), text.size() - 1);
   close(file);
-  long long pages = 0;
-  if (size <= 0 || std::sscanf(text.data(), "%*s %lld", &pages) != 1) return 0;
-  return pages * sysconf(_SC_PAGESIZE);
+  if (size <= 0) return 0;
+  char* second = nullptr;
+  std::strtoll(text.data(), &second, 10);
+  return std::strtoll(second, nullptr, 10) * sysconf(_SC_PAGESIZE);
 #else
   return 0;
 #endif
