@@ -128,7 +128,12 @@ void checkDtypes(c10::ArrayRef<c10::IValue> arguments) {
   for (const auto& each : arguments.slice(0, 2)) checkEnumeration({0, "dtype", kDtypes}, each);
 }
 
-void checkDtypeOfTo(c10::ArrayRef<c10::IValue> arguments) { checkEnumeration({1, "dtype", kDtypes}, arguments[1]); }
+// TorchScript's own forms of `to` have it second, or third behind a device.
+void checkDtypeOfTo(c10::ArrayRef<c10::IValue> arguments) {
+  for (const auto& each : arguments.slice(1, std::min<size_t>(2, arguments.size() - 1))) {
+    checkEnumeration({0, "dtype", kDtypes}, each);
+  }
+}
 
 std::vector<Enumeration> enumerationsOf(const c10::FunctionSchema& schema) {
   std::vector<Enumeration> found;
