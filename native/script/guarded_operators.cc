@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
-#include <map>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -29,12 +28,6 @@ using Check = void (*)(c10::ArrayRef<c10::IValue> arguments);
 // What a string or a list that an operator makes by itself may have.
 constexpr int64_t kMaxElements = int64_t{1} << 27;
 
-// Undefined, the last of the dtypes, is none that a tensor can have.
-constexpr auto kDtypes = static_cast<int64_t>(c10::ScalarType::Undefined);
-constexpr auto kLayouts = static_cast<int64_t>(c10::Layout::NumOptions);
-constexpr auto kMemoryFormats = static_cast<int64_t>(c10::MemoryFormat::NumOptions);
-static_assert(kDtypes + 1 == static_cast<int64_t>(c10::ScalarType::NumOptions));
-
 void checkDivision(c10::ArrayRef<c10::IValue> arguments) {
   if (!arguments[0].isInt() || !arguments[1].isInt()) return;
   const auto divisor = arguments[1].toInt();
@@ -44,13 +37,15 @@ void checkDivision(c10::ArrayRef<c10::IValue> arguments) {
   }
 }
 
+void checkAbsolute(const c10::IValue& value) {
+  if (value.isInt() && value.toInt() == std::numeric_limits<int64_t>::min()) {
+    throw std::runtime_error("the smallest integer has no absolute value");
+  }
+}
+
 // Zero has divisors without end, the smallest integer no absolute value.
 void checkCommonDivisor(c10::ArrayRef<c10::IValue> arguments) {
-  for (const auto& each : arguments.slice(0, 2)) {
-    if (each.isInt() && each.toInt() == std::numeric_limits<int64_t>::min()) {
-      throw std::runtime_error("the smallest integer has no absolute value");
-    }
-  }
+  for (const auto& each : arguments.slice(0, 2)) checkAbsolute(each);
 }
 
 void checkNeedle(c10::ArrayRef<c10::IValue> arguments) {
@@ -98,11 +93,7 @@ void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
 }
 
 // Those of libtorch's loops that the largest or smallest integer never ends.
-void checkMatrixPower(c10::ArrayRef<c10::IValue> arguments) {
-  if (arguments[1].isInt() && arguments[1].toInt() == std::numeric_limits<int64_t>::min()) {
-    throw std::runtime_error("the smallest integer has no absolute value");
-  }
-}
+void checkMatrixPower(c10::ArrayRef<c10::IValue> arguments) { checkAbsolute(arguments[1]); }
 
 void checkRandomFrom(c10::ArrayRef<c10::IValue> arguments) {
   if (arguments[1].isInt() && arguments[1].toInt() == std::numeric_limits<int64_t>::max()) {
@@ -112,10 +103,15 @@ void checkRandomFrom(c10::ArrayRef<c10::IValue> arguments) {
 
 // Dtypes, layouts and memory formats are integers to a program; libtorch takes any integer for one.
 struct Enumeration {
-  size_t argument;
   const char* what;
   int64_t count;
 };
+
+// Undefined, the last of the dtypes, is none that a tensor can have.
+constexpr Enumeration kDtypes{"dtype", static_cast<int64_t>(c10::ScalarType::Undefined)};
+constexpr Enumeration kLayouts{"layout", static_cast<int64_t>(c10::Layout::NumOptions)};
+constexpr Enumeration kMemoryFormats{"memory format", static_cast<int64_t>(c10::MemoryFormat::NumOptions)};
+static_assert(kDtypes.count + 1 == static_cast<int64_t>(c10::ScalarType::NumOptions));
 
 void checkEnumeration(const Enumeration& enumeration, const c10::IValue& value) {
   if (!value.isInt() || (value.toInt() >= 0 && value.toInt() < enumeration.count)) return;
@@ -125,26 +121,29 @@ void checkEnumeration(const Enumeration& enumeration, const c10::IValue& value) 
 
 // Those that two integers without a better type stand for.
 void checkDtypes(c10::ArrayRef<c10::IValue> arguments) {
-  for (const auto& each : arguments.slice(0, 2)) checkEnumeration({0, "dtype", kDtypes}, each);
+  for (const auto& each : arguments.slice(0, 2)) checkEnumeration(kDtypes, each);
 }
 
 // TorchScript's own forms of `to` have it second, or third behind a device.
 void checkDtypeOfTo(c10::ArrayRef<c10::IValue> arguments) {
   for (const auto& each : arguments.slice(1, std::min<size_t>(2, arguments.size() - 1))) {
-    checkEnumeration({0, "dtype", kDtypes}, each);
+    checkEnumeration(kDtypes, each);
   }
 }
 
-std::vector<Enumeration> enumerationsOf(const c10::FunctionSchema& schema) {
-  std::vector<Enumeration> found;
-  for (size_t i = 0; i < schema.arguments().size(); ++i) {
-    auto type = schema.arguments()[i].real_type();
-    if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
-    if (type->kind() == c10::TypeKind::ScalarTypeType) found.push_back({i, "dtype", kDtypes});
-    if (type->kind() == c10::TypeKind::LayoutType) found.push_back({i, "layout", kLayouts});
-    if (type->kind() == c10::TypeKind::MemoryFormatType) found.push_back({i, "memory format", kMemoryFormats});
+const Enumeration* enumerationOf(const c10::Argument& argument) {
+  auto type = argument.real_type();
+  if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+  switch (type->kind()) {
+    case c10::TypeKind::ScalarTypeType:
+      return &kDtypes;
+    case c10::TypeKind::LayoutType:
+      return &kLayouts;
+    case c10::TypeKind::MemoryFormatType:
+      return &kMemoryFormats;
+    default:
+      return nullptr;
   }
-  return found;
 }
 
 struct Guard {
@@ -178,33 +177,52 @@ constexpr Guard kGuards[] = {
     {"aten::_transformer_encoder_layer_fwd", checkHeads<2>, true},
 };
 
-const Guard* guardOf(const jit::Operator& what) {
+// What is checked ahead of one operator.
+struct Checks {
+  std::vector<std::pair<size_t, const Enumeration*>> enumerations;  // by argument
+  Check check = nullptr;
+
+  bool any() const { return check || !enumerations.empty(); }
+};
+
+Checks checksOf(const jit::Operator& what) {
+  Checks checks;
+  const auto& arguments = what.schema().arguments();
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (const auto* enumeration = enumerationOf(arguments[i])) checks.enumerations.emplace_back(i, enumeration);
+  }
+  if (arguments.size() < 2) return checks;
   const auto* found = std::find_if(std::begin(kGuards), std::end(kGuards), [&](const Guard& guard) {
     return what.isC10Op() == guard.dispatched && what.schema().name() == guard.name;
   });
-  return found == std::end(kGuards) || what.schema().arguments().size() < 2 ? nullptr : found;
+  if (found != std::end(kGuards)) checks.check = found->check;
+  return checks;
 }
 
-void registerGuarded(const std::shared_ptr<jit::Operator>& what) {
-  const auto schema = what->schema();
-  const auto count = schema.arguments().size();
-  const auto* guard = guardOf(*what);
-  jit::Operation guarded = [operation = what->getOperation(), check = guard ? guard->check : nullptr,
-                            enumerations = enumerationsOf(schema), count](jit::Stack& stack) mutable {
+jit::Operation guarded(jit::Operation operation, Checks checks, size_t count) {
+  if (!checks.any()) return operation;
+  return [operation = std::move(operation), checks = std::move(checks), count](jit::Stack& stack) mutable {
     const auto arguments = c10::ArrayRef<c10::IValue>(stack).slice(stack.size() - count, count);
-    for (const auto& each : enumerations) checkEnumeration(each, arguments[each.argument]);
-    if (check) check(arguments);
+    for (const auto& [argument, enumeration] : checks.enumerations) {
+      checkEnumeration(*enumeration, arguments[argument]);
+    }
+    if (checks.check) checks.check(arguments);
     operation(stack);
   };
-  const auto aliases = what->aliasAnalysisKind();
-  if (what->isC10Op()) {
+}
+
+void registerGuarded(const jit::Operator& what) {
+  const auto& schema = what.schema();
+  const auto aliases = what.aliasAnalysisKind();
+  auto operation = guarded(what.getOperation(), checksOf(what), schema.arguments().size());
+  if (what.isC10Op()) {
     const auto handle = c10::Dispatcher::singleton().findSchema(schema.operator_name());
     if (!handle) return;
     jit::deregisterOperator(schema);
-    jit::registerOperator(jit::Operator(*handle, std::move(guarded)));
+    jit::registerOperator(jit::Operator(*handle, std::move(operation)));
   } else {
     jit::deregisterOperator(schema);
-    jit::registerOperator(jit::Operator(toString(schema), std::move(guarded), aliases));
+    jit::registerOperator(jit::Operator(toString(schema), std::move(operation), aliases));
   }
 }
 
@@ -213,22 +231,19 @@ void registerGuarded(const std::shared_ptr<jit::Operator>& what) {
 void guardOperators() {
   static std::once_flag once;
   std::call_once(once, [] {
-    // All of a name's operators of one sort are registered again, in their order, since the first that fits is taken.
-    using Sort = std::pair<c10::Symbol, bool>;
-    std::map<Sort, std::vector<std::shared_ptr<jit::Operator>>> sorts;
-    std::set<Sort> guarded;
+    using Sort = std::pair<c10::Symbol, bool>;  // the operators of a name that are the dispatcher's, or TorchScript's
+    std::set<Sort> sorts;
     for (const auto& each : jit::getAllOperators()) {
-      if (!each->hasOperation()) continue;
-      const Sort sort{c10::Symbol::fromQualString(each->schema().name()), each->isC10Op()};
-      if (guardOf(*each) || !enumerationsOf(each->schema()).empty()) guarded.insert(sort);
-    }
-    for (const auto& sort : guarded) {
-      for (const auto& each : jit::getAllOperatorsFor(sort.first)) {
-        if (each->hasOperation() && each->isC10Op() == sort.second) sorts[sort].push_back(each);
+      if (each->hasOperation() && checksOf(*each).any()) {
+        sorts.emplace(c10::Symbol::fromQualString(each->schema().name()), each->isC10Op());
       }
     }
-    for (const auto& [sort, operators] : sorts) {
-      for (const auto& each : operators) registerGuarded(each);
+    // All of a sort are registered again, in their order, since the first that fits is taken.
+    for (const auto& [name, dispatched] : sorts) {
+      const auto operators = jit::getAllOperatorsFor(name);
+      for (const auto& each : operators) {
+        if (each->hasOperation() && each->isC10Op() == dispatched) registerGuarded(*each);
+      }
     }
   });
 }
