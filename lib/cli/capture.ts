@@ -6,7 +6,7 @@ import { renderHeatmap } from '../view/heatmap';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { progress, toEntry, toValue, withModel } from './model';
 import { loadPackage } from './package';
-import { collectIndices, collectLayers, parseCount } from './selection';
+import { addSelectionOptions, parseCount } from './selection';
 import { formatTable } from './table';
 import { topK } from './top-k';
 
@@ -24,16 +24,13 @@ interface CommandOptions {
 
 /** Adds `capture`: attention weights into a file. */
 export function registerCapture(program: Command): void {
-  program
+  const command = program
     .command('capture')
     .description('run a checkpoint and write its output and attention weights to a .safetensors file')
     .argument('<model>', 'a TorchScript file')
     .requiredOption('--inputs <file>', 'inputs of forward: .safetensors, .npz or .json')
-    .requiredOption('--out <file>', 'the .safetensors file to write')
-    .option('--layers <list>', 'module names, /regular expressions/ or positions, negative from the end', collectLayers)
-    .option('--heads <list>', 'heads, like 3 or 0,5 or 0:4', collectIndices)
-    .option('--queries <list>', 'query positions, like 3 or 0,5 or 0:10', collectIndices)
-    .option('--average-heads', 'the mean over heads instead of each')
+    .requiredOption('--out <file>', 'the .safetensors file to write');
+  addSelectionOptions(command)
     .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
     .addOption(new Option('--dtype <dtype>', 'dtype of the weights').choices(['float32', 'same']))
     .option('--device <device>', "where the model runs: 'cpu', 'cuda', 'cuda:1'")

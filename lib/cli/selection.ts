@@ -1,4 +1,13 @@
-import { InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
+
+/** Adds the options that say what is captured of a run, to be followed by the command's own. */
+export function addSelectionOptions(command: Command): Command {
+  return command
+    .option('--layers <list>', 'module names, /regular expressions/ or positions, negative from the end', collectLayers)
+    .option('--heads <list>', 'heads, like 3 or 0,5 or 0:4', collectIndices)
+    .option('--queries <list>', 'query positions, like 3 or 0,5 or 0:10', collectIndices)
+    .option('--average-heads', 'the mean over heads instead of each');
+}
 
 /** Adds what one more `--layers` says: names, /regular expressions/ and positions, with commas between. */
 export function collectLayers(text: string, before: (string | RegExp | number)[] = []): (string | RegExp | number)[] {

@@ -6,8 +6,8 @@ import { TorchError } from '../errors';
 import type { PrepareExample } from '../view/prepare';
 import { DEFAULT_MAX_SIZE, renderExamples } from '../view/render-view';
 import {
+  addSelectionOptions,
   collect,
-  collectIndices,
   collectInputs,
   collectLayers,
   parseBytes,
@@ -30,7 +30,7 @@ interface ViewOptions extends ExampleOptions, FigureOptions, ServeOptions {
 
 /** Adds `view`: attention as a page. */
 export function registerView(program: Command): void {
-  program
+  const command = program
     .command('view')
     .description('run a checkpoint on texts and write its attention as one HTML file that works offline')
     .argument('<model>', "a TorchScript file, or a .safetensors file that 'capture' wrote")
@@ -44,11 +44,8 @@ export function registerView(program: Command): void {
     .option('--tokens <file>', 'labels of the positions in JSON, ["a", …] or {"queries": […], "keys": […]}')
     .option('--image <file>', 'a picture whose patches are the positions; only shown: pixels come from --inputs')
     .option('--patches <rows x columns>', 'how many patches it has, like 14x14', parsePatches)
-    .option('--prefix <count>', 'how many tokens (class, registers) come before the patches', parseIndex)
-    .option('--layers <list>', 'module names, /regular expressions/ or positions, negative from the end', collectLayers)
-    .option('--heads <list>', 'heads, like 3 or 0,5 or 0:4', collectIndices)
-    .option('--queries <list>', 'query positions, like 3 or 0,5 or 0:10', collectIndices)
-    .option('--average-heads', 'the mean over heads instead of each')
+    .option('--prefix <count>', 'how many tokens (class, registers) come before the patches', parseIndex);
+  addSelectionOptions(command)
     .option('--top-k <k>', 'for each query the k largest weights only', parseCount)
     .option('--rollout', 'attention rollout beside the layers')
     .option('--against <model>', 'another checkpoint or capture: the page opens with the two compared')
