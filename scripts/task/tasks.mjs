@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { requireCompiler } from './compiler.mjs';
 import { installDependencies } from './dependencies.mjs';
