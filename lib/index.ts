@@ -1,9 +1,7 @@
-export type { Attention, AttentionSite } from './attention';
-export type { AttentionStream } from './attention-stream';
-export type { RunLimits } from './cancellable';
-export type { CapturedInput, CaptureManyOptions } from './capture-many';
-export type { CaptureOptions } from './capture-options';
-export { type ErrorCode, TorchError } from './errors';
+export type { Attention, AttentionSite } from './capture/attention';
+export type { AttentionStream } from './capture/attention-stream';
+export type { CapturedInput, CaptureManyOptions } from './capture/capture-many';
+export type { CaptureOptions } from './capture/capture-options';
 export {
   type AssembleOptions,
   assembleAttention,
@@ -11,18 +9,9 @@ export {
   type GenerationOptions,
   type GenerationStep,
   type NextInputs,
-} from './generation';
-export { type Hookable, HookedModel, type HookRecord } from './hooked-model';
-export {
-  type ForwardHook,
-  type ForwardPreHook,
-  type FullBackwardHook,
-  type HookedModule,
-  RemovableHandle,
-} from './hooks';
-export * as nn from './nn';
-export { getOutputAndAttentionWeights } from './nn/output-and-attention-weights';
-export { attentionRelevance, attentionRollout, type RolloutOptions } from './relevance';
+} from './capture/generation';
+export { attentionRelevance, attentionRollout, type RolloutOptions } from './capture/relevance';
+export { type ErrorCode, TorchError } from './core/errors';
 export {
   devices,
   getConcurrency,
@@ -32,10 +21,8 @@ export {
   setConcurrency,
   setNumThreads,
   versions,
-} from './runtime';
-export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './script-module';
-export { ScriptObject } from './script-object';
-export type { LoadResult, LoadStateDictOptions, StateDictSource } from './state-dict';
+} from './core/runtime';
+export { ScriptObject } from './core/script-object';
 export {
   type Device,
   type DType,
@@ -44,6 +31,19 @@ export {
   type TensorOptions,
   type TypedArray,
   type ZerosOptions,
-} from './tensor';
-export type { Value } from './value';
+} from './core/tensor';
+export type { Value } from './core/value';
+export type { RunLimits } from './model/cancellable';
+export { type Hookable, HookedModel, type HookRecord } from './model/hooked-model';
+export {
+  type ForwardHook,
+  type ForwardPreHook,
+  type FullBackwardHook,
+  type HookedModule,
+  RemovableHandle,
+} from './model/hooks';
+export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './model/script-module';
+export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';
+export * as nn from './nn';
+export { getOutputAndAttentionWeights } from './nn/output-and-attention-weights';
 export { renderView, type ViewExample, type ViewOptions, writeAttentionView } from './view/render-view';

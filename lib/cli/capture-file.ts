@@ -1,4 +1,4 @@
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { type Entry, malformed } from '../formats/entry';
 import { fromBfloat16Bits, fromFloat16Bits } from '../formats/half';
 import { type SafetensorsFile, withSafetensors } from '../formats/safetensors';

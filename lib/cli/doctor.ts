@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { type Binaries, binariesFor, findBinaries, PACKAGE_ROOT, requirementOf } from '../libtorch/binaries';
 import { remediesFor, requireBinaries } from '../libtorch/load';
 import { type Libtorch, locateLibtorch, type Rejection, searchLibtorch } from '../libtorch/locate';

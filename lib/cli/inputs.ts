@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import type { Entries, Entry } from '../formats/entry';
 import { readJson } from '../formats/json';
 import { readNpz } from '../formats/npz';

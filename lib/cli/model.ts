@@ -1,4 +1,4 @@
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
 import type { ScriptModule, Tensor, Value } from '../index';
 import type { Parameter } from './inputs';

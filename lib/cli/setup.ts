@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { binariesFor, findBinaries, requirementOf } from '../libtorch/binaries';
 import { fetchLibtorch } from '../libtorch/fetch';
 import type { FetchProgress } from '../libtorch/fetching';

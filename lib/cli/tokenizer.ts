@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
+import { shortened } from '../core/validate';
 import type { Entry } from '../formats/entry';
 import { readJsonValue } from '../formats/json';
-import { shortened } from '../validate';
 import { isSpecial } from '../view/axis-tokens';
 import { isOptional, type Parameter } from './inputs';
 

@@ -1,4 +1,4 @@
-import { DTYPES } from '../dtype';
+import { DTYPES } from '../core/dtype';
 import type { Entry } from '../formats/entry';
 
 /**

@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
+import { shown } from '../core/validate';
 import type { Entry } from '../formats/entry';
 import { readJsonValue } from '../formats/json';
 import type { AttentionSite, ScriptModule, Value } from '../index';
-import { shown } from '../validate';
 import { withDerived } from '../view/derived';
 import { refuseTooLarge } from '../view/page-budget';
 import type { PrepareExample, ViewAttention } from '../view/prepare';

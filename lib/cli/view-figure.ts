@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderHeadFigure, renderPng, renderRowCsv } from '../view/render-figure';
 

@@ -1,4 +1,4 @@
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import type { ScriptModule } from '../index';
 import { type LiveRequest, LiveServer, type LiveView } from '../view/live-server';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import type { PrepareExample } from '../view/prepare';
 import { DEFAULT_MAX_SIZE, renderExamples } from '../view/render-view';
 import {

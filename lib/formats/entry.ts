@@ -1,5 +1,5 @@
-import { DTYPES, type DType } from '../dtype';
-import { TorchError } from '../errors';
+import { DTYPES, type DType } from '../core/dtype';
+import { TorchError } from '../core/errors';
 
 /** The array that holds the elements of a tensor; float16 and bfloat16 are their bits, bool is 0 or 1. */
 export type EntryData =

@@ -1,7 +1,7 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { type ErrorCode, TorchError } from '../errors';
-import { shortened } from '../validate';
+import { type ErrorCode, TorchError } from '../core/errors';
+import { shortened } from '../core/validate';
 import { malformed } from './entry';
 
 /** A file that is being read: bytes at places that were checked to be in it. */

@@ -1,4 +1,4 @@
-import { shortened } from '../validate';
+import { shortened } from '../core/validate';
 import { malformed } from './entry';
 import { Opaque } from './pickle';
 import { ForeignTensor, SavedTensor } from './saved-tensors';

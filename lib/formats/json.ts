@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { DTYPE_NAMES, DTYPES, type DType, infoOf, isDType } from '../dtype';
-import { shortened, shown } from '../validate';
+import { DTYPE_NAMES, DTYPES, type DType, infoOf, isDType } from '../core/dtype';
+import { shortened, shown } from '../core/validate';
 import { type Entries, type Entry, type EntryData, elementCount, isShape, MAX_DIMENSIONS, malformed } from './entry';
 import { readWhole } from './file';
 

@@ -1,5 +1,5 @@
-import { DTYPES, type DType, dtypesBy } from '../dtype';
-import { shortened } from '../validate';
+import { DTYPES, type DType, dtypesBy } from '../core/dtype';
+import { shortened } from '../core/validate';
 import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed } from './entry';
 import { fileOf, type OpenFile, withFile } from './file';
 import { rowMajor } from './row-major';

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { DTYPES, type DType, dtypesBy } from '../dtype';
-import { TorchError } from '../errors';
-import { shortened, shown } from '../validate';
+import { DTYPES, type DType, dtypesBy } from '../core/dtype';
+import { TorchError } from '../core/errors';
+import { shortened, shown } from '../core/validate';
 import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed, type StateEntries } from './entry';
 import { fileOf, type OpenFile, withFile } from './file';
 

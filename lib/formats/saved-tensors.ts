@@ -1,5 +1,5 @@
-import { DTYPES, type DType, dtypesBy, isDType } from '../dtype';
-import { shortened } from '../validate';
+import { DTYPES, type DType, dtypesBy, isDType } from '../core/dtype';
+import { shortened } from '../core/validate';
 import { arrayOf, type Entry, elementCount, isShape, malformed, type Room } from './entry';
 import { Global, Opaque, type PickleHandlers } from './pickle';
 import { rowMajor } from './row-major';

@@ -1,4 +1,4 @@
-import { shortened, shown } from '../validate';
+import { shortened, shown } from '../core/validate';
 import { malformed, type StateEntries } from './entry';
 import type { OpenFile } from './file';
 import type { Wanted } from './find-state-dict';

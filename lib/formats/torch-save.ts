@@ -1,4 +1,4 @@
-import { shortened } from '../validate';
+import { shortened } from '../core/validate';
 import { type Entry, malformed, Room, type StateEntries } from './entry';
 import type { OpenFile } from './file';
 import { findStateDict, type Wanted } from './find-state-dict';

@@ -1,8 +1,8 @@
 import { promisify } from 'node:util';
 import { crc32, inflateRaw } from 'node:zlib';
 import { fromRandomAccessReaderPromise, RandomAccessReader, type Entry as ZipEntry, type ZipFile } from 'yauzl';
-import { TorchError } from '../errors';
-import { shortened } from '../validate';
+import { TorchError } from '../core/errors';
+import { shortened } from '../core/validate';
 import { malformed } from './entry';
 import type { OpenFile } from './file';
 

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import type { ReadableStream } from 'node:stream/web';
 import { crc32 } from 'node:zlib';
 import { type Entry, openPromise } from 'yauzl';
-import { anySignal } from '../any-signal';
+import { anySignal } from '../core/any-signal';
 import type { FetchContext } from './fetching';
 
 const ATTEMPTS = 3;

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { downloadArchive, unpackArchive } from './archive';
 import { cacheDirectory } from './cache';
 import type { FetchProgress, Flavour } from './fetching';

@@ -1,4 +1,4 @@
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { type Binaries, binariesFor, binaryDirectories, findBinaries, PACKAGE_ROOT, requirementOf } from './binaries';
 import { type Libtorch, locateLibtorch } from './locate';
 

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { cacheDirectory } from './cache';
 import { findPythonTorch } from './python';
 import {

@@ -1,6 +1,6 @@
-import { TorchError } from '../errors';
-import { type DType, handleOf, type Tensor } from '../tensor';
-import { optionalBoolean } from '../validate';
+import { TorchError } from '../core/errors';
+import { type DType, handleOf, type Tensor } from '../core/tensor';
+import { optionalBoolean } from '../core/validate';
 import type { Named } from './module';
 
 /** How long a sequence is; `batch` is absent for one without a batch. */

@@ -1,5 +1,5 @@
-import type { Tensor } from '../tensor';
-import { options as checkOptions, integer } from '../validate';
+import type { Tensor } from '../core/tensor';
+import { options as checkOptions, integer } from '../core/validate';
 import { attentionArguments, namesOf, type Sequence, sameBatch, sequence } from './arguments';
 import { checkNorm, type LayerNorm } from './layer-norm';
 import { checkPart, type Named, NnModule, type RunOptions } from './module';

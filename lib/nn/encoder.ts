@@ -1,5 +1,5 @@
-import type { Tensor } from '../tensor';
-import { options as checkOptions, integer, optionalBoolean } from '../validate';
+import type { Tensor } from '../core/tensor';
+import { options as checkOptions, integer, optionalBoolean } from '../core/validate';
 import { attentionArguments, namesOf, sequence } from './arguments';
 import { checkNorm, type LayerNorm } from './layer-norm';
 import { checkPart, type Named, NnModule, type RunOptions } from './module';

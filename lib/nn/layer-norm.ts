@@ -1,5 +1,5 @@
-import type { Tensor } from '../tensor';
-import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
+import type { Tensor } from '../core/tensor';
+import { options as checkOptions, integer, invalid, optionalBoolean } from '../core/validate';
 import { sequence } from './arguments';
 import { checkPart, type Named, NnModule, type RunOptions } from './module';
 import { type CheckedLayerOptions, checkMemory, epsilon } from './options';

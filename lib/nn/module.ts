@@ -1,9 +1,12 @@
-import { binding, type NativeTensor, native } from '../binding';
-import { RUN_LIMITS, type RunLimits, stopOf } from '../cancellable';
-import { CapturingModel, type PreparedCapture } from '../capturing-model';
-import { TorchError } from '../errors';
-import { type HookOwner, isInsideHook } from '../hooks';
-import { Model } from '../model';
+import { CapturingModel, type PreparedCapture } from '../capture/capturing-model';
+import { binding, type NativeTensor, native } from '../core/binding';
+import { TorchError } from '../core/errors';
+import { handleOf, Tensor } from '../core/tensor';
+import { options as checkOptions, elements, invalid, optionalBoolean } from '../core/validate';
+import { fromNativeValue } from '../core/value';
+import { RUN_LIMITS, type RunLimits, stopOf } from '../model/cancellable';
+import { type HookOwner, isInsideHook } from '../model/hooks';
+import { Model } from '../model/model';
 import {
   type LoadResult,
   type LoadStateDictOptions,
@@ -11,10 +14,7 @@ import {
   readStateDict,
   type StateDictSource,
   saveStateDict,
-} from '../state-dict';
-import { handleOf, Tensor } from '../tensor';
-import { options as checkOptions, elements, invalid, optionalBoolean } from '../validate';
-import { fromNativeValue } from '../value';
+} from '../model/state-dict';
 
 /** Options that every forward of a module takes beside its own. */
 export interface RunOptions extends RunLimits {

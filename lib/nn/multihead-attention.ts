@@ -1,7 +1,7 @@
-import { TorchError } from '../errors';
-import type { Tensor } from '../tensor';
-import { options as checkOptions, integer, optionalBoolean } from '../validate';
-import { fromNativeValue } from '../value';
+import { TorchError } from '../core/errors';
+import type { Tensor } from '../core/tensor';
+import { options as checkOptions, integer, optionalBoolean } from '../core/validate';
+import { fromNativeValue } from '../core/value';
 import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
 import { type Named, NnModule, type RunOptions } from './module';
 import { checkHeads, checkMemory, probability } from './options';

@@ -1,6 +1,6 @@
 import { totalmem } from 'node:os';
-import { TorchError } from '../errors';
-import { integer, invalid, optionalBoolean, optionalChoice } from '../validate';
+import { TorchError } from '../core/errors';
+import { integer, invalid, optionalBoolean, optionalChoice } from '../core/validate';
 
 /** Options of encoder and decoder layers, PyTorch's in camelCase. */
 export interface TransformerLayerOptions {

@@ -1,6 +1,6 @@
-import { Model } from '../model';
-import type { Tensor } from '../tensor';
-import { invalid } from '../validate';
+import type { Tensor } from '../core/tensor';
+import { invalid } from '../core/validate';
+import { Model } from '../model/model';
 import { TransformerEncoder, TransformerEncoderLayer } from './encoder';
 import { TransformerModel } from './transformer-model';
 

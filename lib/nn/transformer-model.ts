@@ -1,4 +1,4 @@
-import { options as checkOptions, integer } from '../validate';
+import { options as checkOptions, integer } from '../core/validate';
 import { EncoderModule } from './encoder';
 import { checkLayers, checkMemory, LAYER_OPTIONS, layerOptions, type TransformerLayerOptions } from './options';
 

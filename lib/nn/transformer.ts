@@ -1,6 +1,6 @@
-import { TorchError } from '../errors';
-import type { Tensor } from '../tensor';
-import { options as checkOptions, integer } from '../validate';
+import { TorchError } from '../core/errors';
+import type { Tensor } from '../core/tensor';
+import { options as checkOptions, integer } from '../core/validate';
 import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
 import { DECODER_ARGUMENTS, type DecoderArguments, decoderArguments, TransformerDecoder } from './decoder';
 import { TransformerEncoder } from './encoder';

@@ -1,6 +1,6 @@
-import type { Attention } from '../attention';
-import { attentionRelevance, attentionRollout } from '../relevance';
-import type { Tensor } from '../tensor';
+import type { Attention } from '../capture/attention';
+import { attentionRelevance, attentionRollout } from '../capture/relevance';
+import type { Tensor } from '../core/tensor';
 import type { ViewAttention } from './prepare';
 
 /** Self-attentions of one sequence, in order. */

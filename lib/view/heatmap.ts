@@ -1,5 +1,5 @@
 import stringWidth from 'string-width';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { bounds, maxPool } from './max-pool';
 
 export interface HeatmapOptions {

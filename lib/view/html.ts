@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import type { PreparedView } from './prepare';
 
 /** Where scripts/build-page.mjs puts the page's code, as seen from lib/view and from dist/view. */

@@ -3,8 +3,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, isIP } from 'node:net';
 import { promisify } from 'node:util';
 import { deflateRaw } from 'node:zlib';
-import { TorchError } from '../errors';
-import { reasonOf } from '../validate';
+import { TorchError } from '../core/errors';
+import { reasonOf } from '../core/validate';
 import { liveHtml } from './live-html';
 
 const deflate = promisify(deflateRaw);

@@ -1,4 +1,4 @@
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { type Block, blockSize, pack } from './block';
 import { maxPool, pictureSize } from './max-pool';
 import type { FullEncoding, ViewData } from './view-data';

@@ -1,4 +1,4 @@
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import { attentionLabels } from './attention-labels';
 import { isPaddingToken, isSpecial, kindOf, TokenLists, withoutPadding } from './axis-tokens';
 import { pack } from './block';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { TorchError } from '../errors';
+import { TorchError } from '../core/errors';
 import type { FigureModule, HeadFigureInput } from './figure-input';
 import { PAGE } from './html';
 import { encodePng } from './png';

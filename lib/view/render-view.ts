@@ -1,8 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import type { Attention } from '../attention';
-import { TorchError } from '../errors';
-import { options as checkOptions, integer, invalid, optionalBoolean } from '../validate';
+import type { Attention } from '../capture/attention';
+import { TorchError } from '../core/errors';
+import { options as checkOptions, integer, invalid, optionalBoolean } from '../core/validate';
 import { withDerived } from './derived';
 import { pageSize, renderHtml } from './html';
 import { type PrepareExample, type PrepareOptions, prepareView } from './prepare';

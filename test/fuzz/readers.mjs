@@ -4,7 +4,7 @@ import { parseJson, readJson } from '../../dist/formats/json.js';
 import { parseNpz, readNpz } from '../../dist/formats/npz.js';
 import { parseSafetensors, readSafetensors } from '../../dist/formats/safetensors.js';
 import { nn } from '../../dist/index.js';
-import { readStateDict } from '../../dist/state-dict.js';
+import { readStateDict } from '../../dist/model/state-dict.js';
 import { dataFiles } from './corpus.mjs';
 import { checkOrigin, wordsOf } from './disclosure.mjs';
 import { mutate } from './mutations.mjs';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { anySignal } from '../../lib/any-signal';
+import { anySignal } from '../../lib/core/any-signal';
 import { runScript } from './built-process';
 
 test('aborts with the first of the signals, and its reason', () => {

@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { TorchError } from '../../lib/errors';
+import { TorchError } from '../../lib/core/errors';
 
 /** A new folder that is removed when the test file ends. */
 export function temporaryFolder(): string {

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { zipSync } from 'fflate';
-import { TorchError } from '../../lib/errors';
+import { TorchError } from '../../lib/core/errors';
 import { cacheDirectory } from '../../lib/libtorch/cache';
 import { archiveUrl, fetchLibtorch } from '../../lib/libtorch/fetch';
 import type { FetchProgress } from '../../lib/libtorch/fetching';

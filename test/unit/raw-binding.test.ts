@@ -5,8 +5,8 @@ import {
   type NativeModel,
   type NativeRunOptions,
   type NativeTensor,
-} from '../../lib/binding';
-import { DTYPES } from '../../lib/dtype';
+} from '../../lib/core/binding';
+import { DTYPES } from '../../lib/core/dtype';
 import { path as modelPath } from './model-fixtures';
 
 // The raw addon, as a slip of the layer above would call it: every argument of every function, in every position, is

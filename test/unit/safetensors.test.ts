@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TorchError } from '../../lib/errors';
+import { TorchError } from '../../lib/core/errors';
 import type { Entry } from '../../lib/formats/entry';
 import { parseSafetensors, readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
 

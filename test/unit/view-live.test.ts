@@ -6,7 +6,7 @@ import { inflateRawSync } from 'node:zlib';
 import type { Page } from 'playwright-core';
 import { type Attention, ScriptModule, Tensor } from '../../lib';
 import { TextTokenizer } from '../../lib/cli/tokenizer';
-import { TorchError } from '../../lib/errors';
+import { TorchError } from '../../lib/core/errors';
 import { pageSize } from '../../lib/view/html';
 import { LiveServer } from '../../lib/view/live-server';
 import { buildPage, describeInBrowser, PageWindow } from './page-window';

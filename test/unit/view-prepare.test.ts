@@ -1,5 +1,5 @@
 import { inflateRawSync } from 'node:zlib';
-import { TorchError } from '../../lib/errors';
+import { TorchError } from '../../lib/core/errors';
 import { attentionLabels } from '../../lib/view/attention-labels';
 import { maxPool } from '../../lib/view/max-pool';
 import { type PreparedView, type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';

@@ -1,5 +1,5 @@
-import { binding, fromNative, isCancelled, type NativeCancellation } from './binding';
-import { integer, invalid, optionalSignal } from './validate';
+import { binding, fromNative, isCancelled, type NativeCancellation } from '../core/binding';
+import { integer, invalid, optionalSignal } from '../core/validate';
 
 /** What ends a run early. */
 export interface RunLimits {

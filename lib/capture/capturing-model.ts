@@ -1,15 +1,15 @@
-import { anySignal } from './any-signal';
+import { anySignal } from '../core/any-signal';
+import type { NativeCallback, NativeCapture, NativeCaptureOptions } from '../core/binding';
+import { options as checkOptions, optionalSignal, reading, refuseOption } from '../core/validate';
+import { type DefaultLimits, RUN_LIMITS, type RunLimits, type Stop, withDefaults } from '../model/cancellable';
+import { isInsideHook, waitedFor } from '../model/hooks';
+import { Model } from '../model/model';
 import { type Attention, type AttentionSite, fromNativeSite } from './attention';
 import { AttentionStream } from './attention-stream';
-import type { NativeCallback, NativeCapture, NativeCaptureOptions } from './binding';
-import { type DefaultLimits, RUN_LIMITS, type RunLimits, type Stop, withDefaults } from './cancellable';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions, toNativeCapture } from './capture-options';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
-import { isInsideHook, waitedFor } from './hooks';
-import { Model } from './model';
-import { options as checkOptions, optionalSignal, reading, refuseOption } from './validate';
 
 type Given = Record<string, unknown>;
 

@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { NativeCallback, NativeHook } from './binding';
-import { TorchError } from './errors';
-import type { Tensor } from './tensor';
-import { fromNativeValue, toNative, type Value } from './value';
+import type { NativeCallback, NativeHook } from '../core/binding';
+import { TorchError } from '../core/errors';
+import type { Tensor } from '../core/tensor';
+import { fromNativeValue, toNative, type Value } from '../core/value';
 
 /** A module as hooks see it. */
 export interface HookedModule {

@@ -1,7 +1,7 @@
+import { TorchError } from '../core/errors';
+import { interruptible } from '../core/interruptible';
+import type { Value } from '../core/value';
 import type { Attention } from './attention';
-import { TorchError } from './errors';
-import { interruptible } from './interruptible';
-import type { Value } from './value';
 
 type Run<Output> = (
   onAttention: (attention: Attention) => Promise<void> | undefined,

@@ -1,9 +1,7 @@
 import { isRegExp } from 'node:util/types';
-import type { Attention } from './attention';
-import type { NativeCaptureOptions } from './binding';
-import { RUN_LIMITS, type RunLimits, type Stop, stopOf } from './cancellable';
-import { TorchError } from './errors';
-import type { Tensor } from './tensor';
+import type { NativeCaptureOptions } from '../core/binding';
+import { TorchError } from '../core/errors';
+import type { Tensor } from '../core/tensor';
 import {
   options as checkOptions,
   elements,
@@ -14,8 +12,10 @@ import {
   optionalChoice,
   reading,
   shortened,
-} from './validate';
-import type { Value } from './value';
+} from '../core/validate';
+import type { Value } from '../core/value';
+import { RUN_LIMITS, type RunLimits, type Stop, stopOf } from '../model/cancellable';
+import type { Attention } from './attention';
 
 /** What a capture records, and how; `Output` is what the model returns. */
 export interface CaptureOptions<Output = Value> extends RunLimits {

@@ -1,15 +1,15 @@
 import { isMap } from 'node:util/types';
-import { DTYPES, isDType } from './dtype';
-import { TorchError } from './errors';
-import type { Entry, StateEntries } from './formats/entry';
-import { type OpenFile, withFile } from './formats/file';
-import type { Wanted } from './formats/find-state-dict';
-import { readSafetensorsBelow, writeSafetensors } from './formats/safetensors';
-import { kindOfArchive, readTorchSave } from './formats/torch-save';
-import { readLegacyTorchSave } from './formats/torch-save-legacy';
+import { DTYPES, isDType } from '../core/dtype';
+import { TorchError } from '../core/errors';
+import { handleOf, Tensor } from '../core/tensor';
+import { invalid, isPlainObject, reading, shortened } from '../core/validate';
+import type { Entry, StateEntries } from '../formats/entry';
+import { type OpenFile, withFile } from '../formats/file';
+import type { Wanted } from '../formats/find-state-dict';
+import { readSafetensorsBelow, writeSafetensors } from '../formats/safetensors';
+import { kindOfArchive, readTorchSave } from '../formats/torch-save';
+import { readLegacyTorchSave } from '../formats/torch-save-legacy';
 import { ScriptModule } from './script-module';
-import { handleOf, Tensor } from './tensor';
-import { invalid, isPlainObject, reading, shortened } from './validate';
 
 export interface LoadStateDictOptions {
   /** Takes the names that begin with it, without it: `'model.transformer.encoder.'`. Default: all names. */

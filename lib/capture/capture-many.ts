@@ -1,11 +1,11 @@
-import { anySignal } from './any-signal';
+import { anySignal } from '../core/any-signal';
+import { interruptible } from '../core/interruptible';
+import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from '../core/validate';
+import type { Value } from '../core/value';
+import { unlessAborted } from '../model/cancellable';
+import { isThenable } from '../model/hooks';
 import type { Attention } from './attention';
-import { unlessAborted } from './cancellable';
 import type { CaptureOptions } from './capture-options';
-import { isThenable } from './hooks';
-import { interruptible } from './interruptible';
-import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from './validate';
-import type { Value } from './value';
 
 /** How a stream of captures goes. */
 export interface StreamOptions {

@@ -1,6 +1,8 @@
-import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from './binding';
+import { unknownModule } from '../capture/capture-options';
+import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from '../core/binding';
+import { type Device, fromHandle, type Tensor } from '../core/tensor';
+import { invalid, isCallable } from '../core/validate';
 import { cancellable, type Stop } from './cancellable';
-import { unknownModule } from './capture-options';
 import {
   checkNotInOwnHook,
   type ForwardHook,
@@ -15,8 +17,6 @@ import {
   RemovableHandle,
   waitedForByHooks,
 } from './hooks';
-import { type Device, fromHandle, type Tensor } from './tensor';
-import { invalid, isCallable } from './validate';
 
 /** What every model has: modules, parameters, hooks, a device and an end. */
 export abstract class Model {

@@ -1,8 +1,8 @@
+import type { NativeCapture, NativeTensor } from '../core/binding';
+import { TorchError } from '../core/errors';
+import { fromHandle, handleOf, type Tensor } from '../core/tensor';
+import { cancellable, type Stop, unlessAborted } from '../model/cancellable';
 import { type Attention, fromNativeAttention } from './attention';
-import type { NativeCapture, NativeTensor } from './binding';
-import { cancellable, type Stop, unlessAborted } from './cancellable';
-import { TorchError } from './errors';
-import { fromHandle, handleOf, type Tensor } from './tensor';
 
 /** What a capture of the addon gave, as users get it; with the gradients of the scalar that `gradientOf` names. */
 export async function fromNativeCapture<Output>(

@@ -4,28 +4,28 @@ export {
   type DecoderForwardOptions,
   TransformerDecoder,
   TransformerDecoderLayer,
-} from './nn/decoder';
+} from './decoder';
 export {
   type EncoderArguments,
   type EncoderForwardOptions,
   TransformerEncoder,
   TransformerEncoderLayer,
   type TransformerEncoderOptions,
-} from './nn/encoder';
-export { LayerNorm, type LayerNormOptions } from './nn/layer-norm';
-export { NnModule as Module, type RunOptions } from './nn/module';
+} from './encoder';
+export { LayerNorm, type LayerNormOptions } from './layer-norm';
+export { NnModule as Module, type RunOptions } from './module';
 export {
   type AttentionArguments,
   type AttentionForwardOptions,
   type AttentionOutput,
   MultiheadAttention,
   type MultiheadAttentionOptions,
-} from './nn/multihead-attention';
-export type { TransformerLayerOptions } from './nn/options';
+} from './multihead-attention';
+export type { TransformerLayerOptions } from './options';
 export {
   Transformer,
   type TransformerArguments,
   type TransformerForwardOptions,
   type TransformerOptions,
-} from './nn/transformer';
-export { TransformerModel, type TransformerModelOptions } from './nn/transformer-model';
+} from './transformer';
+export { TransformerModel, type TransformerModelOptions } from './transformer-model';

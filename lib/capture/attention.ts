@@ -1,6 +1,6 @@
-import type { NativeAttention } from './binding';
-import { type DType, fromHandle, type Tensor } from './tensor';
-import { shown } from './validate';
+import type { NativeAttention } from '../core/binding';
+import { type DType, fromHandle, type Tensor } from '../core/tensor';
+import { shown } from '../core/validate';
 
 /** The weights of one attention of one forward. */
 export interface Attention {

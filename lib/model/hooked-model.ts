@@ -1,5 +1,8 @@
-import { type NativeHook, native } from './binding';
-import { TorchError } from './errors';
+import { type NativeHook, native } from '../core/binding';
+import { TorchError } from '../core/errors';
+import type { Tensor } from '../core/tensor';
+import { elements, invalid, isCallable, reading, shown } from '../core/validate';
+import { fromNativeValue, type Value } from '../core/value';
 import {
   type Awaitable,
   type ForwardHook,
@@ -10,9 +13,6 @@ import {
   type RemovableHandle,
 } from './hooks';
 import { Model } from './model';
-import type { Tensor } from './tensor';
-import { elements, invalid, isCallable, reading, shown } from './validate';
-import { fromNativeValue, type Value } from './value';
 
 /** What a named hook has recorded: of its module's last call. */
 export interface HookRecord {

@@ -1,4 +1,4 @@
-import { toBfloat16Bits, toFloat16Bits } from './formats/half';
+import { toBfloat16Bits, toFloat16Bits } from '../formats/half';
 
 /** What there is to know of one type of elements. */
 interface DTypeInfo {

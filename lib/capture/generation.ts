@@ -1,13 +1,21 @@
+import { fromNative, native } from '../core/binding';
+import { TorchError } from '../core/errors';
+import { fromHandle, handleOf, Tensor } from '../core/tensor';
+import {
+  options as checkOptions,
+  elements,
+  integer,
+  invalid,
+  isCallable,
+  reading,
+  refuseOption,
+} from '../core/validate';
+import type { Value } from '../core/value';
+import { unlessAborted } from '../model/cancellable';
+import { isThenable } from '../model/hooks';
 import type { Attention } from './attention';
-import { fromNative, native } from './binding';
-import { unlessAborted } from './cancellable';
 import { itemsOf } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
-import { TorchError } from './errors';
-import { isThenable } from './hooks';
-import { fromHandle, handleOf, Tensor } from './tensor';
-import { options as checkOptions, elements, integer, invalid, isCallable, reading, refuseOption } from './validate';
-import type { Value } from './value';
 
 /** Options of `captureGeneration`: those of the capture of each step. */
 export type GenerationOptions = Omit<CaptureOptions, 'onAttention'> & {

@@ -1,8 +1,8 @@
+import { type NativeTensor, native } from '../core/binding';
+import { TorchError } from '../core/errors';
+import { fromHandle, handleOf, Tensor } from '../core/tensor';
+import { options as checkOptions, elements, optionalChoice } from '../core/validate';
 import type { Attention } from './attention';
-import { type NativeTensor, native } from './binding';
-import { TorchError } from './errors';
-import { fromHandle, handleOf, Tensor } from './tensor';
-import { options as checkOptions, elements, optionalChoice } from './validate';
 
 export interface RolloutOptions {
   /** How the heads of a layer become one matrix. Default `'mean'`, as in the paper. */

@@ -1,5 +1,5 @@
+import { load } from '../libtorch/load';
 import { native } from './binding';
-import { load } from './libtorch/load';
 import { integer } from './validate';
 
 /** Sets the threads that one run uses inside its operators. Default: the cores, shared by runs from eight cores on. */
@@ -45,7 +45,7 @@ export function devices(): string[] {
 /** Versions of this package, of the libtorch in use, and of the CUDA it was built with (null without). */
 export const versions = {
   get package(): string {
-    return (require('../package.json') as { version: string }).version;
+    return (require('../../package.json') as { version: string }).version;
   },
   get libtorch(): string {
     return native(() => load().libtorch.version);

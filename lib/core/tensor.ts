@@ -1,9 +1,9 @@
 import { isSharedArrayBuffer } from 'node:util/types';
 import { isMainThread } from 'node:worker_threads';
+import { elementCount, MAX_DIMENSIONS } from '../formats/entry';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import { DTYPE_NAMES, DTYPES, type DType, defaultDType, infoOf, isDType } from './dtype';
 import { TorchError } from './errors';
-import { elementCount, MAX_DIMENSIONS } from './formats/entry';
 import { checkRoom } from './memory';
 import { type TypedArrayInfo, typedArrayInfo } from './typed-array';
 import {

@@ -1,6 +1,6 @@
 import { isNativeError } from 'node:util/types';
+import { load, loadAddon } from '../libtorch/load';
 import { type ErrorCode, TorchError } from './errors';
-import { load, loadAddon } from './libtorch/load';
 import { reasonOf } from './validate';
 
 /** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes. */

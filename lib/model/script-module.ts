@@ -1,12 +1,9 @@
-import { binding, type NativeSignature, native } from './binding';
-import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
-import { CapturingModel, type PreparedCapture } from './capturing-model';
-import { FLOATING_DTYPES } from './dtype';
-import { checkFile } from './formats/file';
-import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from './generation';
-import { isInsideHook } from './hooks';
-import { type Device, type DType, fromHandle, type Tensor } from './tensor';
-import { typedArrayInfo } from './typed-array';
+import { CapturingModel, type PreparedCapture } from '../capture/capturing-model';
+import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from '../capture/generation';
+import { binding, type NativeSignature, native } from '../core/binding';
+import { FLOATING_DTYPES } from '../core/dtype';
+import { type Device, type DType, fromHandle, type Tensor } from '../core/tensor';
+import { typedArrayInfo } from '../core/typed-array';
 import {
   options as checkOptions,
   elements,
@@ -15,8 +12,11 @@ import {
   optionalChoice,
   optionalString,
   reading,
-} from './validate';
-import { fromNativeValue, toNative, type Value } from './value';
+} from '../core/validate';
+import { fromNativeValue, toNative, type Value } from '../core/value';
+import { checkFile } from '../formats/file';
+import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
+import { isInsideHook } from './hooks';
 
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
