@@ -1,6 +1,6 @@
+import { infoOf } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { type Entry, malformed } from '../formats/entry';
-import { fromBfloat16Bits, fromFloat16Bits } from '../formats/half';
 import { type SafetensorsFile, withSafetensors } from '../formats/safetensors';
 import type { ViewAttention } from '../view/prepare';
 
@@ -103,7 +103,7 @@ function wholeShape({ shape, data }: Entry): number[] {
 
 function floats({ dtype, shape, data }: Entry): { shape: readonly number[]; data: Float32Array } {
   if (data instanceof Float32Array) return { shape, data };
-  const half = { float16: fromFloat16Bits, bfloat16: fromBfloat16Bits }[dtype as string];
+  const { value: half } = infoOf(dtype);
   return {
     shape,
     data: Float32Array.from(data as Iterable<number | bigint>, half ? (bits) => half(Number(bits)) : Number),

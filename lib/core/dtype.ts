@@ -1,4 +1,4 @@
-import { toBfloat16Bits, toFloat16Bits } from '../formats/half';
+import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../formats/half';
 
 /** What there is to know of one type of elements. */
 interface DTypeInfo {
@@ -13,6 +13,10 @@ interface DTypeInfo {
   range?: readonly [least: number, most: number];
   /** The bits that stand for a number in the array, of types that it can't hold. */
   bits?: (value: number) => number;
+  /** The number that such bits stand for. */
+  value?: (bits: number) => number;
+  /** The decimal digits that tell its numbers apart, where JavaScript's own have more. */
+  digits?: number;
   /** The names that file formats have for it: torch.save's class of storages, safetensors, NumPy without a byte order. */
   storage: string;
   safetensors: string;
@@ -25,6 +29,7 @@ export const DTYPES = {
     array: Float32Array,
     kind: 'float',
     byDefault: true,
+    digits: 7,
     storage: 'FloatStorage',
     safetensors: 'F32',
     numpy: 'f4',
@@ -42,6 +47,8 @@ export const DTYPES = {
     kind: 'float',
     byDefault: false,
     bits: toFloat16Bits,
+    value: fromFloat16Bits,
+    digits: 4,
     storage: 'HalfStorage',
     safetensors: 'F16',
     numpy: 'f2',
@@ -51,6 +58,8 @@ export const DTYPES = {
     kind: 'float',
     byDefault: false,
     bits: toBfloat16Bits,
+    value: fromBfloat16Bits,
+    digits: 3,
     storage: 'BFloat16Storage',
     safetensors: 'BF16',
   },
@@ -108,7 +117,12 @@ export const DTYPES = {
   },
 } as const satisfies Record<string, DTypeInfo>;
 
-/** Element types, by PyTorch's names. */
+/**
+ * Element types, by PyTorch's names.
+ *
+ * @example
+ * const dtype: DType = 'bfloat16';
+ */
 export type DType = keyof typeof DTYPES;
 
 export const DTYPE_NAMES = Object.keys(DTYPES) as DType[];

@@ -1,4 +1,5 @@
 import { binding, type NativeScriptObject, native } from './binding';
+import { invalid } from './validate';
 
 /**
  * A value of a model that JavaScript has no form for: an object of a TorchScript class, a complex number. It can be kept
@@ -9,11 +10,16 @@ export class ScriptObject {
   /** Its type by the name that TorchScript has for it: `'__torch__.ImageList'`. */
   readonly type: string;
 
-  /** @internal */
-  constructor(handle: NativeScriptObject) {
+  private constructor(handle: NativeScriptObject) {
+    if (!isObjectHandle(handle)) throw invalid('what a model gave', 'the handle of a ScriptObject', handle);
     this.#native = handle;
     this.type = native(() => handle.type());
     Object.freeze(this);
+  }
+
+  /** @internal The object that the addon gave, as users get it. */
+  static of(handle: NativeScriptObject): ScriptObject {
+    return new ScriptObject(handle);
   }
 
   /** @internal Whether a value is one: by what it is, not by its prototype. */
@@ -28,6 +34,6 @@ export class ScriptObject {
 }
 
 /** Whether a value that the addon gave is one without a form in JavaScript. */
-export function isObjectHandle(value: object): value is NativeScriptObject {
+export function isObjectHandle(value: unknown): value is NativeScriptObject {
   return value instanceof binding().NativeScriptObject;
 }

@@ -1,3 +1,4 @@
+import { type InspectOptions, inspect } from 'node:util';
 import { isSharedArrayBuffer } from 'node:util/types';
 import { isMainThread } from 'node:worker_threads';
 import { elementCount, MAX_DIMENSIONS } from '../formats/entry';
@@ -5,6 +6,8 @@ import { binding, fromNative, type NativeTensor, type NativeTypedArray, native }
 import { DTYPE_NAMES, DTYPES, type DType, defaultDType, infoOf, isDType } from './dtype';
 import { TorchError } from './errors';
 import { checkRoom } from './memory';
+import { nestedElements } from './nested-elements';
+import { inspectTensor } from './tensor-inspection';
 import { type TypedArrayInfo, typedArrayInfo } from './typed-array';
 import {
   options as checkOptions,
@@ -20,16 +23,43 @@ import {
 
 export type { DType } from './dtype';
 
-/** Where tensors live: `'cpu'`, `'cuda'` (the first), `'cuda:1'` … */
+/**
+ * Where tensors live: `'cpu'`, `'cuda'` (the first), `'cuda:1'` … `devices()` lists those that there are; another is
+ * `ERR_DEVICE_UNAVAILABLE` where it is used.
+ *
+ * @example
+ * const device: Device = devices().at(-1) ?? 'cpu';
+ */
 export type Device = string;
 
+/**
+ * The arrays that hold elements: one class for each `DType`, half types as their bits in a Uint16Array, bool as bytes in a
+ * Uint8Array.
+ *
+ * @example
+ * const row: TypedArray = Float32Array.of(1, 2, 3);
+ */
 export type TypedArray = NativeTypedArray;
 
-/** Nested arrays of numbers, bigints or booleans, all rows of a dimension equally long. */
+/**
+ * Nested arrays of numbers, bigints or booleans, all rows of a dimension equally long; at most 64 deep.
+ *
+ * @example
+ * const rows: NestedArray = [[1, 2], [3, 4]];
+ */
 export type NestedArray = readonly (number | bigint | boolean | NestedArray)[];
 
+/**
+ * Options of `Tensor.from`.
+ *
+ * @example
+ * const options: TensorOptions = { shape: [2, 2], dtype: 'float16' };
+ */
 export interface TensorOptions {
-  /** Sizes of the dimensions; default: those of the nested arrays, or one dimension for flat data. */
+  /**
+   * Sizes of the dimensions, each at least 0 and at most 64 of them; default: those of the nested arrays, or one dimension for
+   * flat data.
+   */
   shape?: readonly number[];
   /** Element type; default: that of the typed array, else float32 for numbers, int64 for bigints, bool for booleans. */
   dtype?: DType;
@@ -41,7 +71,12 @@ export interface TensorOptions {
   copy?: boolean;
 }
 
-/** Options of tensors made without data. */
+/**
+ * Options of tensors made without data.
+ *
+ * @example
+ * const options: ZerosOptions = { dtype: 'int64', device: 'cpu' };
+ */
 export type ZerosOptions = Pick<TensorOptions, 'dtype' | 'device'>;
 
 /** A typed array that tensors are made of, as it is now. */
@@ -210,17 +245,28 @@ function takeOver({ bytes, buffer, shared }: GivenArray): Uint8Array {
  * A multi-dimensional array in libtorch's memory, on the CPU or a CUDA device.
  *
  * It is freed when it is disposed (`dispose()`, or `using`) or collected, whichever comes first; views and typed arrays
- * made of it stay valid. Operations run at once on the calling thread, on the tensor's device, and are differentiable
- * where PyTorch's are.
+ * made of it stay valid. Tensors are made with `Tensor.from`, `Tensor.zeros`, or by models.
+ *
+ * Operations run at once on the calling thread, on the tensor's device, and are differentiable where PyTorch's are. They
+ * throw `ERR_INVALID_ARGUMENT` for what libtorch refuses (a dimension beyond the tensor's, shapes that don't broadcast), and
+ * `ERR_DISPOSED` after `dispose()`. Dimensions may be negative: they count from the last.
+ *
+ * @example
+ * const scores = Tensor.from([[1, 2], [3, 4]]);
+ * console.log(scores.softmax(-1).toArray());
  */
 export class Tensor {
   readonly #native: NativeTensor;
   #dtype: DType | undefined;
 
-  /** @internal Tensors are made with `Tensor.from`, or by models. */
-  constructor(handle: NativeTensor) {
+  private constructor(handle: NativeTensor) {
     if (!isHandle(handle)) throw invalid('what the addon made (see Tensor.from)', 'the handle of a Tensor', handle);
     this.#native = handle;
+  }
+
+  /** @internal The tensor that the addon made, as users get it. */
+  static of(handle: NativeTensor): Tensor {
+    return new Tensor(handle);
   }
 
   /** @internal Whether a value is a tensor: by what it is, not by its prototype. */
@@ -246,6 +292,10 @@ export class Tensor {
    *   memory can't be used as it is: another type of elements, another device, a part of an ArrayBuffer, one that is
    *   resizable, detached or can't be transferred (WebAssembly's, the pool's of small Buffers, one that `toTypedArray`
    *   made); `ERR_DEVICE_UNAVAILABLE`.
+   *
+   * @example
+   * const ids = Tensor.from([[101n, 7592n, 102n]]); // int64 [1, 3]
+   * const image = Tensor.from(new Float32Array(3 * 224 * 224), { shape: [1, 3, 224, 224], copy: false });
    */
   static from(data: TypedArray | NestedArray | number | bigint | boolean, options?: TensorOptions): Tensor {
     const {
@@ -310,7 +360,14 @@ export class Tensor {
    * A tensor of zeros, to be filled through `toTypedArray()`, which on the CPU is its memory: what is written there
    * between two runs is what the next one reads, without any copy.
    *
+   * @param shape Sizes of the dimensions, each at least 0; at most 64.
    * @param options `dtype` (default `'float32'`) and `device` (default `'cpu'`).
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, also for more elements than the memory that is free holds;
+   *   `ERR_DEVICE_UNAVAILABLE`.
+   *
+   * @example
+   * const input = Tensor.zeros([1, 128], { dtype: 'int64' });
+   * (input.toTypedArray() as BigInt64Array)[0] = 101n;
    */
   static zeros(shape: readonly number[], options?: ZerosOptions): Tensor {
     const { dtype, device } = checkOptions(options, ['dtype', 'device'], 'the options of Tensor.zeros');
@@ -324,18 +381,33 @@ export class Tensor {
     return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
   }
 
-  /** Sizes of the dimensions, as they are now: a model may resize a tensor that it is given. */
+  /**
+   * Sizes of the dimensions, as they are now: a model may resize a tensor that it is given. `[]` for a scalar.
+   *
+   * @example
+   * const [batch, heads] = weights.shape;
+   */
   get shape(): readonly number[] {
     return Object.freeze(this.#call((tensor) => tensor.shape()));
   }
 
-  /** Element type. */
+  /**
+   * Element type.
+   *
+   * @example
+   * if (weights.dtype === 'float16') console.log(weights.to({ dtype: 'float32' }));
+   */
   get dtype(): DType {
     this.#dtype ??= this.#call((tensor) => tensor.dtype()) as DType;
     return this.#dtype;
   }
 
-  /** Where the elements are: `'cpu'`, `'cuda:0'` … */
+  /**
+   * Where the elements are: `'cpu'`, `'cuda:0'` …
+   *
+   * @example
+   * const onCpu = weights.device === 'cpu' ? weights : weights.to({ device: 'cpu' });
+   */
   get device(): string {
     return this.#call((tensor) => tensor.device());
   }
@@ -346,12 +418,42 @@ export class Tensor {
    * a run reads it: what that computes is undefined then. Blocks while a GPU copies; see `data()`.
    *
    * int64 gives a BigInt64Array, bool a Uint8Array, float16 and bfloat16 their bits in a Uint16Array.
+   *
+   * @throws TorchError `ERR_DISPOSED`; `ERR_INVALID_ARGUMENT` for elements that no typed array holds.
+   *
+   * @example
+   * const values = weights.toTypedArray() as Float32Array;
+   * console.log(values[0]);
    */
   toTypedArray(): TypedArray {
     return this.#call((tensor) => tensor.toTypedArray());
   }
 
-  /** Like `toTypedArray`, without blocking the event loop while a GPU copies. */
+  /**
+   * The elements as nested arrays, one level for each dimension; the element itself of a tensor without dimensions. int64
+   * gives bigints, bool booleans, every other type numbers, half types too. `Tensor.from` makes the same tensor of it again,
+   * where `dtype` is named for types other than float32, int64 and bool.
+   *
+   * A copy, about ten times as large as the tensor: for looking at small ones. Blocks as `toTypedArray` does.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for more than 2²⁵ elements and rows; otherwise as `toTypedArray`.
+   *
+   * @example
+   * const rows = Tensor.from(Float32Array.of(1, 2, 3, 4), { shape: [2, 2] }).toArray() as number[][];
+   * console.log(rows[1]?.[0]); // 3
+   */
+  toArray(): NestedArray | number | bigint | boolean {
+    return nestedElements(this);
+  }
+
+  /**
+   * Like `toTypedArray`, without blocking the event loop while a GPU copies.
+   *
+   * @throws TorchError as `toTypedArray`.
+   *
+   * @example
+   * const values = await weights.data();
+   */
   async data(): Promise<TypedArray> {
     try {
       return await this.#native.data();
@@ -360,7 +462,15 @@ export class Tensor {
     }
   }
 
-  /** This tensor on another device or with another element type; the same memory where neither changes. */
+  /**
+   * This tensor on another device or with another element type; the same memory where neither changes. Blocks while a GPU
+   * copies to the CPU.
+   *
+   * @throws TorchError `ERR_DEVICE_UNAVAILABLE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
+   * @example
+   * const half = weights.to({ device: 'cpu', dtype: 'float16' });
+   */
   to(options: { device?: Device; dtype?: DType }): Tensor {
     const { device, dtype } = checkOptions(options, ['device', 'dtype'], 'the options of to()');
     optionalString(device, 'options.device');
@@ -368,24 +478,52 @@ export class Tensor {
     return new Tensor(this.#call((tensor) => tensor.to(device, dtype)));
   }
 
-  /** Whether gradients are computed for it. */
+  /**
+   * Whether gradients are computed for it. Setting it is PyTorch's `requires_grad_()`: asks for gradients of a leaf of
+   * floating-point type.
+   *
+   * @throws TorchError When set: `ERR_INVALID_ARGUMENT` for a tensor that is no leaf or not of floating-point type.
+   *
+   * @example
+   * const x = Tensor.from([1, 2, 3]);
+   * x.requiresGrad = true;
+   */
   get requiresGrad(): boolean {
     return this.#call((tensor) => tensor.requiresGrad());
   }
 
-  /** As PyTorch's `requires_grad_()`: asks for gradients of a leaf of floating-point type. */
   set requiresGrad(value: boolean) {
     if (typeof value !== 'boolean') throw invalid('a boolean', 'requiresGrad', value);
     this.#call((tensor) => tensor.setRequiresGrad(value));
   }
 
-  /** The gradient that `backward` has added up in a leaf; null before, and for tensors that aren't leaves. */
+  /**
+   * The gradient that `backward` has added up in a leaf; null before, and for tensors that aren't leaves. The tensor is the
+   * leaf's own: it changes with the next `backward`.
+   *
+   * @example
+   * const x = Tensor.from([1, 2, 3]);
+   * x.requiresGrad = true;
+   * await x.mul(x).sum().backward();
+   * console.log(x.grad?.toArray()); // [2, 4, 6]
+   */
   get grad(): Tensor | null {
     const gradient = this.#call((tensor) => tensor.grad());
     return gradient && new Tensor(gradient);
   }
 
-  /** Adds the gradients of this tensor to those of the leaves it was computed from. `gradient`: default 1 for a scalar. */
+  /**
+   * Adds the gradients of this tensor to those of the leaves it was computed from. Runs on a thread of the addon's own; full
+   * backward hooks fire in it.
+   *
+   * @param gradient What is known of this tensor's own gradient, of its shape. Default: 1, for a tensor of one element.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where there is nothing to differentiate, also a second time (libtorch frees the
+   *   graph); `ERR_HOOK_FAILED`, `ERR_DISPOSED`.
+   *
+   * @example
+   * const logits = (await model.forward([ids], { grad: true })) as Tensor;
+   * await logits.select(-1, 0).sum().backward();
+   */
   async backward(gradient?: Tensor): Promise<void> {
     try {
       await this.#native.backward(gradient === undefined ? undefined : handleOf(gradient, 'gradient'));
@@ -394,68 +532,149 @@ export class Tensor {
     }
   }
 
-  /** Slice `index` of dimension `dim`, which disappears. A view. */
+  /**
+   * Slice `index` of dimension `dim`, which disappears. A view: no elements are copied. `index` may be negative.
+   *
+   * @example
+   * const firstHead = weights.select(1, 0); // [B, Q, K] of [B, H, Q, K]
+   */
   select(dim: number, index: number): Tensor {
     return this.#apply('select', integer(dim, 'dim'), integer(index, 'index'));
   }
 
-  /** `length` elements of dimension `dim` from `start` on. A view. */
+  /**
+   * `length` elements (at least 0) of dimension `dim` from `start` on. A view: no elements are copied.
+   *
+   * @example
+   * const firstQueries = weights.narrow(-2, 0, 4);
+   */
   narrow(dim: number, start: number, length: number): Tensor {
     return this.#apply('narrow', integer(dim, 'dim'), integer(start, 'start'), integer(length, 'length', 0));
   }
 
-  /** The same elements in another shape; one size may be -1. A view where possible. */
+  /**
+   * The same elements in another shape; one size may be -1, and is worked out. A view where possible, else a copy.
+   *
+   * @example
+   * const rows = weights.reshape([-1, weights.shape.at(-1) ?? 0]);
+   */
   reshape(shape: readonly number[]): Tensor {
     return this.#apply('reshape', sizesOf(shape, 'shape', -1));
   }
 
-  /** Dimensions `a` and `b` swapped. A view. */
+  /**
+   * Dimensions `a` and `b` swapped. A view: no elements are copied.
+   *
+   * @example
+   * const byKeys = weights.transpose(-2, -1);
+   */
   transpose(a: number, b: number): Tensor {
     return this.#apply('transpose', integer(a, 'a'), integer(b, 'b'));
   }
 
-  /** Sum over all elements, or over `dim`. */
+  /**
+   * Sum over all elements, or over `dim`, which disappears.
+   *
+   * @example
+   * const received = weights.sum(-2); // by key
+   */
   sum(dim?: number): Tensor {
     return this.#apply('sum', dim === undefined ? undefined : integer(dim, 'dim'));
   }
 
-  /** Mean over all elements, or over `dim`. */
+  /**
+   * Mean over all elements, or over `dim`, which disappears. Of floating-point types.
+   *
+   * @example
+   * const overHeads = weights.mean(1);
+   */
   mean(dim?: number): Tensor {
     return this.#apply('mean', dim === undefined ? undefined : integer(dim, 'dim'));
   }
 
-  /** exp(x) / Σ exp(x) along `dim`. */
+  /**
+   * exp(x) / Σ exp(x) along `dim`. Of floating-point types.
+   *
+   * @example
+   * const probabilities = Tensor.from([1, 2, 3]).softmax(-1);
+   */
   softmax(dim: number): Tensor {
     return this.#apply('softmax', integer(dim, 'dim'));
   }
 
-  /** Index of the largest element along `dim` (int64), or among all elements. */
+  /**
+   * Index of the largest element along `dim` (int64), or among all elements in row-major order; an error where there are none.
+   *
+   * @example
+   * const strongestKey = weights.argmax(-1); // int64 [B, H, Q]
+   */
   argmax(dim?: number): Tensor {
     return this.#apply('argmax', dim === undefined ? undefined : integer(dim, 'dim'));
   }
 
-  /** Element-wise sum with a tensor that broadcasts to this one's shape, or with a number. */
+  /**
+   * Element-wise sum with a tensor whose shape broadcasts with this one's, or with a number.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` also where the result wouldn't fit into the memory that is free.
+   *
+   * @example
+   * const shifted = Tensor.from([1, 2, 3]).add(0.5);
+   */
   add(x: Tensor | number): Tensor {
     return this.#apply('add', this.#operand(x));
   }
 
-  /** Element-wise product with a tensor that broadcasts to this one's shape, or with a number. */
+  /**
+   * Element-wise product with a tensor whose shape broadcasts with this one's, or with a number.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` also where the result wouldn't fit into the memory that is free.
+   *
+   * @example
+   * const scaled = Tensor.from([[1, 2], [3, 4]]).mul(Tensor.from([10, 100]));
+   */
   mul(x: Tensor | number): Tensor {
     return this.#apply('mul', this.#operand(x));
   }
 
-  /** The value of a tensor with one element; a bigint for int64. */
+  /**
+   * The value of a tensor with one element: a bigint for int64, a boolean for bool, else a number. Blocks while a GPU copies.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for a tensor of another number of elements, `ERR_DISPOSED`.
+   *
+   * @example
+   * const token = Number(Tensor.from([0.1, 0.9]).argmax().item()); // 1
+   */
   item(): number | bigint | boolean {
     return this.#call((tensor) => tensor.item());
   }
 
-  /** Frees the tensor's memory now, unless something else uses it. May be called twice; every other use then throws `ERR_DISPOSED`. */
+  /**
+   * Frees the tensor's memory now, unless something else uses it: a view, a typed array, a run. May be called twice; every
+   * other use then throws `ERR_DISPOSED`.
+   *
+   * @example
+   * for await (const { weights } of model.captureAttentionStream([ids])) {
+   *   console.log(weights.shape);
+   *   weights.dispose();
+   * }
+   */
   dispose(): void {
     this.#native.dispose();
   }
 
+  /**
+   * What `using` calls: `dispose()`.
+   *
+   * @example
+   * using total = weights.sum();
+   */
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** @internal What `console.log` and `util.inspect` show of it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    return inspectTensor(this, depth, options);
   }
 
   /** @internal */
@@ -499,7 +718,7 @@ export function handleOf(value: unknown, what: string): NativeTensor {
 
 /** A tensor made by the addon, as users get it. */
 export function fromHandle(handle: NativeTensor): Tensor {
-  return new Tensor(handle);
+  return Tensor.of(handle);
 }
 
 /** Whether a value that the addon gave is one of its tensors. */

@@ -17,9 +17,8 @@ export function shown(value: unknown): string {
     try {
       if (Array.isArray(value)) return `an Array of length ${Number(value.length)}`;
       const name: unknown = (value as object).constructor?.name;
-      return typeof name === 'string' && name !== '' && name !== 'Object'
-        ? `an instance of ${shortened(name)}`
-        : 'an object';
+      if (typeof name === 'string' && name !== '' && name !== 'Object') return `an instance of ${shortened(name)}`;
+      return isPlainObject(value) ? 'an object' : 'an object that is no plain one';
     } catch {
       return 'an object that can not be read';
     }
@@ -124,9 +123,20 @@ export function optionalString(value: unknown, what: string): string | undefined
   return value;
 }
 
-/** Whether a value is an object of no particular class; such as are written `{ … }`. */
+/**
+ * Whether a value is an object of no particular class, of any realm: such as are written `{ … }`, or have no prototype. Arrays,
+ * instances of classes and what the language itself has one of (`Math`) are none.
+ */
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return shown(value) === 'an object';
+  if (value === null || typeof value !== 'object') return false;
+  try {
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype === null) return true;
+    // Only the prototype of plain objects has none itself; each realm has its own.
+    return Object.getPrototypeOf(prototype) === null && Object.prototype.toString.call(value) === '[object Object]';
+  } catch {
+    return false; // a proxy, or a getter of Symbol.toStringTag
+  }
 }
 
 /** The names and values of an object's own properties, each read once. */

@@ -3,20 +3,45 @@ import { binding } from './binding';
 import { TorchError } from './errors';
 import { isObjectHandle, ScriptObject } from './script-object';
 import { fromHandle, isHandle, Tensor } from './tensor';
-import { integer, invalid, MAX_ELEMENTS, reading } from './validate';
+import { integer, invalid, isPlainObject, MAX_ELEMENTS, reading, shortened } from './validate';
+
+/** The key of a dictionary in a Map. */
+export type DictionaryKey = string | number | bigint | boolean;
 
 /**
- * What models take and give: lists and tuples are arrays, dictionaries objects (Maps are taken too), None is null. What
- * JavaScript has no form for (objects of TorchScript classes, complex numbers) is a `ScriptObject`, which can be passed on
- * unchanged.
+ * What models take and give.
+ *
+ * | TorchScript | JavaScript |
+ * | --- | --- |
+ * | `Tensor` | `Tensor` |
+ * | `int`, `float`, `number` | `number`; an int beyond 2⁵³ is a `bigint`, which is taken for any int |
+ * | `bool`, `str` | `boolean`, `string` |
+ * | `None` | `null`; `undefined` is taken too, and leaves out a parameter that has a default |
+ * | `List`, `Tuple` | array; the fields of a named tuple are properties of its array as well |
+ * | `Dict` | plain object, with numbers as keys by their text; a `Map` is taken too |
+ * | objects of TorchScript classes, `complex` | `ScriptObject`, to be passed on unchanged |
+ *
+ * Anything else (a `Date`, an instance of a class, a promise, a typed array that no tensor was made of …) is refused with
+ * `ERR_INVALID_ARGUMENT`, which says where it stands. Values are nested at most 128 deep.
+ *
+ * @example
+ * const inputs: Value[] = [Tensor.from([[101n, 102n]]), { scale: 2, names: ['a', 'b'] }, new Map([[7, null]])];
  */
-export type Value = Tensor | number | bigint | boolean | string | null | undefined | Value[] | { [key: string]: Value };
+export type Value =
+  | Tensor
+  | ScriptObject
+  | number
+  | bigint
+  | boolean
+  | string
+  | null
+  | undefined
+  | Value[]
+  | Map<DictionaryKey, Value>
+  | { [key: string]: Value };
 
-/** The key of a dictionary by its text, as it stands in objects. */
-function keyOf(key: unknown): string {
-  if (['string', 'number', 'bigint', 'boolean'].includes(typeof key)) return String(key);
-  throw invalid('a string, number, bigint or boolean', 'a key of a Map', key);
-}
+/** What a value may be where it is none of its parts yet, for errors. */
+const VALUES = 'a Tensor, number, bigint, boolean, string, null, array, plain object, Map or ScriptObject';
 
 /** What reading a container costs of all that may be read; an element costs one. */
 const CONTAINER = 64;
@@ -25,13 +50,43 @@ const CONTAINER = 64;
 class ValueReader {
   readonly #deepest = binding().maximumDepth;
   #left = MAX_ELEMENTS;
+  /** Where what is read stands in the value: positions in arrays, keys of the rest. */
+  readonly #path: (number | string)[] = [];
+  readonly #what: string;
 
-  read(value: unknown, depth: number): unknown {
+  /** @param what What the whole is, for errors: `'inputs[0]'`. */
+  constructor(what: string) {
+    this.#what = what;
+  }
+
+  /** Where what is read stands: `inputs[0].when`. */
+  #place(): string {
+    const steps = this.#path.map((step) =>
+      typeof step === 'number' ? `[${step}]` : /^[A-Za-z_$][\w$]*$/.test(step) ? `.${step}` : `['${shortened(step)}']`,
+    );
+    return this.#what + steps.join('');
+  }
+
+  /** The key of a dictionary by its text, as it stands in objects. */
+  #keyOf(key: unknown): string {
+    if (['string', 'number', 'bigint', 'boolean'].includes(typeof key)) return String(key);
+    throw invalid('a string, number, bigint or boolean', `a key of the Map ${this.#place()}`, key);
+  }
+
+  /** Reads what stands in the value at a position or under a key. */
+  #readAt(step: number | string, value: unknown): unknown {
+    this.#path.push(step);
+    const read = this.read(value);
+    this.#path.pop();
+    return read;
+  }
+
+  read(value: unknown): unknown {
     if (value === null || typeof value !== 'object') return value;
     if (Tensor.is(value)) return Tensor.handle(value);
     if (ScriptObject.is(value)) return ScriptObject.handle(value);
     if (ArrayBuffer.isView(value)) return value; // refused by the addon, with the parameter's name
-    if (depth >= this.#deepest) {
+    if (this.#path.length >= this.#deepest) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
         `Expected values nested at most ${this.#deepest} deep but received deeper ones, or one that contains itself`,
@@ -42,14 +97,15 @@ class ValueReader {
       const count = integer(length, 'the length of an array', 0);
       this.#take(count);
       const list: unknown[] = [];
-      for (let i = 0; i < count; ++i) list.push(this.read(value[i], depth + 1));
+      for (let i = 0; i < count; ++i) list.push(this.#readAt(i, value[i]));
       return list;
     }
     const pairs: [string, unknown][] = [];
-    if (isMap(value)) Map.prototype.forEach.call(value, (each, key) => pairs.push([keyOf(key), each]));
-    else for (const key of Object.keys(value)) pairs.push([key, (value as Record<string, unknown>)[key]]);
+    if (isMap(value)) Map.prototype.forEach.call(value, (each, key) => pairs.push([this.#keyOf(key), each]));
+    else if (isPlainObject(value)) for (const key of Object.keys(value)) pairs.push([key, value[key]]);
+    else throw invalid(VALUES, this.#place(), value);
     this.#take(pairs.length);
-    for (const pair of pairs) pair[1] = this.read(pair[1], depth + 1);
+    for (const pair of pairs) pair[1] = this.#readAt(pair[0], pair[1]);
     return Object.fromEntries(pairs);
   }
 
@@ -64,11 +120,15 @@ class ValueReader {
   }
 }
 
-/** A value for the addon: tensors replaced by their native side. */
-export function toNative(value: unknown): unknown {
+/**
+ * A value for the addon: tensors replaced by their native side.
+ *
+ * @param what What it is, for errors: `'inputs[0]'`.
+ */
+export function toNative(value: unknown, what: string): unknown {
   if (value === null || typeof value !== 'object') return value;
   if (Tensor.is(value)) return Tensor.handle(value);
-  return reading('a value', () => new ValueReader().read(value, 0));
+  return reading(what, () => new ValueReader(what).read(value));
 }
 
 /** A value of the addon, as users get it. Arrays and objects are filled in place: they were made for this call. */
@@ -83,7 +143,7 @@ export function fromNativeValue(value: unknown): Value {
       return array as Value[];
     }
   }
-  if (isObjectHandle(value)) return new ScriptObject(value) as unknown as Value;
+  if (isObjectHandle(value)) return ScriptObject.of(value);
   const container = value as Record<string, unknown>;
   // The fields of a named tuple name elements of its array: each tensor is to have one wrapper under both.
   const wrapped = new Map<unknown, Value>();

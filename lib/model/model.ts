@@ -1,3 +1,4 @@
+import { type InspectOptions, inspect } from 'node:util';
 import { unknownModule } from '../capture/capture-options';
 import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from '../core/binding';
 import { type Device, fromHandle, type Tensor } from '../core/tensor';
@@ -128,7 +129,7 @@ export abstract class Model {
       this.#unfiredHooks.delete(hookNative);
       native(() => this.native.removeHook(path, hookNative));
     };
-    return { handle: new RemovableHandle(hookNative, remove), native: hookNative };
+    return { handle: RemovableHandle.of(hookNative, kind, path, remove), native: hookNative };
   }
 
   /** Whether `dispose` was called. */
@@ -220,5 +221,23 @@ export abstract class Model {
   /** @internal */
   protected moduleNames(): string[] {
     return this.modules().map(({ name }) => name);
+  }
+
+  /** @internal What `console.log` and `util.inspect` show of it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { name } = this.constructor;
+    if (depth < 0) return `[${name}]`;
+    if (this.#disposed) return `${name} { (disposed) }`;
+    const modules = this.modules();
+    const parameters = this.namedParameters();
+    const device = parameters[0]?.tensor.device;
+    for (const { tensor } of parameters) tensor.dispose();
+    const description = {
+      type: modules[0]?.type,
+      modules: modules.length,
+      parameters: parameters.length,
+      ...(device === undefined ? {} : { device }),
+    };
+    return `${name} ${inspect(description, options)}`;
   }
 }

@@ -1,6 +1,6 @@
 import { CapturingModel, type PreparedCapture } from '../capture/capturing-model';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from '../capture/generation';
-import { binding, type NativeSignature, native } from '../core/binding';
+import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
 import { FLOATING_DTYPES } from '../core/dtype';
 import { type Device, type DType, fromHandle, type Tensor } from '../core/tensor';
 import { typedArrayInfo } from '../core/typed-array';
@@ -73,7 +73,9 @@ export interface Signature {
 }
 
 function checkInputs(inputs: unknown): unknown[] {
-  return elements(inputs, 'an array with one element for each parameter', 'inputs', toNative);
+  return elements(inputs, 'an array with one element for each parameter', 'inputs', (input, i) =>
+    toNative(input, `inputs[${i}]`),
+  );
 }
 
 /**
@@ -84,6 +86,10 @@ function checkInputs(inputs: unknown): unknown[] {
 export class ScriptModule extends CapturingModel<readonly Value[], Value, CheckpointCallOptions> {
   /** @internal */
   protected override readonly callOptions = ['method'];
+
+  private constructor(handle: NativeModel) {
+    super(handle);
+  }
 
   /**
    * Loads what `torch.jit.save` wrote.

@@ -1,5 +1,15 @@
 import fc from 'fast-check';
-import { assembleAttention, attentionRelevance, attentionRollout, HookedModel, nn, Tensor } from '../../lib/index';
+import {
+  assembleAttention,
+  attentionRelevance,
+  attentionRollout,
+  HookedModel,
+  nn,
+  RemovableHandle,
+  ScriptModule,
+  ScriptObject,
+  Tensor,
+} from '../../lib/index';
 
 const REFUSED = expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' });
 
@@ -142,7 +152,12 @@ test.each<[string, () => unknown]>([
   ['100 dimensions', () => Tensor.zeros(Array(100).fill(1))],
   ['what has only the prototype of a tensor', () => Tensor.zeros([1]).add(Object.create(Tensor.prototype) as Tensor)],
   ['a proxy of a tensor', () => Tensor.zeros([1]).add(new Proxy(Tensor.zeros([1]), {}))],
-  ['a tensor of no handle', () => new Tensor({} as never)],
+  ['a tensor of no handle', () => Reflect.construct(Tensor, [{}])],
+  ['a tensor made by its constructor', () => Reflect.construct(Tensor, [])],
+  ['a model made by its constructor', () => Reflect.construct(ScriptModule, [])],
+  ['a handle made by its constructor', () => Reflect.construct(RemovableHandle, [])],
+  ['an object of a model made by its constructor', () => Reflect.construct(ScriptObject, [])],
+  ['a module of nn of no kind', () => Reflect.construct(nn.Module, [])],
   ['a model by its prototype only', () => new HookedModel(Object.create(nn.LayerNorm.prototype) as nn.LayerNorm)],
   [
     'a proxy of a part',

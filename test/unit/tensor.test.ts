@@ -252,3 +252,65 @@ test('gradients reach leaves, and add up', async () => {
   expect(x.grad?.toTypedArray()).toEqual(new Float32Array([4, 24, 206]));
   await expect(Tensor.from([1, 2]).backward()).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
 });
+
+describe('toArray()', () => {
+  test.each([
+    [
+      Tensor.from([
+        [1, 2],
+        [3, 4],
+      ]),
+      [
+        [1, 2],
+        [3, 4],
+      ],
+    ],
+    [Tensor.from([[[1n, -2n]]]), [[[1n, -2n]]]],
+    [Tensor.from([true, false]), [true, false]],
+    [Tensor.from(2.5), 2.5],
+    [Tensor.from([1.5, -2], { dtype: 'float16' }), [1.5, -2]],
+    [Tensor.from([1.5, -2], { dtype: 'bfloat16' }), [1.5, -2]],
+    [
+      Tensor.from(
+        [
+          [1, 2],
+          [3, 4],
+        ],
+        { dtype: 'int8' },
+      ).transpose(0, 1),
+      [
+        [1, 3],
+        [2, 4],
+      ],
+    ],
+    [Tensor.zeros([2, 0, 3]), [[], []]],
+  ])('gives nested elements', (tensor, expected) => {
+    expect(tensor.toArray()).toEqual(expected);
+  });
+
+  test('gives what makes the same tensor', () => {
+    for (const dtype of ['float32', 'int64', 'bool'] as const) {
+      const tensor = Tensor.from(
+        [
+          [0, 1],
+          [1, 1],
+        ],
+        { dtype },
+      );
+      const again = Tensor.from(tensor.toArray());
+      expect([again.dtype, again.shape, again.toTypedArray()]).toEqual([dtype, tensor.shape, tensor.toTypedArray()]);
+    }
+  });
+
+  test('refuses what would fill the heap', () => {
+    for (const shape of [[2 ** 26], [2 ** 26, 0], [2 ** 20, 2 ** 20, 0]]) {
+      expect(() => Tensor.zeros(shape).toArray()).toThrow(/at most 33554432 elements and rows for toArray/);
+    }
+  });
+
+  test('of a disposed tensor is an error', () => {
+    const tensor = Tensor.from([1]);
+    tensor.dispose();
+    expect(() => tensor.toArray()).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+  });
+});

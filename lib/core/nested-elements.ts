@@ -1,0 +1,45 @@
+import { elementCount } from '../formats/entry';
+import { type DType, infoOf } from './dtype';
+import { TorchError } from './errors';
+import type { NestedArray, Tensor } from './tensor';
+import { MAX_ELEMENTS } from './validate';
+
+type Element = number | bigint | boolean;
+
+/** An element of a typed array as the value that it stands for. */
+function elementReader(dtype: DType): (element: number | bigint) => Element {
+  const { kind, value } = infoOf(dtype);
+  if (kind === 'boolean') return (element) => element !== 0;
+  return value ? (bits) => value(Number(bits)) : (element) => element;
+}
+
+/** The arrays of all levels, and the elements in them. */
+function sizeOf(shape: readonly number[]): number {
+  let arrays = 1;
+  let size = 0;
+  for (const length of shape) {
+    size += arrays;
+    arrays *= length;
+  }
+  return size + elementCount(shape);
+}
+
+/** See `Tensor.toArray`. */
+export function nestedElements(tensor: Tensor): NestedArray | Element {
+  const { shape, dtype } = tensor;
+  if (sizeOf(shape) > MAX_ELEMENTS) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected a tensor of at most ${MAX_ELEMENTS} elements and rows for toArray() but received one of shape ` +
+        `[${shape.join(', ')}]: use toTypedArray()`,
+    );
+  }
+  const elements = tensor.toTypedArray();
+  const value = elementReader(dtype);
+  let next = 0;
+  const level = (dim: number): NestedArray | Element => {
+    if (dim === shape.length) return value(elements[next++] as number | bigint);
+    return Array.from({ length: shape[dim] as number }, () => level(dim + 1));
+  };
+  return level(0);
+}
