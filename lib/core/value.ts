@@ -70,7 +70,7 @@ class ValueReader {
   /** The key of a dictionary by its text, as it stands in objects. */
   #keyOf(key: unknown): string {
     if (['string', 'number', 'bigint', 'boolean'].includes(typeof key)) return String(key);
-    throw invalid('a string, number, bigint or boolean', `a key of the Map ${this.#place()}`, key);
+    throw invalid('a string, number, bigint or boolean', `a key of ${this.#place()}`, key);
   }
 
   /** Reads what stands in the value at a position or under a key. */
