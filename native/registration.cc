@@ -10,6 +10,7 @@
 #include "capture/probe.h"
 #include "nn/native_module.h"
 #include "runtime/error.h"
+#include "runtime/fork_threads.h"
 #include "runtime/run_scope.h"
 #include "script/fused_parts.h"
 #include "script/loop_checks.h"
@@ -53,6 +54,7 @@ void registerAll() {
             "other one in a child process",
         error.what());
   }
+  registerForkThreads();
   script::registerBoundaries();
   script::registerTypeConversions();
   script::registerFusedParts();

@@ -1,9 +1,13 @@
 #include "runtime/deep_stack.h"
 
+#include <c10/util/ScopeExit.h>
+
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include "runtime/error.h"
@@ -66,6 +70,29 @@ void startOnDeepStack(std::function<void()> function) {
   if (start(thread, PTHREAD_CREATE_DETACHED, runOwned, given)) return;
   const std::unique_ptr<std::function<void()>> back(given);
   std::thread(std::move(*back)).detach();
+}
+
+void withDeepStacks(const std::function<void()>& body) {
+#if defined(__GLIBC__)
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  pthread_attr_t before;
+  pthread_attr_t deep;
+  // Where addresses are limited, threads that can't be started would cost more than deep stacks are worth.
+  rlimit addresses{};
+  const bool limited = getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY;
+  const bool known = !limited && pthread_getattr_default_np(&before) == 0;
+  if (known && pthread_getattr_default_np(&deep) == 0) {
+    if (pthread_attr_setstacksize(&deep, kStackBytes) == 0) pthread_setattr_default_np(&deep);
+    pthread_attr_destroy(&deep);
+  }
+  const auto restore = c10::make_scope_exit([&] {
+    if (!known) return;
+    pthread_setattr_default_np(&before);
+    pthread_attr_destroy(&before);
+  });
+#endif
+  body();
 }
 
 }  // namespace lta

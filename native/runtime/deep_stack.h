@@ -16,4 +16,7 @@ void onDeepStack(const std::function<void()>& function);
 // std::system_error where it starts none at all.
 void startOnDeepStack(std::function<void()> function);
 
+// Threads that `body`, or anybody else meanwhile, starts without a stack size of their own are such threads.
+void withDeepStacks(const std::function<void()>& body);
+
 }  // namespace lta

@@ -5,6 +5,9 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
+#include <pthread.h>
+
+#include <future>
 #include <optional>
 #include <set>
 #include <string>
@@ -290,3 +293,19 @@ TEST("the error of a second registration tells where the first was") {
   }
   EXPECT(!place.empty() && place.front() == '/' && place != "/other/file");
 }
+
+#if defined(__GLIBC__)
+TEST("forked tasks run on the pool that this project registers, whose threads have deep stacks") {
+  std::promise<size_t> size;
+  at::launch([&] {
+    pthread_attr_t attributes;
+    size_t bytes = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      pthread_attr_getstacksize(&attributes, &bytes);
+      pthread_attr_destroy(&attributes);
+    }
+    size.set_value(bytes);
+  });
+  EXPECT(size.get_future().get() >= size_t{1} << 30);
+}
+#endif

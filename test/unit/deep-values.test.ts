@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { HookedModel, type ScriptModule, Tensor, type Value } from '../../lib/index';
+import { HookedModel, ScriptModule, Tensor, type Value } from '../../lib/index';
 import { archiveOf, scriptOf } from './script-archive';
 
 /** What a model gives back that builds it in a loop: `wrap` makes the next level of `x`. */
@@ -214,4 +214,21 @@ test('many views of one large tensor do not make the garbage collector run all t
   expect(views).toHaveLength(arrays.length);
   arrays[0]!.fill(7 as never, 0, 1);
   expect(arrays[1]![0]).toBe(7);
+});
+
+test('lists in each other that a forked task builds and lets go of don’t end the process', async () => {
+  using model = await ScriptModule.load(
+    archiveOf(
+      'def forward(self: __torch__.M, n: int) -> int:\n  return torch.wait(fork(__torch__.build, n))',
+      '',
+      `def build(n: int) -> int:
+  a = annotate(List[Any], [])
+  for i in range(n):
+    b = annotate(List[Any], [a])
+    a = b
+  return torch.len(a)
+`,
+    ),
+  );
+  for (const levels of [10, 100_000, 3_000_000]) expect(await model.forward([levels])).toBe(1);
 });

@@ -9,11 +9,11 @@ function pickledModule(): Uint8Array {
 
 /**
  * The bytes of a TorchScript archive whose module has these methods, in TorchScript's own text; `self: __torch__.M` is
- * theirs.
+ * theirs. `functions` stand beside the module, as `__torch__.f`.
  */
-export function archiveOf(methods: string, attributes = ''): Uint8Array {
+export function archiveOf(methods: string, attributes = '', functions = ''): Uint8Array {
   const code =
-    `class M(Module):\n  __parameters__ = []\n  __buffers__ = []\n  training : bool\n${attributes}` +
+    `${functions}class M(Module):\n  __parameters__ = []\n  __buffers__ = []\n  training : bool\n${attributes}` +
     `${methods.replace(/^(?=.)/gm, '  ')}\n`;
   const files: Zippable = {
     'm/data.pkl': pickledModule(),
