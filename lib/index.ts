@@ -2,6 +2,7 @@ export type { Attention, AttentionSite } from './capture/attention';
 export type { AttentionStream } from './capture/attention-stream';
 export type { CapturedInput, CaptureManyOptions } from './capture/capture-many';
 export type { CaptureOptions } from './capture/capture-options';
+export type { CapturingModel as Model } from './capture/capturing-model';
 export {
   type AssembleOptions,
   assembleAttention,
@@ -32,9 +33,8 @@ export {
   type TypedArray,
   type ZerosOptions,
 } from './core/tensor';
-export type { Value } from './core/value';
-export type { RunLimits } from './model/cancellable';
-export { type Hookable, HookedModel, type HookRecord } from './model/hooked-model';
+export type { DictionaryKey, Value } from './core/value';
+export { HookedModel, type HookRecord } from './model/hooked-model';
 export {
   type ForwardHook,
   type ForwardPreHook,
@@ -42,6 +42,7 @@ export {
   type HookedModule,
   RemovableHandle,
 } from './model/hooks';
+export type { RunLimits, RunOptions } from './model/run-options';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './model/script-module';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';
 export * as nn from './nn';

@@ -14,7 +14,8 @@ import {
   shortened,
 } from '../core/validate';
 import type { Value } from '../core/value';
-import { RUN_LIMITS, type RunLimits, type Stop, stopOf } from '../model/cancellable';
+import { type Stop, stopOf } from '../model/cancellable';
+import { RUN_LIMITS, type RunLimits } from '../model/run-options';
 import type { Attention } from './attention';
 
 /** What a capture records, and how; `Output` is what the model returns. */

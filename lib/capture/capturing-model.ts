@@ -1,9 +1,10 @@
 import { anySignal } from '../core/any-signal';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from '../core/binding';
 import { options as checkOptions, optionalSignal, reading, refuseOption } from '../core/validate';
-import { type DefaultLimits, RUN_LIMITS, type RunLimits, type Stop, withDefaults } from '../model/cancellable';
+import type { Stop } from '../model/cancellable';
+import { HookableModel } from '../model/hookable-model';
 import { isInsideHook, waitedFor } from '../model/hooks';
-import { Model } from '../model/model';
+import { type DefaultLimits, RUN_LIMITS, type RunLimits, withDefaults } from '../model/run-options';
 import { type Attention, type AttentionSite, fromNativeSite } from './attention';
 import { AttentionStream } from './attention-stream';
 import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
@@ -31,13 +32,17 @@ export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeC
  * A model whose attentions can be captured.
  *
  * `Inputs` is what its forward takes by position, `Output` what it returns, `CallOptions` are the options of its forward that
- * a capture takes beside its own.
+ * a capture takes beside its own; `HookInput` and `HookOutput` are what hooks on the model itself get.
  */
 export abstract class CapturingModel<
-  Inputs extends readonly unknown[],
-  Output,
-  CallOptions extends object,
-> extends Model {
+  // biome-ignore-start lint/suspicious/noExplicitAny: by default a model of any types, which any other one is assignable to
+  Inputs extends readonly unknown[] = readonly any[],
+  Output = unknown,
+  CallOptions extends object = object,
+  HookInput extends readonly unknown[] = any[],
+  HookOutput = any,
+  // biome-ignore-end lint/suspicious/noExplicitAny: only there
+> extends HookableModel<HookInput, HookOutput> {
   /** @internal Names of `CallOptions`. */
   protected abstract readonly callOptions: readonly string[];
   /** @internal What ends a run that names no limits of its own. */

@@ -18,7 +18,7 @@ import { itemsOf } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 
 /** Options of `captureGeneration`: those of the capture of each step. */
-export type GenerationOptions = Omit<CaptureOptions, 'onAttention'> & {
+export type GenerationOptions<Output = Value> = Omit<CaptureOptions<Output>, 'onAttention'> & {
   /** The method to run in each step. Default `'forward'`. */
   method?: string;
 };
@@ -27,10 +27,10 @@ export type GenerationOptions = Omit<CaptureOptions, 'onAttention'> & {
  * Makes the inputs of the next step from what the step before returned: the tokens to go on with, and the caches in
  * whatever form the checkpoint takes them. Nothing ends the generation.
  */
-export type NextInputs = (
-  output: Value,
+export type NextInputs<Inputs extends readonly Value[] = readonly Value[], Output = Value> = (
+  output: Output,
   step: number,
-) => readonly Value[] | undefined | null | Promise<readonly Value[] | undefined | null>;
+) => Inputs | undefined | null | Promise<Inputs | undefined | null>;
 
 /** An attention of one step. */
 export interface GenerationAttention extends Attention {
@@ -41,7 +41,7 @@ export interface GenerationAttention extends Attention {
 }
 
 /** One step of a generation. */
-export interface GenerationStep {
+export interface GenerationStep<Output = Value> {
   /** Counted from 0. */
   step: number;
   /** Position of the step's first query in the whole sequence: the queries of all steps before. */
@@ -49,7 +49,7 @@ export interface GenerationStep {
   /** The most keys that one of the attentions recorded saw; 0 where none was. */
   keyLength: number;
   /** What the model returned, caches included. */
-  output: Value;
+  output: Output;
   attentions: GenerationAttention[];
 }
 
@@ -80,7 +80,7 @@ class Positions {
   #next = 0;
   readonly #layers = new Map<string, { queries: number; inStep: boolean }>();
 
-  place({ attentions, queries }: StepCapture): { queryOffset: number; attentions: GenerationAttention[] } {
+  place({ attentions, queries }: StepCapture<unknown>): { queryOffset: number; attentions: GenerationAttention[] } {
     const queryOffset = this.#next;
     this.#next += queries;
     const placed: GenerationAttention[] = [];
@@ -97,12 +97,12 @@ class Positions {
 }
 
 /** See `ScriptModule.captureGeneration`. */
-export async function* captureGeneration(
-  capture: (inputs: readonly Value[], options: GenerationOptions) => Promise<StepCapture>,
-  inputs: readonly Value[],
-  next: NextInputs,
-  given: GenerationOptions | undefined,
-): AsyncGenerator<GenerationStep, void, undefined> {
+export async function* captureGeneration<Inputs extends readonly Value[], Output>(
+  capture: (inputs: Inputs, options: GenerationOptions<Output>) => Promise<StepCapture<Output>>,
+  inputs: Inputs,
+  next: NextInputs<Inputs, Output>,
+  given: GenerationOptions<Output> | undefined,
+): AsyncGenerator<GenerationStep<Output>, void, undefined> {
   if (!isCallable(next)) throw invalid('a function', 'next', next);
   refuseOption(
     given,
@@ -114,7 +114,7 @@ export async function* captureGeneration(
   const positions = new Positions();
   let missing: string[] | undefined;
   let seen = false;
-  let current: readonly Value[] | undefined | null = inputs;
+  let current: Inputs | undefined | null = inputs;
   for (let step = 0; current !== undefined && current !== null; ++step) {
     const captured = await capture(current, options);
     const { output } = captured;

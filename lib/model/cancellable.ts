@@ -1,41 +1,6 @@
 import { binding, fromNative, isCancelled, type NativeCancellation } from '../core/binding';
 import { integer, invalid, optionalSignal } from '../core/validate';
-
-/** What ends a run early. */
-export interface RunLimits {
-  /** Rejects the call with the signal's reason at once; the run stops at the next operator, or round of a loop. */
-  signal?: AbortSignal;
-  /**
-   * Milliseconds from the start of execution (waiting for its turn doesn't count) after which the run is stopped at the next
-   * operator, or round of a loop, and the call rejects with `ERR_TIME_LIMIT`. Default: none.
-   */
-  timeLimit?: number;
-  /**
-   * Bytes of tensors on the CPU that the run may hold at once, its results and what it computes on the way; parameters and
-   * inputs don't count. An operator that asks for more ends the run before it gets them: the call rejects with
-   * `ERR_MEMORY_LIMIT`. Default: none.
-   */
-  memoryLimit?: number;
-}
-
-/** Names of the options of `RunLimits`. */
-export const RUN_LIMITS = ['signal', 'timeLimit', 'memoryLimit'] as const;
-
-/** Limits that hold where a call names none. `Infinity` in the call lifts one. */
-export type DefaultLimits = Pick<RunLimits, 'timeLimit' | 'memoryLimit'>;
-
-/** What runs, and the load, of a model from an untrusted source may take: a minute each, and 4 GiB a run. */
-export const UNTRUSTED_LIMITS: Required<DefaultLimits> = { timeLimit: 60_000, memoryLimit: 4 * 1024 ** 3 };
-
-/** Options with the limits that they leave out. */
-export function withDefaults<Options extends object>(options: Options, defaults: DefaultLimits): Options & RunLimits {
-  const limited: Options & RunLimits = { ...options };
-  if (limited.timeLimit === undefined && defaults.timeLimit !== undefined) limited.timeLimit = defaults.timeLimit;
-  if (limited.memoryLimit === undefined && defaults.memoryLimit !== undefined) {
-    limited.memoryLimit = defaults.memoryLimit;
-  }
-  return limited;
-}
+import type { RunLimits } from './run-options';
 
 /** What may end one call, for all native calls that it is made of: its limits hold for them together. */
 export interface Stop {

@@ -1,18 +1,18 @@
+import type { CapturingModel } from '../capture/capturing-model';
 import { type NativeHook, native } from '../core/binding';
 import { TorchError } from '../core/errors';
 import type { Tensor } from '../core/tensor';
 import { elements, invalid, isCallable, reading, shown } from '../core/validate';
 import { fromNativeValue, type Value } from '../core/value';
+import { type AtPath, HookableModel, type HookInputOf, type HookOutputOf } from './hookable-model';
 import {
   type Awaitable,
-  type ForwardHook,
   type FullBackwardHook,
   type HookedModule,
   type HookKind,
   isThenable,
   type RemovableHandle,
 } from './hooks';
-import { Model } from './model';
 
 /** What a named hook has recorded: of its module's last call. */
 export interface HookRecord {
@@ -22,16 +22,15 @@ export interface HookRecord {
   output?: Value;
 }
 
-/** A model that hooks can be put on. */
-export interface Hookable {
-  modules(): { name: string; type: string }[];
-  /** @internal */
-  addHook(
-    kind: HookKind,
-    path: string,
-    hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
-  ): { handle: RemovableHandle; native: NativeHook };
-}
+/** What maps the inputs and the output of a module to what is stored of them. */
+type ForwardRecorder<Input, Output> = (
+  module: HookedModule,
+  input: Input,
+  output: Output,
+) => Awaitable<[Value[], Value]>;
+
+/** What maps the inputs of a module to what is stored of them. */
+type ForwardPreRecorder<Input> = (module: HookedModule, input: Input) => Awaitable<Value[]>;
 
 interface Entry {
   readonly kind: HookKind;
@@ -57,14 +56,17 @@ function tuple(result: unknown, length: number, what: string): unknown[] {
  * Without `fn`, values stay native: nothing crosses to JavaScript during a run, and tensors become typed arrays only
  * where they are read. With `fn`, what it returns is stored.
  */
-export class HookedModel<Hooked extends Hookable = Hookable> {
+export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
   readonly model: Hooked;
   readonly #entries = new Map<string, Entry>();
 
   constructor(model: Hooked) {
     const isHookable = reading(
       'model',
-      () => Model.is(model) || (!(model instanceof Model) && typeof (model as Hookable | null)?.addHook === 'function'),
+      () =>
+        HookableModel.is(model) ||
+        (!((model as unknown) instanceof HookableModel) &&
+          typeof (model as Partial<CapturingModel> | null)?.addHook === 'function'),
     );
     if (!isHookable) throw invalid('a ScriptModule or a module of nn', 'model', model);
     this.model = model;
@@ -86,10 +88,10 @@ export class HookedModel<Hooked extends Hookable = Hookable> {
    * @param fn Gets (module, input, output) and returns `[input, output]` as they are to be stored.
    * @throws TorchError `ERR_HOOK_NAME_IN_USE`, `ERR_UNKNOWN_MODULE`.
    */
-  setForwardHook(
+  setForwardHook<Input extends readonly unknown[] = Value[], Output = Value, Path extends string = string>(
     name: string,
-    path: string,
-    fn?: (...args: Parameters<ForwardHook>) => Awaitable<[Value[], Value]>,
+    path: Path,
+    fn?: AtPath<Path, ForwardRecorder<HookInputOf<Hooked>, HookOutputOf<Hooked>>, ForwardRecorder<Input, Output>>,
   ): RemovableHandle {
     return this.#set(name, 'forward', path, fn, (entry, result) => {
       const [input, output] = tuple(result, 2, `the result of forward hook '${name}'`);
@@ -98,10 +100,10 @@ export class HookedModel<Hooked extends Hookable = Hookable> {
   }
 
   /** Records the input of the module at `path`. `fn` gets (module, input) and returns the input as it is to be stored. */
-  setForwardPreHook(
+  setForwardPreHook<Input extends readonly unknown[] = Value[], Path extends string = string>(
     name: string,
-    path: string,
-    fn?: (module: HookedModule, input: Value[]) => Awaitable<Value[]>,
+    path: Path,
+    fn?: AtPath<Path, ForwardPreRecorder<HookInputOf<Hooked>>, ForwardPreRecorder<Input>>,
   ): RemovableHandle {
     return this.#set(name, 'pre', path, fn, (entry, result) => {
       if (!Array.isArray(result))
@@ -146,7 +148,7 @@ export class HookedModel<Hooked extends Hookable = Hookable> {
     name: string,
     kind: HookKind,
     path: string,
-    fn: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
+    fn: unknown,
     store: (entry: Entry, result: unknown) => unknown,
   ): RemovableHandle {
     if (typeof name !== 'string' || name === '') throw invalid('a string of at least one character', 'name', name);
@@ -159,7 +161,7 @@ export class HookedModel<Hooked extends Hookable = Hookable> {
       fn &&
       ((module: HookedModule, ...values: never[]): unknown => {
         const keep = (result: unknown): unknown => entry && store(entry, result);
-        const result = fn(module, ...values);
+        const result = (fn as (...values: unknown[]) => unknown)(module, ...values);
         return isThenable(result) ? Promise.resolve(result).then(keep) : keep(result);
       });
     const { handle, native: recorder } = this.model.addHook(kind, path, hook);

@@ -6,7 +6,13 @@ import type { Tensor } from '../core/tensor';
 import { invalid } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 
-/** A module as hooks see it. */
+/**
+ * A module as hooks see it.
+ *
+ * @example
+ * const note = (module: HookedModule) => console.log(module.name, module.type);
+ * model.registerForwardHook('encoder', note);
+ */
 export interface HookedModule {
   /** Dotted name; `''` for the model itself. */
   readonly name: string;
@@ -21,18 +27,48 @@ type Nothing = undefined | void;
 /** What may come later. */
 export type Awaitable<Result> = Result | PromiseLike<Result>;
 
+/** The only input, where there is one; any where nobody knows how many there are. */
+type OnlyOf<Input extends readonly unknown[]> = Input extends readonly [infer Only]
+  ? Only
+  : number extends Input['length']
+    ? Input[number]
+    : never;
+
 /**
  * Called before a module with its inputs. An array replaces them all, any other value replaces the only one; nothing
- * (undefined or null) keeps them.
+ * (undefined or null) keeps them. What is thrown ends the run with `ERR_HOOK_FAILED`, as its `cause`.
+ *
+ * @example
+ * const double: ForwardPreHook<[Tensor]> = (module, [x]) => x.mul(2);
+ * model.registerForwardPreHook('encoder', double);
  */
-export type ForwardPreHook = (module: HookedModule, input: Value[]) => Awaitable<Value[] | Value | Nothing>;
+export type ForwardPreHook<Input extends readonly unknown[] = Value[]> = (
+  module: HookedModule,
+  input: Input,
+) => Awaitable<Input | OnlyOf<Input> | Nothing>;
 
-/** Called after a module with its inputs and its output. A value replaces the output; nothing keeps it. */
-export type ForwardHook = (module: HookedModule, input: Value[], output: Value) => Awaitable<Value | Nothing>;
+/**
+ * Called after a module with its inputs and its output. A value replaces the output; nothing (undefined or null) keeps it.
+ * What is thrown ends the run with `ERR_HOOK_FAILED`, as its `cause`.
+ *
+ * @example
+ * const silence: ForwardHook<[Tensor], Tensor> = (module, [x], output) => output.mul(0);
+ * model.registerForwardHook('encoder', silence);
+ */
+export type ForwardHook<Input extends readonly unknown[] = Value[], Output = Value> = (
+  module: HookedModule,
+  input: Input,
+  output: Output,
+) => Awaitable<Output | Nothing>;
 
 /**
  * Called in a backward pass when the gradients of a module's inputs are known; null stands where there is none. An array
- * replaces the input gradients, a tensor the only one; nothing keeps them.
+ * replaces the input gradients, a tensor the only one; nothing keeps them. What is thrown ends the backward pass with
+ * `ERR_HOOK_FAILED`, as its `cause`.
+ *
+ * @example
+ * const clip: FullBackwardHook = (module, gradInput) => gradInput.map((each) => each?.mul(0.5) ?? null);
+ * model.registerFullBackwardHook('encoder', clip);
  */
 export type FullBackwardHook = (
   module: HookedModule,

@@ -15,8 +15,9 @@ import {
 } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import { checkFile } from '../formats/file';
-import { cancellable, RUN_LIMITS, type RunLimits, stopOf, UNTRUSTED_LIMITS, withDefaults } from './cancellable';
+import { cancellable, stopOf } from './cancellable';
 import { isInsideHook } from './hooks';
+import { RUN_LIMITS, type RunOptions, UNTRUSTED_LIMITS, withDefaults } from './run-options';
 
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
@@ -56,11 +57,15 @@ export interface LoadOptions {
   timeLimit?: number;
 }
 
-export interface ForwardOptions extends RunLimits {
-  /** The method to run. Default `'forward'`. */
+/**
+ * Options of a checkpoint's forward.
+ *
+ * @example
+ * const options: ForwardOptions = { method: 'encode', grad: true, timeLimit: 1000 };
+ */
+export interface ForwardOptions extends RunOptions {
+  /** The method to run, one of `methods()`. Default `'forward'`. */
   method?: string;
-  /** Records what `backward` needs. Default false. */
-  grad?: boolean;
 }
 
 /** The options of a forward that captures of checkpoints take as well. */
@@ -71,6 +76,12 @@ export interface Signature {
   parameters: { name: string; type: string; optional: boolean }[];
   returns: string;
 }
+
+/** What is known of `forward`, which says nothing of other methods. */
+type OfMethod<Method extends string, OfForward, OfOthers> = 'forward' extends Method ? OfForward : OfOthers;
+
+/** The inputs as hooks on the model itself get them. */
+type HookInputs<Inputs extends readonly unknown[]> = { -readonly [Position in keyof Inputs]: Inputs[Position] };
 
 function checkInputs(inputs: unknown): unknown[] {
   return elements(inputs, 'an array with one element for each parameter', 'inputs', (input, i) =>
@@ -83,7 +94,10 @@ function checkInputs(inputs: unknown): unknown[] {
  *
  * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
  */
-export class ScriptModule extends CapturingModel<readonly Value[], Value, CheckpointCallOptions> {
+export class ScriptModule<
+  Inputs extends readonly Value[] = readonly Value[],
+  Output extends Value = Value,
+> extends CapturingModel<Inputs, Output, CheckpointCallOptions, HookInputs<Inputs>, Output> {
   /** @internal */
   protected override readonly callOptions = ['method'];
 
@@ -98,7 +112,10 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
    * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_UNTRUSTED`, `ERR_DEVICE_UNAVAILABLE`,
    *   `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing.
    */
-  static async load(source: string | Uint8Array, options?: LoadOptions): Promise<ScriptModule> {
+  static async load<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
+    source: string | Uint8Array,
+    options?: LoadOptions,
+  ): Promise<ScriptModule<Inputs, Output>> {
     const { device, dtype, optimize, fuse, untrusted, verify, signal, timeLimit } = checkOptions(
       options,
       ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify', 'signal', 'timeLimit'],
@@ -128,7 +145,7 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
         cancellation,
       }),
     );
-    const model = new ScriptModule(handle);
+    const model = new ScriptModule<Inputs, Output>(handle);
     if (untrusted) model.defaultLimits = UNTRUSTED_LIMITS;
     return model;
   }
@@ -141,7 +158,10 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
    *   model fails, `ERR_TIME_LIMIT` and `ERR_MEMORY_LIMIT` beyond the limits, `ERR_DISPOSED`; the signal's reason where it
    *   was aborted.
    */
-  async forward(inputs: readonly Value[], options?: ForwardOptions): Promise<Value> {
+  async forward<Method extends string = 'forward'>(
+    inputs: OfMethod<Method, Inputs, readonly Value[]>,
+    options?: ForwardOptions & { method?: Method },
+  ): Promise<OfMethod<Method, Output, Value>> {
     const given = checkOptions(options, ['method', 'grad', ...RUN_LIMITS], 'the options of forward');
     const { method, grad } = given;
     const handles = checkInputs(inputs);
@@ -158,7 +178,7 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
         }),
       ),
     );
-    return this.convert(output);
+    return this.convert(output) as OfMethod<Method, Output, Value>;
   }
 
   /**
@@ -189,8 +209,8 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
   }
 
   /** @internal */
-  protected override convert(output: unknown): Value {
-    return fromNativeValue(output);
+  protected override convert(output: unknown): Output {
+    return fromNativeValue(output) as Output;
   }
 
   /**
@@ -207,10 +227,10 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
    * @throws TorchError as `captureAttention`, at the step that fails; what `next` throws.
    */
   captureGeneration(
-    inputs: readonly Value[],
-    next: NextInputs,
-    options?: GenerationOptions,
-  ): AsyncGenerator<GenerationStep, void, undefined> {
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options?: GenerationOptions<Output>,
+  ): AsyncGenerator<GenerationStep<Output>, void, undefined> {
     return captureGeneration((each, given) => this.captureStep(each, given), inputs, next, options);
   }
 
@@ -221,7 +241,10 @@ export class ScriptModule extends CapturingModel<readonly Value[], Value, Checkp
    * @param inputs Inputs like those to come.
    * @throws TorchError as `forward`.
    */
-  async warmUp(inputs: readonly Value[], options?: ForwardOptions): Promise<void> {
+  async warmUp<Method extends string = 'forward'>(
+    inputs: OfMethod<Method, Inputs, readonly Value[]>,
+    options?: ForwardOptions & { method?: Method },
+  ): Promise<void> {
     // The executor profiles one run and compiles in the next.
     for (let run = 0; run < 3; ++run) await this.forward(inputs, options);
   }

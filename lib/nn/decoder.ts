@@ -1,8 +1,9 @@
 import type { Tensor } from '../core/tensor';
 import { options as checkOptions, integer } from '../core/validate';
+import type { RunOptions } from '../model/run-options';
 import { attentionArguments, namesOf, type Sequence, sameBatch, sequence } from './arguments';
 import { checkNorm, type LayerNorm } from './layer-norm';
-import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import { checkPart, type Named, NnModule } from './module';
 import {
   type CheckedLayerOptions,
   checkLayers,
@@ -48,7 +49,7 @@ export function decoderArguments(
 }
 
 /** What decoders have in common: a target, a memory, a mask of each kind for both. */
-export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments> {
+export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, Tensor> {
   /** @internal */
   protected override readonly callOptions = DECODER_ARGUMENTS;
   /** @internal */

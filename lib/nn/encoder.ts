@@ -1,8 +1,9 @@
 import type { Tensor } from '../core/tensor';
 import { options as checkOptions, integer, optionalBoolean } from '../core/validate';
+import type { RunOptions } from '../model/run-options';
 import { attentionArguments, namesOf, sequence } from './arguments';
 import { checkNorm, type LayerNorm } from './layer-norm';
-import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import { checkPart, type Named, NnModule } from './module';
 import {
   type CheckedLayerOptions,
   checkLayers,
@@ -26,7 +27,7 @@ export interface EncoderForwardOptions extends EncoderArguments, RunOptions {}
 const SELF = { mask: 'srcMask', padding: 'srcKeyPaddingMask', causal: 'isCausal' };
 
 /** What encoders have in common: one input, one mask of each kind. */
-export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments> {
+export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, Tensor> {
   /** @internal */
   protected override readonly callOptions = namesOf(SELF);
   /** @internal */

@@ -13,7 +13,7 @@ export {
   type TransformerEncoderOptions,
 } from './encoder';
 export { LayerNorm, type LayerNormOptions } from './layer-norm';
-export { NnModule as Module, type RunOptions } from './module';
+export { NnModule as Module } from './module';
 export {
   type AttentionArguments,
   type AttentionForwardOptions,

@@ -1,7 +1,8 @@
 import type { Tensor } from '../core/tensor';
 import { options as checkOptions, integer, invalid, optionalBoolean } from '../core/validate';
+import type { RunOptions } from '../model/run-options';
 import { sequence } from './arguments';
-import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import { checkPart, type Named, NnModule } from './module';
 import { type CheckedLayerOptions, checkMemory, epsilon } from './options';
 
 export interface LayerNormOptions {
@@ -12,7 +13,7 @@ export interface LayerNormOptions {
 }
 
 /** Normalization over the last dimension, of `size` features; the `norm` of encoders and decoders. */
-export class LayerNorm extends NnModule<Tensor> {
+export class LayerNorm extends NnModule<Tensor, object, Tensor> {
   /** @internal */
   protected override readonly callOptions = [];
   /** @internal */

@@ -4,9 +4,10 @@ import { TorchError } from '../core/errors';
 import { handleOf, Tensor } from '../core/tensor';
 import { options as checkOptions, elements, invalid, optionalBoolean } from '../core/validate';
 import { fromNativeValue } from '../core/value';
-import { RUN_LIMITS, type RunLimits, stopOf } from '../model/cancellable';
+import { stopOf } from '../model/cancellable';
+import { HookableModel } from '../model/hookable-model';
 import { type HookOwner, isInsideHook } from '../model/hooks';
-import { Model } from '../model/model';
+import { RUN_LIMITS } from '../model/run-options';
 import {
   type LoadResult,
   type LoadStateDictOptions,
@@ -15,12 +16,6 @@ import {
   type StateDictSource,
   saveStateDict,
 } from '../model/state-dict';
-
-/** Options that every forward of a module takes beside its own. */
-export interface RunOptions extends RunLimits {
-  /** Records what `backward` needs. Default false. */
-  grad?: boolean;
-}
 
 /** Named arguments of a forward, checked; what is undefined was left out. */
 export type Named = Record<string, Tensor | boolean | undefined>;
@@ -34,7 +29,7 @@ export function checkPart<Part extends NnModule<unknown>>(
   what: string,
 ): Part {
   const { name } = type as { name: string };
-  if (!Model.is(value) || !(value instanceof type)) throw invalid(`a ${name}`, what, value);
+  if (!HookableModel.is(value) || !(value instanceof type)) throw invalid(`a ${name}`, what, value);
   if (value.disposed) {
     throw new TorchError('ERR_DISPOSED', `Expected a live ${name} for ${what} but received one that was disposed`);
   }
@@ -55,11 +50,12 @@ function nativeOf(named: Named): Record<string, unknown> {
  * Forwards run on threads of the addon's own. Parameters have Python's names. They are float32, and so are inputs and
  * outputs: checkpoints of other types are converted when they are loaded.
  */
-export abstract class NnModule<Output, Arguments extends object = object> extends CapturingModel<
-  readonly Tensor[],
-  Output,
-  Arguments
-> {
+export abstract class NnModule<
+  Output = unknown,
+  Arguments extends object = object,
+  // biome-ignore lint/suspicious/noExplicitAny: by default a module of any types, which any other one is assignable to
+  HookOutput = any,
+> extends CapturingModel<readonly Tensor[], Output, Arguments, Tensor[], HookOutput> {
   /** The parts that are shared, by their names in this module. */
   readonly #parts: [string, NnModule<unknown>][];
 

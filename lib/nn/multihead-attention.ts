@@ -2,8 +2,9 @@ import { TorchError } from '../core/errors';
 import type { Tensor } from '../core/tensor';
 import { options as checkOptions, integer, optionalBoolean } from '../core/validate';
 import { fromNativeValue } from '../core/value';
+import type { RunOptions } from '../model/run-options';
 import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
-import { type Named, NnModule, type RunOptions } from './module';
+import { type Named, NnModule } from './module';
 import { checkHeads, checkMemory, probability } from './options';
 
 export interface MultiheadAttentionOptions {
@@ -64,7 +65,7 @@ const OPTIONS = [
 ] as const;
 
 /** Attention of several heads, as PyTorch's `nn.MultiheadAttention`. */
-export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArguments> {
+export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArguments, [Tensor, Tensor | null]> {
   /** @internal */
   protected override readonly callOptions = [...namesOf(ATTENTION), 'needWeights', 'averageAttnWeights'];
   /** @internal */

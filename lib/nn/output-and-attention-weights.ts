@@ -1,6 +1,6 @@
 import type { Tensor } from '../core/tensor';
 import { invalid } from '../core/validate';
-import { Model } from '../model/model';
+import { HookableModel } from '../model/hookable-model';
 import { TransformerEncoder, TransformerEncoderLayer } from './encoder';
 import { TransformerModel } from './transformer-model';
 
@@ -20,7 +20,7 @@ export async function getOutputAndAttentionWeights(
   srcMask?: Tensor | null,
 ): Promise<{ output: Tensor; attentionWeights: Tensor[] }> {
   const types = [TransformerModel, TransformerEncoder, TransformerEncoderLayer];
-  if (!Model.is(model) || !types.some((type) => model instanceof type)) {
+  if (!HookableModel.is(model) || !types.some((type) => model instanceof type)) {
     throw invalid('a TransformerModel, TransformerEncoder or TransformerEncoderLayer', 'model', model);
   }
   const { output, attentions } = await model.captureNeedingWeights([inputs], { srcMask });

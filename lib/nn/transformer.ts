@@ -1,10 +1,11 @@
 import { TorchError } from '../core/errors';
 import type { Tensor } from '../core/tensor';
 import { options as checkOptions, integer } from '../core/validate';
+import type { RunOptions } from '../model/run-options';
 import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
 import { DECODER_ARGUMENTS, type DecoderArguments, decoderArguments, TransformerDecoder } from './decoder';
 import { TransformerEncoder } from './encoder';
-import { checkPart, type Named, NnModule, type RunOptions } from './module';
+import { checkPart, type Named, NnModule } from './module';
 import {
   type CheckedLayerOptions,
   checkLayers,
@@ -58,7 +59,7 @@ function checkCustom<Part extends TransformerEncoder | TransformerDecoder>(
 }
 
 /** Encoder and decoder, as PyTorch's `nn.Transformer`. Defaults: `dModel` 512, `nhead` 8. */
-export class Transformer extends NnModule<Tensor, TransformerArguments> {
+export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> {
   /** @internal */
   protected override readonly callOptions = [...namesOf(ENCODING), ...DECODER_ARGUMENTS];
   /** @internal */

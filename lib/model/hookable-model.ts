@@ -3,6 +3,7 @@ import { unknownModule } from '../capture/capture-options';
 import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from '../core/binding';
 import { type Device, fromHandle, type Tensor } from '../core/tensor';
 import { invalid, isCallable } from '../core/validate';
+import type { Value } from '../core/value';
 import { cancellable, type Stop } from './cancellable';
 import {
   checkNotInOwnHook,
@@ -19,8 +20,30 @@ import {
   waitedForByHooks,
 } from './hooks';
 
-/** What every model has: modules, parameters, hooks, a device and an end. */
-export abstract class Model {
+/** Names what follows, which only the compiler sees. */
+declare const hookTypes: unique symbol;
+
+/** What a hook on the module at `Path` gets: on the model itself what is known of that, elsewhere what the hook says. */
+export type AtPath<Path extends string, Root, Below> = [Path] extends [''] ? Root : Below;
+
+/** What hooks on a model itself get as its inputs. */
+export type HookInputOf<Hooked> = Hooked extends { readonly [hookTypes]?: readonly [infer Input, unknown] }
+  ? Input extends readonly unknown[]
+    ? Input
+    : Value[]
+  : Value[];
+
+/** What hooks on a model itself get as its output. */
+export type HookOutputOf<Hooked> = Hooked extends { readonly [hookTypes]?: readonly [unknown, infer Output] }
+  ? Output
+  : Value;
+
+/**
+ * What every model has: modules, parameters, hooks, a device and an end. `HookInput` and `HookOutput` are what hooks on the
+ * model itself get.
+ */
+export abstract class HookableModel<HookInput extends readonly unknown[] = Value[], HookOutput = Value> {
+  declare readonly [hookTypes]?: readonly [HookInput, HookOutput];
   /** @internal */
   protected readonly native: NativeModel;
   #disposed = false;
@@ -44,7 +67,7 @@ export abstract class Model {
   }
 
   /** @internal Whether a value is a model: by what it is, not by its prototype. */
-  static is(value: unknown): value is Model {
+  static is(value: unknown): value is HookableModel {
     return typeof value === 'object' && value !== null && #disposed in value;
   }
 
@@ -75,12 +98,18 @@ export abstract class Model {
    * @throws TorchError `ERR_UNKNOWN_MODULE`. A hook that doesn't fire in a run is reported once as a process warning
    *   (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`.
    */
-  registerForwardPreHook(path: string, hook: ForwardPreHook): RemovableHandle {
+  registerForwardPreHook<Input extends readonly unknown[] = Value[], Path extends string = string>(
+    path: Path,
+    hook: AtPath<Path, ForwardPreHook<HookInput>, ForwardPreHook<Input>>,
+  ): RemovableHandle {
     return this.#register('pre', path, hook);
   }
 
   /** Calls `hook` after the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
-  registerForwardHook(path: string, hook: ForwardHook): RemovableHandle {
+  registerForwardHook<Input extends readonly unknown[] = Value[], Output = Value, Path extends string = string>(
+    path: Path,
+    hook: AtPath<Path, ForwardHook<HookInput, HookOutput>, ForwardHook<Input, Output>>,
+  ): RemovableHandle {
     return this.#register('forward', path, hook);
   }
 
@@ -92,13 +121,9 @@ export abstract class Model {
     return this.#register('backward', path, hook);
   }
 
-  #register(
-    kind: HookKind,
-    path: string,
-    hook: (module: HookedModule, ...values: never[]) => unknown,
-  ): RemovableHandle {
+  #register(kind: HookKind, path: string, hook: unknown): RemovableHandle {
     if (!isCallable(hook)) throw invalid('a function', 'hook', hook);
-    return this.addHook(kind, path, hook).handle;
+    return this.addHook(kind, path, hook as (module: HookedModule, ...values: never[]) => unknown).handle;
   }
 
   /** @internal Puts a hook on a module: a function, or a native recorder where there is none. */
