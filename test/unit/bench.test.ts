@@ -34,19 +34,22 @@ async function evaluate(script: string): Promise<unknown> {
   return JSON.parse(output.trim().split('\n').at(-1) as string);
 }
 
-test('quartiles lie between values where they fall there', async () => {
-  const result = await evaluate(`
+describe('summary', () => {
+  test('quartiles lie between values where they fall there', async () => {
+    const result = await evaluate(`
     import { summary } from ${url('measure.mjs')};
     console.log(JSON.stringify([summary([4, 1, 3, 2]), summary([7])]));
   `);
-  expect(result).toEqual([
-    { median: 2.5, low: 1.75, high: 3.25, count: 4 },
-    { median: 7, low: 7, high: 7, count: 1 },
-  ]);
+    expect(result).toEqual([
+      { median: 2.5, low: 1.75, high: 3.25, count: 4 },
+      { median: 7, low: 7, high: 7, count: 1 },
+    ]);
+  });
 });
 
-test('ways take turns, each first equally often, and a failing one is left out but undone', async () => {
-  const result = await evaluate(`
+describe('takeTurns', () => {
+  test('ways take turns, each first equally often, and a failing one is left out but undone', async () => {
+    const result = await evaluate(`
     import { takeTurns } from ${url('measure.mjs')};
     const order = [];
     let undone = 0;
@@ -63,19 +66,21 @@ test('ways take turns, each first equally often, and a failing one is left out b
       failures: [...failures].map(([name, { message }]) => [name, message]),
     }));
   `);
-  expect(result).toEqual({
-    order: 'abab' + 'ba' + 'ab' + 'ab', // the warm-up, then turns that begin with a, b, c, a
-    undone: 3,
-    calls: 3,
-    times: ['a', 'b'],
-    turns: 4,
-    failures: [['c', 'broken']],
+    expect(result).toEqual({
+      order: 'abab' + 'ba' + 'ab' + 'ab', // the warm-up, then turns that begin with a, b, c, a
+      undone: 3,
+      calls: 3,
+      times: ['a', 'b'],
+      turns: 4,
+      failures: [['c', 'broken']],
+    });
   });
 });
 
-test('ratios are those of the same turn; limits become goals, met or missed, in text and JSON', async () => {
-  const path = join(folder, 'goals.json');
-  const printed = await evaluate(`
+describe('compare and Report', () => {
+  test('ratios are those of the same turn; limits become goals, met or missed, in text and JSON', async () => {
+    const path = join(folder, 'goals.json');
+    const printed = await evaluate(`
     import { compare } from ${url('measure.mjs')};
     import { Report } from ${url('report.mjs')};
     const way = (name, times, more) => ({ name, run: async () => times.shift(), ...more });
@@ -96,24 +101,26 @@ test('ratios are those of the same turn; limits become goals, met or missed, in 
     report.write(${JSON.stringify(path)}, { threads: 2 });
     console.log(JSON.stringify(lines.join('\\n')));
   `);
-  expect(printed).toContain('absent failed: not here');
-  expect(printed).toMatch(/A model: slow × forward\s+3\.00\s+at most 1\.2\s+MISSED/);
-  expect(printed).toMatch(/A model: fast × forward\s+1\.10\s+at most 1\.2\s+met/);
-  expect(printed).toMatch(/calls\s+900\.00 a second\s+at least 1000 a second\s+MISSED/);
-  const written = JSON.parse(readFileSync(path, 'utf8'));
-  expect(written).toMatchObject({
-    threads: 2,
-    versions: { node: 'x' },
-    leftOut: [{ section: 'tests', what: 'a peer', why: 'not installed' }],
+    expect(printed).toContain('absent failed: not here');
+    expect(printed).toMatch(/A model: slow × forward\s+3\.00\s+at most 1\.2\s+MISSED/);
+    expect(printed).toMatch(/A model: fast × forward\s+1\.10\s+at most 1\.2\s+met/);
+    expect(printed).toMatch(/calls\s+900\.00 a second\s+at least 1000 a second\s+MISSED/);
+    const written = JSON.parse(readFileSync(path, 'utf8'));
+    expect(written).toMatchObject({
+      threads: 2,
+      versions: { node: 'x' },
+      leftOut: [{ section: 'tests', what: 'a peer', why: 'not installed' }],
+    });
+    const [table] = written.sections.tests;
+    expect(table.rows[2]).toMatchObject({ ratio: { median: 3 }, base: 'fast', bytes: 2 ** 20 });
+    expect(table.rows[2].ratioToBase.median).toBeCloseTo(30 / 11);
+    expect(written.goals.map(({ met }: { met: boolean }) => met)).toEqual([true, false, false]);
   });
-  const [table] = written.sections.tests;
-  expect(table.rows[2]).toMatchObject({ ratio: { median: 3 }, base: 'fast', bytes: 2 ** 20 });
-  expect(table.rows[2].ratioToBase.median).toBeCloseTo(30 / 11);
-  expect(written.goals.map(({ met }: { met: boolean }) => met)).toEqual([true, false, false]);
 });
 
-test('a peer is driven line by line, fails without ending, and says what it lacks', async () => {
-  const serving = `
+describe('Peer', () => {
+  test('a peer is driven line by line, fails without ending, and says what it lacks', async () => {
+    const serving = `
     import { serve } from ${url('peers/serve.mjs')};
     console.log('a library says hello');
     await serve({
@@ -123,7 +130,7 @@ test('a peer is driven line by line, fails without ending, and says what it lack
       output: async (way, batch, tokens) => [batch, tokens],
     });
   `;
-  const result = await evaluate(`
+    const result = await evaluate(`
     import { Missing, Peer } from ${url('peers/peer.mjs')};
     const start = (script) => Peer.start(process.execPath, ['--expose-gc', '--input-type=module', '-e', script]);
     const peer = await start(${JSON.stringify(serving)});
@@ -140,53 +147,58 @@ test('a peer is driven line by line, fails without ending, and says what it lack
       versions: peer.versions, failure, ms: ms >= 0, memory: memory.peak > 0 && memory.after > 0, output, missing, broken,
     }));
   `);
-  expect(result).toEqual({
-    versions: { peer: '1' },
-    failure: 'bad way',
-    ms: true,
-    memory: true,
-    output: [2, 3],
-    missing: [true, 'no such package'],
-    broken: expect.stringContaining('the peer ended'),
+    expect(result).toEqual({
+      versions: { peer: '1' },
+      failure: 'bad way',
+      ms: true,
+      memory: true,
+      output: [2, 3],
+      missing: [true, 'no such package'],
+      broken: expect.stringContaining('the peer ended'),
+    });
   });
 });
 
-test('turns and seconds that are given win, also over those of --quick', async () => {
-  const result = await evaluate(`
+describe('timing', () => {
+  test('turns and seconds that are given win, also over those of --quick', async () => {
+    const result = await evaluate(`
     import { timing } from ${url('timing.mjs')};
     console.log(JSON.stringify([
       timing({ quick: false }), timing({ quick: true }),
       timing({ quick: true, turns: '7' }), timing({ quick: true, seconds: '0.5' }),
     ]));
   `);
-  expect(result).toEqual([
-    { turns: 15, seconds: 30, warmUps: 3 },
-    { turns: 2, seconds: 1, warmUps: 1 },
-    { turns: 7, seconds: 30, warmUps: 1 },
-    { turns: 2, seconds: 0.5, warmUps: 1 },
-  ]);
+    expect(result).toEqual([
+      { turns: 15, seconds: 30, warmUps: 3 },
+      { turns: 2, seconds: 1, warmUps: 1 },
+      { turns: 7, seconds: 30, warmUps: 1 },
+      { turns: 2, seconds: 0.5, warmUps: 1 },
+    ]);
+  });
 });
 
-test.each([
-  ['--threads', '1.5', 'an integer from 1 to 1024'],
-  ['--threads', '0', 'an integer from 1 to 1024'],
-  ['--threads', '1025', 'an integer from 1 to 1024'],
-  ['--threads', '', 'an integer from 1 to 1024'],
-  ['--turns', '2.5', 'a positive integer'],
-  ['--seconds', '-1', 'a positive number'],
-])('the program refuses %s %s with its usage', async (name, value, expected) => {
-  const { code, errors } = await node(join(BENCH, 'main.mjs'), `${name}=${value}`);
-  expect(code).toBe(2);
-  expect(errors).toContain(`Expected ${expected} for ${name} but received ${value}.`);
-  expect(errors).toContain('npm run bench -- [options]');
-  expect(errors).not.toMatch(/^ +at /m);
-});
+describe('bench/main.mjs', () => {
+  test.each([
+    ['--threads', '1.5', 'an integer from 1 to 1024'],
+    ['--threads', '0', 'an integer from 1 to 1024'],
+    ['--threads', '1025', 'an integer from 1 to 1024'],
+    ['--threads', '', 'an integer from 1 to 1024'],
+    ['--turns', '2.5', 'a positive integer'],
+    ['--seconds', '-1', 'a positive number'],
+  ])('the program refuses %s %s with its usage', async (name, value, expected) => {
+    const { code, errors } = await node(join(BENCH, 'main.mjs'), `${name}=${value}`);
+    expect(code).toBe(2);
+    expect(errors).toContain(`Expected ${expected} for ${name} but received ${value}.`);
+    expect(errors).toContain('npm run bench -- [options]');
+    expect(errors).not.toMatch(/^ +at /m);
+  });
 
-test('the program explains its options and refuses what it does not know', async () => {
-  const help = await node(join(BENCH, 'main.mjs'), '--help');
-  expect(help.code).toBe(0);
-  for (const word of ['--quick', '--threads', 'captures', 'peers', 'memory']) expect(help.output).toContain(word);
-  const unknown = await node(join(BENCH, 'main.mjs'), 'nonsense');
-  expect(unknown.code).toBe(2);
-  expect(unknown.errors).toContain('Expected sections but received nonsense');
+  test('the program explains its options and refuses what it does not know', async () => {
+    const help = await node(join(BENCH, 'main.mjs'), '--help');
+    expect(help.code).toBe(0);
+    for (const word of ['--quick', '--threads', 'captures', 'peers', 'memory']) expect(help.output).toContain(word);
+    const unknown = await node(join(BENCH, 'main.mjs'), 'nonsense');
+    expect(unknown.code).toBe(2);
+    expect(unknown.errors).toContain('Expected sections but received nonsense');
+  });
 });

@@ -32,24 +32,29 @@ function write(name: string, content: unknown): string {
 
 const parameter = (name: string, type = 'Tensor', optional = false): Parameter => ({ name, type, optional });
 
-describe('options', () => {
+const entry = (name: string): Entry => ({ name, dtype: 'int64', shape: [1], data: BigInt64Array.of(1n) });
+const [a, b] = [entry('a'), entry('b')] as const;
+
+const ids = () => write('ids.json', { attention_mask: [[1, 1, 1, 0]], input_ids: [[2, 4, 5, 3]] });
+const text = ['--tokenizer', TOKENIZER, '--text'] as const;
+
+describe('collectLayers', () => {
   test('layers are names, regular expressions and positions, with commas or repeated', () => {
     const layers = collectLayers('/layer\\.[0,2]\\b/i,-2', collectLayers('encoder.layer.0,3'));
     expect(layers).toEqual(['encoder.layer.0', 3, /layer\.[0,2]\b/i, -2]);
     expect(() => collectLayers('/(/')).toThrow(/Invalid regular expression/);
     expect(() => collectLayers('')).toThrow(/Expected a module name/);
   });
+});
 
+describe('collectIndices', () => {
   test('indices are numbers and ranges', () => {
     expect(collectIndices('0:3', collectIndices('3,5'))).toEqual([3, 5, 0, 1, 2]);
     for (const wrong of ['x', '-1', '2:2', '1:', '', '1.5']) expect(() => collectIndices(wrong)).toThrow(/Expected/);
   });
 });
 
-describe('inputs', () => {
-  const entry = (name: string): Entry => ({ name, dtype: 'int64', shape: [1], data: BigInt64Array.of(1n) });
-  const [a, b] = [entry('a'), entry('b')] as const;
-
+describe('arrangeInputs', () => {
   test('go by name where all names match', () => {
     expect(arrangeInputs([a, b], [parameter('b'), parameter('a')])).toEqual([b, a]);
     const optional = parameter('mask', 'Optional[Tensor]', true);
@@ -58,14 +63,18 @@ describe('inputs', () => {
       /an input 'a' \(Tensor\) but received 'b' only/,
     );
   });
+});
 
+describe('describeOrder', () => {
   test('go in file order where a name differs, which is said', () => {
     const parameters = [parameter('b'), parameter('x')];
     expect(arrangeInputs([a, b], parameters)).toEqual([a, b]);
     expect(describeOrder([a, b], parameters)).toMatch(/forward\(b, x\) in file order: it has no parameter a/);
     expect(describeOrder([entry('0'), entry('arr_1')], parameters)).toBeUndefined();
   });
+});
 
+describe('readInputs', () => {
   test('are refused where they cannot be read', async () => {
     await expect(readInputs('x.txt')).rejects.toThrow(/\.safetensors, \.npz or \.json file but received x\.txt/);
     await expect(readInputs(join(folder, 'none.json'))).rejects.toMatchObject({
@@ -76,7 +85,7 @@ describe('inputs', () => {
   });
 });
 
-describe('texts', () => {
+describe('TextTokenizer', () => {
   test("are encoded as Hugging Face's own tokenizers do it, without a tokenizer_config.json", async () => {
     const tokenizer = await TextTokenizer.load(TOKENIZER);
     const expected = JSON.parse(readFileSync(join(FIXTURES, 'encoded.json'), 'utf8')) as {
@@ -88,6 +97,28 @@ describe('texts', () => {
     for (const { text, ids, tokens } of expected) expect(tokenizer.encode(text)).toMatchObject({ ids, tokens });
   });
 
+  test('come in pairs, whose segments the model is told', async () => {
+    const definition = JSON.parse(readFileSync(TOKENIZER, 'utf8'));
+    const [begin, first, end] = definition.post_processor.single;
+    const of = (part: object, id: string) => JSON.parse(JSON.stringify(part).replace(/"A"/, `"${id}"`));
+    const second = { Sequence: { ...of(first, 'B').Sequence, type_id: 1 } };
+    const last = { SpecialToken: { ...end.SpecialToken, type_id: 1 } };
+    definition.post_processor.pair = [begin, first, end, second, last];
+    const tokenizer = await TextTokenizer.load(write('pairs.json', definition));
+    const { typeIds, tokens } = tokenizer.encode('the cat', 'the dog sat');
+    expect(tokens).toEqual(['[CLS]', 'the', 'cat', '[SEP]', 'the', 'dog', 'sat', '[SEP]']);
+    expect(typeIds).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+  });
+
+  test('need a tokenizer that is one', async () => {
+    await expect(TextTokenizer.load(write('t.json', {}))).rejects.toThrow(/fast tokenizer but .*t\.json can't be used/);
+    await expect(TextTokenizer.load(join(folder, 'missing.json'))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    });
+  });
+});
+
+describe('buildTextInputs', () => {
   test('become what forward asks for', () => {
     const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'], sources: {} };
     const built = (...parameters: Parameter[]) =>
@@ -110,20 +141,9 @@ describe('texts', () => {
       /--decoder-text/,
     );
   });
+});
 
-  test('come in pairs, whose segments the model is told', async () => {
-    const definition = JSON.parse(readFileSync(TOKENIZER, 'utf8'));
-    const [begin, first, end] = definition.post_processor.single;
-    const of = (part: object, id: string) => JSON.parse(JSON.stringify(part).replace(/"A"/, `"${id}"`));
-    const second = { Sequence: { ...of(first, 'B').Sequence, type_id: 1 } };
-    const last = { SpecialToken: { ...end.SpecialToken, type_id: 1 } };
-    definition.post_processor.pair = [begin, first, end, second, last];
-    const tokenizer = await TextTokenizer.load(write('pairs.json', definition));
-    const { typeIds, tokens } = tokenizer.encode('the cat', 'the dog sat');
-    expect(tokens).toEqual(['[CLS]', 'the', 'cat', '[SEP]', 'the', 'dog', 'sat', '[SEP]']);
-    expect(typeIds).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
-  });
-
+describe('withDecoderStart', () => {
   test("are a decoder's behind its start, without their end", async () => {
     const tokenizer = await TextTokenizer.load(TOKENIZER);
     const encoded = tokenizer.encode('the cat');
@@ -131,7 +151,9 @@ describe('texts', () => {
     expect(tokens).toEqual(['[PAD]', '[CLS]', 'the', 'cat']);
     expect(ids).toEqual([0, ...encoded.ids.slice(0, -1)]);
   });
+});
 
+describe('collectInputs, parseBytes and parsePatches', () => {
   test('leave to --input what it names', () => {
     const given = collectInputs('segments=zeros', collectInputs('scale=0.5,2'));
     expect(given).toEqual([
@@ -145,41 +167,43 @@ describe('texts', () => {
     expect(parsePatches('14x16')).toEqual([14, 16]);
     expect(() => parsePatches('14')).toThrow(/like 14x14/);
   });
+});
 
-  test('need a tokenizer that is one', async () => {
-    await expect(TextTokenizer.load(write('t.json', {}))).rejects.toThrow(/fast tokenizer but .*t\.json can't be used/);
-    await expect(TextTokenizer.load(join(folder, 'missing.json'))).rejects.toMatchObject({
-      code: 'ERR_INVALID_ARGUMENT',
+describe('topK', () => {
+  test('the k largest weights of each row, with their positions', () => {
+    const data = Float32Array.of(0.1, 0.6, 0.3, 0.25, 0.25, 0.5);
+    const { weights, keys } = topK({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 3], data }, 2);
+    expect(weights).toEqual({
+      name: 'a',
+      dtype: 'float32',
+      shape: [1, 1, 2, 2],
+      data: Float32Array.of(0.6, 0.3, 0.5, 0.25),
     });
+    expect(keys).toEqual({
+      name: 'a.keys',
+      dtype: 'int64',
+      shape: [1, 1, 2, 2],
+      data: BigInt64Array.of(1n, 2n, 2n, 0n),
+    });
+    expect(topK(weights, 9).weights.shape).toEqual([1, 1, 2, 2]);
   });
 });
 
-test('the k largest weights of each row, with their positions', () => {
-  const data = Float32Array.of(0.1, 0.6, 0.3, 0.25, 0.25, 0.5);
-  const { weights, keys } = topK({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 3], data }, 2);
-  expect(weights).toEqual({
-    name: 'a',
-    dtype: 'float32',
-    shape: [1, 1, 2, 2],
-    data: Float32Array.of(0.6, 0.3, 0.5, 0.25),
+describe('formatTable', () => {
+  test('tables align words left and numbers right', () => {
+    expect(
+      formatTable(
+        ['name', 'n'],
+        [
+          ['東京', 1200],
+          ['a', 3],
+        ],
+      ),
+    ).toBe('name      n\n東京  1,200\na         3');
   });
-  expect(keys).toEqual({ name: 'a.keys', dtype: 'int64', shape: [1, 1, 2, 2], data: BigInt64Array.of(1n, 2n, 2n, 0n) });
-  expect(topK(weights, 9).weights.shape).toEqual([1, 1, 2, 2]);
 });
 
-test('tables align words left and numbers right', () => {
-  expect(
-    formatTable(
-      ['name', 'n'],
-      [
-        ['東京', 1200],
-        ['a', 3],
-      ],
-    ),
-  ).toBe('name      n\n東京  1,200\na         3');
-});
-
-describe('the program', () => {
+describe('libtorch-attention', () => {
   test.each(['inspect', 'capture', 'view'])('%s --help has examples', (command) => {
     const { status, stdout } = run(command, '--help');
     expect(status).toBe(0);
@@ -207,9 +231,9 @@ describe('the program', () => {
     const { status, stderr } = run('capture', MODEL, '--inputs', 'x.json', '--out', 'y', '--heads', 'all');
     expect([status, stderr]).toEqual([1, expect.stringMatching(/Expected numbers like 3 .* but received 'all'/)]);
   });
+});
 
-  const ids = () => write('ids.json', { attention_mask: [[1, 1, 1, 0]], input_ids: [[2, 4, 5, 3]] });
-
+describe('libtorch-attention inspect', () => {
   test('inspect: modules, parameters, forward, attention', () => {
     const { stdout } = run('inspect', MODEL, '--inputs', ids());
     expect(stdout).toContain('text.pt: 1,092 parameters, all float32');
@@ -220,7 +244,9 @@ describe('the program', () => {
     expect(inspection).toMatchObject({ parameters: 1092, dtypes: { float32: 1092 }, forward: { returns: 'Tensor' } });
     expect(inspection.modules).toContainEqual({ name: 'layers.0', type: 'SelfAttention', parameters: 468 });
   });
+});
 
+describe('libtorch-attention capture', () => {
   test('capture: attentions, output and metadata in one file', async () => {
     const out = join(folder, 'attention.safetensors');
     const { status, stdout, stderr } = run('capture', MODEL, '--inputs', ids(), '--out', out);
@@ -279,7 +305,9 @@ describe('the program', () => {
     run('capture', MODEL, '--inputs', ids(), '--out', two);
     expect(readFileSync(one).equals(readFileSync(two))).toBe(true);
   });
+});
 
+describe('libtorch-attention view', () => {
   test('view: texts become one page', () => {
     const texts = ['--text', 'The cats sat on the mat.', '--text', 'dog ran </script>'];
     const { status, stdout, stderr } = run('view', MODEL, '--tokenizer', TOKENIZER, ...texts, '--out', 'page.html');
@@ -325,7 +353,6 @@ describe('the program', () => {
     const [, json] = /id="view-data">(.*?)<\/script>/s.exec(readFileSync(join(folder, path), 'utf8')) ?? [];
     return JSON.parse(json ?? '') as ViewData;
   };
-  const text = ['--tokenizer', TOKENIZER, '--text'] as const;
 
   test('view: a capture is shown as it is: parts, means, the strongest keys', () => {
     const [whole, top] = [join(folder, 'v.safetensors'), join(folder, 'top.safetensors')];

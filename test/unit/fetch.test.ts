@@ -61,194 +61,198 @@ async function failure(promise: Promise<unknown>): Promise<TorchError> {
   return error as TorchError;
 }
 
-test('fetches the archive of this platform from the mirror, unpacks it and puts it in place', async () => {
-  const content = archive();
-  const asked: string[] = [];
-  const mirror = await serve((request, response) => {
-    asked.push(request.url ?? '');
-    response.writeHead(200, { 'content-length': content.length }).end(content);
-  });
-  const env = machine(`${mirror}/pytorch/`);
-  const progress: FetchProgress[] = [];
-  const libtorch = await fetchLibtorch({ env, onProgress: (each) => progress.push(each) });
-
-  expect(asked).toEqual([new URL(archiveUrl('cpu', `${mirror}/pytorch`)).pathname]);
-  expect(asked[0]).toMatch(/^\/pytorch\/libtorch\/cpu\/libtorch-.*2\.13\.0.*\.zip$/);
-  const root = join(cacheDirectory(env), '2.13.0+cpu', 'libtorch');
-  expect(libtorch).toMatchObject({ root, version: '2.13.0+cpu', cuda: null, source: 'cache' });
-  for (const library of libtorch.libraries) expect(readFileSync(library, 'utf8')).toMatch(/^not really/);
-  expect(cached(env)).toEqual(['2.13.0+cpu']);
-  const last = (stage: string): FetchProgress | undefined => progress.filter((each) => each.stage === stage).at(-1);
-  expect(last('download')).toEqual({ stage: 'download', done: content.length, total: content.length });
-  expect(last('unpack')?.done).toBe(last('unpack')?.total);
-
-  // A second time, nothing is asked for.
-  expect((await fetchLibtorch({ env })).root).toBe(root);
-  expect(asked).toHaveLength(1);
-});
-
-test('fetches the CUDA flavour where it is asked for', async () => {
-  const content = archive('2.13.0+cu130');
-  const asked: string[] = [];
-  const mirror = await serve((request, response) => {
-    asked.push(request.url ?? '');
-    response.end(content);
-  });
-  const env = machine(mirror);
-  expect(await fetchLibtorch({ env, cuda: true })).toMatchObject({ version: '2.13.0+cu130', cuda: '13.0' });
-  expect(asked[0]).toContain('/libtorch/cu130/');
-  expect(cached(env)).toEqual(['2.13.0+cu130']);
-});
-
-describe('refuses, leaving nothing behind,', () => {
-  test('a download that ends early, after trying three times', async () => {
+describe('fetchLibtorch', () => {
+  test('fetches the archive of this platform from the mirror, unpacks it and puts it in place', async () => {
     const content = archive();
+    const asked: string[] = [];
+    const mirror = await serve((request, response) => {
+      asked.push(request.url ?? '');
+      response.writeHead(200, { 'content-length': content.length }).end(content);
+    });
+    const env = machine(`${mirror}/pytorch/`);
+    const progress: FetchProgress[] = [];
+    const libtorch = await fetchLibtorch({ env, onProgress: (each) => progress.push(each) });
+
+    expect(asked).toEqual([new URL(archiveUrl('cpu', `${mirror}/pytorch`)).pathname]);
+    expect(asked[0]).toMatch(/^\/pytorch\/libtorch\/cpu\/libtorch-.*2\.13\.0.*\.zip$/);
+    const root = join(cacheDirectory(env), '2.13.0+cpu', 'libtorch');
+    expect(libtorch).toMatchObject({ root, version: '2.13.0+cpu', cuda: null, source: 'cache' });
+    for (const library of libtorch.libraries) expect(readFileSync(library, 'utf8')).toMatch(/^not really/);
+    expect(cached(env)).toEqual(['2.13.0+cpu']);
+    const last = (stage: string): FetchProgress | undefined => progress.filter((each) => each.stage === stage).at(-1);
+    expect(last('download')).toEqual({ stage: 'download', done: content.length, total: content.length });
+    expect(last('unpack')?.done).toBe(last('unpack')?.total);
+
+    // A second time, nothing is asked for.
+    expect((await fetchLibtorch({ env })).root).toBe(root);
+    expect(asked).toHaveLength(1);
+  });
+
+  test('fetches the CUDA flavour where it is asked for', async () => {
+    const content = archive('2.13.0+cu130');
+    const asked: string[] = [];
+    const mirror = await serve((request, response) => {
+      asked.push(request.url ?? '');
+      response.end(content);
+    });
+    const env = machine(mirror);
+    expect(await fetchLibtorch({ env, cuda: true })).toMatchObject({ version: '2.13.0+cu130', cuda: '13.0' });
+    expect(asked[0]).toContain('/libtorch/cu130/');
+    expect(cached(env)).toEqual(['2.13.0+cu130']);
+  });
+
+  describe('refuses, leaving nothing behind,', () => {
+    test('a download that ends early, after trying three times', async () => {
+      const content = archive();
+      let requests = 0;
+      const mirror = await serve((_request, response) => {
+        requests += 1;
+        response.writeHead(200, { 'content-length': content.length });
+        response.write(content.subarray(0, content.length / 2), () => response.destroy());
+      });
+      const env = machine(mirror);
+      const error = await failure(fetchLibtorch({ env }));
+      expect(error.code).toBe('ERR_LIBTORCH_NOT_FOUND');
+      expect(error.message).toContain(archiveUrl('cpu', mirror));
+      expect(requests).toBe(3);
+      expect(cached(env)).toEqual([]);
+    });
+
+    test('a wrong checksum; the right one passes', async () => {
+      const content = archive();
+      const mirror = await serve((_request, response) => response.end(content));
+      const env = { ...machine(mirror), LIBTORCH_ATTENTION_SHA256: 'ab'.repeat(32) };
+      const actual = createHash('sha256').update(content).digest('hex');
+      const error = await failure(fetchLibtorch({ env }));
+      expect(error.message).toContain(`expected the SHA-256 ${'ab'.repeat(32)} but received ${actual}`);
+      expect(cached(env)).toEqual([]);
+      await fetchLibtorch({ env: { ...env, LIBTORCH_ATTENTION_SHA256: actual.toUpperCase() } });
+      expect(cached(env)).toEqual(['2.13.0+cpu']);
+    });
+
+    test('a server that has no such file, at once', async () => {
+      let requests = 0;
+      const mirror = await serve((_request, response) => {
+        requests += 1;
+        response.writeHead(404).end('no');
+      });
+      const env = machine(mirror);
+      expect((await failure(fetchLibtorch({ env }))).message).toContain('the server answered 404');
+      expect(requests).toBe(1);
+      expect(cached(env)).toEqual([]);
+    });
+
+    test.each([
+      ['before it answers', () => undefined],
+      ['in the middle', (content: Buffer) => content.subarray(0, 100)],
+    ])('a server that hangs %s', async (_when, start) => {
+      const content = archive();
+      const mirror = await serve((_request, response) => {
+        const part = start(content);
+        if (part) response.writeHead(200, { 'content-length': content.length }).write(part);
+      });
+      const env = machine(mirror);
+      const error = await failure(fetchLibtorch({ env, idleTimeoutMs: 100 }));
+      expect(error.message).toContain('the server sent nothing for 0.1 s');
+      expect(cached(env)).toEqual([]);
+    });
+
+    test('what is no archive', async () => {
+      const mirror = await serve((_request, response) => response.end('<html>Please log in</html>'));
+      const env = machine(mirror);
+      expect((await failure(fetchLibtorch({ env }))).code).toBe('ERR_LIBTORCH_NOT_FOUND');
+      expect(cached(env)).toEqual([]);
+    });
+
+    test('an archive with a damaged file', async () => {
+      const large = Array.from({ length: 4000 }, (_, index) => index * 7919).join('');
+      const content = Buffer.from(
+        zipSync({
+          'libtorch/lib/large': [Buffer.from(large), { level: 0 }],
+          'libtorch/build-version': Buffer.from('2'),
+        }),
+      );
+      content[200] = (content[200] as number) ^ 1;
+      const mirror = await serve((_request, response) => response.end(content));
+      const env = machine(mirror);
+      expect((await failure(fetchLibtorch({ env }))).message).toContain('libtorch/lib/large has a wrong checksum');
+      expect(cached(env)).toEqual([]);
+    });
+
+    test('an archive that would write outside of its folder', async () => {
+      const mirror = await serve((_request, response) => response.end(archive('2.13.0+cpu', { '../../evil': 'x' })));
+      const env = machine(mirror);
+      expect((await failure(fetchLibtorch({ env }))).code).toBe('ERR_LIBTORCH_NOT_FOUND');
+      expect(cached(env)).toEqual([]);
+    });
+
+    test('another version than was asked for', async () => {
+      const mirror = await serve((_request, response) => response.end(archive('2.12.0+cpu')));
+      const env = machine(mirror);
+      const error = await failure(fetchLibtorch({ env }));
+      expect(error.code).toBe('ERR_LIBTORCH_VERSION');
+      expect(error.message).toContain('2.13.0');
+      expect(error.message).toContain('2.12.0+cpu');
+      expect(cached(env)).toEqual([]);
+    });
+
+    test('what the caller finds not to work', async () => {
+      const mirror = await serve((_request, response) => response.end(archive()));
+      const env = machine(mirror);
+      const verify = () => Promise.reject(new TorchError('ERR_ADDON_LOAD', 'it does not load'));
+      expect((await failure(fetchLibtorch({ env, verify }))).message).toBe('it does not load');
+      expect(cached(env)).toEqual([]);
+    });
+  });
+
+  test('goes on after a server error that passes', async () => {
     let requests = 0;
     const mirror = await serve((_request, response) => {
       requests += 1;
-      response.writeHead(200, { 'content-length': content.length });
-      response.write(content.subarray(0, content.length / 2), () => response.destroy());
+      if (requests === 1) response.writeHead(503).end();
+      else response.end(archive());
     });
-    const env = machine(mirror);
-    const error = await failure(fetchLibtorch({ env }));
-    expect(error.code).toBe('ERR_LIBTORCH_NOT_FOUND');
-    expect(error.message).toContain(archiveUrl('cpu', mirror));
-    expect(requests).toBe(3);
-    expect(cached(env)).toEqual([]);
+    expect((await fetchLibtorch({ env: machine(mirror) })).version).toBe('2.13.0+cpu');
   });
 
-  test('a wrong checksum; the right one passes', async () => {
+  test('two at once both get it, and one copy is kept', async () => {
     const content = archive();
-    const mirror = await serve((_request, response) => response.end(content));
-    const env = { ...machine(mirror), LIBTORCH_ATTENTION_SHA256: 'ab'.repeat(32) };
-    const actual = createHash('sha256').update(content).digest('hex');
-    const error = await failure(fetchLibtorch({ env }));
-    expect(error.message).toContain(`expected the SHA-256 ${'ab'.repeat(32)} but received ${actual}`);
-    expect(cached(env)).toEqual([]);
-    await fetchLibtorch({ env: { ...env, LIBTORCH_ATTENTION_SHA256: actual.toUpperCase() } });
+    const mirror = await serve((_request, response) => void setTimeout(() => response.end(content), 50));
+    const env = machine(mirror);
+    const [first, second] = await Promise.all([fetchLibtorch({ env }), fetchLibtorch({ env })]);
+    expect(first?.root).toBe(second?.root);
     expect(cached(env)).toEqual(['2.13.0+cpu']);
   });
 
-  test('a server that has no such file, at once', async () => {
-    let requests = 0;
-    const mirror = await serve((_request, response) => {
-      requests += 1;
-      response.writeHead(404).end('no');
-    });
-    const env = machine(mirror);
-    expect((await failure(fetchLibtorch({ env }))).message).toContain('the server answered 404');
-    expect(requests).toBe(1);
-    expect(cached(env)).toEqual([]);
-  });
-
-  test.each([
-    ['before it answers', () => undefined],
-    ['in the middle', (content: Buffer) => content.subarray(0, 100)],
-  ])('a server that hangs %s', async (_when, start) => {
+  test('aborted, it rejects with the reason at once and leaves nothing behind', async () => {
     const content = archive();
+    const controller = new AbortController();
     const mirror = await serve((_request, response) => {
-      const part = start(content);
-      if (part) response.writeHead(200, { 'content-length': content.length }).write(part);
+      response.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 100));
+      setTimeout(() => controller.abort(new Error('enough')), 50);
     });
     const env = machine(mirror);
-    const error = await failure(fetchLibtorch({ env, idleTimeoutMs: 100 }));
-    expect(error.message).toContain('the server sent nothing for 0.1 s');
+    await expect(fetchLibtorch({ env, signal: controller.signal })).rejects.toThrow('enough');
     expect(cached(env)).toEqual([]);
   });
 
-  test('what is no archive', async () => {
-    const mirror = await serve((_request, response) => response.end('<html>Please log in</html>'));
-    const env = machine(mirror);
-    expect((await failure(fetchLibtorch({ env }))).code).toBe('ERR_LIBTORCH_NOT_FOUND');
-    expect(cached(env)).toEqual([]);
-  });
-
-  test('an archive with a damaged file', async () => {
-    const large = Array.from({ length: 4000 }, (_, index) => index * 7919).join('');
-    const content = Buffer.from(
-      zipSync({ 'libtorch/lib/large': [Buffer.from(large), { level: 0 }], 'libtorch/build-version': Buffer.from('2') }),
-    );
-    content[200] = (content[200] as number) ^ 1;
-    const mirror = await serve((_request, response) => response.end(content));
-    const env = machine(mirror);
-    expect((await failure(fetchLibtorch({ env }))).message).toContain('libtorch/lib/large has a wrong checksum');
-    expect(cached(env)).toEqual([]);
-  });
-
-  test('an archive that would write outside of its folder', async () => {
-    const mirror = await serve((_request, response) => response.end(archive('2.13.0+cpu', { '../../evil': 'x' })));
-    const env = machine(mirror);
-    expect((await failure(fetchLibtorch({ env }))).code).toBe('ERR_LIBTORCH_NOT_FOUND');
-    expect(cached(env)).toEqual([]);
-  });
-
-  test('another version than was asked for', async () => {
-    const mirror = await serve((_request, response) => response.end(archive('2.12.0+cpu')));
-    const env = machine(mirror);
-    const error = await failure(fetchLibtorch({ env }));
-    expect(error.code).toBe('ERR_LIBTORCH_VERSION');
-    expect(error.message).toContain('2.13.0');
-    expect(error.message).toContain('2.12.0+cpu');
-    expect(cached(env)).toEqual([]);
-  });
-
-  test('what the caller finds not to work', async () => {
+  test('repairs a damaged copy, and removes what a killed process left, but not what a running one writes', async () => {
     const mirror = await serve((_request, response) => response.end(archive()));
     const env = machine(mirror);
-    const verify = () => Promise.reject(new TorchError('ERR_ADDON_LOAD', 'it does not load'));
-    expect((await failure(fetchLibtorch({ env, verify }))).message).toBe('it does not load');
-    expect(cached(env)).toEqual([]);
+    const directory = cacheDirectory(env);
+    writeFiles(join(directory, '2.13.0+cpu', 'libtorch', 'lib'), { 'half-written': '' });
+    // No process has a number this large.
+    writeFiles(join(directory, `incomplete-${hostname()}-99999999-abcdef`), { 'libtorch.zip': '' });
+    writeFiles(join(directory, `incomplete-${hostname()}-${process.ppid}-abcdef`), { 'libtorch.zip': '' });
+    await fetchLibtorch({ env });
+    expect(cached(env).sort()).toEqual(['2.13.0+cpu', `incomplete-${hostname()}-${process.ppid}-abcdef`]);
   });
-});
 
-test('goes on after a server error that passes', async () => {
-  let requests = 0;
-  const mirror = await serve((_request, response) => {
-    requests += 1;
-    if (requests === 1) response.writeHead(503).end();
-    else response.end(archive());
-  });
-  expect((await fetchLibtorch({ env: machine(mirror) })).version).toBe('2.13.0+cpu');
-});
-
-test('two at once both get it, and one copy is kept', async () => {
-  const content = archive();
-  const mirror = await serve((_request, response) => void setTimeout(() => response.end(content), 50));
-  const env = machine(mirror);
-  const [first, second] = await Promise.all([fetchLibtorch({ env }), fetchLibtorch({ env })]);
-  expect(first?.root).toBe(second?.root);
-  expect(cached(env)).toEqual(['2.13.0+cpu']);
-});
-
-test('aborted, it rejects with the reason at once and leaves nothing behind', async () => {
-  const content = archive();
-  const controller = new AbortController();
-  const mirror = await serve((_request, response) => {
-    response.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 100));
-    setTimeout(() => controller.abort(new Error('enough')), 50);
-  });
-  const env = machine(mirror);
-  await expect(fetchLibtorch({ env, signal: controller.signal })).rejects.toThrow('enough');
-  expect(cached(env)).toEqual([]);
-});
-
-test('repairs a damaged copy, and removes what a killed process left, but not what a running one writes', async () => {
-  const mirror = await serve((_request, response) => response.end(archive()));
-  const env = machine(mirror);
-  const directory = cacheDirectory(env);
-  writeFiles(join(directory, '2.13.0+cpu', 'libtorch', 'lib'), { 'half-written': '' });
-  // No process has a number this large.
-  writeFiles(join(directory, `incomplete-${hostname()}-99999999-abcdef`), { 'libtorch.zip': '' });
-  writeFiles(join(directory, `incomplete-${hostname()}-${process.ppid}-abcdef`), { 'libtorch.zip': '' });
-  await fetchLibtorch({ env });
-  expect(cached(env).sort()).toEqual(['2.13.0+cpu', `incomplete-${hostname()}-${process.ppid}-abcdef`]);
-});
-
-const describePosix = process.platform === 'win32' ? describe.skip : describe;
-describePosix('with pip', () => {
-  /** A python3 whose pip writes a torch of this version to the folder after --target. */
-  function pip(version: string): string {
-    return `
+  const describePosix = process.platform === 'win32' ? describe.skip : describe;
+  describePosix('with pip', () => {
+    /** A python3 whose pip writes a torch of this version to the folder after --target. */
+    function pip(version: string): string {
+      return `
 case "$*" in
   *--version) echo pip 99; exit 0 ;;
 esac
@@ -258,45 +262,46 @@ echo "Collecting torch"
 mkdir -p "$2/torch/lib" "$2/torch/include"
 for name in c10 torch_cpu torch; do touch "$2/torch/lib/lib$name.so" "$2/torch/lib/lib$name.dylib"; done
 printf '__version__ = "${version}"\\ncuda = None\\n' > "$2/torch/version.py"`;
-  }
+    }
 
-  function machineWithPip(script: string): NodeJS.ProcessEnv {
-    const { LIBTORCH_ATTENTION_MIRROR: _mirror, ...env } = machine('');
-    const { bin } = fakePython(env['HOME'] as string, script);
-    return { ...env, PATH: `${bin}:/usr/bin:/bin` };
-  }
+    function machineWithPip(script: string): NodeJS.ProcessEnv {
+      const { LIBTORCH_ATTENTION_MIRROR: _mirror, ...env } = machine('');
+      const { bin } = fakePython(env['HOME'] as string, script);
+      return { ...env, PATH: `${bin}:/usr/bin:/bin` };
+    }
 
-  test('asks for the CPU build alone, without its dependencies', async () => {
-    const env = machineWithPip(pip('2.13.0+cpu'));
-    const messages: (string | undefined)[] = [];
-    const libtorch = await fetchLibtorch({ env, onProgress: ({ message }) => messages.push(message) });
-    expect(libtorch).toMatchObject({ root: join(cacheDirectory(env), '2.13.0+cpu', 'torch'), version: '2.13.0+cpu' });
-    const asked = readFileSync(join(env['HOME'] as string, 'arguments'), 'utf8');
-    expect(asked).toContain('--no-deps');
-    expect(asked).toMatch(process.platform === 'darwin' ? /torch==2\.13\.0$/m : /torch==2\.13\.0\+cpu$/m);
-    expect(messages).toContain('Collecting torch');
-    expect(cached(env)).toEqual(['2.13.0+cpu']);
+    test('asks for the CPU build alone, without its dependencies', async () => {
+      const env = machineWithPip(pip('2.13.0+cpu'));
+      const messages: (string | undefined)[] = [];
+      const libtorch = await fetchLibtorch({ env, onProgress: ({ message }) => messages.push(message) });
+      expect(libtorch).toMatchObject({ root: join(cacheDirectory(env), '2.13.0+cpu', 'torch'), version: '2.13.0+cpu' });
+      const asked = readFileSync(join(env['HOME'] as string, 'arguments'), 'utf8');
+      expect(asked).toContain('--no-deps');
+      expect(asked).toMatch(process.platform === 'darwin' ? /torch==2\.13\.0$/m : /torch==2\.13\.0\+cpu$/m);
+      expect(messages).toContain('Collecting torch');
+      expect(cached(env)).toEqual(['2.13.0+cpu']);
+    });
+
+    test.each([
+      ['stops pip', 'trap \'echo stopped > "$HOME/stopped"; exit 130\' INT', true],
+      ['ends a pip that ignores it', "trap '' INT", false],
+    ])('interrupted, %s and leaves nothing behind', async (_what, trap, stopped) => {
+      const env = machineWithPip(
+        `case "$*" in *--version) exit 0 ;; esac\n${trap}\necho started\nwhile true; do sleep 0.05; done`,
+      );
+      const controller = new AbortController();
+      const onProgress = (): void => controller.abort(new Error('enough'));
+      await expect(fetchLibtorch({ env, signal: controller.signal, onProgress })).rejects.toThrow('enough');
+      expect(existsSync(join(env['HOME'] as string, 'stopped'))).toBe(stopped);
+      expect(cached(env)).toEqual([]);
+    });
   });
 
-  test.each([
-    ['stops pip', 'trap \'echo stopped > "$HOME/stopped"; exit 130\' INT', true],
-    ['ends a pip that ignores it', "trap '' INT", false],
-  ])('interrupted, %s and leaves nothing behind', async (_what, trap, stopped) => {
-    const env = machineWithPip(
-      `case "$*" in *--version) exit 0 ;; esac\n${trap}\necho started\nwhile true; do sleep 0.05; done`,
-    );
-    const controller = new AbortController();
-    const onProgress = (): void => controller.abort(new Error('enough'));
-    await expect(fetchLibtorch({ env, signal: controller.signal, onProgress })).rejects.toThrow('enough');
-    expect(existsSync(join(env['HOME'] as string, 'stopped'))).toBe(stopped);
-    expect(cached(env)).toEqual([]);
+  test('where pip finds nothing and neither does the archive, the error says both', async () => {
+    const mirror = await serve((_request, response) => response.writeHead(404).end());
+    const error = await failure(fetchLibtorch({ env: machine(mirror) }));
+    expect(error.message).toContain('from pip: LIBTORCH_ATTENTION_MIRROR is set');
+    expect(error.message).toContain(`from ${archiveUrl('cpu', mirror)}: the server answered 404`);
+    expect(error.message).toContain('set LIBTORCH');
   });
-});
-
-test('where pip finds nothing and neither does the archive, the error says both', async () => {
-  const mirror = await serve((_request, response) => response.writeHead(404).end());
-  const error = await failure(fetchLibtorch({ env: machine(mirror) }));
-  expect(error.message).toContain('from pip: LIBTORCH_ATTENTION_MIRROR is set');
-  expect(error.message).toContain(`from ${archiveUrl('cpu', mirror)}: the server answered 404`);
-  expect(error.message).toContain('set LIBTORCH');
 });

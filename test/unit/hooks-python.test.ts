@@ -136,14 +136,16 @@ afterAll(async () => {
   for (const model of models.values()) (await model).dispose();
 });
 
-test('the fixtures are there', () => {
-  expect(cases.length).toBeGreaterThan(60);
-});
+describe('registerForwardPreHook, registerForwardHook and registerFullBackwardHook', () => {
+  test('the fixtures are there', () => {
+    expect(cases.length).toBeGreaterThan(60);
+  });
 
-test.each(cases)("fires as Python's hooks do: $title", async ({ given, file }) => {
-  const data = await Data.read(given.data);
-  let model = models.get(file);
-  if (!model) models.set(file, (model = ScriptModule.load(join(folder, file))));
-  // The first runs of a graph are watched by libtorch and then optimized: all of them have to agree.
-  for (let run = 0; run < 3; run++) await replay(await model, data, given, 1e-5, file.includes('_trace'));
+  test.each(cases)("fires as Python's hooks do: $title", async ({ given, file }) => {
+    const data = await Data.read(given.data);
+    let model = models.get(file);
+    if (!model) models.set(file, (model = ScriptModule.load(join(folder, file))));
+    // The first runs of a graph are watched by libtorch and then optimized: all of them have to agree.
+    for (let run = 0; run < 3; run++) await replay(await model, data, given, 1e-5, file.includes('_trace'));
+  });
 });

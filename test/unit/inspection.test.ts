@@ -81,11 +81,13 @@ describe('util.inspect of a model', () => {
   });
 });
 
-test('util.inspect of a handle shows where its hook stands and how often it fired', async () => {
-  const norm = new nn.LayerNorm(4);
-  const handle = norm.registerForwardHook('', () => {});
-  await norm.forward(Tensor.zeros([2, 4]));
-  expect(shown(handle)).toBe("RemovableHandle { kind: 'forward', path: '', calls: 1, removed: false }");
-  handle.remove();
-  expect(shown(handle)).toBe("RemovableHandle { kind: 'forward', path: '', calls: 1, removed: true }");
+describe('util.inspect of a handle', () => {
+  test('util.inspect of a handle shows where its hook stands and how often it fired', async () => {
+    const norm = new nn.LayerNorm(4);
+    const handle = norm.registerForwardHook('', () => {});
+    await norm.forward(Tensor.zeros([2, 4]));
+    expect(shown(handle)).toBe("RemovableHandle { kind: 'forward', path: '', calls: 1, removed: false }");
+    handle.remove();
+    expect(shown(handle)).toBe("RemovableHandle { kind: 'forward', path: '', calls: 1, removed: true }");
+  });
 });

@@ -16,31 +16,33 @@ function tolerance(dtype: string, plain: Tensor): number {
   return (/16/.test(dtype + plain.dtype) ? 0.06 : 1e-4) * Math.max(1, ...largest.filter(Number.isFinite).map(Math.abs));
 }
 
-test.each(cases)('%s in %s', async (_, dtype, each) => {
-  const plain = await ScriptModule.load(path(each.file));
-  const cast = await ScriptModule.load(path(each.file), { dtype });
-  try {
-    const inputs = await inputsOf(each);
-    const options = { method: each.method };
-    const expected = tensorsIn(await plain.forward(inputs, options));
-    const output = await cast.forward(inputs, options);
-    tensorsIn(output).forEach((tensor, i) => {
-      expect(tensor.shape).toEqual(expected[i]?.shape);
-      expect(difference(tensor, expected[i] as Tensor)).toBeLessThan(tolerance(dtype, expected[i] as Tensor));
-    });
-    if (each.attentions.length === 0) return;
-    const captured = await cast.captureAttention(inputs, options);
-    expect(bits(captured.output)).toEqual(bits(output));
-    expect(captured.attentions).toHaveLength(each.attentions.length);
-  } finally {
-    plain.dispose();
-    cast.dispose();
-  }
-});
+describe('ScriptModule.load with a dtype', () => {
+  test.each(cases)('%s in %s', async (_, dtype, each) => {
+    const plain = await ScriptModule.load(path(each.file));
+    const cast = await ScriptModule.load(path(each.file), { dtype });
+    try {
+      const inputs = await inputsOf(each);
+      const options = { method: each.method };
+      const expected = tensorsIn(await plain.forward(inputs, options));
+      const output = await cast.forward(inputs, options);
+      tensorsIn(output).forEach((tensor, i) => {
+        expect(tensor.shape).toEqual(expected[i]?.shape);
+        expect(difference(tensor, expected[i] as Tensor)).toBeLessThan(tolerance(dtype, expected[i] as Tensor));
+      });
+      if (each.attentions.length === 0) return;
+      const captured = await cast.captureAttention(inputs, options);
+      expect(bits(captured.output)).toEqual(bits(output));
+      expect(captured.attentions).toHaveLength(each.attentions.length);
+    } finally {
+      plain.dispose();
+      cast.dispose();
+    }
+  });
 
-test('a type that is none for parameters is refused by name', async () => {
-  const { file } = running[0] as (typeof running)[number];
-  await expect(ScriptModule.load(path(file), { dtype: 'float128' as never })).rejects.toMatchObject({
-    code: 'ERR_INVALID_ARGUMENT',
+  test('a type that is none for parameters is refused by name', async () => {
+    const { file } = running[0] as (typeof running)[number];
+    await expect(ScriptModule.load(path(file), { dtype: 'float128' as never })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    });
   });
 });

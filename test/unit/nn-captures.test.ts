@@ -134,113 +134,115 @@ describe('captureMany', () => {
   });
 });
 
-describe('onAttention', () => {
-  test('gets each attention while the module waits', async () => {
-    const { attentions } = await encoder.captureAttention([src]);
-    const seen: Attention[] = [];
-    let busy = false;
-    const result = await encoder.captureAttention([src], {
-      onAttention: async (attention) => {
-        expect(busy).toBe(false);
-        busy = true;
-        await new Promise((resolve) => setTimeout(resolve, 5));
-        busy = false;
-        seen.push(attention);
-      },
+describe('captureAttention', () => {
+  describe('onAttention', () => {
+    test('gets each attention while the module waits', async () => {
+      const { attentions } = await encoder.captureAttention([src]);
+      const seen: Attention[] = [];
+      let busy = false;
+      const result = await encoder.captureAttention([src], {
+        onAttention: async (attention) => {
+          expect(busy).toBe(false);
+          busy = true;
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          busy = false;
+          seen.push(attention);
+        },
+      });
+      expect(result.attentions).toEqual([]);
+      expect(seen.map(values)).toEqual(attentions.map(values));
     });
-    expect(result.attentions).toEqual([]);
-    expect(seen.map(values)).toEqual(attentions.map(values));
+
+    test('that throws rejects the capture with it', async () => {
+      const cause = new Error('enough');
+      const throwing = encoder.captureAttention([src], {
+        onAttention: () => {
+          throw cause;
+        },
+      });
+      await expect(throwing).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
+    });
+
+    test('may run another module, but not this one', async () => {
+      const seen: unknown[] = [];
+      await encoder.captureAttention([src], {
+        layers: [0],
+        onAttention: async () => {
+          seen.push((await decoder.forward(src, src)).shape);
+          await expect(encoder.forward(src)).rejects.toMatchObject({ code: 'ERR_MODEL_RUN' });
+        },
+      });
+      expect(seen).toEqual([[2, 5, 8]]);
+    });
   });
 
-  test('that throws rejects the capture with it', async () => {
-    const cause = new Error('enough');
-    const throwing = encoder.captureAttention([src], {
-      onAttention: () => {
+  describe('a signal', () => {
+    test('aborted before or during a capture rejects it with its reason', async () => {
+      const reason = new Error('enough');
+      await expect(encoder.captureAttention([src], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+      const controller = new AbortController();
+      const during = encoder.captureAttention([src], {
+        signal: controller.signal,
+        onAttention: ({ index }) => {
+          expect(index).toBe(0);
+          controller.abort(reason);
+        },
+      });
+      await expect(during).rejects.toBe(reason);
+      await expect(encoder.attentionSites([src], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    });
+
+    test('ends a stream of many inputs', async () => {
+      const controller = new AbortController();
+      const reason = new Error('enough');
+      let count = 0;
+      const loop = async (): Promise<void> => {
+        for await (const _ of encoder.captureMany(Array(20).fill([src]), { signal: controller.signal })) {
+          if (++count === 2) controller.abort(reason);
+        }
+      };
+      await expect(loop()).rejects.toBe(reason);
+      expect(count).toBeLessThan(20);
+    });
+  });
+
+  describe('hooks during captures', () => {
+    test('fire, and what they replace shows in the weights', async () => {
+      const before = (await encoder.captureAttention([src])).attentions.map(values);
+      const fired: string[] = [];
+      const handles = [
+        encoder.registerForwardPreHook('layers.1', ({ name }, [input]) => {
+          fired.push(`pre ${name}`);
+          return [(input as Tensor).mul(2)];
+        }),
+        encoder.registerForwardHook('layers.1.self_attn', ({ name }) => void fired.push(name)),
+      ];
+      const { output, attentions } = await encoder.captureAttention([src]);
+      expect(fired).toEqual(['pre layers.1', 'layers.1.self_attn']);
+      expect(numbers(output)).toEqual(numbers(await encoder.forward(src)));
+      expect(attentions.map(({ name }) => name)).toEqual(names);
+      expect(values(attentions[1] as Attention)).not.toEqual(before[1]);
+      for (const handle of handles) handle.remove();
+      expect((await encoder.captureAttention([src])).attentions.map(values)).toEqual(before);
+    });
+
+    test('that throw reject the capture', async () => {
+      const cause = new Error('from a hook');
+      using _hook = encoder.registerForwardHook('layers.0', () => {
         throw cause;
-      },
+      });
+      await expect(encoder.captureAttention([src])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
+      await expect(encoder.attentionSites([src])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
     });
-    await expect(throwing).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
-  });
 
-  test('may run another module, but not this one', async () => {
-    const seen: unknown[] = [];
-    await encoder.captureAttention([src], {
-      layers: [0],
-      onAttention: async () => {
-        seen.push((await decoder.forward(src, src)).shape);
-        await expect(encoder.forward(src)).rejects.toMatchObject({ code: 'ERR_MODEL_RUN' });
-      },
+    test('of the backward pass see gradients of gradientOf', async () => {
+      const seen: unknown[] = [];
+      using _hook = encoder.registerFullBackwardHook('layers.2.linear1', (_, [gradInput]) => {
+        seen.push(gradInput?.shape);
+      });
+      const { attentions } = await encoder.captureAttention([src], { gradientOf: (output) => output.sum() });
+      expect(seen).toEqual([[2, 5, 8]]);
+      for (const { weights, gradient } of attentions) expect(gradient?.shape).toEqual(weights.shape);
     });
-    expect(seen).toEqual([[2, 5, 8]]);
-  });
-});
-
-describe('a signal', () => {
-  test('aborted before or during a capture rejects it with its reason', async () => {
-    const reason = new Error('enough');
-    await expect(encoder.captureAttention([src], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
-    const controller = new AbortController();
-    const during = encoder.captureAttention([src], {
-      signal: controller.signal,
-      onAttention: ({ index }) => {
-        expect(index).toBe(0);
-        controller.abort(reason);
-      },
-    });
-    await expect(during).rejects.toBe(reason);
-    await expect(encoder.attentionSites([src], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
-  });
-
-  test('ends a stream of many inputs', async () => {
-    const controller = new AbortController();
-    const reason = new Error('enough');
-    let count = 0;
-    const loop = async (): Promise<void> => {
-      for await (const _ of encoder.captureMany(Array(20).fill([src]), { signal: controller.signal })) {
-        if (++count === 2) controller.abort(reason);
-      }
-    };
-    await expect(loop()).rejects.toBe(reason);
-    expect(count).toBeLessThan(20);
-  });
-});
-
-describe('hooks during captures', () => {
-  test('fire, and what they replace shows in the weights', async () => {
-    const before = (await encoder.captureAttention([src])).attentions.map(values);
-    const fired: string[] = [];
-    const handles = [
-      encoder.registerForwardPreHook('layers.1', ({ name }, [input]) => {
-        fired.push(`pre ${name}`);
-        return [(input as Tensor).mul(2)];
-      }),
-      encoder.registerForwardHook('layers.1.self_attn', ({ name }) => void fired.push(name)),
-    ];
-    const { output, attentions } = await encoder.captureAttention([src]);
-    expect(fired).toEqual(['pre layers.1', 'layers.1.self_attn']);
-    expect(numbers(output)).toEqual(numbers(await encoder.forward(src)));
-    expect(attentions.map(({ name }) => name)).toEqual(names);
-    expect(values(attentions[1] as Attention)).not.toEqual(before[1]);
-    for (const handle of handles) handle.remove();
-    expect((await encoder.captureAttention([src])).attentions.map(values)).toEqual(before);
-  });
-
-  test('that throw reject the capture', async () => {
-    const cause = new Error('from a hook');
-    using _hook = encoder.registerForwardHook('layers.0', () => {
-      throw cause;
-    });
-    await expect(encoder.captureAttention([src])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
-    await expect(encoder.attentionSites([src])).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
-  });
-
-  test('of the backward pass see gradients of gradientOf', async () => {
-    const seen: unknown[] = [];
-    using _hook = encoder.registerFullBackwardHook('layers.2.linear1', (_, [gradInput]) => {
-      seen.push(gradInput?.shape);
-    });
-    const { attentions } = await encoder.captureAttention([src], { gradientOf: (output) => output.sum() });
-    expect(seen).toEqual([[2, 5, 8]]);
-    for (const { weights, gradient } of attentions) expect(gradient?.shape).toEqual(weights.shape);
   });
 });

@@ -66,49 +66,55 @@ async function attends(
   module.dispose();
 }
 
-test.each(ONE)('%s', async (_, make) => {
-  for (const [batch, length] of BATCHES.flatMap((b) => LENGTHS.map((l) => [b, l] as const))) {
-    await attends(make() as Attending, [some(batch, length)], [batch, length, 8], [batch, length, length]);
-  }
-});
-
-test.each(TWO)('%s', async (_, make) => {
-  for (const [batch, queries, memory] of sizes) {
-    const inputs = [some(batch, queries), some(batch, memory)];
-    const module = make() as Attending;
-    const plain = (await module.forward(...inputs)) as Tensor;
-    expect(plain.shape).toEqual([batch, queries, 8]);
-    const { output, attentions } = await module.captureAttention(inputs);
-    expect([...(output as Tensor).toTypedArray()]).toEqual([...plain.toTypedArray()]);
-    for (const [i, { weights }] of attentions.entries()) {
-      expect(weights.shape).toEqual([batch, 2, queries, i % 2 === 0 ? queries : memory]);
+describe('forward and captureAttention', () => {
+  test.each(ONE)('%s', async (_, make) => {
+    for (const [batch, length] of BATCHES.flatMap((b) => LENGTHS.map((l) => [b, l] as const))) {
+      await attends(make() as Attending, [some(batch, length)], [batch, length, 8], [batch, length, length]);
     }
-    module.dispose();
-  }
-});
+  });
 
-test('multi-head attention, with and without weights, averaged or not', async () => {
-  const attention = new nn.MultiheadAttention({ embedDim: 8, numHeads: 2, batchFirst: true }).eval();
-  for (const [batch, queries, keys] of sizes) {
-    const inputs = [some(batch, queries), some(batch, keys), some(batch, keys)] as const;
-    for (const averageAttnWeights of [true, false]) {
-      const { output, weights } = await attention.forward(...inputs, { averageAttnWeights });
-      expect([output.shape, weights?.shape]).toEqual([
-        [batch, queries, 8],
-        averageAttnWeights ? [batch, queries, keys] : [batch, 2, queries, keys],
-      ]);
+  test.each(TWO)('%s', async (_, make) => {
+    for (const [batch, queries, memory] of sizes) {
+      const inputs = [some(batch, queries), some(batch, memory)];
+      const module = make() as Attending;
+      const plain = (await module.forward(...inputs)) as Tensor;
+      expect(plain.shape).toEqual([batch, queries, 8]);
+      const { output, attentions } = await module.captureAttention(inputs);
+      expect([...(output as Tensor).toTypedArray()]).toEqual([...plain.toTypedArray()]);
+      for (const [i, { weights }] of attentions.entries()) {
+        expect(weights.shape).toEqual([batch, 2, queries, i % 2 === 0 ? queries : memory]);
+      }
+      module.dispose();
     }
-    const { output, weights: none } = await attention.forward(...inputs, { needWeights: false });
-    expect([output.shape, none]).toEqual([[batch, queries, 8], undefined]);
-  }
+  });
 });
 
-test.each([
-  ['no examples', [0, 2, 3, 3]],
-  ['no tokens', [1, 2, 0, 0]],
-])('rollout and relevance of %s', (_, shape) => {
-  const weights = Tensor.zeros(shape);
-  const [batch, , tokens] = shape;
-  expect(attentionRollout([weights, weights]).shape).toEqual([batch, tokens, tokens]);
-  expect(attentionRelevance([{ weights, gradient: weights }]).shape).toEqual([batch, tokens, tokens]);
+describe('nn.MultiheadAttention#forward', () => {
+  test('multi-head attention, with and without weights, averaged or not', async () => {
+    const attention = new nn.MultiheadAttention({ embedDim: 8, numHeads: 2, batchFirst: true }).eval();
+    for (const [batch, queries, keys] of sizes) {
+      const inputs = [some(batch, queries), some(batch, keys), some(batch, keys)] as const;
+      for (const averageAttnWeights of [true, false]) {
+        const { output, weights } = await attention.forward(...inputs, { averageAttnWeights });
+        expect([output.shape, weights?.shape]).toEqual([
+          [batch, queries, 8],
+          averageAttnWeights ? [batch, queries, keys] : [batch, 2, queries, keys],
+        ]);
+      }
+      const { output, weights: none } = await attention.forward(...inputs, { needWeights: false });
+      expect([output.shape, none]).toEqual([[batch, queries, 8], undefined]);
+    }
+  });
+});
+
+describe('attentionRollout and attentionRelevance', () => {
+  test.each([
+    ['no examples', [0, 2, 3, 3]],
+    ['no tokens', [1, 2, 0, 0]],
+  ])('rollout and relevance of %s', (_, shape) => {
+    const weights = Tensor.zeros(shape);
+    const [batch, , tokens] = shape;
+    expect(attentionRollout([weights, weights]).shape).toEqual([batch, tokens, tokens]);
+    expect(attentionRelevance([{ weights, gradient: weights }]).shape).toEqual([batch, tokens, tokens]);
+  });
 });

@@ -86,65 +86,67 @@ const whole = (response: ServerResponse): void => {
   response.writeHead(200, { 'content-length': content.length }).end(content);
 };
 
-test('fetches what is missing, says where it is, and finds it the next time', async () => {
-  answer = whole;
-  const { env, cached } = machine();
-  const first = await start([], env).result;
-  expect(first).toMatchObject({ code: 0 });
-  expect(first.output).toMatch(/^libtorch 2\.13\.0\+cpu \(CPU\) at .*2\.13\.0\+cpu.libtorch, from the cache\n$/);
-  expect(first.errors).toContain('download');
-  expect(cached()).toEqual(['2.13.0+cpu']);
-  answer = () => {
-    throw new Error('nothing is to be asked for');
-  };
-  expect((await start([], env).result).output).toBe(first.output);
-});
-
-test('takes what LIBTORCH names, and fetches nothing in its place', async () => {
-  answer = whole;
-  const { home, env, cached } = machine();
-  const root = writeFiles(join(home, 'mine'), archiveFiles('2.13.0+cpu'));
-  const good = await start([], { ...env, LIBTORCH: root }).result;
-  expect(good).toMatchObject({ code: 0 });
-  expect(good.output).toContain(`at ${root}, from the environment variable LIBTORCH`);
-  const bad = await start([], { ...env, LIBTORCH: join(home, 'nowhere') }).result;
-  expect(bad.code).toBe(1);
-  expect(bad.errors).toContain('ERR_LIBTORCH_NOT_FOUND');
-  expect(cached()).toEqual([]);
-});
-
-test('two processes at once both succeed and leave one copy', async () => {
-  answer = (response) => void setTimeout(() => whole(response), 300);
-  const { env, cached } = machine();
-  const results = await Promise.all([start([], env).result, start([], env).result]);
-  expect(results.map(({ code }) => code)).toEqual([0, 0]);
-  expect(cached()).toEqual(['2.13.0+cpu']);
-});
-
-const testPosix = process.platform === 'win32' ? test.skip : test;
-testPosix.each(['SIGINT', 'SIGTERM'] as const)(
-  'ended by %s in the middle, it leaves nothing behind',
-  async (signal) => {
+describe('libtorch-attention setup', () => {
+  test('fetches what is missing, says where it is, and finds it the next time', async () => {
+    answer = whole;
     const { env, cached } = machine();
-    const running = new Promise<void>((begun) => {
-      answer = (response) => {
-        response.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 200));
-        setTimeout(begun, 300);
-      };
-    });
-    const { child, result } = start([], env);
-    await running;
-    expect(cached()).toHaveLength(1);
-    child.kill(signal);
-    expect(await result).toMatchObject({ code: 130 });
-    expect(cached()).toEqual([]);
-  },
-);
+    const first = await start([], env).result;
+    expect(first).toMatchObject({ code: 0 });
+    expect(first.output).toMatch(/^libtorch 2\.13\.0\+cpu \(CPU\) at .*2\.13\.0\+cpu.libtorch, from the cache\n$/);
+    expect(first.errors).toContain('download');
+    expect(cached()).toEqual(['2.13.0+cpu']);
+    answer = () => {
+      throw new Error('nothing is to be asked for');
+    };
+    expect((await start([], env).result).output).toBe(first.output);
+  });
 
-test('a server without the file is an error that says what to do', async () => {
-  answer = (response) => void response.writeHead(404).end();
-  const { code, errors } = await start([], machine().env).result;
-  expect(code).toBe(1);
-  expect(errors).toContain('ERR_LIBTORCH_NOT_FOUND');
-  expect(errors).toContain('404');
+  test('takes what LIBTORCH names, and fetches nothing in its place', async () => {
+    answer = whole;
+    const { home, env, cached } = machine();
+    const root = writeFiles(join(home, 'mine'), archiveFiles('2.13.0+cpu'));
+    const good = await start([], { ...env, LIBTORCH: root }).result;
+    expect(good).toMatchObject({ code: 0 });
+    expect(good.output).toContain(`at ${root}, from the environment variable LIBTORCH`);
+    const bad = await start([], { ...env, LIBTORCH: join(home, 'nowhere') }).result;
+    expect(bad.code).toBe(1);
+    expect(bad.errors).toContain('ERR_LIBTORCH_NOT_FOUND');
+    expect(cached()).toEqual([]);
+  });
+
+  test('two processes at once both succeed and leave one copy', async () => {
+    answer = (response) => void setTimeout(() => whole(response), 300);
+    const { env, cached } = machine();
+    const results = await Promise.all([start([], env).result, start([], env).result]);
+    expect(results.map(({ code }) => code)).toEqual([0, 0]);
+    expect(cached()).toEqual(['2.13.0+cpu']);
+  });
+
+  const testPosix = process.platform === 'win32' ? test.skip : test;
+  testPosix.each(['SIGINT', 'SIGTERM'] as const)(
+    'ended by %s in the middle, it leaves nothing behind',
+    async (signal) => {
+      const { env, cached } = machine();
+      const running = new Promise<void>((begun) => {
+        answer = (response) => {
+          response.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 200));
+          setTimeout(begun, 300);
+        };
+      });
+      const { child, result } = start([], env);
+      await running;
+      expect(cached()).toHaveLength(1);
+      child.kill(signal);
+      expect(await result).toMatchObject({ code: 130 });
+      expect(cached()).toEqual([]);
+    },
+  );
+
+  test('a server without the file is an error that says what to do', async () => {
+    answer = (response) => void response.writeHead(404).end();
+    const { code, errors } = await start([], machine().env).result;
+    expect(code).toBe(1);
+    expect(errors).toContain('ERR_LIBTORCH_NOT_FOUND');
+    expect(errors).toContain('404');
+  });
 });

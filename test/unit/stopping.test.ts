@@ -17,11 +17,14 @@ const ENDLESS = [
   'interface',
 ];
 
-test.each([
-  ['a signal', '{ signal: AbortSignal.timeout(30) }', 'TimeoutError'],
-  ['a time limit', '{ timeLimit: 30 }', 'ERR_TIME_LIMIT'],
-])('%s ends every loop, in runs, captures and runs with hooks, and nothing stays at work', async (_, options, code) => {
-  const { code: ended, output } = await runScript(`
+describe('signal and timeLimit', () => {
+  test.each([
+    ['a signal', '{ signal: AbortSignal.timeout(30) }', 'TimeoutError'],
+    ['a time limit', '{ timeLimit: 30 }', 'ERR_TIME_LIMIT'],
+  ])(
+    '%s ends every loop, in runs, captures and runs with hooks, and nothing stays at work',
+    async (_, options, code) => {
+      const { code: ended, output } = await runScript(`
     const failed = [];
     for (const name of ${JSON.stringify(ENDLESS)}) {
       const model = await loops(name);
@@ -42,11 +45,12 @@ test.each([
     }
     console.log(JSON.stringify(failed));
   `);
-  expect({ output, ended }).toEqual({ output: '[]', ended: 0 });
-});
+      expect({ output, ended }).toEqual({ output: '[]', ended: 0 });
+    },
+  );
 
-test('an attention that was on its way to an aborted stream keeps nobody who waits for the model', async () => {
-  const { code, output } = await runScript(`
+  test('an attention that was on its way to an aborted stream keeps nobody who waits for the model', async () => {
+    const { code, output } = await runScript(`
     const model = await loops('attending');
     const stop = new AbortController();
     const stream = model.captureAttentionStream([f32(4, 4)], { signal: stop.signal });
@@ -61,11 +65,11 @@ test('an attention that was on its way to an aborted stream keeps nobody who wai
     await model.settled();
     console.log('settled');
   `);
-  expect({ code, output }).toEqual({ code: 0, output: 'AbortError\nsettled' });
-});
+    expect({ code, output }).toEqual({ code: 0, output: 'AbortError\nsettled' });
+  });
 
-test('loops of programs that are frozen and fused stop as well', async () => {
-  const { code, output } = await runScript(`
+  test('loops of programs that are frozen and fused stop as well', async () => {
+    const { code, output } = await runScript(`
     const failed = [];
     for (const name of ['bare', 'multiplied', 'called', 'modules', 'interface']) {
       const model = await ScriptModule.load(${JSON.stringify(`${__dirname}/../fixtures/loops/`)} + name + '.pt', { optimize: true, fuse: true });
@@ -73,11 +77,11 @@ test('loops of programs that are frozen and fused stop as well', async () => {
     }
     console.log([...new Set(failed)].join());
   `);
-  expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT' });
-});
+    expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT' });
+  });
 
-test('gradients are stopped too: in the forward, and in the backward pass', async () => {
-  const { code, output } = await runScript(`
+  test('gradients are stopped too: in the forward, and in the backward pass', async () => {
+    const { code, output } = await runScript(`
     const once = await loops('attending_once');
     console.log(await failure(once.captureAttention([f32(1, 2, 4, 4)], { gradientOf: (output) => output.sum(), timeLimit: 30 })));
     const row = await loops('row');
@@ -87,11 +91,11 @@ test('gradients are stopped too: in the forward, and in the backward pass', asyn
     await late;
     console.log('through');
   `);
-  expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT\nthrough' });
-});
+    expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT\nthrough' });
+  });
 
-test('loops that end give the same bits with limits and without', async () => {
-  const { code, output } = await runScript(`
+  test('loops that end give the same bits with limits and without', async () => {
+    const { code, output } = await runScript(`
     const model = await loops('counted');
     const input = f32(4, 4);
     const bits = async (options) => Buffer.from((await model.forward([input, 20], options)).toTypedArray().buffer).toString('hex');
@@ -102,11 +106,43 @@ test('loops that end give the same bits with limits and without', async () => {
     }
     console.log(all.every((each) => each === plain));
   `);
-  expect({ code, output }).toEqual({ code: 0, output: 'true' });
+    expect({ code, output }).toEqual({ code: 0, output: 'true' });
+  });
+
+  test('time counts from the start of execution, not from the call', async () => {
+    const { code, output } = await runScript(`
+    setConcurrency(1);
+    const endless = await loops('bare');
+    const model = await loops('counted');
+    await model.forward([f32(4, 4), 1]);
+    const first = failure(endless.forward([f32(4, 4)], { timeLimit: 1500 }));
+    const second = failure(model.forward([f32(4, 4), 1], { timeLimit: 1000 }));
+    console.log(await first, await second);
+  `);
+    expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT nothing' });
+  });
+
+  test('a run that was aborted in a long operator leaves its place to others', async () => {
+    const { code, output } = await runScript(`
+    setConcurrency(1);
+    const row = await loops('row');
+    const x = Tensor.zeros([1700, 1700]);
+    const controllers = Array.from({ length: 12 }, () => new AbortController());
+    const runs = controllers.map(({ signal }) => failure(row.forward([x], { signal })));
+    await wait(100);
+    for (const controller of controllers) controller.abort();
+    console.log(new Set(await Promise.all(runs)).size);
+    const model = await loops('counted');
+    console.log(await failure(model.forward([f32(4, 4), 1])));
+    await row.settled();
+  `);
+    expect({ code, output }).toEqual({ code: 0, output: '1\nnothing' });
+  });
 });
 
-test('a run holds no more memory than its limit, and says so; model and process go on', async () => {
-  const { code, output } = await runScript(`
+describe('memoryLimit', () => {
+  test('a run holds no more memory than its limit, and says so; model and process go on', async () => {
+    const { code, output } = await runScript(`
     const limit = 1 << 20;
     for (const name of ['growing', 'doubling']) {
       const model = await loops(name);
@@ -122,17 +158,19 @@ test('a run holds no more memory than its limit, and says so; model and process 
     const { error } = await encoder.forward(input, { memoryLimit: 10 }).then(() => ({}), (error) => ({ error }));
     console.log(error.message);
   `);
-  expect(code).toBe(0);
-  const lines = output.split('\n');
-  expect(lines.slice(0, 8)).toEqual(Array(8).fill('ERR_MEMORY_LIMIT'));
-  expect(lines[8]).toBe('nothing');
-  expect(lines[9]).toMatch(
-    /^Expected at most 10 bytes of tensors at once \(memoryLimit\) but the run asked for \d+ more/,
-  );
+    expect(code).toBe(0);
+    const lines = output.split('\n');
+    expect(lines.slice(0, 8)).toEqual(Array(8).fill('ERR_MEMORY_LIMIT'));
+    expect(lines[8]).toBe('nothing');
+    expect(lines[9]).toMatch(
+      /^Expected at most 10 bytes of tensors at once \(memoryLimit\) but the run asked for \d+ more/,
+    );
+  });
 });
 
-test('limits that are none are refused by name', async () => {
-  const { output } = await runScript(`
+describe('limits', () => {
+  test('limits that are none are refused by name', async () => {
+    const { output } = await runScript(`
     const model = await loops('counted');
     for (const options of [{ timeLimit: -1 }, { timeLimit: '5' }, { timeLimit: NaN }, { memoryLimit: 1.5 }, { memoryLimit: -1 }]) {
       console.log((await model.forward([f32(4, 4), 1], options).catch((error) => error)).message);
@@ -140,32 +178,21 @@ test('limits that are none are refused by name', async () => {
     console.log(await failure(model.forward([f32(4, 4), 1], { timeLimit: Infinity, memoryLimit: Infinity })));
     console.log(await failure(model.forward([f32(4, 4), 1], { timeLimit: 0 })));
   `);
-  expect(output.split('\n')).toEqual([
-    'Expected a number of milliseconds of at least 0 for timeLimit but received -1 of type number',
-    "Expected a number of milliseconds of at least 0 for timeLimit but received '5' of type string",
-    'Expected a number of milliseconds of at least 0 for timeLimit but received NaN of type number',
-    'Expected an integer of at least 0 for memoryLimit but received 1.5 of type number',
-    'Expected an integer of at least 0 for memoryLimit but received -1 of type number',
-    'nothing',
-    'ERR_TIME_LIMIT',
-  ]);
+    expect(output.split('\n')).toEqual([
+      'Expected a number of milliseconds of at least 0 for timeLimit but received -1 of type number',
+      "Expected a number of milliseconds of at least 0 for timeLimit but received '5' of type string",
+      'Expected a number of milliseconds of at least 0 for timeLimit but received NaN of type number',
+      'Expected an integer of at least 0 for memoryLimit but received 1.5 of type number',
+      'Expected an integer of at least 0 for memoryLimit but received -1 of type number',
+      'nothing',
+      'ERR_TIME_LIMIT',
+    ]);
+  });
 });
 
-test('time counts from the start of execution, not from the call', async () => {
-  const { code, output } = await runScript(`
-    setConcurrency(1);
-    const endless = await loops('bare');
-    const model = await loops('counted');
-    await model.forward([f32(4, 4), 1]);
-    const first = failure(endless.forward([f32(4, 4)], { timeLimit: 1500 }));
-    const second = failure(model.forward([f32(4, 4), 1], { timeLimit: 1000 }));
-    console.log(await first, await second);
-  `);
-  expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT nothing' });
-});
-
-test('a load is stopped by its signal and its time limit, and another begins at once', async () => {
-  const { code, output } = await runScript(`
+describe('ScriptModule.load', () => {
+  test('a load is stopped by its signal and its time limit, and another begins at once', async () => {
+    const { code, output } = await runScript(`
     const path = ${JSON.stringify(`${__dirname}/../fixtures/loops/counted.pt`)};
     console.log(await failure(ScriptModule.load(path, { timeLimit: 0 })));
     const reason = new Error('enough');
@@ -173,28 +200,13 @@ test('a load is stopped by its signal and its time limit, and another begins at 
     console.log(await failure(ScriptModule.load(path, { timeLimit: 60000, signal: new AbortController().signal })));
     console.log(await failure(ScriptModule.load(path, { timeLimit: -1 })));
   `);
-  expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT\nError\nnothing\nERR_INVALID_ARGUMENT' });
+    expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT\nError\nnothing\nERR_INVALID_ARGUMENT' });
+  });
 });
 
-test('a run that was aborted in a long operator leaves its place to others', async () => {
-  const { code, output } = await runScript(`
-    setConcurrency(1);
-    const row = await loops('row');
-    const x = Tensor.zeros([1700, 1700]);
-    const controllers = Array.from({ length: 12 }, () => new AbortController());
-    const runs = controllers.map(({ signal }) => failure(row.forward([x], { signal })));
-    await wait(100);
-    for (const controller of controllers) controller.abort();
-    console.log(new Set(await Promise.all(runs)).size);
-    const model = await loops('counted');
-    console.log(await failure(model.forward([f32(4, 4), 1])));
-    await row.settled();
-  `);
-  expect({ code, output }).toEqual({ code: 0, output: '1\nnothing' });
-});
-
-test('settled: resolves when what was aborted, queued or forked is over, and lent memory can be used again', async () => {
-  const { code, output } = await runScript(`
+describe('settled', () => {
+  test('settled: resolves when what was aborted, queued or forked is over, and lent memory can be used again', async () => {
+    const { code, output } = await runScript(`
     setConcurrency(1);
     const model = await loops('operators');
     await model.settled(); // nothing is going on
@@ -226,13 +238,15 @@ test('settled: resolves when what was aborted, queued or forked is over, and len
     await norm.forward(f32(4, 4)).then(() => norm.settled());
     console.log('end');
   `);
-  expect(code).toBe(0);
-  expect(output.split('\n')).toEqual(['rejected rejected rejected settled', 'true', 'ERR_MODEL_RUN', 'true', 'end']);
+    expect(code).toBe(0);
+    expect(output.split('\n')).toEqual(['rejected rejected rejected settled', 'true', 'ERR_MODEL_RUN', 'true', 'end']);
+  });
 });
 
-test('what a hook throws is kept no longer than its run, however that ends', async () => {
-  const { code, output } = await runScript(
-    `
+describe('registerForwardHook', () => {
+  test('what a hook throws is kept no longer than its run, however that ends', async () => {
+    const { code, output } = await runScript(
+      `
     const model = await loops('counted');
     const settle = async () => { for (let i = 0; i < 6; i++) { gc(); await wait(10); } };
     let left = 0;
@@ -260,14 +274,16 @@ test('what a hook throws is kept no longer than its run, however that ends', asy
     const error = await (async () => { act = () => { throw new RangeError('mine'); }; })().then(() => model.forward([f32(4, 4), 1])).catch((error) => error);
     console.log(error.code, error.cause instanceof RangeError, error.message);
   `,
-    { flags: ['--expose-gc'] },
-  );
-  expect(code).toBe(0);
-  expect(output.split('\n')).toEqual(['none', "ERR_HOOK_FAILED true The forward hook on 'step' failed: mine"]);
+      { flags: ['--expose-gc'] },
+    );
+    expect(code).toBe(0);
+    expect(output.split('\n')).toEqual(['none', "ERR_HOOK_FAILED true The forward hook on 'step' failed: mine"]);
+  });
 });
 
-test('the process exits at once while loops go round, with lent memory too, and by itself when they were stopped', async () => {
-  const going = (end: string) => `
+describe('process.exit', () => {
+  test('the process exits at once while loops go round, with lent memory too, and by itself when they were stopped', async () => {
+    const going = (end: string) => `
     const model = await loops('bare');
     const lent = Tensor.from(new Float32Array(16), { shape: [4, 4], copy: false });
     const controller = new AbortController();
@@ -275,14 +291,14 @@ test('the process exits at once while loops go round, with lent memory too, and 
     failure(model.forward([lent]));
     await wait(50);
     ${end}`;
-  for (const [end, expected] of [
-    ['process.exit(7)', 7],
-    ['setTimeout(() => { throw new Error("uncaught"); })', 1],
-  ] as const) {
-    const { code, signal } = await runScript(going(end));
-    expect({ end, code, signal }).toEqual({ end, code: expected, signal: null });
-  }
-  const stopped = await runScript(`
+    for (const [end, expected] of [
+      ['process.exit(7)', 7],
+      ['setTimeout(() => { throw new Error("uncaught"); })', 1],
+    ] as const) {
+      const { code, signal } = await runScript(going(end));
+      expect({ end, code, signal }).toEqual({ end, code: expected, signal: null });
+    }
+    const stopped = await runScript(`
     const model = await loops('bare');
     const controller = new AbortController();
     const run = failure(model.forward([f32(4, 4)], { signal: controller.signal }));
@@ -290,11 +306,13 @@ test('the process exits at once while loops go round, with lent memory too, and 
     controller.abort();
     console.log(await run);
   `);
-  expect(stopped).toMatchObject({ code: 0, output: 'AbortError' });
+    expect(stopped).toMatchObject({ code: 0, output: 'AbortError' });
+  });
 });
 
-test('a worker that is terminated takes its runs along: endless, queued, on memory of its own and on shared memory', async () => {
-  const { code, output } = await runScript(`
+describe('worker.terminate', () => {
+  test('a worker that is terminated takes its runs along: endless, queued, on memory of its own and on shared memory', async () => {
+    const { code, output } = await runScript(`
     const { Worker } = require('node:worker_threads');
     setConcurrency(2);
     const body = ${JSON.stringify(prelude)} + \`
@@ -325,12 +343,14 @@ test('a worker that is terminated takes its runs along: endless, queued, on memo
     await new Promise((resolve) => last.once('message', resolve));
     process.exit(5);
   `);
-  expect({ code, output }).toEqual({ code: 5, output: 'true 15\nnothing' });
+    expect({ code, output }).toEqual({ code: 5, output: 'true 15\nnothing' });
+  });
 });
 
-test('what memory waits for the next results is given back, and results go on', async () => {
-  const { code, output } = await runScript(
-    `
+describe('releaseMemory', () => {
+  test('what memory waits for the next results is given back, and results go on', async () => {
+    const { code, output } = await runScript(
+      `
     const held = () => Math.round(process.memoryUsage().rss / 2 ** 20);
     const encoder = new nn.TransformerEncoder(new nn.TransformerEncoderLayer({ dModel: 16, nhead: 1, dropout: 0, batchFirst: true }), 2).eval(); // one head: no fused layer
     const input = f32(16, 900, 16);
@@ -343,13 +363,15 @@ test('what memory waits for the next results is given back, and results go on', 
     await round();
     console.log('on');
   `,
-    { flags: ['--expose-gc'] },
-  );
-  expect({ code, output }).toEqual({ code: 0, output: 'true\non' });
+      { flags: ['--expose-gc'] },
+    );
+    expect({ code, output }).toEqual({ code: 0, output: 'true\non' });
+  });
 });
 
-test('where the system starts no thread, a call is refused with a code, and the next ones are not', async () => {
-  const { code, output } = await runScript(`
+describe('ScriptModule#forward', () => {
+  test('where the system starts no thread, a call is refused with a code, and the next ones are not', async () => {
+    const { code, output } = await runScript(`
     const { execFileSync } = require('node:child_process');
     const { readFileSync } = require('node:fs');
     f32(2);
@@ -363,5 +385,6 @@ test('where the system starts no thread, a call is refused with a code, and the 
     const model = await loops('counted');
     console.log(await failure(model.forward([f32(4, 4), 1])));
   `);
-  expect({ code, output }).toEqual({ code: 0, output: 'ERR_MODEL_RUN\nnothing' });
+    expect({ code, output }).toEqual({ code: 0, output: 'ERR_MODEL_RUN\nnothing' });
+  });
 });

@@ -61,167 +61,169 @@ function ask(path: string, options: { method?: string; headers?: Record<string, 
 
 const json = { 'Content-Type': 'application/json' };
 
-describe('the live page', () => {
-  test('answers who has its address, and nobody else', async () => {
-    const { pathname, host } = address;
-    expect(address.hostname).toBe('127.0.0.1');
-    expect(pathname).toMatch(/^\/[\w-]{24}\/$/);
-    expect((await ask(pathname)).status).toBe(200);
-    expect((await ask('/')).status).toBe(403);
-    expect((await ask(`/${'x'.repeat(24)}/`)).status).toBe(403);
-    // A name that somebody made point here, or a page of another origin.
-    expect((await ask(pathname, { headers: { Host: 'evil.example' } })).status).toBe(403);
-    expect((await ask(pathname, { headers: { Host: host, Origin: 'https://evil.example' } })).status).toBe(403);
-    expect((await ask(pathname, { headers: { Host: host, Origin: 'null' } })).status).toBe(403);
-    expect((await ask(pathname, { headers: { Host: host, Origin: `http://${host}` } })).status).toBe(200);
-  });
-
-  test('takes texts as JSON and no more than there is room for', async () => {
-    const run = `${address.pathname}run`;
-    expect((await ask(run)).status).toBe(405);
-    expect((await ask(run, { method: 'POST', body: '{"text":"x"}' })).status).toBe(405);
-    expect((await ask(run, { method: 'POST', headers: json, body: '{' })).status).toBe(400);
-    expect((await ask(run, { method: 'POST', headers: json, body: '{"text":3}' })).status).toBe(400);
-    expect(
-      (await ask(run, { method: 'POST', headers: json, body: JSON.stringify({ text: 'x'.repeat(2e6) }) })).status,
-    ).toBe(413);
-    expect((await ask(`${address.pathname}view/99`)).status).toBe(404);
-    expect((await ask(`${address.pathname}../etc/passwd`)).status).toBe(404);
-  });
-
-  test('tells of each layer, then where the page is; weights at full resolution are exact', async () => {
-    const text = 'the cat sat on the mat . '.repeat(12);
-    const { body } = await ask(`${address.pathname}run`, {
-      method: 'POST',
-      headers: json,
-      body: JSON.stringify({ text }),
+describe('libtorch-attention view --serve', () => {
+  describe('the live page', () => {
+    test('answers who has its address, and nobody else', async () => {
+      const { pathname, host } = address;
+      expect(address.hostname).toBe('127.0.0.1');
+      expect(pathname).toMatch(/^\/[\w-]{24}\/$/);
+      expect((await ask(pathname)).status).toBe(200);
+      expect((await ask('/')).status).toBe(403);
+      expect((await ask(`/${'x'.repeat(24)}/`)).status).toBe(403);
+      // A name that somebody made point here, or a page of another origin.
+      expect((await ask(pathname, { headers: { Host: 'evil.example' } })).status).toBe(403);
+      expect((await ask(pathname, { headers: { Host: host, Origin: 'https://evil.example' } })).status).toBe(403);
+      expect((await ask(pathname, { headers: { Host: host, Origin: 'null' } })).status).toBe(403);
+      expect((await ask(pathname, { headers: { Host: host, Origin: `http://${host}` } })).status).toBe(200);
     });
-    const lines = body
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
-    expect(lines).toEqual([{ layers: 1 }, { layers: 2 }, { view: expect.stringMatching(/^view\/\d+$/) }]);
-    const page = await ask(address.pathname + lines.at(-1)?.view);
-    expect(page.body).toContain("connect-src 'self'");
-    const model = await ScriptModule.load(MODEL);
-    const { ids } = (await TextTokenizer.load(TOKENIZER)).encode(text);
-    const { attentions } = await model.captureAttention([Tensor.from([ids], { dtype: 'int64' })]);
-    for (const [layer, head] of [
-      [0, 2],
-      [1, 0],
-    ] as const) {
-      const answer = await fetch(new URL(`full/0/${layer}/${head}`, address));
-      const bytes = inflateRawSync(Buffer.from(await answer.arrayBuffer()));
-      const weights = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-      const all = (attentions[layer] as Attention).weights.select(0, 0);
-      expect(weights).toEqual(all.select(0, head).toTypedArray());
-    }
-    model.dispose();
-    const refused = await ask(`${address.pathname}full/0/9/0`);
-    expect([refused.status, refused.body]).toEqual([500, expect.stringMatching(/Expected an attention of the run/)]);
-  });
-});
 
-describeInBrowser('the live page in a browser', () => {
-  const at = new PageWindow();
-  let page: Page;
-  beforeEach(async () => {
-    page = at.page;
-    await page.goto(address.href);
-  });
+    test('takes texts as JSON and no more than there is room for', async () => {
+      const run = `${address.pathname}run`;
+      expect((await ask(run)).status).toBe(405);
+      expect((await ask(run, { method: 'POST', body: '{"text":"x"}' })).status).toBe(405);
+      expect((await ask(run, { method: 'POST', headers: json, body: '{' })).status).toBe(400);
+      expect((await ask(run, { method: 'POST', headers: json, body: '{"text":3}' })).status).toBe(400);
+      expect(
+        (await ask(run, { method: 'POST', headers: json, body: JSON.stringify({ text: 'x'.repeat(2e6) }) })).status,
+      ).toBe(413);
+      expect((await ask(`${address.pathname}view/99`)).status).toBe(404);
+      expect((await ask(`${address.pathname}../etc/passwd`)).status).toBe(404);
+    });
 
-  test('a text is typed and seen, another one too, and what was chosen stays', async () => {
-    expect(await page.locator('h1').textContent()).toBe('Live <b>');
-    expect(await page.locator('textarea:visible').count()).toBe(1);
-    await page.locator('textarea[name=text]').fill('the cat sat');
-    await page.keyboard.press('Enter');
-    const frame = page.frameLocator('iframe');
-    await frame.locator('.tile').first().waitFor();
-    expect(await page.locator('.live-status').textContent()).toMatch(/^Done in \d+\.\d s\.$/);
-    await frame.locator('#views [data-view=text]').click();
-    expect(await frame.locator('.word').allTextContents()).toEqual(['[CLS]', 'the', 'cat', 'sat', '[SEP]']);
-    await page.waitForFunction(() =>
-      /view=text/.test((document.querySelector('iframe') as HTMLIFrameElement).contentWindow?.location.hash ?? ''),
-    );
-    await page.locator('textarea[name=text]').fill('the dog ran');
-    await page.locator('.primary').click();
-    await frame.locator('.word', { hasText: 'dog' }).waitFor();
+    test('tells of each layer, then where the page is; weights at full resolution are exact', async () => {
+      const text = 'the cat sat on the mat . '.repeat(12);
+      const { body } = await ask(`${address.pathname}run`, {
+        method: 'POST',
+        headers: json,
+        body: JSON.stringify({ text }),
+      });
+      const lines = body
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
+      expect(lines).toEqual([{ layers: 1 }, { layers: 2 }, { view: expect.stringMatching(/^view\/\d+$/) }]);
+      const page = await ask(address.pathname + lines.at(-1)?.view);
+      expect(page.body).toContain("connect-src 'self'");
+      const model = await ScriptModule.load(MODEL);
+      const { ids } = (await TextTokenizer.load(TOKENIZER)).encode(text);
+      const { attentions } = await model.captureAttention([Tensor.from([ids], { dtype: 'int64' })]);
+      for (const [layer, head] of [
+        [0, 2],
+        [1, 0],
+      ] as const) {
+        const answer = await fetch(new URL(`full/0/${layer}/${head}`, address));
+        const bytes = inflateRawSync(Buffer.from(await answer.arrayBuffer()));
+        const weights = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+        const all = (attentions[layer] as Attention).weights.select(0, 0);
+        expect(weights).toEqual(all.select(0, head).toTypedArray());
+      }
+      model.dispose();
+      const refused = await ask(`${address.pathname}full/0/9/0`);
+      expect([refused.status, refused.body]).toEqual([500, expect.stringMatching(/Expected an attention of the run/)]);
+    });
   });
 
-  test('heads that the page has as pictures are fetched when they are looked at', async () => {
-    await page.locator('textarea[name=text]').fill('the cat sat on the mat . '.repeat(12));
-    await page.keyboard.press('Enter');
-    const frame = page.frameLocator('iframe');
-    await frame.locator('.tile').first().click();
-    await frame.locator('#matrix .matrix-body').waitFor();
-    expect(await frame.locator('#precision').textContent()).toMatch(/exactly/);
-    await frame.locator('#matrix .matrix-body').hover();
-    expect(await frame.locator('.tooltip').textContent()).toMatch(/^\d\.?[\de.-]*query.*row sum1\.0000/);
-  });
-});
+  describeInBrowser('the live page in a browser', () => {
+    const at = new PageWindow();
+    let page: Page;
+    beforeEach(async () => {
+      page = at.page;
+      await page.goto(address.href);
+    });
 
-describeInBrowser('a model that fails, or takes its time', () => {
-  const at = new PageWindow();
-  let aborted = 0;
-  const server = new LiveServer(
-    {
-      title: 'Fails',
-      fields: ['textPair', 'decoderText'],
-      view: async ({ text, textPair }, _base, signal, onProgress) => {
-        onProgress(7);
-        if (text === 'fail') throw new TorchError('ERR_MODEL_RUN', `no such thing: ${textPair} <i>`);
-        return await new Promise((_, reject) => {
-          signal.addEventListener('abort', () => {
-            aborted++;
-            reject(signal.reason as Error);
+    test('a text is typed and seen, another one too, and what was chosen stays', async () => {
+      expect(await page.locator('h1').textContent()).toBe('Live <b>');
+      expect(await page.locator('textarea:visible').count()).toBe(1);
+      await page.locator('textarea[name=text]').fill('the cat sat');
+      await page.keyboard.press('Enter');
+      const frame = page.frameLocator('iframe');
+      await frame.locator('.tile').first().waitFor();
+      expect(await page.locator('.live-status').textContent()).toMatch(/^Done in \d+\.\d s\.$/);
+      await frame.locator('#views [data-view=text]').click();
+      expect(await frame.locator('.word').allTextContents()).toEqual(['[CLS]', 'the', 'cat', 'sat', '[SEP]']);
+      await page.waitForFunction(() =>
+        /view=text/.test((document.querySelector('iframe') as HTMLIFrameElement).contentWindow?.location.hash ?? ''),
+      );
+      await page.locator('textarea[name=text]').fill('the dog ran');
+      await page.locator('.primary').click();
+      await frame.locator('.word', { hasText: 'dog' }).waitFor();
+    });
+
+    test('heads that the page has as pictures are fetched when they are looked at', async () => {
+      await page.locator('textarea[name=text]').fill('the cat sat on the mat . '.repeat(12));
+      await page.keyboard.press('Enter');
+      const frame = page.frameLocator('iframe');
+      await frame.locator('.tile').first().click();
+      await frame.locator('#matrix .matrix-body').waitFor();
+      expect(await frame.locator('#precision').textContent()).toMatch(/exactly/);
+      await frame.locator('#matrix .matrix-body').hover();
+      expect(await frame.locator('.tooltip').textContent()).toMatch(/^\d\.?[\de.-]*query.*row sum1\.0000/);
+    });
+  });
+
+  describeInBrowser('a model that fails, or takes its time', () => {
+    const at = new PageWindow();
+    let aborted = 0;
+    const server = new LiveServer(
+      {
+        title: 'Fails',
+        fields: ['textPair', 'decoderText'],
+        view: async ({ text, textPair }, _base, signal, onProgress) => {
+          onProgress(7);
+          if (text === 'fail') throw new TorchError('ERR_MODEL_RUN', `no such thing: ${textPair} <i>`);
+          return await new Promise((_, reject) => {
+            signal.addEventListener('abort', () => {
+              aborted++;
+              reject(signal.reason as Error);
+            });
           });
-        });
+        },
       },
-    },
-    '127.0.0.1',
-  );
-  let href = '';
-  beforeAll(async () => {
-    href = await server.listen(0);
-  });
-  afterAll(() => server.close());
+      '127.0.0.1',
+    );
+    let href = '';
+    beforeAll(async () => {
+      href = await server.listen(0);
+    });
+    afterAll(() => server.close());
 
-  test('says so in the page, runs on, and stops when it is told to', async () => {
-    const { page } = at;
-    await page.goto(href);
-    expect(await page.locator('textarea:visible').count()).toBe(3);
-    await page.locator('[name=text]').fill('fail');
-    await page.locator('[name=textPair]').fill('a pair');
-    await page.keyboard.press('Enter');
-    await page.locator('.live-error:visible').waitFor();
-    expect(await page.locator('.live-error').textContent()).toBe('no such thing: a pair <i> [ERR_MODEL_RUN]');
-    expect(await page.locator('#stop').isVisible()).toBe(false);
-    await page.locator('[name=text]').fill('wait');
-    await page.keyboard.press('Enter');
-    await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
-    expect(await page.locator('.live-error').isVisible()).toBe(false);
-    await page.locator('#stop').click();
-    await page.locator('.live-status', { hasText: 'Stopped.' }).waitFor();
-    expect(await page.locator('#stop').isVisible()).toBe(false);
-    expect(await page.locator('iframe').isVisible()).toBe(false);
-  });
+    test('says so in the page, runs on, and stops when it is told to', async () => {
+      const { page } = at;
+      await page.goto(href);
+      expect(await page.locator('textarea:visible').count()).toBe(3);
+      await page.locator('[name=text]').fill('fail');
+      await page.locator('[name=textPair]').fill('a pair');
+      await page.keyboard.press('Enter');
+      await page.locator('.live-error:visible').waitFor();
+      expect(await page.locator('.live-error').textContent()).toBe('no such thing: a pair <i> [ERR_MODEL_RUN]');
+      expect(await page.locator('#stop').isVisible()).toBe(false);
+      await page.locator('[name=text]').fill('wait');
+      await page.keyboard.press('Enter');
+      await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
+      expect(await page.locator('.live-error').isVisible()).toBe(false);
+      await page.locator('#stop').click();
+      await page.locator('.live-status', { hasText: 'Stopped.' }).waitFor();
+      expect(await page.locator('#stop').isVisible()).toBe(false);
+      expect(await page.locator('iframe').isVisible()).toBe(false);
+    });
 
-  test('a run ends with the connection of who asked for it', async () => {
-    const { page } = at;
-    await page.goto(href);
-    await page.locator('[name=text]').fill('wait');
-    await page.keyboard.press('Enter');
-    await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
-    await page.goto('about:blank');
-    await page.goto(href);
-    await page.locator('[name=text]').fill('fail');
-    await page.keyboard.press('Enter');
-    await page.locator('.live-error:visible').waitFor();
-    expect(aborted).toBe(2);
-  });
+    test('a run ends with the connection of who asked for it', async () => {
+      const { page } = at;
+      await page.goto(href);
+      await page.locator('[name=text]').fill('wait');
+      await page.keyboard.press('Enter');
+      await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
+      await page.goto('about:blank');
+      await page.goto(href);
+      await page.locator('[name=text]').fill('fail');
+      await page.keyboard.press('Enter');
+      await page.locator('.live-error:visible').waitFor();
+      expect(aborted).toBe(2);
+    });
 
-  test('an address that is taken is an error of its own', async () => {
-    const second = new LiveServer({ title: '', fields: [], view: () => Promise.reject(new Error()) }, '127.0.0.1');
-    await expect(second.listen(Number(new URL(href).port))).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    test('an address that is taken is an error of its own', async () => {
+      const second = new LiveServer({ title: '', fields: [], view: () => Promise.reject(new Error()) }, '127.0.0.1');
+      await expect(second.listen(Number(new URL(href).port))).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    });
   });
 });
