@@ -45,6 +45,12 @@ export {
 export type { RunLimits, RunOptions } from './model/run-options';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './model/script-module';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';
+/**
+ * Transformer modules of libtorch, as PyTorch's `torch.nn` has them: options in camelCase, parameters by Python's names.
+ *
+ * @example
+ * const layer = new nn.TransformerEncoderLayer({ dModel: 512, nhead: 8 });
+ */
 export * as nn from './nn';
 export { getOutputAndAttentionWeights } from './nn/output-and-attention-weights';
 export { renderView, type ViewExample, type ViewOptions, writeAttentionView } from './view/render-view';

@@ -14,6 +14,11 @@ type Run<Output> = (
  *
  * An attention that the loop has done with stays in memory until the garbage collector finds it: dispose its `weights` (and
  * `keys`) where that matters.
+ *
+ * @example
+ * const capture: AttentionStream = model.captureAttentionStream([ids]);
+ * for await (const { index, weights } of capture) console.log(index, weights.shape);
+ * console.log(await capture.output);
  */
 export class AttentionStream<Output = Value> implements AsyncIterable<Attention> {
   readonly #output: Promise<Output>;
@@ -55,6 +60,12 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
    *
    * Where no loop has begun by the next turn of the event loop, the model runs for its output alone: the attentions are
    * dropped, and the stream can't be gone through any more.
+   *
+   * @throws TorchError as `captureAttention`.
+   *
+   * @example
+   * for await (const { weights } of stream) weights.dispose();
+   * const output = await stream.output;
    */
   get output(): Promise<Output> {
     if (!this.#started) {
@@ -84,7 +95,13 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
   /**
    * Goes through the attentions, once.
    *
-   * @throws TorchError `ERR_INVALID_ARGUMENT` where that was done before, or the model runs for its output alone.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where that was done before, or the model runs for its output alone; what
+   *   `captureAttention` rejects with.
+   *
+   * @example
+   * for await (const { name } of stream) {
+   *   if (name.includes('layer.0')) break; // stops the run
+   * }
    */
   [Symbol.asyncIterator](): AsyncGenerator<Attention, void, undefined> {
     this.#checkNotDropping();

@@ -2,7 +2,13 @@ import type { NativeAttention } from '../core/binding';
 import { type DType, fromHandle, type Tensor } from '../core/tensor';
 import { shown } from '../core/validate';
 
-/** The weights of one attention of one forward. */
+/**
+ * The weights of one attention of one forward.
+ *
+ * @example
+ * const { attentions: [first] } = await model.captureAttention([ids]);
+ * if (first) console.log(first.name, first.operator, first.weights.shape);
+ */
 export interface Attention {
   /** Position in execution order among all attention calls of this forward. */
   index: number;
@@ -24,18 +30,31 @@ export interface Attention {
   gradient?: Tensor;
 }
 
-/** An attention that a capture would record. */
+/**
+ * An attention that a capture would record.
+ *
+ * @example
+ * const sites: AttentionSite[] = await model.attentionSites([ids]);
+ * const bytes = sites.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size), 0);
+ */
 export interface AttentionSite {
+  /** As that of the `Attention`: its position in execution order. */
   index: number;
+  /** As that of the `Attention`: the dotted name of its module. */
   name: string;
+  /** As that of the `Attention`: the operator observed. */
   operator: string;
   /** `[B, H, Q, K]` */
   shape: [number, number, number, number];
-  heads: number;
-  queries: number;
-  keys: number;
+  /** How many heads there are. */
+  headCount: number;
+  /** How many query positions there are. */
+  queryCount: number;
+  /** How many key positions there are. */
+  keyCount: number;
   /** The type that the model computes it in. */
   dtype: DType;
+  /** Where the model computes it: `'cpu'`, `'cuda:0'` … */
   device: string;
 }
 
@@ -61,9 +80,9 @@ export function fromNativeSite(attention: NativeAttention): AttentionSite {
     name,
     operator,
     shape,
-    heads: shape[1],
-    queries: shape[2],
-    keys: shape[3],
+    headCount: shape[1],
+    queryCount: shape[2],
+    keyCount: shape[3],
     dtype: dtype as DType,
     device: device ?? 'cpu',
   };

@@ -7,15 +7,25 @@ import { isThenable } from '../model/hooks';
 import type { Attention } from './attention';
 import type { CaptureOptions } from './capture-options';
 
-/** How a stream of captures goes. */
+/**
+ * How a stream of captures goes.
+ *
+ * @example
+ * const options: StreamOptions = { ahead: 2, onProgress: ({ done, failed }) => console.log(done, failed) };
+ */
 export interface StreamOptions {
-  /** How many runs may be under way or waiting to be taken beyond the one that the consumer looks at. Default 1. */
+  /** How many runs, at least 0, may be under way or waiting to be taken beyond the one that the consumer looks at. Default 1. */
   ahead?: number;
   /** Called when an input is done, in order of the inputs; a promise is waited for. What it throws ends the stream. */
   onProgress?: (progress: { done: number; failed: number }) => unknown;
 }
 
-/** Options of `captureMany`: those of each capture, and how the stream goes. */
+/**
+ * Options of `captureMany`: those of each capture, and how the stream goes.
+ *
+ * @example
+ * const options: CaptureManyOptions = { layers: [-1], topK: 8, ahead: 2 };
+ */
 export interface CaptureManyOptions<Output = Value> extends Omit<CaptureOptions<Output>, 'onAttention'>, StreamOptions {
   /**
    * As in `captureAttention`, with the index of the input that the attention belongs to. The runs then don't overlap: one
@@ -24,7 +34,12 @@ export interface CaptureManyOptions<Output = Value> extends Omit<CaptureOptions<
   onAttention?: (attention: Attention, index: number) => unknown;
 }
 
-/** The result for one input of a stream: `error` says what it failed with. */
+/**
+ * The result for one input of a stream: `error` says what it failed with. `index` counts the inputs from 0.
+ *
+ * @example
+ * const failed = (result: CapturedInput): boolean => !('output' in result);
+ */
 export type CapturedInput<Output = Value> =
   | { index: number; output: Output; attentions: Attention[]; error?: undefined }
   | { index: number; error: unknown };

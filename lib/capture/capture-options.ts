@@ -18,7 +18,12 @@ import { type Stop, stopOf } from '../model/cancellable';
 import { RUN_LIMITS, type RunLimits } from '../model/run-options';
 import type { Attention } from './attention';
 
-/** What a capture records, and how; `Output` is what the model returns. */
+/**
+ * What a capture records, and how; `Output` is what the model returns.
+ *
+ * @example
+ * const options: CaptureOptions = { layers: [-1, /cross_attn$/], heads: [0], queries: { start: 0, end: 16 }, topK: 8 };
+ */
 export interface CaptureOptions<Output = Value> extends RunLimits {
   /**
    * Which attentions: names of modules (each with everything below it), regular expressions on those names, positions in

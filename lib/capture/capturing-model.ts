@@ -29,17 +29,27 @@ function gradientFunction<Output>(options: CaptureOptions<never>): CaptureOption
 export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeCapture>;
 
 /**
- * A model whose attentions can be captured.
+ * A model of any kind: a `ScriptModule`, or a module of `nn`. What all of them have: modules, parameters, hooks, a device, an
+ * end, and attentions that can be captured. A function that takes a `Model` takes each of them, whatever it is typed with.
+ *
+ * Runs happen on threads of the addon's own and never block the event loop; several of one model may be under way at once
+ * (`setConcurrency`).
  *
  * `Inputs` is what its forward takes by position, `Output` what it returns, `CallOptions` are the options of its forward that
  * a capture takes beside its own; `HookInput` and `HookOutput` are what hooks on the model itself get.
+ *
+ * @example
+ * async function layerNames(any: Model, inputs: Value[]): Promise<string[]> {
+ *   const sites = await any.attentionSites(inputs);
+ *   return sites.map(({ name }) => name);
+ * }
  */
 export abstract class CapturingModel<
   // biome-ignore-start lint/suspicious/noExplicitAny: by default a model of any types, which any other one is assignable to
-  Inputs extends readonly unknown[] = readonly any[],
+  Inputs extends readonly unknown[] = any,
   Output = unknown,
   CallOptions extends object = object,
-  HookInput extends readonly unknown[] = any[],
+  HookInput extends readonly unknown[] = any,
   HookOutput = any,
   // biome-ignore-end lint/suspicious/noExplicitAny: only there
 > extends HookableModel<HookInput, HookOutput> {
@@ -56,9 +66,12 @@ export abstract class CapturingModel<
 
   /**
    * Runs the model once and says which attentions `captureAttention` would record for these inputs, without recording
-   * them.
+   * them: about the cost of a forward.
    *
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none.
+   *
+   * @example
+   * for (const { index, name, operator, shape } of await model.attentionSites([ids])) console.log(index, name, operator, shape);
    */
   async attentionSites(inputs: Inputs, options?: CallOptions & RunLimits): Promise<AttentionSite[]> {
     const { result } = await this.#capture(inputs, options, RUN_LIMITS, 'attentionSites', {
@@ -74,6 +87,10 @@ export abstract class CapturingModel<
    * @param options What the capture records, and the options of `forward` (for modules of `nn`: masks and flags).
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none, `ERR_UNKNOWN_MODULE` for a layer
    *   that isn't there or computes none, `ERR_CAPTURE_TOO_LARGE` beyond `maxBytes`.
+   *
+   * @example
+   * const { output, attentions } = await model.captureAttention([ids, mask], { layers: [/layer\.11\./], heads: [0, 3] });
+   * for (const { name, weights } of attentions) console.log(name, weights.shape, output); // [B, 2, Q, K]
    */
   async captureAttention(
     inputs: Inputs,
@@ -145,6 +162,13 @@ export abstract class CapturingModel<
    *
    * @returns An iterable, to be gone through once; the run begins with the loop. Its `output` resolves when the run is over
    *   and rejects as `captureAttention` (as the loop does); asked for without a loop, it runs the model for itself.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for `onAttention` and `gradientOf`, in the loop.
+   *
+   * @example
+   * for await (const { name, weights } of model.captureAttentionStream([ids], { averageHeads: true })) {
+   *   console.log(name, weights.shape); // [B, Q, K]
+   *   weights.dispose();
+   * }
    */
   captureAttentionStream(
     inputs: Inputs,
@@ -179,7 +203,14 @@ export abstract class CapturingModel<
    * @param inputs For each run what `captureAttention` takes: the inputs, or `{ inputs, …options }` with options of `forward`
    *   that are this input's own (its padding mask). An iterable may hold promises of them, as in `for await`.
    * @param options Those of all captures, and how the stream goes.
-   * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream.
+   * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream. An input
+   *   that can't be had, and what `onProgress` throws, do; an aborted `signal` rejects with its reason.
+   *
+   * @example
+   * for await (const result of model.captureMany([[ids], [ids]], { layers: [-1], ahead: 2 })) {
+   *   if ('output' in result) console.log(result.index, result.attentions.length);
+   *   else console.error(result.index, result.error);
+   * }
    */
   captureMany(
     inputs: ManyInputs<Inputs | OwnOptions<Inputs, CallOptions>>,
@@ -201,5 +232,12 @@ export abstract class CapturingModel<
   }
 }
 
-/** An input of `captureMany` with options of `forward` that are its own. */
+/**
+ * An input of `captureMany` with options of `forward` that are its own: what `captureAttention` takes by position stands in
+ * `inputs`.
+ *
+ * @example
+ * const padded: OwnOptions<Tensor[], nn.EncoderArguments> = { inputs: [src], srcKeyPaddingMask: mask };
+ * for await (const result of encoder.captureMany([[src], padded])) console.log(result.index);
+ */
 export type OwnOptions<Inputs, CallOptions> = { inputs: Inputs } & CallOptions;

@@ -17,7 +17,12 @@ import type { Attention } from './attention';
 import { itemsOf } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 
-/** Options of `captureGeneration`: those of the capture of each step. */
+/**
+ * Options of `captureGeneration`: those of the capture of each step.
+ *
+ * @example
+ * const options: GenerationOptions = { layers: [-1], method: 'generate' };
+ */
 export type GenerationOptions<Output = Value> = Omit<CaptureOptions<Output>, 'onAttention'> & {
   /** The method to run in each step. Default `'forward'`. */
   method?: string;
@@ -25,14 +30,25 @@ export type GenerationOptions<Output = Value> = Omit<CaptureOptions<Output>, 'on
 
 /**
  * Makes the inputs of the next step from what the step before returned: the tokens to go on with, and the caches in
- * whatever form the checkpoint takes them. Nothing ends the generation.
+ * whatever form the checkpoint takes them. Nothing (undefined or null) ends the generation. `step` counts from 0.
+ *
+ * @example
+ * const next: NextInputs = (output, step) => {
+ *   const [logits, caches] = output as [Tensor, Value];
+ *   return step < 20 ? [logits.select(1, -1).argmax(-1).reshape([1, 1]), caches] : undefined;
+ * };
  */
 export type NextInputs<Inputs extends readonly Value[] = readonly Value[], Output = Value> = (
   output: Output,
   step: number,
 ) => Inputs | undefined | null | Promise<Inputs | undefined | null>;
 
-/** An attention of one step. */
+/**
+ * An attention of one step.
+ *
+ * @example
+ * const positions = ({ queries, queryOffset }: GenerationAttention) => queries.map((query) => queryOffset + query);
+ */
 export interface GenerationAttention extends Attention {
   /** Position of its first query among all queries of its layer. Add it to `queries` for positions in the sequence. */
   queryOffset: number;
@@ -40,7 +56,12 @@ export interface GenerationAttention extends Attention {
   keyLength: number;
 }
 
-/** One step of a generation. */
+/**
+ * One step of a generation. It holds what the step returned: keep its `attentions`, not all of it, where memory matters.
+ *
+ * @example
+ * const show = ({ step, queryOffset, attentions }: GenerationStep) => console.log(step, queryOffset, attentions.length);
+ */
 export interface GenerationStep<Output = Value> {
   /** Counted from 0. */
   step: number;
@@ -50,6 +71,7 @@ export interface GenerationStep<Output = Value> {
   keyLength: number;
   /** What the model returned, caches included. */
   output: Output;
+  /** The attentions of the layers selected, in execution order. */
   attentions: GenerationAttention[];
 }
 
@@ -138,7 +160,14 @@ export async function* captureGeneration<Inputs extends readonly Value[], Output
   }
 }
 
-/** How `assembleAttention` puts steps together. */
+/**
+ * How `assembleAttention` puts steps together.
+ *
+ * @example
+ * const window: AssembleOptions = {
+ *   keyOffset: ({ queryOffset, queries, keyLength }) => queryOffset + queries.length - keyLength,
+ * };
+ */
 export interface AssembleOptions {
   /**
    * For models whose caches drop keys: which position in the sequence the first key has that an attention still saw. Its
@@ -286,6 +315,11 @@ async function shifted(parts: readonly { weights: Tensor; keyOffset: number }[])
  * @throws TorchError `ERR_INVALID_ARGUMENT` where rows or keys were left out by `queries` or `topK`, where steps differ in
  *   batch, heads or type, and where attentions without module names (of a frozen checkpoint) differ in number from step
  *   to step, so that nothing tells which belong together; where keys were dropped and `keyOffset` doesn't say which.
+ *
+ * @example
+ * const next: NextInputs = (output) => [output]; // see NextInputs
+ * const [first] = await assembleAttention(model.captureGeneration([ids], next));
+ * console.log(first?.weights.shape); // [B, H, all queries, longest keys]
  */
 export async function assembleAttention(
   steps:

@@ -4,6 +4,12 @@ import { fromHandle, handleOf, Tensor } from '../core/tensor';
 import { options as checkOptions, elements, optionalChoice } from '../core/validate';
 import type { Attention } from './attention';
 
+/**
+ * Options of `attentionRollout`.
+ *
+ * @example
+ * const options: RolloutOptions = { headFusion: 'max' };
+ */
 export interface RolloutOptions {
   /** How the heads of a layer become one matrix. Default `'mean'`, as in the paper. */
   headFusion?: 'mean' | 'max' | 'min';
@@ -60,8 +66,16 @@ function layersOf(attentions: unknown): GivenLayer[] {
  * Attention rollout (Abnar & Zuidema 2020): how much of each input position reaches each position of the last layer,
  * R = A'_L · … · A'₁ with A' = ½ A + ½ I, normalised by rows.
  *
+ * Computed on the calling thread; T³ operations a layer.
+ *
  * @param attentions The self-attentions of all layers in order, whole (all queries and heads), or their weights.
  * @returns `[B, T, T]`, on the weights' device.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` where there is none, or some are not square, of another length, or captured with
+ *   `topK`; `ERR_DISPOSED`.
+ *
+ * @example
+ * const { attentions } = await encoder.captureAttention([src]);
+ * const rollout = attentionRollout(attentions, { headFusion: 'mean' });
  */
 export function attentionRollout(attentions: readonly (Layer | Tensor)[], options?: RolloutOptions): Tensor {
   const { headFusion } = checkOptions(options, ['headFusion'], 'the options of attentionRollout');
@@ -79,6 +93,11 @@ export function attentionRollout(attentions: readonly (Layer | Tensor)[], option
  *
  * @param attentions The self-attentions of all layers in order, captured with `gradientOf`.
  * @returns `[B, T, T]`, on the weights' device; row q tells what position q of the last layer owes to each input position.
+ * @throws TorchError as `attentionRollout`; `ERR_INVALID_ARGUMENT` also where a gradient is missing.
+ *
+ * @example
+ * const { attentions } = await encoder.captureAttention([src], { gradientOf: (output) => output.select(1, 0).sum() });
+ * const relevance = attentionRelevance(attentions);
  */
 export function attentionRelevance(attentions: readonly Layer[]): Tensor {
   const layers = layersOf(attentions);

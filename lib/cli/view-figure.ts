@@ -1,5 +1,5 @@
-import { writeFile } from 'node:fs/promises';
 import { TorchError } from '../core/errors';
+import { writeWhole } from '../formats/file';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderHeadFigure, renderPng, renderRowCsv } from '../view/render-figure';
 
@@ -49,11 +49,11 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
     const caption = [`${name || `attention ${layer}`}, ${which}`, operator, example.title].filter(Boolean).join(' · ');
     const figure = renderHeadFigure({ ...input, scale, caption });
     if (svg !== undefined) {
-      await writeFile(svg, figure);
+      await writeWhole(svg, figure);
       written.push(svg);
     }
     if (png !== undefined) {
-      await writeFile(png, await renderPng(figure, pixelRatio));
+      await writeWhole(png, await renderPng(figure, pixelRatio));
       written.push(png);
     }
   }
@@ -63,7 +63,7 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
       const expected = `a query from ${queries[0]} to ${queries.at(-1)}`;
       throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} for --query but received ${query}`);
     }
-    await writeFile(csv, renderRowCsv(input, row));
+    await writeWhole(csv, renderRowCsv(input, row));
     written.push(csv);
   }
   return written;

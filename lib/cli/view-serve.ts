@@ -116,7 +116,7 @@ async function fullHead(
 ): Promise<Float32Array> {
   const selection = { layers: [index], ...(queries && { queries }), signal };
   const site = (await model.attentionSites(values)).find((each) => each.index === index);
-  const all = heads ?? Array.from({ length: site?.heads ?? 0 }, (_, i) => i);
+  const all = heads ?? Array.from({ length: site?.headCount ?? 0 }, (_, i) => i);
   const one = all[head];
   const mean = averageHeads || one === undefined;
   const { attentions } = await model.captureAttention(values, {

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { TorchError } from '../core/errors';
+import { writeWhole } from '../formats/file';
 import type { PrepareExample } from '../view/prepare';
 import { DEFAULT_MAX_SIZE, renderExamples } from '../view/render-view';
 import {
@@ -120,7 +120,7 @@ async function runView(path: string, options: ViewOptions): Promise<void> {
     return renderExamples(examples.map(counting), { title, maxSize: options.maxSize, compare });
   };
   const html = await withExamples(path, options, (examples) => withOther(path, options, examples, render));
-  await writeFile(options.out, html);
+  await writeWhole(options.out, html);
   const size = (Buffer.byteLength(html) / 1e6).toFixed(1);
   process.stdout.write(`${options.out}: ${count} attention${count === 1 ? '' : 's'}, ${size} MB\n`);
   if (options.open) openInBrowser(resolve(options.out));

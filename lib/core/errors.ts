@@ -1,10 +1,26 @@
-/** The codes that an error of this package can carry. */
+/**
+ * The codes that an error of this package can carry.
+ *
+ * | code | what it says |
+ * | --- | --- |
+ * | `ERR_LIBTORCH_NOT_FOUND`, `ERR_LIBTORCH_VERSION`, `ERR_ADDON_LOAD` | libtorch is missing, of another release, or can't be loaded |
+ * | `ERR_MODEL_LOAD`, `ERR_UNSUPPORTED_FILE`, `ERR_UNTRUSTED` | a file is none, is another kind of file, or does more than an untrusted one may |
+ * | `ERR_MODEL_RUN`, `ERR_HOOK_FAILED` | the model, or a hook (its `cause`), failed |
+ * | `ERR_INVALID_ARGUMENT`, `ERR_UNKNOWN_MODULE`, `ERR_HOOK_NAME_IN_USE`, `ERR_DISPOSED` | what was given can't be used |
+ * | `ERR_NO_ATTENTION`, `ERR_CAPTURE_TOO_LARGE` | there is nothing to capture, or more than `maxBytes` |
+ * | `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT` | a run went beyond a limit |
+ * | `ERR_DEVICE_UNAVAILABLE` | a device isn't there, or can't be used |
+ *
+ * @example
+ * const worthRetrying = new Set<ErrorCode>(['ERR_TIME_LIMIT', 'ERR_MEMORY_LIMIT']);
+ */
 export type ErrorCode =
   | 'ERR_LIBTORCH_NOT_FOUND'
   | 'ERR_LIBTORCH_VERSION'
   | 'ERR_ADDON_LOAD'
   | 'ERR_MODEL_LOAD'
   | 'ERR_MODEL_RUN'
+  | 'ERR_UNSUPPORTED_FILE'
   | 'ERR_UNTRUSTED'
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_UNKNOWN_MODULE'
@@ -19,12 +35,36 @@ export type ErrorCode =
 
 /**
  * Every error that this package throws or rejects with: an `Error` with a `code`, and a message that says what was
- * expected and what was received.
+ * expected and what was received. An aborted call rejects with the signal's reason instead.
+ *
+ * @example
+ * try {
+ *   await model.forward([ids], { timeLimit: 1000 });
+ * } catch (error) {
+ *   if (!(error instanceof TorchError) || error.code !== 'ERR_TIME_LIMIT') throw error;
+ * }
  */
 export class TorchError extends Error {
+  /**
+   * `'TorchError'`.
+   *
+   * @example
+   * const isOurs = (error: unknown) => (error as Error).name === 'TorchError';
+   */
   override readonly name = 'TorchError';
+  /**
+   * Says what went wrong, in a word that stays as it is.
+   *
+   * @example
+   * model.forward([ids]).catch((error: TorchError) => console.error(error.code));
+   */
   readonly code: ErrorCode;
-  /** What libtorch said below the message: its C++ backtrace or TorchScript trace, where there is one. */
+  /**
+   * What libtorch said below the message: its C++ backtrace or TorchScript trace, where there is one.
+   *
+   * @example
+   * model.forward([ids]).catch((error: TorchError) => console.error(error.nativeStack ?? error.stack));
+   */
   declare readonly nativeStack?: string;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; nativeStack?: string } = {}) {

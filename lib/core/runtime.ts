@@ -2,22 +2,47 @@ import { load } from '../libtorch/load';
 import { native } from './binding';
 import { integer } from './validate';
 
-/** Sets the threads that one run uses inside its operators. Default: the cores, shared by runs from eight cores on. */
+/**
+ * Sets the threads, from 1 to 1024, that one run uses inside its operators. Default: the cores, shared by runs from eight cores
+ * on. Runs that begin from now on have as many; what the event loop's thread computes (operations of tensors) uses one.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT`.
+ *
+ * @example
+ * setNumThreads(4);
+ */
 export function setNumThreads(count: number): void {
   native((addon) => addon.setNumThreads(integer(count, 'count', 1, 1024)));
 }
 
-/** The threads that one run uses inside its operators. */
+/**
+ * The threads that one run uses inside its operators.
+ *
+ * @example
+ * console.log(getNumThreads());
+ */
 export function getNumThreads(): number {
   return native((addon) => addon.getNumThreads());
 }
 
-/** Sets how many runs may be under way at once; others wait. Default: one for every four cores, at least one. */
+/**
+ * Sets how many runs, from 1 to 1024, may be under way at once; others wait. Default: one for every four cores, at least one.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT`.
+ *
+ * @example
+ * setConcurrency(2);
+ */
 export function setConcurrency(count: number): void {
   native((addon) => addon.setConcurrency(integer(count, 'count', 1, 1024)));
 }
 
-/** How many runs may be under way at once. */
+/**
+ * How many runs may be under way at once.
+ *
+ * @example
+ * console.log(getConcurrency());
+ */
 export function getConcurrency(): number {
   return native((addon) => addon.getConcurrency());
 }
@@ -27,22 +52,48 @@ export function getConcurrency(): number {
  * keep for intermediate results. The next captures take longer. Without it, a sixteenth of the memory that the process may
  * use (of the machine's, or its control group's) waits at most; the environment variable `LIBTORCH_ATTENTION_RESULT_MEMORY`
  * sets another limit, in bytes.
+ *
+ * @example
+ * releaseMemory();
  */
 export function releaseMemory(): void {
   native((addon) => addon.releaseMemory());
 }
 
-/** Seeds the random numbers of all devices. */
+/**
+ * Seeds the random numbers of all devices: dropout in training mode, initial parameters of `nn`, random operators of
+ * checkpoints. The same seed gives the same numbers where runs follow one another.
+ *
+ * @param seed An integer of at least 0.
+ * @throws TorchError `ERR_INVALID_ARGUMENT`.
+ *
+ * @example
+ * manualSeed(42);
+ * const layer = new nn.TransformerEncoderLayer({ dModel: 64, nhead: 4 });
+ */
 export function manualSeed(seed: number): void {
   native((addon) => addon.manualSeed(integer(seed, 'seed', 0)));
 }
 
-/** The devices that models can run on here: `'cpu'`, then `'cuda:0'` … */
+/**
+ * The devices that models can run on here: `'cpu'`, then `'cuda:0'` …
+ *
+ * @throws TorchError `ERR_LIBTORCH_NOT_FOUND`, `ERR_LIBTORCH_VERSION`, `ERR_ADDON_LOAD`.
+ *
+ * @example
+ * const device = devices().at(-1) ?? 'cpu';
+ */
 export function devices(): string[] {
   return native((addon) => addon.devices());
 }
 
-/** Versions of this package, of the libtorch in use, and of the CUDA it was built with (null without). */
+/**
+ * Versions of this package, of the libtorch in use, and of the CUDA it was built with (null without). Asking for the last two
+ * loads libtorch, and throws what that fails with: `ERR_LIBTORCH_NOT_FOUND`, `ERR_LIBTORCH_VERSION`, `ERR_ADDON_LOAD`.
+ *
+ * @example
+ * console.log(versions.package, versions.libtorch, versions.cuda ?? 'CPU');
+ */
 export const versions = {
   get package(): string {
     return (require('../../package.json') as { version: string }).version;

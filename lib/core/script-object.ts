@@ -4,10 +4,20 @@ import { invalid } from './validate';
 /**
  * A value of a model that JavaScript has no form for: an object of a TorchScript class, a complex number. It can be kept
  * and given back to the model that it is of, unchanged: as what a hook returns, or as an input. Made by models only.
+ *
+ * @example
+ * const state = await model.forward([ids], { method: 'start' });
+ * if (state instanceof ScriptObject) await model.forward([ids, state], { method: 'step' });
  */
 export class ScriptObject {
   readonly #native: NativeScriptObject;
-  /** Its type by the name that TorchScript has for it: `'__torch__.ImageList'`. */
+  /**
+   * Its type by the name that TorchScript has for it: `'__torch__.ImageList'`, `'complex'`.
+   *
+   * @example
+   * const output = await model.forward([ids]);
+   * if (output instanceof ScriptObject) console.log(output.type);
+   */
   readonly type: string;
 
   private constructor(handle: NativeScriptObject) {

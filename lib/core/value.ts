@@ -5,7 +5,12 @@ import { isObjectHandle, ScriptObject } from './script-object';
 import { fromHandle, isHandle, Tensor } from './tensor';
 import { integer, invalid, isPlainObject, MAX_ELEMENTS, reading, shortened } from './validate';
 
-/** The key of a dictionary in a Map. */
+/**
+ * The key of a dictionary in a Map.
+ *
+ * @example
+ * const scales = new Map<DictionaryKey, Value>([[1, 0.5], ['all', 2]]);
+ */
 export type DictionaryKey = string | number | bigint | boolean;
 
 /**

@@ -1,5 +1,5 @@
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, stat, writeFile } from 'node:fs/promises';
 import { type ErrorCode, TorchError } from '../core/errors';
 import { shortened } from '../core/validate';
 import { malformed } from './entry';
@@ -128,6 +128,32 @@ export async function readWhole(path: string, most: number): Promise<Uint8Array<
     if (size > most) throw malformed(shortened(path), `a file of at most ${most} bytes`, `one of ${size}`);
     return await read(0, size);
   });
+}
+
+/** The error for a file that can't be written: what the system says of it, without the name that it had meanwhile. */
+export function unwritable(path: string, error: unknown): TorchError {
+  const { message } = error as Error;
+  const [reason] = message.split(/, (?:open|write|close|rename|fsync)\b/);
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a path that can be written but received '${shortened(path)}': ${reason}`,
+    {
+      cause: error,
+    },
+  );
+}
+
+/**
+ * Writes a file, over what is there.
+ *
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for a path that can't be written.
+ */
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
+  try {
+    await writeFile(path, content);
+  } catch (error) {
+    throw unwritable(path, error);
+  }
 }
 
 /** Bytes in memory as a file of that name. */

@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { DTYPES, type DType, dtypesBy } from '../core/dtype';
-import { TorchError } from '../core/errors';
 import { shortened, shown } from '../core/validate';
 import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed, type StateEntries } from './entry';
-import { fileOf, type OpenFile, withFile } from './file';
+import { fileOf, type OpenFile, unwritable, withFile } from './file';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
 
@@ -105,19 +104,6 @@ export async function writeSafetensors(
     await rm(part, { force: true }).catch(() => {});
     throw unwritable(path, error);
   }
-}
-
-/** The error for a file that can't be written: what the system says of it, without the name that it had meanwhile. */
-function unwritable(path: string, error: unknown): TorchError {
-  const { message } = error as Error;
-  const [reason] = message.split(/, (?:open|write|close|rename|fsync)\b/);
-  return new TorchError(
-    'ERR_INVALID_ARGUMENT',
-    `Expected a path that can be written but received '${path}': ${reason}`,
-    {
-      cause: error,
-    },
-  );
 }
 
 async function readAll(source: OpenFile): Promise<Entries> {

@@ -76,12 +76,28 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     return this;
   }
 
-  /** Names and types of all modules, as Python's `named_modules()` gives them; `''` is the model itself. */
+  /**
+   * Names and types of all modules, as Python's `named_modules()` gives them: in its order, `''` being the model itself; a
+   * module with several names stands under the first. Returns at once, also while the model runs.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * for (const { name, type } of model.modules()) console.log(name || '(the model)', type);
+   */
   modules(): { name: string; type: string }[] {
     return native(() => this.native.modules());
   }
 
-  /** All parameters by dotted name, as Python's `named_parameters()`. The tensors are the model's own. */
+  /**
+   * All parameters by dotted name, as Python's `named_parameters()`. The tensors are the model's own: they change when it does.
+   * Returns at once, without a copy.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * for (const { name, tensor } of model.namedParameters()) console.log(name, tensor.shape);
+   */
   namedParameters(): { name: string; tensor: Tensor }[] {
     return native(() => this.native.parameters()).map(({ name, tensor }) => ({ name, tensor: fromHandle(tensor) }));
   }
@@ -95,18 +111,36 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * layer takes its normal path, as in Python: results then differ in the last bits.
    *
    * @param path Dotted name as in `modules()`; `''` for the model itself.
-   * @throws TorchError `ERR_UNKNOWN_MODULE`. A hook that doesn't fire in a run is reported once as a process warning
-   *   (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`.
+   * In TypeScript a hook on the model itself (`''`) gets what the model is typed with; others say what they get.
+   *
+   * @throws TorchError `ERR_UNKNOWN_MODULE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`. A hook that doesn't fire in a run is
+   *   reported once as a process warning (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`. What a hook throws, or returns
+   *   that is no value of the module's, ends the run with `ERR_HOOK_FAILED`.
+   *
+   * @example
+   * const handle = model.registerForwardPreHook('encoder', (module, [x]: [Tensor]) => x.mul(2));
+   * await model.captureAttention([ids]);
+   * handle.remove();
    */
-  registerForwardPreHook<Input extends readonly unknown[] = Value[], Path extends string = string>(
+  registerForwardPreHook<Input extends Value[] = Value[], Path extends string = string>(
     path: Path,
     hook: AtPath<Path, ForwardPreHook<HookInput>, ForwardPreHook<Input>>,
   ): RemovableHandle {
     return this.#register('pre', path, hook);
   }
 
-  /** Calls `hook` after the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`. */
-  registerForwardHook<Input extends readonly unknown[] = Value[], Output = Value, Path extends string = string>(
+  /**
+   * Calls `hook` after the module at `path` with its inputs and output; otherwise as `registerForwardPreHook`.
+   *
+   * @throws TorchError as `registerForwardPreHook`.
+   *
+   * @example
+   * const norms: number[] = [];
+   * model.registerForwardHook('encoder', (_module, _input, output: Tensor) => {
+   *   norms.push(Number(output.mul(output).sum().item()));
+   * });
+   */
+  registerForwardHook<Input extends Value[] = Value[], Output extends Value = Value, Path extends string = string>(
     path: Path,
     hook: AtPath<Path, ForwardHook<HookInput, HookOutput>, ForwardHook<Input, Output>>,
   ): RemovableHandle {
@@ -116,6 +150,11 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
   /**
    * Calls `hook` in backward passes, once for each call of the module at `path` in a run with `{ grad: true }`, when the
    * gradients of its inputs are known; otherwise as `registerForwardPreHook`.
+   *
+   * @throws TorchError as `registerForwardPreHook`; what the hook throws ends the backward pass.
+   *
+   * @example
+   * model.registerFullBackwardHook('encoder', (_module, gradInput) => gradInput.map((each) => each?.mul(0.5) ?? null));
    */
   registerFullBackwardHook(path: string, hook: FullBackwardHook): RemovableHandle {
     return this.#register('backward', path, hook);
@@ -157,7 +196,12 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     return { handle: RemovableHandle.of(hookNative, kind, path, remove), native: hookNative };
   }
 
-  /** Whether `dispose` was called. */
+  /**
+   * Whether `dispose` was called.
+   *
+   * @example
+   * if (!model.disposed) model.dispose();
+   */
   get disposed(): boolean {
     return this.#disposed;
   }
@@ -192,7 +236,16 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     }
   }
 
-  /** Moves the parameters to another device, after the runs under way. */
+  /**
+   * Moves the parameters to another device, after the runs under way; those that begin meanwhile wait.
+   *
+   * @throws TorchError `ERR_DEVICE_UNAVAILABLE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`; `ERR_MODEL_RUN` inside a hook that a
+   *   run of the model waits for.
+   *
+   * @example
+   * const [, gpu] = devices();
+   * if (gpu) await model.to(gpu);
+   */
   async to(device: Device): Promise<void> {
     if (typeof device !== 'string') throw invalid('the name of a device', 'device', device);
     await this.change(() => this.native.to(device));
@@ -214,6 +267,12 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * again. Of what begins meanwhile it may wait for some. Works on a disposed model, too.
    *
    * @throws TorchError `ERR_MODEL_RUN` inside one of the model's own hooks, which would wait for itself.
+   *
+   * @example
+   * const input = new Float32Array(new SharedArrayBuffer(4 * 128));
+   * await model.captureAttention([Tensor.from(input, { copy: false })], { signal: AbortSignal.timeout(1000) }).catch(() => {});
+   * await model.settled();
+   * input.fill(0); // nothing reads it any more
    */
   async settled(): Promise<void> {
     checkNotInOwnHook('change', this);
@@ -224,13 +283,26 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     });
   }
 
-  /** Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`. */
+  /**
+   * Frees the model once the runs under way are over. May be called twice; every other use then throws `ERR_DISPOSED`.
+   * Tensors of the model's that are still held stay valid.
+   *
+   * @example
+   * model.dispose();
+   * await model.settled();
+   */
   dispose(): void {
     noteDisposed(this);
     this.#disposed = true;
     this.native.dispose();
   }
 
+  /**
+   * What `using` calls: `dispose()`.
+   *
+   * @example
+   * using loaded = await ScriptModule.load('model.pt');
+   */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -14,7 +14,12 @@ import {
   type RemovableHandle,
 } from './hooks';
 
-/** What a named hook has recorded: of its module's last call. */
+/**
+ * What a named hook has recorded: of its module's last call.
+ *
+ * @example
+ * const shown = ({ input, output }: HookRecord) => console.log(input, output);
+ */
 export interface HookRecord {
   /** The inputs; for a backward hook the gradients of the inputs. */
   input: Value[];
@@ -55,8 +60,22 @@ function tuple(result: unknown, length: number, what: string): unknown[] {
  *
  * Without `fn`, values stay native: nothing crosses to JavaScript during a run, and tensors become typed arrays only
  * where they are read. With `fn`, what it returns is stored.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no model.
+ *
+ * @example
+ * const hooked = new HookedModel(model);
+ * hooked.setForwardHook('first', 'encoder.layers.0');
+ * await model.forward([ids]);
+ * console.log(hooked.hooks.get('first')?.output);
  */
 export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
+  /**
+   * The model whose modules are recorded.
+   *
+   * @example
+   * await new HookedModel(model).model.forward([ids]);
+   */
   readonly model: Hooked;
   readonly #entries = new Map<string, Entry>();
 
@@ -72,7 +91,15 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
     this.model = model;
   }
 
-  /** The records by name; names whose hooks haven't fired yet are left out. */
+  /**
+   * The records by name, as they are now; names whose hooks haven't fired yet are left out.
+   *
+   * @throws TorchError `ERR_MODEL_RUN` for a value that is too deep or too large to be had in JavaScript.
+   *
+   * @example
+   * const { hooks } = new HookedModel(model);
+   * for (const [name, { input }] of hooks) console.log(name, input.length);
+   */
   get hooks(): ReadonlyMap<string, HookRecord> {
     const records = new Map<string, HookRecord>();
     for (const [name, entry] of this.#entries) {
@@ -86,9 +113,13 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
    * Records input and output of the module at `path`.
    *
    * @param fn Gets (module, input, output) and returns `[input, output]` as they are to be stored.
-   * @throws TorchError `ERR_HOOK_NAME_IN_USE`, `ERR_UNKNOWN_MODULE`.
+   * @throws TorchError `ERR_HOOK_NAME_IN_USE`, `ERR_UNKNOWN_MODULE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
+   * @example
+   * const hooked = new HookedModel(model);
+   * hooked.setForwardHook('mean', 'encoder', (_module, [x]: [Tensor], output: Tensor) => [[x], output.mean(1)]);
    */
-  setForwardHook<Input extends readonly unknown[] = Value[], Output = Value, Path extends string = string>(
+  setForwardHook<Input extends Value[] = Value[], Output extends Value = Value, Path extends string = string>(
     name: string,
     path: Path,
     fn?: AtPath<Path, ForwardRecorder<HookInputOf<Hooked>, HookOutputOf<Hooked>>, ForwardRecorder<Input, Output>>,
@@ -99,8 +130,17 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
     });
   }
 
-  /** Records the input of the module at `path`. `fn` gets (module, input) and returns the input as it is to be stored. */
-  setForwardPreHook<Input extends readonly unknown[] = Value[], Path extends string = string>(
+  /**
+   * Records the input of the module at `path`.
+   *
+   * @param fn Gets (module, input) and returns the input as it is to be stored.
+   * @throws TorchError as `setForwardHook`.
+   *
+   * @example
+   * const hooked = new HookedModel(model);
+   * hooked.setForwardPreHook('tokens', 'encoder', (_module, [x]: [Tensor]) => [x.narrow(1, 0, 1)]);
+   */
+  setForwardPreHook<Input extends Value[] = Value[], Path extends string = string>(
     name: string,
     path: Path,
     fn?: AtPath<Path, ForwardPreRecorder<HookInputOf<Hooked>>, ForwardPreRecorder<Input>>,
@@ -117,6 +157,13 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
    *
    * @param fn Gets (module, gradInput, gradOutput) and returns `[gradInput, gradOutput]` as they are to be stored; this
    *   gradInput also goes on in the backward pass.
+   * @throws TorchError as `setForwardHook`.
+   *
+   * @example
+   * const hooked = new HookedModel(model);
+   * hooked.setBackwardHook('gradients', 'encoder');
+   * await ((await model.forward([ids], { grad: true })) as Tensor).sum().backward();
+   * const gradients = hooked.hooks.get('gradients')?.input as (Tensor | null)[];
    */
   setBackwardHook(
     name: string,
@@ -130,7 +177,16 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
     });
   }
 
-  /** Removes a hook and what it recorded. @throws TorchError `ERR_INVALID_ARGUMENT` for a name that isn't in use. */
+  /**
+   * Removes a hook and what it recorded.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for a name that isn't in use.
+   *
+   * @example
+   * const hooked = new HookedModel(model);
+   * hooked.setForwardHook('first', 'encoder');
+   * hooked.delHook('first');
+   */
   delHook(name: string): void {
     const entry = this.#entries.get(name);
     if (!entry) {

@@ -19,6 +19,13 @@ import { cancellable, stopOf } from './cancellable';
 import { isInsideHook } from './hooks';
 import { RUN_LIMITS, type RunOptions, UNTRUSTED_LIMITS, withDefaults } from './run-options';
 
+/**
+ * Options of `ScriptModule.load`.
+ *
+ * @example
+ * const options: LoadOptions = { untrusted: true, timeLimit: 10_000 };
+ * const uploaded = await ScriptModule.load('upload.pt', options);
+ */
 export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
   device?: Device;
@@ -51,7 +58,7 @@ export interface LoadOptions {
   /** Rejects the call with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Milliseconds from the start of reading after which the load is stopped at the next tensor, or operator of code that the
+   * Milliseconds, at least 0, from the start of reading after which the load is stopped at the next tensor, or operator of code that the
    * archive runs, and rejects with `ERR_TIME_LIMIT`. Default: none.
    */
   timeLimit?: number;
@@ -71,9 +78,17 @@ export interface ForwardOptions extends RunOptions {
 /** The options of a forward that captures of checkpoints take as well. */
 export type CheckpointCallOptions = Pick<ForwardOptions, 'method'>;
 
-/** What a method takes and gives, in TorchScript's type names. */
+/**
+ * What a method takes and gives, in TorchScript's type names.
+ *
+ * @example
+ * const { parameters, returns }: Signature = model.signature();
+ * console.log(parameters.map(({ name, type }) => `${name}: ${type}`).join(', '), '->', returns);
+ */
 export interface Signature {
+  /** In order; those that are `optional` have defaults. */
   parameters: { name: string; type: string; optional: boolean }[];
+  /** `'None'` where it returns nothing. */
   returns: string;
 }
 
@@ -93,6 +108,15 @@ function checkInputs(inputs: unknown): unknown[] {
  * A TorchScript checkpoint, ready to run.
  *
  * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
+ *
+ * `Inputs` and `Output` are what `forward` takes and gives, as `load` was told: nothing checks that they are true before the
+ * model runs, which refuses other inputs. They are what hooks on the model itself get, and what captures take and give; other
+ * methods take and give any `Value` in `forward`. Objects are declared by a type alias: interfaces are no `Value` to TypeScript.
+ *
+ * @example
+ * type Output = { logits: Tensor; hidden: Tensor[] };
+ * const classifier = await ScriptModule.load<[ids: Tensor, mask: Tensor], Output>('model.pt');
+ * const { logits } = await classifier.forward([ids, mask]);
  */
 export class ScriptModule<
   Inputs extends readonly Value[] = readonly Value[],
@@ -108,9 +132,16 @@ export class ScriptModule<
   /**
    * Loads what `torch.jit.save` wrote.
    *
+   * Reading and compiling happen on a thread of the addon's own. Of bytes, memory is taken once more while it loads.
+   *
    * @param source A path, or the bytes of the file.
-   * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_UNTRUSTED`, `ERR_DEVICE_UNAVAILABLE`,
-   *   `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing.
+   * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_UNTRUSTED`, `ERR_TIME_LIMIT`,
+   *   `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_UNAVAILABLE`, `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing; the
+   *   signal's reason where it was aborted.
+   *
+   * @example
+   * const untyped = await ScriptModule.load('model.pt', { device: 'cpu' });
+   * const typed = await ScriptModule.load<[Tensor], Tensor>('model.pt');
    */
   static async load<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
     source: string | Uint8Array,
@@ -155,8 +186,12 @@ export class ScriptModule<
    *
    * @param inputs One value for each parameter of the method, in order; parameters with defaults may be left out at the end.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where the inputs don't fit the method's signature, `ERR_MODEL_RUN` where the
-   *   model fails, `ERR_TIME_LIMIT` and `ERR_MEMORY_LIMIT` beyond the limits, `ERR_DISPOSED`; the signal's reason where it
-   *   was aborted.
+   *   model fails, `ERR_HOOK_FAILED`, `ERR_TIME_LIMIT` and `ERR_MEMORY_LIMIT` beyond the limits, `ERR_DISPOSED`; the signal's
+   *   reason where it was aborted.
+   *
+   * @example
+   * const output = await model.forward([ids, mask], { signal: AbortSignal.timeout(5000) });
+   * const encoded = await model.forward([ids], { method: 'encode' });
    */
   async forward<Method extends string = 'forward'>(
     inputs: OfMethod<Method, Inputs, readonly Value[]>,
@@ -183,19 +218,39 @@ export class ScriptModule<
 
   /**
    * Parameters and buffers by name, as Python's `state_dict()`: those of a module with several names under each of them. The
-   * tensors are the model's own.
+   * tensors are the model's own. Returns at once, without a copy.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * await encoder.loadStateDict(model.stateDict(), { prefix: 'encoder.' });
    */
   stateDict(): Record<string, Tensor> {
     const state = native(() => this.native.stateDict());
     return Object.fromEntries(state.map(({ name, tensor }) => [name, fromHandle(tensor)]));
   }
 
-  /** Names of the methods that `forward` can run. */
+  /**
+   * Names of the methods that `forward` can run.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * if (model.methods().includes('encode')) await model.forward([ids], { method: 'encode' });
+   */
   methods(): string[] {
     return native(() => this.native.methods());
   }
 
-  /** What a method takes and gives. Default: `'forward'`. */
+  /**
+   * What a method takes and gives.
+   *
+   * @param method One of `methods()`. Default `'forward'`.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for a method that isn't there, `ERR_DISPOSED`.
+   *
+   * @example
+   * console.log(model.signature().parameters.map(({ name }) => name));
+   */
   signature(method = 'forward'): Signature {
     optionalString(method, 'method');
     return native(() => this.native.signature(method) as NativeSignature);
@@ -225,6 +280,13 @@ export class ScriptModule<
    * @param options As for `captureAttention`; a layer may leave steps out. A generation in which a selected layer took no
    *   part at all ends with `ERR_UNKNOWN_MODULE`, one without any attention with `ERR_NO_ATTENTION`.
    * @throws TorchError as `captureAttention`, at the step that fails; what `next` throws.
+   *
+   * @example
+   * const steps = model.captureGeneration([ids, null], (output, step) => {
+   *   const [logits, caches] = output as [Tensor, Value];
+   *   return step < 20 ? [logits.select(1, -1).argmax(-1).reshape([1, 1]), caches] : undefined;
+   * });
+   * for await (const { step, attentions } of steps) console.log(step, attentions.length);
    */
   captureGeneration(
     inputs: Inputs,
@@ -238,8 +300,11 @@ export class ScriptModule<
    * Runs the model until it is as fast as it gets: the first runs of a method, and of inputs of another rank, profile and
    * compile it.
    *
-   * @param inputs Inputs like those to come.
+   * @param inputs Inputs like those to come. The model runs three times on them.
    * @throws TorchError as `forward`.
+   *
+   * @example
+   * await model.warmUp([ids]);
    */
   async warmUp<Method extends string = 'forward'>(
     inputs: OfMethod<Method, Inputs, readonly Value[]>,

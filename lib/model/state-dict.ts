@@ -11,6 +11,12 @@ import { kindOfArchive, readTorchSave } from '../formats/torch-save';
 import { readLegacyTorchSave } from '../formats/torch-save-legacy';
 import { ScriptModule } from './script-module';
 
+/**
+ * Options of `loadStateDict`.
+ *
+ * @example
+ * const options: LoadStateDictOptions = { prefix: 'transformer.encoder.', strict: false };
+ */
 export interface LoadStateDictOptions {
   /** Takes the names that begin with it, without it: `'model.transformer.encoder.'`. Default: all names. */
   prefix?: string;
@@ -23,11 +29,25 @@ export interface LoadStateDictOptions {
   verify?: boolean;
 }
 
-/** A path, or tensors by name. */
+/**
+ * A path, or tensors by name.
+ *
+ * @example
+ * const source: StateDictSource = { weight: Tensor.from([1, 1]), bias: Tensor.zeros([2]) };
+ */
 export type StateDictSource = string | Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>;
 
+/**
+ * What `loadStateDict` left as it was; both are empty with `strict`.
+ *
+ * @example
+ * const result: LoadResult = await encoder.loadStateDict('model.safetensors', { strict: false });
+ * if (result.missingKeys.length > 0) console.warn('not in the file:', result.missingKeys);
+ */
 export interface LoadResult {
+  /** Parameters of the module that the source has no value for. */
   missingKeys: string[];
+  /** Names below the prefix in the source that the module has no parameter for. */
   unexpectedKeys: string[];
 }
 

@@ -12,7 +12,12 @@ import {
   type TransformerLayerOptions,
 } from './options';
 
-/** The named arguments of a decoder. */
+/**
+ * The named arguments of a decoder.
+ *
+ * @example
+ * const named: nn.DecoderArguments = { memoryKeyPaddingMask: mask };
+ */
 export interface DecoderArguments {
   /** `[T, T]` or `[B·H, T, T]`: bool, true where a key is not attended to; or floats that are added to the scores. */
   tgtMask?: Tensor | null | undefined;
@@ -28,6 +33,12 @@ export interface DecoderArguments {
   memoryIsCausal?: boolean | null | undefined;
 }
 
+/**
+ * Options of a decoder's forward.
+ *
+ * @example
+ * const options: nn.DecoderForwardOptions = { memoryKeyPaddingMask: mask, grad: true };
+ */
 export interface DecoderForwardOptions extends DecoderArguments, RunOptions {}
 
 const SELF = { mask: 'tgtMask', padding: 'tgtKeyPaddingMask', causal: 'tgtIsCausal' };
@@ -68,7 +79,17 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
     this.options = options;
   }
 
-  /** `tgt`: `[B, T, dModel]`, `[T, B, dModel]` without `batchFirst`, or `[T, dModel]`; `memory` the same with S for T. */
+  /**
+   * `tgt`: `[B, T, dModel]`, `[T, B, dModel]` without `batchFirst`, or `[T, dModel]`; `memory` the same with S for T. Runs on a
+   * thread of the addon's own.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
+   *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
+   *
+   * @example
+   * const decoder = new nn.TransformerDecoderLayer({ dModel: 64, nhead: 4, batchFirst: true }).eval();
+   * const output = await decoder.forward(Tensor.zeros([1, 3, 64]), Tensor.zeros([1, 7, 64]));
+   */
   forward(tgt: Tensor, memory: Tensor, options?: DecoderForwardOptions): Promise<Tensor> {
     return this.run([tgt, memory], options);
   }
@@ -83,7 +104,14 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
   }
 }
 
-/** One layer: self-attention, attention to a memory, a feed-forward block, as PyTorch's `nn.TransformerDecoderLayer`. */
+/**
+ * One layer: self-attention, attention to a memory, a feed-forward block, as PyTorch's `nn.TransformerDecoderLayer`.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
+ *
+ * @example
+ * const layer = new nn.TransformerDecoderLayer({ dModel: 512, nhead: 8, normFirst: true }).eval();
+ */
 export class TransformerDecoderLayer extends DecoderModule {
   constructor(options: TransformerLayerOptions) {
     const given = checkOptions(options, LAYER_OPTIONS, 'the options of TransformerDecoderLayer');
@@ -96,6 +124,13 @@ export class TransformerDecoderLayer extends DecoderModule {
 /**
  * A stack of copies of `layer`, as PyTorch's `nn.TransformerDecoder`. Hooks on `layer` stay on it alone: PyTorch copies them
  * too, but no handle would remove such a copy.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no layer, or a `numLayers` below 1 or beyond the memory of the machine;
+ *   `ERR_DISPOSED`.
+ *
+ * @example
+ * const layer = new nn.TransformerDecoderLayer({ dModel: 512, nhead: 8, batchFirst: true });
+ * const stack = new nn.TransformerDecoder(layer, 6).eval();
  */
 export class TransformerDecoder extends DecoderModule {
   /** `options.norm`: normalization of the output, shared with this decoder, not copied. */

@@ -12,7 +12,12 @@ import {
   type TransformerLayerOptions,
 } from './options';
 
-/** The named arguments of an encoder. */
+/**
+ * The named arguments of an encoder.
+ *
+ * @example
+ * const named: nn.EncoderArguments = { srcKeyPaddingMask: Tensor.from([[false, false, true]]) };
+ */
 export interface EncoderArguments {
   /** `[T, T]` or `[B·H, T, T]`: bool, true where a key is not attended to; or floats that are added to the scores. */
   srcMask?: Tensor | null | undefined;
@@ -22,6 +27,12 @@ export interface EncoderArguments {
   isCausal?: boolean | null | undefined;
 }
 
+/**
+ * Options of an encoder's forward.
+ *
+ * @example
+ * const options: nn.EncoderForwardOptions = { srcKeyPaddingMask: mask, grad: true };
+ */
 export interface EncoderForwardOptions extends EncoderArguments, RunOptions {}
 
 const SELF = { mask: 'srcMask', padding: 'srcKeyPaddingMask', causal: 'isCausal' };
@@ -51,7 +62,13 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
 
   /**
    * `src`: `[B, T, E]`, `[T, B, E]` without `batchFirst`, or `[T, E]`, where E is `dModel`; in a `TransformerModel` it is
-   * `dInput`, and `dOutput` in the output.
+   * `dInput`, and `dOutput` in the output. Runs on a thread of the addon's own.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
+   *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
+   *
+   * @example
+   * const output = await encoder.forward(src, { srcKeyPaddingMask: mask });
    */
   forward(src: Tensor, options?: EncoderForwardOptions): Promise<Tensor> {
     return this.run([src], options);
@@ -64,7 +81,14 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
   }
 }
 
-/** One layer: self-attention and a feed-forward block, as PyTorch's `nn.TransformerEncoderLayer`. */
+/**
+ * One layer: self-attention and a feed-forward block, as PyTorch's `nn.TransformerEncoderLayer`.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
+ *
+ * @example
+ * const layer = new nn.TransformerEncoderLayer({ dModel: 512, nhead: 8, batchFirst: true }).eval();
+ */
 export class TransformerEncoderLayer extends EncoderModule {
   constructor(options: TransformerLayerOptions) {
     const given = checkOptions(options, LAYER_OPTIONS, 'the options of TransformerEncoderLayer');
@@ -74,6 +98,12 @@ export class TransformerEncoderLayer extends EncoderModule {
   }
 }
 
+/**
+ * Options of `nn.TransformerEncoder`.
+ *
+ * @example
+ * const options: nn.TransformerEncoderOptions = { norm: new nn.LayerNorm(512), enableNestedTensor: false };
+ */
 export interface TransformerEncoderOptions {
   /** Normalization of the output. Shared with this encoder, not copied. */
   norm?: LayerNorm | null;
@@ -84,6 +114,13 @@ export interface TransformerEncoderOptions {
 /**
  * A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. Hooks on `layer` stay on it alone: PyTorch copies them
  * too, but no handle would remove such a copy.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no layer, or a `numLayers` below 1 or beyond the memory of the machine;
+ *   `ERR_DISPOSED`.
+ *
+ * @example
+ * const layer = new nn.TransformerEncoderLayer({ dModel: 512, nhead: 8, batchFirst: true });
+ * const stack = new nn.TransformerEncoder(layer, 6, { norm: new nn.LayerNorm(512) }).eval();
  */
 export class TransformerEncoder extends EncoderModule {
   constructor(layer: TransformerEncoderLayer, numLayers: number, options?: TransformerEncoderOptions) {

@@ -1,4 +1,4 @@
-/** Transformer modules of libtorch, as PyTorch's `torch.nn` has them. */
+// Transformer modules of libtorch, as PyTorch's `torch.nn` has them.
 export {
   type DecoderArguments,
   type DecoderForwardOptions,

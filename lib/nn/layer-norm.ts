@@ -5,19 +5,38 @@ import { sequence } from './arguments';
 import { checkPart, type Named, NnModule } from './module';
 import { type CheckedLayerOptions, checkMemory, epsilon } from './options';
 
+/**
+ * Options of `nn.LayerNorm`.
+ *
+ * @example
+ * const options: nn.LayerNormOptions = { eps: 1e-6 };
+ */
 export interface LayerNormOptions {
-  /** Added to the variance. Default 1e-5. */
+  /** Added to the variance, from 0 to below 1. Default 1e-5. */
   eps?: number;
   /** Whether there is a bias. Default true. */
   bias?: boolean;
 }
 
-/** Normalization over the last dimension, of `size` features; the `norm` of encoders and decoders. */
+/**
+ * Normalization over the last dimension, of `size` features; the `norm` of encoders and decoders.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for a size below 1 or beyond the memory of the machine, and options out of range.
+ *
+ * @example
+ * const norm = new nn.LayerNorm(512, { eps: 1e-6 });
+ */
 export class LayerNorm extends NnModule<Tensor, object, Tensor> {
   /** @internal */
   protected override readonly callOptions = [];
   /** @internal */
   protected override readonly inputNames = ['x'];
+  /**
+   * Features of the last dimension.
+   *
+   * @example
+   * console.log(new nn.LayerNorm(512).size); // 512
+   */
   readonly size: number;
 
   constructor(size: number, options?: LayerNormOptions) {
@@ -32,7 +51,15 @@ export class LayerNorm extends NnModule<Tensor, object, Tensor> {
     this.size = size;
   }
 
-  /** `x`: `[…, size]` with two or three dimensions. */
+  /**
+   * `x`: `[…, size]` with two or three dimensions. Runs on a thread of the addon's own.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for another shape or type, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`, `ERR_TIME_LIMIT`,
+   *   `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
+   *
+   * @example
+   * const normed = await new nn.LayerNorm(4).forward(Tensor.from([[1, 2, 3, 4]]));
+   */
   forward(x: Tensor, options?: RunOptions): Promise<Tensor> {
     return this.run([x], options);
   }

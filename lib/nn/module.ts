@@ -49,6 +49,11 @@ function nativeOf(named: Named): Record<string, unknown> {
  *
  * Forwards run on threads of the addon's own. Parameters have Python's names. They are float32, and so are inputs and
  * outputs: checkpoints of other types are converted when they are loaded.
+ *
+ * @example
+ * async function shapes(modules: nn.Module[]): Promise<void> {
+ *   for (const module of modules) console.log(module.modules().length, module.training);
+ * }
  */
 export abstract class NnModule<
   Output = unknown,
@@ -125,19 +130,42 @@ export abstract class NnModule<
     return (capture) => this.native.capture(handles, { ...capture, named, inputNames });
   }
 
-  /** Whether the module is in training mode: dropout works, fused kernels are not used. */
+  /**
+   * Whether the module is in training mode: dropout works, fused kernels are not used.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * if (encoder.training) encoder.eval();
+   */
   get training(): boolean {
     return native((addon) => addon.isTraining(this.native));
   }
 
-  /** Puts the module and all below it into training mode, or with `false` into evaluation mode. */
+  /**
+   * Puts the module and all below it into training mode, or with `false` into evaluation mode. Returns at once: runs under way
+   * go on as they began.
+   *
+   * @returns The module.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
+   * @example
+   * encoder.train();
+   */
   train(mode = true): this {
     if (typeof mode !== 'boolean') throw invalid('a boolean', 'mode', mode);
     native((addon) => addon.train(this.native, mode));
     return this;
   }
 
-  /** Puts the module and all below it into evaluation mode. */
+  /**
+   * Puts the module and all below it into evaluation mode: `train(false)`.
+   *
+   * @returns The module.
+   *
+   * @example
+   * const layer = new nn.TransformerEncoderLayer({ dModel: 64, nhead: 4 }).eval();
+   */
   eval(): this {
     return this.train(false);
   }
@@ -145,6 +173,11 @@ export abstract class NnModule<
   /**
    * Whether the attentions of the module return their weights beside their output: all of them, where it shares parts with
    * others that were told different things.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * console.log(attention.needWeights); // true at first
    */
   get needWeights(): boolean {
     return native((addon) => addon.needsWeights(this.native));
@@ -154,6 +187,16 @@ export abstract class NnModule<
    * Asks the attentions of the module to return their weights, `[B, H, T, S]`, beside their output, where forward hooks
    * on them see both. The output stays the same bits. With `grad` the weights take part in gradients. Where nobody looks,
    * a fused layer computes nothing.
+   *
+   * @returns The module.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
+   * @example
+   * encoder.setNeedWeights();
+   * encoder.registerForwardHook('layers.0.self_attn', (_module, _input, output) => {
+   *   const [, layerWeights] = output as [Tensor, Tensor];
+   *   console.log(layerWeights.shape);
+   * });
    */
   setNeedWeights(need = true): this {
     if (typeof need !== 'boolean') throw invalid('a boolean', 'need', need);
@@ -171,6 +214,9 @@ export abstract class NnModule<
    * @returns The names that were missing and unexpected (with `strict: false`).
    * @throws TorchError `ERR_MODEL_LOAD` where names or shapes don't fit, with all of them in one message, or where the
    *   file can't be read; `ERR_MODEL_RUN` in a hook that a run of the module, or of one that shares parts with it, waits for.
+   *
+   * @example
+   * await encoder.loadStateDict('model.safetensors', { prefix: 'transformer.encoder.' });
    */
   async loadStateDict(source: StateDictSource, options?: LoadStateDictOptions): Promise<LoadResult> {
     const known = ['prefix', 'strict', 'verify'];
@@ -189,7 +235,14 @@ export abstract class NnModule<
     return result;
   }
 
-  /** The parameters by name. The tensors are the module's own: they change when it does. */
+  /**
+   * The parameters by name. The tensors are the module's own: they change when it does. Returns at once, without a copy.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * const { 'layers.0.norm1.weight': norm } = encoder.stateDict();
+   */
   stateDict(): Record<string, Tensor> {
     return Object.fromEntries(this.namedParameters().map(({ name, tensor }) => [name, tensor]));
   }
@@ -197,7 +250,11 @@ export abstract class NnModule<
   /**
    * Writes the parameters to a `.safetensors` file.
    *
-   * @throws TorchError `ERR_INVALID_ARGUMENT` where it can't be written.
+   * @param path The file to write, over what is there.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where it can't be written, `ERR_DISPOSED`.
+   *
+   * @example
+   * await encoder.save('encoder.safetensors');
    */
   async save(path: string): Promise<void> {
     if (typeof path !== 'string') throw invalid('a path', 'path', path);

@@ -7,13 +7,20 @@ import { attentionArguments, namesOf, sameBatch, sequence } from './arguments';
 import { type Named, NnModule } from './module';
 import { checkHeads, checkMemory, probability } from './options';
 
+/**
+ * Options of `nn.MultiheadAttention`, PyTorch's in camelCase.
+ *
+ * @example
+ * const options: nn.MultiheadAttentionOptions = { embedDim: 512, numHeads: 8, batchFirst: true };
+ */
 export interface MultiheadAttentionOptions {
-  /** Features of queries and outputs; the heads have to divide it. */
+  /** Features of queries and outputs, at least 1; the heads have to divide it. */
   embedDim: number;
+  /** Heads, at least 1. */
   numHeads: number;
-  /** Probability of dropout on the weights in training mode. Default 0. */
+  /** Probability of dropout on the weights in training mode, from 0 to 1. Default 0. */
   dropout?: number;
-  /** Default true. */
+  /** Whether the projections have biases. Default true. */
   bias?: boolean;
   /** Adds a learned key and value. Default false. */
   addBiasKv?: boolean;
@@ -27,7 +34,12 @@ export interface MultiheadAttentionOptions {
   batchFirst?: boolean;
 }
 
-/** The named arguments of an attention. */
+/**
+ * The named arguments of an attention.
+ *
+ * @example
+ * const named: nn.AttentionArguments = { keyPaddingMask: mask, averageAttnWeights: false };
+ */
 export interface AttentionArguments {
   /** `[B, S]` (`[S]` without a batch): bool, true where a key is padding; or floats that are added. */
   keyPaddingMask?: Tensor | null | undefined;
@@ -41,12 +53,24 @@ export interface AttentionArguments {
   isCausal?: boolean | null | undefined;
 }
 
+/**
+ * Options of an attention's forward.
+ *
+ * @example
+ * const options: nn.AttentionForwardOptions = { needWeights: false, grad: true };
+ */
 export interface AttentionForwardOptions extends AttentionArguments, RunOptions {}
 
 const ATTENTION = { mask: 'attnMask', padding: 'keyPaddingMask', causal: 'isCausal' };
 
+/**
+ * What an attention gives.
+ *
+ * @example
+ * const { output, weights: mean }: nn.AttentionOutput = await attention.forward(src, src, src);
+ */
 export interface AttentionOutput {
-  /** As the query. */
+  /** Of the query's shape. */
   output: Tensor;
   /** Weights before dropout, with gradients where the run records them; of a row whose keys are all masked zeros, where no fused kernel gave others. */
   weights?: Tensor;
@@ -64,7 +88,14 @@ const OPTIONS = [
   'batchFirst',
 ] as const;
 
-/** Attention of several heads, as PyTorch's `nn.MultiheadAttention`. */
+/**
+ * Attention of several heads, as PyTorch's `nn.MultiheadAttention`.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
+ *
+ * @example
+ * const crossAttention = new nn.MultiheadAttention({ embedDim: 512, numHeads: 8, kdim: 256, vdim: 256 }).eval();
+ */
 export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArguments, [Tensor, Tensor | null]> {
   /** @internal */
   protected override readonly callOptions = [...namesOf(ATTENTION), 'needWeights', 'averageAttnWeights'];
@@ -96,9 +127,16 @@ export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArgum
   }
 
   /**
+   * Attends from each position of the query to those of the key. Runs on a thread of the addon's own.
+   *
    * @param query `[B, T, embedDim]`, `[T, B, embedDim]` without `batchFirst`, or `[T, embedDim]`.
    * @param key The same with S for T and `kdim` features.
    * @param value As the key, with `vdim` features. Give the same tensor for all three for fast self-attention.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
+   *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
+   *
+   * @example
+   * const { output, weights: byHead } = await attention.forward(src, src, src, { averageAttnWeights: false });
    */
   forward(query: Tensor, key: Tensor, value: Tensor, options?: AttentionForwardOptions): Promise<AttentionOutput> {
     return this.run([query, key, value], options);

@@ -2,19 +2,24 @@ import { totalmem } from 'node:os';
 import { TorchError } from '../core/errors';
 import { integer, invalid, optionalBoolean, optionalChoice } from '../core/validate';
 
-/** Options of encoder and decoder layers, PyTorch's in camelCase. */
+/**
+ * Options of encoder and decoder layers, PyTorch's in camelCase.
+ *
+ * @example
+ * const options: nn.TransformerLayerOptions = { dModel: 512, nhead: 8, activation: 'gelu', batchFirst: true };
+ */
 export interface TransformerLayerOptions {
-  /** Features of inputs and outputs; the heads have to divide it. */
+  /** Features of inputs and outputs, at least 1; the heads have to divide it. */
   dModel: number;
-  /** Heads of each attention. */
+  /** Heads of each attention, at least 1. */
   nhead: number;
-  /** Features inside the feed-forward block. Default 2048. */
+  /** Features inside the feed-forward block, at least 1. Default 2048. */
   dimFeedforward?: number;
-  /** Probability of dropout in training mode. Default 0.1. */
+  /** Probability of dropout in training mode, from 0 to 1. Default 0.1. */
   dropout?: number;
-  /** Default `'relu'`. */
+  /** The activation in the feed-forward block. Default `'relu'`. */
   activation?: 'relu' | 'gelu';
-  /** Added to the variance in normalizations. Default 1e-5. */
+  /** Added to the variance in normalizations, from 0 to below 1. Default 1e-5. */
   layerNormEps?: number;
   /** Inputs are `[B, T, E]` instead of `[T, B, E]`. Default false. */
   batchFirst?: boolean;

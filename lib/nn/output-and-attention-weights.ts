@@ -13,6 +13,11 @@ import { TransformerModel } from './transformer-model';
  * @param inputs Its `src`.
  * @param srcMask `[T, T]` or `[B·H, T, T]`, as for `forward`.
  * @returns `attentionWeights`: `[B, H, T, T]` of each layer, in their order.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for another model, or inputs that don't fit; otherwise as `forward`.
+ *
+ * @example
+ * const { output, attentionWeights } = await getOutputAndAttentionWeights(encoder, src);
+ * console.log(output.shape, attentionWeights.length);
  */
 export async function getOutputAndAttentionWeights(
   model: TransformerModel | TransformerEncoder | TransformerEncoderLayer,

@@ -2,18 +2,24 @@ import { options as checkOptions, integer } from '../core/validate';
 import { EncoderModule } from './encoder';
 import { checkLayers, checkMemory, LAYER_OPTIONS, layerOptions, type TransformerLayerOptions } from './options';
 
+/**
+ * Options of `nn.TransformerModel`.
+ *
+ * @example
+ * const options: nn.TransformerModelOptions = { dInput: 80, dOutput: 10, dModel: 256, nhead: 4, nlayers: 2 };
+ */
 export interface TransformerModelOptions extends Omit<Partial<TransformerLayerOptions>, 'dimFeedforward'> {
-  /** Features of the input. */
+  /** Features of the input, at least 1. */
   dInput: number;
-  /** Features of the output. */
+  /** Features of the output, at least 1. */
   dOutput: number;
-  /** Features inside; the heads have to divide it. Default 2048. */
+  /** Features inside, at least 1; the heads have to divide it. Default 2048. */
   dModel?: number;
-  /** Heads of each attention. Default 8. */
+  /** Heads of each attention, at least 1. Default 8. */
   nhead?: number;
-  /** Features inside the feed-forward blocks. Default 512. */
+  /** Features inside the feed-forward blocks, at least 1. Default 512. */
   dHid?: number;
-  /** Layers of the encoder. Default 12. */
+  /** Layers of the encoder, at least 1. Default 12. */
   nlayers?: number;
 }
 
@@ -22,6 +28,12 @@ const OPTIONS = ['dInput', 'dOutput', 'dHid', 'nlayers', ...LAYER_OPTIONS.filter
 /**
  * An encoder stack between two linear projections. Its parameters are those of `input_projection` (dInput → dModel),
  * `transformer_encoder` (as `nn.TransformerEncoder`) and `output_projection` (dModel → dOutput).
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
+ *
+ * @example
+ * const classifier = new nn.TransformerModel({ dInput: 80, dOutput: 10, dModel: 256, nhead: 4, nlayers: 2 }).eval();
+ * const { output, attentionWeights } = await getOutputAndAttentionWeights(classifier, Tensor.zeros([7, 1, 80]));
  */
 export class TransformerModel extends EncoderModule {
   constructor(options: TransformerModelOptions) {

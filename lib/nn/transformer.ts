@@ -14,10 +14,16 @@ import {
   type TransformerLayerOptions,
 } from './options';
 
+/**
+ * Options of `nn.Transformer`: those of its layers, and how many there are.
+ *
+ * @example
+ * const options: nn.TransformerOptions = { dModel: 256, nhead: 4, numEncoderLayers: 3, numDecoderLayers: 3 };
+ */
 export interface TransformerOptions extends Partial<TransformerLayerOptions> {
-  /** Default 6. */
+  /** Layers of the encoder, at least 1. Default 6. */
   numEncoderLayers?: number;
-  /** Default 6. */
+  /** Layers of the decoder, at least 1. Default 6. */
   numDecoderLayers?: number;
   /** An encoder to use instead, shared with its hooks, not copied. Its matrices are drawn anew, as in PyTorch: load weights afterwards. */
   customEncoder?: TransformerEncoder | null;
@@ -25,7 +31,12 @@ export interface TransformerOptions extends Partial<TransformerLayerOptions> {
   customDecoder?: TransformerDecoder | null;
 }
 
-/** The named arguments of a transformer. */
+/**
+ * The named arguments of a transformer.
+ *
+ * @example
+ * const named: nn.TransformerArguments = { srcKeyPaddingMask: mask, memoryKeyPaddingMask: mask };
+ */
 export interface TransformerArguments extends DecoderArguments {
   /** `[S, S]` or `[B·H, S, S]`: bool, true where a key is not attended to; or floats that are added to the scores. */
   srcMask?: Tensor | null | undefined;
@@ -35,6 +46,12 @@ export interface TransformerArguments extends DecoderArguments {
   srcIsCausal?: boolean | null | undefined;
 }
 
+/**
+ * Options of a transformer's forward.
+ *
+ * @example
+ * const options: nn.TransformerForwardOptions = { srcKeyPaddingMask: mask, grad: true };
+ */
 export interface TransformerForwardOptions extends TransformerArguments, RunOptions {}
 
 const ENCODING = { mask: 'srcMask', padding: 'srcKeyPaddingMask', causal: 'srcIsCausal' };
@@ -58,7 +75,15 @@ function checkCustom<Part extends TransformerEncoder | TransformerDecoder>(
   return value;
 }
 
-/** Encoder and decoder, as PyTorch's `nn.Transformer`. Defaults: `dModel` 512, `nhead` 8. */
+/**
+ * Encoder and decoder, as PyTorch's `nn.Transformer`. Defaults: `dModel` 512, `nhead` 8.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, for parts that don't fit one another, and for sizes beyond
+ *   the memory of the machine; `ERR_DISPOSED`.
+ *
+ * @example
+ * const transformer = new nn.Transformer({ dModel: 256, nhead: 4, batchFirst: true }).eval();
+ */
 export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> {
   /** @internal */
   protected override readonly callOptions = [...namesOf(ENCODING), ...DECODER_ARGUMENTS];
@@ -88,7 +113,17 @@ export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> 
     };
   }
 
-  /** `src`: `[B, S, dModel]`, `[S, B, dModel]` without `batchFirst`, or `[S, dModel]`; `tgt` the same with T for S. */
+  /**
+   * `src`: `[B, S, dModel]`, `[S, B, dModel]` without `batchFirst`, or `[S, dModel]`; `tgt` the same with T for S. Runs on a
+   * thread of the addon's own.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
+   *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
+   *
+   * @example
+   * const transformer = new nn.Transformer({ dModel: 64, nhead: 4, batchFirst: true }).eval();
+   * const output = await transformer.forward(Tensor.zeros([1, 7, 64]), Tensor.zeros([1, 3, 64]));
+   */
   forward(src: Tensor, tgt: Tensor, options?: TransformerForwardOptions): Promise<Tensor> {
     return this.run([src, tgt], options);
   }

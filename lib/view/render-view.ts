@@ -1,14 +1,20 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import type { Attention } from '../capture/attention';
 import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, optionalBoolean } from '../core/validate';
+import { writeWhole } from '../formats/file';
 import { withDerived } from './derived';
 import { pageSize, renderHtml } from './html';
 import { type PrepareExample, type PrepareOptions, prepareView } from './prepare';
 import type { ViewDataImage } from './view-data';
 
-/** One run of a model, to be shown on a page. A batch of several sequences is shown as so many examples. */
+/**
+ * One run of a model, to be shown on a page. A batch of several sequences is shown as so many examples.
+ *
+ * @example
+ * const example: ViewExample = { attentions, tokens: ['[CLS]', 'the', 'cat', '[SEP]'], title: 'the cat' };
+ */
 export interface ViewExample {
   /**
    * What a capture gave, or a stream of it: with a stream (`captureAttentionStream`), no more than one attention is in
@@ -38,7 +44,12 @@ export interface ViewExample {
   title?: string;
 }
 
-/** How a page is made. */
+/**
+ * How a page is made.
+ *
+ * @example
+ * const options: ViewOptions = { title: 'BERT', maxSize: 5_000_000 };
+ */
 export interface ViewOptions {
   /** The page's heading. Default `'Attention'`. */
   title?: string;
@@ -69,14 +80,16 @@ const IMAGE_TYPES: Record<string, string> = {
 
 /**
  * Attention as one HTML page that needs nothing else and loads nothing else.
+ * Attentions are looked at one at a time, on the event loop's thread, between which it goes on; compressing happens on Node's
+ * own threads.
  *
- * ```js
- * const { attentions } = await model.captureAttention([ids, mask]);
- * const html = await renderView([{ attentions, tokens: ['[CLS]', 'the', 'cat', '[SEP]'], title: 'the cat' }]);
- * ```
  * @returns The document, for a file, a response, or the `srcdoc` of an `<iframe>`.
- * @throws {TorchError} ERR_INVALID_ARGUMENT for examples that don't fit their attentions; ERR_CAPTURE_TOO_LARGE where not
- *   even small pictures of all heads fit in `maxSize`.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for examples that don't fit their attentions, `ERR_CAPTURE_TOO_LARGE` where not
+ *   even small pictures of all heads fit in `maxSize`, `ERR_DISPOSED`.
+ *
+ * @example
+ * const captured = await model.captureAttention([ids, mask]);
+ * const html = await renderView([{ attentions: captured.attentions, tokens: ['[CLS]', 'the', 'cat', '[SEP]'] }]);
  */
 export async function renderView(examples: readonly ViewExample[], options: ViewOptions = {}): Promise<string> {
   if (!Array.isArray(examples)) throw invalid('an array', 'examples', examples);
@@ -113,7 +126,12 @@ export async function renderExamples(
 
 /**
  * Writes what `renderView` returns to a file.
- * @param path The HTML file to write.
+ *
+ * @param path The HTML file to write, over what is there.
+ * @throws TorchError as `renderView`; `ERR_INVALID_ARGUMENT` where it can't be written.
+ *
+ * @example
+ * await writeAttentionView('attention.html', [{ attentions }], { title: 'the cat' });
  */
 export async function writeAttentionView(
   path: string,
@@ -121,7 +139,7 @@ export async function writeAttentionView(
   options: ViewOptions = {},
 ): Promise<void> {
   if (typeof path !== 'string') throw invalid('a string', 'path', path);
-  await writeFile(path, await renderView(examples, options));
+  await writeWhole(path, await renderView(examples, options));
 }
 
 async function toPrepare(example: ViewExample, index: number, rollout: boolean): Promise<PrepareExample> {

@@ -13,7 +13,12 @@ const require = createRequire(import.meta.url);
 const FORMATTER = { package: 'clang-format', version: '23.1.5', folder: 'clang_format' };
 const TIDY = { package: 'clang-tidy', version: '23.1.4', folder: 'clang_tidy' };
 
-const configurations = ['tsconfig.json', 'test/tsconfig.json', 'lib/view/page/tsconfig.json'];
+const configurations = [
+  'tsconfig.json',
+  'test/tsconfig.json',
+  'test/types/tsconfig.json',
+  'lib/view/page/tsconfig.json',
+];
 
 /** Checks formatting and code, TypeScript and C++. With `--fix`, corrects what can be corrected by itself. */
 export async function lint(args, build) {

@@ -56,6 +56,14 @@ function closeTo(found: Float32Array, wanted: Tensor): void {
 }
 
 describe('writeAttentionView', () => {
+  test('a path that cannot be written is an error with a code', async () => {
+    const { attentions } = await model.captureAttention(inputs());
+    await expect(writeAttentionView(join(folder, 'none', 'page.html'), [{ attentions }])).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/^Expected a path that can be written but received '.*page\.html': ENOENT/),
+    });
+  });
+
   test('a stream is disposed as it goes, and selections are drawn for what they are', async () => {
     const held: Tensor[] = [];
     async function* watched() {

@@ -1,0 +1,90 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const root = join(__dirname, '..', '..');
+const types = join(root, 'test', 'types');
+const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+
+/** What the compiler finds wrong in a project, and in the declarations of this package; not in those of others. */
+function problems(project: string): string[] {
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    [compiler, '-p', project, '--pretty', 'false', '--skipLibCheck', 'false'],
+    { encoding: 'utf8', cwd: root },
+  );
+  return `${stdout}${stderr}`.split('\n').filter((line) => line !== '' && !/^(\s|.*node_modules\/)/.test(line));
+}
+
+interface PublicName {
+  name: string;
+  kind: 'class' | 'interface' | 'type' | 'function' | 'method' | 'property';
+  /** What it is a member of. */
+  of?: 'class' | 'interface';
+  documentation: string;
+  examples: string[];
+}
+
+const names = JSON.parse(
+  execFileSync(process.execPath, [join(types, 'public-names.mjs')], { encoding: 'utf8' }),
+) as PublicName[];
+
+test('programs may write what the types say, and no more', () => {
+  expect(problems(types)).toEqual([]);
+});
+
+test('every public name says what it is', () => {
+  expect(names.length).toBeGreaterThan(200);
+  expect(names.filter(({ documentation }) => documentation.trim() === '').map(({ name }) => name)).toEqual([]);
+});
+
+test('every export, method and property of a class has an example', () => {
+  const shown = names.filter(({ of }) => of !== 'interface');
+  expect(shown.filter(({ examples }) => examples.length === 0).map(({ name }) => name)).toEqual([]);
+});
+
+/** What examples take for granted. */
+const GIVEN = `
+declare const model: ScriptModule;
+declare const encoder: nn.TransformerEncoder;
+declare const attention: nn.MultiheadAttention;
+declare const stream: AttentionStream;
+declare const attentions: Attention[];
+declare const ids: Tensor;
+declare const mask: Tensor;
+declare const src: Tensor;
+declare const weights: Tensor;
+`;
+
+test('every example compiles', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'examples-'));
+  try {
+    const exported = names.filter(({ name, of }) => !of && !name.includes('.')).map(({ name }) => name);
+    const imports = `import { ${exported.join(', ')}, nn } from 'libtorch-attention';\n`;
+    for (const { name, examples } of names) {
+      for (const [i, example] of examples.entries()) {
+        const file = `${name.replace(/\W+/g, '_')}_${i}.ts`;
+        writeFileSync(join(folder, file), `${imports}${GIVEN}export async function example() {\n${example}\n}\n`);
+      }
+    }
+    writeFileSync(join(folder, 'wrong.ts'), `${imports}export async function example() {\nTensor.from('text');\n}\n`);
+    const options = {
+      target: 'es2022',
+      lib: ['es2023', 'esnext.disposable'],
+      module: 'node16',
+      moduleResolution: 'node16',
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      noEmit: true,
+      types: ['node'],
+      typeRoots: [join(root, 'node_modules', '@types')],
+      paths: { 'libtorch-attention': [join(root, 'dist', 'index.d.ts')] },
+    };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, include: ['*.ts'] }));
+    expect(problems(folder)).toEqual([expect.stringMatching(/wrong\.ts\(3,13\): error/)]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
