@@ -42,6 +42,7 @@ export {
   type HookedModule,
   RemovableHandle,
 } from './model/hooks';
+export { loadModel } from './model/load-model';
 export type { RunLimits, RunOptions } from './model/run-options';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './model/script-module';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';

@@ -1,4 +1,4 @@
-"""Writes test/fixtures/formats: files by safetensors and numpy themselves, for the readers in lib/formats.
+"""Writes test/fixtures/formats: files by safetensors, numpy and torch themselves, for the readers in lib/formats.
 
 Needs numpy, safetensors and torch. Run from anywhere: python3 scripts/make_format_fixtures.py
 """
@@ -54,6 +54,12 @@ def main() -> None:
     np.savez(FOLDER / "stored.npz", **arrays)
     np.savez_compressed(FOLDER / "deflated.npz", **arrays)
     np.savez(FOLDER / "complex.npz", z=np.array([1j]))
+
+    torch.manual_seed(0)
+    exported = torch.export.export(torch.nn.Linear(4, 2).eval(), (torch.ones(1, 4),))
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names folders of the machine that made it
+    torch.export.save(exported, FOLDER / "exported.pt2")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,6 @@ import { withArchive } from './zip';
 
 // torch.save: a zip archive with the pickle <name>/data.pkl and one file <name>/data/<key> for each storage.
 
-const EXPECTED = 'a zip archive';
-
-/** Whether a zip archive is TorchScript's (`torch.jit.save`) or `torch.save`'s; undefined for others. */
-export async function kindOfArchive(file: OpenFile): Promise<'torch-script' | 'torch-save' | undefined> {
-  return await withArchive(file, { verify: false, expected: EXPECTED }, async ({ names }) => {
-    if (names.some((name) => /^[^/]+\/constants\.pkl$/.test(name))) return 'torch-script';
-    return names.some((name) => /^[^/]+\/data\.pkl$/.test(name)) ? 'torch-save' : undefined;
-  });
-}
-
 /**
  * Reads the tensors of a state dictionary that `torch.save` wrote, those below the wanted prefix: of the saved dictionary
  * itself, or of the one in it that fits. Nothing in the file is run.
@@ -27,7 +17,7 @@ export async function kindOfArchive(file: OpenFile): Promise<'torch-script' | 't
  */
 export async function readTorchSave(file: OpenFile, wanted: Wanted, verify: boolean): Promise<StateEntries> {
   const { path } = file;
-  return await withArchive(file, { verify, expected: EXPECTED }, async (files) => {
+  return await withArchive(file, { verify, expected: 'a zip archive' }, async (files) => {
     const pickle = files.names.find((name) => /^[^/]+\/data\.pkl$/.test(name));
     if (pickle === undefined) throw malformed(path, 'a file written by torch.save', 'a zip archive without data.pkl');
     const root = pickle.slice(0, -'data.pkl'.length);

@@ -3,11 +3,12 @@ import { DTYPES, isDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { handleOf, Tensor } from '../core/tensor';
 import { invalid, isPlainObject, reading, shortened } from '../core/validate';
-import type { Entry, StateEntries } from '../formats/entry';
+import { type Entry, malformed, type StateEntries } from '../formats/entry';
 import { type OpenFile, withFile } from '../formats/file';
 import type { Wanted } from '../formats/find-state-dict';
+import { FILE_KINDS, kindOfFile } from '../formats/kind-of-file';
 import { readSafetensorsBelow, writeSafetensors } from '../formats/safetensors';
-import { kindOfArchive, readTorchSave } from '../formats/torch-save';
+import { readTorchSave } from '../formats/torch-save';
 import { readLegacyTorchSave } from '../formats/torch-save-legacy';
 import { ScriptModule } from './script-module';
 
@@ -112,18 +113,22 @@ export async function readStateDict(source: StateDictSource, wanted: Wanted, ver
 }
 
 async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promise<StateDict> {
-  const start = Buffer.from(await file.read(0, Math.min(9, file.size))).toString('latin1');
-  if (start.startsWith('PK\x03\x04')) {
-    const kind = await kindOfArchive(file);
-    if (kind === 'torch-script') {
+  const kind = await kindOfFile(file);
+  switch (kind) {
+    case 'torch-script': {
       using module = await loadForItsTensors(file.path, verify);
       return fromTensors(Object.entries(module.stateDict()));
     }
-    return fromEntries(await readTorchSave(file, wanted, verify));
+    case 'torch-save':
+      return fromEntries(await readTorchSave(file, wanted, verify));
+    case 'torch-save-legacy':
+      return fromEntries(await readLegacyTorchSave(file, wanted));
+    case 'safetensors':
+    case undefined: // what is wrong with it says the reader of the simplest format
+      return fromEntries(await readSafetensorsBelow(file, wanted.prefix));
+    default:
+      throw malformed(shortened(file.path), 'tensors by name', FILE_KINDS[kind]);
   }
-  // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
-  const isPickle = start[0] === '\x80' && start.charCodeAt(1) <= 5 && start[8] !== '{';
-  return fromEntries(await (isPickle ? readLegacyTorchSave(file, wanted) : readSafetensorsBelow(file, wanted.prefix)));
 }
 
 /** An archive is a program, but a file of tensors executes nothing: what `untrusted` refuses is refused here as well. */
