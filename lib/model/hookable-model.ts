@@ -103,6 +103,20 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
   }
 
   /**
+   * Parameters and buffers by name, as Python's `state_dict()`: those of a module with several names under each of them. The
+   * tensors are the model's own: they change when it does. Returns at once, without a copy.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * await encoder.loadStateDict(model.stateDict(), { prefix: 'encoder.' });
+   */
+  stateDict(): Record<string, Tensor> {
+    const state = native(() => this.native.stateDict());
+    return Object.fromEntries(state.map(({ name, tensor }) => [name, fromHandle(tensor)]));
+  }
+
+  /**
    * Calls `hook` before the module at `path`, each time that it is called, in every run that begins from now on.
    *
    * Hooks run on the event loop while the model waits, in the order they were registered; they may be async. In

@@ -2,7 +2,7 @@ import { CapturingModel, type PreparedCapture } from '../capture/capturing-model
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
 import { FLOATING_DTYPES } from '../core/dtype';
-import { type Device, type DType, fromHandle, type Tensor } from '../core/tensor';
+import type { Device, DType } from '../core/tensor';
 import { typedArrayInfo } from '../core/typed-array';
 import {
   options as checkOptions,
@@ -214,20 +214,6 @@ export class ScriptModule<
       ),
     );
     return this.convert(output) as OfMethod<Method, Output, Value>;
-  }
-
-  /**
-   * Parameters and buffers by name, as Python's `state_dict()`: those of a module with several names under each of them. The
-   * tensors are the model's own. Returns at once, without a copy.
-   *
-   * @throws TorchError `ERR_DISPOSED`.
-   *
-   * @example
-   * await encoder.loadStateDict(model.stateDict(), { prefix: 'encoder.' });
-   */
-  stateDict(): Record<string, Tensor> {
-    const state = native(() => this.native.stateDict());
-    return Object.fromEntries(state.map(({ name, tensor }) => [name, fromHandle(tensor)]));
   }
 
   /**

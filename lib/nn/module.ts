@@ -236,18 +236,6 @@ export abstract class NnModule<
   }
 
   /**
-   * The parameters by name. The tensors are the module's own: they change when it does. Returns at once, without a copy.
-   *
-   * @throws TorchError `ERR_DISPOSED`.
-   *
-   * @example
-   * const { 'layers.0.norm1.weight': norm } = encoder.stateDict();
-   */
-  stateDict(): Record<string, Tensor> {
-    return Object.fromEntries(this.namedParameters().map(({ name, tensor }) => [name, tensor]));
-  }
-
-  /**
    * Writes the parameters to a `.safetensors` file.
    *
    * @param path The file to write, over what is there.
