@@ -1,8 +1,8 @@
 export type { Attention, AttentionSite } from './capture/attention';
 export type { AttentionStream } from './capture/attention-stream';
-export type { CapturedInput, CaptureManyOptions } from './capture/capture-many';
+export type { CapturedInput, CaptureManyOptions, StreamOptions } from './capture/capture-many';
 export type { CaptureOptions } from './capture/capture-options';
-export type { CapturingModel as Model } from './capture/capturing-model';
+export type { CapturingModel as Model, InputWithOptions } from './capture/capturing-model';
 export {
   type AssembleOptions,
   assembleAttention,
@@ -12,6 +12,7 @@ export {
   type NextInputs,
 } from './capture/generation';
 export { attentionRelevance, attentionRollout, type RolloutOptions } from './capture/relevance';
+export type { FloatingDType } from './core/dtype';
 export { type ErrorCode, TorchError } from './core/errors';
 export {
   devices,
@@ -35,14 +36,9 @@ export {
 } from './core/tensor';
 export type { DictionaryKey, Value } from './core/value';
 export { HookedModel, type HookRecord } from './model/hooked-model';
-export {
-  type ForwardHook,
-  type ForwardPreHook,
-  type FullBackwardHook,
-  type HookedModule,
-  RemovableHandle,
-} from './model/hooks';
+export type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule } from './model/hooks';
 export { loadModel } from './model/load-model';
+export { RemovableHandle } from './model/removable-handle';
 export type { RunLimits, RunOptions } from './model/run-options';
 export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './model/script-module';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';

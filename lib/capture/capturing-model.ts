@@ -1,13 +1,15 @@
 import { anySignal } from '../core/any-signal';
 import type { NativeCallback, NativeCapture, NativeCaptureOptions } from '../core/binding';
+import type { Inputs as ManyInputs } from '../core/inputs';
 import { options as checkOptions, optionalSignal, reading, refuseOption } from '../core/validate';
 import type { Stop } from '../model/cancellable';
+import { waitedFor } from '../model/hook-callback';
 import { HookableModel } from '../model/hookable-model';
-import { isInsideHook, waitedFor } from '../model/hooks';
 import { type DefaultLimits, RUN_LIMITS, type RunLimits, withDefaults } from '../model/run-options';
+import { isInsideHook } from '../model/waiting-hooks';
 import { type Attention, type AttentionSite, fromNativeSite } from './attention';
 import { AttentionStream } from './attention-stream';
-import { type CapturedInput, type CaptureManyOptions, captureMany, type Inputs as ManyInputs } from './capture-many';
+import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions, toNativeCapture } from './capture-options';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
@@ -213,7 +215,7 @@ export abstract class CapturingModel<
    * }
    */
   captureMany(
-    inputs: ManyInputs<Inputs | OwnOptions<Inputs, CallOptions>>,
+    inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
     options?: CallOptions & CaptureManyOptions<Output>,
   ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
     type Whole = CallOptions & CaptureOptions<Output>;
@@ -223,7 +225,7 @@ export abstract class CapturingModel<
           return await this.captureAttention(input as Inputs, each as Whole);
         }
         const given = checkOptions(input, ['inputs', ...this.callOptions], 'an input of captureMany');
-        const { inputs: own, ...ownOptions } = given as OwnOptions<Inputs, CallOptions>;
+        const { inputs: own, ...ownOptions } = given as InputWithOptions<Inputs, CallOptions>;
         return await this.captureAttention(own, { ...each, ...ownOptions } as unknown as Whole);
       },
       inputs,
@@ -237,7 +239,7 @@ export abstract class CapturingModel<
  * `inputs`.
  *
  * @example
- * const padded: OwnOptions<Tensor[], nn.EncoderArguments> = { inputs: [src], srcKeyPaddingMask: mask };
+ * const padded: InputWithOptions<Tensor[], nn.EncoderArguments> = { inputs: [src], srcKeyPaddingMask: mask };
  * for await (const result of encoder.captureMany([[src], padded])) console.log(result.index);
  */
-export type OwnOptions<Inputs, CallOptions> = { inputs: Inputs } & CallOptions;
+export type InputWithOptions<Inputs, CallOptions> = { inputs: Inputs } & CallOptions;

@@ -1,6 +1,8 @@
 import { fromNative, native } from '../core/binding';
 import { TorchError } from '../core/errors';
+import { itemsOf } from '../core/inputs';
 import { fromHandle, handleOf, Tensor } from '../core/tensor';
+import { isThenable } from '../core/thenable';
 import {
   options as checkOptions,
   elements,
@@ -12,9 +14,7 @@ import {
 } from '../core/validate';
 import type { Value } from '../core/value';
 import { unlessAborted } from '../model/cancellable';
-import { isThenable } from '../model/hooks';
 import type { Attention } from './attention';
-import { itemsOf } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 
 /**

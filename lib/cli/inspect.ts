@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
-import { elementCount } from '../formats/entry';
+import { elementCount } from '../core/shape';
 import type { AttentionSite, ScriptModule, Signature } from '../index';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { progress, toValue, withModel } from './model';

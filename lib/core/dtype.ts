@@ -1,4 +1,4 @@
-import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../formats/half';
+import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from './half';
 
 /** What there is to know of one type of elements. */
 interface DTypeInfo {
@@ -125,6 +125,15 @@ export const DTYPES = {
  */
 export type DType = keyof typeof DTYPES;
 
+/**
+ * Element types of floating-point numbers: those that the parameters of a model can be cast to.
+ *
+ * @example
+ * const dtype: FloatingDType = 'bfloat16';
+ * const fast = await ScriptModule.load('model.pt', { dtype });
+ */
+export type FloatingDType = { [Name in DType]: (typeof DTYPES)[Name]['kind'] extends 'float' ? Name : never }[DType];
+
 export const DTYPE_NAMES = Object.keys(DTYPES) as DType[];
 
 export function isDType(value: unknown): value is DType {
@@ -136,7 +145,9 @@ export function infoOf(dtype: DType): DTypeInfo {
 }
 
 /** The types of floating-point numbers. */
-export const FLOATING_DTYPES: readonly DType[] = DTYPE_NAMES.filter((name) => DTYPES[name].kind === 'float');
+export const FLOATING_DTYPES: readonly FloatingDType[] = DTYPE_NAMES.filter(
+  (name): name is FloatingDType => DTYPES[name].kind === 'float',
+);
 
 /** The types by the name that a file format has for them. */
 export function dtypesBy(format: 'storage' | 'safetensors' | 'numpy'): Record<string, DType> {

@@ -1,6 +1,6 @@
-import { elementCount } from '../formats/entry';
 import { type DType, infoOf } from './dtype';
 import { TorchError } from './errors';
+import { elementCount } from './shape';
 import type { NestedArray, Tensor } from './tensor';
 import { MAX_ELEMENTS } from './validate';
 

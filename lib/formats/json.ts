@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { DTYPE_NAMES, DTYPES, type DType, infoOf, isDType } from '../core/dtype';
+import { elementCount, isShape, MAX_DIMENSIONS } from '../core/shape';
 import { shortened, shown } from '../core/validate';
-import { type Entries, type Entry, type EntryData, elementCount, isShape, MAX_DIMENSIONS, malformed } from './entry';
+import { type Entries, type Entry, type EntryData, malformed } from './entry';
 import { readWhole } from './file';
 
 /** A number as written: 1.0 is a float and 1 an integer, which JSON.parse would not tell apart. */

@@ -1,6 +1,7 @@
 import { DTYPES, type DType, dtypesBy } from '../core/dtype';
+import { elementCount, isShape } from '../core/shape';
 import { shortened } from '../core/validate';
-import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed } from './entry';
+import { arrayOf, type Entries, type Entry, malformed } from './entry';
 import { fileOf, type OpenFile, withFile } from './file';
 import { rowMajor } from './row-major';
 import { withArchive } from './zip';

@@ -1,4 +1,4 @@
-import { elementCount } from './entry';
+import { elementCount } from '../core/shape';
 
 /**
  * The elements of a strided tensor in row-major order: what `shape` and `strides` (in elements) show of `bytes`, beginning

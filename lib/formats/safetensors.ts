@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { DTYPES, type DType, dtypesBy } from '../core/dtype';
+import { elementCount, isShape } from '../core/shape';
 import { shortened, shown } from '../core/validate';
-import { arrayOf, type Entries, type Entry, elementCount, isShape, malformed, type StateEntries } from './entry';
+import { arrayOf, type Entries, type Entry, malformed, type StateEntries } from './entry';
 import { fileOf, type OpenFile, unwritable, withFile } from './file';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.

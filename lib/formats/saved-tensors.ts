@@ -1,6 +1,7 @@
 import { DTYPES, type DType, dtypesBy, isDType } from '../core/dtype';
+import { elementCount, isShape } from '../core/shape';
 import { shortened } from '../core/validate';
-import { arrayOf, type Entry, elementCount, isShape, malformed, type Room } from './entry';
+import { arrayOf, type Entry, malformed, type Room } from './entry';
 import { Global, Opaque, type PickleHandlers } from './pickle';
 import { rowMajor } from './row-major';
 

@@ -5,20 +5,10 @@ import { type Device, fromHandle, type Tensor } from '../core/tensor';
 import { invalid, isCallable } from '../core/validate';
 import type { Value } from '../core/value';
 import { cancellable, type Stop } from './cancellable';
-import {
-  checkNotInOwnHook,
-  type ForwardHook,
-  type ForwardPreHook,
-  type FullBackwardHook,
-  type HookedModule,
-  type HookKind,
-  type HookOwner,
-  hookCallback,
-  hooksOver,
-  noteDisposed,
-  RemovableHandle,
-  waitedForByHooks,
-} from './hooks';
+import { hookCallback } from './hook-callback';
+import type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule, HookKind } from './hooks';
+import { RemovableHandle } from './removable-handle';
+import { checkNotInOwnHook, type HookOwner, hooksOver, noteDisposed, waitedForByHooks } from './waiting-hooks';
 
 /** Names what follows, which only the compiler sees. */
 declare const hookTypes: unique symbol;

@@ -2,17 +2,12 @@ import type { CapturingModel } from '../capture/capturing-model';
 import { type NativeHook, native } from '../core/binding';
 import { TorchError } from '../core/errors';
 import type { Tensor } from '../core/tensor';
+import { type Awaitable, isThenable } from '../core/thenable';
 import { elements, invalid, isCallable, reading, shown } from '../core/validate';
 import { fromNativeValue, type Value } from '../core/value';
 import { type AtPath, HookableModel, type HookInputOf, type HookOutputOf } from './hookable-model';
-import {
-  type Awaitable,
-  type FullBackwardHook,
-  type HookedModule,
-  type HookKind,
-  isThenable,
-  type RemovableHandle,
-} from './hooks';
+import type { FullBackwardHook, HookedModule, HookKind } from './hooks';
+import type { RemovableHandle } from './removable-handle';
 
 /**
  * What a named hook has recorded: of its module's last call.

@@ -1,8 +1,8 @@
 import { CapturingModel, type PreparedCapture } from '../capture/capturing-model';
 import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
-import { FLOATING_DTYPES } from '../core/dtype';
-import type { Device, DType } from '../core/tensor';
+import { FLOATING_DTYPES, type FloatingDType } from '../core/dtype';
+import type { Device } from '../core/tensor';
 import { typedArrayInfo } from '../core/typed-array';
 import {
   options as checkOptions,
@@ -16,8 +16,8 @@ import {
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import { checkFile } from '../formats/file';
 import { cancellable, stopOf } from './cancellable';
-import { isInsideHook } from './hooks';
 import { RUN_LIMITS, type RunOptions, UNTRUSTED_LIMITS, withDefaults } from './run-options';
+import { isInsideHook } from './waiting-hooks';
 
 /**
  * Options of `ScriptModule.load`.
@@ -30,7 +30,7 @@ export interface LoadOptions {
   /** Where the parameters go. Default `'cpu'`. */
   device?: Device;
   /** Casts floating-point parameters and buffers to another floating-point type. Trades bits for speed; default: as saved. */
-  dtype?: DType;
+  dtype?: FloatingDType;
   /**
    * Freezes what is run without gradients: parameters become constants and are folded. Faster, other last bits; names of
    * modules and hooks stay. Default false.

@@ -6,7 +6,6 @@ import { options as checkOptions, elements, invalid, optionalBoolean } from '../
 import { fromNativeValue } from '../core/value';
 import { stopOf } from '../model/cancellable';
 import { HookableModel } from '../model/hookable-model';
-import { type HookOwner, isInsideHook } from '../model/hooks';
 import { RUN_LIMITS } from '../model/run-options';
 import {
   type LoadResult,
@@ -16,6 +15,7 @@ import {
   type StateDictSource,
   saveStateDict,
 } from '../model/state-dict';
+import { type HookOwner, isInsideHook } from '../model/waiting-hooks';
 
 /** Named arguments of a forward, checked; what is undefined was left out. */
 export type Named = Record<string, Tensor | boolean | undefined>;

@@ -1,5 +1,5 @@
-import { totalmem } from 'node:os';
 import { TorchError } from '../core/errors';
+import { mostMemory } from '../core/memory';
 import { integer, invalid, optionalBoolean, optionalChoice } from '../core/validate';
 
 /**
@@ -86,8 +86,7 @@ export function layerOptions(given: TransformerLayerOptions): CheckedLayerOption
 
 /** Refuses a module with more parameters than this machine can hold: it would be ended before it could say so. */
 export function checkMemory(parameters: number, sizes: Record<string, number>): void {
-  const constrained = process.constrainedMemory() || Number.POSITIVE_INFINITY;
-  const limit = Math.min(totalmem(), constrained);
+  const limit = mostMemory();
   const bytes = parameters * Float32Array.BYTES_PER_ELEMENT;
   if (bytes <= limit) return;
   const gigabytes = (count: number): string => `${(count / 1e9).toFixed(1)} GB`;

@@ -112,6 +112,8 @@ export async function typed(): Promise<void> {
   await model.forward([x]);
   // @ts-expect-error: two tensors
   await model.forward([x, 1]);
+  // @ts-expect-error: parameters are floating-point numbers
+  await ScriptModule.load('model.pt', { dtype: 'int8' });
   // @ts-expect-error: no Date can be declared either
   await ScriptModule.load<[Date], Tensor>('model.pt');
   // @ts-expect-error: nor given back
@@ -197,6 +199,7 @@ async function names(model: Model): Promise<string[]> {
   for await (const attention of model.captureAttentionStream([x])) attention.weights.dispose();
   await model.settled();
   await model.to('cpu');
+  same<ReturnType<typeof model.stateDict>, Record<string, Tensor>>();
   console.log(model.disposed, model.namedParameters()[0]?.tensor.shape);
   return model.modules().map(({ name }) => name);
 }

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../../lib/formats/half';
+import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../../lib/core/half';
 import { type DType, Tensor } from '../../lib/index';
 
 interface Format {

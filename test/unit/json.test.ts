@@ -1,4 +1,4 @@
-import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../../lib/formats/half';
+import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../../lib/core/half';
 import { parseJson } from '../../lib/formats/json';
 
 describe('toFloat16Bits and toBfloat16Bits', () => {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { type Entry, elementCount } from '../../lib/formats/entry';
+import { elementCount } from '../../lib/core/shape';
+import type { Entry } from '../../lib/formats/entry';
 import { readSafetensors } from '../../lib/formats/safetensors';
 import { Tensor } from '../../lib/index';
 

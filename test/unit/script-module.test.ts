@@ -50,7 +50,8 @@ describe('ScriptModule.load', () => {
 
   test('dtype is refused where parameters could not be of it, and says which they can be', async () => {
     for (const dtype of ['int64', 'int32', 'uint8', 'bool'] as const) {
-      await expect(ScriptModule.load(path(fixture('transformer').file), { dtype })).rejects.toMatchObject({
+      const options = { dtype: dtype as never };
+      await expect(ScriptModule.load(path(fixture('transformer').file), options)).rejects.toMatchObject({
         code: 'ERR_INVALID_ARGUMENT',
         message: `Expected 'float32' or 'float64' or 'float16' or 'bfloat16' for dtype but received '${dtype}' of type string`,
       });
