@@ -4,13 +4,7 @@ import type { RunOptions } from '../model/run-options';
 import { attentionArguments, namesOf, type Sequence, sameBatch, sequence } from './arguments';
 import { checkNorm, type LayerNorm } from './layer-norm';
 import { checkPart, type Named, NnModule } from './module';
-import {
-  type CheckedLayerOptions,
-  checkLayers,
-  LAYER_OPTIONS,
-  layerOptions,
-  type TransformerLayerOptions,
-} from './options';
+import { type CheckedLayerOptions, checkLayers, singleLayer, type TransformerLayerOptions } from './options';
 
 /**
  * The named arguments of a decoder.
@@ -114,10 +108,7 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
  */
 export class TransformerDecoderLayer extends DecoderModule {
   constructor(options: TransformerLayerOptions) {
-    const given = checkOptions(options, LAYER_OPTIONS, 'the options of TransformerDecoderLayer');
-    const checked = layerOptions(given);
-    checkLayers(checked, { decoder: 1 });
-    super('TransformerDecoderLayer', checked);
+    super('TransformerDecoderLayer', singleLayer(options, 'decoder'));
   }
 }
 

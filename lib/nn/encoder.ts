@@ -4,13 +4,7 @@ import type { RunOptions } from '../model/run-options';
 import { attentionArguments, namesOf, sequence } from './arguments';
 import { checkNorm, type LayerNorm } from './layer-norm';
 import { checkPart, type Named, NnModule } from './module';
-import {
-  type CheckedLayerOptions,
-  checkLayers,
-  LAYER_OPTIONS,
-  layerOptions,
-  type TransformerLayerOptions,
-} from './options';
+import { type CheckedLayerOptions, checkLayers, singleLayer, type TransformerLayerOptions } from './options';
 
 /**
  * The named arguments of an encoder.
@@ -91,10 +85,7 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
  */
 export class TransformerEncoderLayer extends EncoderModule {
   constructor(options: TransformerLayerOptions) {
-    const given = checkOptions(options, LAYER_OPTIONS, 'the options of TransformerEncoderLayer');
-    const checked = layerOptions(given);
-    checkLayers(checked, { encoder: 1 });
-    super('TransformerEncoderLayer', checked);
+    super('TransformerEncoderLayer', singleLayer(options, 'encoder'));
   }
 }
 

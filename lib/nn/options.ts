@@ -1,6 +1,6 @@
 import { TorchError } from '../core/errors';
 import { mostMemory } from '../core/memory';
-import { integer, invalid, optionalBoolean, optionalChoice } from '../core/validate';
+import { options as checkOptions, integer, invalid, optionalBoolean, optionalChoice } from '../core/validate';
 
 /**
  * Options of encoder and decoder layers, PyTorch's in camelCase.
@@ -109,4 +109,12 @@ export function checkLayers(
   const parameters =
     (layers.encoder ?? 0) * (attention + feedForward) + (layers.decoder ?? 0) * (2 * attention + feedForward);
   checkMemory(parameters, { dModel, dimFeedforward, ...sizes });
+}
+
+/** Checks the options of a layer by itself. */
+export function singleLayer(options: TransformerLayerOptions, kind: 'encoder' | 'decoder'): CheckedLayerOptions {
+  const name = kind === 'encoder' ? 'TransformerEncoderLayer' : 'TransformerDecoderLayer';
+  const layer = layerOptions(checkOptions(options, LAYER_OPTIONS, `the options of ${name}`));
+  checkLayers(layer, { [kind]: 1 });
+  return layer;
 }
