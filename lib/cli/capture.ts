@@ -4,13 +4,13 @@ import { writeSafetensors } from '../formats/safetensors';
 import type { Attention, CaptureOptions, ScriptModule, Value } from '../index';
 import { renderHeatmap } from '../view/heatmap';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
-import { progress, toEntry, toValue, withModel } from './model';
+import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
 import { loadPackage } from './package';
 import { addSelectionOptions, parseCount } from './selection';
 import { formatTable } from './table';
 import { topK } from './top-k';
 
-interface CommandOptions {
+interface CommandOptions extends ModelOptions {
   inputs: string;
   out: string;
   layers?: (string | RegExp | number)[];
@@ -19,7 +19,6 @@ interface CommandOptions {
   averageHeads?: boolean;
   topK?: number;
   dtype?: 'float32' | 'same';
-  device?: string;
 }
 
 /** Adds `capture`: attention weights into a file. */
@@ -32,8 +31,8 @@ export function registerCapture(program: Command): void {
     .requiredOption('--out <file>', 'the .safetensors file to write');
   addSelectionOptions(command)
     .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
-    .addOption(new Option('--dtype <dtype>', 'dtype of the weights').choices(['float32', 'same']))
-    .option('--device <device>', "where the model runs: 'cpu', 'cuda', 'cuda:1'")
+    .addOption(new Option('--dtype <dtype>', 'dtype of the weights').choices(['float32', 'same']));
+  addModelOptions(command)
     .addHelpText(
       'after',
       `
@@ -46,9 +45,7 @@ Examples:
   libtorch-attention capture model.pt --inputs inputs.json --out last.safetensors --layers -1 --heads 0,3
   libtorch-attention capture model.pt --inputs inputs.npz --out top.safetensors --layers '/decoder/' --top-k 5`,
     )
-    .action((path: string, options: CommandOptions) =>
-      withModel(path, options.device, (model) => runCapture(model, options)),
-    );
+    .action((path: string, options: CommandOptions) => withModel(path, options, (model) => runCapture(model, options)));
 }
 
 async function runCapture(model: ScriptModule, options: CommandOptions): Promise<void> {
@@ -73,8 +70,10 @@ async function runCapture(model: ScriptModule, options: CommandOptions): Promise
   process.stdout.write(`${report(attentions, options)}\n`);
 }
 
-function captureOptions({ layers, heads, queries, averageHeads, dtype }: CommandOptions): CaptureOptions {
+function captureOptions(options: CommandOptions): CaptureOptions {
+  const { layers, heads, queries, averageHeads, dtype } = options;
   return {
+    ...limitsOf(options),
     ...(layers && { layers }),
     ...(heads && { heads }),
     ...(queries && { queries }),

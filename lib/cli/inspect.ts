@@ -3,11 +3,11 @@ import type { Command } from 'commander';
 import { elementCount } from '../core/shape';
 import type { AttentionSite, ScriptModule, Signature } from '../index';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
-import { progress, toValue, withModel } from './model';
+import { addModelOptions, limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
 import { parseCount } from './selection';
 import { formatTable } from './table';
 
-interface InspectOptions {
+interface InspectOptions extends ModelOptions {
   json?: boolean;
   inputs?: string;
   depth?: number;
@@ -27,13 +27,14 @@ interface Inspection {
 
 /** Adds `inspect`: what is in a checkpoint. */
 export function registerInspect(program: Command): void {
-  program
+  const command = program
     .command('inspect')
     .description("show a checkpoint's modules, parameters and forward method, and where its attention is")
     .argument('<model>', 'a TorchScript file')
     .option('--inputs <file>', 'run the model on these (.safetensors, .npz, .json) and list its attention calls')
     .option('--depth <n>', 'list modules down to this depth only', parseCount)
-    .option('--json', 'write everything as JSON')
+    .option('--json', 'write everything as JSON');
+  addModelOptions(command)
     .addHelpText(
       'after',
       `
@@ -44,7 +45,7 @@ Examples:
   libtorch-attention inspect model.pt --json`,
     )
     .action(async (path: string, options: InspectOptions) => {
-      const inspection = await withModel(path, undefined, (model) => inspect(path, model, options));
+      const inspection = await withModel(path, options, (model) => inspect(path, model, options));
       process.stdout.write(`${options.json ? JSON.stringify(inspection, null, 2) : report(inspection, options)}\n`);
     });
 }
@@ -66,18 +67,19 @@ async function inspect(path: string, model: ScriptModule, options: InspectOption
     dtypes,
     modules: model.modules().map(({ name, type }) => ({ name, type, parameters: sum(within(name)) })),
   };
-  if (options.inputs) inspection.attentionSites = await findSites(model, options.inputs);
+  if (options.inputs) inspection.attentionSites = await findSites(model, options.inputs, options);
   return inspection;
 }
 
-async function findSites(model: ScriptModule, inputs: string): Promise<AttentionSite[]> {
+async function findSites(model: ScriptModule, inputs: string, options: ModelOptions): Promise<AttentionSite[]> {
   const entries = await readInputs(inputs);
   const { parameters } = model.signature();
   const note = describeOrder(entries, parameters);
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');
   return model.attentionSites(
-    arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], undefined)),
+    arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], options.device)),
+    limitsOf(options),
   );
 }
 

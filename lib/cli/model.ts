@@ -1,17 +1,43 @@
+import type { Command } from 'commander';
 import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
-import type { ScriptModule, Tensor, Value } from '../index';
+import type { LoadOptions, RunLimits, ScriptModule, Tensor, Value } from '../index';
 import type { Parameter } from './inputs';
 import { loadPackage } from './package';
+import { parseBytes, parseDuration, unlessNone } from './selection';
+
+/** The options of every command that loads a model. */
+export type ModelOptions = Pick<LoadOptions, 'device' | 'untrusted' | 'verify' | 'timeLimit'> &
+  Pick<RunLimits, 'memoryLimit'>;
+
+/** Adds the options that say how a model is loaded, and what its runs may take. */
+export function addModelOptions(command: Command): Command {
+  return command
+    .option('--device <device>', "where the model runs: 'cpu', 'cuda', 'cuda:1'")
+    .option('--untrusted', 'refuse a checkpoint that could do more than compute, before anything of it runs')
+    .option('--verify', 'refuse a checkpoint whose bytes differ from the checksums in it')
+    .option('--time-limit <time>', 'end the load, and each run, after 500ms, 30s, 5min', unlessNone(parseDuration))
+    .option('--memory-limit <size>', 'end a run that would hold more tensors than 500MB, 2GiB', unlessNone(parseBytes));
+}
+
+/** What each run of the model may take. */
+export function limitsOf({ timeLimit, memoryLimit }: ModelOptions): RunLimits {
+  return { ...(timeLimit !== undefined && { timeLimit }), ...(memoryLimit !== undefined && { memoryLimit }) };
+}
 
 /** Loads a checkpoint, lends it to `use`, and gives it back. */
 export async function withModel<Result>(
   path: string,
-  device: string | undefined,
+  { device, untrusted, verify, timeLimit }: ModelOptions,
   use: (model: ScriptModule) => Promise<Result>,
 ): Promise<Result> {
   const { ScriptModule } = loadPackage();
-  const model = await ScriptModule.load(path, device ? { device } : {});
+  const model = await ScriptModule.load(path, {
+    ...(device && { device }),
+    ...(untrusted && { untrusted }),
+    ...(verify && { verify }),
+    ...(timeLimit !== undefined && { timeLimit }),
+  });
   try {
     return await use(model);
   } finally {

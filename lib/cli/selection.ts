@@ -76,6 +76,22 @@ export function parseBytes(text: string): number {
   return bytes;
 }
 
+const MILLISECONDS: Record<string, number> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
+
+/** A time in milliseconds: 500ms, 30 s, 1.5min. */
+export function parseDuration(text: string): number {
+  const [, number, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*$/i.exec(text) ?? [];
+  const milliseconds = Number(number) * (MILLISECONDS[(unit ?? '').toLowerCase()] ?? Number.NaN);
+  if (!(milliseconds >= 0))
+    throw new InvalidArgumentError(`Expected a time like 500ms, 30s or 5min but received '${text}'.`);
+  return milliseconds;
+}
+
+/** A limit that `none` lifts. */
+export function unlessNone(parse: (text: string) => number): (text: string) => number {
+  return (text) => (text === 'none' ? Number.POSITIVE_INFINITY : parse(text));
+}
+
 /** Rows and columns: 14x14. */
 export function parsePatches(text: string): [number, number] {
   const [, rows, columns] = /^([1-9]\d*)[x×,]([1-9]\d*)$/.exec(text) ?? [];

@@ -11,12 +11,12 @@ import { readImage } from '../view/render-view';
 import type { ViewDataImage } from '../view/view-data';
 import { withCaptureFile } from './capture-file';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
-import { progress, toValue, withModel } from './model';
+import { limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
 import type { GivenInput } from './selection';
 import { buildTextInputs, type Encoded, TextTokenizer, withDecoderStart } from './tokenizer';
 
 /** The options of `view` that say what is run and what is captured of it. */
-export interface ExampleOptions {
+export interface ExampleOptions extends ModelOptions {
   tokenizer?: string;
   text?: string[];
   textPair?: string[];
@@ -34,7 +34,6 @@ export interface ExampleOptions {
   averageHeads?: boolean;
   topK?: number;
   rollout?: boolean;
-  device?: string;
   maxSize: number;
 }
 
@@ -68,7 +67,7 @@ export async function withExamples<Result>(
       `Expected either --text (with --tokenizer) or --inputs but received ${received}`,
     );
   }
-  return await withModel(path, options.device, async (model) => {
+  return await withModel(path, options, async (model) => {
     const runs = options.inputs ? await runsOfInputs(options) : runsOfTexts(model, options, tokenizer);
     const examples: PrepareExample[] = [];
     for (const run of runs) examples.push({ ...captured(model, run, options, tokenizer), ...(image && { image }) });
@@ -90,7 +89,8 @@ async function withCaptured<Result>(
   image: ViewDataImage | undefined,
   use: (examples: PrepareExample[]) => Promise<Result>,
 ): Promise<Result> {
-  const running = ['inputs', 'input', 'layers', 'heads', 'queries', 'averageHeads', 'topK', 'rollout'] as const;
+  const selecting = ['layers', 'heads', 'queries', 'averageHeads', 'topK', 'rollout'] as const;
+  const running = ['inputs', 'input', ...selecting, 'verify', 'timeLimit', 'memoryLimit'] as const;
   const useless = running.find((name) => options[name] !== undefined);
   if (useless) {
     const flag = `--${useless.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -219,6 +219,7 @@ export function captured(
     await refuseBeforeRun(model, run, values, options);
     const { layers, heads, queries, averageHeads, topK } = options;
     const selection = {
+      ...limitsOf(options),
       ...(layers && { layers }),
       ...(heads && { heads }),
       ...(queries && { queries }),
@@ -248,7 +249,7 @@ async function refuseBeforeRun(model: ScriptModule, run: Run, values: Value[], o
   const longest = Math.max(0, ...run.inputs.flatMap(({ shape }) => shape.slice(1)));
   const selects = options.queries || options.layers || options.topK;
   if (selects || 4 * longest * MOST_HEADS < options.maxSize) return;
-  const sites: AttentionSite[] = await model.attentionSites(values);
+  const sites: AttentionSite[] = await model.attentionSites(values, limitsOf(options));
   refuseTooLarge(
     sites.map(({ shape: [batch, heads, queries] }) => ({
       matrices: batch * (options.averageHeads ? 1 : (options.heads?.length ?? heads)),

@@ -3,7 +3,7 @@ import type { ScriptModule } from '../index';
 import { type LiveRequest, LiveServer, type LiveView } from '../view/live-server';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderExamples } from '../view/render-view';
-import { withModel } from './model';
+import { limitsOf, withModel } from './model';
 import { TextTokenizer } from './tokenizer';
 import { captured, type ExampleOptions, inputValues, isCapture, type Run, runsOfTexts } from './view-examples';
 
@@ -28,7 +28,7 @@ export async function serveView(
       'Expected --tokenizer <tokenizer.json> with --serve but received none',
     );
   const tokenizer = await TextTokenizer.load(options.tokenizer);
-  await withModel(path, options.device, async (model) => {
+  await withModel(path, options, async (model) => {
     const { parameters } = model.signature();
     const takes = (pattern: RegExp) => parameters.some(({ name }) => pattern.test(name));
     const server = new LiveServer(
@@ -111,11 +111,13 @@ async function fullHead(
   values: ReturnType<typeof inputValues>,
   index: number,
   head: number,
-  { heads, queries, averageHeads }: ExampleOptions,
+  options: ExampleOptions,
   signal: AbortSignal,
 ): Promise<Float32Array> {
-  const selection = { layers: [index], ...(queries && { queries }), signal };
-  const site = (await model.attentionSites(values)).find((each) => each.index === index);
+  const { heads, queries, averageHeads } = options;
+  const limits = { ...limitsOf(options), signal };
+  const selection = { layers: [index], ...(queries && { queries }), ...limits };
+  const site = (await model.attentionSites(values, limits)).find((each) => each.index === index);
   const all = heads ?? Array.from({ length: site?.headCount ?? 0 }, (_, i) => i);
   const one = all[head];
   const mean = averageHeads || one === undefined;

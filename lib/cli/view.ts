@@ -5,6 +5,7 @@ import { TorchError } from '../core/errors';
 import { writeWhole } from '../formats/file';
 import type { PrepareExample } from '../view/prepare';
 import { DEFAULT_MAX_SIZE, renderExamples } from '../view/render-view';
+import { addModelOptions } from './model';
 import {
   addSelectionOptions,
   collect,
@@ -49,8 +50,8 @@ export function registerView(program: Command): void {
     .option('--top-k <k>', 'for each query the k largest weights only', parseCount)
     .option('--rollout', 'attention rollout beside the layers')
     .option('--against <model>', 'another checkpoint or capture: the page opens with the two compared')
-    .option('--compare', 'open the page with the first two texts compared')
-    .option('--device <device>', "where the model runs: 'cpu', 'cuda', 'cuda:1'")
+    .option('--compare', 'open the page with the first two texts compared');
+  addModelOptions(command)
     .option('--title <title>', "the page's heading")
     .option('--max-size <size>', 'how large the page may be', parseBytes, DEFAULT_MAX_SIZE)
     .option('--out <file>', 'the HTML file to write', 'attention.html')

@@ -3,7 +3,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { arrangeInputs, describeOrder, type Parameter, readInputs } from '../../lib/cli/inputs';
-import { collectIndices, collectInputs, collectLayers, parseBytes, parsePatches } from '../../lib/cli/selection';
+import {
+  collectIndices,
+  collectInputs,
+  collectLayers,
+  parseBytes,
+  parseDuration,
+  parsePatches,
+} from '../../lib/cli/selection';
 import { formatTable } from '../../lib/cli/table';
 import { buildTextInputs, TextTokenizer, withDecoderStart } from '../../lib/cli/tokenizer';
 import { topK } from '../../lib/cli/top-k';
@@ -11,6 +18,7 @@ import type { Entry } from '../../lib/formats/entry';
 import { readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
 import { refuseTooLarge } from '../../lib/view/page-budget';
 import type { ViewData } from '../../lib/view/view-data';
+import { program } from './archive-edits';
 
 const ROOT = join(__dirname, '../..');
 const FIXTURES = join(ROOT, 'test/fixtures/cli');
@@ -233,6 +241,63 @@ describe('libtorch-attention', () => {
   });
 });
 
+describe('parseDuration', () => {
+  test('times have a unit', () => {
+    expect(['500ms', '30s', '1.5 min', '2h', '0s'].map(parseDuration)).toEqual([500, 30_000, 90_000, 7_200_000, 0]);
+    for (const wrong of ['', '5', 's', '-1s', '5 days', '1e3s']) {
+      expect(() => parseDuration(wrong)).toThrow(`a time like 500ms, 30s or 5min but received '${wrong}'`);
+    }
+  });
+});
+
+// One model for each thing that can be wrong with it, each tried by every command that loads one.
+describe.each<[string, (model: string) => string[]]>([
+  ['inspect', (model) => ['inspect', model, '--inputs', ids()]],
+  ['capture', (model) => ['capture', model, '--inputs', ids(), '--out', 'options.safetensors']],
+  ['view', (model) => ['view', model, ...text, 'the cat', '--out', 'options.html']],
+  ['view --serve', (model) => ['view', model, '--tokenizer', TOKENIZER, '--serve']],
+])('libtorch-attention %s', (name, command) => {
+  const archive = (file: string, bytes: Uint8Array): string => {
+    const path = join(folder, file);
+    writeFileSync(path, bytes);
+    return path;
+  };
+  const ended = (model: string, ...options: string[]) => {
+    const { status, stderr } = run(...command(model), ...options);
+    return [status, /\[(ERR_\w+)\]\n$/.exec(stderr)?.[1] ?? stderr];
+  };
+
+  test('--untrusted refuses a model that could do more than compute, ahead of anything that it does', () => {
+    const path = join(folder, 'written');
+    const model = archive('writes.pt', program(`torch.save(x, "${path}")\nreturn x`));
+    expect(ended(model, '--untrusted')).toEqual([1, 'ERR_UNTRUSTED']);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('--verify refuses a model whose weights changed', () => {
+    const bytes = readFileSync(MODEL);
+    const at = bytes.indexOf('text/data/0') + 200;
+    bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+    const model = archive('flipped.pt', bytes);
+    expect(ended(model, '--verify')).toEqual([1, 'ERR_MODEL_LOAD']);
+    if (name !== 'inspect') return;
+    expect(ended(model, '--untrusted')).toEqual([1, 'ERR_MODEL_LOAD']);
+    expect(ended(model)).toEqual([0, '']);
+  });
+
+  test('--time-limit ends what takes longer, and is a time', () => {
+    expect(ended(MODEL, '--time-limit', '0ms')).toEqual([1, 'ERR_TIME_LIMIT']);
+    if (name !== 'inspect') return;
+    expect(run(...command(MODEL), '--time-limit', '5').stderr).toMatch(/a time like 500ms, .* received '5'/);
+    expect(ended(MODEL, '--untrusted', '--time-limit', 'none', '--memory-limit', '1GB')).toEqual([0, '']);
+  });
+
+  if (name === 'view --serve') return;
+  test('--memory-limit ends a run that holds more', () => {
+    expect(ended(MODEL, '--memory-limit', '10B')).toEqual([1, 'ERR_MEMORY_LIMIT']);
+  });
+});
+
 describe('libtorch-attention inspect', () => {
   test('inspect: modules, parameters, forward, attention', () => {
     const { stdout } = run('inspect', MODEL, '--inputs', ids());
@@ -371,6 +436,7 @@ describe('libtorch-attention view', () => {
       { heads: [2], queries: [1, 3], rows: 2, columns: 4, capturedTopK: 2 },
     ]);
     expect(run('view', top, '--heads', '0').stderr).toMatch(/no --heads with a capture/);
+    expect(run('view', top, '--memory-limit', '1GB').stderr).toMatch(/no --memory-limit with a capture/);
     expect(run('view', whole, '--tokens', write('two.json', ['a', 'b'])).stderr).toMatch(
       /a token for each position of 'v\.safetensors', 4, but received 2/,
     );
