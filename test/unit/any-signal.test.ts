@@ -35,7 +35,7 @@ describe('anySignal', () => {
   test('a timeout that nobody else refers to is not lost to the garbage collector', async () => {
     const { output } = await runScript(
       `
-    const { anySignal } = require(${JSON.stringify(join(__dirname, '..', '..', 'dist', 'any-signal.js'))});
+    const { anySignal } = require(${JSON.stringify(join(__dirname, '..', '..', 'dist', 'core', 'any-signal.js'))});
     const begin = () => {
       const { signal } = anySignal([AbortSignal.timeout(200), new AbortController().signal]);
       return new Promise((resolve) => signal.addEventListener('abort', () => resolve(signal.reason.name)));

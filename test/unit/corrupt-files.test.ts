@@ -112,8 +112,8 @@ describe('loadStateDict', () => {
     test.each<[string, string]>([
       ['nothing', ''],
       ['what ends early', '\x80\x02X\xff\xff\xff\xff'],
-      ['a million lists in each other', `${'('.repeat(1e6)}${'t'.repeat(1e6)}.`],
-      ['a million dictionaries in each other', `${'}K\x01'.repeat(1e6)}${'s'.repeat(1e6 - 1)}.`],
+      ['100,000 lists in each other', `${'('.repeat(1e5)}${'t'.repeat(1e5)}.`],
+      ['100,000 dictionaries in each other', `${'}K\x01'.repeat(1e5)}${'s'.repeat(1e5 - 1)}.`],
       ['lists that double a hundred times', `]${'2\x86'.repeat(100)}Q.`],
       ['a dictionary in itself', '}q\x00K\x01h\x00s.'],
       ['an integer of a million digits', `\x8b\x40\x42\x0f\x00${'\x7f'.repeat(1e6)}.`],

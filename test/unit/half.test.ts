@@ -12,6 +12,9 @@ interface Format {
 const FLOAT16: Format = { dtype: 'float16', to: toFloat16Bits, from: fromFloat16Bits, infinity: 0x7c00 };
 const BFLOAT16: Format = { dtype: 'bfloat16', to: toBfloat16Bits, from: fromBfloat16Bits, infinity: 0x7f80 };
 
+/** The bits of every number of either format. */
+const ALL = Array.from({ length: 0x10000 }, (_, bits) => bits);
+
 const word = new DataView(new ArrayBuffer(8));
 
 /** A finite number as an integer multiple of 2⁻¹⁰⁷⁴, exactly. */
@@ -80,9 +83,8 @@ describe('toFloat16Bits, toBfloat16Bits and back', () => {
     });
 
     test('all values of the format come back as they were', () => {
-      for (let bits = 0; bits < 0x10000; ++bits) {
-        if ((bits & 0x7fff) <= format.infinity) expect(format.to(format.from(bits))).toBe(bits);
-      }
+      const values = ALL.filter((bits) => (bits & 0x7fff) <= format.infinity);
+      expect(values.filter((bits) => format.to(format.from(bits)) !== bits)).toEqual([]);
     });
 
     test('what is no number stays none, with its sign', () => {
@@ -96,5 +98,26 @@ describe('toFloat16Bits, toBfloat16Bits and back', () => {
   test('a number just above the middle is not rounded twice', () => {
     expect(toFloat16Bits(1 + 2 ** -11 + 2 ** -30)).toBe(0x3c01);
     expect(toBfloat16Bits(1 + 2 ** -8 + 2 ** -40)).toBe(0x3f81);
+  });
+
+  test('every float16 survives the way to a number and back', () => {
+    const back = (bits: number) =>
+      toFloat16Bits(fromFloat16Bits(bits)) & (Number.isNaN(fromFloat16Bits(bits)) ? 0x7fff : 0xffff);
+    const wanted = (bits: number) => (Number.isNaN(fromFloat16Bits(bits)) ? 0x7e00 : bits);
+    expect(ALL.filter((bits) => back(bits) !== wanted(bits))).toEqual([]);
+  });
+
+  test('rounds to nearest, ties to even, and overflows to infinity', () => {
+    expect(toFloat16Bits(1 + 2 ** -11)).toBe(0x3c00);
+    expect(toFloat16Bits(1 + 3 * 2 ** -11)).toBe(0x3c02);
+    expect(toFloat16Bits(65519)).toBe(0x7bff);
+    expect(toFloat16Bits(65520)).toBe(0x7c00);
+    expect(toFloat16Bits(2 ** -25)).toBe(0);
+    expect(toFloat16Bits(1.5 * 2 ** -24)).toBe(2);
+    expect(toFloat16Bits(2 ** -14 - 2 ** -26)).toBe(0x0400);
+    expect(toBfloat16Bits(1 + 2 ** -8)).toBe(0x3f80);
+    expect(toBfloat16Bits(1 + 3 * 2 ** -8)).toBe(0x3f82);
+    expect(fromBfloat16Bits(toBfloat16Bits(Number.NaN))).toBeNaN();
+    expect(fromBfloat16Bits(0xc020)).toBe(-2.5);
   });
 });

@@ -132,7 +132,12 @@ const cases = readCases().flatMap((given) =>
 );
 const models = new Map<string, Promise<ScriptModule>>();
 
+// Some are hooks on what isn't called: that each is reported once is for hooks.test.
+beforeAll(() => {
+  jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+});
 afterAll(async () => {
+  jest.restoreAllMocks();
   for (const model of models.values()) (await model).dispose();
 });
 

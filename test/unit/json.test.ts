@@ -1,31 +1,4 @@
-import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from '../../lib/core/half';
 import { parseJson } from '../../lib/formats/json';
-
-describe('toFloat16Bits and toBfloat16Bits', () => {
-  describe('half types', () => {
-    test('every float16 survives the way to a number and back', () => {
-      for (let bits = 0; bits < 0x10000; bits++) {
-        const value = fromFloat16Bits(bits);
-        if (Number.isNaN(value)) expect(toFloat16Bits(value) & 0x7fff).toBe(0x7e00);
-        else expect(toFloat16Bits(value)).toBe(bits);
-      }
-    });
-
-    test('rounds to nearest, ties to even, and overflows to infinity', () => {
-      expect(toFloat16Bits(1 + 2 ** -11)).toBe(0x3c00);
-      expect(toFloat16Bits(1 + 3 * 2 ** -11)).toBe(0x3c02);
-      expect(toFloat16Bits(65519)).toBe(0x7bff);
-      expect(toFloat16Bits(65520)).toBe(0x7c00);
-      expect(toFloat16Bits(2 ** -25)).toBe(0);
-      expect(toFloat16Bits(1.5 * 2 ** -24)).toBe(2);
-      expect(toFloat16Bits(2 ** -14 - 2 ** -26)).toBe(0x0400);
-      expect(toBfloat16Bits(1 + 2 ** -8)).toBe(0x3f80);
-      expect(toBfloat16Bits(1 + 3 * 2 ** -8)).toBe(0x3f82);
-      expect(fromBfloat16Bits(toBfloat16Bits(Number.NaN))).toBeNaN();
-      expect(fromBfloat16Bits(0xc020)).toBe(-2.5);
-    });
-  });
-});
 
 describe('parseJson', () => {
   test('infers dtypes from how numbers are written', () => {
