@@ -6,12 +6,12 @@ import { fromHandle, isHandle, Tensor } from './tensor';
 import { integer, invalid, isPlainObject, MAX_ELEMENTS, reading, shortened } from './validate';
 
 /**
- * The key of a dictionary in a Map.
+ * The key of a dictionary in a Map. All of one dictionary are of the same type.
  *
  * @example
  * const scales = new Map<DictionaryKey, Value>([[1, 0.5], ['all', 2]]);
  */
-export type DictionaryKey = string | number | bigint | boolean;
+export type DictionaryKey = string | number | bigint | boolean | Tensor | ScriptObject;
 
 /**
  * What models take and give.
@@ -23,7 +23,8 @@ export type DictionaryKey = string | number | bigint | boolean;
  * | `bool`, `str` | `boolean`, `string` |
  * | `None` | `null`; `undefined` is taken too, and leaves out a parameter that has a default |
  * | `List`, `Tuple` | array; the fields of a named tuple are properties of its array as well |
- * | `Dict` | plain object, with numbers as keys by their text; a `Map` is taken too |
+ * | `Dict` of `str`, `int`, `float` or `Device` keys | plain object, with other keys by their text; a `Map` is taken too |
+ * | `Dict` of `bool`, `Tensor` or `complex` keys | `Map` |
  * | objects of TorchScript classes, `complex` | `ScriptObject`, to be passed on unchanged |
  *
  * Anything else (a `Date`, an instance of a class, a promise, a typed array that no tensor was made of …) is refused with
@@ -51,6 +52,9 @@ const VALUES = 'a Tensor, number, bigint, boolean, string, null, array, plain ob
 /** What reading a container costs of all that may be read; an element costs one. */
 const CONTAINER = 64;
 
+/** Marks an array of pairs [key, value], which stands for a Map on the way to the addon and back. The addon has the same. */
+const PAIRS = Symbol.for('libtorch-attention.pairs');
+
 /** Reads a value of a caller's, each part of it once, into arrays and objects of our own. */
 class ValueReader {
   readonly #deepest = binding().maximumDepth;
@@ -72,10 +76,21 @@ class ValueReader {
     return this.#what + steps.join('');
   }
 
-  /** The key of a dictionary by its text, as it stands in objects. */
-  #keyOf(key: unknown): string {
-    if (['string', 'number', 'bigint', 'boolean'].includes(typeof key)) return String(key);
-    throw invalid('a string, number, bigint or boolean', `a key of ${this.#place()}`, key);
+  /** The key of a dictionary. */
+  #keyOf(key: unknown): unknown {
+    if (['string', 'number', 'bigint', 'boolean'].includes(typeof key)) return key;
+    if (Tensor.is(key)) return Tensor.handle(key);
+    if (ScriptObject.is(key)) return ScriptObject.handle(key);
+    throw invalid('a string, number, bigint, boolean, Tensor or ScriptObject', `a key of ${this.#place()}`, key);
+  }
+
+  /** A dictionary whose keys aren't strings, for the addon: its pairs, marked. */
+  #pairs(entries: [unknown, unknown][]): unknown {
+    const pairs = entries.map(([key, value]) => {
+      const step = typeof key === 'object' ? '(a key)' : String(key);
+      return [this.#keyOf(key), this.#readAt(step, value)];
+    });
+    return Object.defineProperty(pairs, PAIRS, { value: true });
   }
 
   /** Reads what stands in the value at a position or under a key. */
@@ -105,13 +120,13 @@ class ValueReader {
       for (let i = 0; i < count; ++i) list.push(this.#readAt(i, value[i]));
       return list;
     }
-    const pairs: [string, unknown][] = [];
-    if (isMap(value)) Map.prototype.forEach.call(value, (each, key) => pairs.push([this.#keyOf(key), each]));
-    else if (isPlainObject(value)) for (const key of Object.keys(value)) pairs.push([key, value[key]]);
+    const entries: [unknown, unknown][] = [];
+    if (isMap(value)) Map.prototype.forEach.call(value, (each, key) => entries.push([key, each]));
+    else if (isPlainObject(value)) for (const key of Object.keys(value)) entries.push([key, value[key]]);
     else throw invalid(VALUES, this.#place(), value);
-    this.#take(pairs.length);
-    for (const pair of pairs) pair[1] = this.#readAt(pair[0], pair[1]);
-    return Object.fromEntries(pairs);
+    this.#take(entries.length);
+    if (entries.some(([key]) => typeof key !== 'string')) return this.#pairs(entries);
+    return Object.fromEntries(entries.map(([key, each]) => [key, this.#readAt(key as string, each)]));
   }
 
   #take(elements: number): void {
@@ -141,6 +156,10 @@ export function fromNativeValue(value: unknown): Value {
   if (value === null || typeof value !== 'object') return value as Value;
   if (isHandle(value)) return fromHandle(value);
   if (Array.isArray(value)) {
+    if (Object.hasOwn(value, PAIRS)) {
+      const pairs = value as [unknown, unknown][];
+      return new Map(pairs.map(([key, each]) => [fromNativeValue(key) as DictionaryKey, fromNativeValue(each)]));
+    }
     const array: unknown[] = value;
     // Only a named tuple has more than its elements.
     if (Object.keys(array).length === array.length) {

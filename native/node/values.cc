@@ -41,8 +41,22 @@ bool isPlainObject(Napi::Value value) {
          !TensorWrap::is(value) && !ScriptObjectWrap::find(value);
 }
 
+// Marks an array of pairs [key, value] that stands for a Map: Node-API has no way to tell one, nor to make one. The
+// layer above makes it of a Map, and a Map of it.
+Napi::Symbol pairsMark(Napi::Env env) {
+  constexpr std::string_view kName = "libtorch-attention.pairs";
+  napi_value symbol = nullptr;
+  if (node_api_symbol_for(env, kName.data(), kName.size(), &symbol) != napi_ok) throw Napi::Error::New(env);
+  return {env, symbol};
+}
+
+bool isPairs(Napi::Value value) {
+  return value.IsArray() && value.As<Napi::Object>().HasOwnProperty(pairsMark(value.Env()));
+}
+
 // What contains other values is `depth` levels deep in those around it.
 c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where, int depth);
+c10::IValue convertUntypedPairs(const Napi::Array& pairs, const std::string& where, int depth);
 
 void checkDepth(int depth, const std::string& where) {
   if (depth < kMaximumDepth) return;
@@ -59,6 +73,7 @@ c10::IValue convertUntyped(Napi::Value value, const std::string& where, int dept
   if (value.IsString()) return value.As<Napi::String>().Utf8Value();
   if (value.IsBigInt() || isInteger(value)) return toInteger(value, where);
   if (value.IsNumber()) return value.As<Napi::Number>().DoubleValue();
+  if (isPairs(value)) return convertUntypedPairs(value.As<Napi::Array>(), where, depth);
   if (value.IsArray()) {
     checkDepth(depth, where);
     const auto array = value.As<Napi::Array>();
@@ -106,41 +121,103 @@ c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, co
   return c10::ivalue::Tuple::create(std::move(converted));
 }
 
-c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std::string& where, int depth) {
-  checkDepth(depth, where);
-  if (!isPlainObject(value)) mismatch("an object (" + typeName(type) + ")", where, value);
-  const auto object = value.As<Napi::Object>();
-  const auto keys = object.GetPropertyNames();
-  c10::impl::GenericDict dict(type.getKeyType(), type.getValueType());
-  for (uint32_t i = 0; i < keys.Length(); ++i) {
-    const Napi::Value key = keys.Get(i);
-    const auto text = key.ToString().Utf8Value();
-    const auto place = where + "." + text;
-    c10::IValue converted;
-    switch (type.getKeyType()->kind()) {
+// A key of an object, or of a Map where `type` has a text.
+c10::IValue keyFromText(Napi::Value key, const c10::TypePtr& type, const std::string& where) {
+  const auto text = key.ToString().Utf8Value();
+  size_t read = 0;
+  try {
+    switch (type->kind()) {
       case c10::TypeKind::StringType:
-        converted = text;
+        return text;
+      case c10::TypeKind::IntType: {
+        const auto number = static_cast<int64_t>(std::stoll(text, &read));
+        if (read == text.size() && read > 0) return number;
         break;
-      case c10::TypeKind::IntType:
+      }
       case c10::TypeKind::FloatType: {
-        size_t read = 0;
-        try {
-          if (type.getKeyType()->kind() == c10::TypeKind::IntType) {
-            converted = static_cast<int64_t>(std::stoll(text, &read));
-          } else {
-            converted = std::stod(text, &read);
-          }
-        } catch (const std::exception&) {
-          read = 0;
-        }
-        if (read == 0 || read != text.size()) mismatch("a key of type " + typeName(*type.getKeyType()), where, key);
+        const auto number = std::stod(text, &read);
+        if (read == text.size() && read > 0) return number;
         break;
       }
       default:
-        mismatch("keys of type " + typeName(*type.getKeyType()) + ", which objects don't have,", where, value);
+        return c10::Device(text);
     }
-    dict.insert(std::move(converted), convert(object.Get(key), type.getValueType(), place, depth + 1));
+  } catch (const std::exception&) {
+    // no number, or none of the type
   }
+  mismatch("a key of type " + typeName(*type), where, key);
+}
+
+bool hasText(const c10::Type& type) {
+  const auto kind = type.kind();
+  return kind == c10::TypeKind::StringType || kind == c10::TypeKind::IntType || kind == c10::TypeKind::FloatType ||
+         kind == c10::TypeKind::DeviceObjType;
+}
+
+// Calls `take` with each key and value of a Map.
+template <typename Take>
+void eachPair(const Napi::Array& pairs, const std::string& where, const Take& take) {
+  for (uint32_t i = 0; i < pairs.Length(); ++i) {
+    const Napi::Value pair = pairs.Get(i);
+    if (!pair.IsArray() || pair.As<Napi::Array>().Length() != 2) mismatch("an array of two as a pair", where, pair);
+    const auto array = pair.As<Napi::Array>();
+    take(array.Get(uint32_t{0}), array.Get(uint32_t{1}), where + " (entry " + std::to_string(i) + ")");
+  }
+}
+
+c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std::string& where, int depth) {
+  checkDepth(depth, where);
+  const auto& keyType = type.getKeyType();
+  c10::impl::GenericDict dict(keyType, type.getValueType());
+  if (isPairs(value)) {
+    eachPair(value.As<Napi::Array>(), where, [&](Napi::Value key, Napi::Value element, const std::string& place) {
+      auto converted = hasText(*keyType) ? keyFromText(key, keyType, where)
+                                         : convert(key, keyType, "the key of " + place, depth + 1);
+      dict.insert(std::move(converted), convert(element, type.getValueType(), place, depth + 1));
+    });
+    return dict;
+  }
+  if (!isPlainObject(value)) mismatch("an object (" + typeName(type) + ")", where, value);
+  const auto object = value.As<Napi::Object>();
+  const auto keys = object.GetPropertyNames();
+  if (!hasText(*keyType) && keys.Length() > 0) {
+    mismatch("a Map with keys of type " + typeName(*keyType) + ", which objects don't have,", where, value);
+  }
+  for (uint32_t i = 0; i < keys.Length(); ++i) {
+    const Napi::Value key = keys.Get(i);
+    dict.insert(keyFromText(key, keyType, where),
+                convert(object.Get(key), type.getValueType(), where + "." + key.ToString().Utf8Value(), depth + 1));
+  }
+  return dict;
+}
+
+// The type of keys that a dictionary can have; null where it can't have such ones.
+c10::TypePtr keyTypeOf(const c10::IValue& key) {
+  if (key.isString()) return c10::StringType::get();
+  if (key.isInt()) return c10::IntType::get();
+  if (key.isDouble()) return c10::FloatType::get();
+  if (key.isBool()) return c10::BoolType::get();
+  if (key.isComplexDouble()) return c10::ComplexType::get();
+  if (key.isTensor()) return c10::TensorType::get();
+  return nullptr;
+}
+
+// A Map where the model takes anything: its keys are of one type.
+c10::IValue convertUntypedPairs(const Napi::Array& pairs, const std::string& where, int depth) {
+  checkDepth(depth, where);
+  std::vector<std::pair<c10::IValue, c10::IValue>> converted;
+  c10::TypePtr keyType;
+  eachPair(pairs, where, [&](Napi::Value key, Napi::Value element, const std::string& place) {
+    auto convertedKey = convertUntyped(key, "the key of " + place, depth + 1);
+    const auto type = keyTypeOf(convertedKey);
+    if (!type || (keyType && *type != *keyType)) {
+      mismatch("keys of one type that dictionaries have (strings, ints, floats, booleans, Tensors)", where, pairs);
+    }
+    keyType = type;
+    converted.emplace_back(std::move(convertedKey), convertUntyped(element, place, depth + 1));
+  });
+  c10::impl::GenericDict dict(keyType ? keyType : c10::StringType::get(), c10::AnyType::get());
+  for (auto& [key, element] : converted) dict.insert(std::move(key), std::move(element));
   return dict;
 }
 
@@ -373,19 +450,32 @@ class Output {
   }
 
   Napi::Value dict(const c10::IValue& value, int depth) {
+    const auto dictionary = value.toGenericDict();
+    if (!hasText(*dictionary.keyType())) return pairs(dictionary, depth);
     auto object = Napi::Object::New(env_);
-    for (const auto& entry : value.toGenericDict()) {
+    for (const auto& entry : dictionary) {
       const Napi::HandleScope scope(env_);
-      std::ostringstream name;
-      if (entry.key().isString()) {
-        name << entry.key().toStringRef();
-      } else {
-        name << entry.key();
-      }
-      take(64 + name.str().size());
-      define(object, name.str(), convert(entry.value(), depth + 1));
+      const auto name = convert(entry.key(), depth + 1).ToString().Utf8Value();
+      take(64 + name.size());
+      define(object, name, convert(entry.value(), depth + 1));
     }
     return object;
+  }
+
+  // Keys without a text that is theirs alone: to become a Map.
+  Napi::Value pairs(const c10::impl::GenericDict& dictionary, int depth) {
+    auto array = Napi::Array::New(env_, dictionary.size());
+    uint32_t i = 0;
+    for (const auto& entry : dictionary) {
+      const Napi::HandleScope scope(env_);
+      take(64);
+      auto pair = Napi::Array::New(env_, 2);
+      pair.Set(uint32_t{0}, convert(entry.key(), depth + 1));
+      pair.Set(uint32_t{1}, convert(entry.value(), depth + 1));
+      array.Set(i++, pair);
+    }
+    array.Set(pairsMark(env_), Napi::Boolean::New(env_, true));
+    return array;
   }
 
   const Napi::Env env_;

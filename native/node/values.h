@@ -26,7 +26,8 @@ std::string_view bytesOf(Napi::Value typedArray);
 c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::string& where);
 
 // What a model gave: tensors become NativeTensor, lists and tuples arrays (a named tuple's fields are properties of
-// its array as well), dictionaries objects, and what has no JavaScript form NativeScriptObject. Throws ERR_MODEL_RUN
+// its array as well), dictionaries objects, or marked arrays of pairs where their keys have no text (Tensors, booleans,
+// complex numbers), and what has no JavaScript form NativeScriptObject. Throws ERR_MODEL_RUN
 // for what contains itself, is nested too deep, or takes too much memory: what is referred to in several places is
 // copied for each of them.
 Napi::Value fromIValue(Napi::Env env, const c10::IValue& value);

@@ -8,6 +8,7 @@ import {
 } from '../../lib/core/binding';
 import { DTYPES } from '../../lib/core/dtype';
 import { path as modelPath } from './model-fixtures';
+import { archiveOf } from './script-archive';
 
 // The raw addon, as a slip of the layer above would call it: every argument of every function, in every position, is
 // replaced by every kind of wrong value. Each has to be an error with a code; the process has to live.
@@ -467,4 +468,27 @@ describe('classes of the addon', () => {
       expect(await failureOf(() => gradients?.of(value as never, undefined))).toEqual(CODED);
     }
   });
+});
+
+test('pairs that stand for a Map are checked one by one', async () => {
+  const archive = archiveOf(`def forward(self: __torch__.M, x: Dict[bool, int], y: Any) -> int:
+  return 1`);
+  const flags = await addon.loadScriptModule(archive, {
+    device: 'cpu',
+    optimize: false,
+    untrusted: false,
+    verify: false,
+    cancellation: undefined,
+  });
+  const pairs = (...given: unknown[]) => Object.assign(given, { [Symbol.for('libtorch-attention.pairs')]: true });
+  expect(await flags.run([pairs([true, 1]), pairs([1, 2])], {})).toBe(1);
+  const refused = async (...inputs: unknown[]): Promise<void> => {
+    expect(await failureOf(() => flags.run(inputs, {}))).toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  };
+  for (const value of [...Object.values(VALUES), [true], [true, 1, 2], pairs(), pairs([true, 1])]) {
+    await refused(pairs(value), null);
+    await refused(pairs(), pairs(value));
+    if (value !== true) await refused(pairs([value, 1]), null);
+  }
+  flags.dispose();
 });
