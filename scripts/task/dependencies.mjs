@@ -1,22 +1,16 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, runLogged } from './process.mjs';
 import { step } from './progress.mjs';
 
-/** Installs what package-lock.json names, unless exactly that is there already. */
+/** Installs what package-lock.json names, unless npm has done so since that file changed. */
 export async function installDependencies() {
-  if (isInstalled()) return;
-  await step('Installing the packages of package-lock.json', () => runLogged('npm', ['ci'], { log: 'npm' }));
+  // npm keeps a lock file of what it installed, and writes it anew each time it has looked.
+  if (changed('node_modules', '.package-lock.json') >= changed('package-lock.json')) return;
+  const args = ['install', '--no-save', '--no-audit', '--no-fund', '--prefer-offline'];
+  await step('Installing the packages of package-lock.json', () => runLogged('npm', args, { log: 'npm' }));
 }
 
-function isInstalled() {
-  // npm keeps a lock file of what it installed.
-  const installed = join(root, 'node_modules', '.package-lock.json');
-  if (!existsSync(installed)) return false;
-  const packages = (path) => JSON.parse(readFileSync(path, 'utf8')).packages;
-  const present = packages(installed);
-  return Object.entries(packages(join(root, 'package-lock.json'))).every(([path, wanted]) => {
-    if (path === '' || (wanted.optional && !present[path])) return true;
-    return present[path]?.version === wanted.version;
-  });
+function changed(...path) {
+  return statSync(join(root, ...path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }

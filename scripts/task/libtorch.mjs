@@ -1,13 +1,16 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { cache, Failure } from './process.mjs';
+import { cache, Failure, root } from './process.mjs';
 import { step } from './progress.mjs';
 
 const require = createRequire(import.meta.url);
 
-/** A module compiled from lib/libtorch: to be called after compileTypeScript only. */
-export const modules = (name) => require(`../../dist/libtorch/${name}.js`);
+/** A module compiled from lib/libtorch. */
+export function modules(name) {
+  if (!existsSync(join(root, 'dist'))) throw new Failure('Expected the folder dist: "npm run build" makes it.');
+  return require(`../../dist/libtorch/${name}.js`);
+}
 
 /** Finds a libtorch to build against, or fetches one into the user's cache directory. */
 export async function provideLibtorch() {

@@ -1,6 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/[\\/]$/, '');
@@ -45,10 +46,8 @@ export function runLogged(command, args, { log, env = process.env, onLine } = {}
       shell: needsShell(command),
     });
     for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (chunk) => {
-        file.write(chunk);
-        if (onLine) for (const line of String(chunk).split('\n')) if (line) onLine(line);
-      });
+      stream.on('data', (chunk) => file.write(chunk));
+      if (onLine) createInterface({ input: stream }).on('line', onLine);
     }
     child.on('error', reject);
     child.on('close', (code, signal) => {

@@ -1,23 +1,13 @@
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { requireCompiler } from './compiler.mjs';
+import { clangFormat, clangTidy } from './cpp-checks.mjs';
 import { installDependencies } from './dependencies.mjs';
-import { modules, provideLibtorch, provideVersion, verify } from './libtorch.mjs';
-import { lint } from './lint.mjs';
+import { modules, provideLibtorch, provideVersion } from './libtorch.mjs';
 import { withLock } from './lock.mjs';
-import {
-  anythingBuilt,
-  buildBenchProgram,
-  buildNative,
-  builds,
-  buildTestProgram,
-  products,
-  releaseBuild,
-  versionBuild,
-} from './native.mjs';
-import { Failure, root, run } from './process.mjs';
+import { anythingBuilt, buildNative, buildProgram, builds, releaseBuild, versionBuild } from './native.mjs';
+import { copyProducts, writePackages } from './package.mjs';
+import { run } from './process.mjs';
 import { runSanitized } from './sanitizers.mjs';
-import { runTests } from './tests.mjs';
+import { measureCoverage, runNativeTests, runTests } from './tests.mjs';
 import { compileTypeScript } from './typescript.mjs';
 
 /**
@@ -39,74 +29,62 @@ function setUp({ version, extraBuilds = [] } = {}) {
   });
 }
 
-/** Runs one of the project's scripts with this Node. */
-function script(path, args) {
-  if (!existsSync(join(root, path))) throw new Failure(`Expected the script ${path}, but it is missing.`);
-  return run(process.execPath, [path, ...args]);
-}
-
 /** Runs the C++ tests built with a sanitizer. */
 async function sanitized(name) {
   const program = await withLock(async () => {
     await installDependencies();
     await compileTypeScript();
-    return buildTestProgram(builds[name], await provideLibtorch());
+    return buildProgram(builds[name], 'native_tests', await provideLibtorch());
   });
   return runSanitized(name, program);
 }
 
+/** The build for the libtorch that is found. */
+function currentBuild() {
+  return releaseBuild(modules('locate').locateLibtorch().version);
+}
+
 /** The tasks by name. Each gets the arguments after its name, and resolves to an exit code. */
 export const tasks = {
+  /** All that the package needs to run in this checkout. */
   async build() {
     await setUp();
   },
 
-  async demo(args) {
-    await setUp();
-    return script('examples/demo.mjs', args);
+  /** TypeScript alone. */
+  typescript: () => withLock(compileTypeScript),
+
+  /** The addon alone, and its tests. */
+  async native() {
+    await withLock(async () => {
+      const libtorch = await provideLibtorch();
+      await buildNative(releaseBuild(libtorch.version), libtorch);
+    });
   },
 
-  async test(args) {
-    // Counters for the C++ lines need a second build, which is worth its time where nobody waits.
-    const measured = Boolean(process.env.CI) && args.length === 0;
-    const { build } = await setUp({ extraBuilds: measured ? [builds.coverage] : [] });
-    return runTests(args, measured ? { build: builds.coverage, measured } : { build });
+  /** The C++ tests; with words, those that have one in their name or their file's. */
+  'native-tests': (words) => runNativeTests(currentBuild(), words),
+
+  /** All tests, with counts of the lines that they run. */
+  async coverage() {
+    await setUp({ extraBuilds: [builds.coverage] });
+    return measureCoverage(builds.coverage);
   },
 
   /** The tests on another version of libtorch: `release 2.14.1`; what follows is for jest. */
   async release([version = '', ...args]) {
     const { libtorch, build } = await setUp({ version });
     console.log(`On libtorch ${libtorch.version} in ${libtorch.root}`);
-    return runTests(args, { build, libtorch });
+    return runTests(build, args, { LIBTORCH: libtorch.root });
   },
 
-  async bench(args) {
-    const { libtorch } = await setUp();
-    await withLock(() => buildBenchProgram(libtorch));
-    return script('bench/main.mjs', args);
-  },
-
-  /** Attacks the package with broken files and calls; --help says how. */
-  async fuzz(args) {
-    await setUp();
-    return script('test/fuzz/main.mjs', args);
-  },
-
-  /** Looks whether anything grows; --help says how. */
-  async leaks(args) {
-    await setUp();
-    return script('test/leaks/main.mjs', args);
-  },
-
-  /** What takes longer than the tests may, all of it even where a part fails. */
-  async long() {
-    const failed = [];
-    for (const name of ['fuzz', 'leaks', 'asan', 'tsan']) {
-      console.log(`\n== ${name}`);
-      if ((await tasks[name]([])) !== 0) failed.push(name);
-    }
-    console.log(failed.length > 0 ? `\nFailed: ${failed.join(', ')}` : '\nAll passed');
-    return failed.length > 0 ? 1 : 0;
+  /** The benchmark's program below Node, of what the build compiled. */
+  async 'bench-peer'() {
+    await withLock(async () => {
+      const libtorch = await provideLibtorch();
+      const title = "Building the benchmark's C++ program";
+      await buildProgram({ ...releaseBuild(libtorch.version), title }, 'libtorch_peer', libtorch);
+    });
   },
 
   /** The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer. */
@@ -115,25 +93,29 @@ export const tasks = {
   /** The C++ tests that use threads under ThreadSanitizer. */
   tsan: () => sanitized('tsan'),
 
-  async lint(args) {
-    const { build } = await setUp();
-    return lint(args, build);
+  /** What takes longer than the tests may, all of it even where a part fails. */
+  async long() {
+    const failed = [];
+    for (const name of ['fuzz', 'test:leaks', 'test:asan', 'test:tsan']) {
+      console.log(`\n== ${name}`);
+      if ((await run('npm', ['run', '--silent', name])) !== 0) failed.push(name);
+    }
+    console.log(failed.length > 0 ? `\nFailed: ${failed.join(', ')}` : '\nAll passed');
+    return failed.length > 0 ? 1 : 0;
   },
 
+  'clang-format': clangFormat,
+
+  'clang-tidy': () => clangTidy(currentBuild()),
+
   /**
-   * Puts the binaries of this platform where the package finds them without a build: for the libtorch that is found, or
-   * for each version named.
+   * The packages that are published, for this platform: with binaries for the libtorch that is found, or for each version
+   * named.
    */
-  async prebuild(versions) {
-    for (const version of versions.length > 0 ? versions : [undefined]) {
-      const { libtorch, binaries } = await setUp({ version });
-      const { prebuiltDirectory } = modules('binaries');
-      const { releaseOf } = modules('versions');
-      const directory = prebuiltDirectory(releaseOf(libtorch.version));
-      copyProducts(binaries, directory);
-      await verify(libtorch, directory);
-      console.log(`Wrote ${products.join(', ')} to ${directory}`);
-    }
+  async package(versions) {
+    const made = [];
+    for (const version of versions.length > 0 ? versions : [undefined]) made.push(await setUp({ version }));
+    await withLock(() => writePackages(made));
   },
 
   /** What binding.gyp runs: the binaries for node-gyp's output folder. */
@@ -145,8 +127,3 @@ export const tasks = {
     });
   },
 };
-
-function copyProducts(from, to) {
-  mkdirSync(to, { recursive: true });
-  for (const name of products) copyFileSync(join(from, name), join(to, name));
-}

@@ -1,23 +1,31 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { cache, packageScript, root, runLogged } from './process.mjs';
+import { readdirSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { packageScript, root, runLogged } from './process.mjs';
 import { step } from './progress.mjs';
-import { fingerprint, unlessDone } from './stamp.mjs';
 
-const sources = ['lib', 'tsconfig.json', 'package-lock.json'];
+const dist = join(root, 'dist');
 
-/** Compiles lib/ to dist/, and bundles the page that `view` writes. */
+/** Compiles lib/ to dist/, and bundles the page that `view` writes. What no source makes any more is removed. */
 export async function compileTypeScript() {
-  const results = [join(root, 'dist', 'libtorch', 'locate.js')];
-  await unlessDone(join(cache, 'typescript.stamp'), fingerprint(sources, [process.version]), results, () =>
-    step('Compiling TypeScript', async () => {
-      await runLogged(process.execPath, [packageScript('typescript', 'bin/tsc'), '-p', '.'], { log: 'typescript' });
-    }),
-  );
-  const bundler = join('scripts', 'build-page.mjs');
-  if (!existsSync(join(root, bundler))) return;
-  const page = join(root, 'dist', 'view', 'page.js');
-  await unlessDone(join(cache, 'page.stamp'), fingerprint(['lib/view', bundler, 'package-lock.json']), [page], () =>
-    step('Bundling the page', () => runLogged(process.execPath, [bundler], { log: 'page' })),
-  );
+  await step('Compiling TypeScript', async () => {
+    const made = new Set();
+    const compiler = [packageScript('typescript', 'bin/tsc'), '-p', '.', '--listEmittedFiles'];
+    await runLogged(process.execPath, compiler, {
+      log: 'typescript',
+      onLine: (line) => line.startsWith('TSFILE: ') && made.add(resolve(root, line.slice('TSFILE: '.length))),
+    });
+    const { bundlePage } = await import('../build-page.mjs');
+    for (const path of await bundlePage()) made.add(path);
+    removeOthers(made);
+  });
+}
+
+/** Removes the files of dist/ that aren't among those named, and the folders that are empty then. */
+function removeOthers(made, folder = dist) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) removeOthers(made, path);
+    else if (!made.has(path)) rmSync(path);
+  }
+  if (readdirSync(folder).length === 0) rmSync(folder, { recursive: true });
 }
