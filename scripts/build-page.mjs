@@ -59,4 +59,7 @@ export async function bundlePage() {
   return [...pages, ...figures];
 }
 
+/** What jest calls once, ahead of all tests. */
+export default bundlePage;
+
 if (resolve(process.argv[1] ?? '') === fileURLToPath(import.meta.url)) await bundlePage();

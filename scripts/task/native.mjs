@@ -83,7 +83,9 @@ async function compile({ directory, title, options }, libtorch, target = []) {
     await runLogged(process.execPath, [cmakeJs, 'configure', ...common], { log: 'configure', env });
     const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableJobs());
     const build = [cmakeJs, 'build', ...common, '--parallel', parallel, ...target];
-    await runLogged(process.execPath, build, { log: 'build', env, onLine: update });
+    // Both of CMake's generators begin a line with how far they are.
+    const onLine = (line) => /^\[ *\d/.test(line) && update(line);
+    await runLogged(process.execPath, build, { log: 'build', env, onLine });
   });
 }
 

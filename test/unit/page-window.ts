@@ -1,5 +1,4 @@
 /// <reference lib="dom" />
-import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +6,6 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { renderHtml } from '../../lib/view/html';
 import { type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
 
-const ROOT = join(__dirname, '../..');
 const CHROMIUM = [
   process.env.CHROMIUM_PATH,
   '/usr/bin/chromium',
@@ -82,11 +80,6 @@ export function long(
   };
 }
 
-/** Builds the code of the page, as the package's build does. */
-export function buildPage(): void {
-  execFileSync(process.execPath, [join(ROOT, 'scripts/build-page.mjs')]);
-}
-
 export async function pageOf(
   examples: PrepareExample[],
   title: string,
@@ -105,7 +98,6 @@ export class PageWindow {
 
   constructor() {
     beforeAll(async () => {
-      buildPage();
       this.browser = await chromium.launch({ executablePath: CHROMIUM as string, args: ['--no-sandbox'] });
     });
     afterAll(async () => {

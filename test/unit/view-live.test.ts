@@ -9,7 +9,7 @@ import { TextTokenizer } from '../../lib/cli/tokenizer';
 import { TorchError } from '../../lib/core/errors';
 import { pageSize } from '../../lib/view/html';
 import { LiveServer } from '../../lib/view/live-server';
-import { buildPage, describeInBrowser, PageWindow } from './page-window';
+import { describeInBrowser, PageWindow } from './page-window';
 
 const ROOT = join(__dirname, '../..');
 const CLI = join(ROOT, 'dist/cli/main.js');
@@ -20,7 +20,6 @@ let child: ChildProcessWithoutNullStreams;
 let address: URL;
 
 beforeAll(async () => {
-  buildPage();
   // So small that heads of longer texts are there as pictures, and of very long ones nothing fits.
   const size = String(pageSize('Live <b>') + 30_000);
   const args = ['view', MODEL, '--tokenizer', TOKENIZER, '--serve', '--title', 'Live <b>', '--max-size', size];

@@ -4,16 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Page } from 'playwright-core';
 import type { PrepareExample } from '../../lib/view/prepare';
-import {
-  attention,
-  buildPage,
-  describeInBrowser,
-  type Example,
-  long,
-  PageWindow,
-  pageOf,
-  weightOf,
-} from './page-window';
+import { attention, describeInBrowser, type Example, long, PageWindow, pageOf, weightOf } from './page-window';
 
 const HOSTILE = '</script><script>window.hacked = true</script><!--';
 const tokens = ['[CLS]', HOSTILE, 'a b', '<b>', '&amp;', '\n'];
@@ -563,7 +554,6 @@ describe('the page of renderView', () => {
   });
 
   test('a title is text, whatever is in it', async () => {
-    buildPage();
     const html = await pageOf([first], '<img src=x onerror=alert(1)> & more');
     expect(html).toContain('<title>&lt;img src=x onerror=alert(1)&gt; &amp; more</title>');
     // One closing tag for each script element: data, blocks of two layers, code.

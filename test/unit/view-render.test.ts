@@ -12,7 +12,6 @@ import {
   writeAttentionView,
 } from '../../lib';
 import type { ViewData } from '../../lib/view/view-data';
-import { buildPage } from './page-window';
 
 const folder = mkdtempSync(join(tmpdir(), 'render-'));
 const ids = [2, 4, 5, 6, 3];
@@ -20,7 +19,6 @@ const tokens = ['[CLS]', 'the', 'cat', 'sat', '[SEP]'];
 let model: ScriptModule;
 
 beforeAll(async () => {
-  buildPage();
   model = await ScriptModule.load(join(__dirname, '../fixtures/cli/text.pt'));
 });
 afterAll(() => {
