@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { modules, verify } from './libtorch.mjs';
-import { Failure, root, run } from './process.mjs';
+import { root, runLogged } from './process.mjs';
 
 /** What a build leaves in its folder Release for the package to load. */
 const products = ['attention.node', 'loader.node', 'build-info.json'];
@@ -27,7 +27,6 @@ export async function writePackages(made) {
   }
   const packages = join(root, 'packages');
   mkdirSync(packages);
-  const code = await run('npm', ['pack', '--silent', '--pack-destination', packages]);
-  if (code !== 0) throw new Failure('Expected npm to pack the package, but it failed.');
+  await runLogged('npm', ['pack', '--pack-destination', packages], { log: 'pack' });
   for (const name of readdirSync(packages)) console.log(join('packages', name));
 }
