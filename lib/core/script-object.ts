@@ -21,7 +21,7 @@ export class ScriptObject {
   readonly type: string;
 
   private constructor(handle: NativeScriptObject) {
-    if (!isObjectHandle(handle)) throw invalid('what a model gave', 'the handle of a ScriptObject', handle);
+    if (!isObjectHandle(handle)) throw invalid('what a model gives', 'the handle of a ScriptObject', handle);
     this.#native = handle;
     this.type = native(() => handle.type());
     Object.freeze(this);

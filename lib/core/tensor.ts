@@ -131,7 +131,8 @@ export class Tensor {
   #dtype: DType | undefined;
 
   private constructor(handle: NativeTensor) {
-    if (!isHandle(handle)) throw invalid('what the addon made (see Tensor.from)', 'the handle of a Tensor', handle);
+    if (!isHandle(handle))
+      throw invalid('what Tensor.from, Tensor.zeros or a model makes', 'the handle of a Tensor', handle);
     this.#native = handle;
   }
 

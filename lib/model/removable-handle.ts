@@ -19,7 +19,7 @@ export class RemovableHandle {
 
   private constructor(native: NativeHook, kind: HookKind, path: string, remove: () => void) {
     if (!(native instanceof binding().NativeHook)) {
-      throw invalid('what a model made (see registerForwardHook)', 'the hook of a RemovableHandle', native);
+      throw invalid('what registerForwardHook and its like make', 'the hook of a RemovableHandle', native);
     }
     this.#native = native;
     this.#kind = kind;

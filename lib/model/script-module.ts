@@ -110,8 +110,9 @@ function checkInputs(inputs: unknown): unknown[] {
  * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
  *
  * `Inputs` and `Output` are what `forward` takes and gives, as `load` was told: nothing checks that they are true before the
- * model runs, which refuses other inputs. They are what hooks on the model itself get, and what captures take and give; other
- * methods take and give any `Value` in `forward`. Objects are declared by a type alias: interfaces are no `Value` to TypeScript.
+ * model runs, which refuses other inputs. They are what hooks on the model itself get, and what captures take and give, also
+ * where their option `method` names another method; `forward` takes and gives any `Value` there. Objects are declared by a type
+ * alias: interfaces are no `Value` to TypeScript.
  *
  * @example
  * type Output = { logits: Tensor; hidden: Tensor[] };

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -32,6 +32,16 @@ const names = JSON.parse(
 
 test('programs may write what the types say, and no more', () => {
   expect(problems(types)).toEqual([]);
+});
+
+test('nothing internal is declared', () => {
+  const declarations = readdirSync(join(root, 'dist'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.d.ts'),
+  );
+  expect(declarations.length).toBeGreaterThan(50);
+  expect(declarations.filter((name) => readFileSync(join(root, 'dist', name), 'utf8').includes('@internal'))).toEqual(
+    [],
+  );
 });
 
 test('every public name says what it is', () => {
