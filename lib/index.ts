@@ -1,7 +1,8 @@
-export type { Attention, AttentionSite } from './capture/attention';
+export type { Attention, AttentionSite, AttentionStatistics, AttentionWithoutWeights } from './capture/attention';
 export type { AttentionStream } from './capture/attention-stream';
 export type { CapturedInput, CaptureManyOptions, StreamOptions } from './capture/capture-many';
 export type { CaptureOptions } from './capture/capture-options';
+export type { CapturedTensor, TensorCaptureOptions, TensorSelector } from './capture/capture-tensor';
 export type { CapturingModel as Model, InputWithOptions } from './capture/capturing-model';
 export {
   type AssembleOptions,

@@ -1,16 +1,38 @@
 import { anySignal } from '../core/any-signal';
-import type { NativeCallback, NativeCapture, NativeCaptureOptions } from '../core/binding';
+import type {
+  NativeAttention,
+  NativeCallback,
+  NativeCapture,
+  NativeCaptureOptions,
+  NativeRunOptions,
+} from '../core/binding';
 import type { Inputs as ManyInputs } from '../core/inputs';
+import type { Tensor } from '../core/tensor';
 import { options as checkOptions, optionalSignal, reading, refuseOption } from '../core/validate';
 import type { Stop } from '../model/cancellable';
 import { waitedFor } from '../model/hook-callback';
 import { HookableModel } from '../model/hookable-model';
 import { type DefaultLimits, RUN_LIMITS, type RunLimits, withDefaults } from '../model/run-options';
 import { isInsideHook } from '../model/waiting-hooks';
-import { type Attention, type AttentionSite, fromNativeSite } from './attention';
+import {
+  type Attention,
+  type AttentionSite,
+  type AttentionWithoutWeights,
+  fromNativeSite,
+  toAttention,
+  type WithoutWeights,
+} from './attention';
 import { AttentionStream } from './attention-stream';
 import { type CapturedInput, type CaptureManyOptions, captureMany } from './capture-many';
 import { CAPTURE_OPTIONS, type CaptureOptions, toNativeCapture } from './capture-options';
+import {
+  type CapturedTensor,
+  fromNativeTensorCapture,
+  TENSOR_CAPTURE_OPTIONS,
+  type TensorCaptureOptions,
+  type TensorSelector,
+  toNativeTensorCapture,
+} from './capture-tensor';
 import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 
@@ -27,8 +49,11 @@ function gradientFunction<Output>(options: CaptureOptions<never>): CaptureOption
   return options.gradientOf as CaptureOptions<Output>['gradientOf'];
 }
 
-/** A forward whose arguments are checked, to be run with a capture. */
-export type PreparedCapture = (options: NativeCaptureOptions) => Promise<NativeCapture>;
+/** A forward whose arguments are checked, to be run with a capture: its inputs, and what the addon is told of its options. */
+export interface PreparedForward {
+  inputs: unknown[];
+  options: NativeRunOptions;
+}
 
 /**
  * A model of any kind: a `ScriptModule`, or a module of `nn`. What all of them have: modules, parameters, hooks, a device, an
@@ -61,7 +86,7 @@ export abstract class CapturingModel<
   protected defaultLimits: DefaultLimits = {};
 
   /** @internal Checks what a forward is called with. */
-  protected abstract prepare(inputs: unknown, options: Given): PreparedCapture;
+  protected abstract prepare(inputs: unknown, options: Given): PreparedForward;
 
   /** @internal What the native forward gave, as users get it. */
   protected abstract convert(output: unknown): Output;
@@ -94,10 +119,15 @@ export abstract class CapturingModel<
    * const { output, attentions } = await model.captureAttention([ids, mask], { layers: [/layer\.11\./], heads: [0, 3] });
    * for (const { name, weights } of attentions) console.log(name, weights.shape, output); // [B, 2, Q, K]
    */
-  async captureAttention(
+  captureAttention(
+    inputs: Inputs,
+    options: CallOptions & WithoutWeights<CaptureOptions<Output>>,
+  ): Promise<{ output: Output; attentions: AttentionWithoutWeights[] }>;
+  captureAttention(
     inputs: Inputs,
     options?: CallOptions & CaptureOptions<Output>,
-  ): Promise<{ output: Output; attentions: Attention[] }> {
+  ): Promise<{ output: Output; attentions: Attention[] }>;
+  async captureAttention(inputs: Inputs, options?: CallOptions): Promise<{ output: Output; attentions: Attention[] }> {
     const { result, given, stop } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
     return await fromNativeCapture(result, (output) => this.convert(output), stop, gradientFunction(given));
   }
@@ -124,6 +154,42 @@ export abstract class CapturingModel<
     return { ...(await fromNativeCapture(result, convert, stop, gradientFunction(given))), missing, queries };
   }
 
+  /**
+   * Runs the model and copies the results of operators as they are computed: any intermediate value, such as scores before the
+   * softmax, router weights or a position bias. The output is bit-identical to `forward`'s. In-place operators that run later
+   * don't change the copies.
+   *
+   * Only operators called by the model's own code can be selected, not those called by other operators: a fused encoder layer
+   * is one operator. An operator with several outputs, or a list of tensors, has one entry per tensor (see `output`). Nested
+   * tensors are padded with zeros, sparse tensors become dense, quantized tensors are dequantized.
+   *
+   * @param selector Selects values by module, operator and occurrence.
+   * @param inputs What `forward` takes by position.
+   * @param options Options of the results, and those of `forward`.
+   * @returns The output and the values, in execution order.
+   * @throws TorchError as `forward`; `ERR_UNKNOWN_MODULE` for a module that doesn't exist or calls no operator itself,
+   *   `ERR_INVALID_ARGUMENT` if nothing matches (the message lists the operators that were called), `ERR_CAPTURE_TOO_LARGE`
+   *   beyond `maxBytes`.
+   *
+   * @example
+   * const { tensors } = await model.captureTensor({ module: /attention\.self$/, operator: 'matmul', occurrence: 0 }, [ids]);
+   * for (const { name, tensor } of tensors) console.log(name, tensor.shape); // scores, before masks
+   */
+  async captureTensor(
+    selector: TensorSelector,
+    inputs: Inputs,
+    options?: CallOptions & TensorCaptureOptions,
+  ): Promise<{ output: Output; tensors: CapturedTensor[] }> {
+    const { ofCall, ofCapture } = this.#split(options, TENSOR_CAPTURE_OPTIONS, 'captureTensor');
+    const prepared = this.prepare(inputs, ofCall);
+    const limited = withDefaults(ofCapture, this.defaultLimits);
+    const { capture, stop } = toNativeTensorCapture(selector, limited, () => this.moduleNames());
+    const result = await this.#run(false, prepared, stop, (handles, run) =>
+      this.native.captureTensors(handles, { ...capture, ...run }),
+    );
+    return fromNativeTensorCapture(result, (output) => this.convert(output));
+  }
+
   async #capture(
     inputs: unknown,
     options: object | undefined,
@@ -131,6 +197,19 @@ export abstract class CapturingModel<
     method: string,
     extra: NativeCaptureOptions,
   ): Promise<{ result: NativeCapture; given: CaptureOptions<never>; stop: Stop }> {
+    const { ofCall, ofCapture } = this.#split(options, known, method);
+    const prepared = this.prepare(inputs, ofCall);
+    const { capture, stop } = toNativeCapture(withDefaults(ofCapture, this.defaultLimits), () => this.moduleNames());
+    const { onAttention, gradientOf } = ofCapture as CaptureOptions<never>;
+    if (onAttention) capture.onAttention = this.#handOver(onAttention);
+    const result = await this.#run(gradientOf !== undefined, prepared, stop, (handles, run) =>
+      this.native.capture(handles, { ...capture, ...extra, ...run }),
+    );
+    return { result, given: ofCapture, stop };
+  }
+
+  /** The options of a forward and those of its capture; all others are refused. */
+  #split(options: object | undefined, known: readonly string[], method: string): { ofCall: Given; ofCapture: Given } {
     const given = checkOptions(
       options as Given | undefined,
       [...this.callOptions, ...known],
@@ -141,19 +220,25 @@ export abstract class CapturingModel<
     for (const [name, value] of Object.entries(given)) {
       (this.callOptions.includes(name) ? ofCall : ofCapture)[name] = value;
     }
-    const run = this.prepare(inputs, ofCall);
-    const { capture, stop } = toNativeCapture(withDefaults(ofCapture, this.defaultLimits), () => this.moduleNames());
-    if (given.onAttention) capture.onAttention = this.#handOver(given.onAttention as (attention: Attention) => unknown);
-    const result = await this.withHooks(given.gradientOf !== undefined, () =>
-      this.cancellable(stop, (cancellation) => run({ ...capture, ...extra, insideHook: isInsideHook(), cancellation })),
+    return { ofCall, ofCapture };
+  }
+
+  /** Runs a prepared forward: `call` hands it to the addon, with what belongs to every run. */
+  #run<Result>(
+    grad: boolean,
+    { inputs, options }: PreparedForward,
+    stop: Stop,
+    call: (inputs: unknown[], options: NativeRunOptions) => Promise<Result>,
+  ): Promise<Result> {
+    return this.withHooks(grad, () =>
+      this.cancellable(stop, (cancellation) => call(inputs, { ...options, insideHook: isInsideHook(), cancellation })),
     );
-    return { result, given: ofCapture, stop };
   }
 
   /** The function that the addon calls with each attention as soon as it exists. */
   #handOver(take: (attention: Attention) => unknown): NativeCallback {
     return waitedFor(this, async (attention): Promise<void> => {
-      await take(attention as unknown as Attention);
+      await take(toAttention(attention as unknown as NativeAttention<Tensor>, (tensor) => tensor));
     });
   }
 
@@ -174,8 +259,13 @@ export abstract class CapturingModel<
    */
   captureAttentionStream(
     inputs: Inputs,
+    options: CallOptions & Omit<WithoutWeights<CaptureOptions<Output>>, 'onAttention' | 'gradientOf'>,
+  ): AttentionStream<Output, AttentionWithoutWeights>;
+  captureAttentionStream(
+    inputs: Inputs,
     options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
-  ): AttentionStream<Output> {
+  ): AttentionStream<Output>;
+  captureAttentionStream(inputs: Inputs, options?: CallOptions): AttentionStream<Output> {
     return new AttentionStream(async (onAttention, stop) => {
       const given = this.#streamOptions(options);
       const { signal, release } = anySignal([optionalSignal(given.signal), stop]);
@@ -214,6 +304,18 @@ export abstract class CapturingModel<
    *   else console.error(result.index, result.error);
    * }
    */
+  captureMany(
+    inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
+    options: CallOptions &
+      Omit<CaptureManyOptions<Output>, 'weights' | 'onAttention'> & {
+        weights: false;
+        onAttention?: (attention: AttentionWithoutWeights, index: number) => unknown;
+      },
+  ): AsyncGenerator<CapturedInput<Output, AttentionWithoutWeights>, void, undefined>;
+  captureMany(
+    inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
+    options?: CallOptions & CaptureManyOptions<Output>,
+  ): AsyncGenerator<CapturedInput<Output>, void, undefined>;
   captureMany(
     inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
     options?: CallOptions & CaptureManyOptions<Output>,

@@ -1,5 +1,11 @@
-import { CapturingModel, type PreparedCapture } from '../capture/capturing-model';
-import { captureGeneration, type GenerationOptions, type GenerationStep, type NextInputs } from '../capture/generation';
+import { CapturingModel, type PreparedForward } from '../capture/capturing-model';
+import {
+  captureGeneration,
+  type GenerationAttention,
+  type GenerationOptions,
+  type GenerationStep,
+  type NextInputs,
+} from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
 import { FLOATING_DTYPES, type FloatingDType } from '../core/dtype';
 import type { Device } from '../core/tensor';
@@ -244,10 +250,9 @@ export class ScriptModule<
   }
 
   /** @internal */
-  protected override prepare(inputs: unknown, options: CheckpointCallOptions): PreparedCapture {
+  protected override prepare(inputs: unknown, options: CheckpointCallOptions): PreparedForward {
     const handles = checkInputs(inputs);
-    const method = optionalString(options.method, 'method') ?? 'forward';
-    return (capture) => this.native.capture(handles, { ...capture, method });
+    return { inputs: handles, options: { method: optionalString(options.method, 'method') ?? 'forward' } };
   }
 
   /** @internal */
@@ -275,6 +280,16 @@ export class ScriptModule<
    * });
    * for await (const { step, attentions } of steps) console.log(step, attentions.length);
    */
+  captureGeneration(
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options: GenerationOptions<Output> & { weights: false },
+  ): AsyncGenerator<GenerationStep<Output, Omit<GenerationAttention, 'weights'>>, void, undefined>;
+  captureGeneration(
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options?: GenerationOptions<Output>,
+  ): AsyncGenerator<GenerationStep<Output>, void, undefined>;
   captureGeneration(
     inputs: Inputs,
     next: NextInputs<Inputs, Output>,

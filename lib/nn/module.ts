@@ -1,4 +1,4 @@
-import { CapturingModel, type PreparedCapture } from '../capture/capturing-model';
+import { CapturingModel, type PreparedForward } from '../capture/capturing-model';
 import { binding, type NativeTensor, native } from '../core/binding';
 import { TorchError } from '../core/errors';
 import { handleOf, Tensor } from '../core/tensor';
@@ -122,12 +122,12 @@ export abstract class NnModule<
   }
 
   /** @internal */
-  protected override prepare(inputs: unknown, options: Record<string, unknown>): PreparedCapture {
+  protected override prepare(inputs: unknown, options: Record<string, unknown>): PreparedForward {
     const expected = `an array of ${this.inputNames.length === 1 ? 'one tensor' : `${this.inputNames.length} tensors`} (${this.inputNames.join(', ')})`;
     const given = elements(inputs, expected, 'inputs', (input) => input);
     if (given.length !== this.inputNames.length) throw invalid(expected, 'inputs', inputs);
     const { handles, named, inputNames } = this.#checked(given, options);
-    return (capture) => this.native.capture(handles, { ...capture, named, inputNames });
+    return { inputs: handles, options: { named, inputNames } };
   }
 
   /**

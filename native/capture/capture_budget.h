@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 
 #include "capture/attention.h"
 
@@ -15,6 +17,8 @@ class CaptureBudget {
 
   // For the weights of one more attention, before their memory is allocated. Throws ERR_CAPTURE_TOO_LARGE.
   void reserve(const Site& site, int64_t bytes);
+  // The same for anything: `what` is called to say what it is, where there is no room; `less`, how to select less.
+  void reserve(int64_t bytes, const std::function<std::string()>& what, const char* less);
   // Nothing is held any more: it was handed over.
   void reset() { held_ = 0; }
 

@@ -7,8 +7,24 @@
 #include "capture/probe.h"
 #include "runtime/error.h"
 #include "runtime/lock_yielding_slot.h"
+#include "runtime/run_scope.h"
 
 namespace lta::engine {
+namespace {
+
+// Runs `run`; where that ends with something that a capture threw into it, with that itself: it comes back as another
+// exception.
+template <typename Watching, typename Run>
+auto reportingFailureOf(const Watching& capture, Run run) -> decltype(run()) {
+  try {
+    return run();
+  } catch (...) {
+    if (const auto failure = capture.failure()) std::rethrow_exception(failure);
+    throw;
+  }
+}
+
+}  // namespace
 
 Model::~Model() {
   for (const auto& [module, weak] : hooksOnParts_) {
@@ -73,14 +89,24 @@ CaptureResult Model::capture(Inputs inputs, const RunOptions& options, CaptureOp
   result.capture = std::make_shared<Capture>(std::move(capture), resolver(), options.cancellation);
   {
     const ProbeScope probe(result.capture);
-    try {
-      result.output = execute(std::move(inputs), options, *seen, gradients);
-    } catch (...) {
-      if (const auto failure = result.capture->failure()) std::rethrow_exception(failure);
-      throw;
-    }
+    result.output =
+        reportingFailureOf(*result.capture, [&] { return execute(std::move(inputs), options, *seen, gradients); });
   }
   result.attentions = result.capture->finish();
+  return result;
+}
+
+TensorCaptureResult Model::captureTensors(Inputs inputs, const RunOptions& options, TensorCaptureOptions capture) {
+  const auto locks = lockForRun();
+  const auto seen = options.snapshot ? options.snapshot : snapshot();
+  const auto watching = std::make_shared<TensorCapture>(std::move(capture), resolver());
+  TensorCaptureResult result;
+  {
+    const RunScope observed(watching);
+    result.output = reportingFailureOf(
+        *watching, [&] { return execute(std::move(inputs), options, *seen, /*captureGradients=*/false); });
+  }
+  result.tensors = watching->finish();
   return result;
 }
 

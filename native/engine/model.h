@@ -51,6 +51,7 @@ class Model : public std::enable_shared_from_this<Model> {
 
   c10::IValue run(Inputs inputs, const RunOptions& options);
   CaptureResult capture(Inputs inputs, const RunOptions& options, CaptureOptions capture);
+  TensorCaptureResult captureTensors(Inputs inputs, const RunOptions& options, TensorCaptureOptions capture);
 
   // `exchange` is told what puts the moved tensors in place of the old ones, at once for all of them, and runs it where
   // nobody looks at them.

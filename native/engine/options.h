@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "capture/capture.h"
+#include "capture/tensor_capture.h"
 #include "hooks/hook_registry.h"
 #include "runtime/cancellation.h"
 #include "runtime/release_value.h"
@@ -40,6 +41,11 @@ struct CaptureResult {
   ReleasedValue output;
   std::vector<Attention> attentions;
   std::shared_ptr<Capture> capture;  // what the attentions' gradient points refer to
+};
+
+struct TensorCaptureResult {
+  ReleasedValue output;
+  std::vector<CapturedTensor> tensors;
 };
 
 struct ModuleInfo {

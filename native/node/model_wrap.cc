@@ -83,6 +83,7 @@ void ModelWrap::define(Napi::Env env, Napi::Object exports) {
               {
                   InstanceMethod("run", &ModelWrap::run),
                   InstanceMethod("capture", &ModelWrap::capture),
+                  InstanceMethod("captureTensors", &ModelWrap::captureTensors),
                   InstanceMethod("modules", &ModelWrap::modules),
                   InstanceMethod("parameters", &ModelWrap::parameters),
                   InstanceMethod("stateDict", &ModelWrap::stateDict),
@@ -114,37 +115,64 @@ const std::shared_ptr<engine::Model>& ModelWrap::of(Napi::Value value, const std
   return get(value, what).model();
 }
 
+namespace {
+
+// Runs work(model, inputs, options of the run) as a task of a model, with inputs and options that JavaScript gave.
+template <typename Result, typename Work, typename Complete>
+Napi::Value runTask(const std::shared_ptr<engine::Model>& model, Napi::Value givenInputs, const Napi::Object& given,
+                    Work work, Complete complete) {
+  auto options = runOptions(*model, given);
+  auto inputs = inputsOf(*model, givenInputs, given, options.method);
+  const auto task = taskOf(*model, given, options.cancellation);
+  return runAsync<Result>(
+      given.Env(),
+      [model, work = std::move(work), options = std::move(options), inputs = std::move(inputs)]() mutable {
+        return work(*model, std::move(inputs), options);
+      },
+      std::move(complete), task);
+}
+
+}  // namespace
+
 // (inputs, { method, grad, cancellation, … }) → Promise<raw value>
 Napi::Value ModelWrap::run(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto given = objectArgument(info[1], "the options of run");
-    auto options = runOptions(*model(), given);
-    auto inputs = inputsOf(*model(), info[0], given, options.method);
-    const auto task = taskOf(*model(), given, options.cancellation);
-    return runAsync<ReleasedValue>(
-        info.Env(),
-        [model = model(), options = std::move(options), inputs = std::move(inputs)]() mutable {
-          return model->run(std::move(inputs), options);
+  return guarded(info.Env(), [&] {
+    return runTask<ReleasedValue>(
+        model(), info[0], objectArgument(info[1], "the options of run"),
+        [](engine::Model& model, engine::Inputs inputs, const engine::RunOptions& options) {
+          return model.run(std::move(inputs), options);
         },
-        fromIValue, task);
+        fromIValue);
   });
 }
 
 // (inputs, options of the run and the capture) → Promise<{ output, attentions, … }>
 Napi::Value ModelWrap::capture(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(info.Env(), [&] {
     const auto given = objectArgument(info[1], "the options of capture");
-    auto options = runOptions(*model(), given);
-    auto inputs = inputsOf(*model(), info[0], given, options.method);
-    const auto task = taskOf(*model(), given, options.cancellation);
-    return runAsync<engine::CaptureResult>(
-        info.Env(),
-        [model = model(), options = std::move(options), capture = captureOptions(given),
-         inputs = std::move(inputs)]() mutable { return model->capture(std::move(inputs), options, capture); },
+    return runTask<engine::CaptureResult>(
+        model(), info[0], given,
+        [capture = captureOptions(given)](engine::Model& model, engine::Inputs inputs,
+                                          const engine::RunOptions& options) {
+          return model.capture(std::move(inputs), options, capture);
+        },
         [activity = activity_](Napi::Env env, const engine::CaptureResult& result) -> Napi::Value {
           return fromCapture(env, result, activity);
+        });
+  });
+}
+
+// (inputs, options of the run and { modules, operator, occurrence, … }) → Promise<{ output, tensors }>
+Napi::Value ModelWrap::captureTensors(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto given = objectArgument(info[1], "the options of captureTensors");
+    return runTask<engine::TensorCaptureResult>(
+        model(), info[0], given,
+        [capture = tensorCaptureOptions(given)](engine::Model& model, engine::Inputs inputs,
+                                                const engine::RunOptions& options) {
+          return model.captureTensors(std::move(inputs), options, capture);
         },
-        task);
+        fromTensorCapture);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/cancellation.h"
+#include "runtime/operator_observer.h"
 #include "torch/dispatch_keys.h"
 #include "torch/run_local.h"
 
@@ -22,6 +23,8 @@ class RunScope {
   // `everyOperator`: also where the run itself has no reason to look between operators. `token` is kept until nothing
   // takes part in the run any more, also what it forked and nobody awaited.
   explicit RunScope(CancellationPtr run, bool everyOperator = false, std::shared_ptr<const void> token = nullptr);
+  // The calling thread goes on with the run that it takes part in, if any, and the observer is told of each operator.
+  explicit RunScope(std::shared_ptr<OperatorObserver> observer);
   RunScope(const RunScope&) = delete;
   RunScope& operator=(const RunScope&) = delete;
 

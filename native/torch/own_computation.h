@@ -11,6 +11,8 @@ namespace lta {
 class ProbeSuspended {
  public:
   ProbeSuspended() : guard_(kProbeKey) {}
+  // Whether one lives on the calling thread.
+  static bool now() { return c10::impl::tls_is_dispatch_key_excluded(kProbeKey); }
   ProbeSuspended(const ProbeSuspended&) = delete;
   ProbeSuspended& operator=(const ProbeSuspended&) = delete;
 
