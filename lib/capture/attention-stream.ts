@@ -1,10 +1,10 @@
 import { TorchError } from '../core/errors';
 import { interruptible } from '../core/interruptible';
 import type { Value } from '../core/value';
-import type { Attention } from './attention';
+import { type Attention, type AttentionWithoutWeights, tensorsOf } from './attention';
 
-type Run<Output> = (
-  onAttention: (attention: Attention) => Promise<void> | undefined,
+type Run<Output, Each> = (
+  onAttention: (attention: Each) => Promise<void> | undefined,
   stop: AbortSignal,
 ) => Promise<{ output: Output }>;
 
@@ -13,14 +13,16 @@ type Run<Output> = (
  * or for its `output` alone.
  *
  * An attention that the loop has done with stays in memory until the garbage collector finds it: dispose its `weights` (and
- * `keys`) where that matters.
+ * `keys`, and what else was asked for) where that matters.
  *
  * @example
  * const capture: AttentionStream = model.captureAttentionStream([ids]);
  * for await (const { index, weights } of capture) console.log(index, weights.shape);
  * console.log(await capture.output);
  */
-export class AttentionStream<Output = Value> implements AsyncIterable<Attention> {
+export class AttentionStream<Output = Value, Each extends AttentionWithoutWeights = Attention>
+  implements AsyncIterable<Each>
+{
   readonly #output: Promise<Output>;
   readonly #stop = new AbortController();
   #begin = () => {};
@@ -31,11 +33,11 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
   /** Set by the side that waits for the other. */
   #resume: (() => void) | undefined;
   #arrived: (() => void) | undefined;
-  #next: Attention | undefined;
+  #next: Each | undefined;
   #over = false;
 
   /** @internal Streams are made by `captureAttentionStream`. */
-  constructor(run: Run<Output>) {
+  constructor(run: Run<Output, Each>) {
     this.#output = new Promise((resolve) => {
       this.#begin = () => {
         if (this.#started) return;
@@ -78,11 +80,10 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
     return this.#output;
   }
 
-  #offer(attention: Attention): Promise<void> | undefined {
+  #offer(attention: Each): Promise<void> | undefined {
     // One that was on its way when the run was aborted comes after the end: nobody would ever take it.
     if (this.#dropping || this.#over || this.#stop.signal.aborted) {
-      attention.weights.dispose();
-      attention.keys?.dispose();
+      for (const tensor of tensorsOf(attention)) tensor.dispose();
       return undefined;
     }
     this.#next = attention;
@@ -103,7 +104,7 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
    *   if (name.includes('layer.0')) break; // stops the run
    * }
    */
-  [Symbol.asyncIterator](): AsyncGenerator<Attention, void, undefined> {
+  [Symbol.asyncIterator](): AsyncGenerator<Each, void, undefined> {
     this.#checkNotDropping();
     if (this.#taken) throw goneThrough('one that a loop has gone through');
     this.#taken = true;
@@ -114,7 +115,7 @@ export class AttentionStream<Output = Value> implements AsyncIterable<Attention>
     if (this.#dropping) throw goneThrough('one that runs for its output alone, which was asked for before the loop');
   }
 
-  async *#attentions(): AsyncGenerator<Attention, void, undefined> {
+  async *#attentions(): AsyncGenerator<Each, void, undefined> {
     this.#checkNotDropping();
     this.#begin();
     try {

@@ -1,6 +1,5 @@
 import type { NativeAttention } from '../core/binding';
 import { type DType, fromHandle, type Tensor } from '../core/tensor';
-import { shown } from '../core/validate';
 
 /**
  * The weights of one attention of one forward.
@@ -26,9 +25,53 @@ export interface Attention {
   heads: number[];
   /** Which query positions these are. */
   queries: number[];
+  /**
+   * With `scores`: the input of the softmax, scaled and with masks added (masked positions are -Infinity), the shape of the
+   * weights. Undefined where the weights aren't the softmax of a single score matrix.
+   */
+  scores?: Tensor;
+  /** With `logSumExp`: log Σ exp(scores) per row, `[B, H, Q]`; -Infinity if fully masked. Undefined where `scores` are. */
+  logSumExp?: Tensor;
+  /** With `statistics`: those requested. Undefined where the weights aren't a distribution. */
+  statistics?: AttentionStatistics;
   /** With `gradientOf`: d(scalar)/d(weights), the shape of the weights (with `averageHeads`: the mean over the heads). */
   gradient?: Tensor;
 }
+
+/**
+ * Statistics of the weights, in float32 (float64 if the weights are). With `averageHeads` they are those of the mean over
+ * heads and have no dimension H; with `topK` they include all keys.
+ *
+ * @example
+ * const { attentions } = await model.captureAttention([ids], { statistics: ['received'], weights: false });
+ * for (const { statistics } of attentions) console.log(statistics?.received?.argmax(-1)); // the heavy hitter of each head
+ */
+export interface AttentionStatistics {
+  /** `[B, H, K]`: the sum of the weights that each key receives from the captured query positions. */
+  received?: Tensor;
+  /** `[B, H, Q]`: the entropy of each row in nats, from 0 (one key) to log K (uniform). */
+  entropy?: Tensor;
+}
+
+/**
+ * An attention captured with `weights: false`.
+ *
+ * @example
+ * const { attentions } = await model.captureAttention([ids], { logSumExp: true, weights: false });
+ * const show = ({ name, logSumExp }: AttentionWithoutWeights) => console.log(name, logSumExp?.shape);
+ * attentions.forEach(show);
+ */
+export type AttentionWithoutWeights = Omit<Attention, 'weights'>;
+
+/**
+ * Options of a capture with `weights: false`.
+ *
+ * @internal
+ */
+export type WithoutWeights<Options> = Omit<Options, 'weights' | 'onAttention'> & {
+  weights: false;
+  onAttention?: (attention: AttentionWithoutWeights) => unknown;
+};
 
 /**
  * An attention that a capture would record.
@@ -58,19 +101,32 @@ export interface AttentionSite {
   device: string;
 }
 
+/** The tensors of an attention. */
+export function tensorsOf(attention: AttentionWithoutWeights & { weights?: Tensor }): Tensor[] {
+  const { weights, keys, scores, logSumExp, statistics, gradient } = attention;
+  const all = [weights, keys, scores, logSumExp, statistics?.received, statistics?.entropy, gradient];
+  return all.filter((tensor) => tensor !== undefined);
+}
+
+/** An attention of the addon as users get it; it lacks its weights where those weren't asked for. */
+export function toAttention<Each>(given: NativeAttention<Each>, toTensor: (each: Each) => Tensor): Attention {
+  const { index, name, operator, shape, heads, queries, received, entropy } = given;
+  const attention: AttentionWithoutWeights = { index, name, operator, shape, heads, queries };
+  for (const member of ['weights', 'keys', 'scores', 'logSumExp'] as const) {
+    const tensor = given[member];
+    if (tensor !== undefined) Object.assign(attention, { [member]: toTensor(tensor) });
+  }
+  if (received !== undefined || entropy !== undefined) {
+    attention.statistics = {
+      ...(received === undefined ? {} : { received: toTensor(received) }),
+      ...(entropy === undefined ? {} : { entropy: toTensor(entropy) }),
+    };
+  }
+  return attention as Attention;
+}
+
 export function fromNativeAttention(attention: NativeAttention): Attention {
-  const { index, name, operator, shape, heads, queries, weights, keys } = attention;
-  if (!weights) throw new Error(`the addon gave no weights for attention ${shown(index)}`);
-  return {
-    index,
-    name,
-    operator,
-    shape,
-    weights: fromHandle(weights),
-    heads,
-    queries,
-    ...(keys ? { keys: fromHandle(keys) } : {}),
-  };
+  return toAttention(attention, fromHandle);
 }
 
 export function fromNativeSite(attention: NativeAttention): AttentionSite {
@@ -84,6 +140,6 @@ export function fromNativeSite(attention: NativeAttention): AttentionSite {
     queryCount: shape[2],
     keyCount: shape[3],
     dtype: dtype as DType,
-    device: device ?? 'cpu',
+    device,
   };
 }

@@ -41,8 +41,8 @@ export interface CaptureManyOptions<Output = Value> extends Omit<CaptureOptions<
  * @example
  * const failed = (result: CapturedInput): boolean => !('output' in result);
  */
-export type CapturedInput<Output = Value> =
-  | { index: number; output: Output; attentions: Attention[]; error?: undefined }
+export type CapturedInput<Output = Value, Each = Attention> =
+  | { index: number; output: Output; attentions: Each[]; error?: undefined }
   | { index: number; error: unknown };
 
 /** The options that `captureMany` itself has to do with. */

@@ -41,11 +41,28 @@ export interface CaptureOptions<Output = Value> extends RunLimits {
    * there are fewer keys, all of them. The whole matrix is never held. Default: all, in order of position.
    */
   topK?: number;
-  /** Where the weights end up. Default `'cpu'`. */
+  /**
+   * Whether to return the weights. If false, and only `statistics` or `logSumExp` are requested, the matrix is never
+   * allocated. Default true.
+   */
+  weights?: boolean;
+  /**
+   * Also return the scores before the softmax, with masks added. Behind a fused kernel they are computed beside it. Default
+   * false.
+   */
+  scores?: boolean;
+  /** Also return log Σ exp(scores) of each row. Default false. */
+  logSumExp?: boolean;
+  /**
+   * Also return statistics, computed without the matrix: the weight that each key `'received'`, summed over query positions,
+   * and the `'entropy'` of each row. Default: none.
+   */
+  statistics?: readonly ('received' | 'entropy')[];
+  /** Where the tensors end up. Default `'cpu'`. */
   device?: 'cpu' | 'same';
-  /** Their element type. Default `'float32'`. */
+  /** The element type of weights and scores. Default `'float32'`. */
   dtype?: 'float32' | 'same';
-  /** Refuses a capture that would hold more bytes of weights, before they are allocated (`ERR_CAPTURE_TOO_LARGE`). */
+  /** Refuses a capture that would hold more bytes, before they are allocated (`ERR_CAPTURE_TOO_LARGE`). */
   maxBytes?: number;
   /**
    * A scalar of the output: each attention also gets d(scalar)/d(weights). The model then runs with gradients and without
@@ -105,23 +122,38 @@ const MAX_LAYERS = 2 ** 16;
 
 type LayerSelector = NonNullable<NativeCaptureOptions['layers']>[number];
 
-/** A layer as the addon selects it: a position, or the names of modules that exist. */
-function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector {
-  if (typeof layer === 'number') return { label: String(integer(layer, 'an element of layers')), position: layer };
+/**
+ * The names of the modules that a name or a pattern fits, at least one. Undefined for what is neither.
+ *
+ * @param insteadWhereFrozen What can be done with a checkpoint that has no names left.
+ */
+export function modulesNamed(
+  given: unknown,
+  moduleNames: readonly string[],
+  insteadWhereFrozen: string,
+): { label: string; names: string[] } | undefined {
   let received: string | RegExp;
   let names: string[];
-  if (typeof layer === 'string') {
-    received = layer;
-    names = moduleNames.includes(layer) ? [layer] : [];
-  } else if (isRegExp(layer)) {
-    const pattern = new RegExp(layer.source, layer.flags.replace(/[gy]/g, '')); // without state between tests
+  if (typeof given === 'string') {
+    received = given;
+    names = moduleNames.includes(given) ? [given] : [];
+  } else if (isRegExp(given)) {
+    const pattern = new RegExp(given.source, given.flags.replace(/[gy]/g, '')); // without state between tests
     received = pattern;
     names = moduleNames.filter((name) => pattern.test(name));
   } else {
-    throw invalid('module names, regular expressions or positions', 'an element of layers', layer);
+    return undefined;
   }
-  if (names.length === 0) throw unknownModule(received, moduleNames, 'attentions can be selected by position');
+  if (names.length === 0) throw unknownModule(received, moduleNames, insteadWhereFrozen);
   return { label: labelOf(received), names };
+}
+
+/** A layer as the addon selects it: a position, or the names of modules that exist. */
+function selector(layer: unknown, moduleNames: readonly string[]): LayerSelector {
+  if (typeof layer === 'number') return { label: String(integer(layer, 'an element of layers')), position: layer };
+  const named = modulesNamed(layer, moduleNames, 'attentions can be selected by position');
+  if (!named) throw invalid('module names, regular expressions or positions', 'an element of layers', layer);
+  return named;
 }
 
 function layers(value: unknown, moduleNames: () => readonly string[]): LayerSelector[] {
@@ -143,10 +175,26 @@ function queries(value: unknown): number[] | { start: number; end: number } {
   return { start, end };
 }
 
+function statistics(value: unknown): ('received' | 'entropy')[] {
+  const what = 'an element of statistics';
+  return elements(value, 'an array', 'statistics', (each) => {
+    const name = optionalChoice(each, ['received', 'entropy'], what);
+    if (name === undefined) throw invalid("'received' or 'entropy'", what, each);
+    return name;
+  });
+}
+
 function callable(value: unknown, what: string, told: NativeCaptureOptions): NativeCaptureOptions {
   if (!isCallable(value)) throw invalid('a function', what, value);
   return told;
 }
+
+/** Of options that all captures have: where what is captured ends up, as what, and how much of it there may be. */
+export const RESULT_READERS = {
+  device: (value: unknown) => ({ sameDevice: optionalChoice(value, ['cpu', 'same'], 'device') === 'same' }),
+  dtype: (value: unknown) => ({ sameDtype: optionalChoice(value, ['float32', 'same'], 'dtype') === 'same' }),
+  maxBytes: (value: unknown) => (value === Number.POSITIVE_INFINITY ? {} : { maxBytes: integer(value, 'maxBytes', 0) }),
+};
 
 /** What the addon is told of each option that is given, once it is checked. The addon has the same table (node/captures). */
 const READERS = {
@@ -154,10 +202,12 @@ const READERS = {
   heads: (value) => ({ heads: indices(value, 'heads') }),
   queries: (value) => ({ queries: queries(value) }),
   averageHeads: (value) => ({ averageHeads: optionalBoolean(value, 'averageHeads') ?? false }),
+  weights: (value) => ({ weights: optionalBoolean(value, 'weights') ?? true }),
+  scores: (value) => ({ scores: optionalBoolean(value, 'scores') ?? false }),
+  logSumExp: (value) => ({ logSumExp: optionalBoolean(value, 'logSumExp') ?? false }),
+  statistics: (value) => ({ statistics: statistics(value) }),
   topK: (value) => ({ topK: integer(value, 'topK', 1) }),
-  device: (value) => ({ sameDevice: optionalChoice(value, ['cpu', 'same'], 'device') === 'same' }),
-  dtype: (value) => ({ sameDtype: optionalChoice(value, ['float32', 'same'], 'dtype') === 'same' }),
-  maxBytes: (value) => (value === Number.POSITIVE_INFINITY ? {} : { maxBytes: integer(value, 'maxBytes', 0) }),
+  ...RESULT_READERS,
   // The function itself is put in place by the model, whose hooks it is like.
   onAttention: (value) => callable(value, 'onAttention', {}),
   gradientOf: (value) => callable(value, 'gradientOf', { gradients: true }),
@@ -183,6 +233,14 @@ export function toNativeCapture(
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
       'Expected onAttention or gradientOf but received both: gradients exist only once all attentions do',
+    );
+  }
+  const { weights, scores, logSumExp, statistics: sums, topK, gradients } = capture;
+  if (weights === false && !scores && !logSumExp && !sums?.length && topK === undefined && !gradients) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      'Expected scores, logSumExp, statistics, topK or gradientOf beside weights: false but received none of them; ' +
+        'attentionSites tells what there is',
     );
   }
   return { capture, stop: stopOf(options) };

@@ -14,7 +14,7 @@ import {
 } from '../core/validate';
 import type { Value } from '../core/value';
 import { unlessAborted } from '../model/cancellable';
-import type { Attention } from './attention';
+import type { Attention, AttentionStatistics, AttentionWithoutWeights } from './attention';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 
 /**
@@ -62,7 +62,7 @@ export interface GenerationAttention extends Attention {
  * @example
  * const show = ({ step, queryOffset, attentions }: GenerationStep) => console.log(step, queryOffset, attentions.length);
  */
-export interface GenerationStep<Output = Value> {
+export interface GenerationStep<Output = Value, Each = GenerationAttention> {
   /** Counted from 0. */
   step: number;
   /** Position of the step's first query in the whole sequence: the queries of all steps before. */
@@ -72,7 +72,7 @@ export interface GenerationStep<Output = Value> {
   /** What the model returned, caches included. */
   output: Output;
   /** The attentions of the layers selected, in execution order. */
-  attentions: GenerationAttention[];
+  attentions: Each[];
 }
 
 /** What one step gives: also the selected layers that computed nothing in it, and how many queries it had. */
@@ -84,7 +84,9 @@ export interface StepCapture<Output = Value> {
 }
 
 /** Which attentions of several steps belong together: those of one module, by the order of its calls in each step. */
-function* layersOf<Each extends Attention>(attentions: readonly Each[]): Generator<[string, Each], void, undefined> {
+function* layersOf<Each extends AttentionWithoutWeights>(
+  attentions: readonly Each[],
+): Generator<[string, Each], void, undefined> {
   const calls = new Map<string, number>();
   for (const attention of attentions) {
     const call = calls.get(attention.name) ?? 0;
@@ -178,30 +180,61 @@ export interface AssembleOptions {
   keyOffset?: (attention: GenerationAttention, step: number) => number;
 }
 
+/** An attention of a step of which any of its tensors may be missing. */
+type Part = AttentionWithoutWeights & { weights?: Tensor };
+
+/** What `assembleAttention` goes through. */
+type Steps<Each> =
+  | Iterable<{ readonly attentions: readonly Each[] }>
+  | AsyncIterable<{ readonly attentions: readonly Each[] }>;
+
 /** The parts of one layer, in order of the steps. */
 interface Layer {
-  first: Attention;
-  parts: { weights: Tensor; keyOffset: number }[];
+  first: Part;
+  parts: { part: Part; keyOffset: number }[];
   queries: number[];
   /** The keys of the step before, and whether any step saw more than the one before it. */
   keys: number;
   grown: boolean;
 }
 
-function mismatch(attention: Attention, step: number, expected: string, received: string): TorchError {
+function mismatch(attention: Part, step: number, expected: string, received: string): TorchError {
   return new TorchError(
     'ERR_INVALID_ARGUMENT',
     `Expected ${expected} for attention ${attention.index} ('${attention.name}') of step ${step} but received ${received}`,
   );
 }
 
+/** The members of an object that are there. */
+function present<Given extends object>(given: Given): { [Name in keyof Given]?: NonNullable<Given[Name]> } {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
+    [Name in keyof Given]?: NonNullable<Given[Name]>;
+  };
+}
+
 /** An attention of a step as it was given, each part of it read once. */
-function givenAttention(value: unknown, step: number): Attention & Partial<GenerationAttention> {
+function givenAttention(value: unknown, step: number): Part & Partial<GenerationAttention> {
   const what = `an attention of step ${step}`;
   return reading(what, () => {
     const given = (value ?? {}) as Record<keyof GenerationAttention, unknown>;
-    const { weights, keys, queryOffset } = given;
-    handleOf(weights, `the weights of ${what}`);
+    const { keys, queryOffset } = given;
+    const sums = (given.statistics ?? {}) as Record<keyof AttentionStatistics, unknown>;
+    const tensor = (tensorGiven: unknown, name: string): Tensor | undefined => {
+      if (tensorGiven !== undefined) handleOf(tensorGiven, `the ${name} of ${what}`);
+      return tensorGiven as Tensor | undefined;
+    };
+    const members = {
+      weights: tensor(given.weights, 'weights'),
+      scores: tensor(given.scores, 'scores'),
+      logSumExp: tensor(given.logSumExp, 'logSumExp'),
+    };
+    const statistics = {
+      received: tensor(sums.received, 'statistics.received'),
+      entropy: tensor(sums.entropy, 'statistics.entropy'),
+    };
+    if (![...Object.values(members), ...Object.values(statistics)].some((each) => each !== undefined)) {
+      throw invalid('a Tensor', `the weights of ${what}`, given.weights);
+    }
     const integers = (list: unknown, name: string): number[] =>
       elements(list, 'an array of integers', `${name} of ${what}`, (each) =>
         integer(each, `an element of ${name} of ${what}`, 0),
@@ -216,7 +249,8 @@ function givenAttention(value: unknown, step: number): Attention & Partial<Gener
       name,
       operator,
       shape: shape as Attention['shape'],
-      weights: weights as Tensor,
+      ...present(members),
+      ...(Object.values(statistics).some((each) => each !== undefined) ? { statistics: present(statistics) } : {}),
       ...(keys ? { keys: keys as Tensor } : {}),
       heads: integers(given.heads, 'heads'),
       queries: integers(given.queries, 'queries'),
@@ -226,7 +260,7 @@ function givenAttention(value: unknown, step: number): Attention & Partial<Gener
 }
 
 /** Checks that all rows of an attention are there, and that they fit those of the steps before. */
-function checkPart(attention: Attention, step: number, first: Attention | undefined): void {
+function checkPart(attention: Part, step: number, first: Part | undefined): void {
   if (attention.keys) throw mismatch(attention, step, 'a capture without topK', 'the largest weights of every row');
   const count = attention.shape[2];
   if (attention.queries.length !== count || attention.queries.some((query, i) => query !== i)) {
@@ -238,17 +272,24 @@ function checkPart(attention: Attention, step: number, first: Attention | undefi
     );
   }
   if (!first) return;
-  const alike = ({ weights, heads }: Attention) =>
-    `[${weights.shape.slice(0, -2).join(', ')}, Q, K], heads ${heads.join(', ')}, ${weights.dtype}`;
+  const alike = (part: Part) => {
+    const { weights, scores, logSumExp, statistics, heads, shape } = part;
+    const named = { weights, scores, logSumExp, received: statistics?.received, entropy: statistics?.entropy };
+    const tensors = Object.entries(present(named)).map(([name, tensor]) => {
+      const rank = tensor.shape.length;
+      return `${name} of ${name === 'weights' || name === 'scores' ? rank : rank + 1} dimensions in ${tensor.dtype}`;
+    });
+    return `${tensors.join(', ')}, batch ${shape[0]}, heads ${heads.join(', ')}`;
+  };
   if (alike(attention) !== alike(first)) {
     throw mismatch(attention, step, `${alike(first)}, as in the step before`, alike(attention));
   }
 }
 
 /** Whether the first query saw the first key alone, of as many keys as queries: a decoder that attends to its own tokens. */
-function beginsCausal({ weights, shape }: Attention): boolean {
+function beginsCausal({ weights, shape }: Part): boolean {
   const [, , queries, keys] = shape;
-  if (queries !== keys || keys < 2) return false;
+  if (!weights || queries !== keys || keys < 2) return false;
   const row = weights.select(-2, 0);
   const others = row.narrow(-1, 1, keys - 1);
   const sum = others.sum();
@@ -263,7 +304,7 @@ function beginsCausal({ weights, shape }: Attention): boolean {
  * Checks that the columns of a layer can begin with the first key of the sequence. Keys of another sequence and those of a
  * cache of fixed length stay as many as they were; others grow with each step, unless the cache drops some.
  */
-function checkKeys(attention: GenerationAttention, step: number, { first, keys, grown }: Layer): void {
+function checkKeys(attention: Omit<GenerationAttention, 'weights'>, step: number, { first, keys, grown }: Layer): void {
   const { keyLength, queryOffset, shape } = attention;
   const positions = queryOffset + shape[2];
   if (keyLength >= positions || keyLength > keys) return;
@@ -277,31 +318,97 @@ function checkKeys(attention: GenerationAttention, step: number, { first, keys, 
   );
 }
 
-/** Weights with columns of zeros on their left, in place of keys that were dropped. */
-async function shifted(parts: readonly { weights: Tensor; keyOffset: number }[]): Promise<Tensor[]> {
-  const turned = parts.map(({ weights, keyOffset }) => {
-    const { shape, dtype, device } = weights;
-    const zeros = Tensor.zeros([...shape.slice(0, -2), keyOffset, shape.at(-2)!], { dtype, device });
-    return [zeros, weights.transpose(-2, -1)];
+/** A matrix of some rows of a layer, and how many columns belong on its left. */
+interface Rows {
+  matrix: Tensor;
+  keyOffset: number;
+}
+
+/**
+ * The rows of each layer below each other, with `fill` where there are no keys. What is made on the way is put into `made`, to
+ * be disposed.
+ */
+async function stacked(layers: readonly (readonly Rows[])[], fill: number, made: Tensor[]): Promise<Tensor[]> {
+  const keep = (tensor: Tensor): Tensor => {
+    made.push(tensor);
+    return tensor;
+  };
+  const moved = layers.flat().filter(({ keyOffset }) => keyOffset > 0);
+  const turned = moved.map(({ matrix, keyOffset }) => {
+    const { shape, dtype, device } = matrix;
+    const left = keep(Tensor.zeros([...shape.slice(0, -2), keyOffset, shape.at(-2)!], { dtype, device }));
+    return [fill === 0 ? left : keep(left.add(fill)), keep(matrix.transpose(-2, -1))];
   });
-  const handles = turned.map((pair) => pair.map((each) => handleOf(each, 'weights')));
-  try {
-    const stacked = await native((addon) => addon.stackRows(handles));
-    return stacked.map((each) => {
-      const whole = fromHandle(each);
-      const weights = whole.transpose(-2, -1);
-      whole.dispose();
-      return weights;
-    });
-  } finally {
-    for (const each of turned.flat()) each.dispose();
+  const shifted = new Map<Rows, Tensor>();
+  if (moved.length > 0) {
+    const handles = turned.map((pair) => pair.map((each) => handleOf(each, 'weights')));
+    const whole = await native((addon) => addon.stackRows(handles, fill));
+    for (const [i, each] of whole.entries()) shifted.set(moved[i]!, keep(keep(fromHandle(each)).transpose(-2, -1)));
   }
+  const handles = layers.map((rows) => rows.map((each) => handleOf(shifted.get(each) ?? each.matrix, 'weights')));
+  return (await native((addon) => addon.stackRows(handles, fill))).map(fromHandle);
+}
+
+/** How each tensor of an attention is put together: as rows of a matrix, and what is made of the matrix of all rows. */
+const ASSEMBLED: {
+  fill: number;
+  of: (part: Part) => Tensor | undefined;
+  toRows: (tensor: Tensor) => Tensor;
+  fromRows: (matrix: Tensor) => Tensor;
+  into: (attention: Part, tensor: Tensor) => void;
+}[] = [
+  {
+    fill: 0,
+    of: ({ weights }) => weights,
+    toRows: whole,
+    fromRows: whole,
+    into: (attention, weights) => Object.assign(attention, { weights }),
+  },
+  {
+    fill: Number.NEGATIVE_INFINITY,
+    of: ({ scores }) => scores,
+    toRows: whole,
+    fromRows: whole,
+    into: (attention, scores) => Object.assign(attention, { scores }),
+  },
+  {
+    fill: 0,
+    of: ({ logSumExp }) => logSumExp,
+    toRows: asColumn,
+    fromRows: withoutColumn,
+    into: (attention, logSumExp) => Object.assign(attention, { logSumExp }),
+  },
+  {
+    fill: 0,
+    of: ({ statistics }) => statistics?.entropy,
+    toRows: asColumn,
+    fromRows: withoutColumn,
+    into: (attention, entropy) => Object.assign(attention, { statistics: { ...attention.statistics, entropy } }),
+  },
+  {
+    fill: 0,
+    of: ({ statistics }) => statistics?.received,
+    toRows: (received) => received.reshape([...received.shape.slice(0, -1), 1, received.shape.at(-1)!]),
+    fromRows: (steps) => steps.sum(-2),
+    into: (attention, received) => Object.assign(attention, { statistics: { ...attention.statistics, received } }),
+  },
+];
+
+function whole(tensor: Tensor): Tensor {
+  return tensor.reshape(tensor.shape);
+}
+function asColumn(tensor: Tensor): Tensor {
+  return tensor.reshape([...tensor.shape, 1]);
+}
+function withoutColumn(matrix: Tensor): Tensor {
+  return matrix.select(-1, 0);
 }
 
 /**
  * The attentions of a generation as matrices of the whole sequence, one for each layer: the rows of all steps below each
  * other, `[B, H, Q, K]` with the queries of all steps and the most keys of any (`[B, Q, K]` with `averageHeads`). Rows of
- * steps that saw fewer keys are zero on the right. The tensors are new, on the device of the first step's weights.
+ * steps that saw fewer keys are zero on the right (scores -Infinity). `logSumExp` and entropies are those of all queries; what
+ * a key received is summed over all of them. The tensors are new, on the device of the first step's.
  *
  * Layers are matched by module name, and by the order of its calls in each step. Where a layer took no part in a step, it
  * has no rows for it; `queries` tells the positions of the rows there are. `index` is that of the layer's first step.
@@ -321,12 +428,15 @@ async function shifted(parts: readonly { weights: Tensor; keyOffset: number }[])
  * const [first] = await assembleAttention(model.captureGeneration([ids], next));
  * console.log(first?.weights.shape); // [B, H, all queries, longest keys]
  */
-export async function assembleAttention(
-  steps:
-    | Iterable<{ readonly attentions: readonly Attention[] }>
-    | AsyncIterable<{ readonly attentions: readonly Attention[] }>,
+export function assembleAttention(steps: Steps<Attention>, options?: AssembleOptions): Promise<Attention[]>;
+export function assembleAttention(
+  steps: Steps<AttentionWithoutWeights>,
   options?: AssembleOptions,
-): Promise<Attention[]> {
+): Promise<AttentionWithoutWeights[]>;
+export async function assembleAttention(
+  steps: Steps<AttentionWithoutWeights>,
+  options?: AssembleOptions,
+): Promise<AttentionWithoutWeights[]> {
   const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
   if (keyOffset !== undefined && !isCallable(keyOffset)) throw invalid('a function', 'keyOffset', keyOffset);
   const layers = new Map<string, Layer>();
@@ -343,7 +453,7 @@ export async function assembleAttention(
       const layer = before ?? { first: attention, parts: [], queries: [], keys: 0, grown: false };
       const keyLength = attention.shape[3];
       const queryOffset = attention.queryOffset ?? layer.queries.length;
-      const placed: GenerationAttention = { ...attention, queryOffset, keyLength };
+      const placed = { ...attention, queryOffset, keyLength } as GenerationAttention;
       let offset = 0;
       if (keyOffset) {
         const given: unknown = keyOffset(placed, count);
@@ -351,7 +461,7 @@ export async function assembleAttention(
         offset = integer(given, 'the result of keyOffset', 0);
       } else if (before) checkKeys(placed, count, before);
       for (const query of attention.queries) layer.queries.push(queryOffset + query);
-      layer.parts.push({ weights: attention.weights, keyOffset: offset });
+      layer.parts.push({ part: attention, keyOffset: offset });
       layer.grown ||= before !== undefined && keyLength > before.keys;
       layer.keys = keyLength;
       layers.set(key, layer);
@@ -375,22 +485,30 @@ export async function assembleAttention(
     );
   }
   const assembled = [...layers.values()];
-  const moved = assembled.flatMap(({ parts }) => parts.filter(({ keyOffset: offset }) => offset > 0));
   const made: Tensor[] = [];
   try {
-    if (moved.length > 0) {
-      made.push(...(await shifted(moved)));
-      for (const [i, part] of moved.entries()) part.weights = made[i]!;
-    }
-    const handles = assembled.map(({ parts }) => parts.map(({ weights }) => handleOf(weights, 'weights')));
-    const stacked = await native((addon) => addon.stackRows(handles));
-    return assembled.map(({ first, queries }, i) => {
-      const weights = fromHandle(stacked[i]!);
-      const [batch, heads] = first.shape;
-      const { index, name, operator } = first;
-      const shape: Attention['shape'] = [batch, heads, queries.length, weights.shape.at(-1)!];
-      return { index, name, operator, shape, weights, heads: first.heads, queries };
+    const results = assembled.map(({ first, parts, queries }): Part => {
+      const { index, name, operator, heads } = first;
+      const [batch, headCount] = first.shape;
+      const keyCount = Math.max(...parts.map(({ part, keyOffset: offset }) => offset + part.shape[3]));
+      return { index, name, operator, shape: [batch, headCount, queries.length, keyCount], heads, queries };
     });
+    for (const { fill, of, toRows, fromRows, into } of ASSEMBLED) {
+      const which = assembled.flatMap(({ first }, i) => (of(first) ? [i] : []));
+      if (which.length === 0) continue;
+      const rows = which.map((i) =>
+        assembled[i]!.parts.map(({ part, keyOffset: offset }) => {
+          const matrix = toRows(of(part)!);
+          made.push(matrix);
+          return { matrix, keyOffset: fromRows === withoutColumn ? 0 : offset };
+        }),
+      );
+      for (const [i, matrix] of (await stacked(rows, fill, made)).entries()) {
+        into(results[which[i]!]!, fromRows(matrix));
+        made.push(matrix);
+      }
+    }
+    return results;
   } catch (error) {
     throw fromNative(error);
   } finally {

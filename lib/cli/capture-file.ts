@@ -30,6 +30,12 @@ export async function withCaptureFile<Result>(
       return index === undefined ? [] : [Number(index)];
     });
     if (!indices.length) {
+      if (file.tensors.some(({ name }) => name.startsWith('attentions.'))) {
+        throw new TorchError(
+          'ERR_INVALID_ARGUMENT',
+          `Expected a capture with weights but received ${path}, which was captured without them (--no-weights)`,
+        );
+      }
       const received = file.tensors.slice(0, 3).map(({ name }) => `'${name}'`);
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',

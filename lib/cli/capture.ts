@@ -1,14 +1,13 @@
 import { type Command, Option } from 'commander';
 import type { Entry } from '../formats/entry';
 import { writeSafetensors } from '../formats/safetensors';
-import type { Attention, CaptureOptions, ScriptModule, Value } from '../index';
+import type { Attention, AttentionWithoutWeights, CaptureOptions, ScriptModule, Tensor, Value } from '../index';
 import { renderHeatmap } from '../view/heatmap';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
 import { loadPackage } from './package';
-import { addSelectionOptions, parseCount } from './selection';
+import { addSelectionOptions, collectStatistics, parseCount } from './selection';
 import { formatTable } from './table';
-import { topK } from './top-k';
 
 interface CommandOptions extends ModelOptions {
   inputs: string;
@@ -18,6 +17,10 @@ interface CommandOptions extends ModelOptions {
   queries?: number[];
   averageHeads?: boolean;
   topK?: number;
+  weights: boolean;
+  scores?: boolean;
+  logSumExp?: boolean;
+  statistics?: ('received' | 'entropy')[];
   dtype?: 'float32' | 'same';
 }
 
@@ -31,7 +34,15 @@ export function registerCapture(program: Command): void {
     .requiredOption('--out <file>', 'the .safetensors file to write');
   addSelectionOptions(command)
     .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
-    .addOption(new Option('--dtype <dtype>', 'dtype of the weights').choices(['float32', 'same']));
+    .option('--scores', 'also the scores before the softmax, masks added')
+    .option('--log-sum-exp', 'also the logarithm of the sum that each softmax divides by')
+    .option(
+      '--statistics <list>',
+      'also sums of the weights: received (by each key), entropy (of each row)',
+      collectStatistics,
+    )
+    .option('--no-weights', 'not the weights themselves')
+    .addOption(new Option('--dtype <dtype>', 'dtype of weights and scores').choices(['float32', 'same']));
   addModelOptions(command)
     .addHelpText(
       'after',
@@ -39,11 +50,13 @@ export function registerCapture(program: Command): void {
 Inputs go to forward by the names of its parameters, or in file order where the names differ.
 Each attention becomes a tensor attentions.<index> ([batch, heads, queries, keys]) with its name, operator, heads,
 queries and whole shape as JSON in the metadata under the same key; the output becomes output, output.<i> or output.<key>.
+What else is asked for stands beside it: attentions.<index>.keys (of --top-k), .scores, .logSumExp, .received, .entropy.
 
 Examples:
   libtorch-attention capture model.pt --inputs inputs.safetensors --out attention.safetensors
   libtorch-attention capture model.pt --inputs inputs.json --out last.safetensors --layers -1 --heads 0,3
-  libtorch-attention capture model.pt --inputs inputs.npz --out top.safetensors --layers '/decoder/' --top-k 5`,
+  libtorch-attention capture model.pt --inputs inputs.npz --out top.safetensors --layers '/decoder/' --top-k 5
+  libtorch-attention capture model.pt --inputs inputs.json --out sums.safetensors --statistics received,entropy --no-weights`,
     )
     .action((path: string, options: CommandOptions) => withModel(path, options, (model) => runCapture(model, options)));
 }
@@ -61,9 +74,10 @@ async function runCapture(model: ScriptModule, options: CommandOptions): Promise
   const metadata: Record<string, string> = {};
   collectOutput('output', output, entries, metadata);
   for (const attention of attentions) {
-    const { index, name, operator, heads, queries, weights, shape } = attention;
-    const entry = toEntry(`attentions.${index}`, weights);
-    entries.push(...(options.topK ? Object.values(topK(entry, options.topK)) : [entry]));
+    const { index, name, operator, heads, queries, shape } = attention;
+    for (const [suffix, tensor] of Object.entries(tensorsOf(attention))) {
+      if (tensor) entries.push(toEntry(`attentions.${index}${suffix}`, tensor));
+    }
     metadata[`attentions.${index}`] = JSON.stringify({ name, operator, heads, queries, shape });
   }
   await writeSafetensors(options.out, entries, metadata);
@@ -71,9 +85,14 @@ async function runCapture(model: ScriptModule, options: CommandOptions): Promise
 }
 
 function captureOptions(options: CommandOptions): CaptureOptions {
-  const { layers, heads, queries, averageHeads, dtype } = options;
+  const { layers, heads, queries, averageHeads, topK, weights, scores, logSumExp, statistics, dtype } = options;
   return {
     ...limitsOf(options),
+    ...(topK && { topK }),
+    ...(!weights && { weights }),
+    ...(scores && { scores }),
+    ...(logSumExp && { logSumExp }),
+    ...(statistics && { statistics }),
     ...(layers && { layers }),
     ...(heads && { heads }),
     ...(queries && { queries }),
@@ -93,17 +112,38 @@ function collectOutput(name: string, value: Value, entries: Entry[], metadata: R
   }
 }
 
-function report(attentions: readonly Attention[], options: CommandOptions): string {
-  const rows = attentions.map(({ index, name, operator, weights }) => [
-    String(index),
-    name || '(no module left)',
-    operator,
-    `[${weights.shape.join(', ')}]`,
-    weights.dtype,
-  ]);
+/** The tensors of an attention by what follows `attentions.<index>` in their names. */
+function tensorsOf(attention: AttentionWithoutWeights & Partial<Attention>): Record<string, Tensor | undefined> {
+  const { weights, keys, scores, logSumExp, statistics } = attention;
+  return {
+    '': weights,
+    '.keys': keys,
+    '.scores': scores,
+    '.logSumExp': logSumExp,
+    '.received': statistics?.received,
+    '.entropy': statistics?.entropy,
+  };
+}
+
+function report(
+  attentions: readonly (AttentionWithoutWeights & Partial<Attention>)[],
+  options: CommandOptions,
+): string {
+  const rows = attentions.map((attention) => {
+    const { index, name, operator } = attention;
+    const tensors = Object.values(tensorsOf(attention)).filter((tensor) => tensor !== undefined);
+    const [first] = tensors;
+    return [
+      String(index),
+      name || '(no module left)',
+      operator,
+      first ? `[${first.shape.join(', ')}]` : '(nothing)',
+      first?.dtype ?? '',
+    ];
+  });
   const first = attentions[0];
   const parts = [formatTable(['attention', 'module', 'operator', 'shape', 'dtype'], rows)];
-  if (first) parts.unshift(...heatmapOf(first, options.averageHeads ?? false));
+  if (first?.weights) parts.unshift(...heatmapOf(first as Attention, options.averageHeads ?? false));
   parts.push(
     `${attentions.length} attention${attentions.length === 1 ? '' : 's'} and the output are in ${options.out}`,
   );
@@ -111,10 +151,17 @@ function report(attentions: readonly Attention[], options: CommandOptions): stri
 }
 
 /** The first head of the first sequence. */
-function heatmapOf({ name, index, weights, heads, queries }: Attention, averaged: boolean): string[] {
-  const [rows, columns] = weights.shape.slice(-2) as [number, number];
+function heatmapOf({ name, index, weights, keys, heads, queries, shape }: Attention, averaged: boolean): string[] {
+  const [rows, kept] = weights.shape.slice(-2) as [number, number];
+  const columns = shape[3];
   const first = weights.dtype === 'float32' ? weights : weights.to({ dtype: 'float32' });
-  const data = (first.toTypedArray() as Float32Array).subarray(0, rows * columns);
+  const values = first.toTypedArray() as Float32Array;
+  const positions = keys?.toTypedArray();
+  const data = new Float32Array(rows * columns);
+  for (let i = 0; i < rows * kept; i++) {
+    const column = positions ? Number(positions[i]) : i % kept;
+    data[Math.floor(i / kept) * columns + column] = values[i] as number;
+  }
   const title = `${name || `attention ${index}`}, ${averaged ? `mean of ${heads.length} heads` : `head ${heads[0]}`}`;
   return [title, renderHeatmap({ shape: [rows, columns], data }, queries.map(String), [])];
 }

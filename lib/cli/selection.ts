@@ -51,6 +51,16 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
+/** Adds what one more `--statistics` says, with commas between. */
+export function collectStatistics(text: string, before: ('received' | 'entropy')[] = []): ('received' | 'entropy')[] {
+  const names = text.split(',').map((name) => name.trim());
+  const wrong = names.find((name) => name !== 'received' && name !== 'entropy');
+  if (wrong !== undefined) {
+    throw new InvalidArgumentError(`Expected received, entropy or both with a comma between but received '${wrong}'.`);
+  }
+  return [...before, ...(names as ('received' | 'entropy')[])];
+}
+
 /** Adds one more value of an option that may be repeated. */
 export function collect(text: string, before: string[] = []): string[] {
   return [...before, text];

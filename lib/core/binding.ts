@@ -79,6 +79,10 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   averageHeads?: boolean;
   onAttention?: NativeCallback;
   topK?: number;
+  weights?: boolean;
+  scores?: boolean;
+  logSumExp?: boolean;
+  statistics?: ('received' | 'entropy')[];
   sameDevice?: boolean;
   sameDtype?: boolean;
   sitesOnly?: boolean;
@@ -87,17 +91,22 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   maxBytes?: number;
 }
 
-export interface NativeAttention {
+/** An attention; its tensors, of which those are there that were asked for, as the addon's or as users get them. */
+export interface NativeAttention<Each = NativeTensor> {
   index: number;
   name: string;
   operator: string;
   heads: number[];
   queries: number[];
-  weights?: NativeTensor;
-  keys?: NativeTensor;
+  weights?: Each;
+  keys?: Each;
+  scores?: Each;
+  logSumExp?: Each;
+  received?: Each;
+  entropy?: Each;
   shape: [number, number, number, number];
-  dtype?: string;
-  device?: string;
+  dtype: string;
+  device: string;
 }
 
 /** What a capture gives: `weights` of the attentions are absent where only sites were asked for. */
@@ -108,6 +117,21 @@ export interface NativeCapture {
   /** With `mayMiss`: the labels of selected layers that computed no attention, and the queries of the last attention. */
   missing?: string[];
   queries?: number;
+}
+
+/** What of a forward a capture of tensors takes. `modules`: dotted names. */
+export interface NativeTensorCaptureOptions extends NativeRunOptions {
+  modules?: readonly string[];
+  operator?: string;
+  occurrence?: number;
+  sameDevice?: boolean;
+  sameDtype?: boolean;
+  maxBytes?: number;
+}
+
+export interface NativeTensorCapture {
+  output: unknown;
+  tensors: { name: string; operator: string; occurrence: number; output: number; tensor: NativeTensor }[];
 }
 
 export interface NativeGradients {
@@ -123,6 +147,7 @@ export interface NativeSignature {
 export interface NativeModel {
   run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
   capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
+  captureTensors(inputs: unknown[], options: NativeTensorCaptureOptions): Promise<NativeTensorCapture>;
   modules(): { name: string; type: string }[];
   parameters(): { name: string; tensor: NativeTensor }[];
   stateDict(): { name: string; tensor: NativeTensor }[];
@@ -168,7 +193,7 @@ export interface Binding {
   ): Promise<NativeModel>;
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
-  stackRows(parts: NativeTensor[][]): Promise<NativeTensor[]>;
+  stackRows(parts: NativeTensor[][], fill: number): Promise<NativeTensor[]>;
   createNnModule(
     type: string,
     options: object,

@@ -27,8 +27,12 @@ std::string describeSite(const Site& site);
 // What a capture gives of one attention.
 struct Attention {
   Site site;
-  at::Tensor weights;  // [B, H, Q, K], or [B, Q, K] averaged; undefined where only sites were asked for
-  at::Tensor keys;     // with topK: the key positions of the weights
+  at::Tensor weights;    // [B, H, Q, K], or [B, Q, K] averaged; undefined where they weren't asked for
+  at::Tensor keys;       // with topK: the key positions of the weights
+  at::Tensor scores;     // as the weights; undefined, like what follows, where it wasn't asked for or isn't known
+  at::Tensor logSumExp;  // [B, H, Q], or [B, Q]
+  at::Tensor received;   // [B, H, K], or [B, K]
+  at::Tensor entropy;    // [B, H, Q], or [B, Q]
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
   GradientPoints gradient;  // with the option `gradients`

@@ -52,9 +52,14 @@ void Capture::beforeWrite(const at::Tensor& tensor) {
   if (retainsTensors()) failure_.noting([&] { retained_.beforeWrite(tensor); });
 }
 
-void Capture::onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) {
+Capture::RetainedScores Capture::retainScores(const at::Tensor& scores) {
+  return takesScores() ? retained_.retain(scores) : nullptr;
+}
+
+void Capture::onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, RetainedScores scores) {
   auto module = modules_->current();
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (scores) scores_.softmax(std::move(scores), result);
   softmaxes_.softmax(input, result, dim, std::move(module));
   following_ = !softmaxes_.empty() || !heads_.empty();
 }
@@ -62,6 +67,7 @@ void Capture::onSoftmax(const at::Tensor& input, const at::Tensor& result, int64
 void Capture::onDerived(const at::Tensor& source, const at::Tensor& result) {
   const std::lock_guard<std::mutex> lock(mutex_);
   softmaxes_.derive(source, result);
+  if (takesScores()) scores_.derive(source, result);
   if (!heads_.empty()) heads_.derive(source, result);
 }
 
@@ -107,6 +113,12 @@ void Capture::onProduct(const SoftmaxTracker::Consumed& consumed, const at::Tens
   const auto pending =
       pendingAt("softmax", commonModule(consumed.module, modules_->current()), shapeOf(weights.sizes()), weights);
   pending->weights = std::move(weights);
+  if (takesScores()) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (auto scores = scores_.behind(consumed.operand)) {
+      pending->scores = [scores = std::move(scores), arrange] { return arrange(scores()); };
+    }
+  }
   pending->arrange = std::move(arrange);
   if (options_.gradients) pending->gradientPoint = consumed.operand;
   add(pending, output);
@@ -140,7 +152,8 @@ at::Tensor Capture::onReturnedWeights(const at::Tensor& output, const at::Tensor
   return result;
 }
 
-void Capture::onVisibleWeights(const char* operatorName, const std::string& module, const at::Tensor& weights) {
+void Capture::onVisibleWeights(const char* operatorName, const std::string& module, const at::Tensor& weights,
+                               const RetainedScores& scores) {
   if (options_.gradients) {
     throw Error("ERR_MODEL_RUN", std::string("Expected a model whose attention takes part in gradients, but '") +
                                      module + "' computes " + "it inside " + operatorName +
@@ -150,6 +163,7 @@ void Capture::onVisibleWeights(const char* operatorName, const std::string& modu
   const auto pending = pendingAt(operatorName, module, shapeOf(weights.sizes()), weights);
   pending->arrange = [](const at::Tensor& operand) { return operand; };
   pending->weights = weights;
+  if (scores) pending->scores = [scores] { return scores->get(); };
   add(pending, {});
 }
 
@@ -233,14 +247,21 @@ AttentionSink::Delivery Capture::complete(PendingAttention& pending) {
   const bool moves = options_.toCpu && !source.is_cpu();
   auto made = materialise(pending, kept, options_, moves || options_.hooked || options_.onAttention);
   attention.keys = std::move(made.result.keys);
+  attention.scores = std::move(made.result.scores);
+  attention.logSumExp = std::move(made.result.logSumExp);
+  attention.received = std::move(made.result.received);
+  attention.entropy = std::move(made.result.entropy);
   if (options_.gradients) attention.gradient.push_back(gradientPointOf(pending, kept, attention.keys, options_));
   reading.unlock();
   if (made.borrowed) {
     delivery.retainedWeights = retained_.retain(made.result.weights);
   } else {
-    attention.weights = moves ? sink_.toCpu(made.result.weights) : std::move(made.result.weights);
+    attention.weights = std::move(made.result.weights);
   }
-  if (moves && attention.keys.defined()) attention.keys = sink_.toCpu(attention.keys);
+  for (auto* tensor : {&attention.weights, &attention.keys, &attention.scores, &attention.logSumExp,
+                       &attention.received, &attention.entropy}) {
+    if (moves && tensor->defined()) *tensor = sink_.toCpu(*tensor);
+  }
   delivery.output = pending.output;
   if (pending.returnedWeights.defined()) {
     attention.gradient.push_back(gradientPointOfReturned(pending.returnedWeights, attention, options_));

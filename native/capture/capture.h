@@ -21,6 +21,7 @@
 #include "capture/options.h"
 #include "capture/pending_attention.h"
 #include "capture/retained_tensors.h"
+#include "capture/score_tracker.h"
 #include "capture/softmax_tracker.h"
 #include "runtime/cancellation.h"
 #include "runtime/first_failure.h"
@@ -32,6 +33,8 @@ namespace lta {
 // keep, and when its weights can be computed. All threads that work for the run tell it, hence the lock.
 class Capture : public RunLocal {
  public:
+  using RetainedScores = std::shared_ptr<RetainedTensor>;
+
   Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> modules, CancellationPtr cancellation);
 
   const CaptureOptions& options() const { return options_; }
@@ -46,8 +49,14 @@ class Capture : public RunLocal {
   // `gradients` their gradient is a part of the attention's. The model continues with what this returns
   // (bit-identical).
   at::Tensor onReturnedWeights(const at::Tensor& output, const at::Tensor& weights);
-  // Weights that a kernel computed as an operator of its own, [B, H, Q, K].
-  void onVisibleWeights(const char* operatorName, const std::string& module, const at::Tensor& weights);
+  // Weights that a kernel computed as an operator of its own, [B, H, Q, K], and what they were computed from.
+  void onVisibleWeights(const char* operatorName, const std::string& module, const at::Tensor& weights,
+                        const RetainedScores& scores);
+
+  // Whether it takes what softmaxes are of; has it keep that of one, which may be about to be written over (null where
+  // it doesn't take it).
+  bool takesScores() const { return (options_.scores || options_.logSumExp) && !options_.sitesOnly; }
+  RetainedScores retainScores(const at::Tensor& scores);
 
   // An operator is about to write into a tensor.
   void beforeWrite(const at::Tensor& tensor);
@@ -55,7 +64,7 @@ class Capture : public RunLocal {
 
   // What the operators around a softmax do (see SoftmaxTracker, HeadSplit). `following`: whether any is followed.
   bool following() const { return following_.load(std::memory_order_relaxed); }
-  void onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim);
+  void onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, RetainedScores scores);
   void onDerived(const at::Tensor& source, const at::Tensor& result);
   void onView(const at::Tensor& source, at::IntArrayRef shape);
   // Whether an operand of a product holds attention weights: asked before the product runs, and finished by
@@ -107,6 +116,7 @@ class Capture : public RunLocal {
   // for reading: whoever holds it may be waiting for that.
   std::mutex mutex_;
   SoftmaxTracker softmaxes_;
+  ScoreTracker scores_;
   HeadSplit heads_;
   std::vector<Site> sites_;
   LayerSelection selection_;

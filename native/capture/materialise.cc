@@ -53,6 +53,27 @@ Rows rowsOf(const Site& site, const CaptureOptions& options) {
   return rows;
 }
 
+// What is wanted of weights that exist.
+Weights fromExisting(const PendingAttention& pending, const Wanted& wanted) {
+  const auto& shape = pending.site.shape;
+  auto ofWeights = wanted;
+  ofWeights.scores = ofWeights.logSumExp = false;
+  // The weights themselves stay where they are, if they can.
+  const bool asTheyAre = wanted.weights && !wanted.reduced();
+  if (asTheyAre) ofWeights.weights = false;
+  Weights result;
+  if (ofWeights.weights || ofWeights.topK || ofWeights.received || ofWeights.entropy) {
+    result = reduceWeights(pickRows(pending.weights, shape, {}), ofWeights);
+  }
+  if (asTheyAre) result.weights = averageAndCast(pickRows(pending.weights, shape, wanted.rows), false, *wanted.dtype);
+  if (pending.scores && (wanted.scores || wanted.logSumExp)) {
+    auto ofScores = reduceScores(pickRows(pending.scores(), shape, {}), wanted, result.keys);
+    result.scores = std::move(ofScores.scores);
+    result.logSumExp = std::move(ofScores.logSumExp);
+  }
+  return result;
+}
+
 // [B · heads, L, E] of a call whose heads are known by now.
 void splitHeads(PendingAttention& pending) {
   auto& call = *pending.call;
@@ -81,10 +102,14 @@ Kept keptOf(const Site& site, const CaptureOptions& options) {
 
 int64_t bytesOf(const Site& site, const Kept& kept, const CaptureOptions& options) {
   const auto columns = std::min(options.topK.value_or(site.shape.keys), site.shape.keys);
-  const auto elementBytes = static_cast<int64_t>(c10::elementSize(kept.dtype) * (options.gradients ? 2 : 1) +
+  const auto queries = static_cast<int64_t>(kept.queries.size());
+  const auto matrices = int{options.weights} + int{options.scores} + int{options.gradients};
+  const auto elementBytes = static_cast<int64_t>(c10::elementSize(kept.dtype) * static_cast<size_t>(matrices) +
                                                  (options.topK ? sizeof(int64_t) : 0));
+  const auto sums = (int{options.logSumExp} + int{options.entropy}) * queries + int{options.received} * site.shape.keys;
+  const auto sumBytes = static_cast<int64_t>(std::max(sizeof(float), c10::elementSize(kept.dtype)));
   return site.shape.batch * (options.averageHeads ? 1 : static_cast<int64_t>(kept.heads.size())) *
-         static_cast<int64_t>(kept.queries.size()) * columns * elementBytes;
+         (queries * columns * elementBytes + sums * sumBytes);
 }
 
 at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows) {
@@ -100,17 +125,17 @@ at::Tensor averageAndCast(at::Tensor weights, bool averageHeads, at::ScalarType 
 }
 
 Materialised materialise(PendingAttention& pending, const Kept& kept, const CaptureOptions& options, bool ownMemory) {
-  const Wanted wanted{kept.rows, options.averageHeads, options.topK, kept.dtype};
+  const Wanted wanted{kept.rows,      options.averageHeads, options.topK,     kept.dtype,     options.weights,
+                      options.scores, options.logSumExp,    options.received, options.entropy};
   Materialised made;
   auto& weights = made.result.weights;
   if (pending.call) {
     if (pending.call->query.dim() == 3) splitHeads(pending);
     made.result = computeWeights(*pending.call, wanted);
-  } else if (options.averageHeads || options.topK) {
-    made.result = reduceWeights(pickRows(pending.weights, pending.site.shape, {}), wanted);
   } else {
-    weights = averageAndCast(pickRows(pending.weights, pending.site.shape, kept.rows), false, kept.dtype);
+    made.result = fromExisting(pending, wanted);
   }
+  if (!weights.defined()) return made;
   made.borrowed = !pending.call && weights.storage().is_alias_of(pending.weights.storage());
   // A part of a larger tensor would keep all of it alive.
   if (made.borrowed && (ownMemory || weights.nbytes() < pending.weights.storage().nbytes())) {

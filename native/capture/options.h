@@ -31,6 +31,12 @@ struct CaptureOptions {
   std::optional<QueryRange> queryRange;
   bool averageHeads = false;
   std::optional<int64_t> topK;
+  // What is given of each: the weights, what their softmax is of, and what is summed up of them (see Wanted).
+  bool weights = true;
+  bool scores = false;
+  bool logSumExp = false;
+  bool received = false;
+  bool entropy = false;
   bool toCpu = true;
   bool toFloat = true;
   std::optional<int64_t> maxBytes;

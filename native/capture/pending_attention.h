@@ -9,6 +9,7 @@
 
 #include "capture/attention.h"
 #include "capture/retained_tensors.h"
+#include "capture/score_tracker.h"
 #include "capture/softmax_tracker.h"
 #include "weights/weights.h"
 
@@ -24,6 +25,7 @@ struct PendingAttention {
   std::optional<SdpaArguments> call;  // of a fused kernel
   at::Tensor weights;                 // of others: they exist, in the model's own memory
   SoftmaxTracker::Arrange arrange;    // views those, and their gradient, as [..., Q, K]
+  ScoreTracker::Scores scores;        // what those were computed from, in the same view; null where that isn't known
   bool selected = false;
 
   // With the option `gradients`:
@@ -36,7 +38,10 @@ struct PendingAttention {
   // `tensors` has to be locked for reading; `drop` lets go of it.
   void retain(RetainedTensors& tensors);
   void restore();
-  void drop() { retained_.clear(); }
+  void drop() {
+    retained_.clear();
+    scores = nullptr;
+  }
 
  private:
   std::vector<std::pair<at::Tensor*, std::shared_ptr<RetainedTensor>>> retained_;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/masked_scores.h"
 #include "capture/watched_writes.h"
 #include "torch/dispatcher.h"
 #include "torch/fused_operators.h"
@@ -50,8 +51,8 @@ class FusedScope {
   void ran(const at::Tensor& query, const at::Tensor& key, int64_t heads) const {
     if (!entered_ || here_.seen || query.is_nested() || query.dim() != 3 || query.numel() != 0) return;
     const ProbeSuspended suspended;
-    capture().onVisibleWeights(here_.operatorName, here_.module,
-                               at::empty({query.size(0), heads, query.size(1), key.size(1)}, query.options()));
+    const auto none = at::empty({query.size(0), heads, query.size(1), key.size(1)}, query.options());
+    capture().onVisibleWeights(here_.operatorName, here_.module, none, capture().retainScores(none));
   }
 
  private:
@@ -114,42 +115,44 @@ at::Tensor transformerEncoderLayer(c10::DispatchKeySet keys, const at::Tensor& s
 
 // ---- softmax -------------------------------------------------------------------------------------------------------
 
-void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim) {
+// `scores`: what it is of, masks added, as the capture retained it.
+void sawSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, Capture::RetainedScores scores) {
   auto& target = capture();
   if (fused) {
     fused->seen = true;
-    target.onVisibleWeights(fused->operatorName, fused->module, result);
+    target.onVisibleWeights(fused->operatorName, fused->module, result, scores);
   } else {
-    target.onSoftmax(input, result, dim);
+    target.onSoftmax(input, result, dim, std::move(scores));
   }
 }
 
 at::Tensor softmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
   const ProbeSuspended suspended;
   auto result = at::softmax(self, dim, dtype);
-  sawSoftmax(self, result, dim);
+  sawSoftmax(self, result, dim, capture().retainScores(self));
   return result;
 }
 
 at::Tensor softmaxKernel(const at::Tensor& self, int64_t dim, bool halfToFloat) {
   const ProbeSuspended suspended;
   auto result = at::_softmax(self, dim, halfToFloat);
-  sawSoftmax(self, result, dim);
+  sawSoftmax(self, result, dim, capture().retainScores(self));
   return result;
 }
 
 at::Tensor safeSoftmax(const at::Tensor& self, int64_t dim, std::optional<at::ScalarType> dtype) {
   const ProbeSuspended suspended;
   auto result = at::_safe_softmax(self, dim, dtype);
-  sawSoftmax(self, result, dim);
+  sawSoftmax(self, result, dim, capture().retainScores(self));
   return result;
 }
 
 at::Tensor& softmaxOut(const at::Tensor& self, int64_t dim, bool halfToFloat, at::Tensor& out) {
   const ProbeSuspended suspended;
+  auto scores = capture().retainScores(self);  // which may be what is written over
   capture().beforeWrite(out);
   at::_softmax_out(out, self, dim, halfToFloat);
-  sawSoftmax(self, out, dim);
+  sawSoftmax(self, out, dim, std::move(scores));
   return out;
 }
 
@@ -157,14 +160,18 @@ at::Tensor maskedSoftmax(const at::Tensor& self, const at::Tensor& mask, std::op
                          std::optional<int64_t> maskType) {
   const ProbeSuspended suspended;
   auto result = at::_masked_softmax(self, mask, dim, maskType);
-  sawSoftmax(self, result, dim.value_or(-1));
+  Capture::RetainedScores scores;
+  if (capture().takesScores()) scores = capture().retainScores(maskedScores(self, mask, maskType));
+  sawSoftmax(self, result, dim.value_or(-1), std::move(scores));
   return result;
 }
 
 at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
   const ProbeSuspended suspended;  // the softmaxes of the single sequences in it aren't to be counted again
   auto result = at::_nested_tensor_softmax_with_shape(self, query);
-  sawSoftmax(self, result, -1);
+  Capture::RetainedScores scores;
+  if (capture().takesScores()) scores = capture().retainScores(paddedScores(self, query));
+  sawSoftmax(self, result, -1, std::move(scores));
   return result;
 }
 

@@ -7,7 +7,7 @@
 
 namespace lta {
 
-at::Tensor stackRows(const std::vector<at::Tensor>& parts) {
+at::Tensor stackRows(const std::vector<at::Tensor>& parts, double fill) {
   const c10::NoGradGuard noGrad;
   auto sizes = parts.front().sizes().vec();
   auto& rows = sizes[sizes.size() - 2];
@@ -23,7 +23,7 @@ at::Tensor stackRows(const std::vector<at::Tensor>& parts) {
   for (const auto& part : parts) {
     const auto place = stacked.narrow(-2, row, part.size(-2));
     place.narrow(-1, 0, part.size(-1)).copy_(part);
-    place.narrow(-1, part.size(-1), keys - part.size(-1)).zero_();
+    place.narrow(-1, part.size(-1), keys - part.size(-1)).fill_(fill);
     row += part.size(-2);
   }
   return stacked;

@@ -7,7 +7,7 @@
 namespace lta {
 
 // The rows of several matrices below each other, [..., Σ Q, longest K], on the device of the first: those with fewer
-// keys are zero on the right. `parts`: at least one, [..., Q, K], alike in type and in what stands before Q.
-at::Tensor stackRows(const std::vector<at::Tensor>& parts);
+// keys are filled up on the right. `parts`: at least one, [..., Q, K], alike in type and in what stands before Q.
+at::Tensor stackRows(const std::vector<at::Tensor>& parts, double fill);
 
 }  // namespace lta

@@ -44,7 +44,8 @@ GradientPoint gradientPointOfReturned(const at::Tensor& weights, const Attention
                                       const CaptureOptions& options) {
   ToRows toRows = [shape = attention.site.shape, rows = Rows{attention.heads, attention.queries}](
                       const at::Tensor& gradient) { return pickRows(gradient, shape, rows); };
-  return pointAt(weights, std::move(toRows), attention.weights.scalar_type(), attention.keys, options);
+  return pointAt(weights, std::move(toRows), options.toFloat ? at::kFloat : attention.site.dtype, attention.keys,
+                 options);
 }
 
 }  // namespace lta

@@ -32,13 +32,17 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   object.Set("shape", toArray(env, {shape.batch, shape.heads, shape.queries, shape.keys}));
   object.Set("heads", toArray(env, attention.heads));
   object.Set("queries", toArray(env, attention.queries));
-  if (attention.weights.defined()) {
-    object.Set("weights", TensorWrap::wrap(env, attention.weights));
-    if (attention.keys.defined()) object.Set("keys", TensorWrap::wrap(env, attention.keys));
-  } else {
-    object.Set("dtype", nameOf(site.dtype));
-    object.Set("device", site.device.str());
-  }
+  object.Set("dtype", nameOf(site.dtype));
+  object.Set("device", site.device.str());
+  const auto set = [&](const char* name, const at::Tensor& tensor) {
+    if (tensor.defined()) object.Set(name, TensorWrap::wrap(env, tensor));
+  };
+  set("weights", attention.weights);
+  set("keys", attention.keys);
+  set("scores", attention.scores);
+  set("logSumExp", attention.logSumExp);
+  set("received", attention.received);
+  set("entropy", attention.entropy);
   return object;
 }
 
@@ -110,6 +114,20 @@ constexpr OptionReader kOptions[] = {
                         const Napi::Object&) { into.averageHeads = booleanArgument(value, "averageHeads"); }},
     {"topK", [](CaptureOptions& into, Napi::Value value,
                 const Napi::Object&) { into.topK = integerArgument(value, "topK", 1); }},
+    {"weights", [](CaptureOptions& into, Napi::Value value,
+                   const Napi::Object&) { into.weights = booleanArgument(value, "weights"); }},
+    {"scores", [](CaptureOptions& into, Napi::Value value,
+                  const Napi::Object&) { into.scores = booleanArgument(value, "scores"); }},
+    {"logSumExp", [](CaptureOptions& into, Napi::Value value,
+                     const Napi::Object&) { into.logSumExp = booleanArgument(value, "logSumExp"); }},
+    {"statistics",
+     [](CaptureOptions& into, Napi::Value value, const Napi::Object&) {
+       const auto list = arrayArgument(value, "statistics");
+       for (uint32_t i = 0; i < list.Length(); ++i) {
+         const auto which = choiceArgument(list.Get(i), "an element of statistics", {"received", "entropy"});
+         (which == 0 ? into.received : into.entropy) = true;
+       }
+     }},
     {"sameDevice", [](CaptureOptions& into, Napi::Value value,
                       const Napi::Object&) { into.toCpu = !booleanArgument(value, "sameDevice"); }},
     {"sameDtype", [](CaptureOptions& into, Napi::Value value,
@@ -130,11 +148,12 @@ constexpr OptionReader kOptions[] = {
 };
 
 // Doesn't compile where CaptureOptions gets another member. Each has its reader above, but for `queryRange`, which
-// `queries` may be, and `hooked`, which the engine tells.
+// `queries` may be, `received` and `entropy`, which `statistics` names, and `hooked`, which the engine tells.
 [[maybe_unused]] void checkMembers(const CaptureOptions& options) {
-  [[maybe_unused]] const auto& [layers, heads, queries, queryRange, averageHeads, topK, toCpu, toFloat, maxBytes,
-                                onAttention, mayMiss, sitesOnly, gradients, hooked] = options;
-  static_assert(std::size(kOptions) == 14 - 2);
+  [[maybe_unused]] const auto& [layers, heads, queries, queryRange, averageHeads, topK, weights, scores, logSumExp,
+                                received, entropy, toCpu, toFloat, maxBytes, onAttention, mayMiss, sitesOnly, gradients,
+                                hooked] = options;
+  static_assert(std::size(kOptions) == 19 - 3);
 }
 
 }  // namespace
@@ -150,6 +169,21 @@ CaptureOptions captureOptions(const Napi::Object& options) {
   for (const auto& each : kOptions) {
     if (const auto value = option(options, each.name)) each.read(capture, *value, options);
   }
+  return capture;
+}
+
+TensorCaptureOptions tensorCaptureOptions(const Napi::Object& options) {
+  TensorCaptureOptions capture;
+  auto& selector = capture.selector;
+  if (const auto value = option(options, "modules")) {
+    const auto names = stringsArgument(*value, "modules");
+    selector.modules.emplace(names.begin(), names.end());
+  }
+  if (const auto value = option(options, "operator")) selector.operatorName = stringArgument(*value, "operator");
+  if (const auto value = option(options, "occurrence")) selector.occurrence = integerArgument(*value, "occurrence", 0);
+  capture.toCpu = !flag(options, "sameDevice");
+  capture.toFloat = !flag(options, "sameDtype");
+  if (const auto value = option(options, "maxBytes")) capture.maxBytes = integerArgument(*value, "maxBytes", 0);
   return capture;
 }
 
@@ -202,6 +236,25 @@ Napi::Object fromCapture(Napi::Env env, const engine::CaptureResult& result,
     object.Set("queries", Napi::Number::New(env, static_cast<double>(capture->lastQueries())));
   }
   if (capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, attentions, capture, activity));
+  return object;
+}
+
+Napi::Value fromTensorCapture(Napi::Env env, const engine::TensorCaptureResult& result) {
+  const auto& tensors = result.tensors;
+  auto list = Napi::Array::New(env, tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    const auto& [name, operatorName, occurrence, output, tensor] = tensors[i];
+    auto entry = Napi::Object::New(env);
+    entry.Set("name", name);
+    entry.Set("operator", operatorName);
+    entry.Set("occurrence", Napi::Number::New(env, static_cast<double>(occurrence)));
+    entry.Set("output", Napi::Number::New(env, static_cast<double>(output)));
+    entry.Set("tensor", TensorWrap::wrap(env, tensor));
+    list.Set(i, entry);
+  }
+  auto object = Napi::Object::New(env);
+  object.Set("output", fromIValue(env, result.output));
+  object.Set("tensors", list);
   return object;
 }
 

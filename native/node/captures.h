@@ -22,6 +22,9 @@ CaptureOptions captureOptions(const Napi::Object& options);
 // The names of those options.
 std::vector<std::string> captureOptionNames();
 
+// The same of a capture of tensors.
+TensorCaptureOptions tensorCaptureOptions(const Napi::Object& options);
+
 // What a capture with gradients keeps until its scalar is known: of(scalar) → Promise of one tensor an attention.
 class GradientsWrap : public ObjectWrap<GradientsWrap> {
  public:
@@ -44,5 +47,7 @@ class GradientsWrap : public ObjectWrap<GradientsWrap> {
 
 // What a capture gave: { output, attentions, gradients where they were asked for }.
 Napi::Object fromCapture(Napi::Env env, const engine::CaptureResult& result, const std::shared_ptr<Activity>& activity);
+// { output, tensors }
+Napi::Value fromTensorCapture(Napi::Env env, const engine::TensorCaptureResult& result);
 
 }  // namespace lta::node

@@ -11,7 +11,7 @@
 namespace lta::node {
 namespace {
 
-// (NativeTensor[][]) → Promise<NativeTensor[]>
+// (NativeTensor[][], fill) → Promise<NativeTensor[]>
 Napi::Value stack(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto lists = arrayArgument(info[0], "parts");
@@ -21,11 +21,12 @@ Napi::Value stack(const Napi::CallbackInfo& info) {
       if (parts.back().empty() || parts.back().front().dim() < 2)
         mismatch("at least one matrix", "parts", lists.Get(i));
     }
+    const auto fill = numberArgument(info[1], "fill");
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),
-        [parts = std::move(parts)] {
+        [parts = std::move(parts), fill] {
           std::vector<at::Tensor> stacked;
-          for (const auto& each : parts) stacked.push_back(stackRows(each));
+          for (const auto& each : parts) stacked.push_back(stackRows(each, fill));
           return stacked;
         },
         [](Napi::Env env, const std::vector<at::Tensor>& tensors) -> Napi::Value {

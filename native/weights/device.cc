@@ -14,7 +14,14 @@
 namespace lta {
 namespace {
 
-at::Tensor computeDense(const SdpaArguments& call, const Rows& rows) {
+// Of some rows, [B, H, Q, K]: the scores, masks added, and the weights, which may lie in the same memory unless
+// `keepScores`.
+struct Dense {
+  at::Tensor scores;
+  at::Tensor weights;
+};
+
+Dense computeDense(const SdpaArguments& call, const Rows& rows, bool keepScores) {
   const auto type = call.query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto lead = call.query.dim() - 2;
   const auto allQueries = call.query.size(-2);
@@ -69,47 +76,66 @@ at::Tensor computeDense(const SdpaArguments& call, const Rows& rows) {
     const auto column = at::arange(keys, rowIndex.options());
     scores.masked_fill_(column.unsqueeze(0).gt(rowIndex.unsqueeze(1)), -std::numeric_limits<double>::infinity());
   }
-  at::_softmax_out(scores, scores, -1, /*half_to_float=*/false);
-  if (empty.defined() && empty.any().item<bool>()) scores.masked_fill_(empty, 0.0);
-  return scores;
+  const auto weights = keepScores ? at::empty_like(scores) : scores;
+  at::_softmax_out(const_cast<at::Tensor&>(weights), scores, -1, /*half_to_float=*/false);
+  if (empty.defined() && empty.any().item<bool>()) weights.masked_fill_(empty, 0.0);
+  return {scores, weights};
 }
 
-Weights reduce(at::Tensor weights, const Wanted& wanted) {
-  if (wanted.averageHeads) weights = weights.mean(1, false, at::promote_types(weights.scalar_type(), at::kFloat));
-  Weights result{std::move(weights), {}};
+// What is wanted of some rows.
+Weights reduce(const Dense& dense, const Wanted& wanted) {
+  const auto mean = [&](const at::Tensor& tensor) {
+    return wanted.averageHeads ? tensor.mean(1, false, at::promote_types(tensor.scalar_type(), at::kFloat)) : tensor;
+  };
+  const auto cast = [&](at::Tensor tensor) { return wanted.dtype ? tensor.to(*wanted.dtype) : tensor; };
+  const auto sumType = sumsType(dense.weights.scalar_type(), wanted);
+  const auto weights = mean(dense.weights);
+  Weights result;
+  if (wanted.received) result.received = weights.sum(-2, false, sumType);
+  if (wanted.entropy) result.entropy = at::special_entr(weights.to(sumType)).sum(-1);
+  if (wanted.logSumExp) result.logSumExp = mean(at::logsumexp(dense.scores.to(sumType), -1));
+  if (wanted.scores) result.scores = mean(dense.scores);
   if (wanted.topK) {
-    const auto count = std::min(*wanted.topK, result.weights.size(-1));
-    auto [values, positions] = result.weights.topk(count);
-    std::tie(result.weights, result.keys) = std::tuple(std::move(values), std::move(positions));
+    std::tie(result.weights, result.keys) = weights.topk(std::min(*wanted.topK, weights.size(-1)));
+    if (wanted.scores) result.scores = result.scores.gather(-1, result.keys);
+  } else if (wanted.weights) {
+    result.weights = weights;
   }
-  if (wanted.dtype) result.weights = result.weights.to(*wanted.dtype);
+  if (wanted.scores) result.scores = cast(result.scores);
+  result.weights = wanted.weights ? cast(result.weights) : at::Tensor();
   return result;
 }
 
-// Where less than everything is wanted, the whole never exists: some rows at a time.
-constexpr int64_t kRowsBytes = 64 * 1024 * 1024;
+// The same of any number of rows: where less than all of it is wanted, the whole never exists.
+template <typename Compute>
+Weights inSteps(const Wanted& wanted, const AttentionShape& shape, Compute compute) {
+  if (!wanted.reduced()) return reduce(compute(wanted.rows), wanted);
+  std::vector<Weights> parts;
+  forEachStep(chosen(wanted.rows.queries, shape.queries), shape.batch * shape.heads * shape.keys,
+              [&](const std::vector<int64_t>& some) {
+                auto part = reduce(compute(Rows{wanted.rows.heads, some}), wanted);
+                if (!parts.empty() && wanted.received) part.received.add_(parts.back().received);
+                parts.push_back(std::move(part));
+              });
+  const auto together = [&](at::Tensor Weights::* member, int64_t dim) {
+    std::vector<at::Tensor> tensors;
+    for (const auto& part : parts) tensors.push_back(part.*member);
+    return tensors.front().defined() ? at::cat(tensors, dim) : at::Tensor();
+  };
+  return {together(&Weights::weights, -2),   together(&Weights::keys, -2), together(&Weights::scores, -2),
+          together(&Weights::logSumExp, -1), parts.back().received,        together(&Weights::entropy, -1)};
+}
 
 }  // namespace
 
 Weights computeOnDevice(const SdpaArguments& call, const Wanted& wanted) {
-  if (!wanted.averageHeads && !wanted.topK) return reduce(computeDense(call, wanted.rows), wanted);
-  const auto shape = shapeOf(call);
-  const auto queries = chosen(wanted.rows.queries, shape.queries);
-  const auto rowBytes = shape.batch * shape.heads * shape.keys * static_cast<int64_t>(sizeof(float));
-  const auto step = static_cast<size_t>(std::max<int64_t>(1, kRowsBytes / std::max<int64_t>(1, rowBytes)));
-  std::vector<at::Tensor> weights, keys;
-  for (size_t first = 0; first < queries.size(); first += step) {
-    const auto last = std::min(queries.size(), first + step);
-    const Rows rows{wanted.rows.heads, std::vector<int64_t>(queries.begin() + first, queries.begin() + last)};
-    auto part = reduce(computeDense(call, rows), wanted);
-    weights.push_back(std::move(part.weights));
-    if (part.keys.defined()) keys.push_back(std::move(part.keys));
-  }
-  return {at::cat(weights, -2), keys.empty() ? at::Tensor() : at::cat(keys, -2)};
+  const bool keepScores = wanted.scores || wanted.logSumExp;
+  return inSteps(wanted, shapeOf(call), [&](const Rows& rows) { return computeDense(call, rows, keepScores); });
 }
 
 Weights reduceOnDevice(const at::Tensor& weights, const Wanted& wanted) {
-  return reduce(selectRows(weights, wanted.rows), wanted);
+  return inSteps(wanted, shapeOf(weights.sizes()),
+                 [&](const Rows& rows) { return Dense{{}, selectRows(weights, rows)}; });
 }
 
 }  // namespace lta

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <limits>
 #include <numeric>
 
@@ -18,6 +19,60 @@ at::Tensor pick(const at::Tensor& tensor, int64_t dim, const std::optional<std::
   for (size_t i = 1; i < indices->size() && run; ++i) run = (*indices)[i] == (*indices)[i - 1] + 1;
   if (run) return tensor.narrow(dim, indices->front(), static_cast<int64_t>(indices->size()));
   return tensor.index_select(dim, indexTensor(*indices, tensor.device()));
+}
+
+at::ScalarType sumsType(at::ScalarType computed, const Wanted& wanted) {
+  return computed == at::kDouble && wanted.dtype.value_or(computed) == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+void forEachStep(const std::vector<int64_t>& rows, int64_t elementsPerRow,
+                 const std::function<void(const std::vector<int64_t>& some)>& work) {
+  constexpr int64_t kBytes = 64 * 1024 * 1024;
+  const auto rowBytes = std::max<int64_t>(1, elementsPerRow * static_cast<int64_t>(sizeof(float)));
+  const auto step = static_cast<size_t>(std::max<int64_t>(1, kBytes / rowBytes));
+  size_t first = 0;
+  do {
+    const auto last = std::min(rows.size(), first + step);
+    work(std::vector<int64_t>(rows.begin() + first, rows.begin() + last));
+    first = last;
+  } while (first < rows.size());
+}
+
+Weights makeWeights(const Extent& extent, const Wanted& wanted, at::ScalarType computed, const MakeTensor& make) {
+  const auto type = wanted.dtype.value_or(computed);
+  const auto sumType = sumsType(computed, wanted);
+  const auto columns = std::min(wanted.topK.value_or(extent.keys), extent.keys);
+  const auto sized = [&](std::initializer_list<int64_t> last) {
+    std::vector<int64_t> sizes{extent.batch};
+    if (!wanted.averageHeads) sizes.push_back(extent.heads);
+    sizes.insert(sizes.end(), last);
+    return sizes;
+  };
+  Weights result;
+  if (wanted.weights) result.weights = make(sized({extent.queries, columns}), type);
+  if (wanted.topK) result.keys = make(sized({extent.queries, columns}), at::kLong);
+  if (wanted.scores) result.scores = make(sized({extent.queries, columns}), type);
+  if (wanted.logSumExp) result.logSumExp = make(sized({extent.queries}), sumType);
+  if (wanted.received) result.received = make(sized({extent.keys}), sumType);
+  if (wanted.entropy) result.entropy = make(sized({extent.queries}), sumType);
+  return result;
+}
+
+bool fillWhereEmpty(Weights& result, const Extent& extent, const Wanted& wanted) {
+  constexpr auto kInfinity = std::numeric_limits<double>::infinity();
+  constexpr auto kNone = std::numeric_limits<double>::quiet_NaN();
+  const bool meanOfNone = wanted.averageHeads && extent.heads == 0;
+  if (!meanOfNone && extent.batch * extent.heads * extent.queries * extent.keys != 0) return false;
+  const auto fill = [&](const at::Tensor& tensor, double value) {
+    if (tensor.defined()) tensor.fill_(meanOfNone ? kNone : value);
+  };
+  fill(result.weights, 0);
+  fill(result.scores, 0);
+  fill(result.logSumExp, -kInfinity);
+  fill(result.received, 0);
+  fill(result.entropy, 0);
+  if (result.keys.defined()) result.keys.copy_(at::arange(result.keys.size(-1), result.keys.options()));
+  return true;
 }
 
 at::Tensor asFourDimensions(const at::Tensor& tensor) {

@@ -3,8 +3,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
+
+#include "weights/weights.h"
 
 // How the tensors of an attention are laid out, wherever they are.
 namespace lta {
@@ -16,6 +19,30 @@ at::Tensor pick(const at::Tensor& tensor, int64_t dim, const std::optional<std::
 
 // The indices asked for of `count`: all where none are named.
 std::vector<int64_t> chosen(const std::optional<std::vector<int64_t>>& indices, int64_t count);
+
+// What the rows asked for leave of an attention.
+struct Extent {
+  int64_t batch;
+  int64_t heads;
+  int64_t queries;
+  int64_t keys;
+};
+
+// The tensors that are wanted of an attention, each made by make(sizes, type); `computed` is the type of its weights.
+using MakeTensor = std::function<at::Tensor(at::IntArrayRef sizes, at::ScalarType type)>;
+Weights makeWeights(const Extent& extent, const Wanted& wanted, at::ScalarType computed, const MakeTensor& make);
+
+// The type of what sums up rows or columns of weights that are computed in a type.
+at::ScalarType sumsType(at::ScalarType computed, const Wanted& wanted);
+
+// Calls `work` with a part of the rows at a time, so that those of all heads, `elementsPerRow` in total, take bounded
+// memory. At least once: without rows, with none.
+void forEachStep(const std::vector<int64_t>& rows, int64_t elementsPerRow,
+                 const std::function<void(const std::vector<int64_t>& some)>& work);
+
+// Fills such tensors where an attention has nothing to compute, as PyTorch would: without rows or columns, or as the
+// mean of no heads. Whether it was so.
+bool fillWhereEmpty(Weights& result, const Extent& extent, const Wanted& wanted);
 
 // [.., H, L, E] as [B, H, L, E]: batch first, whatever lies between counts as heads.
 at::Tensor asFourDimensions(const at::Tensor& tensor);

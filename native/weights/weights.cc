@@ -78,15 +78,16 @@ std::optional<Weights> computeEmpty(const SdpaArguments& call, const Wanted& wan
   const auto count = [](const std::optional<std::vector<int64_t>>& indices, int64_t all) {
     return indices ? static_cast<int64_t>(indices->size()) : all;
   };
-  const auto columns = std::min(wanted.topK.value_or(shape.keys), shape.keys);
-  std::vector<int64_t> sizes{shape.batch, count(wanted.rows.heads, shape.heads),
-                             count(wanted.rows.queries, shape.queries), columns};
-  if (wanted.averageHeads) sizes.erase(sizes.begin() + 1);
-  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) {
+  const Extent extent{shape.batch, count(wanted.rows.heads, shape.heads), count(wanted.rows.queries, shape.queries),
+                      shape.keys};
+  if (extent.batch * extent.heads * extent.queries * extent.keys == 0) {
     const auto type = call.query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     const auto options = at::TensorOptions().device(call.query.device());
-    return Weights{at::empty(sizes, options.dtype(wanted.dtype.value_or(type))),
-                   wanted.topK ? at::empty(sizes, options.dtype(at::kLong)) : at::Tensor()};
+    auto result = makeWeights(extent, wanted, type, [&](at::IntArrayRef sizes, at::ScalarType dtype) {
+      return at::empty(sizes, options.dtype(dtype));
+    });
+    fillWhereEmpty(result, extent, wanted);
+    return result;
   }
   if (call.query.is_nested() || call.query.size(-1) != 0) return std::nullopt;
   const auto zeros = [](const at::Tensor& tensor) {
@@ -116,6 +117,33 @@ Weights computeWeights(const SdpaArguments& call, const Wanted& wanted) {
 
 Weights reduceWeights(const at::Tensor& weights, const Wanted& wanted) {
   return weights.is_cpu() ? reduceInTiles(weights.detach(), wanted) : reduceOnDevice(weights, wanted);
+}
+
+Weights reduceScores(const at::Tensor& scores, const Wanted& wanted, const at::Tensor& keys) {
+  Weights result;
+  const auto sumType = sumsType(scores.scalar_type(), wanted);
+  const auto mean = [&](const at::Tensor& tensor, at::ScalarType type) {
+    return wanted.averageHeads ? tensor.to(at::promote_types(tensor.scalar_type(), at::kFloat)).mean(1).to(type)
+                               : tensor.to(type);
+  };
+  if (wanted.scores) {
+    auto rows = selectRows(scores.detach(), wanted.rows);
+    // The largest of each head are picked before anything is copied; those of a mean, out of the mean.
+    if (keys.defined() && !wanted.averageHeads) rows = rows.gather(-1, keys);
+    result.scores = mean(rows, wanted.dtype.value_or(scores.scalar_type()));
+    if (keys.defined() && wanted.averageHeads) result.scores = result.scores.gather(-1, keys);
+    if (result.scores.is_alias_of(scores)) result.scores = result.scores.clone(at::MemoryFormat::Contiguous);
+  }
+  if (wanted.logSumExp) {
+    const auto queries = chosen(wanted.rows.queries, scores.size(2));
+    std::vector<at::Tensor> parts;
+    forEachStep(queries, scores.size(0) * scores.size(1) * scores.size(3), [&](const std::vector<int64_t>& some) {
+      const auto rows = selectRows(scores.detach(), {wanted.rows.heads, some});
+      parts.push_back(mean(at::logsumexp(rows.to(sumType), -1), sumType));
+    });
+    result.logSumExp = at::cat(parts, -1);
+  }
+  return result;
 }
 
 }  // namespace lta

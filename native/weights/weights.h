@@ -39,17 +39,32 @@ AttentionShape shapeOf(const SdpaArguments& call);
 // The same for weights that exist already, [..., Q, K].
 AttentionShape shapeOf(at::IntArrayRef weights);
 
-// What is wanted of an attention's weights.
+// What is wanted of an attention.
 struct Wanted {
   Rows rows;
   bool averageHeads = false;
   std::optional<int64_t> topK;          // only the largest weights of every row
   std::optional<at::ScalarType> dtype;  // absent: the type that they are computed in
+  bool weights = true;
+  bool scores = false;
+  bool logSumExp = false;
+  bool received = false;
+  bool entropy = false;
+
+  // Whether nothing as large as the weights is wanted.
+  bool reduced() const { return averageHeads || topK || !(weights || scores); }
 };
 
+// Undefined is what isn't wanted. Averaged, all are of the mean of the heads' weights (or scores, or their logSumExp),
+// without H. With topK, K is at most that in weights, keys and scores. What sums up rows or columns is float32, or
+// float64 where the weights are.
 struct Weights {
-  at::Tensor weights;  // [B, H, Q, K], without H where averaged; K is at most topK where that is given
-  at::Tensor keys;     // with topK: int64 key positions, the same shape; largest weight first, equal ones by position
+  at::Tensor weights;    // [B, H, Q, K]
+  at::Tensor keys;       // with topK: int64 key positions, as weights; largest weight first, equal ones by position
+  at::Tensor scores;     // [B, H, Q, K]: what the softmax is of, masks added
+  at::Tensor logSumExp;  // [B, H, Q], of the scores
+  at::Tensor received;   // [B, H, K]: the sum over the rows asked for
+  at::Tensor entropy;    // [B, H, Q], in nats
 };
 
 // softmax(query · keyᵀ · scale + mask) of what is wanted, computed beside the fused kernel that doesn't give its
@@ -57,8 +72,12 @@ struct Weights {
 // fused kernels treat it. On CPU nothing larger than the result and a tile per thread is held.
 Weights computeWeights(const SdpaArguments& call, const Wanted& wanted);
 
-// The mean or the largest of weights that exist already, [B, H, Q, K].
+// What is wanted of weights that exist already, [B, H, Q, K]; no scores.
 Weights reduceWeights(const at::Tensor& weights, const Wanted& wanted);
+
+// Scores that exist already, [B, H, Q, K], as they are wanted beside weights whose `keys` are these (undefined without
+// topK), and their logSumExp.
+Weights reduceScores(const at::Tensor& scores, const Wanted& wanted, const at::Tensor& keys);
 
 // The rows asked for of weights that exist already, [B, H, Q, K]; the same tensor where all are.
 at::Tensor selectRows(const at::Tensor& weights, const Rows& rows);

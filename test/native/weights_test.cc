@@ -14,8 +14,8 @@ using lta::Rows;
 using lta::SdpaArguments;
 using lta::Wanted;
 
-// The formula, as slowly and plainly as it can be written.
-at::Tensor reference(const SdpaArguments& call) {
+// The formula, as slowly and plainly as it can be written: what the softmax is of, and what it gives.
+at::Tensor scoresOf(const SdpaArguments& call) {
   auto query = call.query.to(at::kDouble);
   auto key = call.key.to(at::kDouble);
   if (call.groupedQuery) key = key.repeat_interleave(query.size(1) / key.size(1), 1);
@@ -29,8 +29,9 @@ at::Tensor reference(const SdpaArguments& call) {
   if (call.causal) {
     scores = scores.masked_fill(at::ones({query.size(-2), key.size(-2)}, at::kBool).tril().logical_not(), kNever);
   }
-  return scores.softmax(-1).nan_to_num(0.0);
+  return scores;
 }
+at::Tensor reference(const SdpaArguments& call) { return scoresOf(call).softmax(-1).nan_to_num(0.0); }
 
 double distance(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
@@ -167,6 +168,101 @@ TEST("the average over heads, and the largest of a row, are those of the whole")
       EXPECT(distance(whole.gather(-1, received.keys), largest) < 1e-6);
     }
   }
+}
+
+TEST("scores, logSumExp, what keys received and entropies equal the formula, with the weights and without") {
+  const auto close = [](const at::Tensor& a, const at::Tensor& b, double tolerance) {
+    return a.sizes() == b.sizes() && at::allclose(a.to(at::kDouble), b, tolerance, tolerance);
+  };
+  std::vector<SdpaArguments> calls;
+  for (const int64_t queries : {1, 4, 9, 150}) {
+    for (const int64_t keys : {1, 7, 64, 333}) calls.push_back(sample(queries, keys));
+  }
+  const auto plain = sample(40, 50);
+  for (const auto type : {at::kDouble, at::kHalf, at::kBFloat16}) calls.push_back(sample(40, 50, 4, type));
+  calls.push_back(sample(9, 70, 2));
+  calls.push_back(plain);
+  calls.back().causal = true;
+  calls.push_back(plain);
+  calls.back().mask = at::rand({2, 1, 40, 50}) > 0.5;
+  calls.back().mask->select(2, 3).fill_(false);  // a row without any key
+  calls.push_back(plain);
+  calls.back().mask = at::randn({40, 50}) * 3;
+  calls.push_back(plain);
+  calls.back().scale = 40.0;  // exponentials of nothing but the difference to the largest are sound
+  const std::vector<Rows> selections{{}, {std::vector<int64_t>{3, 1}, std::vector<int64_t>{0}}};
+  for (const auto& call : calls) {
+    for (const auto& rows : selections) {
+      for (const bool average : {false, true}) {
+        const auto pick = [&](at::Tensor tensor) {
+          if (rows.heads) tensor = tensor.index_select(1, at::tensor(*rows.heads));
+          if (rows.queries) tensor = tensor.index_select(2, at::tensor(*rows.queries));
+          return tensor;
+        };
+        const auto mean = [&](const at::Tensor& tensor) { return average ? tensor.mean(1) : tensor; };
+        const auto scores = pick(scoresOf(call)), weights = mean(pick(reference(call)));
+        Wanted wanted;
+        wanted.rows = rows;
+        wanted.averageHeads = average;
+        wanted.scores = wanted.logSumExp = wanted.received = wanted.entropy = true;
+        const auto all = lta::computeWeights(call, wanted);
+        const double tolerance = (call.query.scalar_type() == at::kDouble ? 1e-12 : 4e-6) * call.scale.value_or(1);
+        EXPECT(close(all.weights, weights, tolerance));
+        EXPECT(close(all.scores, mean(scores), tolerance));
+        EXPECT(close(all.logSumExp, mean(at::logsumexp(scores, -1)), tolerance));
+        EXPECT(close(all.received, weights.sum(-2), tolerance));
+        EXPECT(close(all.entropy, at::special_entr(weights).sum(-1), tolerance * 4));
+        wanted.weights = wanted.scores = false;
+        const auto sums = lta::computeWeights(call, wanted);
+        EXPECT(!sums.weights.defined() && !sums.scores.defined());
+        EXPECT(close(sums.logSumExp, mean(at::logsumexp(scores, -1)), tolerance));
+        EXPECT(close(sums.received, all.received.to(at::kDouble), tolerance));
+        EXPECT(close(sums.entropy, all.entropy.to(at::kDouble), tolerance * 4));
+        // The same of weights and scores that exist.
+        wanted.logSumExp = false;
+        const auto existing = lta::reduceWeights(reference(call).to(at::kFloat), wanted);
+        EXPECT(close(existing.received, weights.sum(-2), 4e-6) && !existing.weights.defined());
+        EXPECT(close(existing.entropy, at::special_entr(weights).sum(-1), 2e-5));
+        wanted.logSumExp = wanted.scores = true;
+        const auto ofScores = lta::reduceScores(scoresOf(call), wanted, {});
+        EXPECT(close(ofScores.scores, mean(scores), 1e-12));
+        EXPECT(close(ofScores.logSumExp, mean(at::logsumexp(scores, -1)), 1e-12));
+      }
+    }
+  }
+}
+
+TEST("scores beside the largest weights are those of the same keys, and sums are of all keys") {
+  auto call = sample(9, 40, 2);
+  call.mask = at::rand({2, 1, 9, 40}) > 0.3;
+  Wanted wanted;
+  wanted.topK = 5;
+  wanted.scores = wanted.received = wanted.entropy = true;
+  for (const bool average : {false, true}) {
+    for (const bool weights : {false, true}) {
+      wanted.averageHeads = average;
+      wanted.weights = weights;
+      const auto mean = [&](const at::Tensor& tensor) { return average ? tensor.mean(1) : tensor; };
+      const auto whole = mean(reference(call));
+      const auto received = lta::computeWeights(call, wanted);
+      EXPECT(received.weights.defined() == weights);
+      EXPECT(at::allclose(received.scores.to(at::kDouble), mean(scoresOf(call)).gather(-1, received.keys), 1e-5, 1e-5));
+      EXPECT(distance(received.received, whole.sum(-2)) < 4e-6);
+      EXPECT(distance(received.entropy, at::special_entr(whole).sum(-1)) < 1e-5);
+    }
+  }
+}
+
+TEST("what long sequences receive is exact to a float, however many rows are summed up") {
+  SdpaArguments call;
+  call.query = at::zeros({1, 1, 20000, 4});
+  call.key = at::zeros({1, 1, 3, 4});
+  Wanted wanted;
+  wanted.weights = false;
+  wanted.received = wanted.entropy = true;
+  const auto sums = lta::computeWeights(call, wanted);
+  EXPECT(distance(sums.received, at::full({1, 1, 3}, 20000.0 / 3, at::kDouble)) < 1e-3);
+  EXPECT(distance(sums.entropy, at::full({1, 1, 20000}, std::log(3.0), at::kDouble)) < 1e-6);
 }
 
 TEST("the largest of rows of every length: ties by position, NaN ahead, doubles too") {

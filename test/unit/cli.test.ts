@@ -13,7 +13,6 @@ import {
 } from '../../lib/cli/selection';
 import { formatTable } from '../../lib/cli/table';
 import { buildTextInputs, TextTokenizer, withDecoderStart } from '../../lib/cli/tokenizer';
-import { topK } from '../../lib/cli/top-k';
 import type { Entry } from '../../lib/formats/entry';
 import { readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
 import { refuseTooLarge } from '../../lib/view/page-budget';
@@ -177,26 +176,6 @@ describe('collectInputs, parseBytes and parsePatches', () => {
   });
 });
 
-describe('topK', () => {
-  test('the k largest weights of each row, with their positions', () => {
-    const data = Float32Array.of(0.1, 0.6, 0.3, 0.25, 0.25, 0.5);
-    const { weights, keys } = topK({ name: 'a', dtype: 'float32', shape: [1, 1, 2, 3], data }, 2);
-    expect(weights).toEqual({
-      name: 'a',
-      dtype: 'float32',
-      shape: [1, 1, 2, 2],
-      data: Float32Array.of(0.6, 0.3, 0.5, 0.25),
-    });
-    expect(keys).toEqual({
-      name: 'a.keys',
-      dtype: 'int64',
-      shape: [1, 1, 2, 2],
-      data: BigInt64Array.of(1n, 2n, 2n, 0n),
-    });
-    expect(topK(weights, 9).weights.shape).toEqual([1, 1, 2, 2]);
-  });
-});
-
 describe('formatTable', () => {
   test('tables align words left and numbers right', () => {
     expect(
@@ -357,6 +336,41 @@ describe('libtorch-attention capture', () => {
       const row = 2 * 4 + 1 + Math.floor(i / 2);
       expect(weights?.data[i]).toBeCloseTo(all[row * 4 + Number(key)] as number, 6);
     });
+  });
+
+  test('capture: scores, sums and no weights', async () => {
+    const [whole, sums] = [join(folder, 'scores.safetensors'), join(folder, 'sums.safetensors')];
+    const asked = ['--scores', '--log-sum-exp', '--statistics', 'received,entropy'];
+    expect(run('capture', MODEL, '--inputs', ids(), '--out', whole, ...asked).stderr).toBe('');
+    const result = run('capture', MODEL, '--inputs', ids(), '--out', sums, ...asked.slice(1), '--no-weights');
+    expect([result.stderr, result.stdout]).toEqual(['', expect.stringMatching(/^attention +module/)]);
+    const all = (await readSafetensors(whole)).entries;
+    const some = (await readSafetensors(sums)).entries;
+    const shapes = (entries: typeof all) =>
+      Object.fromEntries(entries.filter(({ name }) => /\.1\b/.test(name)).map(({ name, shape }) => [name, shape]));
+    const ofSums = {
+      'attentions.1.logSumExp': [1, 3, 4],
+      'attentions.1.received': [1, 3, 4],
+      'attentions.1.entropy': [1, 3, 4],
+    };
+    expect(shapes(all)).toEqual({ 'attentions.1': [1, 3, 4, 4], 'attentions.1.scores': [1, 3, 4, 4], ...ofSums });
+    expect(shapes(some)).toEqual(ofSums);
+    const data = (entries: typeof all, name: string) =>
+      entries.find((each) => each.name === name)?.data as Float32Array;
+    const [weights, scores, logs] = ['attentions.1', 'attentions.1.scores', 'attentions.1.logSumExp'].map((name) =>
+      data(all, name),
+    ) as [Float32Array, Float32Array, Float32Array];
+    weights.forEach((weight, i) => {
+      expect(Math.exp((scores[i] as number) - (logs[Math.floor(i / 4)] as number))).toBeCloseTo(weight, 6);
+    });
+    for (const name of Object.keys(ofSums)) expect(data(some, name)).toEqual(data(all, name));
+    expect(run('view', sums).stderr).toMatch(/captured without them \(--no-weights\) \[ERR_INVALID/);
+    expect(run('capture', MODEL, '--inputs', ids(), '--out', sums, '--statistics', 'mean').stderr).toMatch(
+      /received 'mean'/,
+    );
+    expect(run('capture', MODEL, '--inputs', ids(), '--out', sums, '--no-weights').stderr).toMatch(
+      /beside weights: false/,
+    );
   });
 
   test('capture: every format of inputs gives the same', async () => {

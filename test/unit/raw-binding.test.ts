@@ -151,7 +151,19 @@ const CAPTURE: Place[] = [
   optional([1, 'topK']),
   optional([1, 'maxBytes']),
   optional([1, 'onAttention'], 'function'),
-  ...flags(1, 'averageHeads', 'sameDevice', 'sameDtype', 'mayMiss', 'sitesOnly', 'gradients'),
+  optional([1, 'statistics'], 'array'),
+  ...flags(
+    1,
+    'averageHeads',
+    'weights',
+    'scores',
+    'logSumExp',
+    'sameDevice',
+    'sameDtype',
+    'mayMiss',
+    'sitesOnly',
+    'gradients',
+  ),
 ];
 const nnOptions = () => ({ inputNames: ['src'], named: {} });
 const nnPlaces: Place[] = [required([0]), required([1]), required([1, 'inputNames']), required([1, 'named'], ...EMPTY)];
@@ -247,6 +259,19 @@ const cases: Record<string, () => Case> = {
     call: ((...args: [unknown[], object]) => encoder.capture(...args)) as never,
     places: [...nnPlaces, ...CAPTURE],
   }),
+  'NativeModel#captureTensors of nn': () => ({
+    args: () => [nnInput(), nnOptions()],
+    call: ((...args: [unknown[], object]) => encoder.captureTensors(...args)) as never,
+    places: [
+      ...nnPlaces,
+      ...RUN,
+      optional([1, 'modules'], 'array'),
+      optional([1, 'operator']),
+      optional([1, 'occurrence'], 'zero'),
+      optional([1, 'maxBytes']),
+      ...flags(1, 'sameDevice', 'sameDtype'),
+    ],
+  }),
   'NativeModel#run of a checkpoint': () => ({
     args: () => [[tensor([3, 7, 16])], {}],
     call: ((...args: [unknown[], object]) => model.run(...args)) as never,
@@ -283,9 +308,9 @@ const cases: Record<string, () => Case> = {
     places: [required([0]), required([1])],
   }),
   stackRows: () => ({
-    args: () => [[[tensor(), tensor()]]],
+    args: () => [[[tensor(), tensor()]], 0],
     call: addon.stackRows as never,
-    places: [required([0], 'array')],
+    places: [required([0], 'array'), required([1], ...NUMBER)],
   }),
   'createNnModule(LayerNorm)': () =>
     create('LayerNorm', { size: 4, eps: 1e-5, bias: true }, [
@@ -420,6 +445,10 @@ describe('tables of the addon', () => {
       averageHeads: true,
       onAttention: true,
       topK: true,
+      weights: true,
+      scores: true,
+      logSumExp: true,
+      statistics: true,
       sameDevice: true,
       sameDtype: true,
       sitesOnly: true,
@@ -455,7 +484,7 @@ describe('classes of the addon', () => {
     const DISPOSED = expect.objectContaining({ code: 'ERR_DISPOSED' });
     expect(await failureOf(() => gone.shape())).toEqual(DISPOSED);
     expect(await failureOf(() => gone.data())).toEqual(DISPOSED);
-    expect(await failureOf(() => addon.stackRows([[gone]]))).toEqual(DISPOSED);
+    expect(await failureOf(() => addon.stackRows([[gone]], 0))).toEqual(DISPOSED);
     expect(await failureOf(() => disposed.run(nnInput(), nnOptions()))).toEqual(DISPOSED);
     expect(await failureOf(() => disposed.modules())).toEqual(DISPOSED);
     expect(await failureOf(() => addon.train(disposed, true))).toEqual(DISPOSED);

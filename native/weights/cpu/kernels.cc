@@ -31,6 +31,7 @@ struct Kernels {
   void (*scaleInto)(float*, const float*, float, int64_t);
   void (*scale)(float*, float, int64_t);
   void (*addScaled)(float*, const float*, float, int64_t);
+  float (*entropy)(const float*, float, int64_t);
   // The largest of each bin of a row, element i being in bin i % bins. `count` is a multiple of `bins`, which are 32,
   // 64, 128 or 256. False where there is NaN among the elements.
   bool (*binMaxima)(const float*, int64_t, int64_t, float*);
@@ -192,6 +193,16 @@ void addScaled(float* sums, const float* row, float factor, int64_t count) {
 }
 void addScaled(double* sums, const double* row, double factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sums[i] += row[i] * factor;
+}
+
+float entropy(const float* row, float factor, int64_t count) { return kernels.entropy(row, factor, count); }
+double entropy(const double* row, double factor, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double p = row[i] * factor;
+    sum -= p == 0 ? 0 : p * std::log(p);
+  }
+  return sum < 0 ? 0.0 : sum;
 }
 
 bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima) {

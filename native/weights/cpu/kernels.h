@@ -68,6 +68,10 @@ void scale(double* row, double factor, int64_t count);
 void addScaled(float* sums, const float* row, float factor, int64_t count);
 void addScaled(double* sums, const double* row, double factor, int64_t count);
 
+// The entropy of row * factor in nats: -Σ p ln(p), to which zeros add nothing.
+float entropy(const float* row, float factor, int64_t count);
+double entropy(const double* row, double factor, int64_t count);
+
 // maxima [bins]: the largest element of each bin, where element i of a row is in bin i % bins. `count` is a multiple of
 // `bins`, which is a power of two from 32 to 256. False, and the maxima of no use, where there is a NaN.
 bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima);

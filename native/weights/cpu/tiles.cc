@@ -7,7 +7,6 @@
 #include <cmath>
 #include <limits>
 #include <optional>
-#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -34,8 +33,9 @@ int64_t serving(int64_t size, int64_t index, int64_t count) { return size == cou
 template <typename T>
 class Computed {
  public:
-  Computed(const SdpaArguments& call, const Rows& rows)
-      : causal_(call.causal), key_(asFourDimensions(call.key).to(kType)) {
+  Computed(const SdpaArguments& call, const Wanted& wanted)
+      : causal_(call.causal), logSumExp_(wanted.logSumExp), key_(asFourDimensions(call.key).to(kType)) {
+    const auto& rows = wanted.rows;
     query_ = asFourDimensions(call.query);
     allHeads_ = query_.size(1);
     batch = std::max(query_.size(0), key_.size(0));
@@ -75,9 +75,12 @@ class Computed {
   int64_t batch, heads, queries, keys;
 
   // Computes rows `first` … `first + count` of head `head` of batch entry `entry` in `memory`, `stride` elements each,
-  // and gives each of them to take(row, its elements, the factor that makes weights of them).
+  // and gives each of them to take(row, its elements e^(score - shift), the factor that makes weights of them, shift).
+  // The shift is told where logSumExp is wanted. What the scores were is put into `scores`, [count, keys], unless that
+  // is null.
   template <typename Take>
-  void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
+  void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, T* scores,
+            Take take) const {
     const auto headIndex = heads_[static_cast<size_t>(head)];
     // Keys that no row of a causal tile sees need no product.
     auto seen = keys;
@@ -98,11 +101,11 @@ class Computed {
         panels += panelsOfHead_ *
                   (serving(key_.size(0), entry, batch) * key_.size(1) + serving(key_.size(1), headIndex, allHeads_));
       }
-      const auto scores = [&](int64_t row, int64_t rows) {
+      const auto product = [&](int64_t row, int64_t rows) {
         multiply(query + row * queryStride, queryStride, rows, panels, depth, (seen + panel - 1) / panel * panel,
                  memory + row * stride, stride);
       };
-      if (panels && !causal_) {
+      if (panels && !causal_ && !scores) {
         thread_local Scratch<float> scratch;
         const Scratch<float>::Use use(scratch, static_cast<size_t>(count));
         auto* const sums = use.data();
@@ -112,16 +115,16 @@ class Computed {
           const auto sum = sums[row];
           T* const elements = memory + row * stride;
           if (isSound(sum)) {
-            take(row, elements, 1.0f / sum);
+            take(row, elements, 1.0f / sum, 0.0f);
           } else {
-            scores(row, 1);
-            take(row, elements, softmaxOfRow(elements, first + row, row, mask));
+            product(row, 1);
+            takeRow(elements, first + row, row, mask, nullptr, take);
           }
         }
         return;
       }
       if (panels) {
-        scores(0, count);
+        product(0, count);
       } else if (fewRows_) {
         const auto* const key = key_.template const_data_ptr<float>() + offsetOf(key_, entry, headIndex);
         for (int64_t row = 0; row < count; ++row) {
@@ -131,15 +134,14 @@ class Computed {
     }
     if (!panels_ && !(fewRows_ && std::is_same_v<T, float>)) {
       const auto options = at::TensorOptions().dtype(kType);
-      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, options);
+      auto product = at::from_blob(memory, {count, seen}, {stride, 1}, options);
       const auto key = key_.select(0, serving(key_.size(0), entry, batch))
                            .select(0, serving(key_.size(1), headIndex, allHeads_))
                            .narrow(0, 0, seen);
-      at::mm_out(scores, at::from_blob(const_cast<T*>(query), {count, depth}, {queryStride, 1}, options), key.t());
+      at::mm_out(product, at::from_blob(const_cast<T*>(query), {count, depth}, {queryStride, 1}, options), key.t());
     }
     for (int64_t row = 0; row < count; ++row) {
-      T* const elements = memory + row * stride;
-      take(row, elements, softmaxOfRow(elements, first + row, row, mask));
+      takeRow(memory + row * stride, first + row, row, mask, scores ? scores + row * keys : nullptr, take);
     }
   }
 
@@ -180,15 +182,20 @@ class Computed {
     return mask;
   }
 
-  // Makes weights of a tile's row of scores, but for the factor that it returns. `position` is its place among all
-  // rows.
-  T softmaxOfRow(T* elements, int64_t position, int64_t row, const TileMask& mask) const {
+  // Makes weights of a tile's row of scores, but for the factor, and gives it to `take`. `position` is its place among
+  // all rows.
+  template <typename Take>
+  void takeRow(T* elements, int64_t position, int64_t row, const TileMask& mask, T* scores, const Take& take) const {
     const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(position)] + 1) : keys;
     if (mask.shown) applyMask(elements, mask.shown + row * mask.stride, visible);
     if (mask.added) addMask(elements, mask.added + row * mask.stride, visible);
+    constexpr auto kNone = -std::numeric_limits<T>::infinity();
+    if (scores) std::fill(std::copy(elements, elements + visible, scores), scores + keys, kNone);
+    T shift = kNone;
+    for (int64_t i = 0; logSumExp_ && i < visible; ++i) shift = elements[i] > shift ? elements[i] : shift;
     const T factor = exponentials(elements, visible);
     std::fill(elements + visible, elements + keys, T(0));
-    return factor;
+    take(row, elements, factor, shift);
   }
 
   // The key as `multiply` takes it, [B, H, panels, depth, columns of a panel], scaled.
@@ -224,6 +231,7 @@ class Computed {
 
   static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
   bool causal_;
+  bool logSumExp_;
   at::Tensor query_, key_, mask_;  // the query scaled where there are no panels
   bool fewRows_ = false;
   const float* panels_ = nullptr;
@@ -238,8 +246,8 @@ class Computed {
 template <typename T>
 class Existing {
  public:
-  Existing(const at::Tensor& weights, const Rows& rows)
-      : weights_(weights), heads_(chosen(rows.heads, weights.size(1))), positions_(rows.queries) {
+  Existing(const at::Tensor& weights, const Wanted& wanted)
+      : weights_(weights), heads_(chosen(wanted.rows.heads, weights.size(1))), positions_(wanted.rows.queries) {
     batch = weights.size(0);
     heads = static_cast<int64_t>(heads_.size());
     queries = positions_ ? static_cast<int64_t>(positions_->size()) : weights.size(2);
@@ -249,7 +257,7 @@ class Existing {
   int64_t batch, heads, queries, keys;
 
   template <typename Take>
-  void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
+  void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, T*, Take take) const {
     const auto matrix = weights_.select(0, entry).select(0, heads_[static_cast<size_t>(head)]);
     const auto rows =
         positions_
@@ -257,7 +265,7 @@ class Existing {
             : matrix.narrow(0, first, count);
     at::from_blob(memory, {count, keys}, {stride, 1}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value))
         .copy_(rows);
-    for (int64_t row = 0; row < count; ++row) take(row, memory + row * stride, T(1));
+    for (int64_t row = 0; row < count; ++row) take(row, memory + row * stride, T(1), T(0));
   }
 
  private:
@@ -266,113 +274,169 @@ class Existing {
   const std::optional<std::vector<int64_t>> positions_;
 };
 
-// Runs `work(entry, head, first, count)` for all tiles, on the threads of this run. `heads` is 1 where a tile is about
-// all heads at once.
+// How the rows of a head are divided: into tiles, and those into chunks, each of which one thread works on in order.
+struct Division {
+  int64_t outer;  // how many heads there are in all; entries of the batch where a tile is about all heads at once
+  int64_t queries;
+  int64_t rows;    // of a tile
+  int64_t chunks;  // of a head
+  int64_t elementsPerRow;
+};
+
+// Runs `work(head, chunk, first, count)` for all tiles, on the threads of this run; `head` is one of `outer`.
 template <typename Work>
-void forEachTile(int64_t batch, int64_t heads, int64_t queries, int64_t rows, int64_t elementsPerRow, Work work) {
-  const auto blocks = (queries + rows - 1) / rows;
-  const auto grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow));
-  at::parallel_for(0, batch * heads * blocks, grain, [&](int64_t begin, int64_t end) {
+void forEachTile(const Division& division, const Work& work) {
+  const auto& [outer, queries, rows, chunks, elementsPerRow] = division;
+  const auto tiles = (queries + rows - 1) / rows;
+  const auto grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow * (tiles / chunks)));
+  at::parallel_for(0, outer * chunks, grain, [&](int64_t i, int64_t end) {
     // Other threads don't have this one's state: what is computed here is no part of the model.
     const at::AutoDispatchBelowADInplaceOrView plain;
-    for (auto i = begin; i < end; ++i) {
-      const auto block = i % blocks;
-      const auto head = i / blocks % heads;
-      const auto first = block * rows;
-      work(i / blocks / heads, head, first, std::min(rows, queries - first));
+    for (; i < end; ++i) {
+      const auto chunk = i % division.chunks;
+      const auto last = (chunk + 1) * tiles / division.chunks;
+      for (auto tile = chunk * tiles / division.chunks; tile < last; ++tile) {
+        const auto first = tile * division.rows;
+        work(i / division.chunks, chunk, first, std::min(division.rows, division.queries - first));
+      }
     }
   });
+}
+
+// Values that a tile has in `from`, to their place in a result of any type.
+template <typename T>
+void convertInto(const at::Tensor& result, int64_t offset, T* from, int64_t count) {
+  const auto options = at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value);
+  result.view(-1).narrow(0, offset, count).copy_(at::from_blob(from, {count}, options));
 }
 
 template <typename T, typename Source>
 Weights reduceTiles(const Source& source, const Wanted& wanted) {
   constexpr auto type = c10::CppTypeToScalarType<T>::value;
-  const auto [batch, heads, queries, keys] = std::tuple(source.batch, source.heads, source.queries, source.keys);
+  const auto batch = source.batch, heads = source.heads, queries = source.queries, keys = source.keys;
   const auto columns = wanted.topK ? std::min(*wanted.topK, keys) : keys;
-  const std::vector<int64_t> sizes = wanted.averageHeads ? std::vector<int64_t>{batch, queries, columns}
-                                                         : std::vector<int64_t>{batch, heads, queries, columns};
-  const auto dtype = wanted.dtype.value_or(type);
-  Weights result{emptyResult(sizes, dtype), {}};
-  if (wanted.topK) result.keys = emptyResult(sizes, at::kLong);
-  if (result.weights.numel() == 0) return result;
-  if (heads == 0) {  // the mean of none, as PyTorch has it
-    result.weights.fill_(std::numeric_limits<double>::quiet_NaN());
-    if (result.keys.defined()) result.keys.copy_(at::arange(columns, result.keys.options()));
-    return result;
-  }
+  const bool averages = wanted.averageHeads;
+  auto result = makeWeights({batch, heads, queries, keys}, wanted, type, emptyResult);
+  if (fillWhereEmpty(result, {batch, heads, queries, keys}, wanted)) return result;
 
   auto rows = std::clamp(kTileBytes / static_cast<int64_t>(keys * sizeof(T)), kLeastTileRows, queries + kLeastTileRows);
   // Enough tiles for every thread to have some.
-  const auto outer = batch * (wanted.averageHeads ? 1 : heads);
+  const auto outerHeads = averages ? 1 : heads;
+  const auto outer = batch * outerHeads;
   const auto least = (4 * at::get_num_threads() + outer - 1) / outer;
   rows = std::min({rows, queries, std::max(kLeastTileRows, (queries + least - 1) / least)});
   rows = std::min(queries, (rows + rowsAtOnce() - 1) / rowsAtOnce() * rowsAtOnce());
+  const auto tiles = (queries + rows - 1) / rows;
+  // What rows are summed up in is a chunk's own, so that the sum doesn't depend on which thread comes first.
+  const auto chunks = wanted.received ? std::min(tiles, least) : tiles;
+  std::vector<double> received(wanted.received ? static_cast<size_t>(outer * chunks * keys) : 0);
 
-  const auto outerHeads = wanted.averageHeads ? 1 : heads;
   // Whole panels, and no multiple of a page, where rows would share the few places that a cache has for them.
   const auto stride = (keys + 63) / 64 * 64 + 16;
-  const bool sameType = dtype == type;
-  const auto options = at::TensorOptions().dtype(type);
-  const auto work = [&, heads = heads, queries = queries, keys = keys](int64_t entry, int64_t head, int64_t first,
-                                                                       int64_t count) {
-    thread_local Scratch<T> scratch;
-    const typename Scratch<T>::Use memory(scratch, static_cast<size_t>(count * (stride + keys)));
-    T* const place = memory.data() + count * stride;  // [count, keys], where the tile's rows don't go out as they are
-    const auto offset = ((entry * outerHeads + head) * queries + first) * columns;
-    T* const out = sameType ? result.weights.template mutable_data_ptr<T>() + offset : nullptr;
-    // Rows that are complete, in order.
-    const auto finish = [&](int64_t row, T* elements) {
-      if (!wanted.topK) return;
-      largestOfRow(elements, keys, columns, place + row * columns,
-                   result.keys.template mutable_data_ptr<int64_t>() + offset + row * columns);
-    };
-    if (wanted.averageHeads) {
-      // The sum is collected where it is going to stay, if it can.
-      T* const sums = out && !wanted.topK ? out : place;
-      std::fill(sums, sums + count * keys, T(0));
-      for (int64_t h = 0; h < heads; ++h) {
-        source.tile(entry, h, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
-          addScaled(sums + row * keys, elements, factor / static_cast<T>(heads), keys);
-        });
-      }
-      if (wanted.topK) {
-        for (int64_t row = 0; row < count; ++row) {
-          std::copy(sums + row * keys, sums + (row + 1) * keys, memory.data());
-          finish(row, memory.data());
-        }
-      }
+  const auto matrixOf = [&](const at::Tensor& tensor) -> T* {
+    return tensor.defined() && tensor.scalar_type() == type ? tensor.template mutable_data_ptr<T>() : nullptr;
+  };
+  T* const outWeights = matrixOf(result.weights);
+  T* const outScores = averages || wanted.topK ? nullptr : matrixOf(result.scores);
+  const auto put = [](const at::Tensor& tensor, int64_t at, T value) {
+    if (tensor.scalar_type() == type) {
+      tensor.template mutable_data_ptr<T>()[at] = value;
     } else {
-      source.tile(entry, head, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
-        if (wanted.topK) {
-          // The largest exponentials are the largest weights: only those need the factor.
-          finish(row, elements);
-          scale(place + row * columns, factor, columns);
-        } else {
-          scaleInto((out ? out : place) + row * keys, elements, factor, keys);
-        }
-      });
-    }
-    if (out && wanted.topK) std::copy(place, place + count * columns, out);
-    if (!out) {
-      result.weights.view(-1)
-          .narrow(0, offset, count * columns)
-          .copy_(at::from_blob(place, {count * columns}, options));
+      tensor.template mutable_data_ptr<float>()[at] = static_cast<float>(value);
     }
   };
-  forEachTile(batch, outerHeads, queries, rows, keys * (wanted.averageHeads ? heads : 1), work);
+
+  const auto work = [&](int64_t place, int64_t chunk, int64_t first, int64_t count) {
+    const auto entry = place / outerHeads, head = place % outerHeads;
+    const auto row0 = place * queries + first;
+    const auto offset = row0 * columns;
+    // A tile of one head, then what its rows become where they don't go out as they are, [count, keys] each.
+    const auto area = count * keys;
+    const auto scoresAreas = !wanted.scores ? 0 : 1 + (averages ? 1 : 0) + (wanted.topK ? 1 : 0);
+    thread_local Scratch<T> scratch;
+    const typename Scratch<T>::Use memory(scratch,
+                                          static_cast<size_t>(count * stride + area * (1 + scoresAreas) + keys));
+    T* const tile = memory.data();
+    T* const columnSums = tile + count * stride;
+    T* const made = columnSums + keys;
+    T* const scoresOfHead = !wanted.scores ? nullptr : outScores ? outScores + offset : made + area;
+    T* const scores = averages && wanted.scores ? made + 2 * area : scoresOfHead;
+    T* const largestScores = made + scoresAreas * area;  // with topK
+    T* const out = outWeights ? outWeights + offset : nullptr;
+    if (wanted.received) std::fill(columnSums, columnSums + keys, T(0));
+
+    // Takes a row that is complete.
+    const auto finish = [&](int64_t row, T* elements, T factor) {
+      if (wanted.entropy) put(result.entropy, row0 + row, entropy(elements, factor, keys));
+      if (wanted.received) addScaled(columnSums, elements, factor, keys);
+      if (!wanted.topK) return;
+      // The largest exponentials are the largest weights: only those need the factor.
+      auto* const positions = result.keys.template mutable_data_ptr<int64_t>() + offset + row * columns;
+      largestOfRow(elements, keys, columns, made + row * columns, positions);
+      scale(made + row * columns, factor, columns);
+      for (int64_t i = 0; wanted.scores && i < columns; ++i) {
+        largestScores[row * columns + i] = scores[row * keys + positions[i]];
+      }
+    };
+    if (averages) {
+      // The sum is collected where it is going to stay, if it can.
+      T* const sums = out && !wanted.topK ? out : made;
+      std::fill(sums, sums + area, T(0));
+      if (wanted.scores) std::fill(scores, scores + area, T(0));
+      std::vector<T> logSums(static_cast<size_t>(count));
+      const T share = T(1) / static_cast<T>(heads);
+      for (int64_t h = 0; h < heads; ++h) {
+        source.tile(entry, h, first, count, tile, stride, scoresOfHead,
+                    [&](int64_t row, T* elements, T factor, T shift) {
+                      addScaled(sums + row * keys, elements, factor / static_cast<T>(heads), keys);
+                      if (wanted.logSumExp) logSums[static_cast<size_t>(row)] += (shift - std::log(factor)) * share;
+                    });
+        if (wanted.scores) addScaled(scores, scoresOfHead, share, area);
+      }
+      for (int64_t row = 0; row < count; ++row) {
+        if (wanted.logSumExp) put(result.logSumExp, row0 + row, logSums[static_cast<size_t>(row)]);
+        T* elements = sums + row * keys;
+        if (wanted.topK) elements = std::copy(elements, elements + keys, tile) - keys;
+        finish(row, elements, T(1));
+      }
+    } else {
+      source.tile(entry, head, first, count, tile, stride, scoresOfHead,
+                  [&](int64_t row, T* elements, T factor, T shift) {
+                    if (wanted.logSumExp) put(result.logSumExp, row0 + row, shift - std::log(factor));
+                    if (wanted.weights && !wanted.topK) {
+                      scaleInto((out ? out : made) + row * keys, elements, factor, keys);
+                    }
+                    finish(row, elements, factor);
+                  });
+    }
+    if (out && wanted.topK) std::copy(made, made + count * columns, out);
+    if (wanted.weights && !out) convertInto(result.weights, offset, made, count * columns);
+    if (wanted.scores && !outScores) {
+      convertInto(result.scores, offset, wanted.topK ? largestScores : scores, count * columns);
+    }
+    if (wanted.received) {
+      auto* const total = received.data() + (place * chunks + chunk) * keys;
+      for (int64_t key = 0; key < keys; ++key) total[key] += columnSums[key];
+    }
+  };
+  forEachTile({outer, queries, rows, chunks, keys * (averages ? heads : 1)}, work);
+  if (wanted.received) {
+    const auto all = at::from_blob(received.data(), {outer, chunks, keys}, at::TensorOptions().dtype(at::kDouble));
+    result.received.copy_(all.sum(1).view_as(result.received));
+  }
   return result;
 }
 
 }  // namespace
 
 Weights computeInTiles(const SdpaArguments& call, const Wanted& wanted) {
-  if (call.query.scalar_type() == at::kDouble) return reduceTiles<double>(Computed<double>(call, wanted.rows), wanted);
-  return reduceTiles<float>(Computed<float>(call, wanted.rows), wanted);
+  if (call.query.scalar_type() == at::kDouble) return reduceTiles<double>(Computed<double>(call, wanted), wanted);
+  return reduceTiles<float>(Computed<float>(call, wanted), wanted);
 }
 
 Weights reduceInTiles(const at::Tensor& weights, const Wanted& wanted) {
-  if (weights.scalar_type() == at::kDouble) return reduceTiles<double>(Existing<double>(weights, wanted.rows), wanted);
-  return reduceTiles<float>(Existing<float>(weights, wanted.rows), wanted);
+  if (weights.scalar_type() == at::kDouble) return reduceTiles<double>(Existing<double>(weights, wanted), wanted);
+  return reduceTiles<float>(Existing<float>(weights, wanted), wanted);
 }
 
 }  // namespace lta
