@@ -364,11 +364,21 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     T* const largestScores = made + scoresAreas * area;  // with topK
     T* const out = outWeights ? outWeights + offset : nullptr;
     if (wanted.received) std::fill(columnSums, columnSums + keys, T(0));
+    // Few rows at a time are summed up in the type of the weights, so that nothing is lost.
+    constexpr int64_t kSummed = 32;
+    const auto addColumnSums = [&] {
+      auto* const total = received.data() + (place * chunks + chunk) * keys;
+      for (int64_t key = 0; key < keys; ++key) total[key] += columnSums[key];
+      std::fill(columnSums, columnSums + keys, T(0));
+    };
 
     // Takes a row that is complete.
     const auto finish = [&](int64_t row, T* elements, T factor) {
       if (wanted.entropy) put(result.entropy, row0 + row, entropy(elements, factor, keys));
-      if (wanted.received) addScaled(columnSums, elements, factor, keys);
+      if (wanted.received) {
+        addScaled(columnSums, elements, factor, keys);
+        if (row % kSummed == kSummed - 1) addColumnSums();
+      }
       if (!wanted.topK) return;
       // The largest exponentials are the largest weights: only those need the factor.
       auto* const positions = result.keys.template mutable_data_ptr<int64_t>() + offset + row * columns;
@@ -414,10 +424,7 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     if (wanted.scores && !outScores) {
       convertInto(result.scores, offset, wanted.topK ? largestScores : scores, count * columns);
     }
-    if (wanted.received) {
-      auto* const total = received.data() + (place * chunks + chunk) * keys;
-      for (int64_t key = 0; key < keys; ++key) total[key] += columnSums[key];
-    }
+    if (wanted.received) addColumnSums();
   };
   forEachTile({outer, queries, rows, chunks, keys * (averages ? heads : 1)}, work);
   if (wanted.received) {
