@@ -79,12 +79,9 @@ describe('every kind of attention', () => {
   test.each(attending.map((each) => [each.name, each] as const))('%s', async (name, each) => {
     const { model, inputs, method } = await loaded(each);
     const wanted = bits(await model.forward(inputs, { method }));
-    const plain = await model.captureAttention(inputs, { method, dtype: 'same' });
     const { output, attentions } = await model.captureAttention(inputs, { method, ...ALL });
     expect(bits(output)).toEqual(wanted);
-    expect(attentions.map(({ index, name: own }) => [index, own])).toEqual(
-      plain.attentions.map(({ index, name: own }) => [index, own]),
-    );
+    expect(attentions).toHaveLength(each.attentions.length);
     for (const attention of attentions) {
       const { weights, scores, logSumExp } = attention;
       const rounding = { float16: 1e-3, bfloat16: 8e-3 }[each.name.match(/float16|bfloat16/)?.[0] as string] ?? 2e-6;
