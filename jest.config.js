@@ -5,8 +5,6 @@ module.exports = {
   testEnvironment: 'node',
   // Jest's own default would be one on two cores, where many tests wait for processes of their own.
   maxWorkers: Math.max(2, availableParallelism() - 1),
-  // libtorch is unloaded then.
-  workerGracefulExitTimeout: 20_000,
   // The tests of the page are of the sources as they are.
   globalSetup: '<rootDir>/scripts/build-page.mjs',
   testMatch: ['<rootDir>/test/unit/**/*.test.ts'],

@@ -1,4 +1,10 @@
-export type { Attention, AttentionSite, AttentionStatistics, AttentionWithoutWeights } from './capture/attention';
+export type {
+  Attention,
+  AttentionKind,
+  AttentionSite,
+  AttentionStatistics,
+  AttentionWithoutWeights,
+} from './capture/attention';
 export type { AttentionStream } from './capture/attention-stream';
 export type { CapturedInput, CaptureManyOptions, StreamOptions } from './capture/capture-many';
 export type { CaptureOptions } from './capture/capture-options';
@@ -11,6 +17,7 @@ export {
   type GenerationOptions,
   type GenerationStep,
   type NextInputs,
+  type StepAttention,
 } from './capture/generation';
 export { attentionRelevance, attentionRollout, type RolloutOptions } from './capture/relevance';
 export type { FloatingDType } from './core/dtype';
@@ -35,6 +42,7 @@ export {
   type TypedArray,
   type ZerosOptions,
 } from './core/tensor';
+export type { Unseen } from './core/unseen';
 export type { DictionaryKey, Value } from './core/value';
 export { HookedModel, type HookRecord } from './model/hooked-model';
 export type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule } from './model/hooks';

@@ -1,12 +1,13 @@
 import { TorchError } from '../core/errors';
 import { interruptible } from '../core/interruptible';
+import type { Unseen } from '../core/unseen';
 import type { Value } from '../core/value';
 import { type Attention, type AttentionWithoutWeights, tensorsOf } from './attention';
 
 type Run<Output, Each> = (
   onAttention: (attention: Each) => Promise<void> | undefined,
   stop: AbortSignal,
-) => Promise<{ output: Output }>;
+) => Promise<{ output: Output; unseen: Unseen[] }>;
 
 /**
  * The attentions of one run, one at a time: the model waits until the next one is asked for. The run begins with the loop,
@@ -24,6 +25,7 @@ export class AttentionStream<Output = Value, Each extends AttentionWithoutWeight
   implements AsyncIterable<Each>
 {
   readonly #output: Promise<Output>;
+  readonly #unseen: Promise<Unseen[]>;
   readonly #stop = new AbortController();
   #begin = () => {};
   #started = false;
@@ -38,23 +40,23 @@ export class AttentionStream<Output = Value, Each extends AttentionWithoutWeight
 
   /** @internal Streams are made by `captureAttentionStream`. */
   constructor(run: Run<Output, Each>) {
-    this.#output = new Promise((resolve) => {
+    const result = new Promise<{ output: Output; unseen: Unseen[] }>((resolve) => {
       this.#begin = () => {
         if (this.#started) return;
         this.#started = true;
-        const result = run((attention) => this.#offer(attention), this.#stop.signal);
         resolve(
-          result
-            .then(({ output }) => output)
-            .finally(() => {
-              this.#over = true;
-              this.#arrived?.();
-              this.#resume?.();
-            }),
+          run((attention) => this.#offer(attention), this.#stop.signal).finally(() => {
+            this.#over = true;
+            this.#arrived?.();
+            this.#resume?.();
+          }),
         );
       };
     });
-    this.#output.catch(() => {}); // the loop throws it; nobody has to ask for the output as well
+    this.#output = result.then(({ output }) => output);
+    this.#unseen = result.then(({ unseen }) => unseen);
+    // The loop throws it; nobody has to ask for these as well.
+    for (const each of [this.#output, this.#unseen]) each.catch(() => {});
   }
 
   /**
@@ -78,6 +80,18 @@ export class AttentionStream<Output = Value, Each extends AttentionWithoutWeight
       });
     }
     return this.#output;
+  }
+
+  /**
+   * What looked like attention and could not be recorded, once the run is over: with `output`, and as that.
+   *
+   * @example
+   * for await (const { weights } of stream) weights.dispose();
+   * for (const { name, reason } of await stream.unseen) console.warn(name, reason);
+   */
+  get unseen(): Promise<Unseen[]> {
+    void this.output;
+    return this.#unseen;
   }
 
   #offer(attention: Each): Promise<void> | undefined {

@@ -2,6 +2,16 @@ import type { NativeAttention } from '../core/binding';
 import { type DType, fromHandle, type Tensor } from '../core/tensor';
 
 /**
+ * What weights are: `'softmax'`: each row is a distribution over the keys. The others aren't: `'unnormalized'` weights are not
+ * negative (a softmax that was scaled, masked or put together), `'signed'` ones may be, `'sigmoid'` and `'relu'` name the
+ * function that made them of the scores.
+ *
+ * @example
+ * const sumToOne = ({ kind }: Attention) => kind === ('softmax' satisfies AttentionKind);
+ */
+export type AttentionKind = 'softmax' | 'unnormalized' | 'signed' | 'sigmoid' | 'relu';
+
+/**
  * The weights of one attention of one forward.
  *
  * @example
@@ -13,11 +23,23 @@ export interface Attention {
   index: number;
   /** Dotted name of the module that computed it; `''` where the checkpoint has no modules left (frozen). */
   name: string;
-  /** The operator observed: `'scaled_dot_product_attention'`, `'softmax'`, `'transformer_encoder_layer'` … */
+  /**
+   * The operator observed: `'scaled_dot_product_attention'`, `'softmax'`, `'transformer_encoder_layer'` … Of attention that is
+   * written out, the one that makes weights of the scores: `'sigmoid'`, `'exp'` …
+   */
   operator: string;
-  /** `[B, H, Q, K]` of the whole attention, whatever was selected of it. */
-  shape: [number, number, number, number];
-  /** `[B, H, Q, K]`; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
+  /** The operators between `operator` and the product with the values: `['dropout', 'mul']`; views aren't among them. */
+  path: string[];
+  /** What the weights are. */
+  kind: AttentionKind;
+  /**
+   * Of the whole attention, whatever was selected of it, with all its dimensions: `[batch…, H, Q, K]`. Windows and groups count
+   * as batch.
+   */
+  shape: number[];
+  /** False where the model doesn't tell batch from heads, so that the first of `shape` is their product. */
+  headsKnown: boolean;
+  /** `[B, H, Q, K]`, all batch dimensions in B; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
   weights: Tensor;
   /** With `topK`: the key positions of `weights`, int64, of the same shape. */
   keys?: Tensor;
@@ -87,14 +109,20 @@ export interface AttentionSite {
   name: string;
   /** As that of the `Attention`: the operator observed. */
   operator: string;
-  /** `[B, H, Q, K]` */
-  shape: [number, number, number, number];
+  /** As that of the `Attention`: the operators between that and the product with the values. */
+  path: string[];
+  /** As that of the `Attention`: what the weights are. */
+  kind: AttentionKind;
+  /** As that of the `Attention`: `[batch…, H, Q, K]`. */
+  shape: number[];
   /** How many heads there are. */
   headCount: number;
   /** How many query positions there are. */
   queryCount: number;
   /** How many key positions there are. */
   keyCount: number;
+  /** False where the model doesn't tell batch from heads. */
+  headsKnown: boolean;
   /** The type that the model computes it in. */
   dtype: DType;
   /** Where the model computes it: `'cpu'`, `'cuda:0'` … */
@@ -110,8 +138,8 @@ export function tensorsOf(attention: AttentionWithoutWeights & { weights?: Tenso
 
 /** An attention of the addon as users get it; it lacks its weights where those weren't asked for. */
 export function toAttention<Each>(given: NativeAttention<Each>, toTensor: (each: Each) => Tensor): Attention {
-  const { index, name, operator, shape, heads, queries, received, entropy } = given;
-  const attention: AttentionWithoutWeights = { index, name, operator, shape, heads, queries };
+  const { index, name, operator, path, kind, shape, headsKnown, heads, queries, received, entropy } = given;
+  const attention: AttentionWithoutWeights = { index, name, operator, path, kind, shape, headsKnown, heads, queries };
   for (const member of ['weights', 'keys', 'scores', 'logSumExp'] as const) {
     const tensor = given[member];
     if (tensor !== undefined) Object.assign(attention, { [member]: toTensor(tensor) });
@@ -130,15 +158,18 @@ export function fromNativeAttention(attention: NativeAttention): Attention {
 }
 
 export function fromNativeSite(attention: NativeAttention): AttentionSite {
-  const { index, name, operator, shape, dtype, device } = attention;
+  const { index, name, operator, path, kind, shape, headsKnown, dtype, device } = attention;
   return {
     index,
     name,
     operator,
+    path,
+    kind,
     shape,
-    headCount: shape[1],
-    queryCount: shape[2],
-    keyCount: shape[3],
+    headCount: shape.at(-3) as number,
+    queryCount: shape.at(-2) as number,
+    keyCount: shape.at(-1) as number,
+    headsKnown,
     dtype: dtype as DType,
     device,
   };

@@ -2,6 +2,7 @@ import { anySignal } from '../core/any-signal';
 import { type Inputs, sourceOf } from '../core/inputs';
 import { interruptible } from '../core/interruptible';
 import { isThenable } from '../core/thenable';
+import type { Unseen } from '../core/unseen';
 import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from '../core/validate';
 import type { Value } from '../core/value';
 import { unlessAborted } from '../model/cancellable';
@@ -42,7 +43,7 @@ export interface CaptureManyOptions<Output = Value> extends Omit<CaptureOptions<
  * const failed = (result: CapturedInput): boolean => !('output' in result);
  */
 export type CapturedInput<Output = Value, Each = Attention> =
-  | { index: number; output: Output; attentions: Each[]; error?: undefined }
+  | { index: number; output: Output; attentions: Each[]; unseen: Unseen[]; error?: undefined }
   | { index: number; error: unknown };
 
 /** The options that `captureMany` itself has to do with. */
@@ -51,7 +52,7 @@ type Own = Pick<CaptureManyOptions, keyof StreamOptions | 'onAttention' | 'signa
 type Capture<Input, Output, Options> = (
   input: Input,
   options: Omit<Options, keyof Own> & Pick<CaptureOptions, 'onAttention' | 'signal'>,
-) => Promise<{ output: Output; attentions: Attention[] }>;
+) => Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }>;
 
 /** See `CapturingModel.captureMany`: `capture` is told what is left of the options. */
 export function captureMany<Input, Output, Options extends Own>(

@@ -1,6 +1,7 @@
 import type { NativeCapture, NativeTensor } from '../core/binding';
 import { TorchError } from '../core/errors';
 import { fromHandle, handleOf, type Tensor } from '../core/tensor';
+import type { Unseen } from '../core/unseen';
 import { cancellable, type Stop, unlessAborted } from '../model/cancellable';
 import { type Attention, fromNativeAttention } from './attention';
 
@@ -10,7 +11,7 @@ export async function fromNativeCapture<Output>(
   convert: (output: unknown) => Output,
   stop: Stop,
   gradientOf?: (output: Output) => Tensor | Promise<Tensor>,
-): Promise<{ output: Output; attentions: Attention[] }> {
+): Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }> {
   const output = convert(result.output);
   const attentions = result.attentions.map(fromNativeAttention);
   if (result.gradients && gradientOf) {
@@ -29,5 +30,5 @@ export async function fromNativeCapture<Output>(
     const gradients = await cancellable(stop, (cancellation) => pending.of(scalar, cancellation));
     for (const [i, attention] of attentions.entries()) attention.gradient = fromHandle(gradients[i] as NativeTensor);
   }
-  return { output, attentions };
+  return { output, attentions, unseen: result.unseen };
 }

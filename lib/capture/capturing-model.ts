@@ -6,8 +6,10 @@ import type {
   NativeCaptureOptions,
   NativeRunOptions,
 } from '../core/binding';
+import { TorchError } from '../core/errors';
 import type { Inputs as ManyInputs } from '../core/inputs';
 import type { Tensor } from '../core/tensor';
+import type { Unseen } from '../core/unseen';
 import { options as checkOptions, optionalSignal, reading, refuseOption } from '../core/validate';
 import type { Stop } from '../model/cancellable';
 import { waitedFor } from '../model/hook-callback';
@@ -100,11 +102,14 @@ export abstract class CapturingModel<
    * @example
    * for (const { index, name, operator, shape } of await model.attentionSites([ids])) console.log(index, name, operator, shape);
    */
-  async attentionSites(inputs: Inputs, options?: CallOptions & RunLimits): Promise<AttentionSite[]> {
+  async attentionSites(
+    inputs: Inputs,
+    options?: CallOptions & RunLimits,
+  ): Promise<AttentionSite[] & { unseen: Unseen[] }> {
     const { result } = await this.#capture(inputs, options, RUN_LIMITS, 'attentionSites', {
       sitesOnly: true,
     });
-    return result.attentions.map(fromNativeSite);
+    return Object.assign(result.attentions.map(fromNativeSite), { unseen: result.unseen });
   }
 
   /**
@@ -122,12 +127,15 @@ export abstract class CapturingModel<
   captureAttention(
     inputs: Inputs,
     options: CallOptions & WithoutWeights<CaptureOptions<Output>>,
-  ): Promise<{ output: Output; attentions: AttentionWithoutWeights[] }>;
+  ): Promise<{ output: Output; attentions: AttentionWithoutWeights[]; unseen: Unseen[] }>;
   captureAttention(
     inputs: Inputs,
     options?: CallOptions & CaptureOptions<Output>,
-  ): Promise<{ output: Output; attentions: Attention[] }>;
-  async captureAttention(inputs: Inputs, options?: CallOptions): Promise<{ output: Output; attentions: Attention[] }> {
+  ): Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }>;
+  async captureAttention(
+    inputs: Inputs,
+    options?: CallOptions,
+  ): Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }> {
     const { result, given, stop } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
     return await fromNativeCapture(result, (output) => this.convert(output), stop, gradientFunction(given));
   }
@@ -205,6 +213,8 @@ export abstract class CapturingModel<
     const result = await this.#run(gradientOf !== undefined, prepared, stop, (handles, run) =>
       this.native.capture(handles, { ...capture, ...extra, ...run }),
     );
+    const { noAttention, unseen } = result;
+    if (noAttention !== undefined) throw new TorchError('ERR_NO_ATTENTION', noAttention, { unseen });
     return { result, given: ofCapture, stop };
   }
 

@@ -3,6 +3,7 @@ import { TorchError } from '../core/errors';
 import { itemsOf } from '../core/inputs';
 import { fromHandle, handleOf, Tensor } from '../core/tensor';
 import { isThenable } from '../core/thenable';
+import type { Unseen } from '../core/unseen';
 import {
   options as checkOptions,
   elements,
@@ -73,12 +74,27 @@ export interface GenerationStep<Output = Value, Each = GenerationAttention> {
   output: Output;
   /** The attentions of the layers selected, in execution order. */
   attentions: Each[];
+  /** What looked like attention in this step and could not be recorded. */
+  unseen: Unseen[];
 }
+
+/**
+ * An attention as `assembleAttention` takes it: what only describes it may be missing.
+ *
+ * @example
+ * const step: { attentions: StepAttention[] } = await model.captureAttention([ids]);
+ */
+export type StepAttention<Each extends AttentionWithoutWeights = Attention> = Omit<
+  Each,
+  'path' | 'kind' | 'headsKnown'
+> &
+  Partial<Each>;
 
 /** What one step gives: also the selected layers that computed nothing in it, and how many queries it had. */
 export interface StepCapture<Output = Value> {
   output: Output;
   attentions: Attention[];
+  unseen: Unseen[];
   missing: string[];
   queries: number;
 }
@@ -110,7 +126,7 @@ class Positions {
     const placed: GenerationAttention[] = [];
     for (const [key, attention] of layersOf(attentions)) {
       const layer = this.#layers.get(key) ?? { queries: 0, inStep: true };
-      const [, , own, keyLength] = attention.shape;
+      const [own, keyLength] = attention.shape.slice(-2) as [number, number];
       layer.inStep &&= own === queries;
       placed.push({ ...attention, queryOffset: layer.inStep ? queryOffset : layer.queries, keyLength });
       layer.queries += own;
@@ -138,15 +154,17 @@ export async function* captureGeneration<Inputs extends readonly Value[], Output
   const positions = new Positions();
   let missing: string[] | undefined;
   let seen = false;
+  let unseen: Unseen[] | undefined;
   let current: Inputs | undefined | null = inputs;
   for (let step = 0; current !== undefined && current !== null; ++step) {
     const captured = await capture(current, options);
     const { output } = captured;
     missing = missing ? missing.filter((label) => captured.missing.includes(label)) : captured.missing;
     seen ||= captured.attentions.length > 0;
+    unseen ??= captured.unseen;
     const { queryOffset, attentions } = positions.place(captured);
     const keyLength = Math.max(0, ...attentions.map((each) => each.keyLength));
-    yield { step, queryOffset, keyLength, output, attentions };
+    yield { step, queryOffset, keyLength, output, attentions, unseen: captured.unseen };
     options.signal?.throwIfAborted();
     current = await unlessAborted(next(output, step), options.signal);
   }
@@ -158,7 +176,9 @@ export async function* captureGeneration<Inputs extends readonly Value[], Output
     );
   }
   if (!seen) {
-    throw new TorchError('ERR_NO_ATTENTION', 'No step of this generation computed an attention that can be seen');
+    throw new TorchError('ERR_NO_ATTENTION', 'No step of this generation computed an attention that can be seen', {
+      unseen: unseen ?? [],
+    });
   }
 }
 
@@ -240,7 +260,7 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
         integer(each, `an element of ${name} of ${what}`, 0),
       );
     const shape = integers(given.shape, 'shape');
-    if (shape.length !== 4) throw invalid('[B, H, Q, K]', `shape of ${what}`, shape);
+    if (shape.length < 4) throw invalid('[batch…, H, Q, K]', `shape of ${what}`, shape);
     const { name, operator } = given;
     if (typeof name !== 'string') throw invalid('a string', `name of ${what}`, name);
     if (typeof operator !== 'string') throw invalid('a string', `operator of ${what}`, operator);
@@ -248,7 +268,10 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
       index: integer(given.index, `index of ${what}`, 0),
       name,
       operator,
-      shape: shape as Attention['shape'],
+      path: (given.path as string[] | undefined) ?? [],
+      kind: (given.kind as Attention['kind'] | undefined) ?? 'softmax',
+      shape,
+      headsKnown: given.headsKnown !== false,
       ...present(members),
       ...(Object.values(statistics).some((each) => each !== undefined) ? { statistics: present(statistics) } : {}),
       ...(keys ? { keys: keys as Tensor } : {}),
@@ -262,7 +285,7 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
 /** Checks that all rows of an attention are there, and that they fit those of the steps before. */
 function checkPart(attention: Part, step: number, first: Part | undefined): void {
   if (attention.keys) throw mismatch(attention, step, 'a capture without topK', 'the largest weights of every row');
-  const count = attention.shape[2];
+  const count = attention.shape.at(-2) as number;
   if (attention.queries.length !== count || attention.queries.some((query, i) => query !== i)) {
     throw mismatch(
       attention,
@@ -288,7 +311,7 @@ function checkPart(attention: Part, step: number, first: Part | undefined): void
 
 /** Whether the first query saw the first key alone, of as many keys as queries: a decoder that attends to its own tokens. */
 function beginsCausal({ weights, shape }: Part): boolean {
-  const [, , queries, keys] = shape;
+  const [queries, keys] = shape.slice(-2) as [number, number];
   if (!weights || queries !== keys || keys < 2) return false;
   const row = weights.select(-2, 0);
   const others = row.narrow(-1, 1, keys - 1);
@@ -306,7 +329,7 @@ function beginsCausal({ weights, shape }: Part): boolean {
  */
 function checkKeys(attention: Omit<GenerationAttention, 'weights'>, step: number, { first, keys, grown }: Layer): void {
   const { keyLength, queryOffset, shape } = attention;
-  const positions = queryOffset + shape[2];
+  const positions = queryOffset + (shape.at(-2) as number);
   if (keyLength >= positions || keyLength > keys) return;
   if (keyLength === keys && !grown && !beginsCausal(first)) return;
   const seen = `it saw ${keyLength} keys, after ${keys} in the step before it, of ${positions} positions`;
@@ -428,13 +451,13 @@ function withoutColumn(matrix: Tensor): Tensor {
  * const [first] = await assembleAttention(model.captureGeneration([ids], next));
  * console.log(first?.weights.shape); // [B, H, all queries, longest keys]
  */
-export function assembleAttention(steps: Steps<Attention>, options?: AssembleOptions): Promise<Attention[]>;
+export function assembleAttention(steps: Steps<StepAttention>, options?: AssembleOptions): Promise<Attention[]>;
 export function assembleAttention(
-  steps: Steps<AttentionWithoutWeights>,
+  steps: Steps<StepAttention<AttentionWithoutWeights>>,
   options?: AssembleOptions,
 ): Promise<AttentionWithoutWeights[]>;
 export async function assembleAttention(
-  steps: Steps<AttentionWithoutWeights>,
+  steps: Steps<StepAttention<AttentionWithoutWeights>>,
   options?: AssembleOptions,
 ): Promise<AttentionWithoutWeights[]> {
   const { keyOffset } = checkOptions(options, ['keyOffset'], 'the options of assembleAttention');
@@ -451,7 +474,7 @@ export async function assembleAttention(
       const before = layers.get(key);
       checkPart(attention, count, before?.first);
       const layer = before ?? { first: attention, parts: [], queries: [], keys: 0, grown: false };
-      const keyLength = attention.shape[3];
+      const keyLength = attention.shape.at(-1) as number;
       const queryOffset = attention.queryOffset ?? layer.queries.length;
       const placed = { ...attention, queryOffset, keyLength } as GenerationAttention;
       let offset = 0;
@@ -488,10 +511,10 @@ export async function assembleAttention(
   const made: Tensor[] = [];
   try {
     const results = assembled.map(({ first, parts, queries }): Part => {
-      const { index, name, operator, heads } = first;
-      const [batch, headCount] = first.shape;
-      const keyCount = Math.max(...parts.map(({ part, keyOffset: offset }) => offset + part.shape[3]));
-      return { index, name, operator, shape: [batch, headCount, queries.length, keyCount], heads, queries };
+      const { index, name, operator, path, kind, headsKnown, heads } = first;
+      const keyCount = Math.max(...parts.map(({ part, keyOffset: offset }) => offset + (part.shape.at(-1) as number)));
+      const shape = [...first.shape.slice(0, -2), queries.length, keyCount];
+      return { index, name, operator, path, kind, shape, headsKnown, heads, queries };
     });
     for (const { fill, of, toRows, fromRows, into } of ASSEMBLED) {
       const which = assembled.flatMap(({ first }, i) => (of(first) ? [i] : []));

@@ -97,7 +97,7 @@ function describe(json: string | undefined, { shape }: Entry, what: string): Des
   if (typeof name !== 'string' || typeof operator !== 'string' || !counts(named) || !counts(queries)) {
     throw malformed(what, 'a description with name, operator, heads and queries', json.slice(0, 200));
   }
-  return { name, operator, heads: named, queries, ...(counts(whole) && whole.length === 4 ? { shape: whole } : {}) };
+  return { name, operator, heads: named, queries, ...(counts(whole) && whole.length >= 4 ? { shape: whole } : {}) };
 }
 
 /** Of the strongest keys alone, there are at least as many keys as their positions say. */

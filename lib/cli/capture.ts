@@ -8,6 +8,7 @@ import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValu
 import { loadPackage } from './package';
 import { addSelectionOptions, collectStatistics, parseCount } from './selection';
 import { formatTable } from './table';
+import { reportUnseen } from './unseen';
 
 interface CommandOptions extends ModelOptions {
   inputs: string;
@@ -51,6 +52,7 @@ Inputs go to forward by the names of its parameters, or in file order where the 
 Each attention becomes a tensor attentions.<index> ([batch, heads, queries, keys]) with its name, operator, heads,
 queries and whole shape as JSON in the metadata under the same key; the output becomes output, output.<i> or output.<key>.
 What else is asked for stands beside it: attentions.<index>.keys (of --top-k), .scores, .logSumExp, .received, .entropy.
+What looks like attention and can't be recorded is a JSON list in the metadata under unseen.
 
 Examples:
   libtorch-attention capture model.pt --inputs inputs.safetensors --out attention.safetensors
@@ -68,20 +70,21 @@ async function runCapture(model: ScriptModule, options: CommandOptions): Promise
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');
   const values = arrangeInputs(inputs, parameters).map((entry, i) => toValue(entry, parameters[i], options.device));
-  const { output, attentions } = await model.captureAttention(values, captureOptions(options));
+  const { output, attentions, unseen } = await model.captureAttention(values, captureOptions(options));
 
   const entries: Entry[] = [];
   const metadata: Record<string, string> = {};
   collectOutput('output', output, entries, metadata);
   for (const attention of attentions) {
-    const { index, name, operator, heads, queries, shape } = attention;
+    const { index, name, operator, path, kind, heads, queries, shape, headsKnown } = attention;
     for (const [suffix, tensor] of Object.entries(tensorsOf(attention))) {
       if (tensor) entries.push(toEntry(`attentions.${index}${suffix}`, tensor));
     }
-    metadata[`attentions.${index}`] = JSON.stringify({ name, operator, heads, queries, shape });
+    metadata[`attentions.${index}`] = JSON.stringify({ name, operator, path, kind, heads, queries, shape, headsKnown });
   }
+  metadata.unseen = JSON.stringify(unseen);
   await writeSafetensors(options.out, entries, metadata);
-  process.stdout.write(`${report(attentions, options)}\n`);
+  process.stdout.write(`${[report(attentions, options), ...reportUnseen(unseen)].join('\n\n')}\n`);
 }
 
 function captureOptions(options: CommandOptions): CaptureOptions {
@@ -153,7 +156,7 @@ function report(
 /** The first head of the first sequence. */
 function heatmapOf({ name, index, weights, keys, heads, queries, shape }: Attention, averaged: boolean): string[] {
   const [rows, kept] = weights.shape.slice(-2) as [number, number];
-  const columns = shape[3];
+  const columns = shape.at(-1) as number;
   const first = weights.dtype === 'float32' ? weights : weights.to({ dtype: 'float32' });
   const values = first.toTypedArray() as Float32Array;
   const positions = keys?.toTypedArray();

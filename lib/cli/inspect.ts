@@ -1,11 +1,12 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { elementCount } from '../core/shape';
-import type { AttentionSite, ScriptModule, Signature } from '../index';
+import type { AttentionSite, ScriptModule, Signature, Unseen } from '../index';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
 import { parseCount } from './selection';
 import { formatTable } from './table';
+import { reportUnseen } from './unseen';
 
 interface InspectOptions extends ModelOptions {
   json?: boolean;
@@ -23,6 +24,8 @@ interface Inspection {
   /** In the order of Python's named_modules(); `parameters` counts those of submodules too. */
   modules: { name: string; type: string; parameters: number }[];
   attentionSites?: AttentionSite[];
+  /** What looks like attention and can't be recorded. */
+  unseen?: Unseen[];
 }
 
 /** Adds `inspect`: what is in a checkpoint. */
@@ -67,11 +70,19 @@ async function inspect(path: string, model: ScriptModule, options: InspectOption
     dtypes,
     modules: model.modules().map(({ name, type }) => ({ name, type, parameters: sum(within(name)) })),
   };
-  if (options.inputs) inspection.attentionSites = await findSites(model, options.inputs, options);
+  if (options.inputs) {
+    const sites = await findSites(model, options.inputs, options);
+    inspection.attentionSites = [...sites];
+    inspection.unseen = sites.unseen;
+  }
   return inspection;
 }
 
-async function findSites(model: ScriptModule, inputs: string, options: ModelOptions): Promise<AttentionSite[]> {
+async function findSites(
+  model: ScriptModule,
+  inputs: string,
+  options: ModelOptions,
+): Promise<AttentionSite[] & { unseen: Unseen[] }> {
   const entries = await readInputs(inputs);
   const { parameters } = model.signature();
   const note = describeOrder(entries, parameters);
@@ -103,7 +114,7 @@ function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: In
     ['forward(', ...signature, `) -> ${forward.returns}`].join('\n'),
     formatTable(['module', 'type', 'parameters'], tree),
   ];
-  if (attentionSites) parts.push(reportSites(attentionSites));
+  if (attentionSites) parts.push(reportSites(attentionSites), ...reportUnseen(inspection.unseen ?? []));
   return parts.join('\n\n');
 }
 
@@ -111,5 +122,5 @@ function reportSites(sites: readonly AttentionSite[]): string {
   if (!sites.length) return 'No attention was seen in this run.';
   const shape = (site: AttentionSite) => `[${site.shape.join(', ')}]`;
   const rows = sites.map((site) => [String(site.index), site.name || '(no module left)', site.operator, shape(site)]);
-  return formatTable(['attention', 'module', 'operator', 'shape [B, H, Q, K]'], rows);
+  return formatTable(['attention', 'module', 'operator', 'shape […, H, Q, K]'], rows);
 }

@@ -251,9 +251,11 @@ async function refuseBeforeRun(model: ScriptModule, run: Run, values: Value[], o
   if (selects || 4 * longest * MOST_HEADS < options.maxSize) return;
   const sites: AttentionSite[] = await model.attentionSites(values, limitsOf(options));
   refuseTooLarge(
-    sites.map(({ shape: [batch, heads, queries] }) => ({
-      matrices: batch * (options.averageHeads ? 1 : (options.heads?.length ?? heads)),
-      queries,
+    sites.map(({ shape, headCount, queryCount }) => ({
+      matrices:
+        shape.slice(0, -3).reduce((product, size) => product * size, 1) *
+        (options.averageHeads ? 1 : (options.heads?.length ?? headCount)),
+      queries: queryCount,
     })),
     options.maxSize,
   );

@@ -1,6 +1,7 @@
 import { isNativeError } from 'node:util/types';
 import { load, loadAddon } from '../libtorch/load';
 import { type ErrorCode, TorchError } from './errors';
+import type { Unseen } from './unseen';
 import { reasonOf } from './validate';
 
 /** The raw addon as C++ defines it. Nothing outside this file's importers sees these shapes. */
@@ -104,7 +105,10 @@ export interface NativeAttention<Each = NativeTensor> {
   logSumExp?: Each;
   received?: Each;
   entropy?: Each;
-  shape: [number, number, number, number];
+  path: string[];
+  kind: 'softmax' | 'unnormalized' | 'signed' | 'sigmoid' | 'relu';
+  shape: number[];
+  headsKnown: boolean;
   dtype: string;
   device: string;
 }
@@ -113,6 +117,10 @@ export interface NativeAttention<Each = NativeTensor> {
 export interface NativeCapture {
   output: unknown;
   attentions: NativeAttention[];
+  /** What looked like attention and isn't among them. */
+  unseen: Unseen[];
+  /** Where no attention was seen at all: what to say of that. */
+  noAttention?: string;
   gradients?: NativeGradients;
   /** With `mayMiss`: the labels of selected layers that computed no attention, and the queries of the last attention. */
   missing?: string[];

@@ -1,3 +1,5 @@
+import type { Unseen } from './unseen';
+
 /**
  * The codes that an error of this package can carry.
  *
@@ -66,10 +68,22 @@ export class TorchError extends Error {
    * model.forward([ids]).catch((error: TorchError) => console.error(error.nativeStack ?? error.stack));
    */
   declare readonly nativeStack?: string;
+  /**
+   * Of `ERR_NO_ATTENTION`: what looked like attention and could not be recorded.
+   *
+   * @example
+   * model.captureAttention([ids]).catch((error: TorchError) => console.error(error.unseen?.map(({ reason }) => reason)));
+   */
+  declare readonly unseen?: readonly Unseen[];
 
-  constructor(code: ErrorCode, message: string, options: { cause?: unknown; nativeStack?: string } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; nativeStack?: string; unseen?: readonly Unseen[] } = {},
+  ) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
     if (options.nativeStack) this.nativeStack = options.nativeStack;
+    if (options.unseen) this.unseen = options.unseen;
   }
 }

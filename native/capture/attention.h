@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "capture/attention_gradient.h"
+#include "capture/flow/value.h"
 #include "weights/weights.h"
 
 namespace lta {
@@ -17,6 +18,8 @@ struct Site {
   std::string name;  // dotted name of its module; empty for the model itself
   std::string operatorName;
   AttentionShape shape;
+  Kind kind = Kind::Softmax;
+  std::vector<std::string> path;  // the operators between that and the product with the values
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
 };

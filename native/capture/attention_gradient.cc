@@ -59,7 +59,7 @@ struct DifferentiableWeights : autograd::Function<DifferentiableWeights> {
 at::Tensor asFourDimensions(const at::Tensor& tensor, int64_t batch, int64_t heads) {
   if (tensor.dim() == 3) return tensor.unflatten(0, {batch, heads});
   if (tensor.dim() == 2) return tensor.unsqueeze(0).unsqueeze(0);
-  return tensor.dim() > 4 ? tensor.flatten(1, -3) : tensor;
+  return tensor.dim() > 4 ? tensor.flatten(0, -4) : tensor;
 }
 
 }  // namespace

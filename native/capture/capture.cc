@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <sstream>
 #include <utility>
 
 #include "capture/materialise.h"
 #include "capture/weight_gradients.h"
 #include "runtime/error.h"
+#include "torch/nested.h"
 #include "torch/own_computation.h"
 
 namespace lta {
@@ -25,6 +27,29 @@ std::string commonModule(const std::string& a, const std::string& b) {
   return a.substr(0, length);
 }
 
+// Query and key with all leading dimensions that the output has, where they don't tell its shape.
+void broadcast(SdpaArguments& call, const at::Tensor& output) {
+  if (output.is_nested() || call.query.is_nested() || output.dim() < 3) return;
+  const auto lead = output.sizes().slice(0, output.dim() - 2);
+  const auto expand = [&](at::Tensor& tensor, bool ownHeads) {
+    auto sizes = lead.vec();
+    if (ownHeads && tensor.dim() > 2) sizes.back() = tensor.size(-3);
+    sizes.insert(sizes.end(), {tensor.size(-2), tensor.size(-1)});
+    tensor = tensor.expand(sizes);
+  };
+  bool told = call.query.dim() == output.dim() && call.key.dim() == output.dim();
+  for (size_t dim = 0; dim < lead.size() && told; ++dim) {
+    const auto query = call.query.size(static_cast<int64_t>(dim)), key = call.key.size(static_cast<int64_t>(dim));
+    const bool heads = dim + 1 == lead.size();
+    told = std::max(query, key) == lead[dim] || lead[dim] == 0;
+    // What is flattened has to have all dimensions.
+    if (output.dim() > 4) told = told && query == lead[dim] && (key == lead[dim] || (heads && call.groupedQuery));
+  }
+  if (told) return;
+  expand(call.query, false);
+  expand(call.key, call.groupedQuery);
+}
+
 std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std::string& module, AttentionShape shape,
                                             const at::Tensor& tensor) {
   auto pending = std::make_shared<PendingAttention>();
@@ -34,6 +59,29 @@ std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std:
   pending->site.dtype = tensor.scalar_type();
   pending->site.device = tensor.device();
   return pending;
+}
+
+// What a forward without attention is told.
+std::string describeNoAttention(const std::vector<Unseen>& unseen) {
+  std::ostringstream message;
+  message << "This forward computed no attention whose weights can be told. ";
+  if (unseen.empty()) {
+    message
+        << "Nothing in it looks like attention either. Check that the checkpoint has attention layers and that these "
+           "inputs reach them";
+    return message.str();
+  }
+  message << "What looks like it:";
+  constexpr size_t kMost = 10;
+  for (size_t i = 0; i < std::min(kMost, unseen.size()); ++i) {
+    const auto& [name, operatorName, shape, reason] = unseen[i];
+    message << (i ? "; " : " ") << operatorName << " " << at::IntArrayRef(shape);
+    if (!name.empty()) message << " in '" << name << "'";
+    message << ": " << reason;
+  }
+  if (unseen.size() > kMost) message << "; and " << unseen.size() - kMost << " more";
+  message << ". captureTensor takes any of these values";
+  return message.str();
 }
 
 }  // namespace
@@ -46,6 +94,7 @@ Capture::Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> m
       retained_(options_.hooked || options_.onAttention != nullptr),
       budget_(options_.maxBytes),
       sink_(options_.onAttention),
+      flow_(fixed_, retained_, *modules_),
       selection_(options_.layers) {}
 
 void Capture::beforeWrite(const at::Tensor& tensor) {
@@ -57,76 +106,268 @@ Capture::RetainedScores Capture::retainScores(const at::Tensor& scores) {
 }
 
 void Capture::onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, RetainedScores scores) {
-  auto module = modules_->current();
+  deliverDead();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (scores) scores_.softmax(std::move(scores), result);
-  softmaxes_.softmax(input, result, dim, std::move(module));
-  following_ = !softmaxes_.empty() || !heads_.empty();
+  flow_.softmax(input, result, dim, "softmax");
 }
 
-void Capture::onDerived(const at::Tensor& source, const at::Tensor& result) {
+bool Capture::concerns(c10::ArrayRef<c10::IValue> arguments) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  softmaxes_.derive(source, result);
-  if (takesScores()) scores_.derive(source, result);
-  if (!heads_.empty()) heads_.derive(source, result);
+  if (!heads_.empty()) {
+    for (const auto& argument : arguments) {
+      if (argument.isTensor() && heads_.follows(argument.toTensor())) return true;
+    }
+  }
+  return flow_.concerns(arguments);
 }
 
-void Capture::onView(const at::Tensor& source, at::IntArrayRef shape) {
+void Capture::onOperator(const flow::Call& call, const at::Tensor& result) {
   std::optional<HeadSplit::Split> split;
+  std::optional<flow::Consumed> consumed;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!heads_.empty()) split = heads_.view(source, shape);
+    if (!heads_.empty()) {
+      if (call.rule.does == flow::Does::Reshapes) {
+        split = heads_.view(call.tensor(0), result.sizes());
+      } else if (flow::isPointwise(call.rule.does)) {
+        for (const auto& argument : call.arguments) {
+          if (argument.isTensor()) heads_.derive(argument.toTensor(), result);
+        }
+      }
+    }
+    if (takesScores() && flow::isPointwise(call.rule.does)) {
+      for (const auto& argument : call.arguments) {
+        if (argument.isTensor()) scores_.derive(argument.toTensor(), result);
+      }
+    }
+    consumed = flow_.ran(call, result);
   }
   if (split) split->resolved(split->batch, split->heads);
+  decided();
+  if (!consumed) return;
+  if (options_.gradients && !consumed->point.requires_grad()) consumed->point = at::Tensor();
+  onProduct(*consumed, result);
 }
 
-std::optional<SoftmaxTracker::Consumed> Capture::weightsIn(const at::Tensor& a, const at::Tensor& b) {
-  if (!following()) return std::nullopt;
-  const bool fixedA = fixed_.contains(a), fixedB = fixed_.contains(b);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return softmaxes_.product(a, b, {!fixedB, !fixedA});
+at::Tensor Capture::multiplied(const at::Tensor& tensor) {
+  if (!options_.gradients) return tensor;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!flow_.isWeights(tensor)) return tensor;
+  }
+  return requireGrad(tensor);
 }
 
-std::optional<SoftmaxTracker::Consumed> Capture::weightsIn(const at::Tensor& operand, const at::Tensor& other,
-                                                           int64_t dim, SoftmaxTracker::Arrange arrange) {
-  if (!following() || fixed_.contains(other)) return std::nullopt;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return softmaxes_.product(operand, dim, std::move(arrange));
+std::optional<flow::Consumed> Capture::weightsIn(const flow::Rule& rule, const at::Tensor& a, const at::Tensor& b) {
+  std::optional<flow::Consumed> consumed;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (flow_.empty()) return std::nullopt;
+    consumed = flow_.product(rule, a, b);
+  }
+  decided();
+  return consumed;
 }
 
-at::Tensor Capture::operandOf(SoftmaxTracker::Consumed& consumed) const {
+at::Tensor Capture::operandOf(flow::Consumed& consumed) const {
   if (options_.gradients) consumed.operand = requireGrad(consumed.operand);
   return consumed.operand;
 }
 
-void Capture::onProduct(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output) {
-  // [B · H, Q, K] that was [B, H, Q, K] when the softmax saw it.
-  auto arrange = [arrange = consumed.arrange, sizes = consumed.softmaxSizes](const at::Tensor& operand) {
-    auto weights = arrange(operand);
-    if (weights.dim() == 3 && sizes.size() == 4 && sizes[0] * sizes[1] == weights.size(0) &&
-        sizes[2] == weights.size(1)) {
-      weights = weights.unflatten(0, {sizes[0], sizes[1]});
+void Capture::productRan(const flow::Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
+                         const at::Tensor& result, bool consumed) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  flow_.productRan(rule, name, a, b, result, consumed);
+}
+
+void Capture::onUnseen(const char* operatorName, at::IntArrayRef shape, std::string reason) {
+  auto module = modules_->current();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  flow_.list({std::move(module), operatorName, shape.vec(), std::move(reason)});
+}
+
+void Capture::onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments,
+                                const at::Tensor& result) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (flow_.taken(name, arguments) || !result.defined()) return;
+  flow_.list({modules_->current(), name, result.sizes().vec(),
+              "an operator that takes queries, keys and values: what it computes inside can't be seen"});
+}
+
+size_t Capture::seen() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return sites_.size();
+}
+
+void Capture::onNested(const at::Tensor& padded, const at::Tensor& nested) {
+  if (padded.dim() < 2 || nested.size(0) == 0) return;
+  const auto longest = sizesOfNested(nested).select(1, 0).max().item<int64_t>();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  nested_.push_back({padded.size(0), longest, padded.size(1)});
+}
+
+Capture::PendingPtr Capture::pendingOf(const flow::Consumed& consumed) const {
+  const auto sizes = consumed.arrange.sizes();
+  auto current = modules_->current();
+  // The JIT makes a sum and a product of one operator, and one of them, without a word about where that came from.
+  if (current.empty() && consumed.mayBeNameless) current = consumed.scoresModule;
+  auto pending = pendingAt(consumed.value->operatorName.c_str(), commonModule(consumed.module, current), shapeOf(sizes),
+                           consumed.operand);
+  pending->site.kind = consumed.kind;
+  pending->site.path = consumed.value->path();
+  if (consumed.headsKnown) pending->site.shape.headsKnown = true;
+  return pending;
+}
+
+void Capture::onProduct(const flow::Consumed& consumed, const at::Tensor& output) {
+  const auto& matrix = consumed.value->matrix;
+  if (!consumed.arrange.isWhole()) return addPart(consumed, output);
+  PendingPtr part;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto& [kept, taken] = taken_[matrix.get()];
+    kept = matrix;
+    for (const auto& each : taken) {
+      if (each.version != consumed.value->version) continue;
+      if (!each.pending) return;  // the same weights again, with other values
+      // The whole, of which only a part was taken so far.
+      const auto point = consumed.point.defined() ? consumed.point : consumed.operand;
+      each.pending->assembly->replace(
+          {retained_.retain(consumed.operand), consumed.arrange, options_.gradients ? point : at::Tensor()});
+      part = each.pending;
     }
-    return weights;
-  };
-  auto weights = arrange(consumed.operand.detach());
-  const auto pending =
-      pendingAt("softmax", commonModule(consumed.module, modules_->current()), shapeOf(weights.sizes()), weights);
+    if (!part) taken.push_back({consumed.value->version, nullptr});
+  }
+  if (part) return completeParts(part);
+  auto weights = consumed.arrange(consumed.operand.detach());
+  const auto pending = pendingOf(consumed);
+  auto shape = shapeOf(weights.sizes());
+  if (!shape.headsKnown) shape.headsKnown = pending->site.shape.headsKnown;
+  pending->site.shape = std::move(shape);
   pending->weights = std::move(weights);
   if (takesScores()) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (auto scores = scores_.behind(consumed.operand)) {
-      pending->scores = [scores = std::move(scores), arrange] { return arrange(scores()); };
+      pending->scores = [scores = std::move(scores), arrange = consumed.arrange] { return arrange(scores()); };
     }
   }
-  pending->arrange = std::move(arrange);
-  if (options_.gradients) pending->gradientPoint = consumed.operand;
-  add(pending, output);
+  pending->arrange = consumed.arrange;
+  if (options_.gradients) pending->gradientPoint = consumed.point.defined() ? consumed.point : consumed.operand;
+  const auto rows = output.dim() - (consumed.second ? 1 : 2);
+  if (!consumed.maybeContext || rows < 0) return add(pending, output);
+  // Keys times values of a linear attention look the same, until queries meet what they give.
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    pending->retain(retained_);
+    auto decide = [this, pending, weak = at::Tensor(output)](bool linear) {
+      if (!linear) {
+        pending->restore();
+        pending->drop();
+        return add(pending, weak);
+      }
+      const std::lock_guard<std::mutex> lock(mutex_);
+      flow_.list(
+          {pending->site.name, pending->site.operatorName, pending->site.shape.sizes(),
+           "linear attention: keys and values are multiplied first, so that no matrix of queries and keys exists"});
+    };
+    flow_.watchContext(output, rows, std::move(decide));
+  }
+}
+
+void Capture::decided() {
+  std::vector<std::pair<flow::Flow::Decide, bool>> all;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    all = flow_.takeDecided();
+  }
+  for (const auto& [decide, linear] : all) decide(linear);
+}
+
+void Capture::addPart(const flow::Consumed& consumed, const at::Tensor& output) {
+  const auto& matrix = consumed.value->matrix;
+  PendingPtr pending;
+  bool first = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (finished_) return;
+    auto& [kept, taken] = taken_[matrix.get()];
+    kept = matrix;
+    for (const auto& each : taken) {
+      if (each.pending && each.pending->assembly->isApart(consumed.arrange)) {
+        pending = each.pending;
+        break;
+      }
+      if (each.version == consumed.value->version) return;
+    }
+    if (!pending) {
+      first = true;
+      pending = pendingOf(consumed);
+      pending->assembly = std::make_shared<Assembly>(consumed.arrange.sizes());
+      taken.push_back({consumed.value->version, pending});
+      partial_.push_back(pending);
+    }
+    const auto point = consumed.point.defined() ? consumed.point : consumed.operand;
+    pending->assembly->add(
+        {retained_.retain(consumed.operand), consumed.arrange, options_.gradients ? point : at::Tensor()});
+  }
+  if (first) add(pending, {});
+  if (pending->assembly->isWhole()) completeParts(pending);
+}
+
+// Has an attention delivered of which there are no more parts to come.
+void Capture::completeParts(const PendingPtr& pending) {
+  failure_.noting([&] {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (finished_ || std::erase(partial_, pending) == 0) return;
+      for (auto& [matrix, entry] : taken_) {
+        for (auto& each : entry.second) {
+          if (each.pending == pending) each.pending.reset();
+        }
+      }
+      auto shape = shapeOf(pending->assembly->sizes());
+      if (!shape.headsKnown) shape.headsKnown = pending->site.shape.headsKnown;
+      if (pending->site.kind == Kind::Softmax && !pending->assembly->coversKeys()) {
+        pending->site.kind = Kind::Unnormalized;
+      }
+      pending->site.shape = std::move(shape);
+      auto& site = sites_[static_cast<size_t>(pending->site.index)];
+      site.shape = pending->site.shape;
+      site.kind = pending->site.kind;
+      if (options_.sitesOnly || !pending->selected) return;
+      std::erase(pending_, pending);
+    }
+    deliver(*pending);
+  });
+}
+
+// Parts are missing of which nothing is left.
+void Capture::deliverDead() {
+  std::vector<PendingPtr> dead;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (partial_.empty()) return;
+    for (const auto& [matrix, entry] : taken_) {
+      for (const auto& each : entry.second) {
+        if (each.pending && !flow_.lives(*matrix)) dead.push_back(each.pending);
+      }
+    }
+  }
+  for (const auto& pending : dead) completeParts(pending);
 }
 
 at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
                                   const at::Tensor& value, const at::Tensor& output) {
-  const auto pending = pendingAt(operatorName, module, shapeOf(call), call.query);
+  broadcast(call, output);
+  auto shape = shapeOf(call);
+  if (!shape.headsKnown) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto lead = flow_.leadOf(call.query);
+    if (!lead) lead = flow_.leadOf(call.key);
+    if (lead && !lead->headsFirst) shape.split(lead->outer, lead->inner);
+  }
+  const auto pending = pendingAt(operatorName, module, std::move(shape), call.query);
   pending->call = std::move(call);
   auto result = output;
   if (options_.gradients) {
@@ -163,7 +404,27 @@ void Capture::onVisibleWeights(const char* operatorName, const std::string& modu
   const auto pending = pendingAt(operatorName, module, shapeOf(weights.sizes()), weights);
   pending->arrange = [](const at::Tensor& operand) { return operand; };
   pending->weights = weights;
-  if (scores) pending->scores = [scores] { return scores->get(); };
+  auto& shape = pending->site.shape;
+  {
+    // A nested batch is as long as its longest sequence, what comes in and goes out is padded further.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [batch, longest, length] : nested_) {
+      if (batch == shape.batch && longest == shape.keys && shape.queries == longest) pending->paddedTo = length;
+    }
+  }
+  if (pending->paddedTo > shape.keys) {
+    shape.queries = shape.keys = pending->paddedTo;
+  } else {
+    pending->paddedTo = 0;
+  }
+  if (scores) {
+    pending->scores = [scores, length = pending->paddedTo] {
+      const auto& given = scores->get();
+      if (length == 0) return given;
+      return at::constant_pad_nd(given, {0, length - given.size(-1), 0, length - given.size(-2)},
+                                 -std::numeric_limits<double>::infinity());
+    };
+  }
   add(pending, {});
 }
 
@@ -182,18 +443,18 @@ bool Capture::note(const PendingPtr& pending, const at::Tensor& output) {
   pending->site.index = static_cast<int64_t>(sites_.size());
   sites_.push_back(pending->site);
   pending->selected = selection_.selects(pending->site);
-  const bool splitLater = !pending->site.shape.headsKnown;
+  bool later = pending->assembly != nullptr;
   if (options_.sitesOnly) {
     pending->call.reset();
     pending->weights.reset();
   }
-  if (splitLater) {
+  if (!pending->site.shape.headsKnown && output.defined()) {
     // The model tells soon how many heads there are; where it never does, there is one.
-    heads_.follow(output, [this, pending](int64_t batch, int64_t heads) { onHeadsKnown(pending, batch, heads); });
-    following_ = true;
+    later =
+        heads_.follow(output, [this, pending](int64_t batch, int64_t heads) { onHeadsKnown(pending, batch, heads); });
   }
   if (options_.sitesOnly) return false;
-  if (pending->selected && !splitLater) return true;
+  if (pending->selected && !later) return true;
   if (pending->selected || selection_.reachFromEnd() > 0) {
     pending->retain(retained_);
     pending_.push_back(pending);
@@ -213,9 +474,7 @@ void Capture::onHeadsKnown(const PendingPtr& pending, int64_t batch, int64_t hea
       const std::lock_guard<std::mutex> lock(mutex_);
       if (finished_) return;
       auto& shape = sites_[static_cast<size_t>(pending->site.index)].shape;
-      shape.batch = batch;
-      shape.heads = heads;
-      shape.headsKnown = true;
+      shape.split(batch, heads);
       pending->site.shape = shape;
       if (options_.sitesOnly || !pending->selected) return;
       std::erase(pending_, pending);
@@ -243,6 +502,14 @@ AttentionSink::Delivery Capture::complete(PendingAttention& pending) {
   attention.queries = kept.queries;
   auto reading = retained_.reading();
   pending.restore();
+  if (pending.assembly) {
+    pending.weights = pending.assembly->weights();
+    pending.arrange = [](const at::Tensor& operand) { return operand; };
+  }
+  if (const auto more = pending.paddedTo; more > 0) {
+    pending.weights =
+        at::constant_pad_nd(pending.weights, {0, more - pending.weights.size(-1), 0, more - pending.weights.size(-2)});
+  }
   const auto& source = pending.call ? pending.call->query : pending.weights;
   const bool moves = options_.toCpu && !source.is_cpu();
   auto made = materialise(pending, kept, options_, moves || options_.hooked || options_.onAttention);
@@ -251,7 +518,7 @@ AttentionSink::Delivery Capture::complete(PendingAttention& pending) {
   attention.logSumExp = std::move(made.result.logSumExp);
   attention.received = std::move(made.result.received);
   attention.entropy = std::move(made.result.entropy);
-  if (options_.gradients) attention.gradient.push_back(gradientPointOf(pending, kept, attention.keys, options_));
+  if (options_.gradients) attention.gradient = gradientPointsOf(pending, kept, attention.keys, options_);
   reading.unlock();
   if (made.borrowed) {
     delivery.retainedWeights = retained_.retain(made.result.weights);
@@ -288,11 +555,8 @@ std::vector<Attention> Capture::sitesAsAttentions() const {
 // Resolves positions from the end, and has the forward checked for what was selected.
 void Capture::checkSelection() {
   if (sites_.empty() && !options_.mayMiss) {
-    throw Error("ERR_NO_ATTENTION",
-                "This forward computed no attention that can be seen: no scaled_dot_product_attention, no fused "
-                "encoder layer, no softmax whose result is multiplied with values. Check that the checkpoint has "
-                "attention layers and that these inputs reach them; attention written without a softmax operator has "
-                "no weights to show");
+    noAttention_ = describeNoAttention(unseen_);
+    return;
   }
   const auto total = static_cast<int64_t>(sites_.size());
   for (const auto index : selection_.selectedFromEnd(total)) {
@@ -318,6 +582,13 @@ std::vector<Attention> Capture::finish() {
   std::deque<PendingPtr> last;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    flow_.decideAll();
+  }
+  decided();
+  for (const auto& pending : std::vector<PendingPtr>(partial_)) completeParts(pending);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    unseen_ = flow_.unseen();
     checkSelection();
     if (options_.sitesOnly) {
       finished_ = true;
@@ -326,9 +597,7 @@ std::vector<Attention> Capture::finish() {
     last = std::exchange(pending_, {});
   }
   for (const auto& pending : last) {
-    if (!pending->selected) continue;
-    pending->site.shape.headsKnown = true;
-    deliver(*pending);
+    if (pending->selected) deliver(*pending);
   }
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <atomic>
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -10,11 +10,14 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "capture/attention_sink.h"
 #include "capture/capture_budget.h"
 #include "capture/fixed_tensors.h"
+#include "capture/flow/flow.h"
 #include "capture/head_split.h"
 #include "capture/layer_selection.h"
 #include "capture/module_resolver.h"
@@ -22,7 +25,7 @@
 #include "capture/pending_attention.h"
 #include "capture/retained_tensors.h"
 #include "capture/score_tracker.h"
-#include "capture/softmax_tracker.h"
+#include "capture/unseen.h"
 #include "runtime/cancellation.h"
 #include "runtime/first_failure.h"
 #include "torch/run_local.h"
@@ -62,26 +65,43 @@ class Capture : public RunLocal {
   void beforeWrite(const at::Tensor& tensor);
   bool retainsTensors() const { return !retained_.empty(); }
 
-  // What the operators around a softmax do (see SoftmaxTracker, HeadSplit). `following`: whether any is followed.
-  bool following() const { return following_.load(std::memory_order_relaxed); }
+  // What operators do with scores and weights (see flow::Flow, HeadSplit).
   void onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, RetainedScores scores);
-  void onDerived(const at::Tensor& source, const at::Tensor& result);
-  void onView(const at::Tensor& source, at::IntArrayRef shape);
+  // Whether an operator that takes these has anything to do with what is followed; told of with what it gave.
+  bool concerns(c10::ArrayRef<c10::IValue> arguments);
+  void onOperator(const flow::Call& call, const at::Tensor& result);
+  // The tensor that a multiplication is to take in place of one that may be weights (bit-identical).
+  at::Tensor multiplied(const at::Tensor& tensor);
   // Whether an operand of a product holds attention weights: asked before the product runs, and finished by
-  // `onProduct`.
-  std::optional<SoftmaxTracker::Consumed> weightsIn(const at::Tensor& a, const at::Tensor& b);
-  std::optional<SoftmaxTracker::Consumed> weightsIn(const at::Tensor& operand, const at::Tensor& other, int64_t dim,
-                                                    SoftmaxTracker::Arrange arrange);
+  // `onProduct`. Every product is told of by `productRan`.
+  std::optional<flow::Consumed> weightsIn(const flow::Rule& rule, const at::Tensor& a, const at::Tensor& b);
   // The operand that the product is to take (bit-identical).
-  at::Tensor operandOf(SoftmaxTracker::Consumed& consumed) const;
-  void onProduct(const SoftmaxTracker::Consumed& consumed, const at::Tensor& output);
+  at::Tensor operandOf(flow::Consumed& consumed) const;
+  void onProduct(const flow::Consumed& consumed, const at::Tensor& output);
+  void productRan(const flow::Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
+                  const at::Tensor& result, bool consumed);
+  // What looks like attention, and can't be followed.
+  void onUnseen(const char* operatorName, at::IntArrayRef shape, std::string reason);
+  // An operator that isn't followed took these and gave `result`, where it may have computed attention.
+  void onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result);
+  // How many attentions were seen so far.
+  size_t seen();
+  // A padded batch [B, T, …] became `nested`.
+  void onNested(const at::Tensor& padded, const at::Tensor& nested);
 
   // What this capture threw into the model's run, if anything.
   std::exception_ptr failure() const { return failure_.get(); }
 
-  // What was kept, in execution order. Throws ERR_NO_ATTENTION where the forward computed none, ERR_UNKNOWN_MODULE
-  // where a selected layer wasn't among it. To be called once, after the forward.
+  // What was kept, in execution order. Throws ERR_UNKNOWN_MODULE where a selected layer wasn't among it. To be called
+  // once, after the forward.
   std::vector<Attention> finish();
+
+  // Once finished: what looked like attention and isn't among it.
+  const std::vector<Unseen>& unseen() const { return unseen_; }
+
+  // Once finished: what to say where no attention was seen at all, which only one forward of several may do; else
+  // empty.
+  const std::string& noAttention() const { return noAttention_; }
 
   // Once finished: the labels of selected layers that computed no attention, and the query positions of the last
   // attention of the forward, selected or not (none where there was no attention).
@@ -94,8 +114,20 @@ class Capture : public RunLocal {
   void checkCancelled() const {
     if (cancellation_) cancellation_->check();
   }
+  // What products took of one matrix: the parts of one attention, or several attentions where what was done to the
+  // weights differs.
+  struct Taken {
+    int64_t version;
+    PendingPtr pending;  // while parts are missing
+  };
+
   void add(const PendingPtr& pending, const at::Tensor& output);
   bool note(const PendingPtr& pending, const at::Tensor& output);
+  void addPart(const flow::Consumed& consumed, const at::Tensor& output);
+  void completeParts(const PendingPtr& pending);
+  void deliverDead();
+  void decided();
+  PendingPtr pendingOf(const flow::Consumed& consumed) const;
   void onHeadsKnown(const PendingPtr& pending, int64_t batch, int64_t heads);
   void deliver(PendingAttention& pending);
   AttentionSink::Delivery complete(PendingAttention& pending);
@@ -110,13 +142,17 @@ class Capture : public RunLocal {
   CaptureBudget budget_;
   AttentionSink sink_;
   FirstFailure failure_;
-  std::atomic<bool> following_{false};
 
   // Of what follows. Never held while weights are computed or handed over, nor asked for while `retained_` is locked
   // for reading: whoever holds it may be waiting for that.
   std::mutex mutex_;
-  SoftmaxTracker softmaxes_;
   ScoreTracker scores_;
+  flow::Flow flow_;
+  std::unordered_map<const flow::Matrix*, std::pair<flow::MatrixPtr, std::vector<Taken>>> taken_;
+  std::vector<PendingPtr> partial_;             // attentions that are taken in parts, and not whole yet
+  std::vector<std::array<int64_t, 3>> nested_;  // padded batches that were nested: batch, longest, padded length
+  std::vector<Unseen> unseen_;
+  std::string noAttention_;
   HeadSplit heads_;
   std::vector<Site> sites_;
   LayerSelection selection_;

@@ -15,8 +15,18 @@ void FixedTensors::add(const at::Tensor& result) {
   auto* const storage = storageOf(result);
   if (!storage) return;
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (madeOfParameters_.size() >= sweepAt_) {
+    std::erase_if(madeOfParameters_, [](const auto& entry) { return entry.second.expired(); });
+    sweepAt_ = 2 * madeOfParameters_.size() + kSweepAt;
+  }
   madeOfParameters_.insert_or_assign(storage, weakly(storage));
   any_ = true;
+}
+
+void FixedTensors::remove(const at::Tensor& tensor) {
+  if (!any()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  madeOfParameters_.erase(storageOf(tensor));
 }
 
 }  // namespace lta

@@ -28,11 +28,12 @@ std::optional<BatchAndHeads> split(at::IntArrayRef shape, int64_t lead, int64_t 
 
 }  // namespace
 
-void HeadSplit::follow(const at::Tensor& product, Resolved resolved) {
+bool HeadSplit::follow(const at::Tensor& product, Resolved resolved) {
   auto* storage = storageOf(product);
-  if (!storage || product.dim() != 3) return;
+  if (!storage || product.dim() != 3) return false;
   std::erase_if(products_, [](const Product& p) { return p.storage.expired(); });
   products_.push_back({weakly(storage), product.size(0), product.size(1), product.size(2), std::move(resolved)});
+  return true;
 }
 
 HeadSplit::Product* HeadSplit::find(const at::Tensor& tensor) {

@@ -19,6 +19,7 @@ class HeadSplit {
   using Resolved = std::function<void(int64_t batch, int64_t heads)>;
 
   bool empty() const { return products_.empty(); }
+  bool follows(const at::Tensor& tensor) { return find(tensor) != nullptr; }
 
   // What a view told: `resolved(batch, heads)` is the caller's to call.
   struct Split {
@@ -27,8 +28,9 @@ class HeadSplit {
     int64_t heads;
   };
 
-  // Follows `product`, [batch · heads, Q, D], to the view that shows the number of heads.
-  void follow(const at::Tensor& product, Resolved resolved);
+  // Follows `product`, [batch · heads, Q, D], to the view that shows the number of heads. False for what has another
+  // number of dimensions.
+  bool follow(const at::Tensor& product, Resolved resolved);
   // `result` is a copy of `source`.
   void derive(const at::Tensor& source, const at::Tensor& result);
   // `source` is viewed or reshaped to `shape`. Gives what was followed, where this tells its heads.

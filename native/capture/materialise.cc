@@ -115,7 +115,7 @@ int64_t bytesOf(const Site& site, const Kept& kept, const CaptureOptions& option
 at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows) {
   if (weights.dim() == 3) weights = weights.unflatten(0, {shape.batch, shape.heads});
   if (weights.dim() == 2) weights = weights.unsqueeze(0).unsqueeze(0);
-  if (weights.dim() > 4) weights = weights.flatten(1, -3);
+  if (weights.dim() > 4) weights = weights.flatten(0, -4);
   return selectRows(weights, rows);
 }
 
@@ -125,8 +125,10 @@ at::Tensor averageAndCast(at::Tensor weights, bool averageHeads, at::ScalarType 
 }
 
 Materialised materialise(PendingAttention& pending, const Kept& kept, const CaptureOptions& options, bool ownMemory) {
-  const Wanted wanted{kept.rows,      options.averageHeads, options.topK,     kept.dtype,     options.weights,
-                      options.scores, options.logSumExp,    options.received, options.entropy};
+  Wanted wanted{kept.rows,      options.averageHeads, options.topK,     kept.dtype,     options.weights,
+                options.scores, options.logSumExp,    options.received, options.entropy};
+  // Of what is no distribution, neither says anything.
+  if (pending.site.kind != Kind::Softmax) wanted.received = wanted.entropy = false;
   Materialised made;
   auto& weights = made.result.weights;
   if (pending.call) {

@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "capture/assembly.h"
 #include "capture/attention.h"
 #include "capture/retained_tensors.h"
 #include "capture/score_tracker.h"
-#include "capture/softmax_tracker.h"
 #include "weights/weights.h"
 
 namespace lta {
@@ -24,8 +24,11 @@ struct PendingAttention {
   Site site;
   std::optional<SdpaArguments> call;  // of a fused kernel
   at::Tensor weights;                 // of others: they exist, in the model's own memory
-  SoftmaxTracker::Arrange arrange;    // views those, and their gradient, as [..., Q, K]
   ScoreTracker::Scores scores;        // what those were computed from, in the same view; null where that isn't known
+  // Views those, and their gradient, as [..., Q, K].
+  std::function<at::Tensor(const at::Tensor&)> arrange;
+  std::shared_ptr<Assembly> assembly;  // of others that products take in parts
+  int64_t paddedTo = 0;                // of a nested batch: the length that it was padded to
   bool selected = false;
 
   // With the option `gradients`:

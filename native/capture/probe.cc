@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "capture/masked_scores.h"
-#include "capture/watched_writes.h"
+#include "capture/watched_operators.h"
 #include "torch/dispatcher.h"
 #include "torch/fused_operators.h"
 
@@ -175,199 +175,14 @@ at::Tensor nestedSoftmax(const at::Tensor& self, const at::Tensor& query) {
   return result;
 }
 
-// ---- products ------------------------------------------------------------------------------------------------------
-
-// What is told of a product a · b that `run(a, b)` computes.
-template <typename Run>
-auto watchedProduct(const at::Tensor& a, const at::Tensor& b, Run run) -> decltype(run(a, b)) {
+at::Tensor nestedFromMask(c10::DispatchKeySet keys, const at::Tensor& padded, const at::Tensor& mask, bool checked) {
+  auto result = at::_ops::_nested_tensor_from_mask::redispatch(below(keys), padded, mask, checked);
   const ProbeSuspended suspended;
-  auto& target = capture();
-  auto consumed = target.weightsIn(a, b);
-  if (!consumed) return run(a, b);
-  const bool first = consumed->operand.is_same(a);
-  const auto operand = target.operandOf(*consumed);
-  decltype(run(a, b)) result = first ? run(operand, b) : run(a, operand);
-  target.onProduct(*consumed, result);
+  capture().onNested(padded, result);
   return result;
 }
 
-at::Tensor matmul(const at::Tensor& a, const at::Tensor& b) {
-  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::matmul(a, b); });
-}
-at::Tensor bmm(const at::Tensor& a, const at::Tensor& b) {
-  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::bmm(a, b); });
-}
-at::Tensor mm(const at::Tensor& a, const at::Tensor& b) {
-  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) { return at::mm(a, b); });
-}
-at::Tensor baddbmm(const at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
-                   const at::Scalar& alpha) {
-  return watchedProduct(a, b,
-                        [&](const at::Tensor& a, const at::Tensor& b) { return at::baddbmm(self, a, b, beta, alpha); });
-}
-
-// The same into a tensor that there is already.
-template <typename Run>
-at::Tensor& watchedProductInto(const at::Tensor& a, const at::Tensor& b, at::Tensor& out, Run run) {
-  capture().beforeWrite(out);
-  return watchedProduct(a, b, [&](const at::Tensor& a, const at::Tensor& b) -> at::Tensor& {
-    run(a, b);
-    return out;
-  });
-}
-
-at::Tensor& matmulOut(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
-  return watchedProductInto(a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::matmul_out(out, a, b); });
-}
-at::Tensor& bmmOut(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
-  return watchedProductInto(a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::bmm_out(out, a, b); });
-}
-at::Tensor& mmOut(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
-  return watchedProductInto(a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::mm_out(out, a, b); });
-}
-at::Tensor& baddbmmOut(const at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
-                       const at::Scalar& alpha, at::Tensor& out) {
-  return watchedProductInto(
-      a, b, out, [&](const at::Tensor& a, const at::Tensor& b) { at::baddbmm_out(out, self, a, b, beta, alpha); });
-}
-at::Tensor& baddbmmInPlace(at::Tensor& self, const at::Tensor& a, const at::Tensor& b, const at::Scalar& beta,
-                           const at::Scalar& alpha) {
-  return watchedProductInto(a, b, self,
-                            [&](const at::Tensor& a, const at::Tensor& b) { self.baddbmm_(a, b, beta, alpha); });
-}
-
-// The subscripts of one operand, spaces dropped; empty where '…' or a character makes them hard to tell.
-struct Equation {
-  std::string operands[2];
-  std::string output;
-};
-
-std::optional<Equation> parseEquation(c10::string_view text) {
-  std::string equation;
-  for (const char c : text) {
-    if (c == '.') return std::nullopt;
-    if (c != ' ') equation.push_back(c);
-  }
-  const auto arrow = equation.find("->");
-  const auto comma = equation.find(',');
-  if (arrow == std::string::npos || comma == std::string::npos || comma > arrow) return std::nullopt;
-  Equation parsed{{equation.substr(0, comma), equation.substr(comma + 1, arrow - comma - 1)},
-                  equation.substr(arrow + 2)};
-  if (parsed.operands[1].find(',') != std::string::npos) return std::nullopt;
-  return parsed;
-}
-
-// Weights in an einsum: subscripts in both operands and the output are batch and heads, those of the weights alone are
-// queries, and the one that is summed over is the key.
-std::optional<SoftmaxTracker::Consumed> einsumWeights(c10::string_view text, at::TensorList operands) {
-  if (operands.size() != 2) return std::nullopt;
-  const auto equation = parseEquation(text);
-  if (!equation) return std::nullopt;
-  for (int side = 0; side < 2; ++side) {
-    const auto& own = equation->operands[side];
-    const auto& other = equation->operands[1 - side];
-    const auto& operand = operands[static_cast<size_t>(side)];
-    if (own.size() != static_cast<size_t>(operand.dim()) || !capture().following()) continue;
-    std::vector<int64_t> batch, queries, keys;
-    for (size_t i = 0; i < own.size(); ++i) {
-      const bool inOutput = equation->output.find(own[i]) != std::string::npos;
-      const bool inOther = other.find(own[i]) != std::string::npos;
-      (inOutput ? (inOther ? batch : queries) : keys).push_back(static_cast<int64_t>(i));
-    }
-    if (keys.size() != 1 || queries.size() > 1 || other.size() < 2) continue;
-    auto order = batch;
-    order.insert(order.end(), queries.begin(), queries.end());
-    order.insert(order.end(), keys.begin(), keys.end());
-    auto arrange = [order, pooled = queries.empty()](const at::Tensor& tensor) {
-      const auto permuted = tensor.permute(order);
-      return pooled ? permuted.unsqueeze(-2) : permuted;
-    };
-    const auto& beside = operands[static_cast<size_t>(1 - side)];
-    if (auto consumed = capture().weightsIn(operand, beside, keys[0], std::move(arrange))) {
-      // The sizes of the softmax are in the order of its own subscripts; those of the operand are already in ours.
-      consumed->softmaxSizes.clear();
-      return consumed;
-    }
-  }
-  return std::nullopt;
-}
-
-at::Tensor einsum(c10::DispatchKeySet keys, c10::string_view equation, at::TensorList operands,
-                  at::OptionalIntArrayRef path) {
-  if (auto consumed = einsumWeights(equation, operands)) {
-    const ProbeSuspended suspended;
-    std::vector<at::Tensor> taken = operands.vec();
-    const auto place = static_cast<size_t>(consumed->operand.is_same(taken[0]) ? 0 : 1);
-    taken[place] = capture().operandOf(*consumed);
-    auto result = at::einsum(equation, taken, path);
-    capture().onProduct(*consumed, result);
-    return result;
-  }
-  // Seen through: the products that it is made of tell.
-  return at::_ops::einsum::redispatch(below(keys), equation, operands, path);
-}
-
-// ---- what lies between a softmax and its product -------------------------------------------------------------------
-
-// The signature of each operator comes from its own declaration, so that one template watches them all.
-template <typename Op, typename Signature = typename Op::schema>
-struct Derived;
-
-template <typename Op, typename... Args>
-struct Derived<Op, at::Tensor(Args...)> {
-  static at::Tensor run(c10::DispatchKeySet keys, Args... args) {
-    auto& target = capture();
-    bool fixed = true;  // what is made of parameters, and of single numbers, alone
-    bool tensors = false;
-    const auto look = [&](const auto& arg) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) {
-        const bool here = target.fixedTensors().contains(arg);
-        tensors = tensors || here;
-        fixed = fixed && (here || (arg.defined() && arg.dim() == 0));
-      }
-    };
-    (look(args), ...);
-    auto result = Op::redispatch(below(keys), args...);
-    if (fixed && tensors) target.fixedTensors().add(result);
-    if (!target.following()) return result;
-    const auto tell = [&](const auto& arg) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, at::Tensor>) target.onDerived(arg, result);
-    };
-    (tell(args), ...);
-    return result;
-  }
-};
-
-// native_dropout returns its mask as well.
-std::tuple<at::Tensor, at::Tensor> nativeDropout(c10::DispatchKeySet keys, const at::Tensor& input, double p,
-                                                 std::optional<bool> train) {
-  auto result = at::_ops::native_dropout::redispatch(below(keys), input, p, train);
-  capture().onDerived(input, std::get<0>(result));
-  return result;
-}
-
-at::Tensor view(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef size) {
-  auto& target = capture();
-  if (target.following()) target.onView(self, C10_AS_INTARRAYREF_SLOW(size));
-  return at::_ops::view::redispatch(below(keys), self, size);
-}
-
-at::Tensor unsafeView(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef size) {
-  auto& target = capture();
-  if (target.following()) target.onView(self, C10_AS_INTARRAYREF_SLOW(size));
-  return at::_ops::_unsafe_view::redispatch(below(keys), self, size);
-}
-
-at::Tensor reshape(c10::DispatchKeySet keys, const at::Tensor& self, c10::SymIntArrayRef shape) {
-  auto& target = capture();
-  if (target.following()) target.onView(self, C10_AS_INTARRAYREF_SLOW(shape));
-  return at::_ops::reshape::redispatch(below(keys), self, shape);
-}
-
-template <typename Op>
-void watchDerived(torch::Library& library, const char* name) {
-  library.impl(name, torch::CppFunction::makeFromUnboxedFunction(&Derived<Op>::run));
-}
+bool insideFused() { return fused != nullptr; }
 
 }  // namespace
 
@@ -396,37 +211,9 @@ void registerProbe() {
   library.impl("_masked_softmax", maskedSoftmax);
   library.impl("_nested_tensor_softmax_with_shape", nestedSoftmax);
 
-  library.impl("matmul", matmul);
-  library.impl("bmm", bmm);
-  library.impl("mm", mm);
-  library.impl("baddbmm", baddbmm);
-  library.impl("matmul.out", matmulOut);
-  library.impl("bmm.out", bmmOut);
-  library.impl("mm.out", mmOut);
-  library.impl("baddbmm.out", baddbmmOut);
-  library.impl("baddbmm_", baddbmmInPlace);
-  library.impl("einsum", einsum);
+  library.impl("_nested_tensor_from_mask", nestedFromMask);
 
-  watchDerived<at::_ops::_to_copy>(library, "_to_copy");
-  watchDerived<at::_ops::clone>(library, "clone");
-  watchDerived<at::_ops::dropout>(library, "dropout");
-  watchDerived<at::_ops::mul_Tensor>(library, "mul.Tensor");
-  watchDerived<at::_ops::mul_Scalar>(library, "mul.Scalar");
-  watchDerived<at::_ops::div_Tensor>(library, "div.Tensor");
-  watchDerived<at::_ops::div_Scalar>(library, "div.Scalar");
-  watchDerived<at::_ops::masked_fill_Scalar>(library, "masked_fill.Scalar");
-  watchDerived<at::_ops::masked_fill_Tensor>(library, "masked_fill.Tensor");
-  watchDerived<at::_ops::where_self>(library, "where.self");
-  watchDerived<at::_ops::nan_to_num>(library, "nan_to_num");
-  library.impl("native_dropout", nativeDropout);
-  library.impl("view", view);
-  library.impl("_unsafe_view", unsafeView);
-  library.impl("reshape", reshape);
-
-  // The kernels above that write tell of it themselves.
-  watchWrites({"aten::_softmax.out", "aten::matmul.out", "aten::bmm.out", "aten::mm.out", "aten::baddbmm.out",
-               "aten::baddbmm_"},
-              currentCapture);
+  watchOperators({"aten::_softmax.out"}, currentCapture, insideFused);
 }
 
 }  // namespace lta

@@ -23,8 +23,19 @@ GradientPoint pointAt(at::Tensor tensor, ToRows toRows, at::ScalarType dtype, at
 
 }  // namespace
 
-GradientPoint gradientPointOf(const PendingAttention& pending, const Kept& kept, const at::Tensor& keys,
-                              const CaptureOptions& options) {
+GradientPoints gradientPointsOf(const PendingAttention& pending, const Kept& kept, const at::Tensor& keys,
+                                const CaptureOptions& options) {
+  if (pending.assembly) {
+    GradientPoints points;
+    for (const auto& part : pending.assembly->parts()) {
+      ToRows toRows = [part, assembly = pending.assembly, shape = pending.site.shape,
+                       rows = kept.rows](const at::Tensor& gradient) {
+        return pickRows(assembly->place(part, gradient), shape, rows);
+      };
+      points.push_back(pointAt(part.gradientPoint, std::move(toRows), kept.dtype, keys, options));
+    }
+    return points;
+  }
   ToRows toRows;
   if (pending.call) {
     SdpaArguments call;
@@ -37,7 +48,7 @@ GradientPoint gradientPointOf(const PendingAttention& pending, const Kept& kept,
       return pickRows(arrange(gradient), shape, rows);
     };
   }
-  return pointAt(pending.gradientPoint, std::move(toRows), kept.dtype, keys, options);
+  return {pointAt(pending.gradientPoint, std::move(toRows), kept.dtype, keys, options)};
 }
 
 GradientPoint gradientPointOfReturned(const at::Tensor& weights, const Attention& attention,

@@ -12,9 +12,9 @@ namespace lta {
 // `keys` are their key positions with topK. Asked for when the run is long over, whatever the model has done with its
 // values since.
 
-// From the point that the capture put into the model's computation, of an attention whose tensors are in place.
-GradientPoint gradientPointOf(const PendingAttention& pending, const Kept& kept, const at::Tensor& keys,
-                              const CaptureOptions& options);
+// From the points that the capture put into the model's computation, of an attention whose tensors are in place.
+GradientPoints gradientPointsOf(const PendingAttention& pending, const Kept& kept, const at::Tensor& keys,
+                                const CaptureOptions& options);
 
 // From weights that the model returned beside a fused kernel's output, [B, H, Q, K].
 GradientPoint gradientPointOfReturned(const at::Tensor& weights, const Attention& attention,

@@ -22,14 +22,35 @@ Napi::Array toArray(Napi::Env env, const std::vector<int64_t>& list) {
   return array;
 }
 
+Napi::Array toArray(Napi::Env env, const std::vector<std::string>& list) {
+  auto array = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); ++i) array.Set(i, list[i]);
+  return array;
+}
+
+Napi::Array fromUnseen(Napi::Env env, const std::vector<Unseen>& list) {
+  auto array = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); ++i) {
+    auto object = Napi::Object::New(env);
+    object.Set("name", list[i].name);
+    object.Set("operator", list[i].operatorName);
+    object.Set("shape", toArray(env, list[i].shape));
+    object.Set("reason", list[i].reason);
+    array.Set(i, object);
+  }
+  return array;
+}
+
 Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   const auto& site = attention.site;
   auto object = Napi::Object::New(env);
   object.Set("index", Napi::Number::New(env, static_cast<double>(site.index)));
   object.Set("name", site.name);
   object.Set("operator", site.operatorName);
-  const auto& shape = site.shape;
-  object.Set("shape", toArray(env, {shape.batch, shape.heads, shape.queries, shape.keys}));
+  object.Set("path", toArray(env, site.path));
+  object.Set("kind", nameOf(site.kind));
+  object.Set("shape", toArray(env, site.shape.sizes()));
+  object.Set("headsKnown", site.shape.headsKnown);
   object.Set("heads", toArray(env, attention.heads));
   object.Set("queries", toArray(env, attention.queries));
   object.Set("dtype", nameOf(site.dtype));
@@ -228,11 +249,10 @@ Napi::Object fromCapture(Napi::Env env, const engine::CaptureResult& result,
   auto object = Napi::Object::New(env);
   object.Set("output", fromIValue(env, output));
   object.Set("attentions", list);
+  object.Set("unseen", fromUnseen(env, capture->unseen()));
+  if (!capture->noAttention().empty()) object.Set("noAttention", capture->noAttention());
   if (capture->options().mayMiss) {
-    const auto& missing = capture->missing();
-    auto labels = Napi::Array::New(env, missing.size());
-    for (uint32_t i = 0; i < missing.size(); ++i) labels.Set(i, missing[i]);
-    object.Set("missing", labels);
+    object.Set("missing", toArray(env, capture->missing()));
     object.Set("queries", Napi::Number::New(env, static_cast<double>(capture->lastQueries())));
   }
   if (capture->options().gradients) object.Set("gradients", GradientsWrap::wrap(env, attentions, capture, activity));

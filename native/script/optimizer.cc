@@ -105,15 +105,35 @@ bool feedsFusedLayer(const jit::Value* value) {
 
 thread_local bool fusing = false;
 
+bool isProduct(c10::Symbol kind) {
+  static const std::unordered_set<c10::Symbol> kinds{
+      c10::aten::matmul, c10::aten::bmm,    c10::aten::baddbmm, c10::aten::mm,        c10::aten::addmm,
+      c10::aten::mv,     c10::aten::linear, c10::aten::einsum,  c10::aten::tensordot,
+  };
+  return kinds.count(kind) != 0;
+}
+
+// Whether a value depends on what the method is called with.
+bool isComputed(const jit::Value* value) {
+  const auto kind = value->node()->kind();
+  return kind != jit::prim::Constant && kind != jit::prim::GetAttr;
+}
+
+// A product of two values that the graph computes: scores, as long as nothing says otherwise.
+bool isScores(const jit::Node& node) {
+  if (!isProduct(node.kind()) || node.kind() == c10::aten::einsum) return false;
+  int64_t computed = 0;
+  for (const auto* input : node.inputs())
+    computed += input->type()->isSubtypeOf(*c10::TensorType::get()) && isComputed(input);
+  return computed > 1;
+}
+
 // Whether a softmax flows into a product, through whatever takes one tensor and gives one.
 bool reachesProduct(const jit::Value* value, int depth = 0) {
   if (depth > 8) return false;
   for (const auto& use : value->uses()) {
     const auto kind = use.user->kind();
-    if (kind == c10::aten::matmul || kind == c10::aten::bmm || kind == c10::aten::baddbmm ||
-        kind == c10::aten::einsum) {
-      return true;
-    }
+    if (isProduct(kind)) return true;
     for (const auto* output : use.user->outputs()) {
       if (reachesProduct(output, depth + 1)) return true;
     }
@@ -126,7 +146,8 @@ bool hasEagerAttention(jit::Graph& graph) {
   collectNodes(*graph.block(), nodes);
   for (const auto* node : nodes) {
     const auto kind = node->kind();
-    if ((kind == c10::aten::softmax || kind == c10::aten::_softmax) && reachesProduct(node->output())) return true;
+    const bool weights = kind == c10::aten::softmax || kind == c10::aten::_softmax || isScores(*node);
+    if (weights && reachesProduct(node->output())) return true;
   }
   return false;
 }

@@ -1,5 +1,7 @@
 #include "script/program_cache.h"
 
+#include <torch/csrc/jit/ir/constants.h>
+
 #include <utility>
 
 #include "script/loop_checks.h"
@@ -17,6 +19,16 @@ std::string keyOf(const std::string& method, const ProgramOptions& options) {
   if (options.frozen) key += " frozen";
   if (options.fused) key += " fused";
   return key;
+}
+
+void collectConstants(torch::jit::Block& block, std::vector<at::Tensor>& into) {
+  for (auto* node : block.nodes()) {
+    for (auto* inner : node->blocks()) collectConstants(*inner, into);
+    if (node->kind() != torch::jit::prim::Constant || node->outputs().size() != 1) continue;
+    if (!node->output()->type()->isSubtypeOf(*c10::TensorType::get())) continue;
+    const auto value = torch::jit::toIValue(node->output());
+    if (value && value->isTensor() && value->toTensor().dim() > 0) into.push_back(value->toTensor());
+  }
 }
 
 }  // namespace
@@ -40,6 +52,7 @@ std::shared_ptr<const Program> ProgramCache::program(const std::string& method, 
   addLoopChecks(graph);
   if (hasCalls(*graph)) checkLoopsOfCallees();
   made->assigns = assigns(*graph);
+  collectConstants(*graph->block(), made->constants);
   made->function = std::make_unique<torch::jit::GraphFunction>(found.function().qualname(), graph, nullptr);
   slot = made;
   return slot;

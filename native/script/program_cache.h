@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "script/call_sites.h"
 
@@ -18,7 +19,8 @@ namespace lta::script {
 struct Program {
   InlinedMethod method;
   std::unique_ptr<torch::jit::GraphFunction> function;
-  bool assigns = false;  // it may put other tensors in place of buffers
+  bool assigns = false;               // it may put other tensors in place of buffers
+  std::vector<at::Tensor> constants;  // tensors in the graph that no input changes: a frozen file's parameters
 };
 
 struct ProgramOptions {

@@ -198,6 +198,11 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
   wanted.fused = options_.fuse && wanted.frozen;
   const FusionScope fusion(wanted.fused);
   const auto program = programs_->program(options.method, wanted);
+  if (auto* const capture = runLocal<Capture>(kCaptureSlot)) {
+    for (const auto& constant : program->constants) capture->fixedTensors().add(constant);
+    const std::lock_guard<std::mutex> lock(stateMutex_);
+    for (const auto& [name, tensor] : state_) capture->fixedTensors().add(tensor);
+  }
   if (!hooks) return call(*program, inputs);
 
   // Tasks that the model forked and nobody awaits may go on when this program is gone.

@@ -84,7 +84,7 @@ at::Tensor asFourDimensions(const at::Tensor& tensor) {
     case 3:
       return tensor.unsqueeze(0);
     default:
-      return tensor.flatten(1, -3);
+      return tensor.flatten(0, -4);
   }
 }
 

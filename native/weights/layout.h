@@ -44,7 +44,7 @@ void forEachStep(const std::vector<int64_t>& rows, int64_t elementsPerRow,
 // mean of no heads. Whether it was so.
 bool fillWhereEmpty(Weights& result, const Extent& extent, const Wanted& wanted);
 
-// [.., H, L, E] as [B, H, L, E]: batch first, whatever lies between counts as heads.
+// [.., H, L, E] as [B, H, L, E]: all that is ahead of the heads is batch.
 at::Tensor asFourDimensions(const at::Tensor& tensor);
 
 // A mask over [leading..., queries, keys], as [B, H, Q, K].

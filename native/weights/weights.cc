@@ -13,6 +13,18 @@
 
 namespace lta {
 
+std::vector<int64_t> AttentionShape::sizes() const {
+  auto all = batches.empty() ? std::vector<int64_t>{batch} : batches;
+  all.insert(all.end(), {heads, queries, keys});
+  return all;
+}
+
+void AttentionShape::split(int64_t batchSize, int64_t headCount) {
+  batch = batchSize;
+  heads = headCount;
+  headsKnown = true;
+}
+
 AttentionShape shapeOf(at::IntArrayRef sizes) {
   AttentionShape shape;
   const auto dims = static_cast<int64_t>(sizes.size());
@@ -22,8 +34,9 @@ AttentionShape shapeOf(at::IntArrayRef sizes) {
     shape.batch = sizes[0];
     shape.headsKnown = false;
   } else if (dims > 3) {
-    shape.batch = sizes[0];
-    for (int64_t dim = 1; dim < dims - 2; ++dim) shape.heads *= sizes[dim];
+    shape.heads = sizes[dims - 3];
+    for (int64_t dim = 0; dim < dims - 3; ++dim) shape.batch *= sizes[dim];
+    if (dims > 4) shape.batches.assign(sizes.begin(), sizes.begin() + (dims - 3));
   }
   return shape;
 }

@@ -24,15 +24,19 @@ struct Rows {
   std::optional<std::vector<int64_t>> queries;
 };
 
-// Shape of the attention of a call: the first of four and more dimensions is the batch, all between it and the queries
-// count as heads. A three-dimensional call doesn't tell batch from heads: `headsKnown` is false, `batch` holds their
-// product.
+// Shape of an attention: heads stand ahead of the queries, and what is ahead of them counts as batch (windows, groups).
+// Three dimensions don't tell batch from heads: `headsKnown` is false, `batch` holds their product.
 struct AttentionShape {
   int64_t batch = 1;
   int64_t heads = 1;
   int64_t queries = 0;
   int64_t keys = 0;
   bool headsKnown = true;
+  std::vector<int64_t> batches = {};  // where the batch is several dimensions: those
+
+  // All dimensions, [batch…, H, Q, K].
+  std::vector<int64_t> sizes() const;
+  void split(int64_t batchSize, int64_t headCount);
 };
 
 AttentionShape shapeOf(const SdpaArguments& call);

@@ -172,7 +172,7 @@ TEST("gradient points: of the rows, heads and columns that are kept") {
   const auto kept = lta::keptOf(pending->site, options);
   const auto gradient = at::rand({2, 4, 5, 6});
   const auto columns = at::tensor({4, 0}, at::kLong).expand({2, 1, 5, 2});
-  const auto told = lta::gradientPointOf(*pending, kept, columns, options).toWeights(gradient);
+  const auto told = lta::gradientPointsOf(*pending, kept, columns, options).front().toWeights(gradient);
   EXPECT(at::equal(told, gradient.narrow(1, 2, 1).gather(-1, columns)));
   lta::Attention attention;
   attention.site = pending->site;

@@ -386,5 +386,5 @@ TEST("outside a capture nothing is seen") {
     const lta::ProbeScope probe(watching);
   }
   forward(*modules);
-  EXPECT_ERROR(watching->finish(), std::string("ERR_NO_ATTENTION"));
+  EXPECT(watching->finish().empty() && !watching->noAttention().empty());
 }

@@ -148,7 +148,8 @@ TEST("shapes tell batch, heads, queries and keys, and where heads aren't told") 
   const auto shape = lta::shapeOf(sample(5, 7));
   EXPECT(shape.batch == 2 && shape.heads == 4 && shape.queries == 5 && shape.keys == 7 && shape.headsKnown);
   EXPECT(!lta::shapeOf(at::IntArrayRef{6, 5, 7}).headsKnown);
-  EXPECT(lta::shapeOf(at::IntArrayRef{2, 3, 2, 5, 7}).heads == 6);
+  const auto windows = lta::shapeOf(at::IntArrayRef{2, 3, 2, 5, 7});
+  EXPECT(windows.heads == 2 && windows.batch == 6 && windows.sizes() == (std::vector<int64_t>{2, 3, 2, 5, 7}));
 }
 
 TEST("the average over heads, and the largest of a row, are those of the whole") {

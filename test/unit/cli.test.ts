@@ -307,6 +307,9 @@ describe('libtorch-attention capture', () => {
     expect(JSON.parse(metadata?.['attentions.1'] ?? '')).toEqual({
       name: 'layers.1',
       operator: 'scaled_dot_product_attention',
+      path: [],
+      kind: 'softmax',
+      headsKnown: true,
       heads: [0, 1, 2],
       queries: [0, 1, 2, 3],
       shape: [1, 3, 4, 4],

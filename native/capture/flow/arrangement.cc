@@ -1,0 +1,106 @@
+#include "capture/flow/arrangement.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace lta::flow {
+namespace {
+
+// All that spans along one dimension reach, the first span outermost.
+std::vector<int64_t> coordinatesOf(const std::vector<Span>& spans) {
+  std::vector<int64_t> all{0};
+  for (const auto& span : spans) {
+    std::vector<int64_t> next;
+    next.reserve(all.size() * static_cast<size_t>(span.size));
+    for (const auto before : all) {
+      for (int64_t i = 0; i < span.size; ++i) next.push_back(before + span.start + i * span.step);
+    }
+    all = std::move(next);
+  }
+  return all;
+}
+
+bool isIdentity(const std::vector<Span>& spans, int64_t size) {
+  if (spans.size() == 1) return spans[0].start == 0 && spans[0].step == 1 && spans[0].size == size;
+  const auto all = coordinatesOf(spans);
+  if (static_cast<int64_t>(all.size()) != size) return false;
+  for (int64_t i = 0; i < size; ++i) {
+    if (all[static_cast<size_t>(i)] != i) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, int64_t key) {
+  std::vector<int64_t> dims;  // of the matrix, in the order of the result
+  // Heads, which a layer made of its features, stand behind the batch.
+  const auto isHeads = [&](int64_t dim) {
+    return static_cast<size_t>(dim) < matrix.features.size() && matrix.features[static_cast<size_t>(dim)];
+  };
+  for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
+    if (dim != query && dim != key) dims.push_back(dim);
+  }
+  std::stable_sort(dims.begin(), dims.end(), [&](int64_t a, int64_t b) { return !isHeads(a) && isHeads(b); });
+  dims.push_back(query);
+  dims.push_back(key);
+
+  struct Factor {
+    Span span;
+    int64_t place;
+  };
+  std::vector<Factor> factors;
+  for (const auto& components : view.dims) {
+    for (const auto& component : components) {
+      const auto place = static_cast<int64_t>(factors_.size());
+      factors_.push_back(component.span.size);
+      if (component.span.dim == kForeign) {
+        foreign_.push_back(place);
+      } else {
+        factors.push_back({component.span, place});
+      }
+    }
+  }
+  const auto shift = [&](int64_t place) {  // once the foreign ones are gone
+    return place - std::count_if(foreign_.begin(), foreign_.end(), [&](int64_t each) { return each < place; });
+  };
+  for (const auto dim : dims) {
+    std::vector<Span> spans;
+    for (const auto& [span, place] : factors) {
+      if (span.dim != dim || dim == kNone) continue;
+      spans.push_back(span);
+      order_.push_back(shift(place));
+      shape_.push_back(span.size);
+    }
+    if (spans.empty()) shape_.push_back(1);
+    const auto size = dim == kNone ? 1 : matrix.sizes[static_cast<size_t>(dim)];
+    sizes_.push_back(size);
+    for (const auto& span : view.fixed) {
+      if (span.dim == dim && dim != kNone) spans.push_back(span);
+    }
+    if (spans.empty()) spans.push_back({dim, 0, 1, 1});
+    // Split, but in another order than the matrix's own: coordinates tell.
+    const bool identity = isIdentity(spans, size);
+    whole_ = whole_ && identity;
+    coordinates_.push_back(coordinatesOf(spans));
+  }
+}
+
+at::Tensor Arrangement::operator()(const at::Tensor& tensor) const {
+  auto arranged = tensor.reshape(factors_);
+  for (auto place = foreign_.rbegin(); place != foreign_.rend(); ++place) {
+    // What was expanded is the same everywhere; its gradients add up.
+    arranged = arranged.stride(*place) == 0 ? arranged.select(*place, 0) : arranged.sum(*place);
+  }
+  return arranged.permute(order_).reshape(shape_);
+}
+
+at::Tensor Arrangement::part(const at::Tensor& tensor) const {
+  std::vector<int64_t> sizes;
+  for (const auto& each : coordinates_) sizes.push_back(static_cast<int64_t>(each.size()));
+  return (*this)(tensor).reshape(sizes);
+}
+
+}  // namespace lta::flow

@@ -1,0 +1,204 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "capture/fixed_tensors.h"
+#include "capture/flow/arrangement.h"
+#include "capture/flow/layout.h"
+#include "capture/flow/product.h"
+#include "capture/flow/rules.h"
+#include "capture/flow/value.h"
+#include "capture/module_resolver.h"
+#include "capture/retained_tensors.h"
+#include "capture/unseen.h"
+#include "torch/storage.h"
+
+namespace lta::flow {
+
+// A call of an operator that has a rule.
+struct Call {
+  const Rule& rule;
+  const std::string& name;  // as attentions tell it
+  const c10::FunctionSchema& schema;
+  const std::vector<c10::IValue>& arguments;
+
+  // An undefined tensor where there is none at that place.
+  at::Tensor tensor(size_t place) const;
+  std::optional<c10::IValue> argument(const char* name) const;
+};
+
+// An operand of a product that is attention weights.
+struct Consumed {
+  at::Tensor operand;
+  at::Tensor point;  // whose gradient is the operand's; undefined: the operand itself
+  Arrangement arrange;
+  ValuePtr value;
+  Kind kind;
+  std::string module;          // of what made the weights
+  std::string scoresModule;    // of the product that the scores come from
+  bool mayBeNameless = false;  // the product is one that the JIT makes of others
+  bool headsKnown = false;     // a single leading dimension is batch
+  bool second = false;         // the product's second operand
+  // Whether what it gives may turn out to be the inner product of a linear attention, once it is used.
+  bool maybeContext = false;
+};
+
+// A first dimension that is batch and heads, in whichever order.
+struct Lead {
+  int64_t outer;
+  int64_t inner;
+  bool headsFirst = false;
+};
+
+// Follows scores and weights through a run, from the products and softmaxes that make them to the products that consume
+// them, by the table of rules. Only weak references are kept, so that nothing lives longer than it would. To be used
+// under one lock.
+class Flow {
+ public:
+  Flow(FixedTensors& fixed, RetainedTensors& retained, const ModuleResolver& modules)
+      : fixed_(fixed), retained_(retained), modules_(modules) {}
+
+  bool empty() const { return notes_.empty(); }
+
+  // Whether a tensor holds weights.
+  bool isWeights(const at::Tensor& tensor) const;
+
+  // Whether an operator that takes these has anything to do with what is followed.
+  bool concerns(c10::ArrayRef<c10::IValue> arguments) const;
+
+  // `result` = softmax(`input`) along `dim`.
+  void softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, const char* operatorName);
+
+  // An operator ran and gave `result`. What it consumed, where it completed a product written out as one.
+  std::optional<Consumed> ran(const Call& call, const at::Tensor& result);
+
+  // Ahead of a product: the operand that is attention weights, if one is.
+  std::optional<Consumed> product(const Rule& rule, const at::Tensor& a, const at::Tensor& b);
+  // Once it ran. `consumed`: whether it was one with attention weights.
+  void productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
+                  const at::Tensor& result, bool consumed);
+
+  // The product of batch and heads that a tensor's first dimension is, where a reshape told.
+  std::optional<Lead> leadOf(const at::Tensor& tensor) const;
+
+  // Whether anything of a matrix can still be consumed.
+  bool lives(const Matrix& matrix) const;
+
+  // What gives `output` may be the inner product of a linear attention: `decide` is called once it is used, with
+  // whether it was.
+  using Decide = std::function<void(bool linear)>;
+  void watchContext(const at::Tensor& output, int64_t rows, Decide decide);
+  // What was decided by now: to be called, without the lock, in this order.
+  std::vector<std::pair<Decide, bool>> takeDecided() { return std::exchange(decided_, {}); }
+  void decideAll();
+
+  // An operator that isn't followed took these. Whether there are scores or weights among them, which are listed.
+  bool taken(const std::string& name, const std::vector<c10::IValue>& arguments);
+
+  void list(Unseen unseen) { unseen_.push_back(std::move(unseen)); }
+  // What looked like attention and wasn't recorded, once the run is over.
+  std::vector<Unseen> unseen() const;
+
+ private:
+  // Dimensions that parameters made: classes, experts, features.
+  struct Feature {
+    int64_t stride;
+    int64_t size;
+    bool layer;    // of a layer, not of a product written out
+    bool stacked;  // tensors were put side by side
+  };
+  struct Reduced {
+    MatrixPtr matrix;
+    Does does;
+    int64_t dim;
+    bool exact = true;
+  };
+  // A product written out as multiplication and sum: what was multiplied.
+  struct Multiplied {
+    at::Tensor given;
+    bool features = false;  // a layer made the dimension of the values that is summed over
+    std::shared_ptr<RetainedTensor> operand;
+    View view;
+    ValuePtr value;
+  };
+  struct Context {
+    Decide decide;
+  };
+  struct Note {
+    WeakStorage storage;
+    Layout layout;
+    ValuePtr value;  // of scores and weights
+    std::shared_ptr<const Multiplied> multiplied;
+    std::optional<Reduced> reduced;
+    std::vector<Feature> features;
+    std::optional<Lead> lead;
+    std::shared_ptr<Context> context;
+    int64_t contextRow = 0;  // stride of the context's rows
+    explicit Note(WeakStorage weak) : storage(std::move(weak)) {}
+  };
+  struct Operand {
+    at::Tensor tensor;
+    const Note* note = nullptr;
+    std::optional<View> view;
+    explicit operator bool() const { return note && note->value && view; }
+    const Value& value() const { return *note->value; }
+    Matrix& matrix() const { return *note->value->matrix; }
+  };
+
+  const Note* find(const at::Tensor& tensor) const;
+  Note& noteOf(const at::Tensor& tensor);
+  Note& newNote(const at::Tensor& tensor);
+  Operand operandOf(const at::Tensor& tensor) const;
+  bool isFixed(const at::Tensor& tensor) const { return tensor.defined() && fixed_.contains(tensor); }
+  const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
+  void copyFeatures(const at::Tensor& source, const at::Tensor& result);
+
+  void elementwise(const Call& call, const at::Tensor& result);
+  void reshaped(const at::Tensor& source, const at::Tensor& result);
+  std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
+  void joined(const Call& call, const at::Tensor& result);
+  void indexed(const Call& call, const at::Tensor& result);
+  void convolved(const Call& call, const at::Tensor& result);
+
+  ValuePtr after(const Call& call, const Operand& source, const at::Tensor& result, bool otherWeights);
+  // Follows `result`: `from[i]` is the dimension of `source` that its dimension i comes from (kForeign: none), and
+  // `changed[i]` whether coordinates along it are others. `combined`: values of several coordinates went into one.
+  void follow(const Operand& source, const at::Tensor& result, const std::vector<int64_t>& from,
+              const std::vector<bool>& changed, bool combined, Value value, std::vector<MatrixPtr> others = {});
+
+  struct Aim {
+    int64_t key = kNone;
+    int64_t row = kNone;
+    bool touches = false;  // the sum runs over keys or queries
+  };
+  Aim aimOf(const Operand& weights, int64_t summed, int64_t row) const;
+  std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
+                                     int64_t otherSummed);
+  bool isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside);
+  Consumed consume(const at::Tensor& operand, const View& view, const ValuePtr& value, const Aim& aim) const;
+  void listMatrix(Matrix& matrix, std::string reason);
+  void decide(const Note& note, bool linear);
+
+  FixedTensors& fixed_;
+  RetainedTensors& retained_;
+  const ModuleResolver& modules_;
+  std::unordered_map<const c10::StorageImpl*, Note> notes_;
+  size_t sweepAt_ = 64;
+  std::vector<std::weak_ptr<Matrix>> softmaxes_;
+  std::vector<MatrixPtr> matrices_;  // softmaxes of scores: to be told of where they met nothing
+  std::vector<std::weak_ptr<Context>> contexts_;
+  std::vector<std::pair<Decide, bool>> decided_;
+  std::vector<Unseen> unseen_;
+  int64_t versions_ = 0;
+};
+
+}  // namespace lta::flow

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "capture/flow/layout.h"
+
+namespace lta {
+
+// What weights are. Softmax: rows are distributions over the keys. The others aren't: nonnegative ones that were
+// scaled, masked, put together (Unnormalized); weights of either sign (Signed); those that a sigmoid or a relu gave.
+enum class Kind : uint8_t { Softmax, Unnormalized, Signed, Sigmoid, Relu };
+
+const char* nameOf(Kind kind);
+
+namespace flow {
+
+// What a dimension of a matrix is to the product that the scores come from.
+enum class Role : uint8_t {
+  Unknown,
+  Lead,  // both operands have it: batch, heads
+  Free,  // one of them has it: queries or keys
+};
+
+inline constexpr int64_t kNone = -1;
+
+// The dimensions of scores, or of weights: what operators that keep coordinates make of them refers to it.
+struct Matrix {
+  std::vector<int64_t> sizes;
+  std::vector<Role> roles;
+  int64_t key = kNone;    // what the softmax runs over
+  int64_t query = kNone;  // where it is known, or told by the order of dimensions
+
+  bool fromScores = false;     // of a product of two activations
+  bool ofFeatures = false;     // that product was summed over dimensions that layers made: queries times keys
+  bool allFeatures = false;    // over all that there were: there is one head
+  std::vector<bool> features;  // of the scores: dimensions that layers made themselves
+  int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
+  bool fixedKeys = false;      // the softmax runs over that
+  bool layerKeys = false;      // the softmax's dimension is one that a layer made: classes, experts, bins
+  std::string operatorName;    // what made it: of a softmax or of the scores' product
+  std::string module;
+  std::vector<std::shared_ptr<Matrix>> parents;
+
+  bool softmax = false;
+  bool logSummed = false;  // of scores: their log-sum-exp was computed as well
+  bool met = false;        // a product took its weights, or its fate was told otherwise
+  std::string metNothing;  // why what took it was no product with values, where something did
+
+  int64_t dims() const { return static_cast<int64_t>(sizes.size()); }
+  void meet() {
+    met = true;
+    for (const auto& parent : parents) {
+      if (!parent->met) parent->meet();
+    }
+  }
+};
+using MatrixPtr = std::shared_ptr<Matrix>;
+
+// What was done to the values of a matrix so far, the last step first.
+struct Step {
+  std::string operatorName;
+  std::shared_ptr<const Step> before;
+};
+
+enum class Stage : uint8_t {
+  Scores,  // no function has made weights of them
+  Log,     // logarithms of weights
+  Weights,
+};
+
+struct Value {
+  MatrixPtr matrix;
+  Stage stage = Stage::Scores;
+  Kind kind = Kind::Signed;
+  int64_t normalized = kNone;  // the dimension along which they add up to one
+  bool exponential = false;    // exp of scores that nothing has normalized so far
+  int64_t lessLogSum = kNone;  // scores from which the logarithm of the sum along this dimension was taken
+  std::string operatorName;    // of what made weights of scores
+  std::string module;
+  std::shared_ptr<const Step> last;
+  int64_t version = 0;  // values that differ in more than place and type have different ones
+
+  std::vector<std::string> path() const;
+};
+using ValuePtr = std::shared_ptr<const Value>;
+
+}  // namespace flow
+}  // namespace lta

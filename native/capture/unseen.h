@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lta {
+
+// What looks like attention and isn't recorded.
+struct Unseen {
+  std::string name;  // dotted name of the module
+  std::string operatorName;
+  std::vector<int64_t> shape;
+  std::string reason;
+};
+
+}  // namespace lta

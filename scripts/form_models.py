@@ -1,0 +1,1537 @@
+"""Ways of writing attention, one a class. Each tells in eager mode, by `seen`, the weights that multiply its values."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTH, HEADS, BATCH, LENGTH = 16, 2, 2, 6
+DEPTH = WIDTH // HEADS
+
+FORMS: dict = {}
+SEEN: list = []  # of the form that runs: [B, H, Q, K] and what else is expected
+
+
+def seen(weights: Tensor, kind: str = 'softmax', operator: str = 'softmax', name: str = 'attention', shape=None) -> None:
+    SEEN.append({'weights': weights.detach().clone(), 'kind': kind, 'operator': operator, 'name': name, 'shape': shape})
+
+
+def form(inputs=None, unseen: int = 0, script: bool = False):
+    """A form: what its inputs are, and how many things it leaves unseen."""
+
+    def add(cls):
+        FORMS[cls.__name__] = {'class': cls, 'inputs': inputs, 'unseen': unseen, 'script': script}
+        return cls
+
+    return add
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.extra()
+
+    def extra(self):
+        pass
+
+    def apart(self, x: Tensor) -> Tensor:
+        return x.view(x.size(0), x.size(1), HEADS, DEPTH).transpose(1, 2)
+
+    def together(self, x: Tensor) -> Tensor:
+        return self.out(x.transpose(1, 2).reshape(x.size(0), x.size(2), WIDTH))
+
+    def qkv(self, x: Tensor):
+        return self.apart(self.query(x)), self.apart(self.key(x)), self.apart(self.value(x))
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        return q @ k.transpose(-2, -1) / math.sqrt(DEPTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x)
+        return self.together(self.mix(self.scores(q, k), v))
+
+    def mix(self, scores: Tensor, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Between(Attention):
+    """What is done to the softmax's result before it multiplies the values."""
+
+    kind = 'unnormalized'
+
+    def mix(self, scores, v):
+        weights = self.between(scores.softmax(-1))
+        seen(weights, self.kind)
+        return weights @ v
+
+
+# ---- between softmax and product -----------------------------------------------------------------------------------
+
+
+@form()
+class Epsilon(Between):
+    def between(self, w):
+        return w + 1e-8
+
+
+@form()
+class Renormalized(Between):
+    kind = 'softmax'
+
+    def between(self, w):
+        w = w + 1e-3
+        return w / w.sum(-1, keepdim=True)
+
+
+@form()
+class RenormalizedMask(Between):
+    kind = 'softmax'
+
+    def between(self, w):
+        w = w * torch.ones(LENGTH, LENGTH).tril()
+        return w / (w.sum(dim=-1, keepdim=True) + 1e-6)
+
+
+@form()
+class NormalizedByNorm(Between):
+    def between(self, w):
+        return F.normalize(w, p=2.0, dim=-1)
+
+
+@form()
+class Clamped(Between):
+    def between(self, w):
+        return w.clamp(0.05, 0.5)
+
+
+@form()
+class Powered(Between):
+    kind = 'softmax'
+
+    def between(self, w):
+        w = w.pow(2)
+        return w / w.sum(-1, keepdim=True)
+
+
+@form()
+class Squared(Between):
+    def between(self, w):
+        return w * w
+
+
+@form()
+class ScaledByConstant(Between):
+    def between(self, w):
+        return w * 0.5
+
+
+@form()
+class NegativelyScaled(Between):
+    kind = 'signed'
+
+    def between(self, w):
+        return w * -0.5
+
+
+@form()
+class HeadGates(Between):
+    def extra(self):
+        self.gate = nn.Parameter(torch.rand(HEADS, 1, 1))
+
+    def between(self, w):
+        return w * torch.sigmoid(self.gate)
+
+
+@form()
+class ZeroedWhere(Between):
+    def between(self, w):
+        return torch.where(w > 0.1, w, torch.zeros_like(w))
+
+
+@form()
+class ZeroedInPlace(Between):
+    def between(self, w):
+        w = w.clone()
+        w.masked_fill_(w < 0.1, 0.0)
+        w.mul_(2.0)
+        return w
+
+
+@form()
+class DoublePrecision(Between):
+    kind = 'softmax'
+
+    def between(self, w):
+        return w.double().to(torch.float32)
+
+
+@form()
+class AddedBias(Between):
+    kind = 'signed'
+
+    def extra(self):
+        self.bias = nn.Parameter(torch.randn(HEADS, LENGTH, LENGTH) * 0.1)
+
+    def between(self, w):
+        return w + self.bias
+
+
+@form()
+class OneMinus(Between):
+    def between(self, w):
+        return 1.0 - w
+
+
+@form()
+class Differential(Attention):
+    """A1 - λ A2, as in differential transformers."""
+
+    def extra(self):
+        self.query2, self.key2 = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.weight = nn.Parameter(torch.tensor(0.4))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        first = self.scores(q, k).softmax(-1)
+        second = self.scores(self.apart(self.query2(x)), self.apart(self.key2(x))).softmax(-1)
+        weights = first - self.weight * second
+        seen(weights, 'signed')
+        return self.together(weights @ v)
+
+
+@form()
+class DifferentialHeads(Attention):
+    """The same as pairs of heads of one softmax."""
+
+    def extra(self):
+        self.query = nn.Linear(WIDTH, 2 * WIDTH)
+        self.key = nn.Linear(WIDTH, 2 * WIDTH)
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q = self.query(x).view(b, t, 2 * HEADS, DEPTH).transpose(1, 2)
+        k = self.key(x).view(b, t, 2 * HEADS, DEPTH).transpose(1, 2)
+        w = self.scores(q, k).softmax(-1).view(b, HEADS, 2, t, t)
+        weights = w[:, :, 0] - 0.3 * w[:, :, 1]
+        seen(weights, 'signed')
+        return self.together(weights @ self.apart(self.value(x)))
+
+
+class Mixed(Between):
+    kind = 'signed'
+
+    def extra(self):
+        self.before = nn.Parameter(torch.randn(HEADS, HEADS))
+        self.after = nn.Parameter(torch.randn(HEADS, HEADS))
+
+
+@form()
+class TalkingHeadsEinsum(Mixed):
+    def scores(self, q, k):
+        return torch.einsum('bhqk,hg->bgqk', super().scores(q, k), self.before)
+
+    def between(self, w):
+        return torch.einsum('bhqk,hg->bgqk', w, self.after)
+
+
+@form()
+class TalkingHeadsLinear(Mixed):
+    def extra(self):
+        self.mixing = nn.Linear(HEADS, HEADS)
+
+    def between(self, w):
+        return self.mixing(w.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@form()
+class TalkingHeadsConvolution(Mixed):
+    def extra(self):
+        self.mixing = nn.Conv2d(HEADS, HEADS, 1)
+        self.before = nn.Conv2d(HEADS, HEADS, 1, bias=False)
+
+    def scores(self, q, k):
+        return self.before(super().scores(q, k))
+
+    def between(self, w):
+        return self.mixing(w)
+
+
+@form()
+class ReAttention(Mixed):
+    """Heads mixed, then normalized, as in DeepViT."""
+
+    def extra(self):
+        self.mixing = nn.Conv2d(HEADS, HEADS, 1)
+        self.norm = nn.BatchNorm2d(HEADS)
+
+    def between(self, w):
+        return self.norm(self.mixing(w))
+
+
+@form()
+class HeadNorm(Mixed):
+    def extra(self):
+        self.norm = nn.LayerNorm(HEADS)
+
+    def between(self, w):
+        return self.norm(w.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@form()
+class KeyQueryConvolution(Mixed):
+    """A convolution over queries and keys, as in multi-token attention."""
+
+    def extra(self):
+        self.mixing = nn.Conv2d(HEADS, HEADS, 3, padding=1, groups=HEADS)
+
+    def between(self, w):
+        return self.mixing(w)
+
+
+@form()
+class MeanOverHeads(Attention):
+    def mix(self, scores, v):
+        weights = scores.softmax(-1).mean(1)
+        seen(weights[:, None], 'softmax')
+        return weights[:, None] @ v
+
+
+@form()
+class TwoSoftmaxesJoined(Attention):
+    """Local and global keys, each with a softmax of its own, side by side."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        s = self.scores(q, k)
+        weights = torch.cat([s[..., :2].softmax(-1), s[..., 2:].softmax(-1)], -1)
+        seen(weights, 'unnormalized')
+        return self.together(weights @ v)
+
+
+@form()
+class SinkCutOff(Attention):
+    """A column that takes what no key gets, cut off after the softmax, as in gpt-oss."""
+
+    def extra(self):
+        self.sink = nn.Parameter(torch.randn(HEADS))
+
+    def mix(self, scores, v):
+        sink = self.sink.view(1, HEADS, 1, 1).expand(scores.size(0), -1, scores.size(2), 1)
+        weights = torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
+        seen(weights, 'unnormalized')
+        return weights @ v
+
+
+@form()
+class Padded(Attention):
+    def mix(self, scores, v):
+        weights = F.pad(scores.softmax(-1), (0, 2))
+        seen(weights, 'softmax')
+        return weights @ F.pad(v, (0, 0, 0, 2))
+
+
+@form()
+class ScatteredTopK(Attention):
+    def mix(self, scores, v):
+        top, index = scores.topk(3, -1)
+        weights = torch.zeros_like(scores).scatter(-1, index, top.softmax(-1))
+        seen(weights, 'softmax')
+        return weights @ v
+
+
+@form()
+class ScatteredAfterSoftmax(Attention):
+    def mix(self, scores, v):
+        top, index = scores.softmax(-1).topk(3, -1)
+        weights = torch.zeros_like(scores).scatter_(-1, index, top)
+        seen(weights, 'unnormalized')
+        return weights @ v
+
+
+@form()
+class GatheredValues(Attention):
+    def mix(self, scores, v):
+        top, index = scores.topk(3, -1)
+        weights = top.softmax(-1)
+        seen(weights, 'softmax')
+        chosen = v.unsqueeze(2).expand(-1, -1, LENGTH, -1, -1).gather(3, index.unsqueeze(-1).expand(-1, -1, -1, -1, DEPTH))
+        return (weights.unsqueeze(-2) @ chosen).squeeze(-2)
+
+
+@form()
+class IndexedKeys(Attention):
+    def mix(self, scores, v):
+        chosen = torch.tensor([0, 2, 5])
+        weights = scores.softmax(-1)[..., chosen]
+        seen(weights, 'unnormalized')
+        return weights @ v[:, :, chosen]
+
+
+@form()
+class LogSoftmaxExp(Attention):
+    def mix(self, scores, v):
+        weights = F.log_softmax(scores, -1).exp()
+        seen(weights, 'softmax', 'log_softmax')
+        return weights @ v
+
+
+@form()
+class WrittenOut(Attention):
+    """exp, sum and division."""
+
+    def mix(self, scores, v):
+        raised = (scores - scores.amax(-1, keepdim=True)).exp()
+        weights = raised / raised.sum(-1, keepdim=True)
+        seen(weights, 'softmax', 'exp')
+        return weights @ v
+
+
+@form()
+class LogSumExp(Attention):
+    def mix(self, scores, v):
+        weights = torch.exp(scores - torch.logsumexp(scores, -1, keepdim=True))
+        seen(weights, 'softmax', 'exp')
+        return weights @ v
+
+
+@form()
+class SharedNoise(Attention):
+    """Gumbel noise, given as an input so that runs can be compared."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        noise = -torch.log(-torch.log(x.sigmoid()))[:, None, :, :LENGTH]
+        weights = ((self.scores(q, k) + noise) / 0.7).softmax(-1)
+        seen(weights)
+        return self.together(weights @ v)
+
+
+@form()
+class StraightThrough(Attention):
+    def mix(self, scores, v):
+        soft = scores.softmax(-1)
+        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+        weights = hard - soft.detach() + soft
+        seen(weights, 'signed')
+        return weights @ v
+
+
+@form()
+class WrittenIntoZeros(Attention):
+    def mix(self, scores, v):
+        weights = torch.zeros(scores.size(0), HEADS, LENGTH, LENGTH + 2)
+        weights[..., :LENGTH] = scores.softmax(-1)
+        seen(weights, 'softmax')
+        return weights @ F.pad(v, (0, 0, 0, 2))
+
+
+@form()
+class Repeated(Attention):
+    """Half as many heads of weights as of values."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = self.scores(q[:, :1], k[:, :1]).softmax(-1).repeat(1, HEADS, 1, 1)
+        seen(weights)
+        return self.together(weights @ v)
+
+
+@form()
+class Stacked(Attention):
+    """Each head's softmax by itself, stacked."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = torch.stack([self.scores(q[:, h], k[:, h]).softmax(-1) for h in range(HEADS)], 1)
+        seen(weights)
+        return self.together(weights @ v)
+
+
+@form()
+class GatedPositions(Attention):
+    """(1 - g) A + g P, renormalized, as in ConViT."""
+
+    def extra(self):
+        self.positions = nn.Linear(3, HEADS)
+        self.gate = nn.Parameter(torch.randn(HEADS))
+        self.register_buffer('distance', torch.randn(1, LENGTH, LENGTH, 3))
+
+    def mix(self, scores, v):
+        local = self.positions(self.distance.expand(scores.size(0), -1, -1, -1)).permute(0, 3, 1, 2).softmax(-1)
+        gate = torch.sigmoid(self.gate).view(1, -1, 1, 1)
+        weights = (1.0 - gate) * scores.softmax(-1) + gate * local
+        weights = weights / weights.sum(-1).unsqueeze(-1)
+        seen(weights, 'softmax')
+        return weights @ v
+
+
+# ---- products ------------------------------------------------------------------------------------------------------
+
+
+@form()
+class Linear(Attention):
+    """F.linear(weights, valuesᵀ), for one sample and one head."""
+
+    def forward(self, x):
+        weights = (self.query(x)[0] @ self.key(x)[0].t() / 4).softmax(-1)
+        seen(weights[None, None])
+        return self.out(F.linear(weights, self.value(x)[0].t()))
+
+
+@form()
+class MatrixVector(Attention):
+    """A query attends with mv, values have one feature."""
+
+    def forward(self, x):
+        weights = (self.query(x)[0] @ self.key(x)[0].t() / 4).softmax(-1)
+        seen(weights[None, None])
+        return torch.mv(weights, self.value(x)[0, :, 0])
+
+
+@form()
+class VectorMatrix(Attention):
+    def forward(self, x):
+        weights = torch.softmax(self.key(x)[0] @ self.query(x)[0, 0], -1)
+        seen(weights[None, None, None])
+        return self.out(weights @ self.value(x)[0])
+
+
+@form()
+class MultipliedAndSummed(Attention):
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return (weights.unsqueeze(-1) * v.unsqueeze(2)).sum(-2)
+
+
+@form()
+class PooledAndSummed(Attention):
+    """One query, learned, the products written out."""
+
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        weights = torch.softmax(self.score(torch.tanh(self.key(x))), 1)
+        seen(weights.transpose(1, 2)[:, None])
+        return self.out((weights * x).sum(1))
+
+
+@form()
+class PooledHeads(Attention):
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        weights = torch.softmax(self.score(torch.tanh(self.key(x))), 1)
+        seen(weights.transpose(1, 2)[:, None])
+        return self.out(weights.transpose(1, 2) @ x)
+
+
+@form()
+class TensorDot(Attention):
+    def forward(self, x):
+        weights = (self.query(x)[0] @ self.key(x)[0].t() / 4).softmax(-1)
+        seen(weights[None, None])
+        return self.out(torch.tensordot(weights, self.value(x)[0], dims=([1], [0])))
+
+
+@form()
+class AddMm(Attention):
+    """y + A y as one operator."""
+
+    def forward(self, x):
+        weights = (self.query(x)[0] @ self.key(x)[0].t() / 4).softmax(-1)
+        seen(weights[None, None])
+        return self.out(torch.addmm(self.value(x)[0], weights, self.value(x)[0]))
+
+
+@form()
+class MultiQuery(Attention):
+    """All heads share keys and values."""
+
+    def forward(self, x):
+        q = self.apart(self.query(x))
+        k, v = self.key(x)[..., :DEPTH], self.value(x)[..., :DEPTH]
+        weights = torch.einsum('bhid,bjd->bhij', q, k).softmax(-1)
+        seen(weights)
+        return self.together(torch.einsum('bhij,bjd->bhid', weights, v))
+
+
+@form()
+class MultiQueryFlattened(Attention):
+    """The same with heads and queries in one dimension."""
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q = self.apart(self.query(x)).reshape(b, HEADS * t, DEPTH)
+        k, v = self.key(x)[..., :DEPTH], self.value(x)[..., :DEPTH]
+        weights = torch.bmm(q, k.transpose(1, 2)).view(b, HEADS, t, t).softmax(-1)
+        seen(weights)
+        return self.together(torch.bmm(weights.view(b, HEADS * t, t), v).view(b, HEADS, t, DEPTH))
+
+
+@form()
+class RelativeValues(Attention):
+    """Embeddings of relative positions beside the values, multiplied first (Shaw)."""
+
+    def extra(self):
+        self.relative = nn.Parameter(torch.randn(LENGTH, LENGTH, DEPTH))
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        b, h, t, _ = weights.shape
+        turned = weights.permute(2, 0, 1, 3).reshape(t, b * h, t)
+        relative = torch.bmm(turned, self.relative).view(t, b, h, DEPTH).permute(1, 2, 0, 3)
+        return relative + weights @ v
+
+
+@form()
+class RelativeValuesOfInputs(Attention):
+    """The same where the embeddings come from the input."""
+
+    def extra(self):
+        self.relative = nn.Linear(WIDTH, DEPTH)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = self.scores(q, k).softmax(-1)
+        seen(weights)
+        b, h, t, _ = weights.shape
+        between = self.relative(x[0, :, None] - x[0, None, :])
+        relative = torch.matmul(weights.permute(2, 0, 1, 3).reshape(t, b * h, t), between).view(t, b, h, DEPTH)
+        return self.together(relative.permute(1, 2, 0, 3) + weights @ v)
+
+
+@form()
+class TwoValues(Attention):
+    """One softmax, two products."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return weights @ v + weights @ v.flip(-1)
+
+
+@form()
+class FlatHeads(Attention):
+    """[B · H, Q, K] throughout; only the last view tells."""
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (self.apart(p(x)).reshape(b * HEADS, t, DEPTH) for p in (self.query, self.key, self.value))
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+        seen(weights.view(b, HEADS, t, t))
+        return self.together(torch.bmm(weights, v).view(b, HEADS, t, DEPTH))
+
+
+@form()
+class Channels(Attention):
+    """Heads of a feature map, as in bottleneck transformers."""
+
+    def extra(self):
+        self.maps = nn.Conv2d(WIDTH, 3 * WIDTH, 1)
+
+    def forward(self, x):
+        b = x.size(0)
+        q, k, v = self.maps(x.transpose(1, 2).view(b, WIDTH, 2, LENGTH // 2)).reshape(b, 3, HEADS, DEPTH, LENGTH).unbind(1)
+        q, k, v = (each.reshape(b * HEADS, DEPTH, LENGTH) for each in (q, k, v))
+        weights = torch.bmm(q.transpose(1, 2), k).softmax(-1)
+        seen(weights.view(b, HEADS, LENGTH, LENGTH))
+        return torch.bmm(weights, v.transpose(1, 2)).view(b, HEADS, LENGTH, DEPTH)
+
+
+@form()
+class ChannelAttention(Attention):
+    """Queries and keys are channels."""
+
+    def forward(self, x):
+        q, k, v = (self.apart(p(x)).transpose(-2, -1) for p in (self.query, self.key, self.value))
+        weights = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)).softmax(-1)
+        seen(weights)
+        return weights @ v
+
+
+@form()
+class Bilinear(Attention):
+    """Additive scores."""
+
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        joint = torch.tanh(self.query(x)[:, :, None] + self.key(x)[:, None])
+        weights = self.score(joint).squeeze(-1).softmax(-1)
+        seen(weights[:, None])
+        return self.out(weights @ self.value(x))
+
+
+@form()
+class ScoresWrittenOut(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = (q.unsqueeze(3) * k.unsqueeze(2)).sum(-1).softmax(-1)
+        seen(weights)
+        return self.together(torch.einsum('bhqk,bhkd->bhqd', weights, v))
+
+
+@form()
+class Distances(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = (-torch.cdist(q, k)).softmax(-1)
+        seen(weights)
+        return self.together(weights @ v)
+
+
+@form()
+class MemorySlots(Attention):
+    """Keys and values are parameters."""
+
+    def extra(self):
+        self.slots = nn.Parameter(torch.randn(HEADS, 5, DEPTH))
+        self.stored = nn.Parameter(torch.randn(HEADS, 5, DEPTH))
+
+    def forward(self, x):
+        weights = (self.apart(self.query(x)) @ self.slots.transpose(-2, -1)).softmax(-1)
+        seen(weights)
+        return self.together(weights @ self.stored)
+
+
+@form()
+class LearnedQueries(Attention):
+    def extra(self):
+        self.queries = nn.Parameter(torch.randn(3, WIDTH))
+
+    def forward(self, x):
+        weights = (self.queries @ self.key(x).transpose(1, 2)).softmax(-1)
+        seen(weights[:, None])
+        return self.out(weights @ self.value(x))
+
+
+@form()
+class Prototypes(Attention):
+    def extra(self):
+        self.prototypes = nn.Parameter(torch.randn(5, WIDTH))
+
+    def forward(self, x):
+        weights = torch.softmax(x @ self.prototypes.t(), -1)
+        seen(weights[:, None])
+        return self.out(torch.matmul(weights, self.prototypes))
+
+
+@form(unseen=1)
+class External(Attention):
+    """External attention: memories are layers, the softmax runs over positions."""
+
+    def extra(self):
+        self.slots = nn.Linear(WIDTH, 5, bias=False)
+        self.stored = nn.Linear(5, WIDTH, bias=False)
+
+    def forward(self, x):
+        weights = self.slots(x).softmax(1)
+        return self.stored(weights / weights.sum(2, keepdim=True))
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------------
+
+
+@form()
+class KeysInParts(Attention):
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return weights[..., :2] @ v[:, :, :2] + weights[..., 2:] @ v[:, :, 2:]
+
+
+@form()
+class HeadsInParts(Attention):
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return torch.stack([weights[:, h] @ v[:, h] for h in range(HEADS)], 1)
+
+
+@form()
+class SamplesInParts(Attention):
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return torch.stack([weights[b] @ v[b] for b in range(BATCH)])
+
+
+@form()
+class PairsInParts(Attention):
+    """A product for each sample and head."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return torch.stack([torch.stack([torch.mm(weights[b, h], v[b, h]) for h in range(HEADS)]) for b in range(BATCH)])
+
+
+@form()
+class QueriesInParts(Attention):
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return torch.cat([part @ v for part in weights.split(4, dim=2)], 2)
+
+
+@form()
+class FlatHeadsInParts(Attention):
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (self.apart(p(x)).reshape(b * HEADS, t, DEPTH) for p in (self.query, self.key, self.value))
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+        seen(weights.view(b, HEADS, t, t))
+        return torch.stack([weights[i] @ v[i] for i in range(b * HEADS)]).view(b, HEADS, t, DEPTH)
+
+
+@form()
+class PartsWithDropout(Attention):
+    """Each part scaled by itself."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(torch.cat([weights[..., :2] * 0.5, weights[..., 2:] * 2.0], -1), 'unnormalized')
+        return (weights[..., :2] * 0.5) @ v[:, :, :2] + (weights[..., 2:] * 2.0) @ v[:, :, 2:]
+
+
+@form()
+class FirstQueryOnly(Attention):
+    """Only the first row multiplies values."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = self.scores(q, k).softmax(-1)[:, :, :1]
+        seen(weights)
+        return self.together(weights @ v)
+
+
+# ---- dimensions ----------------------------------------------------------------------------------------------------
+
+
+@form()
+class Windows(Attention):
+    """[B, windows, H, Q, K]"""
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (p(x).view(b, 2, t // 2, HEADS, DEPTH).transpose(2, 3) for p in (self.query, self.key, self.value))
+        weights = self.scores(q, k).softmax(-1)
+        seen(weights.flatten(0, 1), shape=list(weights.shape))
+        return self.out((weights @ v).transpose(2, 3).reshape(b, t, WIDTH))
+
+
+@form()
+class SdpaWindows(Attention):
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (p(x).view(b, 2, t // 2, HEADS, DEPTH).transpose(2, 3) for p in (self.query, self.key, self.value))
+        weights = self.scores(q, k).softmax(-1)
+        seen(weights.flatten(0, 1), operator='scaled_dot_product_attention', shape=list(weights.shape))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, t, WIDTH))
+
+
+@form()
+class SdpaBroadcastQueries(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        q = q[0]
+        seen(self.scores(q, k).softmax(-1), operator='scaled_dot_product_attention')
+        return self.together(F.scaled_dot_product_attention(q, k, v))
+
+
+@form()
+class SdpaBroadcastKeys(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        seen(self.scores(q, k[0]).softmax(-1), operator='scaled_dot_product_attention')
+        return self.together(F.scaled_dot_product_attention(q, k[0], v))
+
+
+@form()
+class SdpaFlat(Attention):
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (self.apart(p(x)).reshape(b * HEADS, t, DEPTH) for p in (self.query, self.key, self.value))
+        seen(self.scores(q, k).softmax(-1).view(b, HEADS, t, t), operator='scaled_dot_product_attention')
+        return self.together(F.scaled_dot_product_attention(q, k, v).view(b, HEADS, t, DEPTH))
+
+
+@form()
+class KeysFirst(Attention):
+    """Weights laid out [B, K, Q, H]."""
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (p(x).view(b, t, HEADS, DEPTH) for p in (self.query, self.key, self.value))
+        weights = torch.einsum('bqhd,bkhd->bkqh', q, k).softmax(1)
+        seen(weights.permute(0, 3, 2, 1))
+        return self.out(torch.einsum('bkqh,bkhd->bqhd', weights, v).reshape(b, t, WIDTH))
+
+
+@form()
+class SequenceFirst(Attention):
+    """[T, B · H, D], as in fairseq."""
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (p(x.transpose(0, 1)).contiguous().view(t, b * HEADS, DEPTH).transpose(0, 1)
+                   for p in (self.query, self.key, self.value))
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+        seen(weights.view(b, HEADS, t, t))
+        return self.out(torch.bmm(weights, v).transpose(0, 1).reshape(t, b, WIDTH))
+
+
+# ---- no softmax ----------------------------------------------------------------------------------------------------
+
+
+class Function(Attention):
+    kind, operator = 'signed', ''
+
+    def mix(self, scores, v):
+        weights = self.function(scores)
+        seen(weights, self.kind, self.operator)
+        return weights @ v
+
+
+@form()
+class Sigmoid(Function):
+    kind = operator = 'sigmoid'
+
+    def function(self, s):
+        return torch.sigmoid(s - 1.0)
+
+
+@form()
+class Relu(Function):
+    kind = operator = 'relu'
+
+    def function(self, s):
+        return F.relu(s) / LENGTH
+
+
+@form()
+class SquaredRelu(Function):
+    kind = operator = 'relu'
+
+    def function(self, s):
+        return F.relu(s) ** 2
+
+
+@form()
+class SiluScores(Function):
+    operator = 'silu'
+
+    def function(self, s):
+        return F.silu(s) / LENGTH
+
+
+@form()
+class TanhScores(Function):
+    operator = 'tanh'
+
+    def function(self, s):
+        return torch.tanh(s)
+
+
+@form()
+class Retention(Function):
+    """Decay instead of a softmax."""
+
+    operator = 'matmul'
+
+    def extra(self):
+        distance = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)[None]
+        self.register_buffer('decay', torch.where(distance >= 0, 0.9 ** distance.float(), torch.zeros(())))
+
+    def function(self, s):
+        return s * self.decay
+
+
+@form()
+class SlotAttention(Attention):
+    """A softmax over the slots that compete, then a mean over positions."""
+
+    def extra(self):
+        self.slots = nn.Parameter(torch.randn(3, WIDTH))
+
+    def forward(self, x):
+        q = self.query(x[:, :3] + self.slots)
+        weights = torch.einsum('bnd,bsd->bns', self.key(x), q).softmax(-1)
+        weights = weights / weights.sum(1, keepdim=True)
+        seen(weights.transpose(1, 2)[:, None], 'softmax')
+        return self.out(torch.einsum('bns,bnd->bsd', weights, self.value(x)))
+
+
+@form()
+class SparseMax(Function):
+    """Projection onto the simplex, written out."""
+
+    operator, kind = 'clamp', 'relu'
+
+    def function(self, s):
+        ordered = s.sort(-1, descending=True)[0]
+        sums = ordered.cumsum(-1) - 1
+        count = torch.arange(1, LENGTH + 1, dtype=s.dtype)
+        inside = (ordered * count > sums).sum(-1, keepdim=True)
+        threshold = sums.gather(-1, inside - 1) / inside
+        return (s - threshold).clamp(min=0)
+
+
+# ---- nothing to show -----------------------------------------------------------------------------------------------
+
+
+@form(unseen=1)
+class LinearAttention(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        return self.together(q.softmax(-1) @ (k.softmax(-2).transpose(-2, -1) @ v))
+
+
+@form(unseen=1)
+class LinearAttentionElu(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        mixed = q @ (k.transpose(-2, -1) @ v)
+        return self.together(mixed / (q @ k.sum(-2).unsqueeze(-1)))
+
+
+@form(unseen=1)
+class LinearAttentionMaps(Attention):
+    """Of feature maps, with relu and a column of ones, as in EfficientViT."""
+
+    def extra(self):
+        self.maps = nn.Conv1d(WIDTH, 3 * WIDTH, 1)
+
+    def forward(self, x):
+        b = x.size(0)
+        qkv = self.maps(x.transpose(1, 2)).view(b, HEADS, 3 * DEPTH, LENGTH).transpose(-1, -2)
+        q, k, v = qkv.chunk(3, -1)
+        q, k = F.relu(q), F.relu(k)
+        v = F.pad(v, (0, 1), value=1.0)
+        out = q @ (k.transpose(-1, -2) @ v)
+        return out[..., :-1] / (out[..., -1:] + 1e-6)
+
+
+@form(unseen=1)
+class NoFunction(Attention):
+    def mix(self, scores, v):
+        return (scores / LENGTH) @ v
+
+
+@form(unseen=2)
+class Blocks(Attention):
+    """An online softmax over blocks of keys."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        total, mixed = torch.zeros(x.size(0), HEADS, LENGTH, 1), torch.zeros(x.size(0), HEADS, LENGTH, DEPTH)
+        largest = torch.full((x.size(0), HEADS, LENGTH, 1), -1e9)
+        for block in range(2):
+            s = self.scores(q, k[:, :, block * 3:block * 3 + 3])
+            new = torch.maximum(largest, s.amax(-1, keepdim=True))
+            p = torch.exp(s - new)
+            shrink = torch.exp(largest - new)
+            total = total * shrink + p.sum(-1, keepdim=True)
+            mixed = mixed * shrink + p @ v[:, :, block * 3:block * 3 + 3]
+            largest = new
+        return self.together(mixed / total)
+
+
+@form(unseen=1)
+class ReturnedAlone(Attention):
+    def forward(self, x):
+        return (self.query(x) @ self.key(x).transpose(1, 2)).softmax(-1)
+
+
+@form(unseen=1)
+class LongConvolution(Attention):
+    def extra(self):
+        self.filter = nn.Parameter(torch.randn(LENGTH, WIDTH))
+
+    def forward(self, x):
+        signal = torch.fft.rfft(self.value(x), n=2 * LENGTH, dim=1) * torch.fft.rfft(self.filter, n=2 * LENGTH, dim=0)
+        return self.out(torch.fft.irfft(signal, n=2 * LENGTH, dim=1)[:, :LENGTH])
+
+
+@form()
+class Classifier(Attention):
+    def forward(self, x):
+        return torch.softmax(self.out(F.relu(self.query(x))), -1)
+
+
+@form()
+class Vocabulary(Attention):
+    """Logits by the embedding itself."""
+
+    def forward(self, x):
+        return torch.softmax(F.relu(self.query(x)) @ self.key.weight.t(), -1)
+
+
+@form()
+class Convolutions(Attention):
+    def extra(self):
+        self.first, self.second = nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.Conv1d(WIDTH, WIDTH, 1)
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, x):
+        y = x.transpose(1, 2)
+        y = F.relu(self.norm(self.first(y)) + y)
+        return self.second(y).softmax(1)
+
+
+@form()
+class Gates(Attention):
+    """Squeeze and excitation."""
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.out(F.relu(self.query(x.mean(1)))))[:, None]
+
+
+@form()
+class Experts(Attention):
+    """Every expert's output, weighted by a router with a temperature."""
+
+    def extra(self):
+        self.router, self.experts = nn.Linear(WIDTH, 4), nn.Linear(WIDTH, 4 * WIDTH)
+
+    def forward(self, x):
+        flat = x.reshape(-1, WIDTH)
+        weights = (self.router(flat) / 0.7).softmax(-1)
+        return torch.bmm(weights.unsqueeze(1), self.experts(flat).view(-1, 4, WIDTH)).view_as(x)
+
+
+@form()
+class StackedExperts(Attention):
+    def extra(self):
+        self.router = nn.Linear(WIDTH, 3)
+        self.experts = nn.ModuleList([nn.Linear(WIDTH, WIDTH) for _ in range(3)])
+
+    def forward(self, x):
+        weights = self.router(x).softmax(-1)
+        outputs = torch.stack([expert(x) for expert in self.experts], 2)
+        return torch.einsum('bte,bted->btd', weights, outputs)
+
+
+@form()
+class SummedExperts(Attention):
+    def extra(self):
+        self.router = nn.Linear(WIDTH, 3)
+        self.experts = nn.ModuleList([nn.Linear(WIDTH, WIDTH) for _ in range(3)])
+
+    def forward(self, x):
+        weights = self.router(x).softmax(-1)
+        return (weights.unsqueeze(-1) * torch.stack([expert(x) for expert in self.experts], -2)).sum(-2)
+
+
+@form()
+class TopExperts(Attention):
+    def extra(self):
+        self.router = nn.Linear(WIDTH, 3)
+        self.first = nn.Parameter(torch.randn(3, WIDTH, 8))
+        self.second = nn.Parameter(torch.randn(3, 8, WIDTH))
+
+    def forward(self, x):
+        flat = x.reshape(-1, WIDTH)
+        weights, chosen = self.router(flat).softmax(-1).topk(2, -1)
+        hidden = F.gelu(torch.einsum('td,edf->tef', flat, self.first))
+        outputs = torch.einsum('tef,efd->ted', hidden, self.second)
+        picked = outputs.gather(1, chosen.unsqueeze(-1).expand(-1, -1, WIDTH))
+        return (weights.unsqueeze(-1) * picked).sum(1)
+
+
+@form()
+class Bins(Attention):
+    """An expectation over fixed bins."""
+
+    def forward(self, x):
+        return torch.matmul(self.out(x).view(x.size(0), x.size(1), 2, 8).softmax(-1), torch.arange(8.0))
+
+
+# ---- architectures -------------------------------------------------------------------------------------------------
+
+
+class Loose(Attention):
+    """What isn't one vector a position stays as it is."""
+
+    def together(self, x):
+        return super().together(x) if x.dim() == 4 and x.numel() == BATCH * LENGTH * WIDTH else x
+
+
+@form()
+class QkNormTraining(Loose):
+    def extra(self):
+        self.n1, self.n2 = nn.LayerNorm(DEPTH), nn.LayerNorm(DEPTH)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        w = self.scores(self.n1(q), self.n2(k)).softmax(-1)
+        seen(w)
+        return self.together(F.dropout(w, 0.1, False) @ v)
+
+
+@form()
+class GroupedEager(Loose):
+    def forward(self, x):
+        q = self.apart(self.query(x))
+        k = self.apart(self.key(x))[:, :1]
+        v = self.apart(self.value(x))[:, :1]
+        k, v = k.repeat_interleave(HEADS, 1), v.repeat_interleave(HEADS, 1)
+        w = self.scores(q, k).softmax(-1, dtype=torch.float32).to(q.dtype)
+        seen(w)
+        return self.together(w @ v)
+
+
+@form()
+class RelShift(Loose):
+    def extra(self):
+        self.r = nn.Parameter(torch.randn(HEADS, LENGTH, DEPTH))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        bd = q @ self.r.transpose(-1, -2)
+        b, h, t, _ = bd.shape
+        bd = F.pad(bd, (1, 0)).view(b, h, t + 1, t)[:, :, 1:].reshape(b, h, t, t)
+        w = ((q @ k.transpose(-1, -2) + bd) / 3).softmax(-1)
+        seen(w)
+        return self.together(w @ v)
+
+
+@form()
+class RealFormer(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        s = self.scores(q, k)
+        w = s.softmax(-1)
+        seen(w)
+        y = w @ v
+        s2 = self.scores(y, k) + s
+        w2 = s2.softmax(-1)
+        seen(w2)
+        return self.together(w2 @ v)
+
+
+@form()
+class DualSoftmax(Loose):
+    def mix(self, s, v):
+        w = s.softmax(-1) * s.softmax(-2)
+        seen(w, 'unnormalized')
+        return w @ v
+
+
+@form()
+class OffByOne(Loose):
+    def mix(self, s, v):
+        e = s.exp()
+        w = e / (1 + e.sum(-1, keepdim=True))
+        seen(w, 'unnormalized', 'exp')
+        return w @ v
+
+
+@form()
+class Sinkhorn(Loose):
+    def mix(self, s, v):
+        for _ in range(2):
+            s = s - s.logsumexp(-1, keepdim=True)
+            s = s - s.logsumexp(-2, keepdim=True)
+        w = s.exp()
+        seen(w, 'unnormalized', 'exp')
+        return w @ v
+
+
+@form()
+class Linformer(Loose):
+    def extra(self):
+        self.e = nn.Parameter(torch.randn(3, LENGTH))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        w = self.scores(q, self.e @ k).softmax(-1)
+        seen(w)
+        return self.together(w @ (self.e @ v))
+
+
+@form()
+class Luong(Loose):
+    def extra(self):
+        self.rnn = nn.LSTM(WIDTH, WIDTH, batch_first=True)
+        self.cell = nn.LSTMCell(WIDTH, WIDTH)
+
+    def forward(self, x):
+        m, _ = self.rnn(x)
+        h, c = torch.zeros(BATCH, WIDTH), torch.zeros(BATCH, WIDTH)
+        outs = []
+        for t in range(2):
+            h, c = self.cell(x[:, t], (h, c))
+            w = torch.bmm(m, h.unsqueeze(2)).squeeze(2).softmax(1)
+            seen(w[:, None, None])
+            outs.append(torch.bmm(w.unsqueeze(1), m).squeeze(1))
+        return torch.stack(outs, 1)
+
+
+@form()
+class Bahdanau(Loose):
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 1, bias=False)
+        self.cell = nn.GRUCell(WIDTH, WIDTH)
+
+    def forward(self, x):
+        h = torch.zeros(BATCH, WIDTH)
+        keys = self.key(x)
+        for t in range(2):
+            e = self.score(torch.tanh(self.query(h).unsqueeze(1) + keys)).squeeze(2)
+            w = e.softmax(1)
+            seen(w[:, None, None])
+            h = self.cell((w.unsqueeze(2) * x).sum(1), h)
+        return h
+
+
+@form()
+class Gat(Loose):
+    def extra(self):
+        self.a1, self.a2 = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        h = self.value(x)
+        e = F.leaky_relu(self.a1(h) + self.a2(h).transpose(1, 2), 0.2)
+        w = e.masked_fill(torch.ones(LENGTH, LENGTH).triu(2).bool(), float('-inf')).softmax(-1)
+        seen(w[:, None])
+        return w @ h
+
+
+@form()
+class Pma(Loose):
+    def extra(self):
+        self.seed = nn.Parameter(torch.randn(1, 3, WIDTH))
+
+    def forward(self, x):
+        q = self.apart(self.query(self.seed.repeat(x.size(0), 1, 1)))
+        _, k, v = self.qkv(x)
+        w = self.scores(q, k).softmax(-1)
+        seen(w)
+        return self.together(w @ v)
+
+
+@form()
+class SecondOperand(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        w = (k @ q.transpose(-1, -2) / 3).softmax(-2)
+        seen(w.transpose(-1, -2))
+        return v.transpose(-1, -2) @ w
+
+
+@form()
+class MaskedTopK(Loose):
+    def mix(self, s, v):
+        th = s.topk(3, -1)[0][..., -1:]
+        w = s.masked_fill(s < th, float('-inf')).softmax(-1)
+        seen(w)
+        return w @ v
+
+
+@form()
+class QueryGate(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        g = torch.sigmoid(self.out(x))[:, None, :, :1]
+        w = self.scores(q, k).softmax(-1) * g
+        seen(w, 'unnormalized')
+        return self.together(w @ v)
+
+
+@form()
+class KeyGate(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        g = torch.sigmoid(self.out(x))[:, None, None, :, 0]
+        w = self.scores(q, k).softmax(-1) * g
+        w = w / w.sum(-1, keepdim=True).clamp(min=1e-6)
+        seen(w, 'softmax')
+        return self.together(w @ v)
+
+
+@form()
+class HeadsApart(Loose):
+    def forward(self, x):
+        outs = []
+        for h in range(HEADS):
+            q, k, v = (p(x)[..., h * DEPTH:(h + 1) * DEPTH] for p in (self.query, self.key, self.value))
+            w = (q @ k.transpose(1, 2) / 3).softmax(-1)
+            seen(w[:, None])
+            outs.append(w @ v)
+        return self.out(torch.cat(outs, -1))
+
+
+@form()
+class EvolvingMap(Loose):
+    def extra(self):
+        self.conv = nn.Conv2d(HEADS, HEADS, 3, padding=1)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        s = self.scores(q, k)
+        w = (0.5 * s + 0.5 * F.relu(self.conv(s))).softmax(-1)
+        seen(w)
+        return self.together(w @ v)
+
+
+@form(unseen=1)
+class Performer(Loose):
+    def extra(self):
+        self.register_buffer('proj', torch.randn(5, DEPTH))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        q = torch.exp(q @ self.proj.t() - q.pow(2).sum(-1, keepdim=True) / 2) + 1e-4
+        k = torch.exp(k @ self.proj.t() - k.pow(2).sum(-1, keepdim=True) / 2) + 1e-4
+        kv = torch.einsum('bhnf,bhnd->bhfd', k, v)
+        z = 1 / torch.einsum('bhnf,bhf->bhn', q, k.sum(2))
+        return self.together(torch.einsum('bhnf,bhfd,bhn->bhnd', q, kv, z))
+
+
+@form()
+class CosFormerCausal(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        q, k = F.relu(q), F.relu(k)
+        w = (q @ k.transpose(-1, -2)).tril()
+        seen(w, 'signed', 'matmul')
+        return self.together((w @ v) / w.sum(-1, keepdim=True).clamp(min=1e-6))
+
+
+@form(unseen=1)
+class Nystrom(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        ql, kl = q.view(BATCH, HEADS, 2, 3, DEPTH).mean(3), k.view(BATCH, HEADS, 2, 3, DEPTH).mean(3)
+        a, b, c = self.scores(q, kl).softmax(-1), self.scores(ql, kl).softmax(-1), self.scores(ql, k).softmax(-1)
+        seen(c)
+        seen(a)
+        return self.together(a @ (torch.inverse(b) @ (c @ v)))
+
+
+@form()
+class ThreeOperands(Loose):
+    def mix(self, s, v):
+        w = s.softmax(-1)
+        g = torch.ones(HEADS)
+        seen(w)
+        return torch.einsum('bhij,bhjd,h->bhid', w, v, g * 2)
+
+
+@form()
+class AddBmm(Loose):
+    def mix(self, s, v):
+        w = s.softmax(-1)
+        seen(w)
+        y = torch.stack([torch.addbmm(torch.zeros(LENGTH, DEPTH), w[b], v[b]) for b in range(BATCH)])
+        return y[:, None]
+
+
+@form()
+class AxialAttention(Loose):
+    def forward(self, x):
+        y = x.view(BATCH, 2, 3, WIDTH)
+        q, k, v = (p(y).view(BATCH, 2, 3, HEADS, DEPTH).permute(0, 1, 3, 2, 4) for p in (self.query, self.key, self.value))
+        w = self.scores(q, k).softmax(-1)
+        seen(w.flatten(0, 1), shape=list(w.shape))
+        y = (w @ v).permute(0, 1, 3, 2, 4).reshape(BATCH, 2, 3, WIDTH)
+        q, k, v = (p(y).view(BATCH, 2, 3, HEADS, DEPTH).permute(0, 2, 3, 1, 4) for p in (self.query, self.key, self.value))
+        w = torch.einsum('bwhqd,bwhkd->bwhqk', q, k).softmax(-1)
+        seen(w.flatten(0, 1), shape=list(w.shape))
+        return torch.einsum('bwhqk,bwhkd->bwqhd', w, v)
+
+
+@form()
+class HeadsSummedByReshape(Loose):
+    def mix(self, s, v):
+        w = s.softmax(-1)
+        seen(w)
+        b, h, t, _ = w.shape
+        return (w.transpose(1, 2).reshape(b, t, h * t) @ v.reshape(b, h * t, -1))[:, None]
+
+
+@form()
+class Bmm4(Loose):
+    def forward(self, x):
+        b, t, _ = x.shape
+        q = self.query(x).view(b, t, HEADS, DEPTH).permute(2, 0, 1, 3).contiguous().view(-1, t, DEPTH)
+        k = self.key(x).view(b, t, HEADS, DEPTH).permute(2, 0, 1, 3).contiguous().view(-1, t, DEPTH)
+        v = self.value(x).view(b, t, HEADS, DEPTH).permute(2, 0, 1, 3).contiguous().view(-1, t, DEPTH)
+        w = torch.bmm(q, k.transpose(1, 2)).softmax(2)
+        seen(w.view(HEADS, b, t, t).transpose(0, 1))
+        return torch.bmm(w, v).view(HEADS, b, t, DEPTH).permute(1, 2, 0, 3).reshape(b, t, -1)
+
+
+@form()
+class PrototypeDistances(Loose):
+    def extra(self):
+        self.m = nn.Parameter(torch.randn(5, WIDTH))
+
+    def forward(self, x):
+        w = torch.softmax(-torch.cdist(x, self.m[None].expand(BATCH, -1, -1)), -1)
+        seen(w[:, None])
+        return w @ self.m
+
+
+@form(unseen=1)
+class DynamicConv(Loose):
+    def extra(self):
+        self.kernel = nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        w = self.kernel(x).softmax(-1)
+        win = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, 1)
+        return torch.einsum('btk,btdk->btd', w, win)
+
+
+@form()
+class Synthesizer(Loose):
+    def extra(self):
+        self.dense = nn.Linear(WIDTH, LENGTH)
+
+    def forward(self, x):
+        w = self.dense(F.relu(self.query(x))).softmax(-1)
+        seen(w[:, None])
+        return w @ self.value(x)
+
+
+@form(unseen=2)
+class SoftmaxBlocks(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        outs, lses = [], []
+        for i in range(2):
+            s = self.scores(q, k[:, :, 3*i:3*i+3])
+            lses.append(s.logsumexp(-1, keepdim=True))
+            outs.append(s.softmax(-1) @ v[:, :, 3*i:3*i+3])
+        l = torch.cat(lses, -1)
+        w = (l - l.logsumexp(-1, keepdim=True)).exp()
+        return self.together(outs[0] * w[..., :1] + outs[1] * w[..., 1:])
+
+
+@form()
+class VisionMlp(Loose):
+    def extra(self):
+        self.t1 = nn.Linear(LENGTH, 8)
+        self.t2 = nn.Linear(8, LENGTH)
+
+    def forward(self, x):
+        x = x + self.t2(F.gelu(self.t1(x.transpose(1, 2)))).transpose(1, 2)
+        return x + self.out(F.gelu(self.query(x)))
+
+
+@form()
+class GraphConvolution(Loose):
+    def forward(self, x):
+        adj = (x @ x.transpose(1, 2) > 0).float()
+        adj = adj / adj.sum(-1, keepdim=True)
+        return adj @ F.relu(self.query(adj @ x))

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Write test/fixtures/forms: a small TorchScript file for each way of writing attention in form_models.py.
+
+    python3 scripts/make_form_fixtures.py [--out FOLDER] [--only REGEX]
+
+`forms.json` lists them: `attentions` with name, operator, kind, shape (of the whole, [batch…, H, Q, K]) in execution order, whose
+weights [B, H, Q, K] are `<form>.weights.<i>` in `forms.safetensors`, and how many things a capture has to list as unseen. Inputs
+are `<form>.input.<i>`. The weights are what Python multiplies with the values. Needs torch 2.13.
+"""
+
+import argparse
+import json
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from form_models import BATCH, FORMS, LENGTH, SEEN, WIDTH
+from strip_debug import strip_debug
+
+warnings.filterwarnings('ignore')
+
+
+class Net(nn.Module):
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x):
+        return self.attention(x)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--out', type=Path, default=Path(__file__).parent.parent / 'test' / 'fixtures' / 'forms')
+    parser.add_argument('--only')
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    forms, tensors = [], {}
+    for index, (name, described) in enumerate(FORMS.items()):
+        torch.manual_seed(index)
+        model = Net(described['class']()).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(2.0)
+            x = torch.randn(BATCH, LENGTH, WIDTH)
+            SEEN.clear()
+            model(x)
+            expected = list(SEEN)
+            traced = torch.jit.trace(model, (x,), check_trace=False)
+        if options.only and not re.search(options.only, name):
+            continue
+        path = options.out / f'{name}.pt'
+        torch.jit.save(traced, str(path))
+        strip_debug(path)
+        path.chmod(0o644)
+        tensors[f'{name}.input.0'] = x
+        attentions = []
+        for i, each in enumerate(expected):
+            weights = each['weights'].contiguous()
+            assert weights.dim() == 4, (name, weights.shape)
+            tensors[f'{name}.weights.{i}'] = weights
+            attentions.append({'name': each['name'], 'operator': each['operator'], 'kind': each['kind'],
+                               'shape': each['shape'] or list(weights.shape)})
+        forms.append({'name': name, 'attentions': attentions, 'unseen': described['unseen']})
+    (options.out / 'forms.json').write_text(json.dumps(forms, indent=1) + '\n')
+    save_file(tensors, str(options.out / 'forms.safetensors'))
+    (options.out / 'forms.safetensors').chmod(0o644)
+    print(f'{len(forms)} forms')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,180 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "capture/assembly.h"
+#include "capture/capture.h"
+#include "capture/probe.h"
+#include "check.h"
+
+namespace {
+
+using namespace lta::flow;
+
+class NoModules final : public lta::ModuleResolver {
+ public:
+  std::string current() const override { return "attention"; }
+  std::string ownerOf(const at::Tensor&) const override { return {}; }
+  bool isParameter(const at::Tensor& tensor) const override {
+    return parameter.defined() && tensor.is_alias_of(parameter);
+  }
+  at::Tensor parameter;
+};
+
+struct Run {
+  std::vector<lta::Attention> attentions;
+  std::vector<lta::Unseen> unseen;
+};
+
+Run run(const std::function<void(NoModules&)>& model, lta::CaptureOptions options = {}) {
+  const c10::NoGradGuard noGrad;
+  const auto modules = std::make_shared<NoModules>();
+  const auto capture = std::make_shared<lta::Capture>(std::move(options), modules, nullptr);
+  {
+    const lta::ProbeScope probe(capture);
+    model(*modules);
+  }
+  auto attentions = capture->finish();
+  return {std::move(attentions), capture->unseen()};
+}
+
+at::Tensor scores() {
+  const auto q = at::randn({2, 3, 4, 8}), k = at::randn({2, 3, 5, 8});
+  return at::matmul(q, k.transpose(-1, -2));
+}
+
+at::Tensor values() { return at::randn({2, 3, 5, 6}); }
+
+// The weights that `between` makes of a softmax, as a capture records them, are what it gave.
+lta::Attention only(const std::function<at::Tensor(const at::Tensor&)>& between) {
+  at::Tensor expected;
+  const auto result = run([&](NoModules&) {
+    expected = between(at::softmax(scores(), -1));
+    at::matmul(expected, at::randn({2, expected.size(1), expected.size(-1), 6}));
+  });
+  EXPECT(result.attentions.size() == 1 && result.unseen.empty());
+  EXPECT(at::equal(result.attentions.at(0).weights, expected));
+  return result.attentions.at(0);
+}
+
+}  // namespace
+
+TEST("Layout: views are told by their strides: permuted, sliced, merged, split") {
+  const auto whole = at::randn({2, 3, 4, 5});
+  const auto layout = layoutOf(whole, {{{0, 0, 1, 2}}, {{1, 0, 1, 3}}, {{2, 0, 1, 4}}, {{3, 0, 1, 5}}}, {});
+  const auto merged = layout.view(whole.view({6, 4, 5}));
+  EXPECT(merged && merged->dims[0].size() == 2 && merged->dims[0][0].span.dim == 0 && merged->dims[0][1].span.dim == 1);
+  const auto turned = layout.view(whole.permute({0, 3, 1, 2}));
+  EXPECT(turned && turned->has(1, 3) && turned->has(3, 2));
+  const auto part = layout.view(whole.select(1, 2).narrow(2, 1, 3));
+  EXPECT(part && part->dims[2][0].span.start == 1 && part->dims[2][0].span.size == 3);
+  EXPECT(part && part->fixed.size() == 1 && part->fixed[0].dim == 1 && part->fixed[0].start == 2);
+  const auto every = layout.view(whole.slice(3, 1, 5, 2));
+  EXPECT(every && every->dims[3][0].span.start == 1 && every->dims[3][0].span.step == 2);
+  EXPECT(!layout.view(whole.diagonal(0, 2, 3)));
+}
+
+TEST("rules: element by element, weights are followed, and told what they are") {
+  using lta::Kind;
+  EXPECT(only([](auto& w) { return w + 1e-8; }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) { return w / w.sum(-1, true); }).site.kind == Kind::Softmax);
+  EXPECT(only([](auto& w) { return w * -1.0; }).site.kind == Kind::Signed);
+  EXPECT(only([](auto& w) { return w - w.mean(); }).site.kind == Kind::Signed);
+  EXPECT(only([](auto& w) { return w.pow(2).clamp(0.1, 0.5); }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) { return w.to(at::kDouble).to(at::kFloat); }).site.kind == Kind::Softmax);
+  EXPECT(only([](auto& w) { return w.masked_fill(w.lt(0.1), 0.0); }).site.path ==
+         std::vector<std::string>{"masked_fill"});
+  EXPECT(only([](auto& w) { return at::where(w.lt(0.1), at::zeros({}), w).clone(); }).site.kind == Kind::Unnormalized);
+}
+
+TEST("rules: what joins, cuts, moves and mixes is followed") {
+  using lta::Kind;
+  EXPECT(only([](auto& w) { return at::cat({w, w * 0.5}, -1); }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) { return at::constant_pad_nd(w, {0, 2}); }).weights.size(-1) == 7);
+  EXPECT(only([](auto& w) { return std::get<0>(w.topk(3, -1)); }).weights.size(-1) == 3);
+  EXPECT(only([](auto& w) { return w.index_select(-1, at::tensor({4, 0, 1})); }).weights.size(-1) == 3);
+  EXPECT(only([](auto& w) { return w.flip({-1}); }).site.shape.heads == 3);
+  EXPECT(only([](auto& w) { return w.mean(1, true); }).site.kind == Kind::Softmax);
+  EXPECT(only([](auto& w) { return at::einsum("bhqk,hg->bgqk", {w, at::randn({3, 7})}); }).site.shape.heads == 7);
+  EXPECT(only([](auto& w) { return at::conv2d(w, at::randn({4, 3, 1, 1})); }).site.kind == Kind::Signed);
+}
+
+TEST("products: as many as there are operators for them") {
+  const auto w = [] { return at::softmax(at::matmul(at::randn({4, 8}), at::randn({8, 5})), -1); };
+  const std::vector<std::function<at::Tensor(const at::Tensor&)>> products{
+      [](auto& w) { return at::mm(w, at::randn({5, 6})); },
+      [](auto& w) { return at::mv(w, at::randn({5})); },
+      [](auto& w) { return at::matmul(at::randn({6, 5}), w.t()); },
+      [](auto& w) { return at::addmm(at::randn({4, 6}), w, at::randn({5, 6})); },
+      [](auto& w) { return at::linear(w, at::randn({6, 5})); },
+      [](auto& w) { return at::tensordot(w, at::randn({5, 6}), {1}, {0}); },
+      [](auto& w) { return at::einsum("qk,kd->qd", {w, at::randn({5, 6})}); },
+      [](auto& w) { return (w.unsqueeze(-1) * at::randn({5, 6})).sum(1); },
+      [](auto& w) { return at::bmm(w.unsqueeze(0), at::randn({1, 5, 6})); },
+      [](auto& w) { return at::baddbmm(at::randn({1, 4, 6}), w.unsqueeze(0), at::randn({1, 5, 6})); },
+  };
+  for (const auto& product : products) {
+    at::Tensor expected;
+    const auto result = run([&](NoModules&) { product(expected = w()); });
+    EXPECT(result.attentions.size() == 1 && result.unseen.empty());
+    EXPECT(at::equal(result.attentions.at(0).weights[0][0], expected));
+  }
+}
+
+TEST("weights that are taken in parts are put together, whatever the parts") {
+  for (const int64_t dim : {0, 1, 2, 3}) {
+    at::Tensor expected;
+    const auto result = run([&](NoModules&) {
+      expected = at::softmax(scores(), -1);
+      const auto v = values();
+      for (const auto& part : expected.split(2, dim)) {
+        const auto first = part.storage_offset() / std::max<int64_t>(1, expected.stride(dim));
+        at::matmul(part, dim == 2 ? v : v.narrow(dim == 3 ? 2 : dim, first, part.size(dim)));
+      }
+    });
+    EXPECT(result.attentions.size() == 1);
+    EXPECT(at::equal(result.attentions.at(0).weights, expected));
+  }
+}
+
+TEST("a part that no other follows is all there is, and no distribution where keys are missing") {
+  const auto result = run([](NoModules&) {
+    at::matmul(at::softmax(scores(), -1).narrow(-1, 0, 4), values().narrow(2, 0, 4));
+    at::matmul(at::softmax(scores(), -1), values());
+  });
+  EXPECT(result.attentions.size() == 2);
+  EXPECT(result.attentions.at(0).site.shape.keys == 4 && result.attentions.at(0).site.kind == lta::Kind::Unnormalized);
+}
+
+TEST("weights that something else makes of scores, and scores that nothing does") {
+  at::Tensor expected;
+  const auto sigmoid = run([&](NoModules&) { at::matmul(expected = at::sigmoid(scores()), values()); });
+  EXPECT(sigmoid.attentions.size() == 1 && sigmoid.attentions[0].site.operatorName == "sigmoid");
+  EXPECT(at::equal(sigmoid.attentions.at(0).weights, expected));
+  const auto alone = run([](NoModules&) { at::softmax(scores(), -1); });
+  EXPECT(alone.attentions.empty() && alone.unseen.size() == 1 && alone.unseen[0].name == "attention");
+  const auto blocks = run([](NoModules&) { at::matmul(at::exp(scores()), values()); });
+  EXPECT(blocks.attentions.empty() && blocks.unseen.size() == 1);
+}
+
+TEST("a layer and its activation are no attention") {
+  const auto result = run([](NoModules& modules) {
+    modules.parameter = at::randn({8, 8});
+    const auto hidden = at::relu(at::matmul(at::randn({2, 5, 8}), modules.parameter));
+    at::softmax(at::matmul(hidden, modules.parameter.t()), -1);
+  });
+  EXPECT(result.attentions.empty() && result.unseen.empty());
+}
+
+TEST("nothing is kept alive, and what took a dead one's place isn't followed") {
+  const auto result = run([](NoModules&) {
+    for (int i = 0; i < 100; ++i) {
+      {
+        const auto weights = at::softmax(at::randn({2, 3, 4, 5}), -1);
+      }
+      at::matmul(at::randn({2, 3, 4, 5}), values());
+    }
+  });
+  EXPECT(result.attentions.empty());
+}

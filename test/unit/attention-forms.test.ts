@@ -1,0 +1,158 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readSafetensors } from '../../lib/formats/safetensors';
+import { type Attention, ScriptModule, setNumThreads, Tensor, type Unseen } from '../../lib/index';
+import { bits, difference, path } from './model-fixtures';
+
+// Every way of writing attention that Python made, against the weights that Python multiplied with the values
+// (scripts/make_form_fixtures.py).
+const FORMS = join(__dirname, '..', 'fixtures', 'forms');
+
+interface Form {
+  name: string;
+  attentions: Pick<Attention, 'name' | 'operator' | 'kind' | 'shape'>[];
+  unseen: number;
+}
+
+const forms = JSON.parse(readFileSync(join(FORMS, 'forms.json'), 'utf8')) as Form[];
+const tensors = new Map<string, { shape: readonly number[]; data: Float32Array }>();
+
+beforeAll(async () => {
+  setNumThreads(1);
+  const { entries } = await readSafetensors(join(FORMS, 'forms.safetensors'));
+  for (const { name, shape, data } of entries) tensors.set(name, { shape, data: data as Float32Array });
+});
+
+function tensor(name: string): Tensor {
+  const entry = tensors.get(name);
+  if (!entry) throw new Error(`no tensor ${name}`);
+  return Tensor.from(entry.data, { shape: entry.shape });
+}
+
+const described = ({ name, operator, kind, shape }: Form['attentions'][number]) => ({ name, operator, kind, shape });
+
+test.each(forms.map((form) => [form.name, form] as const))(
+  '%s: its weights, or why there are none',
+  async (_, form) => {
+    const model = await ScriptModule.load(join(FORMS, `${form.name}.pt`));
+    const inputs = [tensor(`${form.name}.input.0`)] as const;
+    const plain = await model.forward([...inputs]);
+    if (form.attentions.length === 0) {
+      const error = (await model.captureAttention([...inputs]).catch((reason: unknown) => reason)) as {
+        code: string;
+        message: string;
+        unseen: Unseen[];
+      };
+      expect(error).toMatchObject({ code: 'ERR_NO_ATTENTION' });
+      expect(error.unseen.map(({ reason }) => reason)).toHaveLength(form.unseen);
+      for (const { name, reason, shape } of error.unseen) {
+        expect(name).toBe('attention');
+        expect(shape.length).toBeGreaterThan(0);
+        expect(error.message).toContain(reason);
+      }
+      return;
+    }
+    const { output, attentions, unseen } = await model.captureAttention([...inputs]);
+    expect(bits(output)).toEqual(bits(plain));
+    expect(attentions.map(described)).toEqual(form.attentions);
+    expect(unseen).toHaveLength(form.unseen);
+    for (const [i, { weights, heads, queries }] of attentions.entries()) {
+      const expected = tensor(`${form.name}.weights.${i}`);
+      expect(weights.shape).toEqual(expected.shape);
+      expect([heads.length, queries.length]).toEqual(expected.shape.slice(1, 3));
+      expect(difference(weights, expected)).toBeLessThanOrEqual(1e-5);
+    }
+    const sites = await model.attentionSites([...inputs]);
+    expect(sites.map(described)).toEqual(form.attentions);
+    expect(sites.unseen).toEqual(unseen);
+  },
+);
+
+test('streams and captures of many inputs tell what could not be recorded, too', async () => {
+  const model = await ScriptModule.load(join(FORMS, 'Nystrom.pt'));
+  const inputs = [tensor('Nystrom.input.0')] as const;
+  const { unseen } = await model.captureAttention([...inputs]);
+  expect(unseen).toHaveLength(1);
+  const stream = model.captureAttentionStream([...inputs]);
+  let count = 0;
+  for await (const { weights } of stream) {
+    weights.dispose();
+    count++;
+  }
+  expect(count).toBe(2);
+  expect(await stream.unseen).toEqual(unseen);
+  for await (const result of model.captureMany([[...inputs], [...inputs]])) {
+    expect('unseen' in result && result.unseen).toEqual(unseen);
+  }
+});
+
+test('heads, queries, averages and the largest weights are selected of windows and of parts as of any attention', async () => {
+  for (const name of ['Windows', 'HeadsInParts', 'KeysInParts', 'SdpaWindows']) {
+    const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
+    const inputs = [tensor(`${name}.input.0`)];
+    const whole = tensor(`${name}.weights.0`);
+    const [{ weights: some } = { weights: whole }] = (
+      await model.captureAttention(inputs, { heads: [1], queries: [2, 0] })
+    ).attentions;
+    const rows = [2, 0].map((query) => whole.narrow(1, 1, 1).narrow(2, query, 1));
+    for (const [i, row] of rows.entries()) expect(difference(some.narrow(2, i, 1), row)).toBeLessThanOrEqual(1e-5);
+    const [{ weights: mean } = { weights: whole }] = (await model.captureAttention(inputs, { averageHeads: true }))
+      .attentions;
+    expect(difference(mean, whole.mean(1))).toBeLessThanOrEqual(1e-5);
+    const [top] = (await model.captureAttention(inputs, { topK: 2 })).attentions;
+    expect(top?.weights.shape).toEqual([...whole.shape.slice(0, -1), 2]);
+  }
+});
+
+test('gradients by weights that are taken in parts, scaled or multiplied and summed are those of the parts', async () => {
+  const gradientsOf = async (name: string): Promise<Tensor> => {
+    const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
+    const { attentions } = await model.captureAttention([tensor('KeysInParts.input.0')], {
+      gradientOf: (output) => (output as Tensor).mul(output as Tensor).sum(),
+    });
+    expect(attentions).toHaveLength(1);
+    expect(attentions[0]?.gradient?.shape).toEqual(attentions[0]?.weights.shape);
+    return attentions[0]?.gradient as Tensor;
+  };
+  for (const name of ['KeysInParts', 'HeadsInParts', 'SamplesInParts', 'MultipliedAndSummed', 'Renormalized']) {
+    const gradient = await gradientsOf(name);
+    expect(Math.abs(Number(gradient.mul(gradient).sum().item()))).toBeGreaterThan(0);
+  }
+});
+
+test('a padded batch in which every sequence is shorter than the input: zeros up to its length', async () => {
+  const model = await ScriptModule.load(path('encoder_nested.pt'));
+  const [batch, length, width] = [3, 9, 16];
+  const source = Tensor.from(
+    Float32Array.from({ length: batch * length * width }, (_, i) => Math.sin(i)),
+    { shape: [batch, length, width] },
+  );
+  const lengths = [7, 5, 3];
+  const padding = Tensor.from(
+    Uint8Array.from({ length: batch * length }, (_, i) => Number(i % length >= (lengths[Math.floor(i / length)] ?? 0))),
+    { shape: [batch, length], dtype: 'bool' },
+  );
+  const { attentions } = await model.captureAttention([source, null, padding, null]);
+  for (const { weights, shape } of attentions) {
+    expect([shape, weights.shape]).toEqual([
+      [batch, 2, length, length],
+      [batch, 2, length, length],
+    ]);
+    lengths.forEach((own, i) => {
+      const one = weights.select(0, i);
+      expect(
+        one
+          .narrow(2, own, length - own)
+          .sum()
+          .item(),
+      ).toBe(0);
+      expect(
+        one
+          .narrow(1, own, length - own)
+          .sum()
+          .item(),
+      ).toBe(0);
+      expect(one.sum().item() as number).toBeCloseTo(2 * own, 4);
+    });
+  }
+});
