@@ -44,12 +44,19 @@ export {
 } from './core/tensor';
 export type { Unseen } from './core/unseen';
 export type { DictionaryKey, Value } from './core/value';
+export {
+  ExportedProgram,
+  type ProgramCallOptions,
+  type ProgramSignature,
+  type ProgramValue,
+} from './model/exported-program';
 export { HookedModel, type HookRecord } from './model/hooked-model';
 export type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule } from './model/hooks';
 export { loadModel } from './model/load-model';
+export type { LoadOptions } from './model/load-options';
 export { RemovableHandle } from './model/removable-handle';
 export type { RunLimits, RunOptions } from './model/run-options';
-export { type ForwardOptions, type LoadOptions, ScriptModule, type Signature } from './model/script-module';
+export { type ForwardOptions, ScriptModule, type Signature } from './model/script-module';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';
 /**
  * Transformer modules of libtorch, as PyTorch's `torch.nn` has them: options in camelCase, parameters by Python's names.

@@ -4,6 +4,7 @@
 #include "node/captures.h"
 #include "node/environment.h"
 #include "node/errors.h"
+#include "node/exported_functions.h"
 #include "node/hook_wrap.h"
 #include "node/model_wrap.h"
 #include "node/nn_functions.h"
@@ -33,6 +34,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::GradientsWrap::define(env, exports);
   lta::node::ModelWrap::define(env, exports);
   lta::node::defineScriptFunctions(env, exports);
+  lta::node::defineExportedFunctions(env, exports);
   lta::node::defineNnFunctions(env, exports);
   lta::node::defineRelevanceFunctions(env, exports);
   lta::node::defineStackRows(env, exports);

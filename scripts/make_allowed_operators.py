@@ -1,4 +1,4 @@
-"""Writes native/script/allowed_operators.inc: the operators that untrusted programs may use.
+"""Writes native/runtime/allowed_operators.inc: the operators that untrusted programs may use.
 
 Taken are the operators of TorchScript that PyTorch's public functions and tensor methods stand for, and those of
 TorchScript's own lists, dictionaries, strings and numbers; not those that reach outside of the program, lay tensors over
@@ -70,7 +70,7 @@ def main():
             line = ""
         line += item
     lines.append(line.rstrip())
-    path = pathlib.Path(__file__).parent.parent / "native/script/allowed_operators.inc"
+    path = pathlib.Path(__file__).parent.parent / "native/runtime/allowed_operators.inc"
     path.write_text("// Written by scripts/make_allowed_operators.py.\n" + "\n".join(lines) + "\n")
     print(len(allowed))
 

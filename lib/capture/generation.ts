@@ -137,11 +137,12 @@ class Positions {
 }
 
 /** See `ScriptModule.captureGeneration`. */
-export async function* captureGeneration<Inputs extends readonly Value[], Output>(
+export async function* captureGeneration<Inputs, Output>(
   capture: (inputs: Inputs, options: GenerationOptions<Output>) => Promise<StepCapture<Output>>,
   inputs: Inputs,
-  next: NextInputs<Inputs, Output>,
+  next: (output: Output, step: number) => Inputs | undefined | null | Promise<Inputs | undefined | null>,
   given: GenerationOptions<Output> | undefined,
+  callOptions: readonly string[],
 ): AsyncGenerator<GenerationStep<Output>, void, undefined> {
   if (!isCallable(next)) throw invalid('a function', 'next', next);
   refuseOption(
@@ -149,7 +150,7 @@ export async function* captureGeneration<Inputs extends readonly Value[], Output
     'onAttention',
     'no onAttention in the options of captureGeneration, which gives the attentions of each step,',
   );
-  const known = ['method', ...CAPTURE_OPTIONS].filter((name) => name !== 'onAttention');
+  const known = [...callOptions, ...CAPTURE_OPTIONS].filter((name) => name !== 'onAttention');
   const options = checkOptions(given, known, 'the options of captureGeneration');
   const positions = new Positions();
   let missing: string[] | undefined;

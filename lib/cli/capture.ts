@@ -1,8 +1,9 @@
 import { type Command, Option } from 'commander';
 import type { Entry } from '../formats/entry';
 import { writeSafetensors } from '../formats/safetensors';
-import type { Attention, AttentionWithoutWeights, CaptureOptions, ScriptModule, Tensor, Value } from '../index';
+import type { Attention, AttentionWithoutWeights, CaptureOptions, Tensor, Value } from '../index';
 import { renderHeatmap } from '../view/heatmap';
+import type { CommandModel } from './command-model';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
 import { loadPackage } from './package';
@@ -30,7 +31,7 @@ export function registerCapture(program: Command): void {
   const command = program
     .command('capture')
     .description('run a checkpoint and write its output and attention weights to a .safetensors file')
-    .argument('<model>', 'a TorchScript file')
+    .argument('<model>', 'a TorchScript file or a program of torch.export (.pt2)')
     .requiredOption('--inputs <file>', 'inputs of forward: .safetensors, .npz or .json')
     .requiredOption('--out <file>', 'the .safetensors file to write');
   addSelectionOptions(command)
@@ -63,8 +64,8 @@ Examples:
     .action((path: string, options: CommandOptions) => withModel(path, options, (model) => runCapture(model, options)));
 }
 
-async function runCapture(model: ScriptModule, options: CommandOptions): Promise<void> {
-  const { parameters } = model.signature();
+async function runCapture(model: CommandModel, options: CommandOptions): Promise<void> {
+  const { parameters } = model;
   const inputs = await readInputs(options.inputs);
   const note = describeOrder(inputs, parameters);
   if (note) process.stderr.write(`${note}\n`);

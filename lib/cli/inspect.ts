@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { elementCount } from '../core/shape';
-import type { AttentionSite, ScriptModule, Signature, Unseen } from '../index';
+import type { AttentionSite, ProgramSignature, ProgramValue, Signature, Unseen } from '../index';
+import type { CommandModel } from './command-model';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
 import { parseCount } from './selection';
@@ -17,7 +18,10 @@ interface InspectOptions extends ModelOptions {
 /** What `inspect` says about a checkpoint; with --json as it stands here. */
 interface Inspection {
   file: string;
-  forward: Signature;
+  /** Of a TorchScript file. */
+  forward?: Signature;
+  /** Of a program of torch.export. */
+  program?: ProgramSignature;
   /** Parameters in all, and of each dtype. */
   parameters: number;
   dtypes: Record<string, number>;
@@ -33,7 +37,7 @@ export function registerInspect(program: Command): void {
   const command = program
     .command('inspect')
     .description("show a checkpoint's modules, parameters and forward method, and where its attention is")
-    .argument('<model>', 'a TorchScript file')
+    .argument('<model>', 'a TorchScript file or a program of torch.export (.pt2)')
     .option('--inputs <file>', 'run the model on these (.safetensors, .npz, .json) and list its attention calls')
     .option('--depth <n>', 'list modules down to this depth only', parseCount)
     .option('--json', 'write everything as JSON');
@@ -53,7 +57,7 @@ Examples:
     });
 }
 
-async function inspect(path: string, model: ScriptModule, options: InspectOptions): Promise<Inspection> {
+async function inspect(path: string, model: CommandModel, options: InspectOptions): Promise<Inspection> {
   const tensors = model.namedParameters().map(({ name, tensor }) => {
     const described = { name, dtype: tensor.dtype, count: elementCount(tensor.shape) };
     tensor.dispose();
@@ -65,7 +69,7 @@ async function inspect(path: string, model: ScriptModule, options: InspectOption
   const sum = (counts: readonly { count: number }[]) => counts.reduce((total, { count }) => total + count, 0);
   const inspection: Inspection = {
     file: path,
-    forward: model.signature(),
+    ...model.signature,
     parameters: sum(tensors),
     dtypes,
     modules: model.modules().map(({ name, type }) => ({ name, type, parameters: sum(within(name)) })),
@@ -79,12 +83,12 @@ async function inspect(path: string, model: ScriptModule, options: InspectOption
 }
 
 async function findSites(
-  model: ScriptModule,
+  model: CommandModel,
   inputs: string,
   options: ModelOptions,
 ): Promise<AttentionSite[] & { unseen: Unseen[] }> {
   const entries = await readInputs(inputs);
-  const { parameters } = model.signature();
+  const { parameters } = model;
   const note = describeOrder(entries, parameters);
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');
@@ -95,7 +99,7 @@ async function findSites(
 }
 
 function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: InspectOptions): string {
-  const { file, forward, parameters, dtypes, modules, attentionSites } = inspection;
+  const { file, forward, program, parameters, dtypes, modules, attentionSites } = inspection;
   const byType = Object.entries(dtypes).map(([dtype, count]) => `${count.toLocaleString('en')} ${dtype}`);
   const depthOf = (name: string) => (name === '' ? 0 : name.split('.').length);
   const tree = modules
@@ -104,18 +108,41 @@ function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: In
       const last = name.split('.').at(-1);
       return ['  '.repeat(depthOf(name)) + (last || basename(file)), type, count] as const;
     });
-  const signature = forward.parameters.map(
-    ({ name, type, optional }) => `  ${name}: ${type}${optional ? ' (optional)' : ''}`,
-  );
   const parts = [
     `${basename(file)}: ${parameters.toLocaleString('en')} parameters${byType.length > 1 ? ` (${byType.join(', ')})` : ''}${
       byType.length === 1 ? `, all ${Object.keys(dtypes)[0]}` : ''
     }`,
-    ['forward(', ...signature, `) -> ${forward.returns}`].join('\n'),
+    ...(forward ? [reportForward(forward)] : []),
+    ...(program ? [reportProgram(program)] : []),
     formatTable(['module', 'type', 'parameters'], tree),
   ];
   if (attentionSites) parts.push(reportSites(attentionSites), ...reportUnseen(inspection.unseen ?? []));
   return parts.join('\n\n');
+}
+
+function reportForward({ parameters, returns }: Signature): string {
+  const lines = parameters.map(({ name, type, optional }) => `  ${name}: ${type}${optional ? ' (optional)' : ''}`);
+  return ['forward(', ...lines, `) -> ${returns}`].join('\n');
+}
+
+function reportProgram({ inputs, outputs, symbols }: ProgramSignature): string {
+  const line = ({ name, dtype, shape, constant }: ProgramValue) =>
+    `  ${name}: ${dtype}${shape.length || constant === undefined ? shapeOf(dtype, shape) : ` = ${JSON.stringify(constant)}`}`;
+  const ranges = Object.entries(symbols).map(
+    ([name, { min, max }]) => `  ${name} from ${min}${max < Number.POSITIVE_INFINITY ? ` to ${max}` : ''}`,
+  );
+  return [
+    ['inputs', ...inputs.map(line)],
+    ['outputs', ...outputs.map(line)],
+    ...(ranges.length > 0 ? [['sizes', ...ranges]] : []),
+  ]
+    .map((lines) => lines.join('\n'))
+    .join('\n');
+}
+
+/** The shape of a tensor; nothing for other values. */
+function shapeOf(dtype: string, shape: readonly (number | string)[]): string {
+  return /^(int|float|bool|str|NoneType)$/.test(dtype) ? '' : ` [${shape.join(', ')}]`;
 }
 
 function reportSites(sites: readonly AttentionSite[]): string {

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
-import type { LoadOptions, RunLimits, ScriptModule, Tensor, Value } from '../index';
+import type { LoadOptions, RunLimits, Tensor, Value } from '../index';
+import { type CommandModel, commandModel } from './command-model';
 import type { Parameter } from './inputs';
 import { loadPackage } from './package';
 import { parseBytes, parseDuration, unlessNone } from './selection';
@@ -25,21 +26,21 @@ export function limitsOf({ timeLimit, memoryLimit }: ModelOptions): RunLimits {
   return { ...(timeLimit !== undefined && { timeLimit }), ...(memoryLimit !== undefined && { memoryLimit }) };
 }
 
-/** Loads a checkpoint, lends it to `use`, and gives it back. */
+/** Loads a model of any kind, lends it to `use`, and gives it back. */
 export async function withModel<Result>(
   path: string,
   { device, untrusted, verify, timeLimit }: ModelOptions,
-  use: (model: ScriptModule) => Promise<Result>,
+  use: (model: CommandModel) => Promise<Result>,
 ): Promise<Result> {
-  const { ScriptModule } = loadPackage();
-  const model = await ScriptModule.load(path, {
+  const { loadModel } = loadPackage();
+  const model = await loadModel(path, {
     ...(device && { device }),
     ...(untrusted && { untrusted }),
     ...(verify && { verify }),
     ...(timeLimit !== undefined && { timeLimit }),
   });
   try {
-    return await use(model);
+    return await use(commandModel(model));
   } finally {
     model.dispose();
   }

@@ -3,13 +3,14 @@ import { TorchError } from '../core/errors';
 import { shown } from '../core/validate';
 import type { Entry } from '../formats/entry';
 import { readJsonValue } from '../formats/json';
-import type { AttentionSite, ScriptModule, Value } from '../index';
+import type { AttentionSite, Value } from '../index';
 import { withDerived } from '../view/derived';
 import { refuseTooLarge } from '../view/page-budget';
 import type { PrepareExample, ViewAttention } from '../view/prepare';
 import { readImage } from '../view/render-view';
 import type { ViewDataImage } from '../view/view-data';
 import { withCaptureFile } from './capture-file';
+import type { CommandModel } from './command-model';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
 import type { GivenInput } from './selection';
@@ -135,7 +136,7 @@ function needTokenizer(tokenizer: TextTokenizer | undefined): TextTokenizer {
 }
 
 /** The runs of the texts of a command, or of one that was typed. */
-export function runsOfTexts(model: ScriptModule, options: ExampleOptions, tokenizer: TextTokenizer | undefined): Run[] {
+export function runsOfTexts(model: CommandModel, options: ExampleOptions, tokenizer: TextTokenizer | undefined): Run[] {
   const known = needTokenizer(tokenizer);
   const { text: texts = [], input = [] } = options;
   for (const [name, list] of [
@@ -150,7 +151,7 @@ export function runsOfTexts(model: ScriptModule, options: ExampleOptions, tokeni
   }
   if (options.decoderStart !== undefined && !options.decoderText?.length)
     throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected --decoder-text with --decoder-start but received none');
-  const { parameters } = model.signature();
+  const { parameters } = model;
   return texts.map((text, i) => {
     const { encoded, decoder } = encodeTexts(text, i, options, known);
     const given = givenEntries(input, encoded.ids.length, parameters);
@@ -202,13 +203,13 @@ function tokensOf({ queryTokens, keyTokens, sources }: Partial<Run>): Partial<Pr
 
 /** The attentions of a run as they come, the model waiting for the page to take each. */
 export function captured(
-  model: ScriptModule,
+  model: CommandModel,
   run: Run,
   options: ExampleOptions,
   tokenizer: TextTokenizer | undefined,
   signal?: AbortSignal,
 ): PrepareExample {
-  const { parameters } = model.signature();
+  const { parameters } = model;
   if (options.inputs) {
     const note = describeOrder(run.inputs, parameters);
     if (note) process.stderr.write(`${note}\n`);
@@ -236,8 +237,8 @@ export function captured(
 }
 
 /** A run's inputs in the order of forward's parameters. */
-export function inputValues(model: ScriptModule, run: Run, device: string | undefined): Value[] {
-  const { parameters } = model.signature();
+export function inputValues(model: CommandModel, run: Run, device: string | undefined): Value[] {
+  const { parameters } = model;
   return arrangeInputs(run.inputs, parameters).map((entry, i) => toValue(entry, parameters[i], device));
 }
 
@@ -245,7 +246,7 @@ export function inputValues(model: ScriptModule, run: Run, device: string | unde
 const MOST_HEADS = 5000;
 
 /** A page that can't hold what is asked for is refused before anything is captured. */
-async function refuseBeforeRun(model: ScriptModule, run: Run, values: Value[], options: ExampleOptions): Promise<void> {
+async function refuseBeforeRun(model: CommandModel, run: Run, values: Value[], options: ExampleOptions): Promise<void> {
   const longest = Math.max(0, ...run.inputs.flatMap(({ shape }) => shape.slice(1)));
   const selects = options.queries || options.layers || options.topK;
   if (selects || 4 * longest * MOST_HEADS < options.maxSize) return;

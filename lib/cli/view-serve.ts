@@ -1,8 +1,8 @@
 import { TorchError } from '../core/errors';
-import type { ScriptModule } from '../index';
 import { type LiveRequest, LiveServer, type LiveView } from '../view/live-server';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderExamples } from '../view/render-view';
+import type { CommandModel } from './command-model';
 import { limitsOf, withModel } from './model';
 import { TextTokenizer } from './tokenizer';
 import { captured, type ExampleOptions, inputValues, isCapture, type Run, runsOfTexts } from './view-examples';
@@ -29,7 +29,7 @@ export async function serveView(
     );
   const tokenizer = await TextTokenizer.load(options.tokenizer);
   await withModel(path, options, async (model) => {
-    const { parameters } = model.signature();
+    const { parameters } = model;
     const takes = (pattern: RegExp) => parameters.some(({ name }) => pattern.test(name));
     const server = new LiveServer(
       {
@@ -55,7 +55,7 @@ export async function serveView(
 
 /** Runs the model on a text, and keeps what it takes to run it again for weights at full resolution. */
 async function viewOf(
-  model: ScriptModule,
+  model: CommandModel,
   tokenizer: TextTokenizer,
   options: ExampleOptions,
   {
@@ -107,7 +107,7 @@ async function viewOf(
 }
 
 async function fullHead(
-  model: ScriptModule,
+  model: CommandModel,
   values: ReturnType<typeof inputValues>,
   index: number,
   head: number,

@@ -151,6 +151,32 @@ export interface NativeSignature {
   returns: string;
 }
 
+/** How flat values form others. */
+export interface NativePytree {
+  kind: 'leaf' | 'sequence' | 'namedtuple' | 'mapping' | 'object';
+  type: string;
+  names: string[];
+  children: NativePytree[];
+}
+
+/** One value that a program takes or gives, by itself. */
+export interface NativeLeaf {
+  name: string;
+  type: string;
+  dtype?: string;
+  shape: (number | string)[];
+  constant?: unknown;
+}
+
+export interface NativeExportedProgram {
+  inputs: NativeLeaf[];
+  outputs: NativeLeaf[];
+  inputTree: NativePytree;
+  outputTree: NativePytree;
+  argumentNames: string[];
+  symbols: { name: string; min: number; max: number }[];
+}
+
 /** A model of any kind. Its class can only be made by the addon. */
 export interface NativeModel {
   run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
@@ -199,6 +225,17 @@ export interface Binding {
       cancellation: NativeCancellation | undefined;
     },
   ): Promise<NativeModel>;
+  loadExportedProgram(
+    source: string | Uint8Array,
+    options: {
+      device: string;
+      dtype?: string;
+      untrusted: boolean;
+      verify: boolean;
+      cancellation: NativeCancellation | undefined;
+    },
+  ): Promise<NativeModel>;
+  describeExportedProgram(program: NativeModel): NativeExportedProgram;
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
   stackRows(parts: NativeTensor[][], fill: number): Promise<NativeTensor[]>;

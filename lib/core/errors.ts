@@ -7,8 +7,10 @@ import type { Unseen } from './unseen';
  * | --- | --- |
  * | `ERR_LIBTORCH_NOT_FOUND`, `ERR_LIBTORCH_VERSION`, `ERR_ADDON_LOAD` | libtorch is missing, of another release, or can't be loaded |
  * | `ERR_MODEL_LOAD`, `ERR_UNSUPPORTED_FILE`, `ERR_UNTRUSTED` | a file is none, is another kind of file, or does more than an untrusted one may |
+ * | `ERR_UNKNOWN_OPERATOR` | a program uses an operator that this libtorch doesn't have |
  * | `ERR_MODEL_RUN`, `ERR_HOOK_FAILED` | the model, or a hook (its `cause`), failed |
  * | `ERR_INVALID_ARGUMENT`, `ERR_UNKNOWN_MODULE`, `ERR_HOOK_NAME_IN_USE`, `ERR_DISPOSED` | what was given can't be used |
+ * | `ERR_NOT_HOOKABLE` | nothing tells what passes a module |
  * | `ERR_NO_ATTENTION`, `ERR_CAPTURE_TOO_LARGE` | there is nothing to capture, or more than `maxBytes` |
  * | `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT` | a run went beyond a limit |
  * | `ERR_DEVICE_UNAVAILABLE` | a device isn't there, or can't be used |
@@ -23,10 +25,12 @@ export type ErrorCode =
   | 'ERR_MODEL_LOAD'
   | 'ERR_MODEL_RUN'
   | 'ERR_UNSUPPORTED_FILE'
+  | 'ERR_UNKNOWN_OPERATOR'
   | 'ERR_UNTRUSTED'
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_UNKNOWN_MODULE'
   | 'ERR_HOOK_NAME_IN_USE'
+  | 'ERR_NOT_HOOKABLE'
   | 'ERR_HOOK_FAILED'
   | 'ERR_NO_ATTENTION'
   | 'ERR_CAPTURE_TOO_LARGE'

@@ -53,7 +53,7 @@ const VALUES = 'a Tensor, number, bigint, boolean, string, null, array, plain ob
 const CONTAINER = 64;
 
 /** Marks an array of pairs [key, value], which stands for a Map on the way to the addon and back. The addon has the same. */
-const PAIRS = Symbol.for('libtorch-attention.pairs');
+export const PAIRS = Symbol.for('libtorch-attention.pairs');
 
 /** Reads a value of a caller's, each part of it once, into arrays and objects of our own. */
 class ValueReader {

@@ -4,7 +4,9 @@ import { reading } from '../core/validate';
 import type { Value } from '../core/value';
 import { checkFile, fileOf, type OpenFile, withFile } from '../formats/file';
 import { FILE_KINDS, type FileKind, kindOfFile } from '../formats/kind-of-file';
-import { type LoadOptions, ScriptModule } from './script-module';
+import { ExportedProgram } from './exported-program';
+import type { LoadOptions } from './load-options';
+import { ScriptModule } from './script-module';
 
 /** What was given, by its content; undefined where the loader of TorchScript says better what is wrong with it. */
 async function kindOfSource(source: unknown): Promise<FileKind | 'unknown' | undefined> {
@@ -25,18 +27,18 @@ async function kindOfSource(source: unknown): Promise<FileKind | 'unknown' | und
 
 /** What to do with a file of tensors. */
 const ADVICE: Partial<Record<FileKind, string>> = {
-  'exported-program': 'export the model by torch.jit.trace or torch.jit.script',
   'torch-save': 'its tensors can be loaded into a module of nn by loadStateDict',
   'torch-save-legacy': 'its tensors can be loaded into a module of nn by loadStateDict',
   safetensors: 'they can be loaded into a module of nn by loadStateDict',
 };
 
 /**
- * Loads a model of any kind, which its content tells, whatever its name: so far TorchScript archives, as `ScriptModule.load`.
+ * Loads a model of any kind, which its content tells, whatever its name: a TorchScript archive, as `ScriptModule.load`, or a program of
+ * `torch.export`, as `ExportedProgram.load`.
  *
  * @param source A path, or the bytes of the file.
- * @throws TorchError `ERR_UNSUPPORTED_FILE` for a file of another kind, which is named (a program of torch.export, weights
- *   alone, a model of another framework); otherwise as `ScriptModule.load`.
+ * @throws TorchError `ERR_UNSUPPORTED_FILE` for a file of another kind, which is named (weights alone, a compiled
+ *   package, a model of another framework); otherwise as `ScriptModule.load` and `ExportedProgram.load`.
  *
  * @example
  * const loaded = await loadModel('model.pt', { device: 'cpu' });
@@ -45,14 +47,15 @@ const ADVICE: Partial<Record<FileKind, string>> = {
 export async function loadModel<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
   source: string | Uint8Array,
   options?: LoadOptions,
-): Promise<ScriptModule<Inputs, Output>> {
+): Promise<ScriptModule<Inputs, Output> | ExportedProgram<Inputs, Output>> {
   const kind = await kindOfSource(source);
+  if (kind === 'exported-program') return await ExportedProgram.load(source, options);
   if (kind !== undefined && kind !== 'torch-script') {
     const received = kind === 'unknown' ? 'a file of no known kind' : FILE_KINDS[kind];
     const advice = kind === 'unknown' ? undefined : ADVICE[kind];
     throw new TorchError(
       'ERR_UNSUPPORTED_FILE',
-      `Expected a TorchScript archive (torch.jit.save) but received ${received}${advice ? `; ${advice}` : ''}`,
+      `Expected a TorchScript archive (torch.jit.save) or a program of torch.export but received ${received}${advice ? `; ${advice}` : ''}`,
     );
   }
   return await ScriptModule.load(source, options);

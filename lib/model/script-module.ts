@@ -7,68 +7,12 @@ import {
   type NextInputs,
 } from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
-import { FLOATING_DTYPES, type FloatingDType } from '../core/dtype';
-import type { Device } from '../core/tensor';
-import { typedArrayInfo } from '../core/typed-array';
-import {
-  options as checkOptions,
-  elements,
-  invalid,
-  optionalBoolean,
-  optionalChoice,
-  optionalString,
-  reading,
-} from '../core/validate';
+import { options as checkOptions, elements, invalid, optionalBoolean, optionalString } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
-import { checkFile } from '../formats/file';
 import { cancellable, stopOf } from './cancellable';
+import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
 import { RUN_LIMITS, type RunOptions, UNTRUSTED_LIMITS, withDefaults } from './run-options';
 import { isInsideHook } from './waiting-hooks';
-
-/**
- * Options of `ScriptModule.load`.
- *
- * @example
- * const options: LoadOptions = { untrusted: true, timeLimit: 10_000 };
- * const uploaded = await ScriptModule.load('upload.pt', options);
- */
-export interface LoadOptions {
-  /** Where the parameters go. Default `'cpu'`. */
-  device?: Device;
-  /** Casts floating-point parameters and buffers to another floating-point type. Trades bits for speed; default: as saved. */
-  dtype?: FloatingDType;
-  /**
-   * Freezes what is run without gradients: parameters become constants and are folded. Faster, other last bits; names of
-   * modules and hooks stay. Default false.
-   */
-  optimize?: boolean;
-  /**
-   * With `optimize`: has linears, activations and norms fused by oneDNN Graph (CPU, float32), for the shapes of the first
-   * three runs (see `warmUp`); inputs of other shapes run unfused. Models whose attention is a softmax of their own stay
-   * unfused, so that it can be seen. Default: where the processor has AVX-512; elsewhere it loses.
-   */
-  fuse?: boolean;
-  /**
-   * For archives that anyone may have written. Refuses, with `ERR_UNTRUSTED` and before anything of it runs, a program that
-   * could do more than compute: operators beyond a list of those that do, custom classes, `__setstate__` that does more than
-   * move values, sizes and depths beyond limits. Checks what `verify` does, and leaves the Python lines of traces out. The load
-   * and each run end after 60 s and each run beyond 4 GiB, where they name no `timeLimit` and `memoryLimit` of their own. See
-   * docs/security.md for what that is worth. Default false.
-   */
-  untrusted?: boolean;
-  /**
-   * Compares each record of the archive to its checksum, so that weights whose bytes changed are refused
-   * (`ERR_MODEL_LOAD`). Sizes and bounds are checked always. Default false; `untrusted` implies it.
-   */
-  verify?: boolean;
-  /** Rejects the call with the signal's reason. */
-  signal?: AbortSignal;
-  /**
-   * Milliseconds, at least 0, from the start of reading after which the load is stopped at the next tensor, or operator of code that the
-   * archive runs, and rejects with `ERR_TIME_LIMIT`. Default: none.
-   */
-  timeLimit?: number;
-}
 
 /**
  * Options of a checkpoint's forward.
@@ -154,32 +98,20 @@ export class ScriptModule<
     source: string | Uint8Array,
     options?: LoadOptions,
   ): Promise<ScriptModule<Inputs, Output>> {
-    const { device, dtype, optimize, fuse, untrusted, verify, signal, timeLimit } = checkOptions(
-      options,
-      ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify', 'signal', 'timeLimit'],
-      'the options of load',
-    );
-    const bytes = typeof source === 'string' ? undefined : reading('source', () => typedArrayInfo(source));
-    if (typeof source !== 'string' && bytes?.name !== 'Uint8Array') {
-      throw invalid('a path or a Uint8Array', 'source', source);
-    }
-    optionalString(device, 'device');
-    optionalChoice(dtype, FLOATING_DTYPES, 'dtype');
+    const { given, bytes, native, stop } = await checkLoad(source, options, [
+      ...COMMON_LOAD_OPTIONS,
+      'optimize',
+      'fuse',
+    ]);
+    const { optimize, fuse, untrusted } = given;
     optionalBoolean(optimize, 'optimize');
     optionalBoolean(fuse, 'fuse');
-    optionalBoolean(untrusted, 'untrusted');
-    optionalBoolean(verify, 'verify');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
-    const defaultTime = untrusted ? UNTRUSTED_LIMITS.timeLimit : undefined;
-    if (typeof source === 'string') await checkFile(source, 'ERR_MODEL_LOAD');
-    const handle = await cancellable(stopOf({ signal, timeLimit: timeLimit ?? defaultTime }), (cancellation) =>
-      binding().loadScriptModule(bytes?.bytes ?? (source as string), {
-        device: device ?? 'cpu',
-        ...(dtype === undefined ? {} : { dtype }),
+    const handle = await cancellable(stop, (cancellation) =>
+      binding().loadScriptModule(bytes ?? (source as string), {
+        ...native,
         optimize: optimize ?? false,
         ...(fuse === undefined ? {} : { fuse }),
-        untrusted: untrusted ?? false,
-        verify: verify ?? false,
         cancellation,
       }),
     );
@@ -295,7 +227,7 @@ export class ScriptModule<
     next: NextInputs<Inputs, Output>,
     options?: GenerationOptions<Output>,
   ): AsyncGenerator<GenerationStep<Output>, void, undefined> {
-    return captureGeneration((each, given) => this.captureStep(each, given), inputs, next, options);
+    return captureGeneration((each, given) => this.captureStep(each, given), inputs, next, options, this.callOptions);
   }
 
   /**

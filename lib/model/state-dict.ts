@@ -10,6 +10,7 @@ import { FILE_KINDS, kindOfFile } from '../formats/kind-of-file';
 import { readSafetensorsBelow, writeSafetensors } from '../formats/safetensors';
 import { readTorchSave } from '../formats/torch-save';
 import { readLegacyTorchSave } from '../formats/torch-save-legacy';
+import { ExportedProgram } from './exported-program';
 import { ScriptModule } from './script-module';
 
 /**
@@ -25,7 +26,7 @@ export interface LoadStateDictOptions {
   strict?: boolean;
   /**
    * Whether the CRC-32 of each record of a zip archive that is read is compared with the archive's. Default false; a
-   * TorchScript archive is always loaded as `untrusted`, and so compared.
+   * TorchScript archive, or a program of `torch.export`, is always loaded as `untrusted`, and so compared.
    */
   verify?: boolean;
 }
@@ -89,7 +90,7 @@ function givenTensors(source: unknown): [string, Tensor][] {
 }
 
 /**
- * The tensors of a checkpoint by name: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or an
+ * The tensors of a checkpoint by name: a TorchScript archive, a program of `torch.export`, a `.safetensors` file, what `torch.save` wrote, or an
  * object or a Map of tensors. What isn't below the wanted prefix may be left out.
  *
  * @throws TorchError `ERR_MODEL_LOAD` where the file is none of these.
@@ -115,9 +116,10 @@ export async function readStateDict(source: StateDictSource, wanted: Wanted, ver
 async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promise<StateDict> {
   const kind = await kindOfFile(file);
   switch (kind) {
-    case 'torch-script': {
-      using module = await loadForItsTensors(file.path, verify);
-      return fromTensors(Object.entries(module.stateDict()));
+    case 'torch-script':
+    case 'exported-program': {
+      using model = await loadForItsTensors(file.path, kind, verify);
+      return fromTensors(Object.entries(model.stateDict()));
     }
     case 'torch-save':
       return fromEntries(await readTorchSave(file, wanted, verify));
@@ -132,14 +134,19 @@ async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promis
 }
 
 /** An archive is a program, but a file of tensors executes nothing: what `untrusted` refuses is refused here as well. */
-async function loadForItsTensors(path: string, verify: boolean): Promise<ScriptModule> {
+async function loadForItsTensors(
+  path: string,
+  kind: 'torch-script' | 'exported-program',
+  verify: boolean,
+): Promise<ScriptModule | ExportedProgram> {
+  const Kind = kind === 'torch-script' ? ScriptModule : ExportedProgram;
   try {
-    return await ScriptModule.load(path, { untrusted: true, verify, timeLimit: Number.POSITIVE_INFINITY });
+    return await Kind.load(path, { untrusted: true, verify, timeLimit: Number.POSITIVE_INFINITY });
   } catch (error) {
     if ((error as Partial<TorchError>).code !== 'ERR_UNTRUSTED') throw error;
     throw new TorchError(
       'ERR_UNTRUSTED',
-      `${(error as TorchError).message}; where you trust it, load it by ScriptModule.load and give its stateDict()`,
+      `${(error as TorchError).message}; where you trust it, load it by ${Kind.name}.load and give its stateDict()`,
       { cause: error },
     );
   }

@@ -16,8 +16,7 @@ class ByteSource {
   virtual void read(uint64_t position, void* into, size_t count) const = 0;
 };
 
-// The bytes of a regular file. Throws ERR_INVALID_ARGUMENT for what can't be a path, ERR_MODEL_LOAD for what isn't
-// there, can't be read or is no regular file: none of them is opened, so that a pipe or a device keeps nobody waiting.
+// The bytes of a regular file. Throws as RegularFile does.
 std::shared_ptr<const ByteSource> openFile(const std::string& path);
 
 std::shared_ptr<const ByteSource> ofMemory(std::string bytes);

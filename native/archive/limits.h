@@ -51,4 +51,10 @@ constexpr uint32_t kMaxInlinedDepth = 300;
 constexpr uint64_t kMaxInlinedNodes = 20'000'000;
 constexpr uint64_t kMaxUntrustedInlinedNodes = 1'000'000;
 
+// Programs of torch.export.
+constexpr uint64_t kMaxProgramBytes = 128 * kMiB;
+constexpr uint64_t kMaxUntrustedProgramBytes = 32 * kMiB;
+constexpr uint64_t kMaxPytreeDepth = 100;  // containers of inputs and outputs in each other
+constexpr uint64_t kMaxGraphDepth = 50;    // graphs in arguments of nodes of others
+
 }  // namespace lta::archive

@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "runtime/allowed_operators.h"
 #include "runtime/error.h"
 #include "script/definitions.h"
 
@@ -15,13 +16,6 @@ namespace {
 
 namespace jit = torch::jit;
 using Names = std::unordered_set<std::string>;
-
-const Names& allowedOperators() {
-  static const auto* names = new Names{
-#include "script/allowed_operators.inc"
-  };
-  return *names;
-}
 
 // Operations of TorchScript itself, as code names them and as they are compiled.
 const Names& allowedPrimitives() {
@@ -123,7 +117,7 @@ void checkType(const c10::TypePtr& type) {
 
 void checkNode(jit::Node& node) {
   const std::string name = node.kind().toUnqualString();
-  const bool known = node.kind().is_aten()   ? allowedOperators().count(name) > 0
+  const bool known = node.kind().is_aten()   ? isAllowedOperator(name)
                      : node.kind().is_prim() ? allowedPrimitives().count(name) > 0
                                              : false;
   if (!known) throw refused(std::string("uses '") + node.kind().toQualString() + "'");
@@ -160,7 +154,7 @@ void UntrustedCode::visit(const jit::TreeRef& tree, bool called) {
     case '.': {
       const auto names = dotted(tree);
       if (!names.empty() && names[0] == "torch") {
-        if (names.size() != 2 || !allowedOperators().count(names[1])) {
+        if (names.size() != 2 || !isAllowedOperator(names[1])) {
           std::string shown = names[0];
           for (size_t i = 1; i < names.size(); ++i) shown += "." + names[i];
           throw refused("uses '" + shown + "'");
@@ -168,7 +162,7 @@ void UntrustedCode::visit(const jit::TreeRef& tree, bool called) {
         return;
       }
       if (!names.empty() && names[0] == "ops") {
-        const bool known = names.size() == 3 && (names[1] == "aten"   ? allowedOperators().count(names[2]) > 0
+        const bool known = names.size() == 3 && (names[1] == "aten"   ? isAllowedOperator(names[2])
                                                  : names[1] == "prim" ? allowedPrimitives().count(names[2]) > 0
                                                                       : false);
         if (names.size() > 2 && !known) throw refused("uses '" + names[1] + "::" + names[2] + "'");
@@ -197,7 +191,7 @@ void UntrustedCode::visit(const jit::TreeRef& tree, bool called) {
 
 void UntrustedCode::check() const {
   for (const auto& name : called_) {
-    if (!allowedOperators().count(name) && !allowedPrimitives().count(name) && !methods_.count(name)) {
+    if (!isAllowedOperator(name) && !allowedPrimitives().count(name) && !methods_.count(name)) {
       throw refused("calls '" + name + "'");
     }
   }

@@ -27,6 +27,21 @@ export function programs() {
     .filter(({ bytes }) => bytes.length > 0 && bytes.length <= MOST_BYTES);
 }
 
+/** Programs of torch.export: { path, bytes, call } each, the last one for what their first run is given. */
+export function exportedPrograms() {
+  const folder = join(FIXTURES, 'exported');
+  return JSON.parse(readFileSync(join(folder, 'exported.json'), 'utf8'))
+    .map(({ name, runs: [first] }) => {
+      const path = join(folder, `${name}.pt2`);
+      const call = async () => {
+        const tensors = await tensorsOf(join(folder, `${name}.safetensors`));
+        return { inputs: build(first.inputs, tensors), kwargs: build(first.kwargs, tensors) };
+      };
+      return { path, bytes: read(path), call };
+    })
+    .filter(({ bytes }) => bytes.length <= MOST_BYTES);
+}
+
 export function dataFiles() {
   const kinds = { '.pth': 'zip', '.pt': 'zip', '.npz': 'zip', '.safetensors': 'safetensors', '.json': 'json' };
   const names = [...filesBelow('nn', /\.(pth|pt|safetensors)$/), ...filesBelow('formats', /./), 'cli/encoded.json'];

@@ -7,7 +7,7 @@ import { FAULTS, OUTCOMES } from './outcome.mjs';
 import { runBatch } from './supervisor.mjs';
 
 const KEPT = fileURLToPath(new URL('../../.cache/fuzz', import.meta.url));
-const TARGETS = ['archive', 'readers', 'arguments', 'executor', 'exit'];
+const TARGETS = ['archive', 'exported', 'readers', 'arguments', 'executor', 'exit'];
 const MOST_FAULTS = 200;
 const usage = `usage: npm run fuzz -- [options]
   --only NAME        one of ${TARGETS.join(', ')}; may be given several times
@@ -122,7 +122,9 @@ async function faultsAlone(name, limits, index) {
 
 async function reproduce(path) {
   const name =
-    TARGETS.find((each) => basename(path).startsWith(`${each}-`)) ?? (extname(path) === '.pt' ? 'archive' : 'readers');
+    TARGETS.find((each) => basename(path).startsWith(`${each}-`)) ??
+    { '.pt': 'archive', '.pt2': 'exported' }[extname(path)] ??
+    'readers';
   let failed = false;
   const limits = { seed: 0, from: 0, to: 1, file: path, extension: extname(path), timeout: 60_000, memory: 2 ** 31 };
   await runBatch(name, limits, ({ outcome, detail }) => {

@@ -178,7 +178,7 @@ function hostileName(random, name) {
 
 /** Changes to one file of an archive, by what is in it. */
 function changeContent(random, files, done) {
-  const kinds = [/\.pkl$/, /\.pkl$/, /\.py$/, /\.py$/, /\.npy$/, /(?:data|constants)\/\d+$/, /./];
+  const kinds = [/\.json$/, /\.json$/, /\.pkl$/, /\.pkl$/, /\.py$/, /\.py$/, /\.npy$/, /(?:data|constants)\/\d+$/, /./];
   const kind = random.pick(kinds);
   const fitting = files.filter(({ name }) => kind.test(name));
   if (fitting.length === 0) return;
@@ -189,6 +189,9 @@ function changeContent(random, files, done) {
   } else if (file.name.endsWith('.py')) {
     done.push('code');
     file.data = Buffer.from(changeCode(random, Buffer.from(file.data).toString(), done));
+  } else if (file.name.endsWith('.json')) {
+    done.push('code');
+    file.data = mutateText(random, file.data, done);
   } else if (file.name.endsWith('.npy')) {
     done.push('npy');
     file.data = changeNpy(random, file.data);

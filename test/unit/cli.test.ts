@@ -211,7 +211,7 @@ describe('libtorch-attention', () => {
   });
 
   test('a model that is none, and options that contradict each other', () => {
-    expect(run('inspect', TOKENIZER).stderr).toMatch(/^error: .* \[ERR_MODEL_LOAD\]\n$/);
+    expect(run('inspect', TOKENIZER).stderr).toMatch(/^error: .* \[ERR_UNSUPPORTED_FILE\]\n$/);
     expect(run('view', MODEL).stderr).toMatch(/either --text .* or --inputs but received neither \[ERR_INVALID/);
     expect(run('view', MODEL, '--text', 'x').stderr).toMatch(/Expected --tokenizer/);
     expect(run('capture', MODEL).stderr).toMatch(/required option '--inputs <file>'/);

@@ -57,6 +57,8 @@ test('every export, method and property of a class has an example', () => {
 /** What examples take for granted. */
 const GIVEN = `
 declare const model: ScriptModule;
+declare const program: ExportedProgram;
+declare const cache: Value;
 declare const encoder: nn.TransformerEncoder;
 declare const attention: nn.MultiheadAttention;
 declare const stream: AttentionStream;

@@ -1,0 +1,78 @@
+import type {
+  Attention,
+  AttentionSite,
+  AttentionStream,
+  CaptureOptions,
+  ExportedProgram,
+  ProgramSignature,
+  RunLimits,
+  ScriptModule,
+  Signature,
+  Value,
+} from '../index';
+import type { Parameter } from './inputs';
+import { loadPackage } from './package';
+
+/** A model as commands use it, whatever its kind: its inputs are values of its parameters, in order. */
+export interface CommandModel {
+  readonly parameters: readonly Parameter[];
+  /** What `inspect` says of its forward. */
+  readonly signature: { forward: Signature } | { program: ProgramSignature };
+  modules(): { name: string; type: string }[];
+  namedParameters: ScriptModule['namedParameters'];
+  attentionSites(values: Value[], limits?: RunLimits): Promise<AttentionSite[]>;
+  captureAttention(values: Value[], options?: CaptureOptions): Promise<{ output: Value; attentions: Attention[] }>;
+  captureAttentionStream(
+    values: Value[],
+    options?: Omit<CaptureOptions, 'onAttention' | 'gradientOf'>,
+  ): AttentionStream<Value>;
+  dispose(): void;
+}
+
+function ofScript(model: ScriptModule): CommandModel {
+  const forward = model.signature();
+  return {
+    parameters: forward.parameters,
+    signature: { forward },
+    modules: () => model.modules(),
+    namedParameters: () => model.namedParameters(),
+    attentionSites: (values, limits) => model.attentionSites(values, limits),
+    captureAttention: (values, options) => model.captureAttention(values, options),
+    captureAttentionStream: (values, options) => model.captureAttentionStream(values, options),
+    dispose: () => model.dispose(),
+  };
+}
+
+/** A program takes its leaves: those of caches and dictionaries have names of their own. */
+function ofProgram(program: ExportedProgram): CommandModel {
+  const signature = program.signature();
+  const called = (values: Value[]) =>
+    program.callOfLeaves(signature.inputs.map(({ constant }, i) => values[i] ?? constant));
+  return {
+    parameters: signature.inputs.map(({ name, dtype, constant }) => {
+      const type = /^(int|float|bool|str|NoneType)$/.test(dtype) ? dtype : 'Tensor';
+      return { name, type: constant === undefined ? type : `Optional[${type}]`, optional: constant !== undefined };
+    }),
+    signature: { program: signature },
+    modules: () => program.modules(),
+    namedParameters: () => program.namedParameters(),
+    attentionSites: (values, limits) => {
+      const { inputs, kwargs } = called(values);
+      return program.attentionSites(inputs, { ...limits, kwargs });
+    },
+    captureAttention: (values, options) => {
+      const { inputs, kwargs } = called(values);
+      return program.captureAttention(inputs, { ...options, kwargs });
+    },
+    captureAttentionStream: (values, options) => {
+      const { inputs, kwargs } = called(values);
+      return program.captureAttentionStream(inputs, { ...options, kwargs });
+    },
+    dispose: () => program.dispose(),
+  };
+}
+
+/** A model of any kind as commands use it. */
+export function commandModel(model: ScriptModule | ExportedProgram): CommandModel {
+  return model instanceof loadPackage().ExportedProgram ? ofProgram(model) : ofScript(model);
+}

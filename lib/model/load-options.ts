@@ -1,0 +1,107 @@
+import { FLOATING_DTYPES, type FloatingDType } from '../core/dtype';
+import type { Device } from '../core/tensor';
+import { typedArrayInfo } from '../core/typed-array';
+import {
+  options as checkOptions,
+  invalid,
+  optionalBoolean,
+  optionalChoice,
+  optionalString,
+  reading,
+} from '../core/validate';
+import { checkFile } from '../formats/file';
+import { type Stop, stopOf } from './cancellable';
+import { UNTRUSTED_LIMITS } from './run-options';
+
+/**
+ * Options of `ScriptModule.load`, `ExportedProgram.load` and `loadModel`.
+ *
+ * @example
+ * const options: LoadOptions = { untrusted: true, timeLimit: 10_000 };
+ * const uploaded = await ScriptModule.load('upload.pt', options);
+ */
+export interface LoadOptions {
+  /** Where the parameters go. Default `'cpu'`. */
+  device?: Device;
+  /** Casts floating-point parameters and buffers to another floating-point type. Trades bits for speed; default: as saved. */
+  dtype?: FloatingDType;
+  /**
+   * Freezes what is run without gradients: parameters become constants and are folded. Faster, other last bits; names of
+   * modules and hooks stay. Of TorchScript only. Default false.
+   */
+  optimize?: boolean;
+  /**
+   * With `optimize`: has linears, activations and norms fused by oneDNN Graph (CPU, float32), for the shapes of the first
+   * three runs (see `warmUp`); inputs of other shapes run unfused. Models whose attention is a softmax of their own stay
+   * unfused, so that it can be seen. Default: where the processor has AVX-512; elsewhere it loses.
+   */
+  fuse?: boolean;
+  /**
+   * For archives that anyone may have written. Refuses, with `ERR_UNTRUSTED` and before anything of it runs, a program that
+   * could do more than compute: operators beyond a list of those that do, custom classes, `__setstate__` that does more than
+   * move values, sizes and depths beyond limits. Checks what `verify` does, and leaves the Python lines of traces out. The load
+   * and each run end after 60 s and each run beyond 4 GiB, where they name no `timeLimit` and `memoryLimit` of their own. See
+   * docs/security.md for what that is worth. Default false.
+   */
+  untrusted?: boolean;
+  /**
+   * Compares each record of the archive to its checksum, so that weights whose bytes changed are refused
+   * (`ERR_MODEL_LOAD`). Sizes and bounds are checked always. Default false; `untrusted` implies it.
+   */
+  verify?: boolean;
+  /** Rejects the call with the signal's reason. */
+  signal?: AbortSignal;
+  /**
+   * Milliseconds, at least 0, from the start of reading after which the load is stopped at the next tensor, or operator of code that the
+   * archive runs, and rejects with `ERR_TIME_LIMIT`. Default: none.
+   */
+  timeLimit?: number;
+}
+
+/** The options that files of every kind have. */
+export const COMMON_LOAD_OPTIONS = ['device', 'dtype', 'untrusted', 'verify', 'signal', 'timeLimit'] as const;
+
+/** A load whose arguments are checked. */
+interface CheckedLoad {
+  given: LoadOptions;
+  /** Those that were given; undefined for a path. */
+  bytes: Uint8Array | undefined;
+  /** Options as the addon takes them. */
+  native: { device: string; dtype?: string; untrusted: boolean; verify: boolean };
+  stop: Stop;
+}
+
+/**
+ * Checks what a model is loaded from, and how.
+ *
+ * @param known Names of the options that this kind of file has.
+ */
+export async function checkLoad(
+  source: unknown,
+  options: LoadOptions | undefined,
+  known: readonly string[],
+): Promise<CheckedLoad> {
+  const given = checkOptions(options, known, 'the options of load');
+  const { device, dtype, untrusted, verify, signal, timeLimit } = given;
+  const bytes = typeof source === 'string' ? undefined : reading('source', () => typedArrayInfo(source));
+  if (typeof source !== 'string' && bytes?.name !== 'Uint8Array') {
+    throw invalid('a path or a Uint8Array', 'source', source);
+  }
+  optionalString(device, 'device');
+  optionalChoice(dtype, FLOATING_DTYPES, 'dtype');
+  optionalBoolean(untrusted, 'untrusted');
+  optionalBoolean(verify, 'verify');
+  const defaultTime = untrusted ? UNTRUSTED_LIMITS.timeLimit : undefined;
+  if (typeof source === 'string') await checkFile(source, 'ERR_MODEL_LOAD');
+  return {
+    given,
+    bytes: bytes?.bytes as Uint8Array | undefined,
+    native: {
+      device: device ?? 'cpu',
+      ...(dtype === undefined ? {} : { dtype }),
+      untrusted: untrusted ?? false,
+      verify: verify ?? false,
+    },
+    stop: stopOf({ signal, timeLimit: timeLimit ?? defaultTime }),
+  };
+}

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <functional>
+
+#include "exported/graph.h"
+#include "exported/json.h"
+#include "exported/value_names.h"
+
+namespace lta::exported {
+
+// Reads an argument of a node or an output of a graph. `readGraph` is given a graph in an argument and tells its number
+// among those of the node. Throws ERR_MODEL_LOAD, ERR_UNSUPPORTED_FILE for kinds that aren't served.
+Argument readArgument(const Json& json, const ValueNames& names, const std::function<size_t(const Json&)>& readGraph);
+
+// A constant argument.
+Argument constantArgument(c10::IValue value);
+
+}  // namespace lta::exported

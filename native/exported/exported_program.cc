@@ -1,0 +1,163 @@
+#include "exported/exported_program.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/error.h"
+
+namespace lta::exported {
+namespace {
+
+using c10::IValue;
+
+c10::TypePtr typeOf(const Leaf& leaf) {
+  switch (leaf.kind) {
+    case Leaf::Kind::Tensor:
+      return c10::TensorType::get();
+    case Leaf::Kind::Integer:
+      return c10::IntType::get();
+    case Leaf::Kind::Float:
+      return c10::FloatType::get();
+    case Leaf::Kind::Boolean:
+      return c10::BoolType::get();
+    case Leaf::Kind::Constant:
+      return leaf.constant.type();
+  }
+  return c10::AnyType::get();
+}
+
+c10::FunctionSchema schemaOf(const Signature& signature) {
+  // Schemas of methods begin with the model itself.
+  std::vector<c10::Argument> arguments{c10::Argument("self", c10::AnyType::get())};
+  for (const auto& leaf : signature.inputs()) arguments.emplace_back(leaf.name, typeOf(leaf));
+  return {"forward", "", std::move(arguments), {c10::Argument("", c10::AnyType::get())}};
+}
+
+bool isDtype(const c10::Argument& argument) {
+  auto type = argument.real_type();
+  if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+  return type->kind() == c10::TypeKind::ScalarTypeType;
+}
+
+std::string ownerOf(const std::string& weight) {
+  const auto dot = weight.rfind('.');
+  return dot == std::string::npos ? std::string() : weight.substr(0, dot);
+}
+
+}  // namespace
+
+ExportedProgram::ExportedProgram(Program program, const Options& options)
+    : program_(std::move(program)), schema_(schemaOf(program_.signature)) {
+  const c10::NoGradGuard noGrad;
+  if (options.dtype) cast(*options.dtype);
+  for (auto& [name, tensor] : program_.weights) {
+    if (tensor.device() != options.device) tensor.set_data(tensor.to(options.device));
+  }
+  onMoved();
+  auto owners = std::make_shared<engine::ParameterOwners>();
+  for (const auto& [name, tensor] : parameters()) owners->emplace(tensor.unsafeGetTensorImpl(), ownerOf(name));
+  owners_ = std::move(owners);
+  resolver_ = std::make_shared<Resolver>(owners_);
+}
+
+// The floating-point types that its weights have become another one. So do, in the graph, casts to them and what is
+// made in them; others, as a softmax in float32 of a program in bfloat16, stay.
+void ExportedProgram::cast(at::ScalarType dtype) {
+  std::vector<at::ScalarType> exchanged;
+  for (auto& [name, tensor] : program_.weights) {
+    const auto type = tensor.scalar_type();
+    if (!tensor.is_floating_point() || type == dtype) continue;
+    if (std::find(exchanged.begin(), exchanged.end(), type) == exchanged.end()) exchanged.push_back(type);
+    tensor.set_data(tensor.to(dtype));
+  }
+  for (const auto type : exchanged) program_.signature.exchangeDtype(type, dtype);
+  eachNode(program_.graph, [&](Node& node) {
+    if (!node.handle) return;
+    const auto& arguments = node.handle->schema().arguments();
+    for (size_t i = 0; i < node.arguments.size(); ++i) {
+      auto& argument = node.arguments[i];
+      if (argument.kind != Argument::Kind::Constant || !argument.constant.isInt() || !isDtype(arguments[i])) continue;
+      for (const auto type : exchanged) {
+        if (argument.constant.toInt() != static_cast<int64_t>(type)) continue;
+        argument.constant = static_cast<int64_t>(dtype);
+        break;
+      }
+    }
+  });
+}
+
+std::vector<engine::NamedTensor> ExportedProgram::parameters() const {
+  std::vector<engine::NamedTensor> parameters;
+  for (const auto& [slot, weight] : program_.bound) {
+    if (program_.roles[weight] != WeightRole::Parameter) continue;
+    parameters.push_back({program_.weights[weight].name, program_.weights[weight].tensor});
+  }
+  return parameters;
+}
+
+std::vector<engine::NamedTensor> ExportedProgram::stateDict() const {
+  std::vector<engine::NamedTensor> state;
+  for (size_t i = 0; i < program_.weights.size(); ++i) {
+    const auto& [name, tensor] = program_.weights[i];
+    if (program_.roles[i] != WeightRole::Constant) state.push_back({name, tensor});
+  }
+  return state;
+}
+
+const c10::FunctionSchema* ExportedProgram::schema(const std::string& method) const {
+  if (method == "forward") return &schema_;
+  throw Error("ERR_INVALID_ARGUMENT", "Expected 'forward' for method but received '" + method + "'");
+}
+
+std::vector<at::Tensor> ExportedProgram::movableTensors() const {
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : program_.weights) tensors.push_back(tensor);
+  return tensors;
+}
+
+// What the graph makes on the device that the program was exported on is made where the weights are.
+void ExportedProgram::onMoved() {
+  if (!program_.weights.empty()) {
+    const auto device = program_.weights.front().tensor.device();
+    eachNode(program_.graph, [&](Node& node) {
+      for (auto& argument : node.arguments) {
+        if (argument.constant.isDevice()) argument.constant = device;
+      }
+    });
+  }
+  if (owners_) resolver_ = std::make_shared<Resolver>(owners_);  // the storages are others
+}
+
+IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions& options, const engine::Snapshot&,
+                                bool captureGradients) {
+  if (options.cancellation) options.cancellation->check();
+  auto& given = inputs.positional;
+  program_.signature.check(given);
+  const c10::AutoGradMode grad(options.grad || captureGradients);
+  Frame frame(static_cast<size_t>(program_.graph.slotCount));
+  for (const auto& [slot, weight] : program_.bound) frame[static_cast<size_t>(slot)] = program_.weights[weight].tensor;
+  for (size_t i = 0; i < given.size(); ++i) {
+    const int slot = program_.inputs[i];
+    if (slot != kNoSlot) frame[static_cast<size_t>(slot)] = given[i];
+  }
+  auto values = runGraph(program_.graph, std::move(frame));
+  std::vector<IValue> results;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto& output = program_.outputs[i];
+    if (output.kind == Output::Kind::User) {
+      results.push_back(std::move(values[i]));
+      continue;
+    }
+    // A functional program gives the new values of what the model writes into.
+    const bool ofWeight = output.kind == Output::Kind::Weight;
+    const c10::AutoGradMode recorded(!ofWeight && c10::GradMode::is_enabled());
+    const auto target = ofWeight ? program_.weights[output.place].tensor : given[output.place].toTensor();
+    target.copy_(values[i].toTensor());
+  }
+  return c10::ivalue::Tuple::create(std::move(results));
+}
+
+}  // namespace lta::exported

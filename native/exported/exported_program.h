@@ -1,0 +1,55 @@
+#pragma once
+
+#include <ATen/core/function_schema.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/model.h"
+#include "engine/parameter_resolver.h"
+#include "exported/interpreter.h"
+#include "exported/program.h"
+
+namespace lta::exported {
+
+// A program of torch.export. Its inputs and output are the leaves of their pytrees, in order; the layer above makes
+// values of them.
+class ExportedProgram final : public engine::Model {
+ public:
+  struct Options {
+    c10::Device device = c10::Device(c10::DeviceType::CPU);
+    std::optional<at::ScalarType> dtype;  // floating-point weights, and what the graph casts to theirs, become this
+  };
+  ExportedProgram(Program program, const Options& options);
+
+  const char* kind() const override { return "ExportedProgram"; }
+  std::vector<engine::ModuleInfo> modules() const override { return program_.modules; }
+  std::vector<engine::NamedTensor> parameters() const override;
+  std::vector<engine::NamedTensor> stateDict() const override;
+  std::vector<std::string> methods() const override { return {"forward"}; }
+  // One argument for each leaf of the inputs.
+  const c10::FunctionSchema* schema(const std::string& method) const override;
+
+  const Signature& signature() const { return program_.signature; }
+
+ protected:
+  c10::IValue execute(engine::Inputs inputs, const engine::RunOptions& options, const engine::Snapshot& snapshot,
+                      bool captureGradients) override;
+  std::shared_ptr<const ModuleResolver> resolver() const override { return resolver_; }
+  std::vector<at::Tensor> movableTensors() const override;
+  void onMoved() override;
+
+ private:
+  using Resolver = engine::ParameterResolver<currentModuleName>;
+
+  void cast(at::ScalarType dtype);
+
+  Program program_;
+  const c10::FunctionSchema schema_;
+  std::shared_ptr<const engine::ParameterOwners> owners_;
+  std::shared_ptr<const Resolver> resolver_;
+};
+
+}  // namespace lta::exported

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "exported/module_stack.h"
+#include "exported/numbers.h"
+#include "runtime/operator_checks.h"
+
+// A program as it is run: nodes in order, whose values stand in the numbered slots of a frame.
+namespace lta::exported {
+
+struct Graph;
+
+// Where nothing is stored.
+constexpr int kNoSlot = -1;
+
+// How one argument of a node is made: a constant, or out of what lies in slots.
+struct Argument {
+  enum class Kind : uint8_t { Constant, Slot, Tensors, OptionalTensors, Integers, Floats, Booleans, Graph };
+  // What Python's argument parser makes of a number for an operator that wants something else.
+  enum class Cast : uint8_t { None, Float, Tensor };
+  struct Item {
+    int slot = kNoSlot;
+    c10::IValue constant;
+  };
+
+  Kind kind = Kind::Constant;
+  Cast cast = Cast::None;
+  bool last = false;  // nothing reads the slot after this: the value is moved out of it
+  int slot = kNoSlot;
+  size_t graph = 0;  // among the node's own
+  c10::IValue constant;
+  std::vector<Item> items;
+};
+
+// Where a value that a node gives is stored: in a slot, or, for a list, each element in its own.
+struct Result {
+  bool isList = false;
+  int slot = kNoSlot;
+  std::vector<int> slots;
+};
+
+enum class ControlOperator : uint8_t { SetGradEnabled, Autocast, Condition, WhileLoop, Map, Scan, InvokeSubgraph };
+
+struct Node {
+  enum class Kind : uint8_t { Operator, Number, Control, Nothing };
+
+  Kind kind = Kind::Nothing;
+  std::string name;
+  std::string target;  // "aten::linear", "_operator.add", "cond"
+  ModuleStackPtr modules;
+  std::optional<c10::OperatorHandle> handle;
+  OperatorCheck check = nullptr;  // of its arguments, ahead of the call
+  NumberOperator number{};
+  ControlOperator control{};
+  std::vector<Argument> arguments;
+  std::vector<std::unique_ptr<Graph>> graphs;
+  std::vector<Result> results;
+  std::vector<int> ending;  // slots that nothing reads after this, and that aren't moved out of
+
+  const std::string& module() const;
+};
+
+struct Graph {
+  std::vector<int> inputs;  // slots; none where an input is a constant
+  std::vector<Argument> outputs;
+  std::vector<Node> nodes;
+  int slotCount = 0;
+};
+
+// Calls `visit` with each slot that an argument reads.
+template <typename Visit>
+void eachSlot(const Argument& argument, Visit visit) {
+  if (argument.kind == Argument::Kind::Slot) visit(argument.slot);
+  for (const auto& item : argument.items) {
+    if (item.slot != kNoSlot) visit(item.slot);
+  }
+}
+
+// Calls `visit` with each node of a graph and of those inside.
+template <typename Visit>
+void eachNode(Graph& graph, const Visit& visit) {
+  for (auto& node : graph.nodes) {
+    visit(node);
+    for (auto& inner : node.graphs) eachNode(*inner, visit);
+  }
+}
+
+// Says of each argument where its value is read for the last time, so that memory is freed as soon as it isn't needed.
+// Values in `kept` outlive a run.
+void findLastUses(Graph& graph, const std::vector<int>& kept);
+
+}  // namespace lta::exported

@@ -1,0 +1,208 @@
+#include "exported/graph_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "archive/limits.h"
+#include "exported/argument_reader.h"
+#include "exported/operator_arguments.h"
+#include "exported/value_names.h"
+
+namespace lta::exported {
+namespace {
+
+constexpr std::string_view kOperators = "torch.ops.";
+constexpr std::string_view kControl = "torch.ops.higher_order.";
+
+struct Control {
+  std::string_view name;
+  ControlOperator what;
+  // Which of its arguments are graphs: from the first on, as many.
+  size_t firstGraph;
+  size_t graphs;
+};
+
+constexpr Control kControls[] = {
+    {"wrap_with_set_grad_enabled", ControlOperator::SetGradEnabled, 1, 1},
+    {"wrap_with_autocast", ControlOperator::Autocast, 4, 1},
+    {"cond", ControlOperator::Condition, 1, 2},
+    {"while_loop", ControlOperator::WhileLoop, 0, 2},
+    {"map_impl", ControlOperator::Map, 0, 1},
+    {"scan", ControlOperator::Scan, 0, 1},
+    {"invoke_subgraph", ControlOperator::InvokeSubgraph, 0, 1},
+};
+
+// Asserts what types a program was exported for; inputs were checked, and a model may be cast.
+constexpr std::string_view kMetadataAssertion = "aten::_assert_tensor_metadata";
+
+// "torch.ops.aten.add.Tensor" → aten::add.Tensor
+c10::OperatorName operatorName(std::string_view target) {
+  const auto rest = target.substr(kOperators.size());
+  const auto space = rest.find('.');
+  const auto overload = rest.rfind('.');
+  if (space == std::string_view::npos || overload <= space) throw broken("it has an operator " + shown(target));
+  auto variant = std::string(rest.substr(overload + 1));
+  if (variant == "default") variant.clear();
+  return {std::string(rest.substr(0, space)) + "::" + std::string(rest.substr(space + 1, overload - space - 1)),
+          std::move(variant)};
+}
+
+// The name of what an argument refers to; empty for a constant.
+std::string nameIn(const Json& argument) {
+  const auto [kind, value] = argument.only();
+  if (!value.isObject()) return {};
+  if (const auto name = value.find("name")) return name->string();
+  if (const auto name = value.find("as_name")) return name->string();
+  return {};
+}
+
+int defineValue(const Json& name, ValueNames& names, std::vector<bool>& isNumber, bool number) {
+  const int slot = names.define(name.text());
+  isNumber.push_back(number);
+  return slot;
+}
+
+Result readResult(const Json& json, ValueNames& names, std::vector<bool>& isNumber) {
+  const auto [kind, value] = json.only();
+  Result result;
+  if (kind == "as_tensor") {
+    result.slot = defineValue(value.at("name"), names, isNumber, false);
+  } else if (kind == "as_sym_int" || kind == "as_sym_float" || kind == "as_sym_bool") {
+    if (const auto name = value.find("as_name")) result.slot = defineValue(*name, names, isNumber, true);
+  } else if (kind == "as_tensors") {
+    result.isList = true;
+    for (const auto& each : value.elements()) {
+      result.slots.push_back(defineValue(each.at("name"), names, isNumber, false));
+    }
+  } else if (kind == "as_optional_tensors" || kind == "as_optional_tensor") {
+    result.isList = kind == "as_optional_tensors";
+    const auto read = [&](const Json& each) {
+      const auto [form, inner] = each.only();
+      return form == "as_tensor" ? defineValue(inner.at("name"), names, isNumber, false) : kNoSlot;
+    };
+    if (!result.isList) {
+      result.slot = read(value);
+    } else {
+      for (const auto& each : value.elements()) result.slots.push_back(read(each));
+    }
+  } else if (kind != "as_none" && kind != "as_int" && kind != "as_float" && kind != "as_bool") {
+    throw Error("ERR_UNSUPPORTED_FILE", "a node gives a value of the kind " + shown(kind) + ", which isn't served");
+  }
+  return result;
+}
+
+void checkGraphs(const Node& node, const Control& control) {
+  const auto& arguments = node.arguments;
+  bool right = arguments.size() >= control.firstGraph + control.graphs && node.graphs.size() == control.graphs;
+  for (size_t i = 0; right && i < arguments.size(); ++i) {
+    const bool isGraph = i >= control.firstGraph && i < control.firstGraph + control.graphs;
+    right = (arguments[i].kind == Argument::Kind::Graph) == isGraph;
+  }
+  if (!right) throw broken("the node " + shown(node.name) + " has other graphs than " + node.target + " has");
+}
+
+}  // namespace
+
+const std::string& Node::module() const {
+  static const std::string itself;
+  return modules && !modules->empty() ? modules->back().name : itself;
+}
+
+NamedGraph GraphReader::readGraph(const Json& json, uint64_t depth) {
+  if (depth > archive::kMaxGraphDepth) throw broken("its graphs are nested too deep");
+  NamedGraph read;
+  ValueNames names;
+  std::vector<bool> isNumber;
+  for (const auto& input : json.at("inputs").elements()) {
+    auto name = nameIn(input);
+    const auto kind = input.only().first;
+    read.graph.inputs.push_back(name.empty() ? kNoSlot : names.define(name));
+    if (!name.empty()) isNumber.push_back(kind.starts_with("as_sym"));
+    read.inputNames.push_back(std::move(name));
+  }
+  const auto nodes = json.at("nodes").elements();
+  read.graph.nodes.reserve(nodes.size());
+  for (const auto& each : nodes) {
+    read.graph.nodes.emplace_back();
+    readNode(each, names, isNumber, read.graph.nodes.back(), depth);
+  }
+  const auto noGraph = [](const Json&) -> size_t { throw broken("a graph gives a graph"); };
+  for (const auto& output : json.at("outputs").elements()) {
+    read.graph.outputs.push_back(readArgument(output, names, noGraph));
+    read.outputNames.push_back(nameIn(output));
+  }
+  read.graph.slotCount = names.count();
+  return read;
+}
+
+void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool>& isNumber, Node& node,
+                           uint64_t depth) {
+  node.target = json.at("target").string();
+  if (const auto name = json.find("name")) node.name = name->string();
+  if (const auto metadata = json.find("metadata")) {
+    const auto stack = metadata->find("nn_module_stack");
+    node.modules = modules_.read(stack ? stack->text() : std::string_view());
+  }
+  const auto readInner = [&](const Json& graph) {
+    node.graphs.push_back(std::make_unique<Graph>(readGraph(graph, depth + 1).graph));
+    return node.graphs.size() - 1;
+  };
+  std::vector<Argument> arguments;
+  std::vector<std::string> argumentNames;
+  for (const auto& input : json.at("inputs").elements()) {
+    argumentNames.push_back(input.at("name").string());
+    arguments.push_back(readArgument(input.at("arg"), names, readInner));
+  }
+  if (const auto number = numberOperator(node.target)) {
+    if (arguments.size() != operandCount(*number)) {
+      throw broken("the node " + shown(node.name) + " has another number of operands than " + node.target);
+    }
+    node.kind = Node::Kind::Number;
+    node.number = *number;
+    node.arguments = std::move(arguments);
+  } else if (node.target.starts_with(kControl)) {
+    node.target = node.target.substr(kControl.size());
+    const auto* control = std::find_if(std::begin(kControls), std::end(kControls),
+                                       [&](const Control& each) { return each.name == node.target; });
+    if (control == std::end(kControls)) {
+      throw Error("ERR_UNSUPPORTED_FILE", "it uses the higher-order operator " + shown(node.target) +
+                                              ", which exists in Python only: export the model without it");
+    }
+    node.kind = Node::Kind::Control;
+    node.control = control->what;
+    node.arguments = std::move(arguments);
+    checkGraphs(node, *control);
+  } else if (node.target.starts_with(kOperators)) {
+    readOperator(node, std::move(arguments), argumentNames, isNumber);
+  } else {
+    throw Error("ERR_UNSUPPORTED_FILE",
+                "it calls " + shown(node.target) + ", which is no operator of libtorch: export the model without it");
+  }
+  if (node.kind != Node::Kind::Control && !node.graphs.empty()) {
+    throw broken("the node " + shown(node.name) + " has a graph, which " + node.target + " doesn't take");
+  }
+  for (const auto& output : json.at("outputs").elements()) node.results.push_back(readResult(output, names, isNumber));
+  if (node.handle && node.results.size() > node.handle->schema().returns().size()) {
+    throw broken("the node " + shown(node.name) + " gives more values than " + node.target + " does");
+  }
+}
+
+void GraphReader::readOperator(Node& node, std::vector<Argument> arguments, const std::vector<std::string>& names,
+                               const std::vector<bool>& isNumber) {
+  const auto name = operatorName(node.target);
+  node.target = toString(name);
+  node.handle = c10::Dispatcher::singleton().findSchema(name);
+  if (!node.handle) {
+    throw Error(
+        "ERR_UNKNOWN_OPERATOR",
+        "it uses the operator " + shown(node.target) +
+            ", which this libtorch doesn't have: a custom operator comes with a library of its own, and one that "
+            "is written in Python exists there only");
+  }
+  mayUse_(*node.handle);
+  node.check = checkOf(node.handle->schema(), /*dispatched=*/true);
+  node.arguments = arrangeArguments(node.handle->schema(), std::move(arguments), names, isNumber);
+  node.kind = name.name == kMetadataAssertion ? Node::Kind::Nothing : Node::Kind::Operator;
+}
+
+}  // namespace lta::exported

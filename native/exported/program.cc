@@ -1,0 +1,202 @@
+#include "exported/program.h"
+
+#include <optional>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "archive/limits.h"
+#include "exported/graph_reader.h"
+#include "exported/json.h"
+#include "runtime/allowed_operators.h"
+
+namespace lta::exported {
+namespace {
+
+constexpr int64_t kMajorVersion = 8;
+
+void checkVersion(const Json& program) {
+  const auto major = program.at("schema_version").at("major").integer();
+  if (major == kMajorVersion) return;
+  throw Error("ERR_UNSUPPORTED_FILE", "expected a program of schema version " + std::to_string(kMajorVersion) +
+                                          " but it is of " + std::to_string(major) + ": it was written by " +
+                                          (major < kMajorVersion ? "an older" : "a later") + " PyTorch");
+}
+
+void mayNotBeUntrusted(const c10::OperatorHandle& handle) {
+  const auto& name = handle.operator_name();
+  if (isAllowedInGraphs(name)) return;
+  throw Error("ERR_UNTRUSTED",
+              "the program uses '" + toString(name) + "', which programs from untrusted sources may not");
+}
+
+class ProgramReader {
+ public:
+  ProgramReader(const Package& package, const ProgramOptions& options) : package_(package), options_(options) {}
+
+  Program read() {
+    const auto limit = options_.untrusted ? archive::kMaxUntrustedProgramBytes : archive::kMaxProgramBytes;
+    const auto text = package_.text("models/" + package_.program() + ".json", limit);
+    const JsonDocument document(text, "program");
+    const auto json = document.root();
+    checkVersion(json);
+    readWeightsByName();
+    const auto module = json.at("graph_module");
+    const auto graphJson = module.at("graph");
+    const auto tensors = tableOf(graphJson, "tensor_values");
+    const auto integers = tableOf(graphJson, "sym_int_values");
+    GraphReader reader(
+        stacks_, options_.untrusted ? GraphReader::MayUse(mayNotBeUntrusted) : [](const c10::OperatorHandle&) {});
+    graph_ = reader.read(graphJson);
+    const auto signature = module.at("signature");
+    auto inputs = readInputs(signature.at("input_specs"), tensors, integers);
+    auto outputs = readOutputs(signature.at("output_specs"), tensors, integers);
+    auto modules = readModules(module.at("module_call_graph"));
+    std::vector<int> kept;
+    for (const auto& each : bound_) kept.push_back(each.slot);
+    findLastUses(graph_.graph, kept);
+    return {std::move(graph_.graph),
+            std::move(weights_),
+            std::move(roles_),
+            std::move(bound_),
+            std::move(inputSlots_),
+            std::move(outputs_),
+            Signature(json, std::move(inputs), std::move(outputs)),
+            std::move(modules)};
+  }
+
+ private:
+  static ValueTable tableOf(const Json& graph, const char* name) {
+    ValueTable table;
+    if (const auto values = graph.find(name)) {
+      for (const auto& [key, value] : values->members()) table.emplace(key, value);
+    }
+    return table;
+  }
+
+  void readWeightsByName() {
+    weights_ = readWeights(package_);
+    roles_.assign(weights_.size(), WeightRole::Constant);
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      if (!places_.emplace(weights_[i].name, i).second) throw broken("it has two weights " + shown(weights_[i].name));
+    }
+  }
+
+  size_t weightOf(const Json& name) const {
+    const auto found = places_.find(name.string());
+    if (found == places_.end()) throw broken("it lacks the weight " + shown(name.text()));
+    return found->second;
+  }
+
+  std::vector<Leaf> readInputs(const Json& specifications, const ValueTable& tensors, const ValueTable& integers) {
+    std::vector<Leaf> leaves;
+    const auto all = specifications.elements();
+    if (all.size() != graph_.graph.inputs.size()) {
+      throw broken("its graph has another number of inputs than its signature");
+    }
+    const auto bind = [&](size_t input, const Json& name, WeightRole role) {
+      const auto weight = weightOf(name);
+      if (graph_.graph.inputs[input] == kNoSlot) throw broken("a weight is no input of its graph");
+      bound_.push_back({graph_.graph.inputs[input], weight});
+      roles_[weight] = role;
+    };
+    for (size_t i = 0; i < all.size(); ++i) {
+      const auto [kind, value] = all[i].only();
+      if (kind == "parameter") {
+        bind(i, value.at("parameter_name"), WeightRole::Parameter);
+      } else if (kind == "buffer") {
+        const bool persistent = value.at("persistent").boolean();
+        bind(i, value.at("buffer_name"), persistent ? WeightRole::Buffer : WeightRole::Constant);
+      } else if (kind == "tensor_constant") {
+        bind(i, value.at("tensor_constant_name"), WeightRole::Constant);
+      } else if (kind == "user_input" || kind == "constant_input") {
+        auto leaf = kind == "user_input" ? readLeaf(value.at("arg"), tensors, integers) : readConstantLeaf(value);
+        if (leaf.kind != Leaf::Kind::Constant && graph_.inputNames[i] != leaf.name) {
+          throw broken("an input of its graph has another name than in its signature");
+        }
+        if (leaf.name.empty()) leaf.name = "input " + std::to_string(leaves.size());
+        inputPlaces_.emplace(leaf.name, leaves.size());
+        inputSlots_.push_back(graph_.graph.inputs[i]);
+        leaves.push_back(std::move(leaf));
+      } else {
+        throw Error("ERR_UNSUPPORTED_FILE", "it has an input of the kind " + shown(kind) +
+                                                ": objects of custom classes and tokens of side effects aren't served");
+      }
+    }
+    return leaves;
+  }
+
+  std::vector<Leaf> readOutputs(const Json& specifications, const ValueTable& tensors, const ValueTable& integers) {
+    std::vector<Leaf> leaves;
+    const auto all = specifications.elements();
+    if (all.size() != graph_.graph.outputs.size()) {
+      throw broken("its graph has another number of outputs than its signature");
+    }
+    for (const auto& each : all) {
+      const auto [kind, value] = each.only();
+      if (kind == "user_output") {
+        outputs_.push_back({Output::Kind::User, leaves.size()});
+        leaves.push_back(readLeaf(value.at("arg"), tensors, integers));
+      } else if (kind == "loss_output") {
+        outputs_.push_back({Output::Kind::User, leaves.size()});
+        Leaf loss;
+        loss.name = value.at("arg").at("name").string();
+        leaves.push_back(std::move(loss));
+      } else if (kind == "buffer_mutation") {
+        outputs_.push_back({Output::Kind::Weight, weightOf(value.at("buffer_name"))});
+      } else if (kind == "parameter_mutation") {
+        outputs_.push_back({Output::Kind::Weight, weightOf(value.at("parameter_name"))});
+      } else if (kind == "user_input_mutation") {
+        const auto found = inputPlaces_.find(value.at("user_input_name").string());
+        if (found == inputPlaces_.end()) throw broken("it changes an input that it doesn't have");
+        outputs_.push_back({Output::Kind::Input, found->second});
+      } else {
+        throw Error("ERR_UNSUPPORTED_FILE", "it has an output of the kind " + shown(kind) +
+                                                ": gradients in the graph and tokens of side effects aren't served");
+      }
+    }
+    return leaves;
+  }
+
+  // In the order that the exporter met them; a second call of one has an entry of its own, with its number.
+  std::vector<engine::ModuleInfo> readModules(const Json& calls) {
+    std::vector<engine::ModuleInfo> modules;
+    std::unordered_set<std::string> seen;
+    const auto& types = stacks_.types();
+    const auto add = [&](const std::string& name) {
+      if (!seen.insert(name).second) return;
+      const auto type = types.find(name);
+      modules.push_back({name, type == types.end() ? std::string() : type->second});
+    };
+    add("");
+    for (const auto& call : calls.elements()) {
+      const auto name = call.at("fqn").string();
+      if (name.find('@') == std::string::npos) add(name);
+    }
+    for (const auto& node : graph_.graph.nodes) {
+      if (!node.modules) continue;
+      for (const auto& frame : *node.modules) add(frame.name);
+    }
+    return modules;
+  }
+
+  const Package& package_;
+  const ProgramOptions options_;
+  ModuleStacks stacks_;
+  NamedGraph graph_;
+  std::vector<Weight> weights_;
+  std::vector<WeightRole> roles_;
+  std::unordered_map<std::string, size_t> places_;       // of weights
+  std::unordered_map<std::string, size_t> inputPlaces_;  // of the users' inputs
+  std::vector<BoundInput> bound_;
+  std::vector<int> inputSlots_;
+  std::vector<Output> outputs_;
+};
+
+}  // namespace
+
+Program readProgram(const Package& package, const ProgramOptions& options) {
+  return ProgramReader(package, options).read();
+}
+
+}  // namespace lta::exported

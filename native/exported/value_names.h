@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "exported/graph.h"
+#include "exported/json.h"
+
+namespace lta::exported {
+
+// The values of a graph that is being read, by name: each is defined once, before it is used.
+class ValueNames {
+ public:
+  int define(std::string_view name) {
+    const int slot = static_cast<int>(slots_.size());
+    if (!slots_.emplace(name, slot).second) throw broken("it has two values " + shown(name));
+    return slot;
+  }
+
+  int slotOf(std::string_view name) const {
+    const auto found = slots_.find(std::string(name));
+    if (found == slots_.end()) throw broken("a node uses the value " + shown(name) + ", which none gives before it");
+    return found->second;
+  }
+
+  int count() const { return static_cast<int>(slots_.size()); }
+
+ private:
+  std::unordered_map<std::string, int> slots_;
+};
+
+}  // namespace lta::exported

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "exported/package.h"
+
+namespace lta::exported {
+
+// A tensor that a program refers to by name.
+struct Weight {
+  std::string name;
+  at::Tensor tensor;
+};
+
+// Reads the tensors of a program, those of its state and its constants, in the file's order. Those that share a storage
+// share it here. Each lies inside its record. Throws ERR_MODEL_LOAD, ERR_UNSUPPORTED_FILE for what is pickled.
+std::vector<Weight> readWeights(const Package& package);
+
+}  // namespace lta::exported

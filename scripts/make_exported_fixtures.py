@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Write test/fixtures/exported/: programs of torch.export, what Python computes with them, and their attentions.
+
+    python3 scripts/make_exported_fixtures.py [--out FOLDER] [--only WORD]
+
+Every case of exported.json is a program with `runs`: inputs by position and by name, and the output of Python's
+`torch.export.load(file).module()` for them (`{"$tensor": name}` is a tensor of <case>.safetensors), with what its buffers hold afterwards
+where it changes some. `gradients` are those of the sum of all squares by the
+parameters. `attentions` are those of an eager run of the model that was exported, for the first run. Hugging Face models have
+random weights. Seeded, with torch 2.13.0 and transformers 5.23.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import warnings
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn import functional as F
+
+from reference import as_heads, record
+from strip_debug import strip_program
+
+warnings.filterwarnings('ignore')
+os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH, HEADS, BATCH, LENGTH, VOCABULARY = 16, 2, 2, 5, 24
+
+Pair = namedtuple('Pair', ['left', 'right'])
+
+
+@dataclasses.dataclass
+class Result:
+    hidden: Tensor
+    extra: list
+    absent: Any = None
+
+
+torch.utils._pytree._register_namedtuple(Pair, serialized_type_name='fixtures.Pair')
+torch.export.register_dataclass(Result, serialized_type_name='fixtures.Result')
+
+
+class Structures(nn.Module):
+    """Takes and gives dictionaries, tuples, named tuples and dataclasses, None and numbers among them."""
+
+    def forward(self, table, pair, *, scale: float, flag: bool, nothing=None):
+        total = table['a'] * scale + table['b'][0]
+        if flag:
+            total = total - pair[1]
+        return {'sum': total, 'pair': Pair(total + 1, pair[0]), 'result': Result(total * 2, [total, (scale, None)]), 'none': nothing}
+
+
+class Symbols(nn.Module):
+    """Gives sizes back, computes with them, and takes sizes that are terms of others."""
+
+    def forward(self, x, doubled):
+        length = x.shape[1]
+        merged = torch.cat([x, doubled[:, ::2]], 1)
+        return merged.mean(1), length, length * 2 + x.shape[0], length // 2, merged.reshape(merged.shape[0], -1)
+
+
+class Branches(nn.Module):
+    """A condition, and a loop with a condition."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        chosen = torch.cond(x.sum() > 0, lambda y: self.linear(y).relu(), lambda y: y * 2, (x,))
+
+        def halve(step, value):
+            return step + 1, value / 2
+
+        steps, small = torch._higher_order_ops.while_loop(
+            lambda step, value: value.abs().max() > 0.5, halve, (torch.tensor(0), chosen)
+        )
+        return chosen, steps, small
+
+
+class Counter(nn.Module):
+    """Writes into buffers and into an input."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('calls', torch.zeros((), dtype=torch.int64))
+        self.register_buffer('mean', torch.zeros(WIDTH))
+        self.register_buffer('scale', torch.full((WIDTH,), 2.0), persistent=False)
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, x):
+        self.calls += 1
+        self.mean.mul_(0.5).add_(x.mean(0), alpha=0.5)
+        x.mul_(self.scale)
+        return self.norm(x) + self.mean
+
+
+class HandWritten(nn.Module):
+    """Attention out of products and a softmax, with numbers where tensors are wanted, and a list of indices with None."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        heads = [each(x).view(x.size(0), x.size(1), HEADS, -1).transpose(1, 2) for each in (self.query, self.key, self.value)]
+        scores = heads[0] @ heads[1].transpose(-2, -1) / 2.5
+        weights = torch.softmax(torch.where(scores > 1e4, 0, scores), -1)
+        mixed = (weights @ heads[2]).transpose(1, 2).flatten(2)
+        return mixed[:, torch.tensor([0, -1])] * torch.tensor(0.5) + torch.maximum(mixed.amax(1, keepdim=True), torch.tensor(0.1))
+
+
+class WithCast(nn.Module):
+    """A program in one type that casts to it, and makes tensors of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x):
+        mask = torch.zeros(x.size(1), x.size(1), dtype=torch.float32).masked_fill(torch.ones(x.size(1), x.size(1)).triu(1) > 0, -1e4)
+        return self.attention(x.to(torch.float32), x, x, attn_mask=mask, need_weights=False)[0]
+
+
+class WithCache(nn.Module):
+    """A decoder that takes and gives its cache as the library's own class."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, cache):
+        output = self.model(ids, past_key_values=cache, use_cache=True)
+        return {'logits': output.logits, 'cache': output.past_key_values}
+
+
+class WithTuples(nn.Module):
+    """The same with pairs of keys and values."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, past):
+        from transformers import DynamicCache
+
+        output = self.model(ids, past_key_values=DynamicCache(past), use_cache=True)
+        return output.logits, tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
+
+
+def described(value: Any, name: str, tensors: dict) -> Any:
+    """A value as JSON, in the form that JavaScript has it."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().clone().contiguous()
+        return {'$tensor': name}
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if getattr(value, field.name) is not None}
+    elif type(value).__name__ == 'DynamicCache':
+        value = {'key_cache': [layer.keys for layer in value.layers], 'value_cache': [layer.values for layer in value.layers]}
+    if isinstance(value, dict):
+        return {str(key): described(item, f'{name}.{key}', tensors) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(item, f'{name}.{i}', tensors) for i, item in enumerate(value)]
+    assert value is None or isinstance(value, (bool, int, float, str)), type(value)
+    return value
+
+
+def copied(value: Any) -> Any:
+    return torch.utils._pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, value)
+
+
+class Fixtures:
+    def __init__(self, folder: Path, only: str):
+        self.folder, self.only, self.cases = folder, only, []
+
+    def case(self, name, model, runs, *, dynamic=None, strict=False, decompose=False, attentions=False, no_grad=False, gradients=False,
+             tolerance=1e-5):
+        """`runs`: (args, kwargs) each; the first is what the model is exported with."""
+        if self.only not in name:
+            return
+        torch.manual_seed(0)
+        model = model.eval()
+        args, kwargs = runs[0]
+        weights = []
+        if attentions:
+            weights = record(model, lambda: model(*copied(args), **copied(kwargs)))[0]
+        with torch.set_grad_enabled(not no_grad):
+            program = torch.export.export(model, copied(args), copied(kwargs), dynamic_shapes=dynamic, strict=strict)
+        if decompose:
+            program = program.run_decompositions()
+        path = self.folder / f'{name}.pt2'
+        torch.export.save(program, path)
+        tensors, made = {}, []
+        for i, (args, kwargs) in enumerate(runs):
+            loaded = torch.export.load(path)
+            given = {
+                'inputs': [described(each, f'run{i}.in.{k}', tensors) for k, each in enumerate(args)],
+                'kwargs': {key: described(each, f'run{i}.in.{key}', tensors) for key, each in kwargs.items()},
+            }
+            args, kwargs = copied(args), copied(kwargs)
+            module = loaded.module()
+            with torch.no_grad():
+                output = module(*args, **kwargs)
+            run = {**given, 'output': described(output, f'run{i}.out', tensors)}
+            changed = {key: buffer for key, buffer in module.state_dict().items() if key in dict(module.named_buffers())}
+            if changed:
+                run['buffers'] = described(changed, f'run{i}.buffers', tensors)
+            if gradients and i == 0:
+                module = torch.export.load(path).module()
+                leaves = torch.utils._pytree.tree_leaves(module(*copied(program.example_inputs[0]), **copied(program.example_inputs[1])))
+                sum(leaf.pow(2).sum() for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad).backward()
+                grads = {key: parameter.grad for key, parameter in module.named_parameters() if parameter.grad is not None}
+                run['gradients'] = described(grads, f'run{i}.gradients', tensors)
+            made.append(run)
+        strip_program(path)
+        expected = []
+        for index, each in enumerate(weights):
+            tensors[f'attention.{index}'] = as_heads(each.weights, BATCH)
+            expected.append({'name': each.name, 'weights': f'attention.{index}'})
+        save_file(tensors, str(self.folder / f'{name}.safetensors'))
+        for file in (path, self.folder / f'{name}.safetensors'):
+            file.chmod(0o644)
+            assert file.stat().st_size < 200_000, (file, file.stat().st_size)
+        self.cases.append({'name': name, 'runs': made, 'attentions': expected, 'tolerance': tolerance})
+        print(f'{name}: {len(program.graph.nodes)} nodes, {len(expected)} attentions, {path.stat().st_size} bytes')
+
+    def write(self):
+        path = self.folder / 'exported.json'
+        cases = json.loads(path.read_text()) if self.only and path.exists() else []
+        cases = [case for case in cases if case['name'] not in {made['name'] for made in self.cases}] + self.cases
+        path.write_text(json.dumps(sorted(cases, key=lambda case: case['name']), indent=1) + '\n')
+
+
+def tokens(*shape):
+    return torch.randint(1, VOCABULARY, shape)
+
+
+def modules(fixtures: Fixtures) -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True), 2)
+    x = torch.randn(BATCH, LENGTH, WIDTH)
+    padding = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
+    padding[1, 3:] = True
+    runs = [((x,), {}), ((torch.randn(BATCH, LENGTH, WIDTH),), {})]
+    fixtures.case('encoder', encoder, runs, attentions=True)
+    fixtures.case('encoder_strict', encoder, runs, strict=True, attentions=True)
+    fixtures.case('encoder_fused', encoder, runs, strict=True, no_grad=True, attentions=True)
+    fixtures.case('encoder_decomposed', encoder, runs, decompose=True, attentions=True)
+    fixtures.case('encoder_padded', encoder, [((x,), {'src_key_padding_mask': padding})], attentions=True)
+    length = Dim('length', min=2, max=32)
+    dynamic = [((x,), {}), ((torch.randn(BATCH, 9, WIDTH),), {}), ((torch.randn(BATCH, 2, WIDTH),), {})]
+    fixtures.case('encoder_dynamic', encoder, dynamic, dynamic=({1: length},), attentions=True)
+    half = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True), 1).to(torch.bfloat16)
+    fixtures.case('encoder_bfloat16', half, [((x.to(torch.bfloat16),), {})], attentions=True, tolerance=1e-2)
+    transformer = nn.Transformer(WIDTH, HEADS, 1, 1, 32, batch_first=True)
+    target = torch.randn(BATCH, 3, WIDTH)
+    fixtures.case('transformer', transformer, [((x, target), {})], attentions=True, gradients=True)
+    fixtures.case('hand_written', HandWritten(), [((x,), {})], attentions=True, gradients=True)
+    fixtures.case('with_cast', WithCast(), [((x,), {})], attentions=True)
+
+
+def structures(fixtures: Fixtures) -> None:
+    a, b, c = torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 3)
+    call = (({'a': a, 'b': [b]}, (b, c)), {'scale': 1.5, 'flag': True, 'nothing': None})
+    fixtures.case('structures', Structures(), [call])
+    length = Dim('length', min=2, max=16)
+    runs = [((torch.randn(2, n, 3), torch.randn(2, 2 * n, 3)), {}) for n in (4, 7, 16)]
+    fixtures.case('symbols', Symbols(), runs, dynamic=({1: length}, {1: 2 * length}))
+    fixtures.case('branches', Branches(), [((torch.randn(3, WIDTH).abs(),), {}), ((-torch.randn(3, WIDTH).abs(),), {})])
+    fixtures.case('counter', Counter(), [((torch.randn(4, WIDTH),), {})])
+    fixtures.case('counter_decomposed', Counter(), [((torch.randn(4, WIDTH),), {})], decompose=True)
+
+
+def hugging_face(fixtures: Fixtures) -> None:
+    import transformers as t
+    from transformers.integrations.executorch import register_dynamic_cache_export_support
+
+    register_dynamic_cache_export_support()
+    sizes = {'vocab_size': VOCABULARY, 'max_position_embeddings': 16, 'pad_token_id': 0}
+    for attention in ('sdpa', 'eager'):
+        config = t.BertConfig(**sizes, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=HEADS, intermediate_size=32,
+                              attn_implementation=attention)
+        mask = torch.ones(BATCH, LENGTH, dtype=torch.int64)
+        mask[1, 3:] = 0
+        fixtures.case(f'bert_{attention}', t.BertModel(config), [((tokens(BATCH, LENGTH),), {'attention_mask': mask})], attentions=True,
+                      gradients=True)
+    batch, length = Dim('batch', min=1, max=8), Dim('length', min=2, max=16)
+    runs = [((tokens(b, n),), {}) for b, n in ((2, 5), (1, 16), (3, 2))]
+    fixtures.case('bert_dynamic', t.BertModel(config), runs, dynamic={'input_ids': {0: batch, 1: length}}, attentions=True)
+
+    config = t.GPT2Config(vocab_size=VOCABULARY, n_positions=16, n_embd=WIDTH, n_layer=2, n_head=HEADS, attn_implementation='sdpa',
+                          bos_token_id=1, eos_token_id=2)
+    gpt2 = t.GPT2LMHeadModel(config)
+
+    def grown(steps):
+        cache, ids = t.DynamicCache(config=config), tokens(BATCH, 3)
+        with torch.no_grad():
+            gpt2.eval()(ids, past_key_values=cache, use_cache=True)
+            for _ in range(steps):
+                gpt2(tokens(BATCH, 1), past_key_values=cache, use_cache=True)
+        return cache
+
+    past = {2: Dim('past', min=2, max=12)}
+    runs = [((tokens(BATCH, 1),), {'cache': grown(steps)}) for steps in (0, 1, 4)]
+    fixtures.case('gpt2_cache', WithCache(gpt2), runs, dynamic={'ids': None, 'cache': [[past] * 2] * 2}, attentions=True)
+    pairs = lambda cache: tuple((layer.keys, layer.values) for layer in cache.layers)
+    runs = [((tokens(BATCH, 1), pairs(grown(steps))), {}) for steps in (0, 3)]
+    fixtures.case('gpt2_tuples', WithTuples(gpt2), runs, dynamic={'ids': None, 'past': ((past,) * 2,) * 2}, attentions=True)
+
+    config = t.T5Config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=HEADS, pad_token_id=0,
+                        decoder_start_token_id=0)
+    kwargs = {'input_ids': tokens(BATCH, LENGTH), 'decoder_input_ids': tokens(BATCH, 3), 'use_cache': False}
+    fixtures.case('t5', t.T5Model(config), [((), kwargs)], attentions=True)
+    config = t.ViTConfig(hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=HEADS, intermediate_size=32, image_size=8, patch_size=4,
+                         attn_implementation='sdpa')
+    fixtures.case('vit', t.ViTModel(config), [((torch.randn(BATCH, 3, 8, 8),), {})], attentions=True)
+    config = t.LlamaConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=1, num_attention_heads=HEADS,
+                           num_key_value_heads=1, max_position_embeddings=16, attn_implementation='sdpa')
+    fixtures.case('llama', t.LlamaForCausalLM(config), [((tokens(BATCH, LENGTH),), {'use_cache': False})], attentions=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--out', type=Path, default=ROOT / 'test/fixtures/exported')
+    parser.add_argument('--only', default='')
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    fixtures = Fixtures(options.out, options.only)
+    for part in (modules, structures, hugging_face):
+        part(fixtures)
+    fixtures.write()
+
+
+main()

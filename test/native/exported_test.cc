@@ -1,0 +1,126 @@
+#include <cmath>
+#include <string>
+
+#include "check.h"
+#include "exported/expression.h"
+#include "exported/json.h"
+#include "exported/numbers.h"
+#include "exported/pytree.h"
+#include "runtime/error.h"
+
+namespace {
+
+using c10::IValue;
+using lta::exported::Expression;
+using lta::exported::JsonDocument;
+using lta::exported::NumberOperator;
+
+const std::string kLoadError = "ERR_MODEL_LOAD";
+
+// The value of an expression in which each symbol, or part of an input, is 6.
+std::string valueOf(const std::string& text) {
+  const auto expression = Expression::parse(text);
+  if (!expression) return "unreadable";
+  const auto value = expression->evaluate([](const lta::exported::Variable&) { return IValue(6); });
+  if (!value) return "unknown";
+  return value->isBool()  ? (value->toBool() ? "true" : "false")
+         : value->isInt() ? std::to_string(value->toInt())
+                          : std::to_string(value->toDouble());
+}
+
+std::string textOf(const std::string& text) { return Expression::parse(text)->text(); }
+
+}  // namespace
+
+TEST("JSON of every kind is read as it is written, and nothing else") {
+  const JsonDocument document(R"({"a": [1, -2.5, "x\u00e9\ud83d\ude00\n", true, null, {}], "inf": "-Infinity"})",
+                              "text");
+  const auto elements = document.root().at("a").elements();
+  EXPECT(elements.size() == 6);
+  EXPECT(elements[0].integer() == 1 && elements[1].number() == -2.5 && elements[3].boolean());
+  EXPECT(elements[2].text() == "x\xC3\xA9\xF0\x9F\x98\x80\n");
+  EXPECT(elements[4].isNull() && elements[5].members().empty());
+  EXPECT(std::isinf(document.root().at("inf").number()));
+  EXPECT(!document.root().find("b"));
+  EXPECT_ERROR(document.root().at("b"), kLoadError);
+  EXPECT_ERROR(elements[0].text(), kLoadError);
+  EXPECT_ERROR(elements[1].integer(), kLoadError);
+  for (const char* wrong : {"", "{", "[1,]", "{\"a\" 1}", "01", "1.", "nul", "\"\\x\"", "\"\xFF\"", "[1] 2", "\"a",
+                            "\"\\ud800\"", "NaN", "{1: 2}", "1e999"}) {
+    EXPECT_ERROR(JsonDocument(wrong, "text"), kLoadError);
+  }
+}
+
+TEST("JSON a million levels deep is read") {
+  constexpr size_t kDepth = 1'000'000;
+  const JsonDocument deep(std::string(kDepth, '[') + std::string(kDepth, ']'), "text");
+  EXPECT(deep.root().elements().size() == 1);
+  EXPECT_ERROR(JsonDocument(std::string(kDepth, '['), "text"), kLoadError);
+}
+
+TEST("sizes and guards have the values that Python gives") {
+  EXPECT(valueOf("Symbol('s0', positive=True, integer=True)") == "6");
+  EXPECT(valueOf("Add(Mul(Integer(2), Symbol('s0')), Integer(-1))") == "11");
+  EXPECT(valueOf("FloorDiv(Mul(Integer(-1), Symbol('s0')), Integer(4))") == "-2");
+  EXPECT(valueOf("Max(Integer(1), Symbol('s0'), Integer(9))") == "9");
+  EXPECT(valueOf("2*L['x'].size()[1] + 1 >= 13") == "true");
+  EXPECT(valueOf("-L['x'][0].key_cache[1].size()[2] // 4 == -2") == "true");
+  EXPECT(valueOf("-2**2") == "-4");
+  EXPECT(valueOf("2**3**2") == "512");
+  EXPECT(valueOf("7 - 2 - 1") == "4");
+  EXPECT(valueOf("(7 % 4) * 2 != 6 or not L['x'].size()[0] < 6") == "true");
+  EXPECT(valueOf("-7 % 4") == "1");
+  EXPECT(valueOf("Float('1.5', precision=53)") == std::to_string(1.5));
+  for (const char* wrong :
+       {"", "1 +", "f(1)", "a", "1 < 2 < 3", "L", "L['x'", "Add()", "Mod(1)", "1 2", "Symbol(s0)"}) {
+    EXPECT(valueOf(wrong) == "unreadable");
+  }
+  EXPECT(valueOf(std::string(100'000, '(') + "1") == "unreadable");
+  EXPECT(valueOf(std::string(10'000, '-') + "1") == "unreadable");
+}
+
+TEST("expressions are shown as they are written by hand") {
+  EXPECT(textOf("Add(Mul(Integer(2), Symbol('s0')), Symbol('s1'))") == "2*s0 + s1");
+  EXPECT(textOf("Mul(Integer(2), Add(Symbol('s0'), Integer(1)))") == "2*(s0 + 1)");
+  EXPECT(textOf("FloorDiv(Symbol('s0'), Integer(2))") == "s0//2");
+  EXPECT(textOf("Max(Integer(1), Symbol('s0'))") == "Max(1, s0)");
+  EXPECT(textOf("L['x'][0].size()[1] <= 4") == "x[0].shape[1] <= 4");
+}
+
+TEST("numbers beyond 64 bits, and those that there are none of, are errors") {
+  const auto compute = [](NumberOperator what, IValue a, IValue b) {
+    return lta::exported::compute(what, std::vector<IValue>{std::move(a), std::move(b)});
+  };
+  const std::string runError = "ERR_MODEL_RUN";
+  EXPECT_ERROR(compute(NumberOperator::Add, INT64_MAX, 1), runError);
+  EXPECT_ERROR(compute(NumberOperator::Multiply, INT64_MAX, 2), runError);
+  EXPECT_ERROR(compute(NumberOperator::FloorDivide, INT64_MIN, -1), runError);
+  EXPECT_ERROR(compute(NumberOperator::FloorDivide, 1, 0), runError);
+  EXPECT_ERROR(compute(NumberOperator::Modulo, 1.0, 0.0), runError);
+  EXPECT_ERROR(compute(NumberOperator::Power, 3, 1000), runError);
+  EXPECT_ERROR(compute(NumberOperator::ShiftLeft, 1, 64), runError);
+  EXPECT_ERROR(compute(NumberOperator::ShiftLeft, 1, -1), runError);
+  EXPECT_ERROR(compute(NumberOperator::Add, "text", 1), runError);
+  EXPECT(compute(NumberOperator::Power, 1, INT64_MAX).toInt() == 1);
+  EXPECT(compute(NumberOperator::ShiftRight, -1, 100).toInt() == -1);
+  EXPECT(compute(NumberOperator::Modulo, -5.5, 2.0).toDouble() == 0.5);
+}
+
+TEST("a pytree has the names that its classes were flattened with") {
+  const auto tree = lta::exported::readPytree(
+      R"([1, {"type": "builtins.tuple", "context": "null", "children_spec": [
+           {"type": "collections.OrderedDict", "context": "[\"a\", 3]", "children_spec": [
+             {"type": null, "context": null, "children_spec": []}, {"type": null, "context": null, "children_spec": []}]},
+           {"type": "x.Cache", "context": "[[\"keys\"], [null]]", "children_spec": [
+             {"type": "builtins.list", "context": "null", "children_spec": [{"type": null, "context": null, "children_spec": []}]}]}]}])",
+      std::nullopt);
+  EXPECT(tree.leafCount == 3 && tree.children[0].names[1] == "3" && tree.children[1].names[0] == "keys");
+  EXPECT(tree.leafAt({int64_t{0}, int64_t{3}}) == std::optional<size_t>(1));
+  EXPECT(tree.leafAt({int64_t{1}, std::string("keys"), int64_t{0}}) == std::optional<size_t>(2));
+  EXPECT(!tree.leafAt({int64_t{1}}));
+  std::string deep = "[1, ";
+  for (int i = 0; i < 200; ++i) deep += R"({"type": "builtins.list", "context": "null", "children_spec": [)";
+  for (int i = 0; i < 200; ++i) deep += "]}";
+  EXPECT_ERROR(lta::exported::readPytree(deep + "]", std::nullopt), kLoadError);
+  EXPECT_ERROR(lta::exported::readPytree("[2, {}]", std::nullopt), std::string("ERR_UNSUPPORTED_FILE"));
+}

@@ -1,0 +1,323 @@
+import { readFileSync } from 'node:fs';
+import { ExportedProgram, loadModel, nn, ScriptModule, Tensor, type Value } from '../../lib/index';
+import { cases, exportedCase, exportedTensors, inputsOfRun, programPath } from './exported-fixtures';
+import { bits, build, difference, numbers, tensorsIn } from './model-fixtures';
+
+async function runOf(name: string, index = 0) {
+  const tensors = await exportedTensors(name);
+  const run = exportedCase(name).runs[index]!;
+  return { ...inputsOfRun(run, tensors), run, tensors };
+}
+
+/** Rejects with the error of a call, or fails. */
+async function failure(call: Promise<unknown>): Promise<{ code: string; message: string }> {
+  const error = await call.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(Error);
+  return error as { code: string; message: string };
+}
+
+describe('ExportedProgram.forward()', () => {
+  describe.each(cases)('of $name', ({ name, runs }) => {
+    it.each(runs.map((_, index) => index))('gives the bits that Python gives, in run %d', async (index) => {
+      const { inputs, kwargs, run, tensors } = await runOf(name, index);
+      using program = await ExportedProgram.load(programPath(name));
+      const output = await program.forward(inputs, { kwargs });
+      expect(bits(output)).toEqual(bits(build(run.output, tensors)));
+      const state = program.stateDict();
+      for (const [buffer, value] of Object.entries(
+        (build(run.buffers ?? {}, tensors) ?? {}) as Record<string, Tensor>,
+      )) {
+        if (buffer in state) expect({ buffer, value: bits(state[buffer]!) }).toEqual({ buffer, value: bits(value) });
+      }
+    });
+  });
+
+  it('gives the same of bytes, and with every check on', async () => {
+    for (const name of ['bert_sdpa', 'structures', 'symbols', 'counter_decomposed', 'llama']) {
+      const { inputs, kwargs, run, tensors } = await runOf(name);
+      using program = await ExportedProgram.load(readFileSync(programPath(name)), { untrusted: true });
+      expect(bits(await program.forward(inputs, { kwargs }))).toEqual(bits(build(run.output, tensors)));
+    }
+  });
+
+  it('takes parameters by position or by name, whichever they were exported with', async () => {
+    const { inputs, kwargs, run, tensors } = await runOf('bert_sdpa');
+    using program = await ExportedProgram.load(programPath('bert_sdpa'));
+    const expected = bits(build(run.output, tensors));
+    expect(bits(await program.forward([], { kwargs: { ...kwargs, input_ids: inputs[0]! } }))).toEqual(expected);
+    expect(bits(await program.forward([...inputs, kwargs['attention_mask']!]))).toEqual(expected);
+  });
+
+  it('writes into its own input where the model does', async () => {
+    const { inputs } = await runOf('counter');
+    using program = await ExportedProgram.load(programPath('counter_decomposed'));
+    const before = numbers(inputs[0] as Tensor).slice();
+    await program.forward(inputs);
+    expect([...numbers(inputs[0] as Tensor)]).toEqual([...before].map((value) => value * 2));
+  });
+
+  it('runs several times at once with the same bits', async () => {
+    const { inputs, kwargs, run, tensors } = await runOf('bert_eager');
+    using program = await ExportedProgram.load(programPath('bert_eager'));
+    const outputs = await Promise.all(Array.from({ length: 8 }, () => program.forward(inputs, { kwargs })));
+    for (const output of outputs) expect(bits(output)).toEqual(bits(build(run.output, tensors)));
+  });
+
+  it('stops where its signal or its time says so', async () => {
+    const { inputs } = await runOf('branches');
+    using program = await ExportedProgram.load(programPath('branches'));
+    // A loop that no number of halvings ends.
+    const endless = Tensor.from(new Float32Array(3 * 16).fill(Number.NEGATIVE_INFINITY), { shape: [3, 16] });
+    expect((await failure(program.forward([endless], { timeLimit: 100 }))).code).toBe('ERR_TIME_LIMIT');
+    const signal = AbortSignal.timeout(50);
+    const aborted: unknown = await program.forward([endless], { signal }).catch((error: unknown) => error);
+    expect(aborted).toBe(signal.reason);
+    await program.settled();
+    await program.forward(inputs);
+  });
+
+  describe('refuses inputs that the program was not exported for, by name:', () => {
+    const ids = (shape: number[], dtype: 'int64' | 'int32' = 'int64') => Tensor.zeros(shape, { dtype });
+    const wrong: [
+      string,
+      string,
+      (given: { inputs: Value[]; kwargs: Record<string, Value> }) => [Value[], Record<string, Value>],
+      RegExp,
+    ][] = [
+      ['a missing input', 'bert_sdpa', ({ kwargs }) => [[], kwargs], /input 'input_ids'.*received none/],
+      ['one too many', 'encoder', ({ inputs }) => [[...inputs, null, null, null, null, inputs[0]!], {}], /at most \d/],
+      ['an unknown name', 'encoder', ({ inputs }) => [inputs, { other: 1 }], /'other'/],
+      ['an input given twice', 'encoder', ({ inputs }) => [inputs, { src: inputs[0]! }], /'src' once/],
+      ['another type', 'bert_dynamic', () => [[ids([2, 5], 'int32')], {}], /int64 tensor.*'input_ids'.*int32/],
+      ['another rank', 'bert_dynamic', () => [[ids([5])], {}], /\[s\d+, s\d+\].*'input_ids'.*\[5\]/],
+      [
+        'a size out of range',
+        'bert_dynamic',
+        () => [[ids([2, 17])], {}],
+        /s\d+ from \d+ to 16.*dimension 1.*'input_ids'.*17/,
+      ],
+      ['another fixed size', 'encoder', () => [[Tensor.zeros([2, 6, 16])], {}], /size 5 in dimension 1/],
+      [
+        'sizes that contradict',
+        'symbols',
+        () => [[Tensor.zeros([2, 4, 3]), Tensor.zeros([2, 9, 3])], {}],
+        /2\*s\d+.*9/,
+      ],
+      ['another constant', 'structures', ({ inputs, kwargs }) => [inputs, { ...kwargs, scale: 2 }], /1\.5/],
+      [
+        'a dictionary without a key',
+        'structures',
+        ({ inputs, kwargs }) => [[{ a: (inputs[0] as { a: Value }).a }, inputs[1]!], kwargs],
+        /without 'b'/,
+      ],
+      [
+        'another key',
+        'structures',
+        ({ inputs, kwargs }) => [[{ ...(inputs[0] as object), c: 1 }, inputs[1]!], kwargs],
+        /'c' in it/,
+      ],
+      ['a tuple of another length', 'structures', ({ inputs, kwargs }) => [[inputs[0]!, [1]], kwargs], /array of 2/],
+      ['no tensor', 'encoder', () => [[5], {}], /Tensor/],
+    ];
+    it.each(wrong)('%s', async (_, name, make, message) => {
+      using program = await ExportedProgram.load(programPath(name));
+      const [inputs, kwargs] = make(await runOf(name));
+      const error = await failure(program.forward(inputs, { kwargs }));
+      expect(error.code).toBe('ERR_INVALID_ARGUMENT');
+      expect(error.message).toMatch(message);
+    });
+  });
+
+  it.each(cases.filter(({ runs }) => runs[0]?.gradients).map(({ name }) => name))(
+    'gives the gradients of parameters that Python gives, of %s',
+    async (name) => {
+      const { inputs, kwargs, run, tensors } = await runOf(name);
+      using program = await ExportedProgram.load(programPath(name));
+      const output = await program.forward(inputs, { kwargs, grad: true });
+      const squares = tensorsIn(output)
+        .filter(({ requiresGrad }) => requiresGrad)
+        .map((each) => each.mul(each).sum());
+      await squares.reduce((sum, each) => sum.add(each)).backward();
+      const expected = build(run.gradients, tensors) as Record<string, Tensor>;
+      const found = program.namedParameters().filter(({ tensor }) => tensor.grad !== null);
+      expect(found.map(({ name: parameter }) => parameter).sort()).toEqual(Object.keys(expected).sort());
+      // Sums of large terms that cancel are as exact as those terms, in Python as well.
+      const largest = Math.max(...Object.values(expected).flatMap((each) => [...numbers(each).map(Math.abs)]), 1);
+      for (const { name: parameter, tensor } of found) {
+        expect(difference(tensor.grad!, expected[parameter]!)).toBeLessThanOrEqual(1e-5 * largest);
+      }
+    },
+  );
+
+  it('records gradients of parameters and inputs', async () => {
+    const { inputs } = await runOf('encoder');
+    using program = await ExportedProgram.load(programPath('encoder'));
+    const output = (await program.forward(inputs, { grad: true })) as Tensor;
+    await output.mul(output).sum().backward();
+    for (const { name, tensor } of program.namedParameters()) {
+      expect({ name, has: tensor.grad !== null }).toEqual({ name, has: true });
+    }
+    const plain = (await program.forward(inputs)) as Tensor;
+    expect(plain.requiresGrad).toBe(false);
+  });
+});
+
+describe('ExportedProgram.captureAttention()', () => {
+  describe.each(cases.filter(({ attentions }) => attentions.length > 0))(
+    'of $name',
+    ({ name, attentions, tolerance }) => {
+      it('gives the weights that Python computes, by the names of its modules, and the bits of forward', async () => {
+        const { inputs, kwargs, run, tensors } = await runOf(name);
+        using program = await ExportedProgram.load(programPath(name));
+        const captured = await program.captureAttention(inputs, { kwargs });
+        expect(bits(captured.output)).toEqual(bits(build(run.output, tensors)));
+        expect(captured.attentions.map((each) => each.name)).toEqual(attentions.map((each) => each.name));
+        for (const [i, each] of captured.attentions.entries()) {
+          const expected = build({ $tensor: attentions[i]!.weights }, tensors) as Tensor;
+          expect(difference(each.weights, expected)).toBeLessThanOrEqual(tolerance);
+        }
+      });
+    },
+  );
+
+  it('selects layers by name, tells sites, and streams', async () => {
+    const { inputs, kwargs } = await runOf('bert_sdpa');
+    using program = await ExportedProgram.load(programPath('bert_sdpa'));
+    const layer = 'encoder.layer.1';
+    const { attentions } = await program.captureAttention(inputs, { kwargs, layers: [layer], heads: [1] });
+    expect(attentions.map(({ name, heads }) => [name, heads])).toEqual([[`${layer}.attention.self`, [1]]]);
+    const sites = await program.attentionSites(inputs, { kwargs });
+    expect(sites.map(({ shape }) => shape)).toEqual([
+      [2, 2, 5, 5],
+      [2, 2, 5, 5],
+    ]);
+    const names: string[] = [];
+    for await (const { name } of program.captureAttentionStream(inputs, { kwargs })) names.push(name);
+    expect(names).toEqual(sites.map(({ name }) => name));
+    expect((await failure(program.captureAttention(inputs, { kwargs, layers: ['nowhere'] }))).code).toBe(
+      'ERR_UNKNOWN_MODULE',
+    );
+  });
+
+  it('captures many inputs, with keyword arguments of their own', async () => {
+    const { inputs, kwargs } = await runOf('bert_sdpa');
+    using program = await ExportedProgram.load(programPath('bert_sdpa'));
+    const counts: number[] = [];
+    for await (const result of program.captureMany([
+      { inputs, kwargs },
+      { inputs, kwargs },
+    ])) {
+      if ('error' in result) throw result.error;
+      counts.push(result.attentions.length);
+    }
+    expect(counts).toEqual([2, 2]);
+  });
+
+  it('gives gradients by the weights that are those of the softmax written out', async () => {
+    const gradients: Tensor[][] = [];
+    for (const name of ['bert_sdpa', 'bert_eager']) {
+      const { inputs, kwargs } = await runOf(name);
+      using program = await ExportedProgram.load(programPath(name));
+      const { attentions } = await program.captureAttention(inputs, {
+        kwargs,
+        gradientOf: (output) => (Object.values(output as Record<string, Tensor>)[0] as Tensor).sum(),
+      });
+      gradients.push(attentions.map(({ gradient }) => gradient!));
+      for (const { gradient, weights } of attentions) expect(gradient!.shape).toEqual(weights.shape);
+    }
+    expect(gradients.every((each) => each.length === 2)).toBe(true);
+  });
+
+  it('follows a generation whose cache is an object, step by step', async () => {
+    const { inputs, kwargs } = await runOf('gpt2_cache');
+    using program = await ExportedProgram.load<[Tensor], { logits: Tensor; cache: Value }>(programPath('gpt2_cache'));
+    const keys: number[] = [];
+    const ids = inputs as [Tensor];
+    for await (const step of program.captureGeneration({ inputs: ids, kwargs }, ({ cache }, index) =>
+      index < 4 ? { inputs: ids, kwargs: { cache } } : undefined,
+    )) {
+      keys.push(step.keyLength);
+      expect(step.attentions.map(({ name }) => name)).toEqual([
+        'model.transformer.h.0.attn',
+        'model.transformer.h.1.attn',
+      ]);
+    }
+    expect(keys).toEqual([4, 5, 6, 7, 8]);
+  });
+});
+
+describe('ExportedProgram.signature()', () => {
+  it('has inputs and outputs leaf by leaf, and the ranges of symbols', async () => {
+    using program = await ExportedProgram.load(programPath('symbols'));
+    const { inputs, outputs, symbols } = program.signature();
+    const [[symbol, range]] = Object.entries(symbols) as [[string, { min: number; max: number }]];
+    expect(range).toEqual({ min: 2, max: 16 });
+    expect(inputs).toEqual([
+      { name: 'x', dtype: 'float32', shape: [2, symbol, 3] },
+      { name: 'doubled', dtype: 'float32', shape: [2, `2*${symbol}`, 3] },
+    ]);
+    expect(outputs.map(({ dtype }) => dtype)).toEqual(['float32', 'int', 'int', 'int', 'float32']);
+    using structures = await ExportedProgram.load(programPath('structures'));
+    expect(structures.signature().inputs.map(({ name, dtype }) => [name, dtype])).toContainEqual(['scale', 'float']);
+  });
+});
+
+describe('an exported program', () => {
+  it('has the modules, parameters and state that the model had', async () => {
+    using program = await ExportedProgram.load(programPath('encoder'));
+    expect(program.modules()[0]).toEqual({ name: '', type: 'TransformerEncoder' });
+    expect(program.modules()).toContainEqual({ name: 'layers.1.self_attn', type: 'MultiheadAttention' });
+    const names = program.namedParameters().map(({ name }) => name);
+    expect(names).toContain('layers.0.self_attn.in_proj_weight');
+    expect(Object.keys(program.stateDict()).sort()).toEqual([...names].sort());
+    using counter = await ExportedProgram.load(programPath('counter'));
+    expect(Object.keys(counter.stateDict())).toContain('norm.running_mean');
+    expect(Object.keys(counter.stateDict())).not.toContain('scale');
+  });
+
+  it('lends its weights to modules of nn', async () => {
+    const { inputs, run, tensors } = await runOf('encoder');
+    const layer = new nn.TransformerEncoderLayer({ dModel: 16, nhead: 2, dimFeedforward: 32, batchFirst: true });
+    const encoder = new nn.TransformerEncoder(layer, 2);
+    await encoder.loadStateDict(programPath('encoder'));
+    encoder.eval();
+    const output = await encoder.forward(inputs[0] as Tensor);
+    expect(difference(output, build(run.output, tensors) as Tensor)).toBeLessThan(1e-5);
+  });
+
+  it('runs in another type', async () => {
+    const { inputs, run, tensors } = await runOf('with_cast');
+    using program = await ExportedProgram.load(programPath('with_cast'), { dtype: 'bfloat16' });
+    expect(program.signature().inputs[0]!.dtype).toBe('bfloat16');
+    const output = (await program.forward([(inputs[0] as Tensor).to({ dtype: 'bfloat16' })])) as Tensor;
+    expect(output.dtype).toBe('bfloat16');
+    expect(difference(output, build(run.output, tensors) as Tensor)).toBeLessThan(2e-2);
+  });
+
+  it('takes no hooks, and says so', async () => {
+    using program = await ExportedProgram.load(programPath('encoder'));
+    expect(() => program.registerForwardHook('layers.0', () => undefined)).toThrow(
+      expect.objectContaining({ code: 'ERR_NOT_HOOKABLE' }),
+    );
+  });
+
+  it('is gone once it is disposed', async () => {
+    const { inputs } = await runOf('encoder');
+    const program = await ExportedProgram.load(programPath('encoder'));
+    program.dispose();
+    expect((await failure(program.forward(inputs))).code).toBe('ERR_DISPOSED');
+  });
+});
+
+describe('loadModel()', () => {
+  it('tells exported programs and TorchScript apart', async () => {
+    using program = await loadModel(programPath('encoder'));
+    expect(program).toBeInstanceOf(ExportedProgram);
+    using bytes = await loadModel(readFileSync(programPath('encoder')));
+    expect(bytes).toBeInstanceOf(ExportedProgram);
+    expect(program).not.toBeInstanceOf(ScriptModule);
+  });
+});
