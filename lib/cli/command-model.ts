@@ -8,6 +8,7 @@ import type {
   RunLimits,
   ScriptModule,
   Signature,
+  Unseen,
   Value,
 } from '../index';
 import type { Parameter } from './inputs';
@@ -20,8 +21,11 @@ export interface CommandModel {
   readonly signature: { forward: Signature } | { program: ProgramSignature };
   modules(): { name: string; type: string }[];
   namedParameters: ScriptModule['namedParameters'];
-  attentionSites(values: Value[], limits?: RunLimits): Promise<AttentionSite[]>;
-  captureAttention(values: Value[], options?: CaptureOptions): Promise<{ output: Value; attentions: Attention[] }>;
+  attentionSites(values: Value[], limits?: RunLimits): Promise<AttentionSite[] & { unseen: Unseen[] }>;
+  captureAttention(
+    values: Value[],
+    options?: CaptureOptions,
+  ): Promise<{ output: Value; attentions: Attention[]; unseen: Unseen[] }>;
   captureAttentionStream(
     values: Value[],
     options?: Omit<CaptureOptions, 'onAttention' | 'gradientOf'>,

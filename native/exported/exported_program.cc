@@ -136,6 +136,12 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
   if (options.cancellation) options.cancellation->check();
   auto& given = inputs.positional;
   program_.signature.check(given);
+  if (auto* const capture = runLocal<Capture>(kCaptureSlot)) {
+    // Buffers and constants depend on no input either.
+    for (size_t i = 0; i < program_.weights.size(); ++i) {
+      if (program_.roles[i] != WeightRole::Parameter) capture->fixedTensors().add(program_.weights[i].tensor);
+    }
+  }
   const c10::AutoGradMode grad(options.grad || captureGradients);
   Frame frame(static_cast<size_t>(program_.graph.slotCount));
   for (const auto& [slot, weight] : program_.bound) frame[static_cast<size_t>(slot)] = program_.weights[weight].tensor;
