@@ -40,8 +40,8 @@ std::string firstFile(const std::string& message) {
 
 void registerAll() {
   try {
-    // Of all copies in a process only one gets the namespace; never destroyed, or the next one would.
-    new torch::Library(torch::Library::DEF, "lta", std::nullopt, ownFile(), 0);
+    // Of all copies in a process only one gets the namespace.
+    claimNamespace("lta", ownFile());
     registerProbe();
     registerRunScope();
     nn::registerSkipInit();

@@ -6,13 +6,25 @@
 #include <vector>
 
 namespace lta {
+namespace {
 
-torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace) {
+// Never destroyed, which would take back what was registered.
+torch::Library& retain(std::unique_ptr<torch::Library> library) {
   static std::mutex mutex;
   static auto* const all = new std::vector<std::unique_ptr<torch::Library>>();
   const std::lock_guard<std::mutex> lock(mutex);
-  all->push_back(std::make_unique<torch::Library>(torch::Library::IMPL, operatorNamespace, key, __FILE__, __LINE__));
+  all->push_back(std::move(library));
   return *all->back();
+}
+
+}  // namespace
+
+void claimNamespace(const char* operatorNamespace, const char* file) {
+  retain(std::make_unique<torch::Library>(torch::Library::DEF, operatorNamespace, std::nullopt, file, 0));
+}
+
+torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace) {
+  return retain(std::make_unique<torch::Library>(torch::Library::IMPL, operatorNamespace, key, __FILE__, __LINE__));
 }
 
 void registerKernel(const c10::OperatorName& name, c10::DispatchKey key, c10::KernelFunction kernel) {

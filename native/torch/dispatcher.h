@@ -11,6 +11,10 @@
 
 namespace lta {
 
+// Makes this addon the owner of a namespace of operators, for good. Throws c10::Error if it has one; `file` is what the
+// error of the next claimant then names.
+void claimNamespace(const char* operatorNamespace, const char* file);
+
 // Where kernels for the operators of a namespace ("_" for fallbacks of all) are registered under a key. They stay for
 // good: threads may run models while the process ends.
 torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace);
