@@ -28,12 +28,12 @@ class File final : public ByteSource {
   uint64_t size() const override { return size_; }
 
   void read(uint64_t position, void* into, size_t count) const override {
-    // Linux reads no more than 2 GiB at once.
-    constexpr size_t kAtOnce = size_t{1} << 30;
+    // Linux reads at most 2 GiB per call.
+    constexpr size_t kMaxPerCall = size_t{1} << 30;
     auto* to = static_cast<char*>(into);
     for (size_t done = 0; done < count;) {
       const auto got =
-          ::pread(descriptor_, to + done, std::min(count - done, kAtOnce), static_cast<off_t>(position + done));
+          ::pread(descriptor_, to + done, std::min(count - done, kMaxPerCall), static_cast<off_t>(position + done));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) throw Error("ERR_MODEL_LOAD", std::string("Cannot read the file: ") + std::strerror(errno));
       if (got == 0) throw endsEarly(position, count, position + done);
@@ -59,13 +59,13 @@ class Memory final : public ByteSource {
   const std::string bytes_;
 };
 
-// What a thing in the file system is called that is no file.
+// The kind of a file that isn't regular, for messages.
 const char* kindOf(mode_t mode) {
-  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISDIR(mode)) return "a directory";
   if (S_ISFIFO(mode)) return "a pipe";
   if (S_ISSOCK(mode)) return "a socket";
   if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
-  return "no regular file";
+  return "not a regular file";
 }
 
 }  // namespace
@@ -85,7 +85,7 @@ std::shared_ptr<const ByteSource> openFile(const std::string& path) {
   };
   if (::stat(path.c_str(), &status) != 0) throw Error("ERR_MODEL_LOAD", reason());
   checkRegular();
-  // What lies at the path may have become another thing in between.
+  // The path may refer to something else by now.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (descriptor < 0) throw Error("ERR_MODEL_LOAD", reason());
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -96,6 +96,6 @@ std::shared_ptr<const ByteSource> openFile(const std::string& path) {
   return std::make_shared<File>(descriptor, static_cast<uint64_t>(status.st_size));
 }
 
-std::shared_ptr<const ByteSource> ofMemory(std::string bytes) { return std::make_shared<Memory>(std::move(bytes)); }
+std::shared_ptr<const ByteSource> fromMemory(std::string bytes) { return std::make_shared<Memory>(std::move(bytes)); }
 
 }  // namespace lta::archive

@@ -1,3 +1,4 @@
+// Random-access bytes of a file or of memory. Opens regular files only.
 #pragma once
 
 #include <cstddef>
@@ -7,19 +8,19 @@
 
 namespace lta::archive {
 
-// Bytes that can be read anywhere, of a file that is opened once or of memory. Safe to use from several threads.
+// Thread-safe. A file is opened once.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
   virtual uint64_t size() const = 0;
-  // Reads exactly `count` bytes; throws ERR_MODEL_LOAD where there aren't as many (any more).
+  // Reads exactly `count` bytes; throws ERR_MODEL_LOAD if the source is (or has become) too short.
   virtual void read(uint64_t position, void* into, size_t count) const = 0;
 };
 
-// The bytes of a regular file. Throws ERR_INVALID_ARGUMENT for what can't be a path, ERR_MODEL_LOAD for what isn't
-// there, can't be read or is no regular file: none of them is opened, so that a pipe or a device keeps nobody waiting.
+// The bytes of a regular file. Throws ERR_INVALID_ARGUMENT for a string that can't be a path, ERR_MODEL_LOAD for a
+// missing or unreadable file or anything else: pipes and devices aren't opened, as that could block.
 std::shared_ptr<const ByteSource> openFile(const std::string& path);
 
-std::shared_ptr<const ByteSource> ofMemory(std::string bytes);
+std::shared_ptr<const ByteSource> fromMemory(std::string bytes);
 
 }  // namespace lta::archive

@@ -109,6 +109,6 @@ void watchWrites(std::initializer_list<const char*> except, Capture* (*current)(
   watchNewOperators();
 }
 
-void watchNewOperators() { operators().tellOfNew(); }
+void watchNewOperators() { operators().visitNew(); }
 
 }  // namespace lta

@@ -42,10 +42,10 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   return object;
 }
 
-// Hands attentions to a JavaScript function (see Callback).
-std::function<void(Attention)> handOver(Napi::Function function, const CancellationPtr& cancellation) {
+// Passes attentions to a JavaScript function (see Callback).
+std::function<void(Attention)> deliverTo(Napi::Function function, const CancellationPtr& cancellation) {
   return [callback = std::make_shared<Callback>(function), cancellation](Attention attention) {
-    // Shared, since a cancelled run doesn't wait for the event loop to look at it.
+    // Shared, since a cancelled run doesn't wait for the event loop to consume it.
     const auto shared = std::make_shared<Attention>(std::move(attention));
     try {
       callback->call(
@@ -54,7 +54,7 @@ std::function<void(Attention)> handOver(Napi::Function function, const Cancellat
             *shared = {};
             return std::vector<napi_value>{object};
           },
-          [](Napi::Value) {}, cancellation, Executor::Waiting::For::Backpressure);
+          [](Napi::Value) {}, cancellation, Executor::Waiting::Reason::Backpressure);
     } catch (const Error& error) {
       if (!error.cause()) throw;
       throw Error(error.code(), "onAttention failed").withCause(error.cause());
@@ -82,7 +82,7 @@ LayerSelector layerSelector(Napi::Value value) {
   return selector;
 }
 
-// How each option is read; those that are left out keep their default.
+// How each option is read; omitted ones keep their defaults.
 struct OptionReader {
   const char* name;
   void (*read)(CaptureOptions& into, Napi::Value value, const Napi::Object& options);
@@ -119,7 +119,7 @@ constexpr OptionReader kOptions[] = {
     {"onAttention",
      [](CaptureOptions& into, Napi::Value value, const Napi::Object& options) {
        into.onAttention =
-           handOver(functionArgument(value, "onAttention"), CancellationWrap::of(options.Get("cancellation")));
+           deliverTo(functionArgument(value, "onAttention"), CancellationWrap::of(options.Get("cancellation")));
      }},
     {"mayMiss", [](CaptureOptions& into, Napi::Value value,
                    const Napi::Object&) { into.mayMiss = booleanArgument(value, "mayMiss"); }},
@@ -129,8 +129,8 @@ constexpr OptionReader kOptions[] = {
                      const Napi::Object&) { into.gradients = booleanArgument(value, "gradients"); }},
 };
 
-// Doesn't compile where CaptureOptions gets another member. Each has its reader above, but for `queryRange`, which
-// `queries` may be, and `hooked`, which the engine tells.
+// Fails to compile if CaptureOptions gains a member. Each has a reader above except `queryRange`, a form of `queries`,
+// and `hooked`, which the engine sets.
 [[maybe_unused]] void checkMembers(const CaptureOptions& options) {
   [[maybe_unused]] const auto& [layers, heads, queries, queryRange, averageHeads, topK, toCpu, toFloat, maxBytes,
                                 onAttention, mayMiss, sitesOnly, gradients, hooked] = options;
@@ -171,7 +171,7 @@ Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto scalar = tensorArgument(info[0], "scalar");
     const auto cancellation = CancellationWrap::of(info[1]);
-    // The points are given up with the graph that they belong to.
+    // The points are released with the graph that they belong to.
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),
         [scalar, cancellation, points = std::move(points_), capture = std::move(capture_)] {

@@ -19,7 +19,7 @@ struct Participant final : RunLocal {
   const std::shared_ptr<const void> token;
 };
 
-void checkFirst(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+void checkCancellation(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   if (auto* run = Cancellation::current()) run->check();
   redispatchBelow(kRunKey, op, keys, stack);
 }
@@ -39,7 +39,7 @@ RunScope::RunScope(CancellationPtr run, bool everyOperator, std::shared_ptr<cons
 int64_t RunScope::inFlight() { return participants; }
 
 void registerRunScope() {
-  kernelsUnder(kRunKey, "_").fallback(torch::CppFunction::makeFromBoxedFunction<&checkFirst>());
+  kernelsUnder(kRunKey, "_").fallback(torch::CppFunction::makeFromBoxedFunction<&checkCancellation>());
 }
 
 }  // namespace lta

@@ -22,10 +22,10 @@ namespace {
 
 namespace jit = torch::jit;
 
-// Throws where an operator can't be called with the arguments on top of a stack, as many as it has.
+// Throws if an operator can't be called with these arguments.
 using Check = void (*)(c10::ArrayRef<c10::IValue> arguments);
 
-// What a string or a list that an operator makes by itself may have.
+// Maximum size of a string or list that one operator creates.
 constexpr int64_t kMaxElements = int64_t{1} << 27;
 
 void checkDivision(c10::ArrayRef<c10::IValue> arguments) {
@@ -33,7 +33,7 @@ void checkDivision(c10::ArrayRef<c10::IValue> arguments) {
   const auto divisor = arguments[1].toInt();
   if (divisor == 0) throw std::runtime_error("division by 0");
   if (divisor == -1 && arguments[0].toInt() == std::numeric_limits<int64_t>::min()) {
-    throw std::runtime_error("the quotient of the smallest integer and -1 is no integer");
+    throw std::runtime_error("the quotient of the smallest integer and -1 overflows");
   }
 }
 
@@ -43,14 +43,14 @@ void checkAbsolute(const c10::IValue& value) {
   }
 }
 
-// Zero has divisors without end, the smallest integer no absolute value.
+// gcd of the smallest integer overflows.
 void checkCommonDivisor(c10::ArrayRef<c10::IValue> arguments) {
   for (const auto& each : arguments.slice(0, 2)) checkAbsolute(each);
 }
 
-void checkNeedle(c10::ArrayRef<c10::IValue> arguments) {
+void checkSearchString(c10::ArrayRef<c10::IValue> arguments) {
   if (arguments[1].isString() && arguments[1].toStringRef().empty()) {
-    throw std::runtime_error("expected a string to look for but received an empty one");
+    throw std::runtime_error("expected a non-empty string to search for");
   }
 }
 
@@ -80,7 +80,7 @@ void checkHeads(c10::ArrayRef<c10::IValue> arguments) {
   }
 }
 
-// The fused kernel divides by the size of a slice, and reads as many norms as there are slices.
+// The fused kernel divides by the size of a slice and reads one norm per slice.
 void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
   if (!arguments[0].isTensor() || !arguments[1].isTensor() || !arguments[2].isInt()) return;
   const auto& weight = arguments[0].toTensor();
@@ -92,22 +92,22 @@ void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
   }
 }
 
-// Those of libtorch's loops that the largest or smallest integer never ends.
+// libtorch's loop never ends for the smallest exponent.
 void checkMatrixPower(c10::ArrayRef<c10::IValue> arguments) { checkAbsolute(arguments[1]); }
 
-void checkRandomFrom(c10::ArrayRef<c10::IValue> arguments) {
+void checkLowerBound(c10::ArrayRef<c10::IValue> arguments) {
   if (arguments[1].isInt() && arguments[1].toInt() == std::numeric_limits<int64_t>::max()) {
-    throw std::runtime_error("expected numbers from below the largest integer");
+    throw std::runtime_error("expected a lower bound below the largest integer");
   }
 }
 
-// Dtypes, layouts and memory formats are integers to a program; libtorch takes any integer for one.
+// TorchScript represents dtypes, layouts and memory formats as integers, which libtorch doesn't validate.
 struct Enumeration {
   const char* what;
   int64_t count;
 };
 
-// Undefined, the last of the dtypes, is none that a tensor can have.
+// Excludes Undefined, the last dtype.
 constexpr Enumeration kDtypes{"dtype", static_cast<int64_t>(c10::ScalarType::Undefined)};
 constexpr Enumeration kLayouts{"layout", static_cast<int64_t>(c10::Layout::NumOptions)};
 constexpr Enumeration kMemoryFormats{"memory format", static_cast<int64_t>(c10::MemoryFormat::NumOptions)};
@@ -119,12 +119,12 @@ void checkEnumeration(const Enumeration& enumeration, const c10::IValue& value) 
                            std::to_string(enumeration.count) + ", but received " + std::to_string(value.toInt()));
 }
 
-// Those that two integers without a better type stand for.
+// Operators whose first two arguments are dtypes, declared as integers.
 void checkDtypes(c10::ArrayRef<c10::IValue> arguments) {
   for (const auto& each : arguments.slice(0, 2)) checkEnumeration(kDtypes, each);
 }
 
-// TorchScript's own forms of `to` have it second, or third behind a device.
+// In TorchScript's own overloads of `to` the dtype is the second argument, or the third after a device.
 void checkDtypeOfTo(c10::ArrayRef<c10::IValue> arguments) {
   for (const auto& each : arguments.slice(1, std::min<size_t>(2, arguments.size() - 1))) {
     checkEnumeration(kDtypes, each);
@@ -149,7 +149,7 @@ const Enumeration* enumerationOf(const c10::Argument& argument) {
 struct Guard {
   const char* name;
   Check check;
-  bool dispatched;  // an operator of the dispatcher, or one of TorchScript alone
+  bool dispatched;  // an operator of the dispatcher rather than of TorchScript
 };
 
 constexpr Guard kGuards[] = {
@@ -158,8 +158,8 @@ constexpr Guard kGuards[] = {
     {"aten::floordiv", checkDivision, false},
     {"aten::remainder", checkDivision, false},
     {"aten::gcd", checkCommonDivisor, false},
-    {"aten::count", checkNeedle, false},
-    {"aten::replace", checkNeedle, false},
+    {"aten::count", checkSearchString, false},
+    {"aten::replace", checkSearchString, false},
     {"aten::center", checkWidth, false},
     {"aten::ljust", checkWidth, false},
     {"aten::rjust", checkWidth, false},
@@ -168,8 +168,8 @@ constexpr Guard kGuards[] = {
     {"aten::mul_", checkRepetition, false},
     {"aten::matrix_power", checkMatrixPower, true},
     {"aten::linalg_matrix_power", checkMatrixPower, true},
-    {"aten::random", checkRandomFrom, true},
-    {"aten::random_", checkRandomFrom, true},
+    {"aten::random", checkLowerBound, true},
+    {"aten::random_", checkLowerBound, true},
     {"aten::to", checkDtypeOfTo, false},
     {"aten::promote_types", checkDtypes, false},
     {"aten::_weight_norm", checkWeightNorm, true},
@@ -177,9 +177,9 @@ constexpr Guard kGuards[] = {
     {"aten::_transformer_encoder_layer_fwd", checkHeads<2>, true},
 };
 
-// What is checked ahead of one operator.
+// The checks of one operator.
 struct Checks {
-  std::vector<std::pair<size_t, const Enumeration*>> enumerations;  // by argument
+  std::vector<std::pair<size_t, const Enumeration*>> enumerations;  // by index of the argument
   Check check = nullptr;
 
   bool any() const { return check || !enumerations.empty(); }
@@ -231,15 +231,15 @@ void registerGuarded(const jit::Operator& what) {
 void guardOperators() {
   static std::once_flag once;
   std::call_once(once, [] {
-    using Sort = std::pair<c10::Symbol, bool>;  // the operators of a name that are the dispatcher's, or TorchScript's
-    std::set<Sort> sorts;
+    using Group = std::pair<c10::Symbol, bool>;  // name, and whether dispatched
+    std::set<Group> groups;
     for (const auto& each : jit::getAllOperators()) {
       if (each->hasOperation() && checksOf(*each).any()) {
-        sorts.emplace(c10::Symbol::fromQualString(each->schema().name()), each->isC10Op());
+        groups.emplace(c10::Symbol::fromQualString(each->schema().name()), each->isC10Op());
       }
     }
-    // All of a sort are registered again, in their order, since the first that fits is taken.
-    for (const auto& [name, dispatched] : sorts) {
+    // Re-registers all overloads of a group in their order, since the first match is taken.
+    for (const auto& [name, dispatched] : groups) {
       const auto operators = jit::getAllOperatorsFor(name);
       for (const auto& each : operators) {
         if (each->hasOperation() && each->isC10Op() == dispatched) registerGuarded(*each);

@@ -29,8 +29,7 @@ at::Tensor computeDense(const SdpaArguments& call, const Rows& rows) {
   const auto pickedHeads = query.size(1);
   const auto queries = query.size(2);
 
-  // The key's heads, each beside the query heads that it serves: all query heads of a group become rows of one product,
-  // so that grouped keys are never repeated.
+  // Grouped keys are never repeated: all query heads of a group become rows of one product with their key head.
   int64_t group = 1;
   if (key.size(1) != heads && key.size(1) != 0 && heads % key.size(1) == 0) group = heads / key.size(1);
   if (group > 1 && rows.heads) {
@@ -50,7 +49,7 @@ at::Tensor computeDense(const SdpaArguments& call, const Rows& rows) {
       key.expand({batch, keyHeads, keys, embed}).reshape({batch * keyHeads, keys, embed}).transpose(1, 2));
   auto scores = products.view({batch, pickedHeads, queries, keys});
 
-  at::Tensor empty;  // rows without any key, where a mask makes some possible
+  at::Tensor empty;  // fully masked rows, if there is a mask
   if (call.mask && call.mask->defined()) {
     const auto leading = call.query.sizes().slice(0, lead);
     auto mask = broadcastMask(*call.mask, leading, allQueries, keys);
@@ -86,7 +85,7 @@ Weights reduce(at::Tensor weights, const Wanted& wanted) {
   return result;
 }
 
-// Where less than everything is wanted, the whole never exists: some rows at a time.
+// Rows per step of a reduction, by size.
 constexpr int64_t kRowsBytes = 64 * 1024 * 1024;
 
 }  // namespace

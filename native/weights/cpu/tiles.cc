@@ -20,17 +20,17 @@
 namespace lta {
 namespace {
 
-// Tiles of query rows are sized so that one stays in a core's own cache from the product to the end of the softmax, and
-// so that the product still has enough rows to be fast.
+// Sized so that a tile stays in a core's own cache from product to softmax and the product has enough rows to be
+// efficient.
 constexpr int64_t kTileBytes = 256 * 1024;
 constexpr int64_t kLeastTileRows = 16;
-// Work below this many elements isn't worth waking another thread for.
+// Below this many elements per thread, waking another one doesn't pay.
 constexpr int64_t kGrain = 16 * 1024;
 
-// The head or batch entry of `tensor` that serves `index` of `count`: its own, that of its group, or the only one.
+// The index in a dimension of `size` that serves `index` of `count`: itself, its group's, or the only one.
 int64_t serving(int64_t size, int64_t index, int64_t count) { return size == count ? index : index / (count / size); }
 
-// Tiles out of query and key: scores, mask, softmax. Half types are computed in float32.
+// Computes tiles from query and key: scores, mask, softmax. Half types are computed in float32.
 template <typename T>
 class Computed {
  public:
@@ -47,7 +47,7 @@ class Computed {
           call.groupedQuery ? call.query.sizes().slice(0, lead) : call.key.sizes().slice(0, call.key.dim() - 2));
       mask_ = withoutExpansion(broadcastMask(*call.mask, leading, query_.size(2), key_.size(2)), 2);
       if (mask_.size(2) > 1) mask_ = pick(mask_, 2, rows.queries);
-      // What is added as another type is converted tile by tile.
+      // Additive masks of another type are converted per tile.
       if (mask_.scalar_type() == at::kBool || mask_.scalar_type() == kType) {
         if (mask_.stride(3) != 1) mask_ = mask_.contiguous();
       }
@@ -59,8 +59,8 @@ class Computed {
     heads = static_cast<int64_t>(heads_.size());
     queries = query_.size(2);
     keys = key_.size(2);
-    // Arranging the key takes as long as some rows of the product by itself, which is faster than the general one up to
-    // some depth.
+    // Packing the key costs as much as a few rows of the product. The packed product is faster than the general one up
+    // to this depth.
     constexpr int64_t kFewRows = 5;
     if (std::is_same_v<T, float> && queries > kFewRows && query_.size(3) <= 256) {
       makePanels(static_cast<float>(scale));
@@ -74,16 +74,16 @@ class Computed {
 
   int64_t batch, heads, queries, keys;
 
-  // Computes rows `first` … `first + count` of head `head` of batch entry `entry` in `memory`, `stride` elements each,
-  // and gives each of them to take(row, its elements, the factor that makes weights of them).
+  // Computes rows [first, first + count) of one head and batch entry in `memory`, `stride` elements apart, and calls
+  // take(row, elements, factor) for each; weights are elements × factor.
   template <typename Take>
   void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, Take take) const {
     const auto headIndex = heads_[static_cast<size_t>(head)];
-    // Keys that no row of a causal tile sees need no product.
-    auto seen = keys;
+    // Keys that no row of a causal tile sees are skipped.
+    auto visible = keys;
     if (causal_) {
       const auto last = *std::max_element(positions_.begin() + first, positions_.begin() + first + count);
-      seen = std::min(keys, last + 1);
+      visible = std::min(keys, last + 1);
     }
     const auto mask = maskOf(entry, headIndex, first, count);
     const T* const query =
@@ -99,7 +99,7 @@ class Computed {
                   (serving(key_.size(0), entry, batch) * key_.size(1) + serving(key_.size(1), headIndex, allHeads_));
       }
       const auto scores = [&](int64_t row, int64_t rows) {
-        multiply(query + row * queryStride, queryStride, rows, panels, depth, (seen + panel - 1) / panel * panel,
+        multiply(query + row * queryStride, queryStride, rows, panels, depth, (visible + panel - 1) / panel * panel,
                  memory + row * stride, stride);
       };
       if (panels && !causal_) {
@@ -125,16 +125,16 @@ class Computed {
       } else if (fewRows_) {
         const auto* const key = key_.template const_data_ptr<float>() + offsetOf(key_, entry, headIndex);
         for (int64_t row = 0; row < count; ++row) {
-          multiplyRow(query + row * queryStride, key, key_.stride(2), seen, depth, memory + row * stride);
+          multiplyRow(query + row * queryStride, key, key_.stride(2), visible, depth, memory + row * stride);
         }
       }
     }
     if (!panels_ && !(fewRows_ && std::is_same_v<T, float>)) {
       const auto options = at::TensorOptions().dtype(kType);
-      auto scores = at::from_blob(memory, {count, seen}, {stride, 1}, options);
+      auto scores = at::from_blob(memory, {count, visible}, {stride, 1}, options);
       const auto key = key_.select(0, serving(key_.size(0), entry, batch))
                            .select(0, serving(key_.size(1), headIndex, allHeads_))
-                           .narrow(0, 0, seen);
+                           .narrow(0, 0, visible);
       at::mm_out(scores, at::from_blob(const_cast<T*>(query), {count, depth}, {queryStride, 1}, options), key.t());
     }
     for (int64_t row = 0; row < count; ++row) {
@@ -144,7 +144,7 @@ class Computed {
   }
 
  private:
-  // The mask of a tile's rows, as RowMask.
+  // The mask of a tile, in the form of RowMask.
   struct TileMask {
     const T* added = nullptr;
     const bool* shown = nullptr;
@@ -152,7 +152,7 @@ class Computed {
     at::Tensor converted;
   };
 
-  // Where the matrix of a head begins, in elements.
+  // Offset of a head's matrix, in elements.
   int64_t offsetOf(const at::Tensor& tensor, int64_t entry, int64_t head) const {
     return serving(tensor.size(0), entry, batch) * tensor.stride(0) +
            serving(tensor.size(1), head, allHeads_) * tensor.stride(1);
@@ -180,8 +180,8 @@ class Computed {
     return mask;
   }
 
-  // Makes weights of a tile's row of scores, but for the factor that it returns. `position` is its place among all
-  // rows.
+  // Softmax of one row of scores except for the factor that it returns. `position` is the row's index among all
+  // selected rows.
   T softmaxOfRow(T* elements, int64_t position, int64_t row, const TileMask& mask) const {
     const auto visible = causal_ ? std::min(keys, positions_[static_cast<size_t>(position)] + 1) : keys;
     if (mask.shown) applyMask(elements, mask.shown + row * mask.stride, visible);
@@ -191,7 +191,7 @@ class Computed {
     return factor;
   }
 
-  // The key as `multiply` takes it, [B, H, panels, depth, columns of a panel], scaled.
+  // Packs the key for `multiply`: [B, H, panels, depth, columns of a panel], scaled.
   void makePanels(float scale) {
     const auto columns = (keys + panelColumns() - 1) / panelColumns() * panelColumns();
     const auto depth = key_.size(3);
@@ -212,8 +212,8 @@ class Computed {
     panels_ = panels;
   }
 
-  // Memory for the panels. The thread keeps it for its next calls: memory that comes and goes between the model's own
-  // makes the allocator give pages back, which the model then takes from the system anew.
+  // Memory for the panels, kept by the thread: freeing it between the model's own allocations makes the allocator
+  // return pages that the model then faults in again.
   float* scratch(size_t count) {
     constexpr size_t kKept = 8 * 1024 * 1024 / sizeof(float);
     thread_local Scratch<float> kept;
@@ -224,7 +224,7 @@ class Computed {
 
   static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
   bool causal_;
-  at::Tensor query_, key_, mask_;  // the query scaled where there are no panels
+  at::Tensor query_, key_, mask_;  // the query is scaled if there are no panels
   bool fewRows_ = false;
   const float* panels_ = nullptr;
   int64_t panelsOfHead_ = 0;
@@ -234,7 +234,7 @@ class Computed {
   std::vector<int64_t> heads_, positions_;
 };
 
-// Tiles of weights that exist already, [B, H, Q, K].
+// Tiles of existing weights, [B, H, Q, K].
 template <typename T>
 class Existing {
  public:
@@ -266,14 +266,14 @@ class Existing {
   const std::optional<std::vector<int64_t>> positions_;
 };
 
-// Runs `work(entry, head, first, count)` for all tiles, on the threads of this run. `heads` is 1 where a tile is about
-// all heads at once.
+// Runs `work(entry, head, first, count)` for all tiles on this run's intra-op threads. `heads` is 1 if a tile covers
+// all heads.
 template <typename Work>
 void forEachTile(int64_t batch, int64_t heads, int64_t queries, int64_t rows, int64_t elementsPerRow, Work work) {
   const auto blocks = (queries + rows - 1) / rows;
   const auto grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow));
   at::parallel_for(0, batch * heads * blocks, grain, [&](int64_t begin, int64_t end) {
-    // Other threads don't have this one's state: what is computed here is no part of the model.
+    // Worker threads lack this thread's dispatch state; what is computed here must not be recorded.
     const at::AutoDispatchBelowADInplaceOrView plain;
     for (auto i = begin; i < end; ++i) {
       const auto block = i % blocks;
@@ -295,21 +295,21 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
   Weights result{emptyResult(sizes, dtype), {}};
   if (wanted.topK) result.keys = emptyResult(sizes, at::kLong);
   if (result.weights.numel() == 0) return result;
-  if (heads == 0) {  // the mean of none, as PyTorch has it
+  if (heads == 0) {  // an empty mean, as in PyTorch
     result.weights.fill_(std::numeric_limits<double>::quiet_NaN());
     if (result.keys.defined()) result.keys.copy_(at::arange(columns, result.keys.options()));
     return result;
   }
 
   auto rows = std::clamp(kTileBytes / static_cast<int64_t>(keys * sizeof(T)), kLeastTileRows, queries + kLeastTileRows);
-  // Enough tiles for every thread to have some.
+  // Enough tiles for every thread.
   const auto outer = batch * (wanted.averageHeads ? 1 : heads);
   const auto least = (4 * at::get_num_threads() + outer - 1) / outer;
   rows = std::min({rows, queries, std::max(kLeastTileRows, (queries + least - 1) / least)});
   rows = std::min(queries, (rows + rowsAtOnce() - 1) / rowsAtOnce() * rowsAtOnce());
 
   const auto outerHeads = wanted.averageHeads ? 1 : heads;
-  // Whole panels, and no multiple of a page, where rows would share the few places that a cache has for them.
+  // Whole panels, and not a multiple of the page size, for which rows would compete for the same cache sets.
   const auto stride = (keys + 63) / 64 * 64 + 16;
   const bool sameType = dtype == type;
   const auto options = at::TensorOptions().dtype(type);
@@ -317,18 +317,19 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
                                                                        int64_t count) {
     thread_local Scratch<T> scratch;
     const typename Scratch<T>::Use memory(scratch, static_cast<size_t>(count * (stride + keys)));
-    T* const place = memory.data() + count * stride;  // [count, keys], where the tile's rows don't go out as they are
+    T* const staging =
+        memory.data() + count * stride;  // [count, keys], for rows that aren't written to the result directly
     const auto offset = ((entry * outerHeads + head) * queries + first) * columns;
     T* const out = sameType ? result.weights.template mutable_data_ptr<T>() + offset : nullptr;
-    // Rows that are complete, in order.
+    // Consumes complete rows.
     const auto finish = [&](int64_t row, T* elements) {
       if (!wanted.topK) return;
-      largestOfRow(elements, keys, columns, place + row * columns,
+      largestOfRow(elements, keys, columns, staging + row * columns,
                    result.keys.template mutable_data_ptr<int64_t>() + offset + row * columns);
     };
     if (wanted.averageHeads) {
-      // The sum is collected where it is going to stay, if it can.
-      T* const sums = out && !wanted.topK ? out : place;
+      // Accumulates in the result itself, if possible.
+      T* const sums = out && !wanted.topK ? out : staging;
       std::fill(sums, sums + count * keys, T(0));
       for (int64_t h = 0; h < heads; ++h) {
         source.tile(entry, h, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
@@ -344,19 +345,19 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     } else {
       source.tile(entry, head, first, count, memory.data(), stride, [&](int64_t row, T* elements, T factor) {
         if (wanted.topK) {
-          // The largest exponentials are the largest weights: only those need the factor.
+          // The largest exponentials are the largest weights, so only those need scaling.
           finish(row, elements);
-          scale(place + row * columns, factor, columns);
+          scale(staging + row * columns, factor, columns);
         } else {
-          scaleInto((out ? out : place) + row * keys, elements, factor, keys);
+          scaleInto((out ? out : staging) + row * keys, elements, factor, keys);
         }
       });
     }
-    if (out && wanted.topK) std::copy(place, place + count * columns, out);
+    if (out && wanted.topK) std::copy(staging, staging + count * columns, out);
     if (!out) {
       result.weights.view(-1)
           .narrow(0, offset, count * columns)
-          .copy_(at::from_blob(place, {count * columns}, options));
+          .copy_(at::from_blob(staging, {count * columns}, options));
     }
   };
   forEachTile(batch, outerHeads, queries, rows, keys * (wanted.averageHeads ? heads : 1), work);
