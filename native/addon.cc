@@ -1,3 +1,4 @@
+// The addon's entry point: registers with libtorch and fills `exports`. No logic of its own.
 #include <napi.h>
 
 #include "node/cancellation_wrap.h"
@@ -23,8 +24,8 @@ namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::guarded(env, [] { lta::registerOperators(); }, "ERR_ADDON_LOAD");
-  lta::Executor::instance().keepSequential();
-  lta::MemoryBudget::watchAllocations();
+  lta::Executor::instance().makeSequential();
+  lta::MemoryBudget::installAllocator();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::TensorWrap::define(env, exports);

@@ -23,7 +23,7 @@
 namespace lta {
 namespace {
 
-// The file that this code was loaded from.
+// The shared library that contains this code.
 const char* ownFile() {
 #if !defined(_WIN32)
   Dl_info info;
@@ -32,10 +32,10 @@ const char* ownFile() {
   return "a file of unknown name";
 }
 
-// The file of the copy that was there before.
+// The shared library of the copy that registered first, in parentheses; empty if the message does not name it.
 std::string firstFile(const std::string& message) {
-  const auto place = placeOfFirstRegistration(message);
-  return place.empty() ? place : " (" + place + ")";
+  const auto file = firstRegistrationSite(message);
+  return file.empty() ? file : " (" + file + ")";
 }
 
 void registerAll() {

@@ -1,11 +1,12 @@
+// What this package registers with libtorch: graph operators, kernels, a JIT pass. Knows no Node-API.
 #pragma once
 
 namespace lta {
 
-// Registers with libtorch what this package adds to it: operators for graphs, kernels, a pass. Once a process, before
-// anything is loaded or captured; later calls do nothing. Two copies of this code can't share a process: they would
-// watch the same operators under the same dispatch key and find each other's state in the same thread-local slots, laid
-// out otherwise where their versions differ. The second one throws ERR_ADDON_LOAD, which leaves the first as it is.
+// Registers everything once per process, before anything is loaded or captured; later calls are no-ops. Two copies of
+// this code can't share a process: they would hook the same operators under the same dispatch key and read each other's
+// thread-local slots, whose layout may differ between versions. The second copy throws ERR_ADDON_LOAD and leaves the
+// first untouched.
 void registerOperators();
 
 }  // namespace lta

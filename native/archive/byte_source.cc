@@ -34,6 +34,6 @@ class Memory final : public ByteSource {
 
 std::shared_ptr<const ByteSource> openFile(const std::string& path) { return std::make_shared<File>(path); }
 
-std::shared_ptr<const ByteSource> ofMemory(std::string bytes) { return std::make_shared<Memory>(std::move(bytes)); }
+std::shared_ptr<const ByteSource> fromMemory(std::string bytes) { return std::make_shared<Memory>(std::move(bytes)); }
 
 }  // namespace lta::archive

@@ -6,7 +6,7 @@
 namespace lta::archive {
 namespace {
 
-// Eight bytes a step: the table of k tells what a byte contributes that k bytes follow.
+// Slicing by eight: table k has the contribution of a byte that k bytes follow.
 constexpr size_t kStep = 8;
 using Tables = std::array<std::array<uint32_t, 256>, kStep>;
 
@@ -35,7 +35,7 @@ uint32_t crc32(const void* data, size_t size, uint32_t before) {
   uint32_t value = ~before;
   for (; size >= kStep; size -= kStep, bytes += kStep) {
     uint32_t low;
-    std::memcpy(&low, bytes, sizeof low);  // little-endian, as all processors are that libtorch is built for
+    std::memcpy(&low, bytes, sizeof low);  // every platform of libtorch is little-endian
     low ^= value;
     value = kTables[7][low & 0xFF] ^ kTables[6][low >> 8 & 0xFF] ^ kTables[5][low >> 16 & 0xFF] ^
             kTables[4][low >> 24] ^ kTables[3][bytes[4]] ^ kTables[2][bytes[5]] ^ kTables[1][bytes[6]] ^

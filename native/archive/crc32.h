@@ -1,3 +1,4 @@
+// CRC-32, the checksum of zip records.
 #pragma once
 
 #include <cstddef>
@@ -5,7 +6,7 @@
 
 namespace lta::archive {
 
-// The checksum that zip archives keep of each record. `before`: that of what stands before these bytes.
+// `before`: the checksum of the bytes that precede these.
 uint32_t crc32(const void* data, size_t size, uint32_t before = 0);
 
 }  // namespace lta::archive

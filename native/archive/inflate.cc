@@ -27,17 +27,17 @@ class Bytes final : public caffe2::serialize::ReadAdapterInterface {
   const std::string bytes_;
 };
 
-// A zip archive as libtorch wants it, of records that were checked.
+// Writes a minimal zip archive that libtorch reads, of records that were checked.
 class Writer {
  public:
   void add(const std::string& name, const std::string& stored, uint32_t size, uint16_t method) {
     const auto offset = static_cast<uint32_t>(bytes_.size());
     const auto shared = [&](std::string& to) {
-      put16(to, 20);  // the version that is needed to extract it
+      put16(to, 20);  // version needed to extract
       put16(to, 0);
       put16(to, method);
-      put32(to, 0);  // when it was changed
-      put32(to, 0);  // the checksum: libtorch looks at none
+      put32(to, 0);  // modification time
+      put32(to, 0);  // checksum, which libtorch doesn't verify
       put32(to, static_cast<uint32_t>(stored.size()));
       put32(to, size);
       put16(to, static_cast<uint16_t>(name.size()));
@@ -82,10 +82,10 @@ constexpr uint16_t kDeflated = 8;
 
 }  // namespace
 
-// By libtorch's own reader, so that no second decompressor comes along.
+// Through libtorch's reader, to ship no second decompressor.
 void inflate(const std::string& deflated, void* into, uint64_t size) {
-  constexpr uint64_t kMost = UINT32_MAX - 4096;
-  if (deflated.size() > kMost || size > kMost) {
+  constexpr uint64_t kMaxBytes = UINT32_MAX - 4096;
+  if (deflated.size() > kMaxBytes || size > kMaxBytes) {
     throw Error("ERR_MODEL_LOAD", "Expected a compressed record of less than 4 GiB but received one of " +
                                       std::to_string(std::max<uint64_t>(size, deflated.size())) + " bytes");
   }

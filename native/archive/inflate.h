@@ -1,3 +1,4 @@
+// Decompression of zip records, by the decompressor inside libtorch.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +7,7 @@
 
 namespace lta::archive {
 
-// Decompresses what zip archives hold, into exactly `size` bytes. Throws where it isn't valid, or another size.
+// Inflates into exactly `size` bytes. Throws if the data are invalid or inflate to another size.
 void inflate(const std::string& deflated, void* into, uint64_t size);
 
 }  // namespace lta::archive

@@ -8,8 +8,8 @@
 #include <optional>
 #include <unordered_set>
 
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
-#include "archive/too_much.h"
 #include "runtime/error.h"
 
 namespace lta::archive {
@@ -17,9 +17,9 @@ namespace {
 
 using Kind = Pickle::Kind;
 
-Error broken(const std::string& what) { return Error("ERR_MODEL_LOAD", "a pickle in it is corrupt: " + what); }
+Error corrupt(const std::string& what) { return Error("ERR_MODEL_LOAD", "a pickle in it is corrupt: " + what); }
 
-// About what libtorch's values take beside the 16 bytes in the container that holds them.
+// Approximate size of libtorch's values, beyond the 16 bytes in the container.
 constexpr uint64_t kContainerBytes = 192;
 constexpr uint64_t kTensorBytes = 640;
 constexpr uint64_t kFunctionBytes = 96;
@@ -84,16 +84,16 @@ bool isIdentifier(const std::string& name) {
   });
 }
 
-// Products and sums that know when they are too large.
-uint64_t times(uint64_t a, uint64_t b) {
+// Checked arithmetic.
+uint64_t checkedProduct(uint64_t a, uint64_t b) {
   uint64_t result;
-  if (__builtin_mul_overflow(a, b, &result)) throw broken("a tensor is too large for any memory");
+  if (__builtin_mul_overflow(a, b, &result)) throw corrupt("the size of a tensor overflows");
   return result;
 }
 
-uint64_t plus(uint64_t a, uint64_t b) {
+uint64_t checkedSum(uint64_t a, uint64_t b) {
   uint64_t result;
-  if (__builtin_add_overflow(a, b, &result)) throw broken("a tensor is too large for any memory");
+  if (__builtin_add_overflow(a, b, &result)) throw corrupt("the size of a tensor overflows");
   return result;
 }
 
@@ -103,31 +103,32 @@ class Pickle::Reader {
  public:
   Reader(Pickle& pickle, std::string_view bytes, const Limits& limits)
       : pickle_(pickle), bytes_(bytes), limits_(limits) {
-    if (bytes.size() > kMaxPickleBytes) throw TooMuch("a pickle in it has " + std::to_string(bytes.size()) + " bytes");
+    if (bytes.size() > kMaxPickleBytes)
+      throw LimitExceeded("a pickle in it has " + std::to_string(bytes.size()) + " bytes");
   }
 
   Value run() {
-    if (number<uint8_t>() != 0x80 || number<uint8_t>() != 2) throw broken("it isn't of protocol 2");
+    if (number<uint8_t>() != 0x80 || number<uint8_t>() != 2) throw corrupt("it isn't of protocol 2");
     while (step()) {
     }
     if (!marks_.empty() || stack_.size() != 1) {
-      throw broken("it ends with " + std::to_string(stack_.size()) + " values");
+      throw corrupt("it leaves " + std::to_string(stack_.size()) + " values on its stack");
     }
     return stack_.back();
   }
 
  private:
-  // What is known of a container. One that something else holds isn't changed any more: what was checked stays so.
+  // Facts about a container. Once it is an element of another it is immutable, so that checks stay valid.
   struct Container {
     uint32_t depth = 1;
     uint64_t visits = 1;
-    bool held = false;
-    uint32_t kinds = 0;  // those of its elements, a bit each
+    bool isElement = false;
+    uint32_t kinds = 0;  // bit set of its elements' kinds
   };
 
   template <typename Number>
   Number number() {
-    if (bytes_.size() - at_ < sizeof(Number)) throw broken("it ends early");
+    if (bytes_.size() - at_ < sizeof(Number)) throw corrupt("it is truncated");
     Number value;
     std::memcpy(&value, bytes_.data() + at_, sizeof value);
     at_ += sizeof value;
@@ -136,36 +137,36 @@ class Pickle::Reader {
 
   std::string line() {
     const auto end = bytes_.substr(at_, kMaxTypeNameBytes + 1).find('\n');
-    if (end == std::string_view::npos) throw broken("a name in it has no end");
+    if (end == std::string_view::npos) throw corrupt("a name in it isn't terminated");
     std::string text(bytes_.substr(at_, end));
     at_ += end + 1;
     return text;
   }
 
-  void take(uint64_t memory) {
+  void charge(uint64_t memory) {
     memory_ += memory;
     if (memory_ > limits_.memory) {
-      throw TooMuch("the values of a pickle in it would take more than " + std::to_string(limits_.memory / kMiB) +
-                    " MiB");
+      throw LimitExceeded("the values of a pickle in it would take more than " + std::to_string(limits_.memory / kMiB) +
+                          " MiB");
     }
   }
 
   void push(Kind kind, int64_t value = 0) {
-    take(kValueBytes);
+    charge(kValueBytes);
     stack_.push_back({kind, value});
   }
 
   size_t bottom() const { return marks_.empty() ? 0 : marks_.back(); }
 
   Value pop() {
-    if (stack_.size() <= bottom()) throw broken("it takes a value where there is none");
+    if (stack_.size() <= bottom()) throw corrupt("it pops a value from an empty stack");
     const auto value = stack_.back();
     stack_.pop_back();
     return value;
   }
 
   size_t popMark() {
-    if (marks_.empty()) throw broken("a container in it has no beginning");
+    if (marks_.empty()) throw corrupt("a container in it has no mark");
     const auto mark = marks_.back();
     marks_.pop_back();
     return mark;
@@ -183,33 +184,33 @@ class Pickle::Reader {
     }
   }
 
-  void hold(Container& holder, const Value& value) {
-    holder.kinds |= 1u << static_cast<unsigned>(value.kind);
-    holder.visits += 1;
+  void addElement(Container& owner, const Value& value) {
+    owner.kinds |= 1u << static_cast<unsigned>(value.kind);
+    owner.visits += 1;
     if (auto* inner = container(value)) {
-      inner->held = true;
-      holder.depth = std::max(holder.depth, inner->depth + 1);
-      holder.visits += inner->visits;
+      inner->isElement = true;
+      owner.depth = std::max(owner.depth, inner->depth + 1);
+      owner.visits += inner->visits;
     } else if (value.kind == Kind::Object) {
-      holder.depth = std::max(holder.depth, objectDepths_[static_cast<size_t>(value.number)] + 1);
+      owner.depth = std::max(owner.depth, objectDepths_[static_cast<size_t>(value.number)] + 1);
     }
-    if (holder.depth > kMaxPickleDepth) {
-      throw TooMuch("containers in a pickle are nested more than " + std::to_string(kMaxPickleDepth) + " deep");
+    if (owner.depth > kMaxPickleDepth) {
+      throw LimitExceeded("containers in a pickle are nested more than " + std::to_string(kMaxPickleDepth) + " deep");
     }
-    if (holder.visits > kMaxPickleVisits) throw TooMuch("containers in a pickle share too much of each other");
+    if (owner.visits > kMaxPickleVisits) throw LimitExceeded("containers in a pickle share too many elements");
   }
 
   void pushTuple(std::vector<Value> elements) {
     Container tuple;
-    for (const auto& element : elements) hold(tuple, element);
-    take(kContainerBytes + elements.size() * kValueBytes);
+    for (const auto& element : elements) addElement(tuple, element);
+    charge(kContainerBytes + elements.size() * kValueBytes);
     tuples_.push_back(tuple);
     pickle_.tuples_.push_back(std::move(elements));
     push(Kind::Tuple, static_cast<int64_t>(tuples_.size() - 1));
   }
 
   void pushContainer(Kind kind) {
-    take(kContainerBytes);
+    charge(kContainerBytes);
     containers_.emplace_back();
     if (limits_.keepLists) pickle_.lists_.emplace_back();
     push(kind, static_cast<int64_t>(containers_.size() - 1));
@@ -227,27 +228,27 @@ class Pickle::Reader {
     return values;
   }
 
-  // The container below, which gets elements.
-  Container& open(Kind kind, const char* what) {
-    if (stack_.size() <= bottom() || stack_.back().kind != kind) throw broken(std::string("it has no ") + what);
+  // The container on top of the stack, to be modified.
+  Container& top(Kind kind, const char* what) {
+    if (stack_.size() <= bottom() || stack_.back().kind != kind) throw corrupt(std::string("it has no ") + what);
     auto& inner = *container(stack_.back());
-    if (inner.held) throw broken("a container in it changes once it is part of another");
+    if (inner.isElement) throw corrupt("it modifies a container that is an element of another");
     return inner;
   }
 
   void append(const std::vector<Value>& values) {
-    auto& list = open(Kind::List, "list to append to");
-    for (const auto& value : values) hold(list, value);
+    auto& list = top(Kind::List, "list to append to");
+    for (const auto& value : values) addElement(list, value);
     if (limits_.keepLists) {
       auto& kept = pickle_.lists_[static_cast<size_t>(stack_.back().number)];
       kept.insert(kept.end(), values.begin(), values.end());
     }
-    take(values.size() * kValueBytes);
+    charge(values.size() * kValueBytes);
   }
 
   void setItems(const std::vector<Value>& values) {
-    if (values.size() % 2 != 0) throw broken("a dictionary in it has a key without a value");
-    auto& dictionary = open(Kind::Dict, "dictionary to add to");
+    if (values.size() % 2 != 0) throw corrupt("a dictionary in it has a key without a value");
+    auto& dictionary = top(Kind::Dict, "dictionary to add to");
     for (size_t i = 0; i < values.size(); i += 2) {
       switch (values[i].kind) {
         case Kind::Bool:
@@ -260,19 +261,19 @@ class Pickle::Reader {
         case Kind::Object:  // a member of an enumeration
           break;
         default:
-          throw broken("a dictionary in it has a key that can't be one");
+          throw corrupt("a dictionary in it has a key of a type that can't be one");
       }
-      hold(dictionary, values[i]);
-      hold(dictionary, values[i + 1]);
+      addElement(dictionary, values[i]);
+      addElement(dictionary, values[i + 1]);
     }
-    take(values.size() * 2 * kValueBytes);
+    charge(values.size() * 2 * kValueBytes);
   }
 
   void memoize(size_t id) {
-    if (stack_.size() <= bottom()) throw broken("it remembers a value where there is none");
-    if (id > memo_.size()) throw broken("it remembers a value out of order");
+    if (stack_.size() <= bottom()) throw corrupt("it memoizes a value from an empty stack");
+    if (id > memo_.size()) throw corrupt("it memoizes a value out of order");
     if (id == memo_.size()) {
-      take(kValueBytes);
+      charge(kValueBytes);
       memo_.push_back(stack_.back());
     } else {
       memo_[id] = stack_.back();
@@ -280,15 +281,15 @@ class Pickle::Reader {
   }
 
   void recall(size_t id) {
-    if (id >= memo_.size()) throw broken("it asks for a value that it doesn't remember");
+    if (id >= memo_.size()) throw corrupt("it gets a value that it didn't memoize");
     push(memo_[id].kind, memo_[id].number);
   }
 
   void global() {
     const auto module = line();
     const auto name = line();
-    if (!isIdentifier(module) || !isIdentifier(name)) throw broken("the name of a type in it is none");
-    take(kFunctionBytes);
+    if (!isIdentifier(module) || !isIdentifier(name)) throw corrupt("the name of a type in it is invalid");
+    charge(kFunctionBytes);
     const auto full = module + "." + name;
     if (const auto known = functions().find(full); known != functions().end()) {
       return push(Kind::Function, static_cast<int64_t>(known->second));
@@ -297,41 +298,41 @@ class Pickle::Reader {
       if (const auto dtype = storageType(name)) return push(Kind::DType, static_cast<int64_t>(*dtype));
       if (const auto scheme = quantizationScheme(name)) return push(Kind::Int, *scheme);
     }
-    if (module.compare(0, 9, "__torch__") != 0) throw broken("it asks for '" + full.substr(0, 100) + "'");
-    // Functions that are classes come after the others, each under its own number.
+    if (module.compare(0, 9, "__torch__") != 0) throw corrupt("it refers to '" + full.substr(0, 100) + "'");
+    // Classes follow the other functions, each with a number of its own.
     const auto [found, fresh] = classIds_.emplace(full, classes_.size());
     if (fresh) classes_.push_back(full);
     push(Kind::Function, static_cast<int64_t>(Function::Class) + static_cast<int64_t>(found->second));
   }
 
-  // Applies a function, or gives an object its state: one and the same to libtorch.
+  // Calls a function or sets the state of an object, which libtorch treats alike.
   void apply(bool build) {
     const auto argument = pop();
     const auto function = pop();
-    if (function.kind != Kind::Function) throw broken("it calls what is no function");
+    if (function.kind != Kind::Function) throw corrupt("it calls something that isn't a function");
     uint32_t depth = 1;
     if (auto* inner = container(argument)) {
-      inner->held = true;
+      inner->isElement = true;
       depth = inner->depth;
     }
     const auto classNumber = function.number - static_cast<int64_t>(Function::Class);
     if (classNumber >= 0) {
       const bool scalar = argument.kind == Kind::Int || argument.kind == Kind::Float || argument.kind == Kind::String;
-      if (!build && !scalar) throw broken("it calls a class");
+      if (!build && !scalar) throw corrupt("it calls a class");
       pickle_.named_.push_back({classes_[static_cast<size_t>(classNumber)], !build, argument});
-      take(kContainerBytes);
+      charge(kContainerBytes);
       objectDepths_.push_back(depth + 1);
       return push(Kind::Object, static_cast<int64_t>(objectDepths_.size() - 1));
     }
-    if (build) throw broken("it gives state to what is no object");
-    if (argument.kind != Kind::Tuple) throw broken("it calls a function without arguments");
-    // A copy, since the calls below add tuples.
+    if (build) throw corrupt("it sets the state of something that isn't an object");
+    if (argument.kind != Kind::Tuple) throw corrupt("it calls a function without arguments");
+    // A copy, since the calls below append tuples.
     const auto arguments = pickle_.tuples_[static_cast<size_t>(argument.number)];
     call(static_cast<Function>(function.number), arguments);
   }
 
   static const Value& at(const std::vector<Value>& values, size_t i, Kind kind, const char* what) {
-    if (i >= values.size() || values[i].kind != kind) throw broken(std::string("it has no ") + what);
+    if (i >= values.size() || values[i].kind != kind) throw corrupt(std::string("it has no ") + what);
     return values[i];
   }
 
@@ -342,7 +343,7 @@ class Pickle::Reader {
         checkTensor(arguments, function == Function::RebuildQuantizedTensor);
         return pushTensor();
       case Function::RebuildSparseTensor:
-        // What it is made of is checked where it has been made: its indices are data.
+        // Its parts are checked after construction, since indices are data.
         at(arguments, 0, Kind::Int, "layout of a sparse tensor");
         at(arguments, 1, Kind::Tuple, "size of a sparse tensor");
         at(arguments, 2, Kind::Bool, "flag of a sparse tensor");
@@ -364,47 +365,47 @@ class Pickle::Reader {
         return push(Kind::Device);
       case Function::RestoreTypeTag: {
         if (arguments.empty() || (arguments[0].kind != Kind::List && arguments[0].kind != Kind::Dict)) {
-          throw broken("it types what is no container");
+          throw corrupt("it declares the type of something that isn't a container");
         }
         const auto type = pickle_.string(at(arguments, 1, Kind::String, "type of a container"));
-        if (type.size() > kMaxTypeNameBytes) throw TooMuch("the type of a container in a pickle is too long");
+        if (type.size() > kMaxTypeNameBytes) throw LimitExceeded("the type of a container in a pickle is too long");
         if (containerTypesSeen_.emplace(type).second) pickle_.containerTypes_.emplace_back(type);
         return push(arguments[0].kind, arguments[0].number);
       }
       case Function::BuildIntList:
-        return typeList(arguments, Kind::Int);
+        return checkElements(arguments, Kind::Int);
       case Function::BuildTensorList:
-        return typeList(arguments, Kind::Tensor);
+        return checkElements(arguments, Kind::Tensor);
       case Function::BuildDoubleList:
-        return typeList(arguments, Kind::Float);
+        return checkElements(arguments, Kind::Float);
       case Function::BuildBoolList:
-        return typeList(arguments, Kind::Bool);
+        return checkElements(arguments, Kind::Bool);
       case Function::Class:
         break;
     }
-    throw broken("it calls what is no function");
+    throw corrupt("it calls something that isn't a function");
   }
 
-  void typeList(const std::vector<Value>& arguments, Kind kind) {
+  void checkElements(const std::vector<Value>& arguments, Kind kind) {
     const auto& list = at(arguments, 0, Kind::List, "list to type");
     const auto kinds = container(list)->kinds;
-    if (kinds & ~(1u << static_cast<unsigned>(kind))) throw broken("a list in it has elements of another type");
+    if (kinds & ~(1u << static_cast<unsigned>(kind))) throw corrupt("a list in it has elements of another type");
     push(Kind::List, list.number);
   }
 
   void pushTensor() {
-    take(kTensorBytes);
+    charge(kTensorBytes);
     push(Kind::Tensor);
   }
 
   std::vector<uint64_t> extents(const Value& value, const char* what) {
     std::vector<uint64_t> numbers;
     for (const auto& element : pickle_.tuple(value)) {
-      if (element.kind != Kind::Int || element.number < 0) throw broken(std::string("a tensor in it has no ") + what);
+      if (element.kind != Kind::Int || element.number < 0) throw corrupt(std::string("a tensor in it has no ") + what);
       numbers.push_back(static_cast<uint64_t>(element.number));
     }
     if (numbers.size() > kMaxTensorDimensions) {
-      throw broken("a tensor in it has " + std::to_string(numbers.size()) + " dimensions");
+      throw corrupt("a tensor in it has " + std::to_string(numbers.size()) + " dimensions");
     }
     return numbers;
   }
@@ -412,33 +413,33 @@ class Pickle::Reader {
   void checkTensor(const std::vector<Value>& arguments, bool quantized) {
     const auto& storage = pickle_.storages_[static_cast<size_t>(at(arguments, 0, Kind::Storage, "storage").number)];
     const auto offset = at(arguments, 1, Kind::Int, "offset of a tensor").number;
-    if (offset < 0) throw broken("a tensor in it begins before its storage");
+    if (offset < 0) throw corrupt("a tensor in it begins before its storage");
     const auto sizes = extents(at(arguments, 2, Kind::Tuple, "size of a tensor"), "size");
     const auto strides = extents(at(arguments, 3, Kind::Tuple, "strides of a tensor"), "strides");
-    if (sizes.size() != strides.size()) throw broken("a tensor in it has another number of sizes than of strides");
+    if (sizes.size() != strides.size()) throw corrupt("a tensor in it has a different number of sizes and strides");
     if (quantized) {
       checkQuantization(pickle_.tuple(at(arguments, 4, Kind::Tuple, "quantization of a tensor")));
     }
     const size_t flag = quantized ? 5 : 4;
     at(arguments, flag, Kind::Bool, "flag of a tensor");
-    if (arguments.size() < flag + 2 || arguments.size() > flag + 3) throw broken("a tensor in it lacks a part");
+    if (arguments.size() < flag + 2 || arguments.size() > flag + 3) throw corrupt("a tensor in it lacks a part");
 
     uint64_t elements = 1;
     uint64_t last = static_cast<uint64_t>(offset);
     const bool empty = std::find(sizes.begin(), sizes.end(), 0u) != sizes.end();
     for (size_t i = 0; i < sizes.size(); ++i) {
-      elements = times(elements, std::max<uint64_t>(sizes[i], 1));
-      if (!empty) last = plus(last, times(sizes[i] - 1, strides[i]));
+      elements = checkedProduct(elements, std::max<uint64_t>(sizes[i], 1));
+      if (!empty) last = checkedSum(last, checkedProduct(sizes[i] - 1, strides[i]));
     }
     const auto itemBytes = c10::elementSize(storage.dtype);
-    const auto available = times(storage.elements, elementsPerByte(storage.dtype));
-    if (times(elements, itemBytes) > static_cast<uint64_t>(INT64_MAX)) throw broken("a tensor is too large");
+    const auto available = checkedProduct(storage.elements, elementsPerByte(storage.dtype));
+    if (checkedProduct(elements, itemBytes) > static_cast<uint64_t>(INT64_MAX)) throw corrupt("a tensor is too large");
     if (empty ? last > available : last >= available) {
-      throw broken("a tensor in it reaches to element " + std::to_string(last) + " of a storage of " +
-                   std::to_string(available) + " (record '" + storage.record + "')");
+      throw corrupt("a tensor in it reaches to element " + std::to_string(last) + " of a storage of " +
+                    std::to_string(available) + " (record '" + storage.record + "')");
     }
-    if (!empty && elements > available && times(elements, itemBytes) > kMaxExpandedBytes) {
-      throw TooMuch("a tensor in it repeats its storage " + std::to_string(elements / available) + " times");
+    if (!empty && elements > available && checkedProduct(elements, itemBytes) > kMaxExpandedBytes) {
+      throw LimitExceeded("a tensor in it repeats its storage " + std::to_string(elements / available) + " times");
     }
   }
 
@@ -455,24 +456,24 @@ class Pickle::Reader {
         at(parts, 3, Kind::Int, "quantization axis");
         return;
       default:
-        throw broken("a tensor in it has an unknown quantization");
+        throw corrupt("a tensor in it has an unknown quantization");
     }
   }
 
   void storage() {
     const auto reference = pop();
-    if (reference.kind != Kind::Tuple) throw broken("it refers to something outside that is no storage");
+    if (reference.kind != Kind::Tuple) throw corrupt("it has a persistent reference that isn't a storage");
     const auto& parts = pickle_.tuple(reference);
     if (pickle_.string(at(parts, 0, Kind::String, "kind of what it refers to")) != "storage") {
-      throw broken("it refers to something outside that is no storage");
+      throw corrupt("it has a persistent reference that isn't a storage");
     }
     const auto dtype = static_cast<at::ScalarType>(at(parts, 1, Kind::DType, "type of a storage").number);
     const auto record = pickle_.string(at(parts, 2, Kind::String, "record of a storage"));
     at(parts, 3, Kind::String, "device of a storage");
     const auto elements = at(parts, 4, Kind::Int, "size of a storage").number;
-    if (elements < 0) throw broken("a storage in it has a negative size");
-    const auto bytes = times(static_cast<uint64_t>(elements), c10::elementSize(dtype));
-    take(kTensorBytes);
+    if (elements < 0) throw corrupt("a storage in it has a negative size");
+    const auto bytes = checkedProduct(static_cast<uint64_t>(elements), c10::elementSize(dtype));
+    charge(kTensorBytes);
     pickle_.storages_.push_back({std::string(record), dtype, static_cast<uint64_t>(elements), bytes});
     push(Kind::Storage, static_cast<int64_t>(pickle_.storages_.size() - 1));
   }
@@ -500,7 +501,7 @@ class Pickle::Reader {
         break;
       case 0x8a: {
         if (const int size = number<uint8_t>(); size != 8)
-          throw broken("an integer in it has " + std::to_string(size) + " bytes");
+          throw corrupt("an integer in it has " + std::to_string(size) + " bytes");
         push(Kind::Int, number<int64_t>());
         break;
       }
@@ -510,15 +511,15 @@ class Pickle::Reader {
         break;
       case 'X': {
         const auto size = number<uint32_t>();
-        if (size > bytes_.size() - at_) throw broken("a string in it ends outside");
-        take(2 * kValueBytes + size);
+        if (size > bytes_.size() - at_) throw corrupt("a string in it exceeds it");
+        charge(2 * kValueBytes + size);
         pickle_.strings_.push_back(bytes_.substr(at_, size));
         at_ += size;
         push(Kind::String, static_cast<int64_t>(pickle_.strings_.size() - 1));
         break;
       }
       case '(':
-        take(kValueBytes);
+        charge(kValueBytes);
         marks_.push_back(stack_.size());
         break;
       case ')':
@@ -567,7 +568,7 @@ class Pickle::Reader {
       case 0x81: {
         const auto arguments = pop();
         if (arguments.kind != Kind::Tuple || stack_.size() <= bottom() || stack_.back().kind != Kind::Function) {
-          throw broken("it makes an object of no class");
+          throw corrupt("it makes an object of something that isn't a class");
         }
         break;
       }
@@ -579,7 +580,7 @@ class Pickle::Reader {
         storage();
         break;
       default:
-        throw broken("it has the unknown operation " + std::to_string(operation));
+        throw corrupt("it has the unknown operation " + std::to_string(operation));
     }
     return true;
   }
@@ -592,7 +593,7 @@ class Pickle::Reader {
   std::vector<Value> stack_;
   std::vector<size_t> marks_;
   std::vector<Value> memo_;
-  std::vector<Container> tuples_;  // beside the pickle's own
+  std::vector<Container> tuples_;  // parallel to the pickle's own
   std::vector<Container> containers_;
   std::vector<uint32_t> objectDepths_;
   std::vector<std::string> classes_;

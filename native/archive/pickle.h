@@ -1,3 +1,4 @@
+// Validates a pickle and lists what it refers to. Constructs no libtorch value and executes nothing.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -10,12 +11,11 @@
 
 namespace lta::archive {
 
-// What a pickle holds, as far as it can be told without making anything of it.
+// The contents of a pickle as far as they are known without unpickling.
 //
-// It is read as libtorch's unpickler reads it, by the operations that libtorch's pickler writes, each with what it may
-// be given. What the unpickler would trip over (a mark below nothing, an odd dictionary, a memo of four billion
-// entries, a number where a function stands, a container that is changed once something else holds it) is an error
-// here.
+// Interprets the opcodes that libtorch's pickler writes as its unpickler does, checking the operands of each. What
+// would crash the unpickler (a mark below the stack, an odd number of dictionary items, a memo of four billion entries,
+// a number in place of a function, a container modified after it became an element) is an error.
 class Pickle {
  public:
   enum class Kind : uint8_t {
@@ -38,10 +38,10 @@ class Pickle {
 
   struct Value {
     Kind kind = Kind::None;
-    int64_t number = 0;  // the number itself, or where it lies: in strings, tuples, storages …
+    int64_t number = 0;  // the number itself, or an index: of strings, tuples, storages …
   };
 
-  // A storage, and the record with its bytes.
+  // A storage and the record of its bytes.
   struct Storage {
     std::string record;
     at::ScalarType dtype;
@@ -49,7 +49,7 @@ class Pickle {
     uint64_t bytes;
   };
 
-  // A class by whose name an object was made, or a member of an enumeration, which libtorch makes of a value.
+  // The class of an object, or an enumeration and the value of its member.
   struct Named {
     std::string type;
     bool member = false;
@@ -58,10 +58,10 @@ class Pickle {
 
   struct Limits {
     uint64_t memory;
-    bool keepLists = false;  // so that `list` can be asked for their elements
+    bool keepLists = false;  // makes `list` available
   };
 
-  // `bytes` have to outlive this. Throws ERR_MODEL_LOAD.
+  // `bytes` must outlive this. Throws ERR_MODEL_LOAD.
   Pickle(std::string_view bytes, const Limits& limits);
 
   const Value& root() const { return root_; }
@@ -71,7 +71,7 @@ class Pickle {
 
   const std::vector<Storage>& storages() const { return storages_; }
   const std::vector<Named>& named() const { return named_; }
-  // Types of lists and dictionaries, which are written as code.
+  // Declared types of lists and dictionaries, as source text.
   const std::vector<std::string>& containerTypes() const { return containerTypes_; }
 
  private:

@@ -5,8 +5,8 @@
 
 #include "archive/crc32.h"
 #include "archive/inflate.h"
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
-#include "archive/too_much.h"
 #include "runtime/cancellation.h"
 #include "runtime/error.h"
 
@@ -28,9 +28,9 @@ constexpr uint16_t kZip64Field = 1;
 constexpr uint16_t kEncrypted = 1;
 constexpr uint16_t kStored = 0;
 constexpr uint16_t kDeflated = 8;
-// What stands in a field of 16 or 32 bits whose value is in the field for large archives.
-constexpr uint16_t kElsewhere16 = 0xFFFF;
-constexpr uint32_t kElsewhere32 = 0xFFFFFFFF;
+// Marks a 16 or 32-bit field whose value is in the zip64 extra field.
+constexpr uint16_t kInZip64Field16 = 0xFFFF;
+constexpr uint32_t kInZip64Field32 = 0xFFFFFFFF;
 
 template <typename Number>
 Number number(const char* at) {
@@ -39,12 +39,12 @@ Number number(const char* at) {
   return value;
 }
 
-Error broken(const std::string& what) {
+Error corrupt(const std::string& what) {
   return Error("ERR_MODEL_LOAD", "the file is no zip archive, or is truncated or corrupt: " + what);
 }
 
-// A name as messages show it.
-std::string shown(const std::string& name) {
+// A name for messages: printable, at most 100 characters.
+std::string printable(const std::string& name) {
   std::string text;
   for (const char c : name.substr(0, 100)) text += c >= ' ' && c < 127 ? c : '?';
   return "'" + text + (name.size() > 100 ? "…'" : "'");
@@ -58,7 +58,7 @@ struct Directory {
 
 Directory findDirectory(const ByteSource& source) {
   const uint64_t fileSize = source.size();
-  if (fileSize < kEndBytes) throw broken("it has " + std::to_string(fileSize) + " bytes");
+  if (fileSize < kEndBytes) throw corrupt("it has " + std::to_string(fileSize) + " bytes");
   const uint64_t tailSize = std::min(fileSize, kEndBytes + kMaxCommentBytes);
   const uint64_t tailOffset = fileSize - tailSize;
   std::string tail(tailSize, '\0');
@@ -68,35 +68,37 @@ Directory findDirectory(const ByteSource& source) {
     if (number<uint32_t>(end) != kEndSignature) continue;
     if (at + kEndBytes + number<uint16_t>(end + 20) > tailSize) continue;
     const auto disk = number<uint16_t>(end + 4);
-    if (disk != number<uint16_t>(end + 6) || (disk != 0 && disk != kElsewhere16)) throw broken("it has several parts");
+    if (disk != number<uint16_t>(end + 6) || (disk != 0 && disk != kInZip64Field16))
+      throw corrupt("it has several parts");
     Directory directory{number<uint32_t>(end + 16), number<uint32_t>(end + 12), number<uint16_t>(end + 10)};
-    uint64_t before = tailOffset + at;  // the directory ends before this
-    if (directory.offset == kElsewhere32 || directory.size == kElsewhere32 || directory.count == kElsewhere16) {
-      if (before < kEnd64LocatorBytes + kEnd64Bytes) throw broken("its directory is missing");
+    uint64_t before = tailOffset + at;  // end of the directory at the latest
+    if (directory.offset == kInZip64Field32 || directory.size == kInZip64Field32 ||
+        directory.count == kInZip64Field16) {
+      if (before < kEnd64LocatorBytes + kEnd64Bytes) throw corrupt("its directory is missing");
       char locator[kEnd64LocatorBytes];
       source.read(before - kEnd64LocatorBytes, locator, sizeof locator);
-      if (number<uint32_t>(locator) != kEnd64LocatorSignature) throw broken("its directory is missing");
+      if (number<uint32_t>(locator) != kEnd64LocatorSignature) throw corrupt("its directory is missing");
       const auto end64Offset = number<uint64_t>(locator + 8);
-      if (end64Offset > before - kEnd64LocatorBytes - kEnd64Bytes) throw broken("its directory is outside the file");
+      if (end64Offset > before - kEnd64LocatorBytes - kEnd64Bytes) throw corrupt("its directory is outside the file");
       char end64[kEnd64Bytes];
       source.read(end64Offset, end64, sizeof end64);
-      if (number<uint32_t>(end64) != kEnd64Signature) throw broken("its directory is missing");
+      if (number<uint32_t>(end64) != kEnd64Signature) throw corrupt("its directory is missing");
       directory = {number<uint64_t>(end64 + 48), number<uint64_t>(end64 + 40), number<uint64_t>(end64 + 32)};
       before = end64Offset;
     }
     if (directory.offset > before || directory.size > before - directory.offset) {
-      throw broken("its directory is outside the file");
+      throw corrupt("its directory is outside the file");
     }
     if (directory.count > kMaxRecords || directory.size > kMaxDirectoryBytes) {
-      throw TooMuch("its directory has " + std::to_string(directory.count) + " records in " +
-                    std::to_string(directory.size) + " bytes");
+      throw LimitExceeded("its directory has " + std::to_string(directory.count) + " records in " +
+                          std::to_string(directory.size) + " bytes");
     }
     return directory;
   }
-  throw broken("its directory is missing");
+  throw corrupt("its directory is missing");
 }
 
-// The value of a field that stands in the extra field of large archives where the 32-bit one says so.
+// Resolves fields whose value is in the zip64 extra field, in order.
 class Zip64 {
  public:
   explicit Zip64(const std::string& extra) {
@@ -110,48 +112,50 @@ class Zip64 {
       at += 4 + size;
     }
   }
-  uint64_t take(uint32_t field) {
-    if (field != kElsewhere32) return field;
-    if (values_.size() - taken_ < sizeof(uint64_t)) throw broken("the size of a record is missing");
-    const auto value = number<uint64_t>(values_.data() + taken_);
-    taken_ += sizeof(uint64_t);
+  uint64_t resolve(uint32_t field) {
+    if (field != kInZip64Field32) return field;
+    if (values_.size() - consumed_ < sizeof(uint64_t)) throw corrupt("the size of a record is missing");
+    const auto value = number<uint64_t>(values_.data() + consumed_);
+    consumed_ += sizeof(uint64_t);
     return value;
   }
 
  private:
   std::string values_;
-  size_t taken_ = 0;
+  size_t consumed_ = 0;
 };
 
-// A name that may be shown and be part of a path.
+// Names must be printable and safe as a relative path.
 void checkName(const std::string& name) {
   const bool plain = std::all_of(name.begin(), name.end(),
                                  [](char c) { return static_cast<unsigned char>(c) >= ' ' && c != '\\' && c != 127; });
-  if (name.empty() || !plain || name.front() == '/') throw broken("a record has the name " + shown(name));
+  if (name.empty() || !plain || name.front() == '/') throw corrupt("a record has the invalid name " + printable(name));
   for (size_t from = 0; from <= name.size();) {
     const auto to = std::min(name.find('/', from), name.size());
-    if (name.compare(from, to - from, "..") == 0) throw broken("a record has the name " + shown(name));
+    if (name.compare(from, to - from, "..") == 0) throw corrupt("a record has the invalid name " + printable(name));
     from = to + 1;
   }
 }
 
 void checkSizes(const Record& record) {
   if (!record.deflated && record.size != record.stored) {
-    throw broken("the record " + shown(record.name) + " has " + std::to_string(record.stored) + " bytes and says " +
-                 std::to_string(record.size));
+    throw corrupt("the record " + printable(record.name) + " has " + std::to_string(record.stored) +
+                  " bytes but declares " + std::to_string(record.size));
   }
-  if (record.deflated && record.size > kFreeOfRatioBytes && record.size / kMaxCompressionRatio > record.stored) {
-    throw TooMuch("the record " + shown(record.name) + " becomes " + std::to_string(record.size) + " bytes from " +
-                  std::to_string(record.stored) + ", more than " + std::to_string(kMaxCompressionRatio) + " times");
+  if (record.deflated && record.size > kRatioExemptBytes && record.size / kMaxCompressionRatio > record.stored) {
+    throw LimitExceeded("the record " + printable(record.name) + " decompresses to " + std::to_string(record.size) +
+                        " bytes from " + std::to_string(record.stored) + ", more than " +
+                        std::to_string(kMaxCompressionRatio) + " times");
   }
 }
 
-// How many bytes `verify` holds.
-constexpr uint64_t kVerifiedAtOnce = 4 * kMiB;
+// Buffer size of `verify`.
+constexpr uint64_t kVerifyBufferBytes = 4 * kMiB;
 
 void checkChecksum(const Record& record, uint32_t checksum) {
   if (checksum == record.checksum) return;
-  throw Error("ERR_MODEL_LOAD", "the record " + shown(record.name) + " is corrupt: its bytes don't match its checksum");
+  throw Error("ERR_MODEL_LOAD",
+              "the record " + printable(record.name) + " is corrupt: its bytes don't match its checksum");
 }
 
 }  // namespace
@@ -169,58 +173,58 @@ Zip::Zip(std::shared_ptr<const ByteSource> source) : source_(std::move(source)) 
   std::string local;
   uint64_t at = 0;
   for (uint64_t i = 0; i < directory.count; ++i) {
-    if (entries.size() - at < kEntryBytes) throw broken("its directory ends early");
+    if (entries.size() - at < kEntryBytes) throw corrupt("its directory ends early");
     const char* entry = entries.data() + at;
-    if (number<uint32_t>(entry) != kEntrySignature) throw broken("its directory is damaged");
+    if (number<uint32_t>(entry) != kEntrySignature) throw corrupt("its directory is damaged");
     const uint64_t nameSize = number<uint16_t>(entry + 28);
     const uint64_t extraSize = number<uint16_t>(entry + 30);
     const uint64_t commentSize = number<uint16_t>(entry + 32);
     if (entries.size() - at - kEntryBytes < nameSize + extraSize + commentSize) {
-      throw broken("its directory ends early");
+      throw corrupt("its directory ends early");
     }
     Record record;
     record.name.assign(entry + kEntryBytes, nameSize);
-    if (nameSize > kMaxNameBytes) throw broken("a record has the name " + shown(record.name));
+    if (nameSize > kMaxNameBytes) throw corrupt("a record has the invalid name " + printable(record.name));
     checkName(record.name);
     const auto flags = number<uint16_t>(entry + 8);
     const auto method = number<uint16_t>(entry + 10);
-    if (flags & kEncrypted) throw broken("the record " + shown(record.name) + " is encrypted");
+    if (flags & kEncrypted) throw corrupt("the record " + printable(record.name) + " is encrypted");
     if (method != kStored && method != kDeflated) {
-      throw broken("the record " + shown(record.name) + " is compressed by method " + std::to_string(method));
+      throw corrupt("the record " + printable(record.name) + " is compressed by method " + std::to_string(method));
     }
     record.deflated = method == kDeflated;
     record.checksum = number<uint32_t>(entry + 16);
     Zip64 large(std::string(entry + kEntryBytes + nameSize, extraSize));
-    record.size = large.take(number<uint32_t>(entry + 24));
-    record.stored = large.take(number<uint32_t>(entry + 20));
-    const auto header = large.take(number<uint32_t>(entry + 42));
+    record.size = large.resolve(number<uint32_t>(entry + 24));
+    record.stored = large.resolve(number<uint32_t>(entry + 20));
+    const auto header = large.resolve(number<uint32_t>(entry + 42));
     at += kEntryBytes + nameSize + extraSize + commentSize;
 
-    // Where its bytes begin only the header in front of them tells.
+    // Only the local header tells where the bytes begin.
     const uint64_t end = directory.offset;
     if (header > end || end - header < kLocalBytes + nameSize) {
-      throw broken("the record " + shown(record.name) + " is outside the file");
+      throw corrupt("the record " + printable(record.name) + " is outside the file");
     }
     local.resize(kLocalBytes + nameSize);
     source_->read(header, local.data(), local.size());
     if (number<uint32_t>(local.data()) != kLocalSignature || number<uint16_t>(local.data() + 8) != method ||
         number<uint16_t>(local.data() + 26) != nameSize || local.compare(kLocalBytes, nameSize, record.name) != 0) {
-      throw broken("the record " + shown(record.name) + " isn't where the directory says");
+      throw corrupt("the record " + printable(record.name) + " isn't where the directory says");
     }
     record.offset = header + kLocalBytes + nameSize + number<uint16_t>(local.data() + 28);
     if (record.offset > end || record.stored > end - record.offset) {
-      throw broken("the record " + shown(record.name) + " is outside the file");
+      throw corrupt("the record " + printable(record.name) + " is outside the file");
     }
     checkSizes(record);
     extents.push_back({header, record.offset + record.stored});
     if (!byName_.emplace(record.name, records_.size()).second) {
-      throw broken("it has two records " + shown(record.name));
+      throw corrupt("it has two records " + printable(record.name));
     }
     records_.push_back(std::move(record));
   }
   std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) { return a.from < b.from; });
   for (size_t i = 1; i < extents.size(); ++i) {
-    if (extents[i].from < extents[i - 1].to) throw broken("two of its records overlap");
+    if (extents[i].from < extents[i - 1].to) throw corrupt("two of its records overlap");
   }
 }
 
@@ -238,7 +242,7 @@ void Zip::readInto(const Record& record, void* into, bool verify) const {
     } catch (const Error&) {
       throw;
     } catch (const std::exception&) {
-      throw broken("the record " + shown(record.name) + " can't be decompressed");
+      throw corrupt("the record " + printable(record.name) + " can't be decompressed");
     }
   } else {
     source_->read(record.offset, into, record.size);
@@ -251,7 +255,7 @@ void Zip::verify(const Record& record) const {
     read(record, /*verify=*/true);
     return;
   }
-  std::string chunk(std::min(record.size, kVerifiedAtOnce), '\0');
+  std::string chunk(std::min(record.size, kVerifyBufferBytes), '\0');
   uint32_t checksum = 0;
   for (uint64_t at = 0; at < record.size; at += chunk.size()) {
     if (auto* run = Cancellation::current()) run->check();

@@ -33,7 +33,7 @@ Model::~Model() {
 }
 
 void Model::collectMutexes(std::vector<std::shared_mutex*>& mutexes) const {
-  mutexes.push_back(&changing_);
+  mutexes.push_back(&parameters_);
   for (const auto& part : parts_) part.model->collectMutexes(mutexes);
 }
 

@@ -1,3 +1,5 @@
+// What models of every kind share: runs, captures, hooks, locks. Knows neither TorchScript nor native modules nor
+// Node-API.
 #pragma once
 
 #include <ATen/core/function_schema.h>
@@ -17,70 +19,70 @@
 
 namespace lta::engine {
 
-// A model of any kind: what runs and captures of it have in common, its hooks, and what of it may happen at a time.
-// Safe to use from several threads at once; what changes parameters waits for runs in flight.
+// Thread-safe; what changes parameters waits for runs in flight.
 class Model : public std::enable_shared_from_this<Model> {
  public:
-  // A model that is a part of this one: hooks on its modules are its own, whichever of the two they were put on by, and
-  // fire in runs of both. It is locked together with this one.
+  // A model that is a part of this one. Hooks on its modules are its own, whichever of the two they were added through,
+  // and fire in runs of both. It is locked together with this one.
   struct Part {
     std::string name;
     std::shared_ptr<Model> model;
   };
 
-  // Takes the hooks along that were put on its parts through it.
+  // Removes the hooks that were added to its parts through it.
   virtual ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // What users call such a model, for errors: a string that outlives it.
+  // The name of the kind for errors, with static lifetime.
   virtual const char* kind() const = 0;
   virtual std::vector<ModuleInfo> modules() const = 0;
-  // Neither waits for what is in flight: the tensors are the model's own, which `to` exchanges as its caller says.
+  // Neither waits for runs in flight: the tensors are the model's own, whose data `to` replaces inside `exchange`.
   virtual std::vector<NamedTensor> parameters() const = 0;
-  // Parameters and buffers, those of a module with several names under each of them: Python's state_dict().
+  // As Python's state_dict(): parameters and buffers, those of a shared module under each of its names.
   virtual std::vector<NamedTensor> stateDict() const = 0;
 
-  // Names of the methods that can be run, and the signature of one; null for a model whose inputs are tensors, and
-  // which takes named arguments. `schema` throws ERR_INVALID_ARGUMENT for a method that the model doesn't have.
+  // The methods that can be run, and the schema of one; null for a model that takes tensors and named arguments.
+  // `schema` throws ERR_INVALID_ARGUMENT for an unknown method.
   virtual std::vector<std::string> methods() const = 0;
   virtual const c10::FunctionSchema* schema(const std::string& method) const = 0;
 
-  // The model as a run that is asked for now is to see it.
+  // What a run that is requested now will see.
   virtual std::shared_ptr<const Snapshot> snapshot() const;
 
   c10::IValue run(Inputs inputs, const RunOptions& options);
   CaptureResult capture(Inputs inputs, const RunOptions& options, CaptureOptions capture);
   TensorCaptureResult captureTensors(Inputs inputs, const RunOptions& options, TensorCaptureOptions capture);
 
-  // `exchange` is told what puts the moved tensors in place of the old ones, at once for all of them, and runs it where
-  // nobody looks at them.
+  // `exchange` gets a function that replaces all data by the moved data, and calls it where nobody reads them
+  // concurrently.
   using Exchange = std::function<void(const std::function<void()>&)>;
   void to(c10::Device device, const Exchange& exchange);
 
-  // Hooks on modules by dotted name ('' is the model itself). `addHook` throws ERR_UNKNOWN_MODULE.
+  // By dotted module name; '' is the model itself. `addHook` throws ERR_UNKNOWN_MODULE.
   void addHook(const std::string& module, HookPtr hook);
   void removeHook(const std::string& module, const HookPtr& hook);
 
-  // What is going on with this model; what `beginActivity` begins is going on with its parts as well, and keeps the
-  // model: a task that it forked and nobody awaits goes on in code that belongs to it.
+  // What is in flight. `beginActivity` counts for its parts as well and keeps the model alive: forked tasks that nobody
+  // awaits still run its code.
   const std::shared_ptr<Activity>& activity() const { return activity_; }
   std::shared_ptr<const void> beginActivity();
 
  protected:
   explicit Model(std::vector<Part> parts = {}) : parts_(std::move(parts)) {}
 
-  // Runs a method. With `captureGradients` attention has to be differentiable, and operators visible one by one.
+  // Runs a method. With `captureGradients`, attention has to be differentiable and every operator visible to the
+  // dispatcher.
   virtual c10::IValue execute(Inputs inputs, const RunOptions& options, const Snapshot& snapshot,
                               bool captureGradients) = 0;
   virtual std::shared_ptr<const ModuleResolver> resolver() const = 0;
-  // All that `to` moves, and what is to be done when it has: under the lock that excludes runs.
+  // What `to` moves, and a callback after it, under the exclusive lock.
   virtual std::vector<at::Tensor> movableTensors() const = 0;
   virtual void onMoved() {}
 
-  // The hooks of this model and, by their names in it, of its parts.
+  // The hooks of this model and of its parts, by their names in it.
   std::shared_ptr<const HookSet> hooks() const;
-  // Locks this model, its parts and theirs: runs share the lock, what changes parameters excludes them.
+  // Lock this model and, recursively, its parts: shared by runs, exclusive for changes of parameters.
   using SharedLocks = std::vector<std::shared_lock<std::shared_mutex>>;
   using ExclusiveLocks = std::vector<std::unique_lock<std::shared_mutex>>;
   SharedLocks lockForRun() const;
@@ -90,14 +92,14 @@ class Model : public std::enable_shared_from_this<Model> {
   void collectMutexes(std::vector<std::shared_mutex*>& mutexes) const;
   std::vector<std::shared_mutex*> allMutexes() const;
   void collectActivity(std::vector<std::shared_ptr<const void>>& into);
-  // The part that a module belongs to, and the module's name there; none for one of this model's own.
+  // The part that a module belongs to and the module's name in it; null for a module of this model itself.
   std::pair<const Part*, std::string> partOf(const std::string& module) const;
 
   const std::vector<Part> parts_;
-  mutable std::shared_mutex changing_;
-  HookRegistry hooks_;  // on modules of its own
+  mutable std::shared_mutex parameters_;
+  HookRegistry hooks_;  // without those of its parts
   std::mutex hooksOnPartsMutex_;
-  std::vector<std::pair<std::string, std::weak_ptr<Hook>>> hooksOnParts_;  // those that were put on them through it
+  std::vector<std::pair<std::string, std::weak_ptr<Hook>>> hooksOnParts_;  // added through this model
   const std::shared_ptr<Activity> activity_ = std::make_shared<Activity>();
 };
 

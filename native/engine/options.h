@@ -1,3 +1,4 @@
+// Inputs, options and results of runs and captures, the same for all kinds of models.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -13,34 +14,33 @@
 #include "runtime/cancellation.h"
 #include "runtime/release_value.h"
 
-// What runs and captures of all models take and give.
 namespace lta::engine {
 
-// What a method is called with: values by position, and those that have names (of models without a schema).
+// The arguments of a method: positional and, for models without a schema, named.
 struct Inputs {
   std::vector<c10::IValue> positional = {};
-  std::vector<std::string> names = {};  // of those by position, for errors; as many where the model has no schema
+  std::vector<std::string> names = {};  // of positional arguments, for errors; one each if the model has no schema
   std::map<std::string, c10::IValue> named = {};
 };
 
-// What a run sees of its model: as it was when the run was asked for.
+// The state of the model that a run sees: as of its request.
 struct Snapshot {
   virtual ~Snapshot() = default;
-  std::shared_ptr<const HookSet> hooks;  // none: null
+  std::shared_ptr<const HookSet> hooks;  // null for none
 };
 
 struct RunOptions {
   std::string method = "forward";
-  bool grad = false;         // records what a backward pass needs
-  bool needWeights = false;  // native attentions return their weights in this run, whatever their own flag says
+  bool grad = false;         // records for a backward pass
+  bool needWeights = false;  // native attention returns weights, whatever its own flag says
   CancellationPtr cancellation;
-  std::shared_ptr<const Snapshot> snapshot;  // absent: taken when the run begins
+  std::shared_ptr<const Snapshot> snapshot;  // null: taken when the run begins
 };
 
 struct CaptureResult {
   ReleasedValue output;
   std::vector<Attention> attentions;
-  std::shared_ptr<Capture> capture;  // what the attentions' gradient points refer to
+  std::shared_ptr<Capture> capture;  // referenced by the attentions' gradient points
 };
 
 struct TensorCaptureResult {

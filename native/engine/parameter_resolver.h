@@ -1,3 +1,4 @@
+// Maps parameters, and views of them, to the modules that own them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,11 +14,11 @@
 
 namespace lta::engine {
 
-// The dotted name of the module that owns each parameter. Tensors keep their identity when their data are exchanged.
+// Dotted module names by parameter. Tensors keep their identity when `to` replaces their data.
 using ParameterOwners = std::unordered_map<const c10::TensorImpl*, std::string>;
 
-// Resolves parameters by identity, and their views by the storages that they have when this is made. `kCurrentModule`
-// names the module that the calling thread is in.
+// Resolves parameters by identity, and views of them by the storages at construction. `kCurrentModule` returns the
+// module that the calling thread is in.
 template <std::string (*kCurrentModule)()>
 class ParameterResolver final : public ModuleResolver {
  public:

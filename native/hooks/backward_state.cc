@@ -21,14 +21,14 @@ c10::intrusive_ptr<BackwardState> stateOf(autograd::AutogradContext& context) {
   return c10::static_intrusive_pointer_cast<BackwardState>(context.saved_data[kState].toCapsule());
 }
 
-// Identity on all tensors of one side of a module call; its backward tells the state.
+// The identity on the tensors of one side of a module call; its backward notifies the state.
 template <bool kOutputs>
 struct Watch : autograd::Function<Watch<kOutputs>> {
-  // The tensors come as a TensorList: a vector would be taken for an argument without gradients.
+  // A TensorList, since apply would take a vector for a non-differentiable argument.
   static autograd::variable_list forward(autograd::AutogradContext* context, at::TensorList tensors,
                                          const c10::IValue& state) {
     context->saved_data[kState] = state;
-    // Hooks are told which outputs had no part in the loss; the inputs' gradients come as zeros, as in Python.
+    // Hooks see which outputs had no part in the loss; gradients of inputs are materialized as zeros, as in Python.
     if constexpr (kOutputs) context->set_materialize_grads(false);
     autograd::variable_list constant;
     for (const auto& tensor : tensors) {
@@ -51,9 +51,9 @@ struct Watch : autograd::Function<Watch<kOutputs>> {
   }
 };
 
-std::vector<at::Tensor> spread(std::vector<at::Tensor> gradients, const std::vector<size_t>& places, size_t count) {
+std::vector<at::Tensor> scatter(std::vector<at::Tensor> gradients, const std::vector<size_t>& indices, size_t count) {
   std::vector<at::Tensor> all(count);
-  for (size_t i = 0; i < places.size(); ++i) all[places[i]] = std::move(gradients[i]);
+  for (size_t i = 0; i < indices.size(); ++i) all[indices[i]] = std::move(gradients[i]);
   return all;
 }
 
@@ -66,12 +66,12 @@ void BackwardState::watchInputs(std::vector<c10::IValue>& inputs) {
     if (!inputs[i].isTensor() || !inputs[i].toTensor().defined()) continue;
     inputsRequireGrad_ = inputsRequireGrad_ || inputs[i].toTensor().requires_grad();
     tensors.push_back(inputs[i].toTensor());
-    inputPlaces_.push_back(i);
+    inputIndices_.push_back(i);
   }
   if (!inputsRequireGrad_) return;
   const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
   const auto watched = Watch<false>::apply(at::TensorList(tensors), capsule(self));
-  for (size_t i = 0; i < inputPlaces_.size(); ++i) inputs[inputPlaces_[i]] = watched[i];
+  for (size_t i = 0; i < inputIndices_.size(); ++i) inputs[inputIndices_[i]] = watched[i];
 }
 
 void BackwardState::watchOutput(c10::IValue& output) {
@@ -86,13 +86,13 @@ void BackwardState::watchOutput(c10::IValue& output) {
     if (!elements[i].isTensor() || !elements[i].toTensor().defined()) continue;
     anyRequiresGrad = anyRequiresGrad || elements[i].toTensor().requires_grad();
     tensors.push_back(elements[i].toTensor());
-    outputPlaces_.push_back(i);
+    outputIndices_.push_back(i);
     outputShapes_.emplace_back(elements[i].toTensor());
   }
   if (!anyRequiresGrad) return;
   const auto self = c10::intrusive_ptr<BackwardState>::reclaim_copy(this);
   const auto watched = Watch<true>::apply(at::TensorList(tensors), capsule(self));
-  for (size_t i = 0; i < outputPlaces_.size(); ++i) elements[outputPlaces_[i]] = watched[i];
+  for (size_t i = 0; i < outputIndices_.size(); ++i) elements[outputIndices_[i]] = watched[i];
   if (!isTuple) {
     output = elements[0];
   } else if (const auto type = output.toTuple()->type(); type->schema()) {
@@ -109,7 +109,7 @@ void BackwardState::fillOutputs(std::vector<at::Tensor>& gradients) const {
 }
 
 void BackwardState::outputsArrived(std::vector<at::Tensor> gradients) {
-  gradOutputs_ = spread(std::move(gradients), outputPlaces_, outputCount_);
+  gradOutputs_ = scatter(std::move(gradients), outputIndices_, outputCount_);
   outputsArrived_ = true;
   if (inputsRequireGrad_) return;
   const auto replaced = runHooks(std::vector<at::Tensor>(inputCount_));
@@ -120,15 +120,15 @@ void BackwardState::outputsArrived(std::vector<at::Tensor> gradients) {
 }
 
 std::vector<at::Tensor> BackwardState::inputsArrived(std::vector<at::Tensor> gradients) {
-  // As in Python: what reaches the inputs without having passed the output (where that is no tensor and no tuple of
-  // tensors) isn't shown.
+  // As in Python, gradients that reach the inputs without passing the output (where that is neither a tensor nor a
+  // tuple of tensors) aren't shown.
   if (!outputsArrived_) return gradients;
-  const auto all = runHooks(spread(std::move(gradients), inputPlaces_, inputCount_));
-  std::vector<at::Tensor> mine;
-  for (const auto place : inputPlaces_) mine.push_back(all[place]);
+  const auto all = runHooks(scatter(std::move(gradients), inputIndices_, inputCount_));
+  std::vector<at::Tensor> watched;
+  for (const auto index : inputIndices_) watched.push_back(all[index]);
   gradOutputs_.clear();
   outputsArrived_ = false;
-  return mine;
+  return watched;
 }
 
 std::vector<at::Tensor> BackwardState::runHooks(std::vector<at::Tensor> gradInputs) {

@@ -1,3 +1,4 @@
+// Backward hooks of one module call. Knows no JavaScript: hooks are called through Hook.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -10,9 +11,9 @@
 
 namespace lta {
 
-// The backward hooks of one module call. Inputs and outputs that require grad pass through an identity, as
-// Python's full backward hooks do it, so that all gradients of the call arrive together: those of the outputs first,
-// those of the inputs when they are complete.
+// Tensors that require grad pass through identity functions at the inputs and at the output, as for Python's full
+// backward hooks, so that the call's gradients are complete when hooks fire: first those of the outputs, then those of
+// the inputs.
 class BackwardState : public torch::CustomClassHolder {
  public:
   BackwardState(ModuleCall call, std::vector<HookPtr> hooks) : call_(std::move(call)), hooks_(std::move(hooks)) {}
@@ -20,14 +21,14 @@ class BackwardState : public torch::CustomClassHolder {
   void watchInputs(std::vector<c10::IValue>& inputs);
   void watchOutput(c10::IValue& output);
 
-  // Called by the identities.
+  // Called in the backward of the identities.
   void outputsArrived(std::vector<at::Tensor> gradients);
   std::vector<at::Tensor> inputsArrived(std::vector<at::Tensor> gradients);
-  // Zeros for the outputs that have no gradient, for what lies below the identity.
+  // Replaces missing gradients of outputs by zeros, for the backward below the identity.
   void fillOutputs(std::vector<at::Tensor>& gradients) const;
 
  private:
-  // What zeros of an output's gradient are like.
+  // Makes zeros like an output.
   struct Shape {
     explicit Shape(const at::Tensor& tensor)
         : sizes(tensor.sizes().vec()), options(tensor.options()), differentiable(tensor.requires_grad()) {}
@@ -43,9 +44,9 @@ class BackwardState : public torch::CustomClassHolder {
   const std::vector<HookPtr> hooks_;
   size_t inputCount_ = 0;
   size_t outputCount_ = 0;
-  std::vector<size_t> inputPlaces_;   // which inputs are tensors that pass the identity
-  std::vector<size_t> outputPlaces_;  // which elements of the output are
-  std::vector<Shape> outputShapes_;   // of those
+  std::vector<size_t> inputIndices_;   // of the inputs that pass the identity
+  std::vector<size_t> outputIndices_;  // of the output's elements that do
+  std::vector<Shape> outputShapes_;    // of those elements
   bool inputsRequireGrad_ = false;
   bool outputsArrived_ = false;
   std::vector<at::Tensor> gradOutputs_;

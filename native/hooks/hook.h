@@ -1,3 +1,4 @@
+// The interface of a hook. Knows no JavaScript: native/node implements one that calls a function.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -23,8 +24,7 @@ struct ModuleCall {
 
 enum class HookKind { Pre, Forward, Backward };
 
-// One registered hook. What it does lies in subclasses: a JavaScript function, a recorder. Once removed it never fires
-// again, not even later in a run that was in flight.
+// One registered hook. Once removed it never fires again, not even in a run that is in flight.
 class Hook {
  public:
   explicit Hook(HookKind kind) : kind_(kind) {}
@@ -38,23 +38,23 @@ class Hook {
   // How often it has fired.
   int64_t calls() const { return calls_; }
   void count() { ++calls_; }
-  // Whether a run has come to it. A backward hook fires later, in the backward pass of that run.
+  // Whether a run has reached it. A backward hook fires later, in the backward pass of that run.
   bool reached() const { return reached_ || calls_ > 0; }
   void reach() { reached_ = true; }
 
-  // Before a module: the inputs to continue with, or none to keep them.
+  // Before a module: returns replacement inputs, or none to keep them.
   virtual std::optional<std::vector<c10::IValue>> onInputs(const ModuleCall& call,
                                                            const std::vector<c10::IValue>& inputs,
                                                            const CancellationPtr& cancellation) {
     return std::nullopt;
   }
-  // After a module: the output to continue with, or none to keep it.
+  // After a module: returns a replacement output, or none to keep it.
   virtual std::optional<c10::IValue> onOutput(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                                               const c10::IValue& output, const CancellationPtr& cancellation) {
     return std::nullopt;
   }
-  // When the gradients of a module's inputs are known: those to continue with, or none to keep them. Undefined tensors
-  // stand where there is no gradient.
+  // When the gradients of a module's inputs are known: returns replacements, or none to keep them. Undefined tensors
+  // stand for missing gradients.
   virtual std::optional<std::vector<at::Tensor>> onGradients(const ModuleCall& call,
                                                              const std::vector<at::Tensor>& gradInputs,
                                                              const std::vector<at::Tensor>& gradOutputs) {

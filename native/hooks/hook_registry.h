@@ -1,3 +1,4 @@
+// The hooks of a model by module. Copy-on-write: runs share snapshots.
 #pragma once
 
 #include <memory>
@@ -10,15 +11,14 @@
 
 namespace lta {
 
-// The hooks of a model by the module they sit on, in the order they were registered. Immutable: a run keeps the one it
-// began with and doesn't see hooks registered later.
+// By module name, in order of registration. Immutable: a run keeps its snapshot and doesn't see hooks registered later.
 using HookSet = std::unordered_map<std::string, std::vector<HookPtr>>;
 
 class HookRegistry {
  public:
   void add(const std::string& module, HookPtr hook);
   void remove(const std::string& module, const HookPtr& hook);
-  // None where there are no hooks.
+  // Null without hooks.
   std::shared_ptr<const HookSet> snapshot() const;
 
  private:

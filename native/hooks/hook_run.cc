@@ -9,19 +9,19 @@
 namespace lta {
 namespace {
 
-// Hooks in JavaScript compute on the event loop, where operators are recorded for gradients though the run that waits
-// for them doesn't record any: what they made of parameters leaves that behind, as what the run itself computes.
-c10::IValue ofThisRun(c10::IValue value) {
+// JavaScript hooks compute on the event loop, which records gradients even if the run that waits for them doesn't:
+// detaches what they return then, as if the run itself had computed it.
+c10::IValue detachIfNoGrad(c10::IValue value) {
   if (c10::GradMode::is_enabled()) return value;
   if (value.isTensor()) return value.toTensor().grad_fn() ? value.toTensor().detach() : value;
   if (value.isList()) {
     auto list = value.toList();
-    for (size_t i = 0; i < list.size(); ++i) list.set(i, ofThisRun(list.get(i)));
+    for (size_t i = 0; i < list.size(); ++i) list.set(i, detachIfNoGrad(list.get(i)));
   } else if (value.isGenericDict()) {
-    for (auto& entry : value.toGenericDict()) entry.setValue(ofThisRun(entry.value()));
+    for (auto& entry : value.toGenericDict()) entry.setValue(detachIfNoGrad(entry.value()));
   } else if (value.isTuple()) {
     auto& tuple = value.toTupleRef();
-    for (size_t i = 0; i < tuple.size(); ++i) tuple.unsafeSetElement(i, ofThisRun(tuple.elements()[i]));
+    for (size_t i = 0; i < tuple.size(); ++i) tuple.unsafeSetElement(i, detachIfNoGrad(tuple.elements()[i]));
   }
   return value;
 }
@@ -50,7 +50,7 @@ std::vector<c10::IValue> HookRun::enter(const ModuleCall& call, std::vector<c10:
       hook->count();
       if (auto replaced = hook->onInputs(call, inputs, cancellation_)) {
         inputs = std::move(*replaced);
-        for (auto& input : inputs) input = ofThisRun(std::move(input));
+        for (auto& input : inputs) input = detachIfNoGrad(std::move(input));
       }
     }
     std::vector<HookPtr> backward;
@@ -73,7 +73,7 @@ c10::IValue HookRun::leave(const ModuleCall& call, const std::vector<c10::IValue
         if (hook->kind() != HookKind::Forward || hook->removed()) continue;
         hook->count();
         if (auto replaced = hook->onOutput(call, inputs, output, cancellation_))
-          output = ofThisRun(std::move(*replaced));
+          output = detachIfNoGrad(std::move(*replaced));
       }
     }
     if (state) state->watchOutput(output);

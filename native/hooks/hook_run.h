@@ -1,3 +1,4 @@
+// Fires hooks at the module calls of one run. Knows neither TorchScript nor JavaScript.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -15,25 +16,25 @@
 
 namespace lta {
 
-// Carries what a module's input side knows to its output side: the state of its backward hooks.
+// The state of a call's backward hooks, passed from its input side to its output side.
 class BackwardState;
 
-// One run of a model with hooks, or one that can be cancelled at module boundaries, on all threads that work for it.
+// One run with hooks, or one that can be cancelled at module boundaries, on all its threads.
 class HookRun : public RunLocal {
  public:
-  // `calls` are the module calls that operators in a graph refer to by number: none for a model that has no graph.
+  // `calls`: the module calls that a graph's operators refer to by index; null for a model without a graph.
   HookRun(std::shared_ptr<const HookSet> hooks, CancellationPtr cancellation,
           std::shared_ptr<const std::vector<ModuleCall>> calls = nullptr)
       : hooks_(std::move(hooks)), cancellation_(std::move(cancellation)), calls_(std::move(calls)) {}
 
-  // The run that the calling thread takes part in; none outside.
+  // The run that the calling thread works for; null outside of runs.
   static HookRun* current();
 
-  // Whether hooks may be called, and not only a cancellation looked for.
+  // Whether there are hooks to fire, not only a cancellation to check.
   bool hasHooks() const { return hooks_ != nullptr; }
 
-  // Layers, by number, that may not take their fused fast path in this run. To be told before it begins; without it all
-  // may.
+  // Layers, by index, that must not take their fused fast path in this run; by default all may. To be called before the
+  // run begins.
   void forbidFusing(std::vector<bool> layers) { unfused_ = std::move(layers); }
   bool mayFuse(int64_t layer) const {
     return static_cast<size_t>(layer) >= unfused_.size() || !unfused_[static_cast<size_t>(layer)];
@@ -41,13 +42,13 @@ class HookRun : public RunLocal {
 
   const ModuleCall& call(int64_t number) const { return calls_->at(static_cast<size_t>(number)); }
 
-  // The two sides of a module call. `enter` gives the inputs to continue with, and a state that belongs to `leave`.
+  // The two sides of a module call. `enter` returns the inputs to use, and a state to pass to `leave`.
   std::vector<c10::IValue> enter(const ModuleCall& call, std::vector<c10::IValue> inputs,
                                  c10::intrusive_ptr<BackwardState>& state);
   c10::IValue leave(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                     const c10::intrusive_ptr<BackwardState>& state, c10::IValue output);
 
-  // What a hook threw into the run, if one did: the interpreter makes other exceptions of what passes it.
+  // The first exception of a hook, if any: the interpreter replaces exceptions that propagate through it.
   std::exception_ptr failure() const { return failure_.get(); }
 
  private:
@@ -61,7 +62,7 @@ class HookRun : public RunLocal {
   FirstFailure failure_;
 };
 
-// While one lives, the calling thread takes part in a run.
+// While one lives, the calling thread works for a run.
 class HookScope {
  public:
   explicit HookScope(std::shared_ptr<HookRun> run);

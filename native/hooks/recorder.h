@@ -1,3 +1,4 @@
+// A hook that records values natively; nothing crosses into JavaScript until they are read.
 #pragma once
 
 #include <mutex>
@@ -7,12 +8,12 @@
 
 namespace lta {
 
-// A hook that keeps what passes it, natively: nothing crosses to JavaScript until it is read. The last call counts.
+// Keeps the inputs and outputs of the last call.
 class Recorder final : public Hook {
  public:
   struct Record {
     std::vector<c10::IValue> input;
-    std::optional<std::vector<c10::IValue>> output;  // one element for a forward, one for each gradient for a backward
+    std::optional<std::vector<c10::IValue>> output;  // one element (forward) or one per gradient (backward)
   };
 
   explicit Recorder(HookKind kind) : Hook(kind) {}

@@ -1,5 +1,5 @@
-// Opens shared libraries by absolute path, so that an addon which was linked without a run path finds them already
-// loaded. Knows nothing of libtorch and links nothing of it: Node can load this file on any machine.
+// Opens shared libraries by absolute path, so that an addon linked without a run path finds them loaded. Neither
+// includes nor links libtorch: Node can load this file on any machine.
 
 #include <node_api.h>
 
@@ -30,8 +30,8 @@ std::string lastErrorText() {
 #endif
 
 #ifdef __linux__
-// A library of the same file name that the process has loaded from another place; empty where there is none.
-std::string loadedElsewhere(const std::string& path) {
+// The path of a library of this file name that the process has loaded from elsewhere; empty for none.
+std::string loadedFromElsewhere(const std::string& path) {
   struct Search {
     std::string name;
     std::string real;
@@ -58,22 +58,21 @@ std::string loadedElsewhere(const std::string& path) {
 }
 #endif
 
-// Opens one library for the rest of the process, with its symbols visible to what is loaded later. Returns an empty
-// string, or what the system says went wrong.
+// Opens a library for the rest of the process, its symbols global. Returns an empty string, or the system's error.
 std::string openLibrary(const std::string& path) {
 #ifdef _WIN32
   const int length = MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, nullptr, 0);
   std::wstring wide(static_cast<size_t>(length), L'\0');
   MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, &wide[0], length);
-  // The altered search path makes the library's own folder the first place for what it depends on.
+  // The altered search path looks for dependencies in the library's own directory first.
   if (LoadLibraryExW(wide.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH) == nullptr) {
     return path + ": " + lastErrorText();
   }
 #else
 #ifdef __linux__
-  // Two libtorches in one process would register everything twice, which ends it.
+  // A second libtorch would register everything twice, which aborts the process.
   if (path.find("/libc10.so") != std::string::npos || path.find("/libtorch_cpu.so") != std::string::npos) {
-    const std::string other = loadedElsewhere(path);
+    const std::string other = loadedFromElsewhere(path);
     if (!other.empty()) {
       return "another libtorch is loaded in this process already (" + other +
              "), and a process can hold only one. Have "

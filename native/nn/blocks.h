@@ -1,3 +1,4 @@
+// The blocks of encoder and decoder layers. Stateless: each gets the modules that it calls.
 #pragma once
 
 #include <c10/util/FunctionRef.h>
@@ -10,14 +11,12 @@
 
 namespace lta::nn {
 
-// The blocks that encoder and decoder layers are made of, each with the module that it uses.
-
-// x + block(x), with a normalization after the sum, or before the block where `normFirst` says so.
+// x + block(x), normalized after the sum, or before the block with `normFirst`.
 using Block = c10::function_ref<at::Tensor(const at::Tensor&)>;
 at::Tensor residual(const at::Tensor& x, bool normFirst, const std::string& name, const torch::nn::LayerNorm& norm,
                     Block block);
 
-// One attention and its dropout.
+// One attention, followed by dropout.
 struct AttentionBlock {
   const char* name;
   MultiheadAttention& attention;
@@ -27,7 +26,7 @@ struct AttentionBlock {
 at::Tensor attend(const AttentionBlock& block, const at::Tensor& query, const at::Tensor& memory,
                   const AttentionArguments& arguments);
 
-// linear1, the activation, dropout, linear2, and a last dropout.
+// linear1, activation, dropout, linear2, dropout.
 struct FeedForward {
   const torch::nn::Linear& linear1;
   const torch::nn::Dropout& dropout;

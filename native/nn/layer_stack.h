@@ -1,3 +1,4 @@
+// What encoders and decoders share: a stack of clones of one layer and an optional final normalization.
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
@@ -13,7 +14,6 @@
 
 namespace lta::nn {
 
-// What encoders and decoders have in common: layers, all copies of one, with or without a normalization after them.
 template <typename Layer>
 class LayerStack : public torch::nn::Module, public NativeModule {
  public:
@@ -40,14 +40,14 @@ class LayerStack : public torch::nn::Module, public NativeModule {
 
   const Layer& first() const { return *layers_.front(); }
 
-  // Whether the mask of `x` is causal: what the caller says, or, where that is nothing, what the mask looks like.
+  // Whether the mask of `x` is causal: the caller's flag, or, without one, detected from the mask.
   bool isCausal(const NamedArguments& named, const char* flag, const char* maskName, const at::Tensor& x) const {
     if (const auto said = named.flag(flag)) return *said;
     const auto mask = named.tensor(maskName);
     return mask.defined() && isCausalMask(mask, x.dim() == 3 && settings().batchFirst ? x.size(1) : x.size(0));
   }
 
-  // All layers in order. What else they take is the same for each.
+  // Calls all layers in order. `more` are the same for each.
   template <typename... More>
   at::Tensor callLayers(at::Tensor x, const More&... more) {
     for (size_t i = 0; i < layers_.size(); ++i) x = layers_[i]->call(names_[i], x, more...);

@@ -18,7 +18,7 @@ at::Tensor callLeaf(const std::string& name, Holder module, const at::Tensor& in
 
 }  // namespace
 
-// libtorch's constructor draws initial values; of one element that costs nothing.
+// libtorch's constructor draws initial values; for one element that is cheap.
 Linear::Linear(int64_t in, int64_t out, bool bias) : torch::nn::LinearImpl(torch::nn::LinearOptions(1, 1).bias(bias)) {
   options.in_features(in).out_features(out);
   weight.set_data(at::empty({out, in}, weight.options()));

@@ -1,3 +1,4 @@
+// Leaf modules: libtorch's, plus construction without initialization and a LayerNorm without bias.
 #pragma once
 
 #include <torch/nn/modules/dropout.h>
@@ -11,12 +12,9 @@
 
 namespace lta::nn {
 
-// The modules that others are made of. They are libtorch's, except for what those lack: construction that leaves the
-// parameters uninitialised, and a normalization without bias.
-
 class Linear final : public torch::nn::LinearImpl {
  public:
-  // Leaves the parameters uninitialised; reset_parameters() draws them.
+  // Leaves the parameters uninitialised; reset_parameters() initialises them.
   Linear(int64_t in, int64_t out, bool bias);
 };
 
@@ -37,11 +35,11 @@ class LayerNorm final : public torch::nn::LayerNormImpl, public NativeModule {
   const LayerNormOptions options_;
 };
 
-// The same as libtorch's holders take them.
+// The same as pointers that libtorch's holders accept.
 std::shared_ptr<torch::nn::LinearImpl> linear(int64_t in, int64_t out, bool bias);
 std::shared_ptr<torch::nn::LayerNormImpl> layerNorm(const LayerNormOptions& options);
 
-// Calls of such a module under the name that it is registered by.
+// Call a module by the name it is registered under.
 at::Tensor call(const std::string& name, const torch::nn::Linear& module, const at::Tensor& input);
 at::Tensor call(const std::string& name, const torch::nn::LayerNorm& module, const at::Tensor& input);
 at::Tensor call(const std::string& name, const torch::nn::Dropout& module, const at::Tensor& input);

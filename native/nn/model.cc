@@ -11,7 +11,7 @@
 namespace lta::nn {
 namespace {
 
-// Counts all changes of modes: one of a part is one of all models that have it.
+// Global, since a change of a part's modes concerns every model that contains it.
 std::atomic<uint64_t> modesEpoch{1};
 
 struct Snapshot final : engine::Snapshot {

@@ -1,3 +1,4 @@
+// A native module as a Model.
 #pragma once
 
 #include <memory>
@@ -11,10 +12,10 @@
 
 namespace lta::nn {
 
-// A native module as the outermost one of its forwards, with its hooks.
+// Runs the module as the root of its forwards, with its hooks.
 class Model final : public engine::Model {
  public:
-  // `module` has to be a NativeModule.
+  // `module` must be a NativeModule.
   explicit Model(std::shared_ptr<torch::nn::Module> module, std::vector<Part> parts = {});
 
   const char* kind() const override { return "module"; }
@@ -28,10 +29,10 @@ class Model final : public engine::Model {
   const std::shared_ptr<torch::nn::Module>& module() const { return module_; }
   NativeModule& native() const { return *native_; }
 
-  // Copies values into parameters of these names, whose shapes they have to have.
+  // Copies values into the named parameters; shapes must match.
   void load(const std::vector<std::pair<std::string, at::Tensor>>& values);
 
-  // Training mode, of runs that are asked for afterwards. Both, and `snapshot`, on one thread.
+  // Training mode for runs requested from now on. `train`, `trains` and `snapshot` must be called on one thread.
   void train(bool mode);
   bool trains() const { return module_->is_training(); }
 
@@ -43,12 +44,12 @@ class Model final : public engine::Model {
 
  private:
   std::shared_ptr<const Modes> modes() const;
-  // libtorch's own error would name an operator and not what the caller gave.
+  // Checked here, since libtorch's error names an operator rather than the argument.
   void checkDevice(const std::string& name, const at::Tensor& tensor) const;
 
   const std::shared_ptr<torch::nn::Module> module_;
   NativeModule* const native_;
-  const at::Tensor someParameter_;              // is where the module is
+  const at::Tensor someParameter_;              // on the module's device
   mutable std::shared_ptr<const Modes> modes_;  // as of `modesEpoch_`
   mutable uint64_t modesEpoch_ = 0;
 };

@@ -21,7 +21,7 @@ class NameScope {
   NameScope& operator=(const NameScope&) = delete;
 };
 
-// What a hook may replace an output by: a tensor, or the output and weights of an attention.
+// The type a hook's replacement must have: a tensor, or output and weights of an attention.
 c10::TypePtr outputType(const c10::IValue& output) {
   if (!output.isTuple()) return c10::TensorType::get();
   static const auto kAttention =

@@ -1,3 +1,4 @@
+// How native modules call each other: names, hooks and modes of the calling thread's run.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -12,14 +13,14 @@
 
 namespace lta::nn {
 
-// The class name of a module as Python has it: "TransformerEncoderLayer".
+// The class name in Python: "TransformerEncoderLayer".
 std::string typeName(const torch::nn::Module& module);
 
 // The modules in training mode.
 using Modes = std::unordered_set<const torch::nn::Module*>;
 
-// While one lives, its thread runs a model whose hooks these are (none: null). With `needWeights` its attentions return
-// their weights, whatever their own flag says; `modes` are those of its modules (null: as they are now).
+// While one lives, the thread runs a model with these hooks (null: none). `needWeights` makes its attentions return
+// weights, whatever their own flag; `modes` overrides the modules' modes (null: current ones).
 class ModelScope {
  public:
   explicit ModelScope(const HookSet* hooks, bool needWeights = false, const Modes* modes = nullptr);
@@ -33,22 +34,21 @@ class ModelScope {
   const Modes* const outerModes_;
 };
 
-// Whether a module is in training mode in the run that the calling thread takes part in: as it was when that was begun.
+// Whether a module is in training mode in the current run, as of the run's request.
 bool trains(const torch::nn::Module& module);
 
-// Whether the run that the calling thread takes part in asks for the weights of its attentions.
+// Whether the current run requests the weights of its attentions.
 bool runNeedsWeights();
 
-// Dotted name of the innermost module that the calling thread is in; empty for the model itself.
+// Dotted name of the innermost module the thread is in; empty for the root.
 std::string currentModule();
 
-// Whether the module that the calling thread is in, or one below it, has a hook on its forward. Fused paths skip the
-// calls of the modules that they are made of, so they are taken only where nobody waits for those.
+// Whether the current module or one below it has a pre or forward hook. Fused paths don't call the modules below, so
+// they are taken only without one.
 bool forwardIsHooked();
 
-// The one way in which a module calls another: `name` as it is registered there ("layers.0" where that is in a list),
-// so that hooks, cancellation and the names of attentions know where they are. `body` gets the inputs, which hooks may
-// have replaced.
+// The only way a module calls another: maintains the path of names (`name` as registered, "layers.0" in a list) and
+// fires hooks. `body` gets the inputs, possibly replaced by hooks.
 using ModuleBody = c10::function_ref<c10::IValue(const std::vector<c10::IValue>&)>;
 c10::IValue callModule(const std::string& name, const torch::nn::Module& module, std::vector<c10::IValue> inputs,
                        ModuleBody body);

@@ -12,13 +12,13 @@
 namespace lta::nn {
 namespace {
 
-// Weights that a module computes for its caller aren't attentions of the model.
-at::Tensor beside(const SdpaArguments& call) {
+// Weights that a module returns to its caller aren't captured as attention.
+at::Tensor uncapturedWeights(const SdpaArguments& call) {
   const ProbeSuspended suspended;
   return differentiableWeights(call);
 }
 
-// One more key at the end, which no mask hides.
+// Appends a key that no mask hides.
 at::Tensor padded(const at::Tensor& mask) { return at::constant_pad_nd(mask, {0, 1}); }
 
 }  // namespace
@@ -129,7 +129,7 @@ bool MultiheadAttention::tracksGradients(const at::Tensor& input) const {
 
 std::pair<std::optional<at::Tensor>, std::optional<int64_t>> MultiheadAttention::mergeMasks(
     const Mask& attnMask, const Mask& padding, const at::Tensor& query) const {
-  // The kernels' numbers: 1 for [B, S], 2 for [B, H, T, S].
+  // Mask types of the kernels: 1 for [B, S], 2 for [B, H, T, S].
   if (!attnMask.defined()) {
     if (!padding.defined()) return {std::nullopt, std::nullopt};
     return {padding.hidden(), 1};
@@ -144,16 +144,16 @@ std::pair<std::optional<at::Tensor>, std::optional<int64_t>> MultiheadAttention:
 
 AttentionResult MultiheadAttention::fused(const at::Tensor& query, const AttentionArguments& arguments,
                                           bool needWeights) {
-  // On the CPU the kernel computes its weights anyway; elsewhere asking for them would make it another kernel.
-  const bool given = needWeights && query.is_cpu();
+  // On the CPU the kernel computes weights anyway; on other devices requesting them would select another kernel.
+  const bool returned = needWeights && query.is_cpu();
   const auto [mask, type] = mergeMasks(arguments.attnMask, arguments.keyPaddingMask, query);
   auto [output, weights] = at::_native_multi_head_attention(
       query, query, query, settings_.embedDim, settings_.numHeads, in_proj_weight, in_proj_bias, out_proj->weight,
-      out_proj->bias, mask, given, /*average_attn_weights=*/false, type);
+      out_proj->bias, mask, returned, /*average_attn_weights=*/false, type);
   if (!needWeights) return {output, {}};
   if (query.numel() == 0) {  // the kernel returns none
     weights = at::empty({query.size(0), settings_.numHeads, query.size(1), query.size(1)}, query.options());
-  } else if (!given) {
+  } else if (!returned) {
     const auto batch = query.size(0), length = query.size(1);
     const auto projected = at::linear(query, in_proj_weight.narrow(0, 0, 2 * settings_.embedDim),
                                       in_proj_bias.narrow(0, 0, 2 * settings_.embedDim))
@@ -161,7 +161,7 @@ AttentionResult MultiheadAttention::fused(const at::Tensor& query, const Attenti
                                .permute({2, 0, 3, 1, 4});
     std::optional<at::Tensor> seen;
     if (mask) seen = (*type == 1 ? mask->view({batch, 1, 1, length}) : *mask).logical_not();
-    weights = beside({projected[0], projected[1], seen, false, std::nullopt, false});
+    weights = uncapturedWeights({projected[0], projected[1], seen, false, std::nullopt, false});
   }
   return {output, arguments.averageWeights ? weights.mean(1) : weights};
 }
@@ -172,8 +172,8 @@ std::vector<at::Tensor> MultiheadAttention::project(const at::Tensor& query, con
   const auto part = [](const at::Tensor& tensor, int64_t from, int64_t length) {
     return tensor.defined() ? tensor.narrow(0, from, length) : tensor;
   };
-  // Several projections of one input are one product.
-  const auto together = [&](const at::Tensor& input, int64_t from, int64_t count) {
+  // Several projections of one input are computed as one product.
+  const auto projectJointly = [&](const at::Tensor& input, int64_t from, int64_t count) {
     const auto product = at::linear(input, part(in_proj_weight, from * size, count * size),
                                     part(in_proj_bias, from * size, count * size));
     return product.unflatten(-1, {count, size}).unsqueeze(0).transpose(0, -2).squeeze(-2).contiguous();
@@ -185,10 +185,10 @@ std::vector<at::Tensor> MultiheadAttention::project(const at::Tensor& query, con
   }
   if (key.is_same(value)) {
     if (query.is_same(key)) {
-      const auto all = together(query, 0, 3);
+      const auto all = projectJointly(query, 0, 3);
       return {all[0], all[1], all[2]};
     }
-    const auto both = together(key, 1, 2);
+    const auto both = projectJointly(key, 1, 2);
     return {at::linear(query, part(in_proj_weight, 0, size), part(in_proj_bias, 0, size)), both[0], both[1]};
   }
   std::vector<at::Tensor> each;
@@ -203,7 +203,7 @@ std::vector<at::Tensor> MultiheadAttention::project(const at::Tensor& query, con
 AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, at::Tensor value,
                                              const AttentionArguments& arguments, bool needWeights) {
   const bool batched = query.dim() == 3;
-  // Sequence first from here on. Tensors that are one stay one, since those are projected together.
+  // Sequence-first from here on. Identical tensors stay identical, so that they are projected together.
   const auto arranged = [&](const at::Tensor& input) {
     if (!batched) return input.unsqueeze(1);
     return settings_.batchFirst ? input.transpose(0, 1) : input;
@@ -221,12 +221,12 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
   at::Tensor padding = arguments.keyPaddingMask.added();
   bool causal = arguments.isCausal;
   if (padding.defined()) {
-    causal = false;  // the kernel takes no other mask beside the flag
+    causal = false;  // the kernel takes no mask together with the flag
     if (!batched) padding = padding.unsqueeze(0);
   } else if (causal && !settings_.addBiasKv && !settings_.addZeroAttn) {
-    mask = at::Tensor();  // the flag says the same
+    mask = at::Tensor();  // equivalent to the flag
   } else {
-    causal = false;  // it would hide the keys that are added after the last one, which a mask can't
+    causal = false;  // the flag, unlike the mask, would hide the keys that are appended
   }
   if (mask.defined() && mask.dim() == 2) mask = mask.unsqueeze(0);
 
@@ -273,7 +273,7 @@ AttentionResult MultiheadAttention::composed(at::Tensor query, at::Tensor key, a
     output = output.transpose(0, 1);
   }
   if (!needWeights) return {output, {}};
-  auto weights = returnedBeside(attended, beside({q, k, kernelMask, causal, std::nullopt, false}));
+  auto weights = returnedBeside(attended, uncapturedWeights({q, k, kernelMask, causal, std::nullopt, false}));
   if (arguments.averageWeights) weights = weights.mean(1);
   return {output, batched ? weights : weights.squeeze(0)};
 }

@@ -1,3 +1,4 @@
+// nn.MultiheadAttention as in Python.
 #pragma once
 
 #include <torch/nn/modules/activation.h>
@@ -29,42 +30,42 @@ struct AttentionArguments {
   Mask keyPaddingMask;  // [B, S], or [S] without a batch
   Mask attnMask;        // [T, S] or [B·H, T, S]
   bool isCausal = false;
-  std::optional<bool> needWeights{};  // absent: the module's own flag, or the run's
+  std::optional<bool> needWeights{};  // absent: the module's or the run's flag
   bool averageWeights = false;
 };
 
 struct AttentionResult {
   at::Tensor output;
-  at::Tensor weights;  // [B, H, T, S], [B, T, S] averaged, no B without a batch; undefined where not asked for
+  at::Tensor weights;  // [B, H, T, S], [B, T, S] if averaged, without B if unbatched; undefined if not requested
 };
 
-// libtorch's module with what Python's has beyond it: batch_first, no bias, causal masks, fused kernels. Asking for the
-// weights runs the same kernels as not asking: they come beside the output.
+// libtorch's module plus what Python's has: batch_first, bias=False, causal masks, fused kernels. The output is
+// bit-identical whether or not weights are requested: they are computed beside it.
 class MultiheadAttention final : public torch::nn::MultiheadAttentionImpl, public NativeModule {
  public:
   explicit MultiheadAttention(const MultiheadAttentionOptions& options);
 
   AttentionResult attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const AttentionArguments& arguments);
-  // The same as a submodule that is registered as `name`.
+  // The same, called as the submodule `name`.
   AttentionResult call(const std::string& name, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                        const AttentionArguments& arguments);
 
-  // [query, key, value]; keyPaddingMask, attnMask, needWeights, averageAttnWeights, isCausal. Gives a tuple of the
-  // output and the weights or None.
+  // Inputs: query, key, value. Arguments: keyPaddingMask, attnMask, needWeights, averageAttnWeights, isCausal. Returns
+  // a tuple (output, weights or None).
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
-  // Draws initial values, in the order in which Python's constructor does.
+  // Initialises the parameters in the order of Python's constructor.
   void initialise();
   void setNeedWeights(bool need) override { needWeights_ = need; }
   bool needsWeights() const override { return needWeights_; }
   std::shared_ptr<torch::nn::Module> clone(const std::optional<c10::Device>& device = std::nullopt) const override;
 
   const MultiheadAttentionOptions& settings() const { return settings_; }
-  // Whether the self-attention of inputs without gradients can be computed by a fused kernel.
+  // Whether self-attention can use the fused kernel if no gradients are recorded.
   bool fusable(const at::Tensor& query) const;
-  // Whether autograd would have to know of an operation on these parameters.
+  // Whether autograd records operations on these parameters or `input`.
   bool tracksGradients(const at::Tensor& input) const;
-  // Both masks in one as fused kernels take them (true: hidden), with the kernels' number for its form.
+  // Both masks merged as fused kernels take them (true: hidden), with the kernels' mask type.
   std::pair<std::optional<at::Tensor>, std::optional<int64_t>> mergeMasks(const Mask& attnMask, const Mask& padding,
                                                                           const at::Tensor& query) const;
 
@@ -75,7 +76,7 @@ class MultiheadAttention final : public torch::nn::MultiheadAttentionImpl, publi
   std::vector<at::Tensor> project(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) const;
 
   const MultiheadAttentionOptions settings_;
-  std::atomic<bool> needWeights_{false};  // set while runs on other threads look at it
+  std::atomic<bool> needWeights_{false};  // written while runs on other threads read it
 };
 
 }  // namespace lta::nn

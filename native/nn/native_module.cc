@@ -14,7 +14,8 @@ namespace {
 
 thread_local bool skipping = false;
 
-// Before the fallback that other operators have under the key of runs that are watched (see run_scope.h).
+// These kernels take the place of the fallback under kRunKey, so they check the cancellation themselves (see
+// run_scope.h).
 void checkRun() {
   if (auto* run = Cancellation::current()) run->check();
 }

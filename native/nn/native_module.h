@@ -1,3 +1,4 @@
+// The base of native modules, and their construction without drawing random numbers.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -13,7 +14,7 @@
 
 namespace lta::nn {
 
-// The arguments of a forward that have names (masks and flags); absent where they were left out.
+// Named arguments of a forward (masks and flags); omitted ones are absent.
 struct NamedArguments {
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, bool> flags;
@@ -22,22 +23,22 @@ struct NamedArguments {
   std::optional<bool> flag(const std::string& name) const;
 };
 
-// What the modules of this folder have in common beside being modules of libtorch.
+// What native modules have in addition to torch::nn::Module.
 class NativeModule {
  public:
   virtual ~NativeModule() = default;
 
-  // Runs the module as the outermost one, on checked arguments.
+  // Runs the module as the root, on validated arguments.
   virtual c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) = 0;
-  // Has all of its attentions return their weights, [B, H, Q, K], beside their output, or none.
+  // Makes all attentions in it return weights, [B, H, Q, K], beside their output.
   virtual void setNeedWeights(bool need) {}
-  // Whether all of them do; false where it has none.
+  // Whether all of them do; false without attentions.
   virtual bool needsWeights() const { return false; }
 };
 
-// While one lives, constructors of libtorch on its thread draw no initial values, since they are overwritten here: the
-// generator that all share, from which runs in flight may be drawing, stays as it is. What they would have filled is
-// undefined.
+// While one lives, initialisation in libtorch's constructors is skipped on this thread: the values are overwritten
+// anyway, and drawing them would advance the global generator under runs in flight. The skipped tensors are undefined
+// in value.
 class SkipInit {
  public:
   SkipInit();
@@ -50,10 +51,10 @@ class SkipInit {
   const IncludeDispatchKey key_;
 };
 
-// Registers the operators that it needs, once a process (see registration.h).
+// Registers the kernels that it needs, once per process (see registration.h).
 void registerSkipInit();
 
-// Copies parameters and mode of a module into another one of the same make.
+// Copies parameters and mode between modules of the same structure.
 void copyState(const torch::nn::Module& from, torch::nn::Module& to);
 
 // A module with uninitialised parameters.
@@ -63,7 +64,7 @@ std::shared_ptr<Made> makeUninitialised(const Options& options) {
   return std::make_shared<Made>(options);
 }
 
-// A module as its Python twin's constructor leaves it.
+// A module initialised as by Python's constructor.
 template <typename Made, typename Options>
 std::shared_ptr<Made> make(const Options& options) {
   auto made = makeUninitialised<Made>(options);

@@ -1,3 +1,4 @@
+// nn.TransformerDecoder as in Python.
 #pragma once
 
 #include <memory>
@@ -17,7 +18,7 @@ class TransformerDecoder final : public LayerStack<TransformerDecoderLayer> {
   at::Tensor call(const std::string& name, const at::Tensor& tgt, const at::Tensor& memory,
                   const NamedArguments& named);
 
-  // [tgt, memory]; the names of the layer's, tgtIsCausal absent: looked for in the mask.
+  // Inputs: tgt, memory. Arguments as for the layer; without tgtIsCausal, it is detected from the mask.
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
 };
 

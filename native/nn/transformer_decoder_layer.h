@@ -1,3 +1,4 @@
+// nn.TransformerDecoderLayer as in Python, with blocks that can be overridden.
 #pragma once
 
 #include <torch/nn/modules/dropout.h>
@@ -31,9 +32,10 @@ class TransformerDecoderLayer : public torch::nn::Module, public NativeModule {
   at::Tensor call(const std::string& name, const at::Tensor& tgt, const at::Tensor& memory,
                   const DecoderArguments& arguments);
 
-  // [tgt, memory]; tgtMask, memoryMask, tgtKeyPaddingMask, memoryKeyPaddingMask, tgtIsCausal, memoryIsCausal.
+  // Inputs: tgt, memory. Arguments: tgtMask, memoryMask, tgtKeyPaddingMask, memoryKeyPaddingMask, tgtIsCausal,
+  // memoryIsCausal.
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
-  // Draws initial values, in the order in which Python's constructor does.
+  // Initialises the parameters in the order of Python's constructor.
   void initialise();
   void setNeedWeights(bool need) override;
   bool needsWeights() const override { return selfAttention_->needsWeights() && crossAttention_->needsWeights(); }
@@ -55,7 +57,7 @@ class TransformerDecoderLayer : public torch::nn::Module, public NativeModule {
   torch::nn::Dropout dropout_{nullptr}, dropout1_{nullptr}, dropout2_{nullptr}, dropout3_{nullptr};
 };
 
-// What the named arguments of a decoder's forward say.
+// Parses the named arguments of a decoder's forward.
 DecoderArguments decoderArguments(const NamedArguments& named, at::ScalarType type);
 
 }  // namespace lta::nn

@@ -29,7 +29,7 @@ at::Tensor TransformerEncoder::forward(const at::Tensor& src, const NamedArgumen
   at::Tensor padding;
   const bool ragged = mayNest(src, arguments);
   if (ragged) padding = arguments.srcKeyPaddingMask.hidden();
-  // Of nothing but padding nothing would be left.
+  // A batch of padding alone can't be nested.
   const bool nested = ragged && !forwardIsHooked() && !padding.all().item<bool>();
   if (nested) {
     output = at::_nested_tensor_from_mask(output, padding.logical_not(), /*mask_check=*/false);
@@ -39,14 +39,14 @@ at::Tensor TransformerEncoder::forward(const at::Tensor& src, const NamedArgumen
   if (nested) {
     output = output.to_padded_tensor(0.0, src.sizes());
   } else if (ragged) {
-    // Hooks get to see tensors with their padding, which they can read; what comes out is as without hooks.
+    // With hooks, layers see padded tensors, which hooks can read; the output is the same as without.
     output = output.masked_fill(padding.unsqueeze(-1), 0);
   }
   return normalized(output);
 }
 
-// Whether the layers can work on the sequences without their padding: one that they would fuse anyway, behind each
-// sequence only, and nothing else hidden.
+// Whether sequences may be nested, without their padding: layers would take the fused path, and the mask hides padding
+// at the end of sequences only.
 bool TransformerEncoder::mayNest(const at::Tensor& src, const EncoderArguments& arguments) const {
   const auto& attention = first().attention();
   return enableNestedTensor_ && src.numel() > 0 && arguments.srcKeyPaddingMask.defined() &&

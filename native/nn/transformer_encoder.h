@@ -1,3 +1,4 @@
+// nn.TransformerEncoder as in Python, with its nested-tensor path.
 #pragma once
 
 #include <memory>
@@ -17,7 +18,7 @@ class TransformerEncoder final : public LayerStack<TransformerEncoderLayer> {
   at::Tensor forward(const at::Tensor& src, const NamedArguments& named);
   at::Tensor call(const std::string& name, const at::Tensor& src, const NamedArguments& named);
 
-  // [src]; srcMask, srcKeyPaddingMask, isCausal (absent: looked for in the mask).
+  // Inputs: src. Arguments: srcMask, srcKeyPaddingMask, isCausal (absent: detected from the mask).
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
 
  private:

@@ -18,7 +18,7 @@ torch::nn::TransformerEncoderLayerOptions libtorchOptions(const TransformerLayer
 
 }  // namespace
 
-// libtorch's constructor makes parts of one element, which are replaced.
+// libtorch's constructor gets sizes of one, as its submodules are replaced.
 TransformerEncoderLayer::TransformerEncoderLayer(const TransformerLayerOptions& options)
     : torch::nn::TransformerEncoderLayerImpl(
           torch::nn::TransformerEncoderLayerOptions(1, 1).dim_feedforward(1).dropout(options.dropout)),
@@ -68,7 +68,7 @@ at::Tensor TransformerEncoderLayer::call(const std::string& name, const at::Tens
 
 at::Tensor TransformerEncoderLayer::forward(const at::Tensor& src, const EncoderArguments& arguments) {
   if (mayFuse(src, arguments)) return fused(src, arguments);
-  // From here on masks are added, in whatever form they came.
+  // The unfused path takes additive masks.
   const EncoderArguments added{arguments.srcMask.asAdded(), arguments.srcKeyPaddingMask.asAdded(), arguments.isCausal};
   const auto x = residual(src, settings_.normFirst, "norm1", norm1,
                           [&](const at::Tensor& given) { return selfAttentionBlock(given, added); });

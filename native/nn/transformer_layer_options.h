@@ -1,3 +1,4 @@
+// Options of encoder and decoder layers.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +7,7 @@ namespace lta::nn {
 
 enum class Activation { Relu, Gelu };
 
-// Options that encoder and decoder layers share.
+// The same defaults as in Python.
 struct TransformerLayerOptions {
   int64_t dModel;
   int64_t nhead;

@@ -8,7 +8,7 @@ namespace {
 std::shared_ptr<torch::nn::LinearImpl> makeLinear(int64_t in, int64_t out, bool bias) {
   std::shared_ptr<torch::nn::LinearImpl> made;
   {
-    const SkipInit undrawn;
+    const SkipInit skipping;
     made = linear(in, out, bias);
   }
   made->reset_parameters();

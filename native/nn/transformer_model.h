@@ -1,3 +1,4 @@
+// TransformerModel of the package: an encoder between two linear layers.
 #pragma once
 
 #include "nn/transformer_encoder.h"
@@ -11,12 +12,12 @@ struct TransformerModelOptions {
   int64_t nlayers = 12;
 };
 
-// An encoder stack between two projections: input_projection, transformer_encoder, output_projection.
+// Submodules: input_projection, transformer_encoder, output_projection.
 class TransformerModel final : public torch::nn::Module, public NativeModule {
  public:
   explicit TransformerModel(const TransformerModelOptions& options);
 
-  // [src]; srcMask, srcKeyPaddingMask, isCausal.
+  // Inputs: src. Arguments: srcMask, srcKeyPaddingMask, isCausal.
   c10::IValue run(const std::vector<at::Tensor>& inputs, const NamedArguments& named) override;
   void setNeedWeights(bool need) override { encoder_->setNeedWeights(need); }
   bool needsWeights() const override { return encoder_->needsWeights(); }

@@ -14,8 +14,8 @@ std::string shown(Napi::Value value) {
   if (value.IsUndefined() || value.IsEmpty()) return "undefined";
   if (value.IsNull()) return "null";
   if (TensorWrap::is(value)) return "a Tensor";
-  if (const auto* held = ScriptObjectWrap::find(value)) {
-    return "a ScriptObject of type " + held->value().type()->annotation_str();
+  if (const auto* object = ScriptObjectWrap::find(value)) {
+    return "a ScriptObject of type " + object->value().type()->annotation_str();
   }
   if (value.IsArray()) return "an Array of length " + std::to_string(value.As<Napi::Array>().Length());
   if (value.IsTypedArray()) return "a typed array (make a Tensor of it with Tensor.from)";

@@ -1,3 +1,5 @@
+// Validates what the raw addon receives. lib/ checks arguments in the caller's terms; these turn a bug of lib/ into an
+// error instead of a crash. Each throws ERR_INVALID_ARGUMENT unless the value is as named; `what` names the argument.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,17 +13,14 @@
 
 namespace lta::node {
 
-// What JavaScript gives, checked. The layer above has checked it in the caller's terms; these keep a slip of that layer
-// from being more than an error. Each throws ERR_INVALID_ARGUMENT where the value isn't what it says; `what` names it.
-
-// A value as an error message shows it: "5 of type number", "an Array of length 2".
+// A value for error messages: "5 of type number", "an Array of length 2".
 std::string shown(Napi::Value value);
 [[noreturn]] void mismatch(const std::string& expected, const std::string& what, Napi::Value value);
 
 std::string stringArgument(Napi::Value value, const std::string& what);
 bool booleanArgument(Napi::Value value, const std::string& what);
 double numberArgument(Napi::Value value, const std::string& what);
-// An integer that a double holds exactly.
+// Between the safe integers by default.
 int64_t integerArgument(Napi::Value value, const std::string& what, int64_t least = -9007199254740991,
                         int64_t most = 9007199254740991);
 Napi::Object objectArgument(Napi::Value value, const std::string& what);
@@ -33,7 +32,7 @@ std::vector<int64_t> integersArgument(Napi::Value value, const std::string& what
 std::vector<std::string> stringsArgument(Napi::Value value, const std::string& what);
 std::vector<at::Tensor> tensorsArgument(Napi::Value value, const std::string& what);
 
-// One of several strings, by its place among them.
+// Returns the index of a string among `choices`.
 template <size_t kCount>
 size_t choiceArgument(Napi::Value value, const std::string& what, const char* const (&choices)[kCount]) {
   std::string expected;
@@ -44,13 +43,13 @@ size_t choiceArgument(Napi::Value value, const std::string& what, const char* co
   mismatch(expected, what, value);
 }
 
-// A member of an object that holds options; undefined stands for one that is left out.
+// An optional property; undefined counts as omitted.
 inline std::optional<Napi::Value> option(const Napi::Object& options, const char* name) {
   const Napi::Value value = options.Get(name);
   return value.IsUndefined() ? std::nullopt : std::optional(value);
 }
 
-// An option that is a boolean; false where it is left out.
+// A boolean option; false if omitted.
 bool flag(const Napi::Object& options, const char* name);
 
 }  // namespace lta::node

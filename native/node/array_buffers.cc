@@ -4,7 +4,7 @@
 
 namespace lta::node {
 
-// What an ArrayBuffer keeps.
+// Owned by an ArrayBuffer.
 struct ArrayBuffers::Owner {
   std::shared_ptr<ArrayBuffers> buffers;
   std::shared_ptr<void> memory;
@@ -18,7 +18,7 @@ napi_value ArrayBuffers::on(Napi::Env env, const at::Tensor& dense) {
   if (const auto found = entries_.find(address); found != entries_.end()) {
     napi_value buffer = nullptr;
     size_t length = 0;
-    // One that was detached has no bytes left.
+    // A detached buffer has length 0.
     if (found->second.owner->memory == memory &&
         napi_get_reference_value(env, found->second.buffer, &buffer) == napi_ok && buffer &&
         napi_get_arraybuffer_info(env, buffer, nullptr, &length) == napi_ok && length == bytes) {

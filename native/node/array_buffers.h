@@ -1,3 +1,4 @@
+// ArrayBuffers on the memory of tensors.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,12 +9,11 @@
 
 namespace lta::node {
 
-// The ArrayBuffers of one environment that lie on memory of tensors. The same memory has one as long as that lives: V8
-// counts what each of them holds, and would collect all the time for the sake of many on one large tensor. On the event
-// loop's thread only.
+// One ArrayBuffer per memory block, reused while it lives: V8 accounts the full size of each, and many on one large
+// tensor would make it collect continuously. Event loop's thread only.
 class ArrayBuffers : public std::enable_shared_from_this<ArrayBuffers> {
  public:
-  // An ArrayBuffer on the memory of a dense tensor, which it keeps; none where Node forbids that.
+  // An ArrayBuffer on the memory of a dense tensor, which it keeps alive; null if Node forbids external buffers.
   napi_value on(Napi::Env env, const at::Tensor& dense);
 
  private:

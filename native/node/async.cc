@@ -47,16 +47,16 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
   const auto run = [call, channel, cancellation = std::move(cancellation), token = std::move(options.token),
                     watched = options.watched]() mutable {
     if (auto task = channel->beginTask(Executor::currentSlot())) {
-      const auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
+      const auto tokens = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
           std::move(task), std::move(token));
       try {
         cancellation->begin(Executor::currentSlot());
-        inRun(cancellation, watched || channel->memoryInUse(), both, call->work);
+        inRun(cancellation, watched || channel->memoryInUse(), tokens, call->work);
       } catch (...) {
         call->failure = std::current_exception();
       }
     }
-    // What the work held is freed here, not on the event loop's thread.
+    // What `work` owns is freed here, not on the event loop's thread.
     call->work = nullptr;
     token = nullptr;
     channel->post([call = std::move(call), channel](napi_env env) {
@@ -76,7 +76,7 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
 
 OnEventLoop onEventLoop(Napi::Env env) {
   return [channel = environment(env).channel](const std::function<void()>& body) {
-    // Whichever side comes first does it; the other never looks at `body` again.
+    // Whichever side claims it runs `body`; the other never touches it again.
     struct State {
       std::atomic<bool> claimed{false};
       std::promise<void> done;
@@ -95,7 +95,7 @@ OnEventLoop onEventLoop(Napi::Env env) {
     if (posted) {
       const Executor::Waiting waiting;
       while (done.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
-        // An environment that ends may be waiting for this very task, and runs no JavaScript any more.
+        // An environment that ends may be blocked on this task and runs no JavaScript any more.
         if (channel->closed() && !state->claimed.exchange(true)) return body();
         waiting.checkForStall();
       }

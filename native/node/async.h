@@ -1,3 +1,4 @@
+// Runs tasks on the executor and settles promises on the event loop.
 #pragma once
 
 #include <napi.h>
@@ -13,22 +14,21 @@ namespace lta::node {
 
 // How a task runs.
 struct TaskOptions {
-  const char* code;  // of what it throws that has no code of its own
+  const char* code;  // of errors that have no code of their own
   Executor::Kind kind = Executor::Kind::Urgent;
-  CancellationPtr cancellation = nullptr;  // what can stop it; without one only the end of the environment does
-  // Kept until nothing of the task is at work any more: neither itself nor what it left running.
+  CancellationPtr cancellation = nullptr;  // null: only the end of the environment stops it
+  // Released when neither the task nor anything that it forked runs any more.
   std::shared_ptr<const void> token = nullptr;
-  // Whether to look at each operator for an end of the environment.
+  // Whether to check for the end of the environment before every operator.
   bool watched = false;
 };
 
-// Runs `work` on the executor, then `complete` on the event loop's thread, and settles the returned promise with its
-// result, or with what either threw. Neither may capture values of Node-API: they may be destroyed on another thread,
-// or after the environment.
+// Runs `work` on the executor, then `complete` on the event loop's thread; the promise gets its result or the exception
+// of either. Neither may capture Node-API values: they may be destroyed on another thread, or after the environment.
 Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> complete,
                        TaskOptions options);
 
-// The same with a result handed from one to the other.
+// The same, passing the result of `work` to `complete`.
 template <typename Result, typename Work, typename Complete>
 Napi::Promise runAsync(Napi::Env env, Work work, Complete complete, TaskOptions options) {
   auto result = std::make_shared<Result>();
@@ -37,12 +37,12 @@ Napi::Promise runAsync(Napi::Env env, Work work, Complete complete, TaskOptions 
       [result, complete = std::move(complete)](Napi::Env env) { return complete(env, *result); }, std::move(options));
 }
 
-// Runs something on the event loop's thread while the calling one waits, so that no JavaScript runs meanwhile; where
-// the environment is gone, on the calling thread. To be called by tasks.
+// Runs a function on the event loop's thread while the calling thread blocks, so that no JavaScript runs concurrently;
+// if the environment is gone, on the calling thread. For tasks only.
 using OnEventLoop = std::function<void(const std::function<void()>&)>;
 OnEventLoop onEventLoop(Napi::Env env);
 
-// → Promise<undefined>, once nothing is going on any more.
+// → Promise<undefined>, resolved when nothing is in flight.
 Napi::Promise whenSettled(Napi::Env env, Activity& activity);
 
 }  // namespace lta::node

@@ -12,11 +12,11 @@
 namespace lta::node {
 namespace {
 
-// What one call waits for. Whatever touches the waiting thread's data does so under its lock while the call is open: a
-// cancelled wait closes it, and nothing of the call reaches back after that.
+// The state of one call. The event loop's thread touches data of the waiting thread only under this lock and while the
+// call is open; a cancelled wait closes it, and nothing of the call refers to them afterwards.
 class Outcome {
  public:
-  // Runs `body` where the call is still open; what it throws settles the call.
+  // Runs `body` if the call is open; an exception settles the call.
   bool whileOpen(const std::function<void()>& body) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return false;
@@ -24,7 +24,7 @@ class Outcome {
       body();
       return true;
     } catch (const Napi::Error&) {
-      close(failure(nullptr));  // belongs to this thread, must not travel to the waiting one
+      close(failure(nullptr));  // Napi::Error must not leave this thread
     } catch (...) {
       close(std::current_exception());
     }
@@ -54,12 +54,12 @@ class Outcome {
     whileOpen([&] { close(std::make_exception_ptr(Cancelled())); });
   }
 
-  void wait(const CancellationPtr& cancellation, Channel& channel, Executor::Waiting::For what) {
-    const Executor::Waiting waiting(what);
-    spinUntil([this] { return over_.load(); });
+  void wait(const CancellationPtr& cancellation, Channel& channel, Executor::Waiting::Reason reason) {
+    const Executor::Waiting waiting(reason);
+    spinUntil([this] { return settled_.load(); });
     std::unique_lock<std::mutex> lock(mutex_);
-    // A function that never settles must not keep a cancelled run, nor an environment that ends and waits for its runs
-    // (see Channel::acquireMemory): looked at often enough for a person.
+    // A function that never settles must block neither a cancelled run nor an environment that ends and waits for its
+    // runs (see Channel::acquireMemory), so both are polled.
     while (!ready_.wait_for(lock, std::chrono::milliseconds(20), [this] { return closed_; })) {
       if ((cancellation && cancellation->requested()) || channel.closed()) close(std::make_exception_ptr(Cancelled()));
       waiting.checkForStall();
@@ -78,18 +78,18 @@ class Outcome {
   void close(std::exception_ptr failure) {
     closed_ = true;
     failure_ = std::move(failure);
-    over_ = true;
+    settled_ = true;
     ready_.notify_all();
   }
 
   std::mutex mutex_;
   std::condition_variable ready_;
   bool closed_ = false;
-  std::atomic<bool> over_{false};
+  std::atomic<bool> settled_{false};  // `closed_` for the spinning thread, without the lock
   std::exception_ptr failure_;
 };
 
-// Lives as long as the settle function: when that goes without having been called, nobody can call it any more.
+// Owned by the settle function: destroyed uncalled, it can't be called any more.
 struct Settler {
   explicit Settler(std::shared_ptr<Outcome> settled) : outcome(std::move(settled)) {}
   ~Settler() { outcome->fail(); }
@@ -107,7 +107,7 @@ Callback::Callback(Napi::Function function)
 Callback::~Callback() { forget(*channel_, std::move(function_)); }
 
 void Callback::call(Arguments arguments, Take take, const CancellationPtr& cancellation,
-                    Executor::Waiting::For what) const {
+                    Executor::Waiting::Reason reason) const {
   auto outcome = std::make_shared<Outcome>();
   const auto* function = function_.get();
   const bool posted =
@@ -135,7 +135,7 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
         }
       });
   if (!posted) throw Cancelled();
-  outcome->wait(cancellation, *channel_, what);
+  outcome->wait(cancellation, *channel_, reason);
 }
 
 }  // namespace lta::node

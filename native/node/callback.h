@@ -1,3 +1,4 @@
+// Calls JavaScript functions from threads of the executor.
 #pragma once
 
 #include <napi.h>
@@ -12,14 +13,12 @@
 
 namespace lta::node {
 
-// A JavaScript function that a running model calls: on the event loop's thread, while the model's own thread waits for
-// it. What the function returns is
-//   nothing                    there is no value
-//   [failure, value]           0 and a value, or an object that holds what it failed with (see Error::cause)
-//   a function                 the value comes later: it is called as (settle), and settle(failure, value) is to be
-//   called
-//                              once. Where nobody can do that any more (settle was collected), the call fails.
-// Can be destroyed on any thread.
+// A JavaScript function, called on the event loop's thread while the calling thread blocks. It returns
+//   undefined         no value
+//   [failure, value]  0 and a value, or an object that holds what was thrown (see Error::cause)
+//   a function        the result is asynchronous: called with `settle`, which must be called once as
+//                     settle(failure, value). If `settle` is collected uncalled, the call fails.
+// May be destroyed on any thread.
 class Callback {
  public:
   explicit Callback(Napi::Function function);
@@ -27,15 +26,14 @@ class Callback {
   Callback(const Callback&) = delete;
   Callback& operator=(const Callback&) = delete;
 
-  // Both run on the event loop's thread: the first makes the arguments, the second takes the value where there is one.
+  // Both run on the event loop's thread: the first makes the arguments, the second consumes the value, if there is one.
   using Arguments = std::function<std::vector<napi_value>(Napi::Env)>;
   using Take = std::function<void(Napi::Value)>;
 
-  // Throws what `arguments` or `take` throw, ERR_HOOK_FAILED where the function throws or settles as failed, Cancelled
-  // where that is requested meanwhile or the environment ends.
-  // `what` tells whose place may be taken meanwhile.
+  // Throws what `arguments` or `take` throw; ERR_HOOK_FAILED if the function throws or settles with a failure;
+  // Cancelled if the run is cancelled or the environment ends meanwhile.
   void call(Arguments arguments, Take take, const CancellationPtr& cancellation,
-            Executor::Waiting::For what = Executor::Waiting::For::Dependency) const;
+            Executor::Waiting::Reason reason = Executor::Waiting::Reason::Dependency) const;
 
  private:
   std::shared_ptr<Channel> channel_;

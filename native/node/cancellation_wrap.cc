@@ -14,7 +14,7 @@ RunLimits limits(Napi::Value milliseconds, Napi::Value bytes) {
   if (!milliseconds.IsUndefined()) {
     const auto time = numberArgument(milliseconds, "milliseconds");
     if (!(time >= 0)) mismatch("a number of at least 0", "milliseconds", milliseconds);
-    // Anything longer than a century is as good as that.
+    // Clamped to a century, which fits in 64 bits of nanoseconds.
     limits.time = std::chrono::nanoseconds(static_cast<int64_t>(std::min(time, 3.2e12) * 1e6));
   }
   if (!bytes.IsUndefined()) limits.memory = integerArgument(bytes, "bytes", 0);

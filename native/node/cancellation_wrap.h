@@ -1,3 +1,4 @@
+// NativeCancellation: how JavaScript stops a run.
 #pragma once
 
 #include <napi.h>
@@ -7,8 +8,8 @@
 
 namespace lta::node {
 
-// What JavaScript holds to stop a run: new NativeCancellation(mayBeRequested, milliseconds, bytes), the last two
-// undefined where there is no such limit; `request()`. The end of the environment stops the run as well.
+// new NativeCancellation(mayBeRequested, milliseconds, bytes), the last two undefined without such a limit;
+// `request()`. The end of the environment stops the run as well.
 class CancellationWrap : public ObjectWrap<CancellationWrap, /*kConstructible=*/true> {
  public:
   static constexpr const char* kName = "NativeCancellation";
@@ -16,7 +17,7 @@ class CancellationWrap : public ObjectWrap<CancellationWrap, /*kConstructible=*/
   static Napi::FunctionReference& constructor(Environment& environment) { return environment.cancellationClass; }
 
   static void define(Napi::Env env, Napi::Object exports);
-  static CancellationPtr of(Napi::Value value);  // none for undefined
+  static CancellationPtr of(Napi::Value value);  // null for undefined
   explicit CancellationWrap(const Napi::CallbackInfo& info);
 
  private:

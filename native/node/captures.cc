@@ -67,10 +67,10 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   return object;
 }
 
-// Hands attentions to a JavaScript function (see Callback).
-std::function<void(Attention)> handOver(Napi::Function function, const CancellationPtr& cancellation) {
+// Passes attentions to a JavaScript function (see Callback).
+std::function<void(Attention)> deliverTo(Napi::Function function, const CancellationPtr& cancellation) {
   return [callback = std::make_shared<Callback>(function), cancellation](Attention attention) {
-    // Shared, since a cancelled run doesn't wait for the event loop to look at it.
+    // Shared, since a cancelled run doesn't wait for the event loop to consume it.
     const auto shared = std::make_shared<Attention>(std::move(attention));
     try {
       callback->call(
@@ -79,7 +79,7 @@ std::function<void(Attention)> handOver(Napi::Function function, const Cancellat
             *shared = {};
             return std::vector<napi_value>{object};
           },
-          [](Napi::Value) {}, cancellation, Executor::Waiting::For::Backpressure);
+          [](Napi::Value) {}, cancellation, Executor::Waiting::Reason::Backpressure);
     } catch (const Error& error) {
       if (!error.cause()) throw;
       throw Error(error.code(), "onAttention failed").withCause(error.cause());
@@ -107,7 +107,7 @@ LayerSelector layerSelector(Napi::Value value) {
   return selector;
 }
 
-// How each option is read; those that are left out keep their default.
+// How each option is read; omitted ones keep their defaults.
 struct OptionReader {
   const char* name;
   void (*read)(CaptureOptions& into, Napi::Value value, const Napi::Object& options);
@@ -158,7 +158,7 @@ constexpr OptionReader kOptions[] = {
     {"onAttention",
      [](CaptureOptions& into, Napi::Value value, const Napi::Object& options) {
        into.onAttention =
-           handOver(functionArgument(value, "onAttention"), CancellationWrap::of(options.Get("cancellation")));
+           deliverTo(functionArgument(value, "onAttention"), CancellationWrap::of(options.Get("cancellation")));
      }},
     {"mayMiss", [](CaptureOptions& into, Napi::Value value,
                    const Napi::Object&) { into.mayMiss = booleanArgument(value, "mayMiss"); }},
@@ -226,7 +226,7 @@ Napi::Value GradientsWrap::of(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto scalar = tensorArgument(info[0], "scalar");
     const auto cancellation = CancellationWrap::of(info[1]);
-    // The points are given up with the graph that they belong to.
+    // The points are released with the graph that they belong to.
     return runAsync<std::vector<at::Tensor>>(
         info.Env(),
         [scalar, cancellation, points = std::move(points_), capture = std::move(capture_)] {

@@ -1,3 +1,4 @@
+// Converts options and results of captures; NativeGradients.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -14,12 +15,12 @@
 
 namespace lta::node {
 
-// The kind of a run with these options: one that is begun inside a hook is waited for by the run of that hook.
+// Runs that are started inside a hook are urgent: the hook's run is blocked on them.
 Executor::Kind kindOf(const Napi::Object& options);
 
-// The options of a capture, which the layer above has checked and normalised.
+// Options of a capture, as normalised by lib/capture.
 CaptureOptions captureOptions(const Napi::Object& options);
-// The names of those options.
+// Their names.
 std::vector<std::string> captureOptionNames();
 
 // The same of a capture of tensors.
@@ -45,7 +46,7 @@ class GradientsWrap : public ObjectWrap<GradientsWrap> {
   std::shared_ptr<Activity> activity_;
 };
 
-// What a capture gave: { output, attentions, gradients where they were asked for }.
+// → { output, attentions, gradients if requested }
 Napi::Object fromCapture(Napi::Env env, const engine::CaptureResult& result, const std::shared_ptr<Activity>& activity);
 // { output, tensors }
 Napi::Value fromTensorCapture(Napi::Env env, const engine::TensorCaptureResult& result);

@@ -1,3 +1,4 @@
+// The table of element types. lib/core/dtype.ts has the same one; a test compares them.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -10,9 +11,7 @@
 
 namespace lta::node {
 
-// One element type of tensors: PyTorch's name, and the typed array that holds such elements in JavaScript. Half types
-// travel as their bits, booleans as bytes. The layer above has the same table (lib/core/dtype.ts); a test compares
-// them.
+// PyTorch's name and the typed array of such elements. Half types are passed as their bits, booleans as bytes.
 struct DType {
   const char* name;
   at::ScalarType type;
@@ -37,7 +36,7 @@ inline constexpr DType kDTypes[] = {
     detail::dtype<uint8_t>("uint8", napi_uint8_array),      detail::dtype<bool>("bool", napi_uint8_array),
 };
 
-// Bytes of an element of a typed array.
+// Element size of a typed array.
 constexpr size_t elementBytes(napi_typedarray_type array) {
   switch (array) {
     case napi_float64_array:
@@ -56,15 +55,15 @@ constexpr size_t elementBytes(napi_typedarray_type array) {
   }
 }
 
-// Or memory would be read past its end.
+// Otherwise memory would be read out of bounds.
 static_assert(std::all_of(std::begin(kDTypes), std::end(kDTypes),
                           [](const DType& each) { return each.bytes == elementBytes(each.array); }));
 
-// PyTorch's name of an element type, also of those that have no typed array ("complex64").
+// PyTorch's name, also of types without a typed array ("complex64").
 std::string nameOf(at::ScalarType type);
-// The entry of a type; null for what isn't in the table.
+// Null if the type isn't in the table.
 const DType* findDType(at::ScalarType type);
-// The entry of a name that JavaScript gives. Throws ERR_INVALID_ARGUMENT.
+// The entry of a name from JavaScript. Throws ERR_INVALID_ARGUMENT.
 const DType& dtypeArgument(Napi::Value value);
 
 }  // namespace lta::node

@@ -8,7 +8,7 @@ void run(napi_env env, napi_value, void*, void* data) {
   try {
     (*job)(env);
   } catch (const Napi::Error&) {
-    // Jobs settle what they fail with. What is left comes from a worker that is being ended: nothing runs in it any
+    // Jobs handle their own errors. What is left comes from a worker being terminated, which runs no JavaScript any
     // more.
   }
 }
@@ -42,7 +42,7 @@ bool Channel::post(Job job) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!closed_ && napi_call_threadsafe_function(function_, owned, napi_tsfn_nonblocking) == napi_ok) return true;
   }
-  delete owned;  // outside of the lock: what it holds may post in turn
+  delete owned;  // outside the lock: its destructors may post
   return false;
 }
 
@@ -93,7 +93,7 @@ void Channel::unref(Napi::Env env) {
 void openChannel(Napi::Env env) {
   auto channel = std::make_shared<Channel>(env);
   environment(env).channel = channel;
-  // Cleanup hooks run in reverse order: this one closes the channel before Node destroys the function behind it.
+  // Cleanup hooks run in reverse order: this one closes the channel before Node destroys the thread-safe function.
   napi_add_env_cleanup_hook(env, ChannelCloser::close, new std::shared_ptr<Channel>(std::move(channel)));
 }
 

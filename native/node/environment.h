@@ -1,3 +1,4 @@
+// State per environment (main thread or worker), and how other threads reach its event loop.
 #pragma once
 
 #include <napi.h>
@@ -17,32 +18,31 @@
 
 namespace lta::node {
 
-// How other threads reach the event loop of one environment (the main thread's or a worker's). It outlives the
-// environment: whoever comes after its end finds it closed.
+// Thread-safe. Outlives its environment: it is closed then, and refuses jobs.
 class Channel : public std::enable_shared_from_this<Channel> {
  public:
   explicit Channel(Napi::Env env);
 
-  // Runs `job` on the event loop's thread; false where the environment is gone or going. A job that was accepted may
-  // still be run without an environment, while that is torn down.
+  // Runs `job` on the event loop's thread; returns false if the environment has ended or is ending. During teardown an
+  // accepted job may run with a null environment.
   using Job = std::function<void(napi_env)>;
   bool post(Job job);
   bool closed();
-  // Whether the environment ends, for what asks often.
+  // Set when the environment ends; cheap to poll.
   const std::shared_ptr<const std::atomic<bool>>& ended() const { return ended_; }
 
-  // A task of this environment on another thread: lasts as long as what this returns, which is kept by all threads that
-  // work for it. None where the environment is gone or going, and the task isn't to begin. An environment that ends
-  // gives its slot up (see Executor::abandon).
+  // Registers a task for this environment on another thread. The task lasts as long as the token, which all its threads
+  // share; null if the environment is ending, and the task must not begin. At the end of the environment its slot is
+  // released (see Executor::abandon).
   std::shared_ptr<const void> beginTask(std::shared_ptr<Slot> slot);
 
-  // Around memory of the environment that tensors lie in; the end on any thread. An environment that ends first waits
-  // for the tasks in flight, which stop then at the next operator: they may be reading what goes with it.
+  // Bracket the time that tensors refer to memory of the environment; `releaseMemory` on any thread. An environment
+  // that ends first waits for tasks in flight, which stop at the next operator: they may be reading that memory.
   void acquireMemory();
   void releaseMemory();
   bool memoryInUse();
 
-  // Calls in flight keep the event loop alive, an idle addon doesn't. On the event loop's thread only.
+  // Keeps the event loop alive while calls are in flight. Event loop's thread only.
   void ref(Napi::Env env);
   void unref(Napi::Env env);
 
@@ -59,10 +59,10 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::unordered_set<std::shared_ptr<Slot>> slots_;
   int64_t memoryUses_ = 0;
   std::condition_variable idle_;
-  int refs_ = 0;  // touched by the event loop's thread only
+  int refs_ = 0;  // event loop's thread only
 };
 
-// What the addon keeps per environment.
+// State of the addon per environment.
 struct Environment {
   Napi::FunctionReference tensorClass;
   Napi::FunctionReference modelClass;
@@ -70,7 +70,7 @@ struct Environment {
   Napi::FunctionReference cancellationClass;
   Napi::FunctionReference hookClass;
   Napi::FunctionReference gradientsClass;
-  // Whether the addon itself is making an object (see ObjectWrap).
+  // Whether the addon is constructing an object (see ObjectWrap).
   bool constructing = false;
   std::shared_ptr<Channel> channel;
   std::shared_ptr<ArrayBuffers> arrayBuffers = std::make_shared<ArrayBuffers>();
@@ -79,8 +79,8 @@ struct Environment {
 
 inline Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
-// Lets go of a reference from any thread: references belong to the event loop's. Where the environment is gone, so is
-// what it refers to.
+// Releases a reference from any thread: references belong to the event loop's. If the environment is gone, only the C++
+// object is deleted.
 template <typename Reference>
 void forget(Channel& channel, std::unique_ptr<Reference> reference) {
   auto* const released = reference.release();
@@ -91,7 +91,7 @@ void forget(Channel& channel, std::unique_ptr<Reference> reference) {
   if (!channel.post([released, drop](napi_env env) { env ? delete released : drop(); })) drop();
 }
 
-// To be called once for each environment, before anything runs in it.
+// To be called once per environment, before anything runs in it.
 void openChannel(Napi::Env env);
 
 }  // namespace lta::node

@@ -1,3 +1,4 @@
+// Converts C++ exceptions to JavaScript errors. Every function that JavaScript calls goes through `guarded`.
 #pragma once
 
 #include <napi.h>
@@ -8,11 +9,11 @@
 
 namespace lta::node {
 
-// The JavaScript error that a C++ exception becomes: `code`, `message`, and `nativeStack` where there is one. A
-// cancelled run gets the code 'CANCELLED', which the layer above replaces by the reason of its signal.
+// The error has `code`, `message` and, if any, `nativeStack`. A cancelled run has the code 'CANCELLED', which lib/
+// replaces by the reason of the signal.
 Napi::Error toJs(Napi::Env env, std::exception_ptr exception, const char* code = "ERR_INVALID_ARGUMENT");
 
-// Runs the body of a function that JavaScript calls: whatever it throws becomes a JavaScript exception.
+// Runs the body of a function called by JavaScript; converts what it throws.
 template <typename Body>
 auto guarded(Napi::Env env, Body&& body, const char* code = "ERR_INVALID_ARGUMENT") -> decltype(body()) {
   try {

@@ -29,9 +29,8 @@ Napi::Array toArray(Napi::Env env, const std::vector<at::Tensor>& tensors) {
   return toArray(env, std::vector<c10::IValue>(tensors.begin(), tensors.end()));
 }
 
-// A hook that is a JavaScript function (see Callback), called with what hooks of its kind are called with. It knows the
-// module that it was registered on; where that has another name in a run (it is a part of a larger model), the name
-// comes last.
+// A JavaScript function as a hook (see Callback). If the module has another name in a run than where the hook was
+// registered (as part of a larger model), that name is an additional last argument.
 class JavaScriptHook final : public Hook {
  public:
   JavaScriptHook(HookKind kind, Napi::Function function, std::string module)
@@ -78,7 +77,7 @@ class JavaScriptHook final : public Hook {
   }
 
  private:
-  // What replaces several values: an array of as many, or the one value itself where there is one.
+  // Replacements of several values: an array of as many, or the value itself if there is one.
   static std::vector<Napi::Value> elements(Napi::Value value, size_t count, const char* what) {
     std::vector<Napi::Value> list;
     if (value.IsArray()) {
@@ -94,8 +93,8 @@ class JavaScriptHook final : public Hook {
     return list;
   }
 
-  // Autograd's own error, later and elsewhere, would name neither hook nor module. As there, one that has to be summed
-  // to the shape is taken.
+  // Checked here, since autograd's error comes later and names neither hook nor module. As there, a gradient that can
+  // be summed to the shape is accepted.
   static void checkGradient(const at::Tensor& given, const at::Tensor& expected, const std::string& place) {
     if (!given.defined() || !expected.defined() || given.is_nested() || expected.is_nested()) return;
     if (at::is_expandable_to(expected.sizes(), given.sizes())) return;
@@ -107,16 +106,16 @@ class JavaScriptHook final : public Hook {
   template <typename Result, typename Arguments, typename Convert>
   std::optional<Result> ask(const ModuleCall& call, const CancellationPtr& cancellation, Arguments arguments,
                             Convert convert) {
-    // Shared, since a cancelled wait leaves while the function may still run and settle. What the lambdas refer to is
-    // this run's; after such a leave they aren't called any more.
+    // Shared, since a cancelled wait returns while the function may still run and settle. The lambdas capture by
+    // reference; they aren't called after such a return (see Outcome).
     const auto result = std::make_shared<std::optional<Result>>();
-    const auto place = [&] { return std::string("The ") + nameOf(kind()) + " on '" + call.module + "'"; };
+    const auto hookName = [&] { return std::string("The ") + nameOf(kind()) + " on '" + call.module + "'"; };
     const auto take = [&](Napi::Value value) {
       if (value.IsUndefined() || value.IsNull()) return;
       try {
         *result = convert(value);
       } catch (const Error& error) {
-        throw Error("ERR_HOOK_FAILED", place() + " returned a value that can't be used: " + error.what());
+        throw Error("ERR_HOOK_FAILED", hookName() + " returned a value that can't be used: " + error.what());
       }
     };
     try {
@@ -129,7 +128,7 @@ class JavaScriptHook final : public Hook {
           take, cancellation);
     } catch (const Error& error) {
       if (!error.cause()) throw;
-      throw Error(error.code(), place() + " failed").withCause(error.cause());
+      throw Error(error.code(), hookName() + " failed").withCause(error.cause());
     }
     return *result;
   }

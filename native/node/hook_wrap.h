@@ -1,3 +1,4 @@
+// NativeHook: a registered hook.
 #pragma once
 
 #include <napi.h>
@@ -9,8 +10,7 @@
 
 namespace lta::node {
 
-// A registered hook as JavaScript holds it: new NativeHook(kind, callback or undefined for a recorder,
-// path).
+// new NativeHook(kind, callback or undefined for a recorder, path).
 class HookWrap : public ObjectWrap<HookWrap, /*kConstructible=*/true> {
  public:
   static constexpr const char* kName = "NativeHook";

@@ -25,7 +25,8 @@ engine::RunOptions runOptions(const engine::Model& model, const Napi::Object& op
   return run;
 }
 
-// By the method's schema; where there is none, tensors, and tensors and flags by name (undefined: left out).
+// Converts by the method's schema; without one, inputs are tensors, and named ones tensors or flags (undefined:
+// omitted).
 engine::Inputs inputsOf(const engine::Model& model, Napi::Value given, const Napi::Object& options,
                         const std::string& method) {
   const auto array = arrayArgument(given, "inputs");
@@ -202,7 +203,7 @@ Napi::Value ModelWrap::methods(const Napi::CallbackInfo& info) {
   });
 }
 
-// (method) → its signature; null for a model whose methods have none
+// (method) → its signature; null for a model without schemas
 Napi::Value ModelWrap::signature(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto* schema = model()->schema(stringArgument(info[0], "method"));
@@ -227,7 +228,7 @@ void ModelWrap::addHook(const Napi::CallbackInfo& info) {
           [&] { model()->addHook(stringArgument(info[0], "path"), HookWrap::get(info[1], "hook").hook()); });
 }
 
-// (path, NativeHook). Works on a disposed model too, which may live on as a part of another.
+// (path, NativeHook). Works on a disposed model, too, which may be part of another.
 void ModelWrap::removeHook(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     const auto path = stringArgument(info[0], "path");

@@ -1,3 +1,4 @@
+// NativeModel: a model of any kind.
 #pragma once
 
 #include <napi.h>
@@ -11,7 +12,6 @@
 
 namespace lta::node {
 
-// The native side of a model of any kind.
 class ModelWrap : public ObjectWrap<ModelWrap> {
  public:
   static constexpr const char* kName = "NativeModel";
@@ -22,7 +22,7 @@ class ModelWrap : public ObjectWrap<ModelWrap> {
   static Napi::Object wrap(Napi::Env env, std::shared_ptr<engine::Model> model);
   explicit ModelWrap(const Napi::CallbackInfo& info) : ObjectWrap<ModelWrap>(info) {}
 
-  // The model behind a value. Throws ERR_INVALID_ARGUMENT where there is none, ERR_DISPOSED where it was disposed.
+  // Throws ERR_INVALID_ARGUMENT for other values, ERR_DISPOSED for a disposed model.
   static const std::shared_ptr<engine::Model>& of(Napi::Value value, const std::string& what);
 
  private:

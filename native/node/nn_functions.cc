@@ -21,15 +21,15 @@ int64_t size(const Napi::Object& options, const char* name) { return integerArgu
 double number(const Napi::Object& options, const char* name) { return numberArgument(options.Get(name), name); }
 
 nn::Activation activation(const Napi::Object& options) {
-  const auto place = choiceArgument(options.Get("activation"), "activation", {"relu", "gelu"});
-  return place == 1 ? nn::Activation::Gelu : nn::Activation::Relu;
+  const auto index = choiceArgument(options.Get("activation"), "activation", {"relu", "gelu"});
+  return index == 1 ? nn::Activation::Gelu : nn::Activation::Relu;
 }
 
-// Heads share a dimension equally.
+// The heads divide a dimension equally.
 void checkHeads(int64_t dimension, int64_t heads) {
   if (dimension % heads == 0) return;
-  throw Error("ERR_INVALID_ARGUMENT", "Expected a dimension that " + std::to_string(heads) +
-                                          " heads can share but received " + std::to_string(dimension));
+  throw Error("ERR_INVALID_ARGUMENT", "Expected a dimension that is a multiple of the number of heads (" +
+                                          std::to_string(heads) + ") but received " + std::to_string(dimension));
 }
 
 nn::MultiheadAttentionOptions attentionOptions(const Napi::Object& options) {
@@ -53,7 +53,7 @@ std::shared_ptr<nn::Model> modelOf(Napi::Value value, const std::string& what) {
   return model;
 }
 
-// What a module is made of, by the names that the layer above has for it.
+// The submodules that a module is made of, by their names in lib/.
 class Parts {
  public:
   explicit Parts(Napi::Object given) : given_(given) {}
@@ -63,7 +63,7 @@ class Parts {
     return part ? modelOf(*part, name) : nullptr;
   }
 
-  // A part as a module of its class; null where it was left out.
+  // A submodule of the class `Module`; null if omitted.
   template <typename Module>
   std::shared_ptr<Module> optional(const char* name) const {
     const auto part = model(name);
@@ -142,7 +142,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
     for (const auto& kind : kKinds) {
       if (type != kind.name) continue;
       auto module = kind.make(options, parts);
-      // A layer is copied, all other parts are shared.
+      // A layer is cloned; all other submodules are shared.
       std::vector<engine::Model::Part> shared;
       const auto share = [&](const char* given, const char* name) {
         if (auto part = parts.model(given)) shared.push_back({name, std::move(part)});

@@ -1,10 +1,10 @@
+// Functions for native modules: createNnModule, loadNnParameters, modes.
 #pragma once
 
 #include <napi.h>
 
 namespace lta::node {
 
-// What concerns native modules alone: createNnModule, loadNnParameters, and their modes.
 void defineNnFunctions(Napi::Env env, Napi::Object exports);
 
 }  // namespace lta::node

@@ -1,3 +1,4 @@
+// The base of objects that JavaScript holds and C++ implements: type tags, checked unwrapping.
 #pragma once
 
 #include <napi.h>
@@ -10,22 +11,22 @@
 
 namespace lta::node {
 
-// An object that JavaScript holds and C++ fills. `Wrap` has
+// `Wrap` has
 //   kName             its class's name in JavaScript
-//   kTag              by which its objects are told from all others
+//   kTag              its type tag, which tells its objects from all others
 //   constructor(env)  where the environment keeps the class
-// Only the addon makes objects: their constructor refuses JavaScript, unless `kConstructible`.
+// JavaScript can't construct them unless `kConstructible`.
 template <typename Wrap, bool kConstructible = false>
 class ObjectWrap : public Napi::ObjectWrap<Wrap> {
  public:
-  // What lies behind a value; null where that is no object of this class.
+  // The C++ object of a value; null for other values.
   static Wrap* find(Napi::Value value) {
     if (!value.IsObject()) return nullptr;
     const auto object = value.As<Napi::Object>();
     return object.CheckTypeTag(&Wrap::kTag) ? Wrap::Unwrap(object) : nullptr;
   }
 
-  // The same where it has to be one; throws ERR_INVALID_ARGUMENT.
+  // The same, or throws ERR_INVALID_ARGUMENT.
   static Wrap& get(Napi::Value value, const std::string& what) {
     auto* const found = find(value);
     if (!found) mismatch(std::string("a ") + Wrap::kName, what, value);
@@ -33,7 +34,7 @@ class ObjectWrap : public Napi::ObjectWrap<Wrap> {
   }
 
  protected:
-  // A new object, to be filled.
+  // A new object, not yet initialised.
   static Napi::Object make(Napi::Env env) {
     auto& here = environment(env);
     here.constructing = true;
@@ -47,7 +48,7 @@ class ObjectWrap : public Napi::ObjectWrap<Wrap> {
     }
   }
 
-  // To be called once for each environment.
+  // To be called once per environment.
   static void defineClass(Napi::Env env, Napi::Object exports,
                           const std::initializer_list<Napi::ClassPropertyDescriptor<Wrap>>& members) {
     const auto function = Wrap::DefineClass(env, Wrap::kName, members);

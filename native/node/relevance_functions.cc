@@ -8,7 +8,7 @@
 namespace lta::node {
 namespace {
 
-// One matrix a layer, all of the same sizes.
+// One matrix per layer, all of the same size.
 std::vector<at::Tensor> layers(Napi::Value value, const char* what, int64_t leastDims) {
   auto list = tensorsArgument(value, what);
   if (list.empty()) mismatch("at least one layer", what, value);

@@ -1,10 +1,10 @@
+// attentionRollout and attentionRelevance. Synchronous: they are cheap beside a forward.
 #pragma once
 
 #include <napi.h>
 
 namespace lta::node {
 
-// attentionRollout and attentionRelevance, run at once on the calling thread (they are small beside a forward).
 void defineRelevanceFunctions(Napi::Env env, Napi::Object exports);
 
 }  // namespace lta::node

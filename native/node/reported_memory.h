@@ -1,3 +1,4 @@
+// Reports the memory of tensors to V8.
 #pragma once
 
 #include <c10/core/Storage.h>
@@ -10,19 +11,18 @@
 
 namespace lta::node {
 
-// What V8 is told of the memory that tensors of one environment hold, so that it collects them in time: each storage
-// once, however many tensors lie in it. On the event loop's thread only.
+// Each storage is reported once, however many tensors share it, so that V8 collects in time. Event loop's thread only.
 class ReportedMemory {
  public:
   using Key = const c10::StorageImpl*;
 
-  // For one more tensor on a storage; the key is for its end.
+  // Adds a tensor on a storage; pass the key to `remove`.
   Key add(Napi::BasicEnv env, const c10::Storage& storage);
   void remove(Napi::BasicEnv env, Key key);
 
  private:
   struct Entry {
-    // Weak: a tensor may be given another storage, and this one's address isn't to be another's meanwhile.
+    // Weak: `set_data` may replace a tensor's storage, and the address of a live weak reference isn't reused.
     WeakStorage storage;
     int64_t bytes;
     int64_t tensors;

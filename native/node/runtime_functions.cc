@@ -15,7 +15,6 @@
 namespace lta::node {
 namespace {
 
-// A number of threads.
 int countArgument(Napi::Value value) { return static_cast<int>(integerArgument(value, "count", 1, 1 << 20)); }
 
 Napi::Value setNumThreads(const Napi::CallbackInfo& info) {
@@ -68,7 +67,7 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
   });
 }
 
-// The release compiled against, and what the loaded libtorch says of its build (its CUDA release among it).
+// The release compiled against, and the loaded libtorch's description of its build (with its CUDA release).
 Napi::Value buildInfo(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto object = Napi::Object::New(info.Env());
@@ -79,7 +78,7 @@ Napi::Value buildInfo(const Napi::CallbackInfo& info) {
   });
 }
 
-// The tables that the layer above has as well, for a test to compare: { dtypes: [{ name, bytes }], captureOptions }.
+// The tables that lib/ has as well, for a test to compare: { dtypes: [{ name, bytes }], captureOptions }.
 Napi::Value tables(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto env = info.Env();

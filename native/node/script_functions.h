@@ -1,10 +1,10 @@
+// Functions for TorchScript: loadScriptModule.
 #pragma once
 
 #include <napi.h>
 
 namespace lta::node {
 
-// loadScriptModule.
 void defineScriptFunctions(Napi::Env env, Napi::Object exports);
 
 }  // namespace lta::node

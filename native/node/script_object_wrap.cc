@@ -19,7 +19,7 @@ Napi::Object ScriptObjectWrap::wrap(Napi::Env env, c10::IValue value) {
   return object;
 }
 
-// → the name that TorchScript has for its type
+// → TorchScript's name of its type
 Napi::Value ScriptObjectWrap::type(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), value().type()->annotation_str()); });
 }

@@ -1,3 +1,4 @@
+// NativeScriptObject: values of a model without a JavaScript form.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -10,8 +11,7 @@
 
 namespace lta::node {
 
-// A value of a model that JavaScript has no form for (an object of a TorchScript class, a complex number, …): it can be
-// held and given back, nothing else.
+// An object of a TorchScript class, a complex number, …: JavaScript can only hold it and pass it back.
 class ScriptObjectWrap : public ObjectWrap<ScriptObjectWrap> {
  public:
   static constexpr const char* kName = "NativeScriptObject";

@@ -10,7 +10,7 @@
 namespace lta::node {
 namespace {
 
-// What keeps one array, from the tensor's making to its end, also where that is never made.
+// Keeps one array alive; released even if no tensor is made.
 class Loan {
  public:
   explicit Loan(Napi::TypedArray array) : channel_(environment(array.Env()).channel) {
@@ -19,7 +19,7 @@ class Loan {
   }
 
   ~Loan() {
-    // References belong to the event loop's thread. Where the environment is gone, so are they.
+    // References belong to the event loop's thread and are gone with the environment.
     channel_->post([array = array_](napi_env env) {
       if (env) napi_delete_reference(env, array);
     });
@@ -39,7 +39,7 @@ class Loan {
 at::Tensor tensorOn(Napi::TypedArray array, at::IntArrayRef shape, at::ScalarType type) {
   const auto bytes = bytesOf(array);
   if (bytes.empty()) return at::empty(shape, at::TensorOptions().dtype(type));
-  // The last copy of the loan goes with the function that holds it.
+  // The deleter owns the loan.
   return at::from_blob(
       const_cast<char*>(bytes.data()), shape, [loan = std::make_shared<Loan>(array)](void*) {},
       at::TensorOptions().dtype(type));

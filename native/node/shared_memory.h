@@ -1,3 +1,4 @@
+// Tensors on the memory of JavaScript.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -5,9 +6,8 @@
 
 namespace lta::node {
 
-// A CPU tensor on the memory of a typed array, which is kept until the last tensor on that memory is gone, on whichever
-// thread that happens. The layer above sees to it that the memory stays where it is: nobody may be able to detach or
-// resize the buffer behind the array.
+// A CPU tensor on the memory of a typed array, which is kept alive until the last tensor on it is freed, on any thread.
+// lib/ ensures that nobody can detach or resize the underlying buffer.
 at::Tensor tensorOn(Napi::TypedArray array, at::IntArrayRef shape, at::ScalarType type);
 
 }  // namespace lta::node

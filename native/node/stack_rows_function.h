@@ -1,10 +1,10 @@
+// stackRows, asynchronous: the attentions of a long generation are large.
 #pragma once
 
 #include <napi.h>
 
 namespace lta::node {
 
-// stackRows, for several lists at once, on a thread of the executor: all attentions of a long generation are large.
 void defineStackRows(Napi::Env env, Napi::Object exports);
 
 }  // namespace lta::node

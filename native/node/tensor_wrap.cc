@@ -32,18 +32,18 @@ std::vector<int64_t> sizesOf(Napi::Value value) {
   return sizes;
 }
 
-// The memory of a typed array, which has to be as long as elements of this shape and type are. No JavaScript runs from
-// here until it is used.
+// The memory of a typed array, which must have the size of this shape and type. No JavaScript may run between this and
+// its use.
 const char* memoryOf(Napi::Value value, const std::vector<int64_t>& shape, at::ScalarType type) {
   const auto bytes = bytesOf(value);
-  // libtorch refuses sizes whose product isn't a number of bytes.
+  // Throws if the product of the sizes overflows.
   const auto expected = bytesOfContiguous(shape, type);
   if (expected == bytes.size()) return bytes.data();
   throw Error("ERR_INVALID_ARGUMENT",
               "Expected " + std::to_string(expected) + " bytes of data but received " + std::to_string(bytes.size()));
 }
 
-// Whatever made the tensor: what lies beyond its storage isn't read.
+// However the tensor was made, memory beyond its storage must not be read.
 void checkStorage(const at::Tensor& tensor) {
   if (tensor.layout() != at::kStrided || !tensor.has_storage() || tensor.numel() == 0) return;
   const auto needed = bytesReachedBy(tensor);
@@ -52,7 +52,7 @@ void checkStorage(const at::Tensor& tensor) {
                                           " bytes but received one of " + std::to_string(tensor.storage().nbytes()));
 }
 
-// A dense CPU tensor with the elements of `tensor` in row-major order; `tensor` itself where it is one.
+// A dense, contiguous CPU tensor with these elements; `tensor` itself if it is one.
 at::Tensor readable(const at::Tensor& tensor) {
   if (!findDType(tensor.scalar_type())) {
     throw Error("ERR_INVALID_ARGUMENT", "A tensor of type " + nameOf(tensor.scalar_type()) +
@@ -65,8 +65,8 @@ at::Tensor readable(const at::Tensor& tensor) {
   return toCpu(dense.resolve_conj().resolve_neg().contiguous());
 }
 
-// A typed array on the tensor's own memory, which lives as long as the array, whatever becomes of the tensor; a copy
-// where Node forbids that.
+// A typed array on the tensor's memory, which stays alive as long as the array, whatever happens to the tensor; a copy
+// if Node forbids external buffers.
 Napi::Value typedArrayOf(Napi::Env env, const at::Tensor& dense) {
   const auto& dtype = *findDType(dense.scalar_type());
   const auto bytes = dense.nbytes();
@@ -83,7 +83,7 @@ Napi::Value typedArrayOf(Napi::Env env, const at::Tensor& dense) {
   return Napi::Value(env, array);
 }
 
-// A dimension that a caller counts from either end.
+// Resolves a dimension counted from either end.
 int64_t dimension(const at::Tensor& tensor, int64_t dim) { return at::maybe_wrap_dim(dim, tensor.dim()); }
 
 using Operation = at::Tensor (*)(const at::Tensor&, const Napi::CallbackInfo&);
@@ -95,7 +95,7 @@ std::optional<int64_t> optionalDim(const at::Tensor& tensor, const Napi::Callbac
   return dimension(tensor, integer(info, 1));
 }
 
-// Sums and means of integers as PyTorch defines them: a mean needs a floating-point type.
+// As in PyTorch, a mean of integers is an error.
 const std::unordered_map<std::string, Operation>& operations() {
   static const auto* table = new std::unordered_map<std::string, Operation>{
       {"select",
@@ -245,7 +245,7 @@ Napi::Value TensorWrap::setRequiresGrad(const Napi::CallbackInfo& info) {
 
 Napi::Value TensorWrap::grad(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    // libtorch warns where the gradient of an inner tensor is asked for, since it has none.
+    // libtorch warns when asked for the gradient of a non-leaf tensor, which has none.
     const auto gradient = tensor().is_leaf() || tensor().retains_grad() ? tensor().grad() : at::Tensor();
     if (!gradient.defined()) return info.Env().Null();
     return wrap(info.Env(), gradient);

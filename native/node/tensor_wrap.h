@@ -1,3 +1,4 @@
+// NativeTensor: the native side of a Tensor.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,8 +11,7 @@
 
 namespace lta::node {
 
-// The native side of a Tensor of the TypeScript layer: owns one reference to an at::Tensor until it is disposed or
-// collected, and reports its memory to V8.
+// Owns a reference to an at::Tensor until it is disposed or collected, and reports its memory to V8.
 class TensorWrap : public ObjectWrap<TensorWrap> {
  public:
   static constexpr const char* kName = "NativeTensor";
@@ -20,8 +20,8 @@ class TensorWrap : public ObjectWrap<TensorWrap> {
 
   static void define(Napi::Env env, Napi::Object exports);
   static Napi::Object wrap(Napi::Env env, at::Tensor tensor);
-  // The tensor behind a JavaScript value. `is` tells whether there is one; `of` throws ERR_INVALID_ARGUMENT where there
-  // is none, ERR_DISPOSED where it was disposed.
+  // `is` returns true for a NativeTensor; `of` throws ERR_INVALID_ARGUMENT for other values, ERR_DISPOSED for a
+  // disposed one.
   static bool is(Napi::Value value) { return find(value) != nullptr; }
   static at::Tensor of(Napi::Value value);
 
@@ -53,7 +53,7 @@ class TensorWrap : public ObjectWrap<TensorWrap> {
 
   at::Tensor tensor_;
   bool disposed_ = false;
-  // Its storage as it was reported, and where: finalizers run when the environment's own data may be gone.
+  // The reported storage and the report: finalizers may run after the environment's data are gone.
   ReportedMemory::Key reported_ = nullptr;
   std::shared_ptr<ReportedMemory> memory_;
 };

@@ -1,3 +1,4 @@
+// Carries what a JavaScript function threw through C++.
 #pragma once
 
 #include <napi.h>
@@ -6,11 +7,11 @@
 
 namespace lta::node {
 
-// What a JavaScript function threw, on its way through C++: an object that holds it. It is let go with the last error
-// that has it as its cause, on whichever thread that is.
+// `box` is an object that holds the thrown value. It is released with the last error that has it as its cause, on any
+// thread.
 Error::Cause thrown(Napi::Object box);
 
-// The same object again. On the event loop's thread that it came from.
+// The object again. Only on the event loop's thread that it came from.
 Napi::Object boxOf(Napi::Env env, const Error::Cause& cause);
 
 }  // namespace lta::node

@@ -41,8 +41,8 @@ bool isPlainObject(Napi::Value value) {
          !TensorWrap::is(value) && !ScriptObjectWrap::find(value);
 }
 
-// Marks an array of pairs [key, value] that stands for a Map: Node-API has no way to tell one, nor to make one. The
-// layer above makes it of a Map, and a Map of it.
+// Marks an array of pairs [key, value] that represents a Map, which Node-API can neither detect nor create: lib/
+// converts.
 Napi::Symbol pairsMark(Napi::Env env) {
   constexpr std::string_view kName = "libtorch-attention.pairs";
   napi_value symbol = nullptr;
@@ -54,7 +54,7 @@ bool isPairs(Napi::Value value) {
   return value.IsArray() && value.As<Napi::Object>().HasOwnProperty(pairsMark(value.Env()));
 }
 
-// What contains other values is `depth` levels deep in those around it.
+// `depth` counts the containers around a value.
 c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::string& where, int depth);
 c10::IValue convertUntypedPairs(const Napi::Array& pairs, const std::string& where, int depth);
 
@@ -64,7 +64,7 @@ void checkDepth(int depth, const std::string& where) {
                                           " deep but received deeper ones: " + where);
 }
 
-// A value where the model takes anything: the closest type of TorchScript.
+// A value for a parameter of type Any: the closest TorchScript type.
 c10::IValue convertUntyped(Napi::Value value, const std::string& where, int depth) {
   if (value.IsNull() || value.IsUndefined()) return {};
   if (TensorWrap::is(value)) return TensorWrap::of(value);
@@ -121,7 +121,7 @@ c10::IValue convertTuple(Napi::Value value, const c10::TupleTypePtr& pointer, co
   return c10::ivalue::Tuple::create(std::move(converted));
 }
 
-// A key of an object, or of a Map where `type` has a text.
+// A key of an object, or of a Map if `type` has a text form.
 c10::IValue keyFromText(Napi::Value key, const c10::TypePtr& type, const std::string& where) {
   const auto text = key.ToString().Utf8Value();
   size_t read = 0;
@@ -143,7 +143,7 @@ c10::IValue keyFromText(Napi::Value key, const c10::TypePtr& type, const std::st
         return c10::Device(text);
     }
   } catch (const std::exception&) {
-    // no number, or none of the type
+    // not a number, or out of range
   }
   mismatch("a key of type " + typeName(*type), where, key);
 }
@@ -154,7 +154,7 @@ bool hasText(const c10::Type& type) {
          kind == c10::TypeKind::DeviceObjType;
 }
 
-// Calls `take` with each key and value of a Map.
+// Calls `take` for each entry of a Map.
 template <typename Take>
 void eachPair(const Napi::Array& pairs, const std::string& where, const Take& take) {
   for (uint32_t i = 0; i < pairs.Length(); ++i) {
@@ -191,7 +191,7 @@ c10::IValue convertDict(Napi::Value value, const c10::DictType& type, const std:
   return dict;
 }
 
-// The type of keys that a dictionary can have; null where it can't have such ones.
+// The key type of a dictionary with this key; null for a type that can't be one.
 c10::TypePtr keyTypeOf(const c10::IValue& key) {
   if (key.isString()) return c10::StringType::get();
   if (key.isInt()) return c10::IntType::get();
@@ -202,7 +202,7 @@ c10::TypePtr keyTypeOf(const c10::IValue& key) {
   return nullptr;
 }
 
-// A Map where the model takes anything: its keys are of one type.
+// A Map for a parameter of type Any: its keys must be of one type.
 c10::IValue convertUntypedPairs(const Napi::Array& pairs, const std::string& where, int depth) {
   checkDepth(depth, where);
   std::vector<std::pair<c10::IValue, c10::IValue>> converted;
@@ -274,7 +274,7 @@ c10::IValue convert(Napi::Value value, const c10::TypePtr& type, const std::stri
         try {
           return convert(value, option, where, depth);
         } catch (const Error&) {
-          continue;  // the next one may fit
+          continue;  // try the next member
         }
       }
       mismatch(typeName(*type), where, value);
@@ -307,7 +307,7 @@ Napi::Value fromNumber(Napi::Env env, int64_t number) {
   return Napi::BigInt::New(env, number);
 }
 
-// Properties are defined, not set: a key such as "__proto__" is a key like any other.
+// Defines rather than sets, since a key such as "__proto__" is an ordinary key.
 void define(Napi::Object object, const std::string& name, Napi::Value value) {
   object.DefineProperty(Napi::PropertyDescriptor::Value(
       name, value, static_cast<napi_property_attributes>(napi_writable | napi_enumerable | napi_configurable)));
@@ -326,7 +326,7 @@ std::string_view bytesOf(Napi::Value typedArray) {
 }
 
 std::vector<c10::IValue> toInputs(Napi::Array inputs, const c10::FunctionSchema& schema, const std::string& method) {
-  const auto& arguments = schema.arguments();  // the first is the module itself
+  const auto& arguments = schema.arguments();  // the first is `self`
   const size_t given = inputs.Length();
   const size_t most = arguments.size() - 1;
   size_t least = most;
@@ -358,8 +358,8 @@ c10::IValue toIValue(Napi::Value value, const c10::TypePtr& type, const std::str
 
 namespace {
 
-// A tuple without names works out its type from its elements, which fails at tensors that there are not (the weights of
-// a fused attention that wasn't asked for them).
+// A tuple without names infers its type from its elements, which fails for undefined tensors (weights that a fused
+// attention wasn't asked for).
 bool hasUndefined(c10::ArrayRef<c10::IValue> elements) {
   return std::any_of(elements.begin(), elements.end(), [](const c10::IValue& element) {
     return (element.isTensor() && !element.toTensor().defined()) ||
@@ -367,10 +367,10 @@ bool hasUndefined(c10::ArrayRef<c10::IValue> elements) {
   });
 }
 
-// What a value may take in JavaScript's heap, about: more than that would end the process.
+// Approximate limit in JavaScript's heap, whose exhaustion would end the process.
 constexpr size_t kMaximumBytes = 500 * 1000 * 1000;
 
-// Converts one value of a model, and all in it.
+// Converts one output of a model.
 class Output {
  public:
   explicit Output(Napi::Env env) : env_(env) {}
@@ -419,7 +419,7 @@ class Output {
     return Napi::String::New(env_, text);
   }
 
-  // Handles of elements don't stay until the whole is converted.
+  // The scope releases the handles of elements early.
   void set(Napi::Array& array, uint32_t index, const c10::IValue& element, int depth) {
     const Napi::HandleScope scope(env_);
     array.Set(index, convert(element, depth + 1));
@@ -431,11 +431,11 @@ class Output {
     take(elements.size() * 8);
     auto array = Napi::Array::New(env_, elements.size());
     for (uint32_t i = 0; i < elements.size(); ++i) set(array, i, elements[i], depth);
-    // Behind the elements: what works out the type looks at all in them, and they are known not to be too deep by then.
+    // After the elements, since inferring the type recurses into them, and their depth is checked by then.
     if (const auto type = hasUndefined(elements) ? nullptr : tuple->type(); type && type->schema()) {
       const auto& fields = type->schema()->arguments();
       for (uint32_t i = 0; i < fields.size(); ++i) {
-        // A field named as something that arrays have ("length") is to be had by its index only.
+        // A field with the name of an array property ("length") is accessible by index only.
         if (!array.Has(fields[i].name())) define(array, fields[i].name(), array.Get(i));
       }
     }
@@ -462,7 +462,7 @@ class Output {
     return object;
   }
 
-  // Keys without a text that is theirs alone: to become a Map.
+  // A dictionary whose keys have no unambiguous text, for lib/ to make a Map of.
   Napi::Value pairs(const c10::impl::GenericDict& dictionary, int depth) {
     auto array = Napi::Array::New(env_, dictionary.size());
     uint32_t i = 0;

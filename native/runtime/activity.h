@@ -1,3 +1,4 @@
+// Counts what is in flight for a model, for `settled()`. Knows nothing of models or of the executor.
 #pragma once
 
 #include <functional>
@@ -7,13 +8,13 @@
 
 namespace lta {
 
-// What is going on with a model: tasks that wait for their turn, that run, and what they left running. Safe to use from
-// several threads at once.
+// Tasks that are queued, that run, and those they forked and nobody awaits. Thread-safe.
 class Activity : public std::enable_shared_from_this<Activity> {
  public:
-  // Something is going on as long as what this returns lives.
+  // The activity lasts as long as the returned token lives.
   std::shared_ptr<const void> begin();
-  // Calls `settled` once nothing is going on: at once, or on the thread that ends the last of it. It must not throw.
+  // Calls `settled` once the count is zero: immediately, or on the thread that drops the last token. `settled` must not
+  // throw.
   void whenSettled(std::function<void()> settled);
 
  private:

@@ -12,7 +12,7 @@
 namespace lta {
 namespace {
 
-// The limit in a file; "max" and what can't be read are none.
+// The limit in a file; UINT64_MAX for "max" or an unreadable file.
 uint64_t limitIn(const std::string& file) {
   std::ifstream stream(file);
   uint64_t limit = 0;
@@ -21,7 +21,7 @@ uint64_t limitIn(const std::string& file) {
 
 }  // namespace
 
-uint64_t memoryOfGroups(const std::string& groups, const std::string& root) {
+uint64_t memoryLimitOfGroups(const std::string& groups, const std::string& root) {
   uint64_t least = UINT64_MAX;
   std::istringstream lines(groups);
   for (std::string line; std::getline(lines, line);) {
@@ -33,7 +33,7 @@ uint64_t memoryOfGroups(const std::string& groups, const std::string& root) {
     if (!unified && controllers.find(",memory,") == std::string::npos) continue;
     const auto folder = unified ? root : root + "/memory";
     const std::string name = unified ? "/memory.max" : "/memory.limit_in_bytes";
-    // Inside a container the path may be one of the host's, and the mounted folder the group itself.
+    // Inside a container the path may be the host's, with the group itself mounted at the root.
     for (auto path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
       least = std::min(least, limitIn(folder + path + name));
       if (path.find('/') == std::string::npos) break;
@@ -52,7 +52,7 @@ uint64_t availableMemory() {
 #endif
     std::ifstream groups("/proc/self/cgroup");
     const std::string text{std::istreambuf_iterator<char>(groups), {}};
-    return std::min(most, memoryOfGroups(text, "/sys/fs/cgroup"));
+    return std::min(most, memoryLimitOfGroups(text, "/sys/fs/cgroup"));
   }();
   return bytes;
 }

@@ -1,3 +1,4 @@
+// How much memory the process may use. Reads files of the system only.
 #pragma once
 
 #include <cstdint>
@@ -5,12 +6,12 @@
 
 namespace lta {
 
-// Bytes of memory that this process may use at most: the machine's, or what its control groups allow, whichever is
-// less. Read once.
+// The physical memory of the machine or the limit of the process's control groups, whichever is less, in bytes. Read
+// once.
 uint64_t availableMemory();
 
-// What control groups allow, version 1 or 2: `groups` is the text of /proc/self/cgroup, `root` the folder that they are
-// mounted in. UINT64_MAX where there is no limit.
-uint64_t memoryOfGroups(const std::string& groups, const std::string& root);
+// The limit of control groups, version 1 or 2, in bytes; UINT64_MAX without one. `groups` is the text of
+// /proc/self/cgroup, `root` the directory that they are mounted in.
+uint64_t memoryLimitOfGroups(const std::string& groups, const std::string& root);
 
 }  // namespace lta

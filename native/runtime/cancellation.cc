@@ -42,18 +42,18 @@ void Cancellation::request() noexcept {
   if (const auto held = slot()) Executor::instance().abandon(held);
 }
 
-bool Cancellation::timeIsUp() const noexcept {
+bool Cancellation::deadlinePassed() const noexcept {
   return limits_.time && now() >= deadline_.load(std::memory_order_relaxed);
 }
 
 bool Cancellation::requested() const noexcept {
   return requested_.load(std::memory_order_relaxed) || isStopped_.load(std::memory_order_relaxed) ||
-         (ended_ && ended_->load(std::memory_order_relaxed)) || timeIsUp();
+         (ended_ && ended_->load(std::memory_order_relaxed)) || deadlinePassed();
 }
 
 void Cancellation::check() {
   if (!requested()) return;
-  // What came first is what is told: also where only a part of the run that nobody waits for has noticed.
+  // The first reason is the one to report, even if only a forked task that nobody awaits has noticed it.
   if (const auto reason = stopped()) std::rethrow_exception(reason);
   if (requested_ || (ended_ && *ended_)) stop(std::make_exception_ptr(Cancelled()));
   const auto limit = std::chrono::duration<double, std::milli>(*limits_.time).count();
@@ -68,10 +68,10 @@ void Cancellation::checkLoop() {
   check();
   if (!memory_) return;
   if (const int64_t growth = memory_->excessiveGrowth()) {
-    stop(std::make_exception_ptr(Error("ERR_MEMORY_LIMIT", "Expected at most " + std::to_string(memory_->most()) +
+    stop(std::make_exception_ptr(Error("ERR_MEMORY_LIMIT", "Expected at most " + std::to_string(memory_->limit()) +
                                                                " bytes at once (memoryLimit) but the process grew by " +
                                                                std::to_string(growth) +
-                                                               " while the run went round a loop")));
+                                                               " while the run executed a loop")));
   }
 }
 

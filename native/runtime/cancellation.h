@@ -1,3 +1,4 @@
+// Why and when a run stops: its caller, its environment, its limits. Knows nothing of operators (see run_scope.h).
 #pragma once
 
 #include <atomic>
@@ -14,49 +15,51 @@ namespace lta {
 
 class MemoryBudget;
 
-// What a run may take at most; absent: anything.
+// Limits of a run; absent: none.
 struct RunLimits {
   std::optional<std::chrono::nanoseconds> time;  // from the start of execution
-  std::optional<int64_t> memory;                 // bytes of tensors that it holds at once
+  std::optional<int64_t> memory;                 // bytes of tensors held at once
 };
 
-// A task's slot among those that run at a time (see admission_policy.h).
+// See admission_policy.h.
 struct Slot;
 
-// Whether a run is to stop: because its caller asks for it, because the environment that it belongs to ends, or because
-// it has reached a limit. Set from any thread; a running model looks at it wherever it can stop.
+// Whether a run has to stop: its caller requested it, its environment ends, or a limit is reached. Thread-safe; the run
+// polls it wherever it can stop.
 class Cancellation {
  public:
-  // `ended` tells that the environment ends; `mayBeRequested`, that somebody can call `request`.
+  // `ended` is set when the environment ends. `mayBeRequested`: somebody can call `request`.
   explicit Cancellation(std::shared_ptr<const std::atomic<bool>> ended = nullptr, RunLimits limits = {},
                         bool mayBeRequested = true);
 
-  // That of the run that the calling thread takes part in (see run_scope.h); none outside.
+  // The cancellation of the run that the calling thread works for (see run_scope.h); null outside of runs.
   static Cancellation* current();
 
-  // Also gives up the slot that the run holds in the executor: what it still does isn't waited for.
+  // Also releases the run's slot in the executor: nobody waits for what it still does.
   void request() noexcept;
-  // Whether the run is to stop at the next point where it can.
+  // Whether the run stops at its next check.
   bool requested() const noexcept;
-  // Throws Cancelled, ERR_TIME_LIMIT or ERR_MEMORY_LIMIT where it is.
+  // Throws Cancelled, ERR_TIME_LIMIT or ERR_MEMORY_LIMIT if it is.
   void check();
-  // The same on the back edge of a loop, where memory that no operator asks for may have grown.
+  // The same for the back edge of a loop, where memory outside of tensors may have grown.
   void checkLoop();
-  // Ends the run with an error of its own; throws it.
+  // Stops the run with `reason`, or with the first reason if it is stopped already, and throws that.
   [[noreturn]] void stop(std::exception_ptr reason);
-  // What the run was stopped with, if it was. libtorch makes other exceptions of what passes it.
+  // The reason the run was stopped with; null if it wasn't. Kept because the TorchScript interpreter replaces
+  // exceptions that propagate through it.
   std::exception_ptr stopped() const;
 
-  // The start of execution, on the thread that executes: time counts from here. `slot` is its own in the executor.
+  // Called on the executing thread when execution starts: the time limit counts from here. `slot` is the run's in the
+  // executor.
   void begin(std::shared_ptr<Slot> slot = nullptr);
   std::shared_ptr<Slot> slot() const;
 
-  // Whether somebody may want the run to stop between any two operators.
+  // Whether the run may have to stop between any two operators.
   bool watchesOperators() const noexcept { return mayBeRequested_ || limits_.time.has_value(); }
   const std::shared_ptr<MemoryBudget>& memory() const { return memory_; }
 
  private:
-  bool timeIsUp() const noexcept;
+  bool deadlinePassed() const noexcept;
 
   const std::shared_ptr<const std::atomic<bool>> ended_;
   const RunLimits limits_;
@@ -64,7 +67,7 @@ class Cancellation {
   const std::shared_ptr<MemoryBudget> memory_;
   std::atomic<bool> requested_{false};
   std::atomic<bool> isStopped_{false};
-  std::atomic<int64_t> deadline_{INT64_MAX};  // of the steady clock, in nanoseconds
+  std::atomic<int64_t> deadline_{INT64_MAX};  // steady clock, nanoseconds
   mutable std::mutex mutex_;
   std::exception_ptr stopped_;
   std::shared_ptr<Slot> slot_;

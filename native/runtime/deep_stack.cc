@@ -41,7 +41,7 @@ void* runOwned(void* argument) {
   return nullptr;
 }
 
-// False where the system has no room for such a thread.
+// Returns false if the system can't start such a thread.
 bool start(pthread_t& thread, int detached, void* (*body)(void*), void* argument) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
@@ -58,17 +58,17 @@ void onDeepStack(const std::function<void()>& function) {
   Call call{function, {}, nullptr};
   pthread_t thread;
   if (!start(thread, PTHREAD_CREATE_JOINABLE, runCall, &call)) {
-    throw Error("ERR_MODEL_LOAD", "the system has no room for a thread that compiles the program");
+    throw Error("ERR_MODEL_LOAD", "the system refuses a thread with the stack that compiling the program needs");
   }
   pthread_join(thread, nullptr);
   if (call.thrown) std::rethrow_exception(call.thrown);
 }
 
 void startOnDeepStack(std::function<void()> function) {
-  auto* const given = std::make_unique<std::function<void()>>(std::move(function)).release();
+  auto* const owned = std::make_unique<std::function<void()>>(std::move(function)).release();
   pthread_t thread;
-  if (start(thread, PTHREAD_CREATE_DETACHED, runOwned, given)) return;
-  const std::unique_ptr<std::function<void()>> back(given);
+  if (start(thread, PTHREAD_CREATE_DETACHED, runOwned, owned)) return;
+  const std::unique_ptr<std::function<void()>> back(owned);
   std::thread(std::move(*back)).detach();
 }
 
@@ -78,7 +78,7 @@ void withDeepStacks(const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(mutex);
   pthread_attr_t before;
   pthread_attr_t deep;
-  // Where addresses are limited, threads that can't be started would cost more than deep stacks are worth.
+  // If the address space is limited, threads that fail to start would be worse than shallow stacks.
   rlimit addresses{};
   const bool limited = getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY;
   const bool known = !limited && pthread_getattr_default_np(&before) == 0;

@@ -1,3 +1,4 @@
+// Threads with a stack of a gigabyte of address space (memory is committed as it is used).
 #pragma once
 
 #include <exception>
@@ -5,18 +6,17 @@
 
 namespace lta {
 
-// Threads whose stack has a gigabyte (of addresses: memory is taken as it is used). libtorch's compiler calls itself
-// for everything that is nested, and frees a list in a list in a list by calling itself for each, of which a program
-// may make millions; how large the stacks of other threads are is up to the system.
+// libtorch's compiler recurses for every level of nesting, and destroying nested lists recurses as well; a program may
+// nest millions. The stack size of other threads is up to the system.
 
-// Runs a function on such a thread and waits for it. What the function throws is thrown on.
+// Runs a function on such a thread, waits for it and rethrows what it throws.
 void onDeepStack(const std::function<void()>& function);
 
-// Starts such a thread, which nobody waits for; one like any other where the system has no room for its stack. Throws
-// std::system_error where it starts none at all.
+// Starts such a thread, detached; with a default stack if the system refuses the large one. Throws std::system_error if
+// no thread can be started.
 void startOnDeepStack(std::function<void()> function);
 
-// Threads that `body`, or anybody else meanwhile, starts without a stack size of their own are such threads.
+// Threads without an explicit stack size that are started during `body`, by any thread, get such stacks.
 void withDeepStacks(const std::function<void()>& body);
 
 }  // namespace lta

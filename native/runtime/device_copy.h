@@ -1,3 +1,4 @@
+// Copies from devices to the CPU that overlap with computation.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,23 +8,23 @@
 
 namespace lta {
 
-// Copies from a device to the CPU through pinned memory, on a stream of their own: the thread that starts one goes on,
-// and so does what it queues on the device afterwards. To be used from one thread at a time.
+// Copies through pinned memory on a stream of their own: neither the calling thread nor work queued later on the device
+// waits for them. Not thread-safe.
 class DeviceCopies {
  public:
-  // The tensor's elements on the CPU, once `wait` has returned; the tensor itself where it is there. The tensor may be
-  // freed at once, but not written to before `wait` has returned.
+  // Begins a copy, whose elements are valid once `wait` has returned; a CPU tensor is returned as it is. The source may
+  // be freed immediately but must not be written to before `wait` has returned.
   at::Tensor toCpu(const at::Tensor& tensor);
 
-  // Until all copies begun so far are there. One that wasn't waited for needs no wait either: its memory is only reused
-  // once the device is done with it.
+  // Blocks until all copies begun so far are complete. Destruction without it is safe: the caching allocator reuses the
+  // memory only when the device is done with it.
   void wait();
 
  private:
   std::vector<c10::Event> pending_;
 };
 
-// The same for one tensor, there when this returns. On CUDA nothing that is queued meanwhile is waited for.
+// A complete copy of one tensor. On CUDA, work queued in the meantime isn't waited for.
 at::Tensor toCpu(const at::Tensor& tensor);
 
 }  // namespace lta

@@ -1,3 +1,4 @@
+// Names of devices. Never includes CUDA headers: one binary serves libtorch with and without CUDA.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -7,11 +8,11 @@
 
 namespace lta {
 
-// The devices that this libtorch can use now, as PyTorch writes them: "cpu", "cuda:0", …
+// The devices available to this libtorch now, in PyTorch's notation: "cpu", "cuda:0", …
 std::vector<std::string> availableDevices();
 
-// The device that `name` means. Throws ERR_INVALID_ARGUMENT where it names none, ERR_DEVICE_UNAVAILABLE where this
-// libtorch or this machine doesn't have it.
+// Throws ERR_INVALID_ARGUMENT for a malformed name, ERR_DEVICE_UNAVAILABLE if this libtorch or this machine lacks the
+// device.
 c10::Device parseDevice(const std::string& name);
 
 }  // namespace lta

@@ -7,11 +7,11 @@
 namespace lta {
 namespace {
 
-// What a message is cut to: a model may raise one as long as it likes. The native stack has more of it.
+// Limits of what is passed on: a model may raise a message of any length. The native stack has the rest.
 constexpr size_t kMaxMessage = 4096;
 constexpr size_t kMaxStack = size_t{256} * 1024;
 
-// The first bytes of a text, with a mark where there are more; no character is cut in two.
+// The first `most` bytes, with an ellipsis if truncated; never splits a UTF-8 sequence.
 std::string cut(std::string text, size_t most) {
   if (text.size() <= most) return text;
   while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
@@ -23,7 +23,7 @@ std::string cut(std::string text, size_t most) {
 
 Error describe(std::exception_ptr exception, const char* code, const std::string& context) {
   const auto make = [&](ErrorText text) {
-    // What is cut of the message is in the stack.
+    // A truncated message is in the stack in full.
     if (text.message.size() > kMaxMessage && text.stack.empty()) text.stack = text.message;
     const auto message = cut(std::move(text.message), kMaxMessage);
     return Error(code, context.empty() ? message : context + ": " + message, cut(std::move(text.stack), kMaxStack));

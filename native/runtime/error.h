@@ -1,3 +1,4 @@
+// Errors of the public contract, and what other exceptions become. Knows no Node-API: native/node converts.
 #pragma once
 
 #include <exception>
@@ -8,8 +9,8 @@
 
 namespace lta {
 
-// An error of the public contract: `code` is what users see as `error.code`, `nativeStack` is what libtorch said below
-// the message (a C++ backtrace, a TorchScript trace), kept apart so that the message stays readable.
+// `code` is the user's `error.code`. `nativeStack` is what libtorch appends to a message (a C++ backtrace, a
+// TorchScript trace), kept apart so that the message stays readable.
 class Error : public std::runtime_error {
  public:
   Error(const char* code, const std::string& message, std::string nativeStack = {})
@@ -17,8 +18,8 @@ class Error : public std::runtime_error {
 
   const char* code() const noexcept { return code_; }
   const std::string& nativeStack() const noexcept { return nativeStack_; }
-  // What caused this (what a hook threw), as the layer above knows it; none for nothing. Gone with the last copy of the
-  // error, however the run ends.
+  // What caused this (a value that a hook threw), owned by the layer above; null for none. Released with the last copy
+  // of the error.
   using Cause = std::shared_ptr<void>;
   const Cause& cause() const noexcept { return cause_; }
   Error withCause(Cause cause) const {
@@ -33,14 +34,14 @@ class Error : public std::runtime_error {
   Cause cause_;
 };
 
-// Thrown where a run stops because its caller asked for it. The caller knows the reason, so this carries none.
+// Thrown when a run stops at its caller's request. The caller knows the reason, so this carries none.
 class Cancelled : public std::exception {
  public:
   const char* what() const noexcept override { return "cancelled"; }
 };
 
-// What any exception becomes at the boundary to JavaScript: `code` where the exception has none of its own, `context`
-// before the message where that says more.
+// Converts any exception: `code` is used unless the exception has its own, `context` is prefixed to the message unless
+// it is an Error.
 Error describe(std::exception_ptr exception, const char* code, const std::string& context = {});
 
 }  // namespace lta

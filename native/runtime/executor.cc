@@ -18,25 +18,25 @@
 namespace lta {
 namespace {
 
-// How long an abandoned task beyond those that are given up at once keeps its slot.
+// How long an abandoned task keeps its slot once kMaxAbandoned others have released theirs.
 constexpr auto kOverdue = std::chrono::milliseconds(500);
 
 AdmissionPolicy::Time now() { return std::chrono::steady_clock::now(); }
 
-thread_local std::shared_ptr<Slot> ownSlot;
+thread_local std::shared_ptr<Slot> taskSlot;
 
-// The slot that the calling thread works for: its own, or that of the run that forked it.
-std::shared_ptr<Slot> workedFor() {
-  if (ownSlot) return ownSlot;
+// The slot of the run that the calling thread works for, as its task or as a task that it forked.
+std::shared_ptr<Slot> currentRunSlot() {
+  if (taskSlot) return taskSlot;
   auto* const run = Cancellation::current();
   return run ? run->slot() : nullptr;
 }
 
-// How many cores the machine has for runs.
+// Intra-op threads that libtorch would use: the cores available to runs.
 int coreCount() { return std::max(1, at::get_num_threads()); }
 
 #if defined(__linux__)
-void leaveWhileBusy(int status, void*) {
+void exitWithoutDestructors(int status, void*) {
   if (!Executor::instance().close()) return;
   std::fflush(nullptr);
   _exit(status);
@@ -50,8 +50,8 @@ Executor& Executor::instance() {
   return *executor;
 }
 
-// One run uses all cores by default, as PyTorch does; from eight cores on, runs share them four by four instead, so
-// that runs at a time × threads of a run never exceeds the cores.
+// One run uses all cores by default, as in PyTorch; with eight cores or more, each run gets four, so that concurrent
+// runs × intra-op threads never exceeds the cores.
 Executor::Executor()
     : policy_(std::clamp(coreCount() / 4, 1, 8)), numThreads_(std::max(1, coreCount() / policy_.concurrency())) {}
 
@@ -67,9 +67,9 @@ void Executor::submit(std::function<void()> task, Kind kind) {
   ready_.notify_one();
 }
 
-std::shared_ptr<Slot> Executor::currentSlot() { return ownSlot; }
+std::shared_ptr<Slot> Executor::currentSlot() { return taskSlot; }
 
-// The first task that may start now.
+// The first task that may start now; end() for none.
 std::deque<Executor::Task>::iterator Executor::next() {
   const auto admits = closed_ ? AdmissionPolicy::Admits::Nothing : policy_.admits();
   if (admits == AdmissionPolicy::Admits::Nothing) return queue_.end();
@@ -77,7 +77,8 @@ std::deque<Executor::Task>::iterator Executor::next() {
   return std::find_if(queue_.begin(), queue_.end(), [](const Task& task) { return task.kind == Kind::Urgent; });
 }
 
-// False where one is needed and the system refuses it. A thread that ends its task then takes the next.
+// Returns false if a thread is needed but the system refuses it; the next thread that finishes its task then takes
+// over.
 bool Executor::startThreadIfNeeded() noexcept {
   if (idle_ > 0 || next() == queue_.end()) return true;
   try {
@@ -99,8 +100,8 @@ void Executor::loop() {
     auto task = std::move(first->work);
     queue_.erase(first);
     --idle_;
-    ownSlot = std::make_shared<Slot>();
-    policy_.start(*ownSlot, now());
+    taskSlot = std::make_shared<Slot>();
+    policy_.start(*taskSlot, now());
     startThreadIfNeeded();
     const bool apply = epoch != numThreadsEpoch_;
     epoch = numThreadsEpoch_;
@@ -108,18 +109,18 @@ void Executor::loop() {
     lock.unlock();
     if (apply) at::set_num_threads(count);
     task();
-    task = nullptr;  // what the task held is released before the thread waits
+    task = nullptr;  // releases what the task owns before the thread blocks
     lock.lock();
-    policy_.finish(*ownSlot, now());
-    ownSlot = nullptr;
-    // Took the slot of one that waited or was abandoned, which is back. A thread that stays keeps its team (see
-    // keepSequential).
+    policy_.finish(*taskSlot, now());
+    taskSlot = nullptr;
+    // This thread was started in place of a blocked or abandoned one that is back. Threads that stay keep their OpenMP
+    // team (see makeSequential).
     if (threads_ - policy_.detached() > policy_.concurrency()) break;
     ++idle_;
     if (!queue_.empty()) {
       ready_.notify_one();
     } else {
-      // Small models are called again at once.
+      // Small models are often called again immediately.
       const uint64_t seen = submitted_;
       lock.unlock();
       spinUntil([&] { return submitted_ != seen; });
@@ -140,20 +141,20 @@ void Executor::abandon(const std::shared_ptr<Slot>& slot) noexcept {
   }
   if (counting || !policy_.anyOverdue()) return;
   try {
-    std::thread([this] { giveUpOverdue(); }).detach();
+    std::thread([this] { releaseOverdue(); }).detach();
   } catch (const std::exception&) {
-    policy_.giveUpOverdue();
+    policy_.releaseOverdue();
     startThreadIfNeeded();
     ready_.notify_all();
   }
 }
 
-// On a thread of its own, for as long as there are some: one after the other.
-void Executor::giveUpOverdue() {
+// Runs on a thread of its own until no slot is overdue.
+void Executor::releaseOverdue() {
   while (true) {
     std::this_thread::sleep_for(kOverdue);
     std::lock_guard<std::mutex> lock(mutex_);
-    if (policy_.giveUpOverdue()) {
+    if (policy_.releaseOverdue()) {
       startThreadIfNeeded();
       ready_.notify_all();
     }
@@ -167,14 +168,13 @@ void Executor::setNumThreads(int count) {
   ++numThreadsEpoch_;
 }
 
-// Each thread that computes in parallel has a team of OpenMP's of its own, which stays. Once all teams together have
-// more threads than there are cores, libgomp sends every thread that waits for its next share to sleep almost at once,
-// and waking it takes longer than many a layer's parts: a forward of 30 ms took 40 with one such team on the event
-// loop.
-void Executor::keepSequential() {
+// Each thread that computes in parallel keeps an OpenMP team of its own. Once all teams together have more threads than
+// there are cores, libgomp puts idle team members to sleep almost immediately, and waking them takes longer than many a
+// parallel region: a 30 ms forward took 40 ms with one such team on the event loop.
+void Executor::makeSequential() {
   initialiseIntraOpThreads();
   at::set_num_threads(1);
-  // That is what threads begin with that libtorch starts itself, too, until a run says its own number again.
+  // Threads that libtorch starts itself inherit this until a run applies its own count again.
   std::lock_guard<std::mutex> lock(mutex_);
   ++numThreadsEpoch_;
 }
@@ -204,14 +204,14 @@ bool Executor::close() {
 
 void Executor::watchExit() {
 #if defined(__linux__)
-  on_exit(leaveWhileBusy, nullptr);
+  on_exit(exitWithoutDestructors, nullptr);
 #endif
 }
 
-Executor::Waiting::Waiting(For what) : what_(what), slot_(workedFor()) {
+Executor::Waiting::Waiting(Reason reason) : reason_(reason), slot_(currentRunSlot()) {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  executor.policy_.beginWait(slot_.get(), what_);
+  executor.policy_.beginWait(slot_.get(), reason_);
   executor.startThreadIfNeeded();
   executor.ready_.notify_one();
 }
@@ -219,13 +219,13 @@ Executor::Waiting::Waiting(For what) : what_(what), slot_(workedFor()) {
 Executor::Waiting::~Waiting() {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  executor.policy_.endWait(slot_.get(), what_, now());
+  executor.policy_.endWait(slot_.get(), reason_, now());
 }
 
 void Executor::Waiting::checkForStall() const {
   auto& executor = Executor::instance();
   std::lock_guard<std::mutex> lock(executor.mutex_);
-  executor.startThreadIfNeeded();  // once more, where the system refused one
+  executor.startThreadIfNeeded();  // again, in case the system refused one
   if (executor.queue_.empty() || executor.next() != executor.queue_.end()) return;
   if (!executor.policy_.relieveStall(now())) return;
   executor.startThreadIfNeeded();

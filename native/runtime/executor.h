@@ -1,3 +1,5 @@
+// The threads that run models: the addon's own, never libuv's pool, which serves fs, dns and crypto. Knows nothing of
+// models.
 #pragma once
 
 #include <atomic>
@@ -12,58 +14,57 @@
 
 namespace lta {
 
-// The threads that run models. They are the addon's own: libuv's pool serves fs, dns and crypto and is never touched.
-// Threads start when there is work for them; at most `concurrency` run at a time. One instance serves the process and
-// is never destroyed, because its threads may outlive the static objects of libtorch at exit.
+// Starts threads on demand; at most `concurrency` tasks run at once. One instance per process, never destroyed: its
+// threads may outlive libtorch's static objects at exit.
 class Executor {
  public:
   static Executor& instance();
 
-  // Runs `task` on one of the threads, first come first served among those that may start (see AdmissionPolicy). `task`
-  // must not throw. Throws ERR_MODEL_RUN, and keeps nothing of the task, where no thread can be started for it.
+  // Queues `task`, which must not throw; first come, first served among those that the AdmissionPolicy admits. Throws
+  // ERR_MODEL_RUN, and drops the task, if no thread can be started.
   using Kind = AdmissionPolicy::Kind;
   void submit(std::function<void()> task, Kind kind);
 
-  // The slot of the task that the calling thread runs; none on threads of others.
+  // The slot of the task that the calling thread runs; null on other threads.
   static std::shared_ptr<Slot> currentSlot();
 
-  // Nobody waits any more for the task that has this slot: another may start in its stead, though it may be at work in
-  // a long operator still. Where many are, the slot is given up later.
+  // The caller no longer waits for the task with this slot: another may start although this one may still be inside a
+  // long operator. With many abandoned tasks, the slot is released later.
   void abandon(const std::shared_ptr<Slot>& slot) noexcept;
 
-  // Intra-op threads of one run (at::set_num_threads, which counts per thread: every worker applies it itself).
+  // Intra-op threads per run. at::set_num_threads is thread-local: every worker applies it itself.
   void setNumThreads(int count);
   int numThreads();
 
-  // The calling thread, an event loop's, computes by itself from now on, without other threads.
-  void keepSequential();
+  // Makes the calling thread, an event loop's, compute sequentially from now on.
+  void makeSequential();
 
-  // How many runs may be in flight at once.
+  // How many runs may occupy slots at once.
   void setConcurrency(int count);
   int concurrency();
 
-  // Starts no further task, for good, and tells whether one is in flight. For the end of the process.
+  // Stops starting tasks, for good; returns true if one is in flight. For the end of the process.
   bool close();
 
-  // A process that exits while a model runs would destroy libtorch's static objects under the running thread: from here
-  // on it leaves without destroying any. Handlers of exit run in reverse order, so the later this is called the better.
+  // If the process exits during a run, it skips static destructors, which would destroy libtorch under the running
+  // thread. Exit handlers run in reverse order, so this is best called late.
   void watchExit();
 
-  // While one of these lives, a run waits for something outside (a hook on the event loop, a lock) and another may take
-  // its slot. On any thread that works for a run: what a model forks runs on threads of its own.
+  // While one lives, the run is blocked on something outside (a hook on the event loop, a lock) and yields its slot.
+  // For any thread of a run: a model's forked tasks have threads of their own.
   class Waiting {
    public:
-    using For = AdmissionPolicy::Wait;
-    explicit Waiting(For what = For::Dependency);
+    using Reason = AdmissionPolicy::Wait;
+    explicit Waiting(Reason reason = Reason::Dependency);
     ~Waiting();
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;
 
-    // To be called now and then while it waits (see AdmissionPolicy::relieveStall).
+    // To be called periodically while blocked (see AdmissionPolicy::relieveStall).
     void checkForStall() const;
 
    private:
-    const For what_;
+    const Reason reason_;
     const std::shared_ptr<Slot> slot_;
   };
 
@@ -75,7 +76,7 @@ class Executor {
   };
   std::deque<Task>::iterator next();
   bool startThreadIfNeeded() noexcept;
-  void giveUpOverdue();
+  void releaseOverdue();
   void loop();
 
   std::mutex mutex_;

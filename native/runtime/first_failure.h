@@ -1,3 +1,4 @@
+// Remembers the first exception of a run.
 #pragma once
 
 #include <exception>
@@ -5,11 +6,11 @@
 
 namespace lta {
 
-// What was thrown into a run first, from any of its threads. The TorchScript interpreter makes other exceptions of what
-// passes it; this is the one to report.
+// The first exception thrown on any thread of a run, to be reported: the TorchScript interpreter replaces exceptions
+// that propagate through it. Thread-safe.
 class FirstFailure {
  public:
-  // Runs `body`; what it throws is noted and goes on.
+  // Runs `body`; records and rethrows what it throws.
   template <typename Body>
   auto noting(Body body) -> decltype(body()) {
     try {

@@ -11,7 +11,8 @@
 namespace lta {
 namespace {
 
-// As libtorch's own creator of this pool, which the registration replaces: one pool, of a fixed number of threads.
+// Like libtorch's own creator of this pool, which the registration replaces: a single pool with a fixed number of
+// threads.
 std::shared_ptr<c10::TaskThreadPoolBase> createForkThreads(int device, int size, bool createNew) {
   TORCH_CHECK(device == 0 && createNew, "the pool of inter-op threads is asked for once, and by itself");
   const auto create = [size] {

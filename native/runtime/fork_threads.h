@@ -1,10 +1,11 @@
+// Deep stacks for libtorch's inter-op pool. Replaces only how that pool is created.
 #pragma once
 
 namespace lta {
 
-// Gives the threads that libtorch runs forked tasks on (its inter-op pool, which at::launch fills) stacks as deep as
-// those of the executor (see deep_stack.h): a forked task may build what a run may. To be called before the first fork
-// of the process; a pool that is there already stays as it is.
+// Threads of forked tasks (the pool behind at::launch) get stacks as deep as the executor's (see deep_stack.h), since a
+// forked task may build the same values as a run. To be called before the first fork in the process; an existing pool
+// is left as it is.
 void registerForkThreads();
 
 }  // namespace lta

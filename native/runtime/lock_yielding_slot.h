@@ -1,3 +1,4 @@
+// Acquires locks on threads of the executor without blocking the runs that their holders wait for.
 #pragma once
 
 #include <mutex>
@@ -8,8 +9,8 @@
 
 namespace lta {
 
-// A lock that may be long in coming: whoever holds it may wait for a hook, which waits for another run, which needs the
-// place of this one. For threads that work for a run only.
+// Acquires a lock that may be held for long: its holder may be in a hook that waits for another run, which needs the
+// slot of this one. Only for threads that work for a run.
 template <typename Lock>
 Lock lockYieldingSlot(typename Lock::mutex_type& mutex) {
   Lock lock(mutex, std::try_to_lock);
@@ -20,7 +21,7 @@ Lock lockYieldingSlot(typename Lock::mutex_type& mutex) {
   return lock;
 }
 
-// Several at once, none of which is held while another is waited for.
+// Acquires several, never blocking on one while holding another.
 template <typename Lock>
 std::vector<Lock> lockAllYieldingSlot(const std::vector<typename Lock::mutex_type*>& mutexes) {
   std::vector<Lock> locks;

@@ -14,23 +14,23 @@
 namespace lta {
 namespace {
 
-// What the process may grow by beyond the tensors that a run may hold: by other runs, and by JavaScript.
-constexpr int64_t kElsewhere = int64_t{1} << 30;
-constexpr std::chrono::nanoseconds kBetweenLooks = std::chrono::milliseconds(20);
+// Growth that other runs and JavaScript may account for.
+constexpr int64_t kUnrelatedGrowth = int64_t{1} << 30;
+constexpr std::chrono::nanoseconds kSamplingInterval = std::chrono::milliseconds(20);
 
-// How many budgets there are: nothing is looked up while there is none.
+// Live budgets; while there are none, allocations skip the lookup.
 std::atomic<int64_t> budgets{0};
 
-// What each allocation of a run with a budget was taken from. The address alone tells: whatever frees the memory, a
-// tensor on another thread after the run, gives it back.
-class Taken {
+// The budget each allocation is charged to, by address: whatever frees the memory, e.g. a tensor on another thread
+// after the run, refunds it.
+class Reservations {
  public:
   void add(void* address, std::shared_ptr<MemoryBudget> budget, size_t bytes) {
     auto& part = partOf(address);
     const std::lock_guard<std::mutex> lock(part.mutex);
     auto& entry = part.entries[address];
-    // Whoever took the memory out of its tensor and freed it without our deleter has left one behind.
-    if (entry.budget) entry.budget->give(entry.bytes);
+    // A tensor's memory was released and freed without our deleter, and its entry is stale.
+    if (entry.budget) entry.budget->release(entry.bytes);
     entry = {std::move(budget), bytes};
   }
 
@@ -39,7 +39,7 @@ class Taken {
     const std::lock_guard<std::mutex> lock(part.mutex);
     const auto found = part.entries.find(address);
     if (found == part.entries.end()) return;
-    found->second.budget->give(found->second.bytes);
+    found->second.budget->release(found->second.bytes);
     part.entries.erase(found);
   }
 
@@ -57,33 +57,33 @@ class Taken {
   std::array<Part, 16> parts_;
 };
 
-// Never destroyed: tensors are freed at the end of the process.
-Taken& taken() {
-  static auto* all = new Taken();
+// Leaked: tensors are freed during static destruction.
+Reservations& reservations() {
+  static auto* all = new Reservations();
   return *all;
 }
 
-class WatchingAllocator final : public c10::Allocator {
+class BudgetAllocator final : public c10::Allocator {
  public:
-  explicit WatchingAllocator(c10::Allocator* inner) : inner_(inner) { freeInner = inner->raw_deleter(); }
+  explicit BudgetAllocator(c10::Allocator* inner) : inner_(inner) { freeInner = inner->raw_deleter(); }
 
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0 || budgets.load(std::memory_order_relaxed) == 0) return inner_->allocate(bytes);
-    auto budget = MemoryBudget::takeOfCurrentRun(bytes);
+    auto budget = MemoryBudget::reserveForCurrentRun(bytes);
     if (!budget) return inner_->allocate(bytes);
     try {
       auto data = inner_->allocate(bytes);
-      // Only memory that is freed by its address alone can be freed by us.
+      // Our deleter gets the address alone, so the inner one must need no more than that.
       if (data.get() != data.get_context() || data.get_deleter() != freeInner) {
-        budget->give(bytes);
+        budget->release(bytes);
         return data;
       }
       const auto device = data.device();
       void* const address = data.release_context();
-      taken().add(address, std::move(budget), bytes);
+      reservations().add(address, std::move(budget), bytes);
       return {address, address, &free, device};
     } catch (...) {
-      if (budget) budget->give(bytes);
+      if (budget) budget->release(bytes);
       throw;
     }
   }
@@ -93,7 +93,7 @@ class WatchingAllocator final : public c10::Allocator {
 
  private:
   static void free(void* address) {
-    taken().remove(address);
+    reservations().remove(address);
     freeInner(address);
   }
 
@@ -103,49 +103,49 @@ class WatchingAllocator final : public c10::Allocator {
 
 }  // namespace
 
-MemoryBudget::MemoryBudget(int64_t most) : most_(most) { ++budgets; }
+MemoryBudget::MemoryBudget(int64_t limit) : limit_(limit) { ++budgets; }
 MemoryBudget::~MemoryBudget() { --budgets; }
 
-bool MemoryBudget::take(size_t bytes) {
+bool MemoryBudget::tryReserve(size_t bytes) {
   const auto wanted = static_cast<int64_t>(bytes);
   int64_t held = held_.load(std::memory_order_relaxed);
   do {
-    if (wanted < 0 || wanted > most_ - held) return false;
+    if (wanted < 0 || wanted > limit_ - held) return false;
   } while (!held_.compare_exchange_weak(held, held + wanted, std::memory_order_relaxed));
   return true;
 }
 
-void MemoryBudget::give(size_t bytes) { held_.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed); }
+void MemoryBudget::release(size_t bytes) { held_.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed); }
 
 void MemoryBudget::begin() noexcept { residentAtBegin_ = residentMemory(); }
 
 int64_t MemoryBudget::excessiveGrowth() noexcept {
   const int64_t now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
-  int64_t next = nextLook_.load(std::memory_order_relaxed);
-  // One thread of the run looks, the others go on.
-  if (now < next || !nextLook_.compare_exchange_strong(next, now + kBetweenLooks.count())) return 0;
+  int64_t next = nextSample_.load(std::memory_order_relaxed);
+  // One thread of the run samples; the others skip.
+  if (now < next || !nextSample_.compare_exchange_strong(next, now + kSamplingInterval.count())) return 0;
   const int64_t before = residentAtBegin_.load(std::memory_order_relaxed);
   const int64_t growth = before > 0 ? residentMemory() - before : 0;
-  return growth - kElsewhere > most_ ? growth : 0;
+  return growth - kUnrelatedGrowth > limit_ ? growth : 0;
 }
 
-std::shared_ptr<MemoryBudget> MemoryBudget::takeOfCurrentRun(size_t bytes) {
+std::shared_ptr<MemoryBudget> MemoryBudget::reserveForCurrentRun(size_t bytes) {
   if (budgets.load(std::memory_order_relaxed) == 0) return nullptr;
   auto* const run = Cancellation::current();
   if (!run || !run->memory()) return nullptr;
   const auto& budget = run->memory();
-  if (budget->take(bytes)) return budget;
+  if (budget->tryReserve(bytes)) return budget;
   run->stop(std::make_exception_ptr(
-      Error("ERR_MEMORY_LIMIT", "Expected at most " + std::to_string(budget->most()) +
+      Error("ERR_MEMORY_LIMIT", "Expected at most " + std::to_string(budget->limit()) +
                                     " bytes of tensors at once (memoryLimit) but the run asked for " +
                                     std::to_string(bytes) + " more while it held " + std::to_string(budget->held()))));
 }
 
-void MemoryBudget::watchAllocations() {
+void MemoryBudget::installAllocator() {
   static std::once_flag once;
   std::call_once(once, [] {
     const auto cpu = c10::DeviceType::CPU;
-    c10::SetAllocator(cpu, new WatchingAllocator(c10::GetAllocator(cpu)), /*priority=*/UINT8_MAX);
+    c10::SetAllocator(cpu, new BudgetAllocator(c10::GetAllocator(cpu)), /*priority=*/UINT8_MAX);
   });
 }
 

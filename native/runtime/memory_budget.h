@@ -1,3 +1,4 @@
+// Enforces `memoryLimit`. Allocators are replaced here and nowhere else.
 #pragma once
 
 #include <atomic>
@@ -7,41 +8,40 @@
 
 namespace lta {
 
-// The bytes of tensors that a run may hold at once. What outlives the run counts until it is freed. Lists, dictionaries
-// and strings aren't counted one by one: where they grow without end, the whole process tells.
+// The bytes of tensors that a run may hold at once; tensors that outlive the run count until they are freed. Lists,
+// dictionaries and strings aren't counted: their growth shows in the process's resident memory only.
 class MemoryBudget {
  public:
-  explicit MemoryBudget(int64_t most);
+  explicit MemoryBudget(int64_t limit);
   ~MemoryBudget();
   MemoryBudget(const MemoryBudget&) = delete;
   MemoryBudget& operator=(const MemoryBudget&) = delete;
 
-  // False where that is more than is left: nothing is taken then.
-  bool take(size_t bytes);
-  void give(size_t bytes);
-  int64_t most() const { return most_; }
+  // Returns false, and reserves nothing, if less than that is left.
+  bool tryReserve(size_t bytes);
+  void release(size_t bytes);
+  int64_t limit() const { return limit_; }
   int64_t held() const { return held_; }
 
-  // The start of execution: the process has grown from here.
+  // Called when execution starts: the baseline of `excessiveGrowth`.
   void begin() noexcept;
-  // How many bytes the process has grown by since then, where that is more than the tensors of the run and everything
-  // else that a process does may explain; 0 otherwise. Looks at the system now and then only: to be called on the back
-  // edge of loops.
+  // The bytes that resident memory has grown by since `begin`, if tensors and other activity of the process can't
+  // explain them; 0 otherwise. Rate-limited, so cheap enough for the back edge of a loop.
   int64_t excessiveGrowth() noexcept;
 
-  // The budget of the run that the calling thread takes part in, from which these bytes were taken; none where it has
-  // none. Ends the run with ERR_MEMORY_LIMIT where they are too many. To be called before memory is allocated.
-  static std::shared_ptr<MemoryBudget> takeOfCurrentRun(size_t bytes);
+  // Reserves bytes for the run that the calling thread works for and returns its budget; null outside of runs and
+  // without a limit. Stops the run with ERR_MEMORY_LIMIT if they exceed the limit. To be called before allocating.
+  static std::shared_ptr<MemoryBudget> reserveForCurrentRun(size_t bytes);
 
-  // Has libtorch's CPU memory counted, from now on: puts an allocator around the one that is there. To be called once,
-  // before any tensor exists. Runs without a budget get what they would get without it.
-  static void watchAllocations();
+  // Wraps libtorch's CPU allocator by one that charges budgets. To be called once, before any tensor exists.
+  // Allocations outside of budgets pass through unchanged.
+  static void installAllocator();
 
  private:
-  const int64_t most_;
+  const int64_t limit_;
   std::atomic<int64_t> held_{0};
   std::atomic<int64_t> residentAtBegin_{0};
-  std::atomic<int64_t> nextLook_{0};  // of the steady clock, in nanoseconds
+  std::atomic<int64_t> nextSample_{0};  // steady clock, nanoseconds
 };
 
 }  // namespace lta

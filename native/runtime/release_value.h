@@ -1,14 +1,15 @@
+// Destroys deeply nested values without recursion.
 #pragma once
 
 #include <ATen/core/ivalue.h>
 
 namespace lta {
 
-// Lets go of a value. Its own destructor calls itself for every list, dictionary and tuple inside another: values that
-// a model has nested a million deep would overflow the stack there.
+// Releases a reference to a value. Its destructor would recurse into nested lists, dictionaries, tuples and objects; a
+// model that nests them a million deep would overflow the stack.
 void releaseValue(c10::IValue&& value);
 
-// Holds a value, and lets go of it in this way.
+// Owns a value and releases it that way.
 class ReleasedValue {
  public:
   ReleasedValue() = default;

@@ -12,7 +12,7 @@ namespace lta {
 
 int64_t residentMemory() noexcept {
 #if defined(__linux__)
-  // The second figure of statm, in pages: read without a stream, as this is asked for during runs.
+  // The second field of statm is in pages. Read without a stream, since runs poll this.
   const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   if (file < 0) return 0;
   std::array<char, 128> text{};

@@ -1,10 +1,11 @@
+// Resident memory of the process. Never throws, never allocates.
 #pragma once
 
 #include <cstdint>
 
 namespace lta {
 
-// Bytes of the process that lie in physical memory; 0 where the system doesn't tell at little cost.
+// In bytes; 0 if the system can't tell cheaply.
 int64_t residentMemory() noexcept;
 
 }  // namespace lta

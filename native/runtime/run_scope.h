@@ -1,3 +1,4 @@
+// Makes a thread work for a run, and checks its cancellation before operators. Knows nothing of models or hooks.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +14,22 @@
 
 namespace lta {
 
-// While one lives, the calling thread takes part in a run, and so do the threads that the model forks meanwhile, and
-// those of a backward pass. Where the run may have to stop between two operators, every operator passes a fallback that
-// looks at the cancellation first: registered under a dispatch key that nothing else uses, which takes part in a
-// thread's dispatch only then, so that it costs other runs nothing. It lies below the probe's key and above all of
-// libtorch's, and hands on what it was given: the same kernels compute the same bits.
+// While one lives, the calling thread works for a run, as do threads that the model forks meanwhile and those of a
+// backward pass. If the run may have to stop between operators, every operator goes through a boxed fallback that
+// checks the cancellation first. Its dispatch key, used by nothing else, is included in a thread's dispatch only then,
+// so other runs pay nothing. It lies below the probe's key and above all of libtorch's, and redispatches unchanged:
+// results stay bit-identical.
 class RunScope {
  public:
-  // `everyOperator`: also where the run itself has no reason to look between operators. `token` is kept until nothing
-  // takes part in the run any more, also what it forked and nobody awaited.
+  // `everyOperator`: check before operators even if the run itself doesn't ask for it. `token` lives until no thread
+  // works for the run any more, including forked tasks that nobody awaits.
   explicit RunScope(CancellationPtr run, bool everyOperator = false, std::shared_ptr<const void> token = nullptr);
   // The calling thread goes on with the run that it takes part in, if any, and the observer is told of each operator.
   explicit RunScope(std::shared_ptr<OperatorObserver> observer);
   RunScope(const RunScope&) = delete;
   RunScope& operator=(const RunScope&) = delete;
 
-  // How many runs there are that some thread may take part in.
+  // Runs that some thread may still work for.
   static int64_t inFlight();
 
  private:
@@ -36,32 +37,32 @@ class RunScope {
   std::optional<IncludeDispatchKey> key_;
 };
 
-// Registers the fallback, once a process (see registration.h).
+// Registers the fallback, once per process (see registration.h).
 void registerRunScope();
 
-// Runs `body` as a part of `run` and ends with what the run was stopped with, where it was.
+// Runs `body` as part of `run`; throws the reason the run was stopped with, if it was.
 template <typename Body>
 auto inRun(const CancellationPtr& run, bool everyOperator, std::shared_ptr<const void> token, Body body)
     -> decltype(body()) {
   const RunScope scope(run, everyOperator, std::move(token));
-  const auto stopped = [&] {
+  const auto rethrowReason = [&] {
     if (const auto reason = run->stopped()) std::rethrow_exception(reason);
   };
   try {
     run->check();
     if constexpr (std::is_void_v<decltype(body())>) {
       body();
-      stopped();
+      rethrowReason();
     } else {
       auto result = body();
-      stopped();
+      rethrowReason();
       return result;
     }
   } catch (const Cancelled&) {
-    run->check();  // what waited for JavaScript doesn't know what it was stopped for
+    run->check();  // throws the actual reason: what waits for JavaScript knows none
     throw;
   } catch (...) {
-    stopped();
+    rethrowReason();
     throw;
   }
 }

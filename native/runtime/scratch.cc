@@ -11,7 +11,7 @@ struct Registry {
   std::unordered_set<ScratchBase*> all;
 };
 
-// Never destroyed: threads end after static objects do.
+// Leaked: threads may outlive static objects.
 Registry& registry() {
   static auto* one = new Registry();
   return *one;

@@ -1,3 +1,4 @@
+// Reusable per-thread memory for intermediate results (`thread_local Scratch`), which any thread may release.
 #pragma once
 
 #include <atomic>
@@ -6,21 +7,20 @@
 
 namespace lta {
 
-// Memory of a thread for intermediate results, which stays for the next ones until it is released (`thread_local
-// Scratch`), by whichever thread.
+// The part that doesn't depend on the element type.
 class ScratchBase {
  public:
   ScratchBase(const ScratchBase&) = delete;
   ScratchBase& operator=(const ScratchBase&) = delete;
 
-  // Frees what no thread uses at the moment; what is in use is freed when that is over.
+  // Frees what no thread uses now; memory in use is freed at the end of its use.
   static void releaseAll();
 
  protected:
   ScratchBase();
   ~ScratchBase();
 
-  // Each false where the other side has it.
+  // Returns false if it is in use or being released.
   bool begin() { return !busy_.exchange(true, std::memory_order_acquire); }
   void end() {
     if (release_.exchange(false, std::memory_order_relaxed)) free();
@@ -38,7 +38,7 @@ class Scratch final : public ScratchBase {
  public:
   ~Scratch() = default;
 
-  // At least `count` elements, undefined, for as long as this lives.
+  // At least `count` uninitialized elements, for the lifetime of this object.
   class Use {
    public:
     Use(Scratch& scratch, size_t count) : scratch_(scratch), kept_(scratch.begin()) {

@@ -1,3 +1,4 @@
+// Spins briefly before a thread sleeps.
 #pragma once
 
 #include <chrono>
@@ -5,12 +6,11 @@
 
 namespace lta {
 
-// Waits for what is likely to come within microseconds, without going to sleep: waking a sleeping thread, and the core
-// it slept on, takes longer than that. Gives way to every other thread that wants to run. Tells whether it came.
+// Waits up to 100 µs for a condition that is likely to hold within microseconds: waking a sleeping thread, and its
+// core, takes longer. Yields to other runnable threads. Returns true if the condition holds.
 template <typename Condition>
 bool spinUntil(Condition condition) {
-  constexpr auto kSoon = std::chrono::microseconds(100);
-  const auto end = std::chrono::steady_clock::now() + kSoon;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end) return false;
     std::this_thread::yield();

@@ -13,8 +13,8 @@ namespace {
 
 namespace jit = torch::jit;
 
-// Marks a module's full name inside the instance name of a call stack entry, where libtorch itself would put the bare
-// attribute name.
+// Delimit a module's full name inside the instance name of a call stack entry, where libtorch puts the bare attribute
+// name.
 constexpr char kNameBegin = '\x01';
 constexpr char kNameEnd = '\x02';
 
@@ -24,23 +24,23 @@ class Inliner {
       : root_(root), names_(names), options_(options), result_(result), assigned_(assignedInterfaces(root)) {}
 
   void run(jit::Graph& graph) {
-    Known known;
+    KnownObjects known;
     if (!graph.inputs().empty()) known[graph.inputs()[0]] = root_._ivalue();
     inlineBlock(*graph.block(), {std::nullopt, ""}, known);
   }
 
  private:
   using Object = c10::intrusive_ptr<c10::ivalue::Object>;
-  using Known = std::unordered_map<const jit::Value*, Object>;
+  using KnownObjects = std::unordered_map<const jit::Value*, Object>;
   using Stack = std::optional<jit::InlinedCallStackPtr>;
 
-  // Where code comes from: the calls that lead to it, and the module it belongs to.
+  // The call stack that leads to code, and the module it belongs to.
   struct Context {
     Stack stack;
     std::string module;
   };
 
-  // Names of attributes behind an interface that some method assigns while it runs.
+  // Names of interface-typed attributes that some method assigns.
   static std::unordered_set<std::string> assignedInterfaces(const jit::Module& root) {
     std::unordered_set<std::string> names;
     for (const auto& module : root.modules()) {
@@ -55,9 +55,9 @@ class Inliner {
     return names;
   }
 
-  // The object behind a value, followed through attributes of the module itself. Attributes that a graph assigns while
-  // it runs hold tensors or numbers: TorchScript has no assignment of modules, except behind interfaces.
-  Object objectOf(const jit::Value* value, const Known& known) const {
+  // The object a value refers to, resolved through attributes. That is safe, since TorchScript can't assign modules
+  // except behind interfaces.
+  Object objectOf(const jit::Value* value, const KnownObjects& known) const {
     if (const auto found = known.find(value); found != known.end()) return found->second;
     const auto* node = value->node();
     if (node->kind() != jit::prim::GetAttr) return {};
@@ -68,8 +68,8 @@ class Inliner {
     return owner->getSlot(*slot).toObject();
   }
 
-  // Inlines the calls between two nodes (the second excluded), which come from `context`.
-  void inlineNodes(jit::Node* first, jit::Node* end, const Context& context, Known& known) {
+  // Inlines the calls in [first, end), which belong to `context`.
+  void inlineNodes(jit::Node* first, jit::Node* end, const Context& context, KnownObjects& known) {
     for (jit::Node* node = first; node != end;) {
       jit::Node* next = node->next();
       for (auto* block : node->blocks()) inlineBlock(*block, context, known);
@@ -77,7 +77,7 @@ class Inliner {
         inlineSubgraph(*node, context, known);
         result_.forks = result_.forks || node->kind() == jit::prim::fork;
       }
-      knowInterface(*node, known);
+      devirtualize(*node, known);
       if (auto* callee = calleeOf(*node)) {
         if (!replaceFastPath(*node, *callee, context)) {
           const auto name = node->kind() == jit::prim::CallMethod ? nameOf(node->input(0), known) : std::nullopt;
@@ -91,14 +91,14 @@ class Inliner {
     }
   }
 
-  void inlineBlock(jit::Block& block, const Context& context, Known& known) {
+  void inlineBlock(jit::Block& block, const Context& context, KnownObjects& known) {
     auto nodes = block.nodes();
     inlineNodes(*nodes.begin(), *nodes.end(), context, known);
   }
 
-  void inlineSubgraph(jit::Node& node, const Context& context, Known& known) {
+  void inlineSubgraph(jit::Node& node, const Context& context, KnownObjects& known) {
     const auto graph = node.g(jit::attr::Subgraph);
-    Known inside;
+    KnownObjects inside;
     for (size_t i = 0; i < node.inputs().size() && i < graph->inputs().size(); ++i) {
       if (auto object = objectOf(node.input(i), known)) inside[graph->inputs()[i]] = std::move(object);
     }
@@ -108,15 +108,14 @@ class Inliner {
     }
   }
 
-  // A call through an interface: where the module behind it can't change while the model runs, it is that module's
-  // call.
-  void knowInterface(jit::Node& call, Known& known) const {
+  // Devirtualizes a call through an interface whose module can't change during a run.
+  void devirtualize(jit::Node& call, KnownObjects& known) const {
     if (call.kind() != jit::prim::CallMethod || !call.input(0)->type()->cast<c10::InterfaceType>()) return;
     const auto* read = call.input(0)->node();
     if (read->kind() != jit::prim::GetAttr || assigned_.count(read->s(jit::attr::name))) return;
     const auto object = objectOf(call.input(0), known);
     if (!object) return;
-    // Read once more, as the class that it is: libtorch's passes don't follow casts of interfaces.
+    // Reads the attribute with its concrete class, as libtorch's passes don't follow casts of interfaces.
     auto* module = call.owningGraph()->create(jit::prim::GetAttr, {read->input(0)}, 1);
     module->s_(jit::attr::name, read->s(jit::attr::name));
     module->output()->setType(object->type());
@@ -125,8 +124,8 @@ class Inliner {
     known[module->output()] = object;
   }
 
-  // In an archive, the question whether the fused fast path is allowed is a function that returns a constant. (Python
-  // asks its hooks there.) Here the run answers it where there are boundaries, so that one program serves all hooks.
+  // An archive has Python's check for the fused fast path (which asks for hooks) as a function that returns a constant.
+  // With boundaries the run answers instead, so that one program serves all sets of hooks.
   bool replaceFastPath(jit::Node& call, const jit::GraphFunction& callee, const Context& context) {
     if (call.kind() != jit::prim::CallFunction || callee.name() != "get_fastpath_enabled") return false;
     const auto number = static_cast<int64_t>(result_.fusedLayers.size());
@@ -146,9 +145,9 @@ class Inliner {
     return true;
   }
 
-  // Whether a call is one that hooks see: a `forward`, or one of the further forwards that tracing gives a module that
-  // is called several times (`forward1`), or an overload of it (`forward__0`, as nn.LSTM has). A module's own method of
-  // such a name, called by itself, is a method like any other.
+  // Whether hooks see a call: `forward`, one of the further forwards that tracing gives a module called several times
+  // (`forward1`), or an overload (`forward__0`, as in nn.LSTM). A module calling its own method of such a name is an
+  // ordinary call.
   static bool isModuleCall(const jit::Node& call, const std::string& name, const Context& context) {
     const auto& method = call.s(jit::attr::name);
     if (method == "forward") return true;
@@ -157,8 +156,8 @@ class Inliner {
     return method.find_first_not_of("0123456789", number) == std::string::npos && name != context.module;
   }
 
-  // Hooks of Python's that were compiled into the caller, after the call of their module: the last of them, and what
-  // they leave as the module's output. Ours come later, as those that are registered later do.
+  // Python hooks that were compiled into the caller follow the call of their module: returns the last of them and the
+  // module's output after them. Ours run later, as hooks registered later do.
   static std::pair<jit::Node*, jit::Value*> afterCompiledHooks(jit::Node& call) {
     const auto module = call.input(0)->type()->expect<c10::ClassType>();
     auto* last = &call;
@@ -225,7 +224,7 @@ class Inliner {
     return graph;
   }
 
-  // Replaces a call by the callee's nodes, which get the call's stack and the callee's name. Returns the first of them.
+  // Replaces a call by the callee's nodes, with the call's stack and the callee's name. Returns the first of them.
   static jit::Node* inlineCall(jit::Node& call, jit::GraphFunction& callee, const std::optional<std::string>& name,
                                const Context& context) {
     jit::Node* before = call.prev();
@@ -235,7 +234,8 @@ class Inliner {
     if (call.kind() == jit::prim::CallFunction) {
       call.removeInput(0);
     } else if (name) {
-      // libtorch notes the attribute that the receiver was read from: for the time of the call, one with the full name.
+      // libtorch records the attribute the receiver is read from: for the inlining, read it from one with the full
+      // name.
       receiver = call.input(0);
       named = call.owningGraph()->create(jit::prim::GetAttr, {receiver}, 1);
       named->s_(jit::attr::name, kNameBegin + *name + kNameEnd);
@@ -254,14 +254,14 @@ class Inliner {
     return before->next();
   }
 
-  std::optional<std::string> nameOf(const jit::Value* receiver, const Known& known) const {
+  std::optional<std::string> nameOf(const jit::Value* receiver, const KnownObjects& known) const {
     const auto object = objectOf(receiver, known);
     if (!object) return std::nullopt;
     const auto name = names_.find(object.get());
     return name == names_.end() ? std::nullopt : std::optional(name->second);
   }
 
-  // Not every node gets a call stack (constants may go without): the first that there is, is that of all.
+  // Constants may lack a call stack; all nodes that have one share it.
   static Stack stackOf(jit::Node* first, jit::Node* end) {
     for (auto* node = first; node != end; node = node->next()) {
       if (node->callstack()) return node->callstack();
@@ -269,7 +269,7 @@ class Inliner {
     return std::nullopt;
   }
 
-  // Call stacks are lists from the outermost call inwards.
+  // Call stacks are linked lists, outermost call first.
   static jit::InlinedCallStackPtr append(const jit::InlinedCallStackPtr& outer, const jit::InlinedCallStackPtr& inner) {
     const auto callee = outer->callee() ? append(*outer->callee(), inner) : inner;
     return c10::make_intrusive<jit::InlinedCallStack>(callee, outer->function(), outer->source_range(),

@@ -1,3 +1,5 @@
+// Inlines a method's calls and records which module each node came from. Changes no semantics: without options the
+// graph is what libtorch would run.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
@@ -12,8 +14,8 @@
 
 namespace lta::script {
 
-// A module of a checkpoint under the name that Python's named_modules() gives it: dotted, '' for the checkpoint itself,
-// the first name where several lead to one object.
+// A module under its name in Python's named_modules(): dotted, '' for the root, the first name for an object with
+// several.
 struct NamedModule {
   std::string name;
   torch::jit::Module module;
@@ -21,25 +23,24 @@ struct NamedModule {
 
 std::vector<NamedModule> namedModules(const torch::jit::Module& root);
 
-// Module names by object: one class serves many modules, so types never tell them apart.
+// By object: several modules may share one class.
 using ModuleNames = std::unordered_map<const c10::ivalue::Object*, std::string>;
 
 ModuleNames moduleNames(const std::vector<NamedModule>& modules);
 
-// A method's graph, ready to run, and what its operators refer to.
+// An inlined graph and what its operators refer to by index.
 struct InlinedMethod {
   std::shared_ptr<torch::jit::Graph> graph;
-  std::vector<ModuleCall> calls;         // what the operators of module_boundaries.h refer to by number
-  std::vector<std::string> fusedLayers;  // modules that ask whether they may take a fused fast path, by number
-  bool forks = false;                    // whether it starts tasks that run beside it
+  std::vector<ModuleCall> calls;         // for the operators of module_boundaries.h
+  std::vector<std::string> fusedLayers;  // modules with a fused fast path, for lta::may_fuse
+  bool forks = false;                    // whether it contains prim::fork
 };
 
-// The graph of `method` with all calls of modules and functions inlined, as libtorch's own inliner does before it runs
-// a graph, but call by call, so that every inlined node carries the dotted name of the module it came from (in the
-// call stack that libtorch keeps for error messages). Without boundaries nothing is added to the graph: what is
-// optimized and run is what libtorch would run. With boundaries, every module call gets an `enter` before it and a
-// `leave` after it, and modules ask the run whether they may take their fused fast path: where a hook sits below one,
-// it may not, so that the modules below it are called. `unfused` tells all of them no, for good.
+// Inlines all calls of `method` as libtorch's own inliner does, but call by call, so that each node's call stack (kept
+// by libtorch for error messages) has the dotted name of its module. Without boundaries nothing is added to the graph.
+// `boundaries` puts `enter` before and `leave` after every module call and makes modules ask the run whether they may
+// take their fused fast path: not if a hook sits below them, since that path doesn't call the modules below. `unfused`
+// disables the fast paths for good.
 struct InlineOptions {
   bool boundaries = false;
   bool unfused = false;
@@ -48,7 +49,7 @@ struct InlineOptions {
 InlinedMethod inlineWithNames(const torch::jit::Module& root, const torch::jit::Method& method,
                               const ModuleNames& names, const InlineOptions& options);
 
-// Name of the module that the node being run by the calling thread's interpreter came from.
+// The module of the node that the calling thread's interpreter is executing.
 std::string currentModuleName();
 
 }  // namespace lta::script

@@ -14,9 +14,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
 #include "archive/pickle.h"
-#include "archive/too_much.h"
 #include "archive/zip.h"
 #include "runtime/deep_stack.h"
 #include "runtime/error.h"
@@ -42,18 +42,20 @@ bool endsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-Error broken(const std::string& what) { return Error("ERR_MODEL_LOAD", what); }
+Error loadError(const std::string& what) { return Error("ERR_MODEL_LOAD", what); }
 
-// Whether a class has a state of its own making, with the functions for it as libtorch wants them.
+// Whether a class has `__setstate__`, with the matching `__getstate__` that libtorch requires.
 bool hasSetState(const c10::ClassType& type) {
   const auto* set = type.findMethod("__setstate__");
   if (!set) return false;
   const auto* get = type.findMethod("__getstate__");
-  if (!get) throw broken("the class '" + type.name()->qualifiedName() + "' sets a state but gets none");
+  if (!get)
+    throw loadError("the class '" + type.name()->qualifiedName() + "' defines __setstate__ but not __getstate__");
   const auto& arguments = set->getSchema().arguments();
   if (arguments.size() != 2 || get->getSchema().arguments().size() != 1 || get->getSchema().returns().size() != 1 ||
       !get->getSchema().returns()[0].type()->isSubtypeOf(*arguments[1].type())) {
-    throw broken("the class '" + type.name()->qualifiedName() + "' sets another state than it gets");
+    throw loadError("the class '" + type.name()->qualifiedName() +
+                    "' has __setstate__ and __getstate__ of different types");
   }
   return true;
 }
@@ -62,13 +64,13 @@ class Checkpoint {
  public:
   Checkpoint(std::shared_ptr<const archive::ByteSource> source, const CheckpointOptions& options)
       : zip_(std::move(source)), options_(options), verify_(options.verify || options.untrusted) {
-    if (zip_.records().empty()) throw broken("the file is a zip archive without any record");
+    if (zip_.records().empty()) throw loadError("the file is a zip archive without any record");
     const auto& first = zip_.records().front().name;
     const auto slash = first.find('/');
     if (slash == std::string::npos) throw noProgram();
     folder_ = first.substr(0, slash + 1);
     if (zip_.find(folder_ + "model.json")) {
-      throw broken(
+      throw loadError(
           "it was written by PyTorch 1.3 or older: load it with torch.jit.load and save it again with torch.jit.save");
     }
     if (!zip_.find(folder_ + "constants.pkl") || !zip_.find(folder_ + "data.pkl")) throw noProgram();
@@ -86,15 +88,15 @@ class Checkpoint {
         units_, &constantValues_, [this](const std::string& qualifier) { return sourceOf(qualifier); }, version_);
     const auto constants = unpickle(constants_, "constants");
     for (const auto& constant : constants.toTupleRef().elements()) {
-      if (!types_.fits(constant, constant.type())) throw broken("a constant in it isn't of its type");
+      if (!types_.fits(constant, constant.type())) throw loadError("a constant in it isn't of its type");
       constantValues_.push_back(constant);
     }
     const auto root = unpickle(data_, "data");
     if (!root.isObject() || !root.toObjectRef().type()->is_module()) {
-      throw broken("expected a module but the archive holds a value of type " + root.type()->str());
+      throw loadError("expected a module but the archive holds a value of type " + root.type()->str());
     }
     jit::Module module(root.toObject());
-    if (version_ < kNewQuantizedVersion) renewQuantizedConvolutions(module);
+    if (version_ < kNewQuantizedVersion) upgradeQuantizedConvolutions(module);
     checkInlinedSize(*units_, options_.untrusted);
     if (options_.untrusted) checkCompiled(*units_);
     return module;
@@ -107,16 +109,16 @@ class Checkpoint {
   };
 
   static Error noProgram() {
-    return broken(
+    return loadError(
         "expected a TorchScript archive (what torch.jit.save writes) but the archive holds no TorchScript program; a "
         "file of torch.save or torch.export has to be exported first with torch.jit.trace or torch.jit.script");
   }
 
-  // Small records are read whole.
+  // Reads a small record as a whole.
   std::string readText(const Record& record, uint64_t limit) {
     if (record.size > limit) {
-      throw archive::TooMuch("the record '" + record.name + "' has " + std::to_string(record.size) +
-                             " bytes, more than " + std::to_string(limit));
+      throw archive::LimitExceeded("the record '" + record.name + "' has " + std::to_string(record.size) +
+                                   " bytes, more than " + std::to_string(limit));
     }
     checked_.insert(&record);
     return zip_.read(record, verify_);
@@ -131,19 +133,19 @@ class Checkpoint {
     uint64_t version = 0;
     for (const char c : text) {
       if (c == '\n') break;
-      if (c < '0' || c > '9' || version > 1000) throw broken("its version is none");
+      if (c < '0' || c > '9' || version > 1000) throw loadError("its version isn't a number");
       version = version * 10 + static_cast<uint64_t>(c - '0');
     }
     using caffe2::serialize::kMaxSupportedFileFormatVersion;
     using caffe2::serialize::kMinSupportedFileFormatVersion;
     if (version < kMinSupportedFileFormatVersion || version > kMaxSupportedFileFormatVersion) {
-      throw broken("expected an archive of version " + std::to_string(kMinSupportedFileFormatVersion) + " to " +
-                   std::to_string(kMaxSupportedFileFormatVersion) + " but it is of version " + std::to_string(version) +
-                   ": libtorch is older than what wrote it");
+      throw loadError("expected an archive of version " + std::to_string(kMinSupportedFileFormatVersion) + " to " +
+                      std::to_string(kMaxSupportedFileFormatVersion) + " but it is of version " +
+                      std::to_string(version) + ": libtorch is older than what wrote it");
     }
     version_ = version;
     if (const auto* order = zip_.find(folder_ + "byteorder"); order && readText(*order, kMaxBytes) == "big") {
-      throw broken("it was written on a machine of another byte order");
+      throw loadError("it was written on a big-endian machine");
     }
   }
 
@@ -154,9 +156,9 @@ class Checkpoint {
     for (const auto& record : zip_.records()) {
       if (!startsWith(record.name, code) || !endsWith(record.name, ".py")) continue;
       total += record.size;
-      if (total > limit) throw archive::TooMuch("it has more than " + std::to_string(limit) + " bytes of code");
+      if (total > limit) throw archive::LimitExceeded("it has more than " + std::to_string(limit) + " bytes of code");
       const auto text = readText(record, limit);
-      if (text.find('\0') != std::string::npos) throw broken("its code isn't text");
+      if (text.find('\0') != std::string::npos) throw loadError("its code isn't text");
       const auto path = record.name.substr(folder_.size());
       std::shared_ptr<jit::SourceRangeUnpickler> ranges;
       if (const auto* debug = zip_.find(record.name + ".debug_pkl"); debug && !options_.untrusted) {
@@ -167,7 +169,7 @@ class Checkpoint {
       checkTypeHints(source);
       auto qualifier = path.substr(code.size() - folder_.size());
       qualifier.resize(qualifier.size() - 3);
-      if (qualifier.find('.') != std::string::npos) continue;  // by no name that code can be asked for
+      if (qualifier.find('.') != std::string::npos) continue;  // not a name that code can refer to
       std::replace(qualifier.begin(), qualifier.end(), '/', '.');
       chains_.add(qualifier, source);
       sources_.emplace(std::move(qualifier), source);
@@ -191,7 +193,7 @@ class Checkpoint {
         into.bytes,
         Pickle::Limits{options_.untrusted ? archive::kMaxUntrustedPickleMemory : archive::kMaxPickleMemory});
     const auto expected = name == "data" ? Pickle::Kind::Object : Pickle::Kind::Tuple;
-    if (into.content->root().kind != expected) throw broken("its record '" + name + ".pkl' holds something else");
+    if (into.content->root().kind != expected) throw loadError("its record '" + name + ".pkl' has an unexpected type");
     for (const auto& type : into.content->containerTypes()) {
       checkDepth(std::make_shared<jit::Source>(std::string_view(type)));
       if (options_.untrusted) checkTypeName(type);
@@ -201,7 +203,7 @@ class Checkpoint {
     }
   }
 
-  // Every storage lies inside its record; together they are as large as a file of this size may have them.
+  // Every storage must fit its record; their total is bounded by the size of the file.
   void checkStorages() {
     uint64_t total = 0;
     for (const auto* pickle : {&constants_, &data_}) {
@@ -209,10 +211,10 @@ class Checkpoint {
       for (const auto& storage : pickle->content->storages()) {
         if (storage.elements == 0) continue;
         const auto* record = zip_.find(prefix + storage.record);
-        if (!record) throw broken("it lacks the record of a tensor");
+        if (!record) throw loadError("it lacks the record of a tensor");
         if (storage.bytes > record->size) {
-          throw broken("a tensor takes " + std::to_string(storage.bytes) + " bytes but its record '" + record->name +
-                       "' has " + std::to_string(record->size));
+          throw loadError("a tensor takes " + std::to_string(storage.bytes) + " bytes but its record '" + record->name +
+                          "' has " + std::to_string(record->size));
         }
         ofTensors_.insert(record);
         if (storage.dtype == at::kBool) booleans_.insert(record);
@@ -222,12 +224,12 @@ class Checkpoint {
     }
     if (total - compressed_ > zip_.fileSize() * archive::kMaxStorageReuse ||
         compressed_ > zip_.fileSize() * archive::kMaxCompressionRatio) {
-      throw archive::TooMuch("its tensors take " + std::to_string(total) + " bytes in a file of " +
-                             std::to_string(zip_.fileSize()));
+      throw archive::LimitExceeded("its tensors take " + std::to_string(total) + " bytes in a file of " +
+                                   std::to_string(zip_.fileSize()));
     }
   }
 
-  // The checksums of the records that nobody reads; those of tensors are compared when they are read.
+  // Verifies the records that nothing reads; those of tensors are verified when they are read.
   void verifyUnreadRecords() {
     for (const auto& record : zip_.records()) {
       if (!checked_.count(&record) && !ofTensors_.count(&record)) zip_.verify(record);
@@ -236,29 +238,28 @@ class Checkpoint {
 
   c10::DataPtr readStorage(const std::string& name) {
     const auto* record = zip_.find(name);
-    if (!record) throw broken("it lacks the record of a tensor");
+    if (!record) throw loadError("it lacks the record of a tensor");
     auto memory = c10::GetCPUAllocator()->allocate(record->size);
     zip_.readInto(*record, memory.get(), verify_);
     if (booleans_.count(record)) {
-      // Kernels count on truth being 1.
+      // Kernels rely on true being 1.
       auto* bytes = static_cast<uint8_t*>(memory.get());
       for (uint64_t i = 0; i < record->size; ++i) bytes[i] = bytes[i] != 0;
     }
     return memory;
   }
 
-  // Libtorch doesn't look whether a member that a pickle names is one of its enumeration, nor, for an object, whether
-  // it has a class at all.
+  // libtorch checks neither that a value is a member of its enumeration nor that an object's class exists.
   void checkNamed(const Pickle& pickle) {
     for (const auto& named : pickle.named()) {
       const auto type = importer_->loadType(c10::QualifiedName(named.type));
-      if (!type) throw broken("its code lacks the class '" + named.type + "'");
+      if (!type) throw loadError("its code lacks the class '" + named.type + "'");
       const auto members = type->cast<c10::EnumType>();
       if (!named.member) {
-        if (!type->cast<c10::ClassType>()) throw broken("'" + named.type + "' is no class");
+        if (!type->cast<c10::ClassType>()) throw loadError("'" + named.type + "' isn't a class");
         continue;
       }
-      if (!members) throw broken("'" + named.type + "' is no enumeration");
+      if (!members) throw loadError("'" + named.type + "' isn't an enumeration");
       const auto& values = members->enumNamesValues();
       const bool known = std::any_of(values.begin(), values.end(), [&](const auto& each) {
         switch (named.value.kind) {
@@ -267,16 +268,16 @@ class Checkpoint {
           case Pickle::Kind::String:
             return each.second.isString() && each.second.toStringRef() == pickle.string(named.value);
           default:
-            // A float of a file is compared bit by bit when it is made; here it is enough that there are floats at all.
+            // The unpickler compares floats exactly; here it suffices that the members are floats.
             return each.second.isDouble();
         }
       });
-      if (!known) throw broken("a value in it is no member of '" + named.type + "'");
+      if (!known) throw loadError("a value in it isn't a member of '" + named.type + "'");
     }
   }
 
   c10::IValue unpickle(const PickleRecord& pickle, const std::string& name) {
-    // What the pickle names is compiled before it, where there is stack enough.
+    // Compiles the classes that the pickle names in advance, with enough stack.
     onDeepStack([&] {
       checkNamed(*pickle.content);
       for (const auto& type : pickle.content->containerTypes()) importer_->loadType(c10::QualifiedName(type));
@@ -291,7 +292,7 @@ class Checkpoint {
     };
     const auto typeOf = [this](const c10::QualifiedName& qualifiedName) {
       auto type = importer_->loadType(qualifiedName);
-      if (!type) throw broken("its code lacks the type '" + qualifiedName.qualifiedName() + "'");
+      if (!type) throw loadError("its code lacks the type '" + qualifiedName.qualifiedName() + "'");
       return c10::StrongTypePtr(units_, std::move(type));
     };
     jit::Unpickler unpickler(
@@ -311,25 +312,25 @@ class Checkpoint {
       auto& setState = classType->getMethod("__setstate__");
       if (options_.untrusted) checkSetState(setState);
       const auto& expected = setState.getSchema().arguments()[1].type();
-      if (!types_.fits(state, expected)) throw broken("the state of a '" + className + "' isn't of its type");
-      // What runs before its class is complete must not be specialized for it.
+      if (!types_.fits(state, expected)) throw loadError("the state of a '" + className + "' isn't of its type");
+      // Code that runs before its class is complete must not be specialized for it.
       const jit::GraphOptimizerEnabledGuard plain(false);
       setState({object, state});
     } else {
-      if (!state.isGenericDict()) throw broken("the state of a '" + className + "' is no dictionary");
+      if (!state.isGenericDict()) throw loadError("the state of a '" + className + "' isn't a dictionary");
       const auto values = state.toGenericDict();
       for (size_t i = 0; i < count; ++i) {
         const auto found = values.find(classType->getAttributeName(i));
         if (found == values.end()) {
-          throw broken("a '" + className + "' lacks its attribute '" + classType->getAttributeName(i) + "'");
+          throw loadError("a '" + className + "' lacks its attribute '" + classType->getAttributeName(i) + "'");
         }
         object->setSlot(i, found->value());
       }
     }
     for (size_t i = 0; i < count; ++i) {
       if (!types_.fits(object->getSlot(i), classType->getAttribute(i))) {
-        throw broken("the attribute '" + classType->getAttributeName(i) + "' of a '" + className +
-                     "' is of another type than its class says");
+        throw loadError("the attribute '" + classType->getAttributeName(i) + "' of a '" + className +
+                        "' isn't of the type that its class declares");
       }
     }
     return object;
@@ -338,7 +339,7 @@ class Checkpoint {
   archive::Zip zip_;
   const CheckpointOptions options_;
   const bool verify_;
-  std::string folder_;  // in which all records of the program are, with its slash
+  std::string folder_;  // prefix of all records, with the slash
   uint64_t version_ = 0;
   uint64_t compressed_ = 0;
   std::unordered_map<std::string, std::shared_ptr<jit::Source>> sources_;
@@ -346,7 +347,7 @@ class Checkpoint {
   UntrustedCode untrusted_;
   PickleRecord constants_;
   PickleRecord data_;
-  std::unordered_set<const Record*> ofTensors_;  // that storages refer to
+  std::unordered_set<const Record*> ofTensors_;  // records of storages
   std::unordered_set<const Record*> booleans_;
   std::unordered_set<const Record*> checked_;
   std::shared_ptr<jit::CompilationUnit> units_;
@@ -361,7 +362,7 @@ jit::Module readCheckpoint(std::shared_ptr<const archive::ByteSource> source, co
   guardOperators();
   try {
     return Checkpoint(std::move(source), options).load();
-  } catch (const archive::TooMuch& error) {
+  } catch (const archive::LimitExceeded& error) {
     if (!options.untrusted) throw;
     throw Error("ERR_UNTRUSTED", error.what());
   }

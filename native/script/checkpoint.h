@@ -1,3 +1,4 @@
+// Reads TorchScript archives. The file is read once and checked before libtorch interprets any of it.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -15,10 +16,9 @@ struct CheckpointOptions {
   bool verify = false;
 };
 
-// Reads what torch.jit.save wrote. The directory, the pickles and the code are read once and checked as a whole before
-// libtorch makes anything of them, and libtorch gets what was checked; tensors are read straight into their memory.
-// Throws ERR_MODEL_LOAD for what no libtorch would load, or would die of, and with `untrusted` ERR_UNTRUSTED for a
-// program that could do more than compute.
+// Reads an archive of torch.jit.save: libtorch gets the code and pickles that were checked, tensors are read straight
+// into their memory. Throws ERR_MODEL_LOAD for an archive that libtorch can't load or would crash on, ERR_UNTRUSTED
+// (with `untrusted`) for a program that could do more than compute.
 torch::jit::Module readCheckpoint(std::shared_ptr<const archive::ByteSource> source, const CheckpointOptions& options);
 
 }  // namespace lta::script

@@ -6,25 +6,25 @@
 
 #include <algorithm>
 
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
-#include "archive/too_much.h"
 
 namespace lta::script {
 namespace {
 
 namespace jit = torch::jit;
 
-constexpr uint64_t kMost = UINT64_MAX / 4;
+constexpr uint64_t kSaturated = UINT64_MAX / 4;
 constexpr uint32_t kNone = UINT32_MAX;
 
-uint64_t sum(uint64_t a, uint64_t b) { return std::min(kMost, a + b); }
-uint64_t product(uint64_t a, uint64_t b) {
+uint64_t saturatedSum(uint64_t a, uint64_t b) { return std::min(kSaturated, a + b); }
+uint64_t saturatedProduct(uint64_t a, uint64_t b) {
   uint64_t result;
-  return __builtin_mul_overflow(a, b, &result) ? kMost : std::min(kMost, result);
+  return __builtin_mul_overflow(a, b, &result) ? kSaturated : std::min(kSaturated, result);
 }
 
-// How many types the types of a function's local values have, from the tokens of its statements: `y = (x, x)` has twice
-// as many as x. What a call gives is declared, and counted there.
+// Counts the types nested in those of a function's local values, by the tokens of its statements: `y = (x, x)` doubles
+// those of x. What a call returns has a declared type, which is counted there.
 class LocalTypes {
  public:
   void add(const jit::Token& token) {
@@ -48,7 +48,7 @@ class LocalTypes {
       case '(':
       case '[':
       case '{': {
-        // Behind an operand they call or pick, which gives something else.
+        // After an operand, a bracket calls or subscripts it, which yields another type.
         const bool literal = !operand_;
         open_.push_back(literal);
         calls_ += literal ? 0 : 1;
@@ -80,13 +80,13 @@ class LocalTypes {
       for (const auto& name : names_) {
         const auto found = types_.find(name);
         const auto types = found == types_.end() ? 1 : found->second;
-        all = sum(all, types);
+        all = saturatedSum(all, types);
         most = std::max(most, types);
       }
       const auto types = literal_ ? all : most;
       if (types > archive::kMaxLocalTypes) {
-        throw archive::TooMuch("its code has a value whose type has more than " +
-                               std::to_string(archive::kMaxLocalTypes) + " types in it");
+        throw archive::LimitExceeded("its code has a value whose type has more than " +
+                                     std::to_string(archive::kMaxLocalTypes) + " nested types");
       }
       for (const auto& target : targets_) types_[target] = types;
     }
@@ -100,8 +100,8 @@ class LocalTypes {
   std::unordered_map<std::string, uint64_t> types_;
   std::vector<std::string> targets_;
   std::vector<std::string> names_;
-  std::vector<bool> open_;  // brackets, and whether each makes a value of what is inside
-  size_t calls_ = 0;        // those that don't
+  std::vector<bool> open_;  // open brackets: whether each constructs a value of its contents
+  size_t calls_ = 0;        // open brackets that don't
   bool assigned_ = false;
   bool literal_ = false;
   bool operand_ = false;
@@ -158,7 +158,7 @@ void CodeChains::add(const std::string& qualifier, const std::shared_ptr<jit::So
   }
 }
 
-// The definition that a dotted name begins with.
+// The definition whose name is a prefix of a dotted name.
 uint32_t CodeChains::definitionOf(std::string name) const {
   while (!name.empty()) {
     if (const auto found = byName_.find(name); found != byName_.end()) return found->second;
@@ -172,7 +172,7 @@ std::vector<std::vector<uint32_t>> CodeChains::edges() const {
   std::vector<std::vector<uint32_t>> all(definitions_.size());
   for (size_t i = 0; i < definitions_.size(); ++i) {
     for (const auto& name : definitions_[i].names) {
-      // The definition may be all of the name, or what a method or a constant is taken from.
+      // The definition may be the whole name, or the prefix of a method or a constant.
       for (auto end = name.size();; end = name.rfind('.', end - 1)) {
         if (end == std::string::npos || end == 0) break;
         const auto found = byName_.find(name.substr(0, end));
@@ -185,14 +185,14 @@ std::vector<std::vector<uint32_t>> CodeChains::edges() const {
   return all;
 }
 
-// The longest chain, where definitions that lead to each other in a circle count as one link with all their functions
-// (Tarjan's components come in the order in which nothing leads to a later one).
+// Finds the longest chain. Strongly connected definitions count as one link with all their functions (Tarjan's
+// algorithm, which completes components in reverse topological order).
 void CodeChains::check(bool untrusted) const {
   const auto to = edges();
   const size_t count = definitions_.size();
   constexpr uint32_t kUnseen = UINT32_MAX;
   std::vector<uint32_t> order(count, kUnseen), low(count, 0);
-  std::vector<uint64_t> length(count, 0);  // of the chain that begins with a definition's component
+  std::vector<uint64_t> length(count, 0);  // of the longest chain from a definition's component
   std::vector<bool> open(count, false);
   std::vector<uint32_t> stack;
   struct Visit {
@@ -200,8 +200,8 @@ void CodeChains::check(bool untrusted) const {
     size_t next;
   };
   std::vector<Visit> visits;
-  std::vector<uint64_t> types(count, 1);   // in the type of a definition
-  std::vector<uint64_t> depths(count, 1);  // and how deep they are in each other
+  std::vector<uint64_t> types(count, 1);   // nested in the type of a definition
+  std::vector<uint64_t> depths(count, 1);  // and their depth
   uint64_t visited = 0;
   uint32_t counter = 0;
   for (uint32_t root = 0; root < count; ++root) {
@@ -237,28 +237,29 @@ void CodeChains::check(bool untrusted) const {
         for (const auto& name : definitions_[*member].members) {
           const auto inner = definitionOf(name);
           if (inner == kNone) continue;
-          types[*member] = sum(types[*member], types[inner]);
-          depths[*member] = std::max(depths[*member], sum(depths[inner], 1));
+          types[*member] = saturatedSum(types[*member], types[inner]);
+          depths[*member] = std::max(depths[*member], saturatedSum(depths[inner], 1));
         }
-        visited = sum(visited, product(product(types[*member], depths[*member]), definitions_[*member].tokens));
+        visited = saturatedSum(
+            visited, saturatedProduct(saturatedProduct(types[*member], depths[*member]), definitions_[*member].tokens));
         length[*member] = own + behind;
         open[*member] = false;
       }
       stack.erase(first, stack.end());
       if (own + behind > archive::kMaxDefinitionChain) {
-        throw archive::TooMuch("its classes and functions lead to each other over more than " +
-                               std::to_string(archive::kMaxDefinitionChain) + " of them");
+        throw archive::LimitExceeded("its classes and functions refer to each other in a chain of more than " +
+                                     std::to_string(archive::kMaxDefinitionChain));
       }
     }
   }
   if (visited > (untrusted ? archive::kMaxUntrustedTypeVisits : archive::kMaxTypeVisits)) {
-    throw archive::TooMuch("its classes have too many others in each other");
+    throw archive::LimitExceeded("its classes nest too many others");
   }
 }
 
 namespace {
 
-// How large functions are with what they call in place. They don't call themselves: libtorch refuses that.
+// Size of functions after inlining. Recursion is impossible: libtorch refuses it.
 struct Size {
   uint64_t nodes = 0;
   uint32_t depth = 1;
@@ -277,7 +278,7 @@ class InlinedSize {
 
  private:
   static void addTo(Size& size, const Size& inner, uint32_t deeper) {
-    size.nodes = sum(size.nodes, inner.nodes);
+    size.nodes = saturatedSum(size.nodes, inner.nodes);
     size.depth = std::max(size.depth, inner.depth + deeper);
   }
 
@@ -308,13 +309,13 @@ void checkInlinedSize(const jit::CompilationUnit& units, bool untrusted) {
   for (const auto* function : units.get_functions()) {
     const auto size = sizes.of(*function);
     if (size.depth > archive::kMaxInlinedDepth) {
-      throw archive::TooMuch("its function '" + function->qualname().name() +
-                             "' has blocks that are nested more than " + std::to_string(archive::kMaxInlinedDepth) +
-                             " deep once all that it calls are in place");
+      throw archive::LimitExceeded("its function '" + function->qualname().name() +
+                                   "' has blocks that are nested more than " +
+                                   std::to_string(archive::kMaxInlinedDepth) + " deep after inlining");
     }
     if (size.nodes > limit) {
-      throw archive::TooMuch("its function '" + function->qualname().name() + "' has more than " +
-                             std::to_string(limit) + " operations once all that it calls are in place");
+      throw archive::LimitExceeded("its function '" + function->qualname().name() + "' has more than " +
+                                   std::to_string(limit) + " operations after inlining");
     }
   }
 }

@@ -1,3 +1,4 @@
+// Bounds the recursion of libtorch's compiler over an archive's code, without compiling it.
 #pragma once
 
 #include <torch/csrc/jit/api/compilation_unit.h>
@@ -10,22 +11,22 @@
 
 namespace lta::script {
 
-// How classes and functions of an archive lead to each other. Libtorch compiles what a definition names while it
-// compiles that one, and calls itself for each: a chain of too many runs out of stack.
+// References between definitions. libtorch compiles a definition recursively when another one names it: a chain of too
+// many overflows the stack.
 class CodeChains {
  public:
-  // A file of code whose definitions are named `qualifier`.name. It was checked by checkDepth.
+  // Adds a file whose definitions are named `qualifier`.name. Must have passed checkDepth.
   void add(const std::string& qualifier, const std::shared_ptr<torch::jit::Source>& source);
 
-  // Throws ERR_MODEL_LOAD where a chain is too long, or types inside types are too many.
+  // Throws ERR_MODEL_LOAD if a chain is too long or types are nested too much.
   void check(bool untrusted) const;
 
  private:
   struct Definition {
     uint32_t functions = 1;
     uint64_t tokens = 0;
-    std::vector<std::string> members;  // the names among them that its own type has
-    std::vector<std::string> names;    // dotted ones that it mentions, which may begin with another definition's
+    std::vector<std::string> members;  // of `names`, those in its own type
+    std::vector<std::string> names;    // dotted names in it, possibly with a definition's name as prefix
   };
 
   std::vector<std::vector<uint32_t>> edges() const;
@@ -35,8 +36,8 @@ class CodeChains {
   std::unordered_map<std::string, uint32_t> byName_;
 };
 
-// Throws ERR_MODEL_LOAD where functions that call each other several times become too large once all calls are in
-// place, as they are before they run.
+// Throws ERR_MODEL_LOAD if a function becomes too large by inlining: functions that call each other several times grow
+// exponentially.
 void checkInlinedSize(const torch::jit::CompilationUnit& units, bool untrusted);
 
 }  // namespace lta::script

@@ -5,15 +5,15 @@
 #include <algorithm>
 #include <vector>
 
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
-#include "archive/too_much.h"
 
 namespace lta::script {
 namespace {
 
 namespace jit = torch::jit;
 
-// The lexer calls itself for each line that it skips.
+// The lexer recurses for each line that it skips.
 constexpr int kMaxEmptyLines = 500;
 
 void checkEmptyLines(const std::string& text) {
@@ -26,14 +26,15 @@ void checkEmptyLines(const std::string& text) {
     const bool nothing = first == text.begin() + static_cast<std::ptrdiff_t>(end) || *first == '#' || *first == '\\';
     empty = nothing ? empty + 1 : 0;
     if (empty > kMaxEmptyLines) {
-      throw archive::TooMuch("its code has more than " + std::to_string(kMaxEmptyLines) + " lines without any");
+      throw archive::LimitExceeded("its code has more than " + std::to_string(kMaxEmptyLines) +
+                                   " consecutive empty lines");
     }
     at = end + 1;
   }
 }
 
-// How deep the tree can get that the parser makes of the tokens so far. An upper bound: every token that may put what
-// stands before it, or what follows, one level deeper counts as one.
+// The depth of the tree that the parser makes of the tokens so far. An upper bound: every token that may nest its
+// neighbours one level deeper counts as one.
 class Depth {
  public:
   void add(const jit::Token& token) {
@@ -48,8 +49,8 @@ class Depth {
       case ')':
       case ']':
       case '}':
-        if (brackets_.empty()) return;  // an error of the parser's
-        // What was bracketed is one operand of what follows.
+        if (brackets_.empty()) return;  // the parser reports it
+        // A bracketed expression is one operand of what follows.
         depth_ = std::max(brackets_.back().deepest, depth_);
         brackets_.pop_back();
         if (!brackets_.empty()) brackets_.back().deepest = std::max(brackets_.back().deepest, depth_);
@@ -75,7 +76,7 @@ class Depth {
         startStatement();
         return;
       case jit::TK_ELIF:
-        // Each is a block inside the `else` of the one before.
+        // Each nests a block in the `else` of the previous one.
         first_ = false;
         ++blocks_.back();
         checkBlocks();
@@ -107,7 +108,7 @@ class Depth {
     uint32_t deepest;
   };
 
-  // The first token of a statement that isn't `elif` or `else` ends a chain of them.
+  // A statement that begins with another token than `elif` or `else` ends their chain.
   void begin() {
     if (first_ && brackets_.empty()) blocks_.back() = 0;
     first_ = false;
@@ -121,8 +122,8 @@ class Depth {
 
   void deepen() {
     if (++depth_ > archive::kMaxExpressionDepth) {
-      throw archive::TooMuch("its code has an expression that is nested more than " +
-                             std::to_string(archive::kMaxExpressionDepth) + " deep");
+      throw archive::LimitExceeded("its code has an expression that is nested more than " +
+                                   std::to_string(archive::kMaxExpressionDepth) + " deep");
     }
   }
 
@@ -130,14 +131,14 @@ class Depth {
     size_t depth = blocks_.size();
     for (const auto chain : blocks_) depth += chain;
     if (depth > archive::kMaxBlockDepth) {
-      throw archive::TooMuch("its code has blocks that are nested more than " +
-                             std::to_string(archive::kMaxBlockDepth) + " deep");
+      throw archive::LimitExceeded("its code has blocks that are nested more than " +
+                                   std::to_string(archive::kMaxBlockDepth) + " deep");
     }
   }
 
   uint32_t depth_ = 0;
   std::vector<Bracket> brackets_;
-  std::vector<size_t> blocks_{0};  // for each block that is open, how many `elif` came one after the other in it
+  std::vector<size_t> blocks_{0};  // for each open block, the length of its current chain of `elif`
   bool first_ = true;
 };
 

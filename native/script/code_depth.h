@@ -1,3 +1,4 @@
+// Bounds the nesting of code before libtorch parses it.
 #pragma once
 
 #include <torch/csrc/jit/frontend/source_range.h>
@@ -6,10 +7,9 @@
 
 namespace lta::script {
 
-// Refuses code that is nested so deep that libtorch's parser and compiler, which call themselves for each level, would
-// run out of stack: expressions, blocks, chains of operators, of `elif`, of lines without anything. Throws
-// ERR_MODEL_LOAD. The code is read by libtorch's own lexer, so that there are no two opinions about where a string or a
-// comment ends.
+// Throws ERR_MODEL_LOAD for code nested so deeply that libtorch's recursive parser and compiler would overflow the
+// stack: expressions, blocks, chains of operators or of `elif`, runs of empty lines. Uses libtorch's own lexer, so that
+// both agree on where strings and comments end.
 void checkDepth(const std::shared_ptr<torch::jit::Source>& source);
 
 }  // namespace lta::script

@@ -17,7 +17,7 @@ namespace jit = torch::jit;
 using archive::Pickle;
 using Kind = Pickle::Kind;
 
-// What debug information may take in memory; what is larger is left out.
+// Memory limit for debug information; larger ones are ignored.
 constexpr uint64_t kMaxDebugMemory = 256 * archive::kMiB;
 
 class DebugRanges final : public jit::SourceRangeUnpickler {
@@ -28,7 +28,7 @@ class DebugRanges final : public jit::SourceRangeUnpickler {
     std::call_once(read_, [this] {
       try {
         readRanges();
-      } catch (const std::exception&) {  // an error is shown without Python's lines
+      } catch (const std::exception&) {  // traces go without Python's lines
         ranges_.clear();
       }
       bytes_.clear();
@@ -41,7 +41,7 @@ class DebugRanges final : public jit::SourceRangeUnpickler {
 
  private:
   struct Range {
-    size_t offset;  // in the archive's code, from which on it holds
+    size_t offset;  // in the archive's code, of the first character it applies to
     std::optional<jit::SourceRange> range;
   };
 
@@ -55,11 +55,11 @@ class DebugRanges final : public jit::SourceRangeUnpickler {
       texts = &pickle.tuple((*rows)[1]);
       rows = &pickle.tuple((*rows)[2]);
     }
-    std::map<int64_t, std::shared_ptr<jit::Source>> sources;  // by the tuple that describes them
+    std::map<int64_t, std::shared_ptr<jit::Source>> sources;  // by the index of their tuple
     for (const auto& row : *rows) {
       if (row.kind != Kind::Tuple) continue;
       const auto& parts = pickle.tuple(row);
-      // Old files have no tag in their rows, and the range after the offset; those with a tag of old had it between.
+      // Rows are (offset, range) or (offset, range, tag), in some old files (offset, tag, range).
       const size_t at = parts.size() > 2 && parts[1].kind != Kind::Tuple ? 2 : 1;
       if (parts.size() <= at || parts[0].kind != Kind::Int || parts[at].kind != Kind::Tuple) continue;
       ranges_.push_back(

@@ -1,3 +1,4 @@
+// Python's source lines for TorchScript traces. Never fails: ranges that can't be read are left out.
 #pragma once
 
 #include <torch/csrc/jit/serialization/source_range_serialization.h>
@@ -7,9 +8,8 @@
 
 namespace lta::script {
 
-// The lines of Python that a file of an archive's code was compiled from (`.debug_pkl`), which libtorch shows in the
-// traces of errors. Read when they are asked for. Ranges that point outside their source, on which libtorch would fail,
-// are none.
+// Reads a `.debug_pkl`, the Python lines that a code file was compiled from, when an error trace first asks for them.
+// Ranges outside of their source, which would crash libtorch, are dropped.
 std::shared_ptr<torch::jit::SourceRangeUnpickler> debugRanges(std::string bytes);
 
 }  // namespace lta::script

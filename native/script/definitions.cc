@@ -7,19 +7,19 @@ namespace lta::script {
 
 namespace jit = torch::jit;
 
-void eachDefinition(const std::shared_ptr<jit::Source>& source, const std::function<void(const jit::TreeRef&)>& take) {
+void eachDefinition(const std::shared_ptr<jit::Source>& source, const std::function<void(const jit::TreeRef&)>& visit) {
   jit::Parser parser(source);
   auto& lexer = parser.lexer();
   while (lexer.cur().kind != jit::TK_EOF) {
     switch (lexer.cur().kind) {
       case jit::TK_CLASS_DEF:
-        take(parser.parseClass());
+        visit(parser.parseClass());
         break;
       case jit::TK_DEF:
-        take(parser.parseFunction(/*is_method=*/false));
+        visit(parser.parseFunction(/*is_method=*/false));
         break;
       default:
-        lexer.next();  // the version of old files, imports
+        lexer.next();  // version statements of old files, imports
     }
   }
 }

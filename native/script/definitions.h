@@ -1,3 +1,4 @@
+// Parses code files by libtorch's parser.
 #pragma once
 
 #include <torch/csrc/jit/frontend/source_range.h>
@@ -8,9 +9,8 @@
 
 namespace lta::script {
 
-// Parses a file of code by libtorch's own parser: calls `take` with each class and function at its top level, in order.
-// Throws what the parser throws.
+// Calls `visit` with each top-level class and function, in order. Propagates the parser's exceptions.
 void eachDefinition(const std::shared_ptr<torch::jit::Source>& source,
-                    const std::function<void(const torch::jit::TreeRef&)>& take);
+                    const std::function<void(const torch::jit::TreeRef&)>& visit);
 
 }  // namespace lta::script

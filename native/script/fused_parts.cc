@@ -21,7 +21,7 @@ using jit::fuser::onednn::LlgaTensorImpl;
 const c10::Symbol kFusedPart = c10::Symbol::fromQualString("lta::fused_part");
 const c10::Symbol kStrided = c10::Symbol::fromQualString("lta::strided");
 
-// What goes from one fused part to another may have a layout that only they know.
+// Tensors between fusion groups may have an opaque oneDNN layout.
 bool isOpaque(const c10::IValue& value) {
   return value.isTensor() && dynamic_cast<const LlgaTensorImpl*>(value.toTensor().unsafeGetTensorImpl()) != nullptr;
 }
@@ -35,13 +35,13 @@ class FusedPart {
  public:
   explicit FusedPart(const jit::Node* node)
       : inputs_(node->inputs().size()), unfused_(node->g(jit::attr::Subgraph)->copy(), "unfused") {
-    // libtorch's kernel wants a node of its own kind.
+    // libtorch compiles nodes of this kind only.
     for (const auto* input : node->inputs()) graph_.addInput()->setType(input->type());
     auto* own = graph_.insertNode(graph_.create(jit::prim::oneDNNFusionGroup, graph_.inputs(), node->outputs().size()));
     own->copyAttributes(*node);
     try {
       kernel_ = own->getOperation();
-    } catch (const std::exception&) {  // can't be compiled
+    } catch (const std::exception&) {  // not compilable
       failed_ = true;
     }
   }
@@ -50,7 +50,7 @@ class FusedPart {
     std::vector<bool> opaque;
     for (size_t i = 0; i < inputs_; ++i) opaque.push_back(isOpaque(jit::peek(stack, i, inputs_)));
     if (!succeeded_) {
-      // The kernel is compiled for the first inputs that it gets, which isn't to be tried twice.
+      // The kernel is compiled for its first inputs; a failure isn't retried.
       const std::lock_guard<std::mutex> first(first_);
       if (!failed_ && !succeeded_) {
         if (runKernel(stack)) {
@@ -61,7 +61,7 @@ class FusedPart {
         failed_ = true;
       }
     }
-    // A part before this one that ran unfused gives another layout than the kernel was compiled for.
+    // A previous group that ran unfused passes on another layout than this kernel was compiled for.
     if (succeeded_ && opaque == opaque_ && runKernel(stack)) return;
     runUnfused(stack);
   }
@@ -93,14 +93,14 @@ class FusedPart {
   std::mutex first_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> succeeded_{false};
-  std::vector<bool> opaque_;  // which inputs were, of those that the kernel was compiled for
+  std::vector<bool> opaque_;  // which inputs were opaque when the kernel was compiled
 };
 
 jit::Operation createFusedPart(const jit::Node* node) {
   return [part = std::make_shared<FusedPart>(node)](jit::Stack& stack) { part->run(stack); };
 }
 
-// Where shapes are others than those that a part was fused for, libtorch runs its unfused form, on whatever comes.
+// For other shapes than a group was fused for, libtorch runs its unfused form, with inputs of any layout.
 void takeStridedInputs(jit::Block& block) {
   for (auto* node : block.nodes()) {
     for (size_t i = 0; i < node->inputs().size(); ++i) {

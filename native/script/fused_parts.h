@@ -1,12 +1,13 @@
+// Makes oneDNN fusion groups fall back to their unfused form within a run.
 #pragma once
 
 #include <torch/csrc/jit/ir/ir.h>
 
 namespace lta::script {
 
-// For a graph that libtorch's pass for oneDNN Graph has fused: has each fused part run its own unfused form where its
-// kernel can't be compiled or fails (libtorch's fuser is a prototype), within the same run. Kernels take their inputs
-// off the stack only when they have succeeded, and write into none that a model can see.
+// For a graph after libtorch's oneDNN pass: a fusion group whose kernel fails to compile or to run executes its unfused
+// subgraph instead (libtorch's fuser is a prototype). That is safe: kernels pop their inputs only on success and write
+// to nothing that the model sees.
 void keepUnfusedForms(torch::jit::Block& block);
 
 void registerFusedParts();

@@ -65,15 +65,15 @@ void registerGuarded(const jit::Operator& what) {
 void guardOperators() {
   static std::once_flag once;
   std::call_once(once, [] {
-    using Sort = std::pair<c10::Symbol, bool>;  // the operators of a name that are the dispatcher's, or TorchScript's
-    std::set<Sort> sorts;
+    using Group = std::pair<c10::Symbol, bool>;  // name, and whether dispatched
+    std::set<Group> groups;
     for (const auto& each : jit::getAllOperators()) {
       if (each->hasOperation() && checksOf(*each).any()) {
-        sorts.emplace(c10::Symbol::fromQualString(each->schema().name()), each->isC10Op());
+        groups.emplace(c10::Symbol::fromQualString(each->schema().name()), each->isC10Op());
       }
     }
-    // All of a sort are registered again, in their order, since the first that fits is taken.
-    for (const auto& [name, dispatched] : sorts) {
+    // Re-registers all overloads of a group in their order, since the first match is taken.
+    for (const auto& [name, dispatched] : groups) {
       const auto operators = jit::getAllOperatorsFor(name);
       for (const auto& each : operators) {
         if (each->hasOperation() && each->isC10Op() == dispatched) registerGuarded(*each);

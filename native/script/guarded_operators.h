@@ -1,10 +1,11 @@
+// Argument checks in front of operators that crash or hang. Applies to every program in the process.
 #pragma once
 
 namespace lta::script {
 
-// A few of libtorch's operators end the process, or never return, for arguments that any program can give them: integer
-// division by zero or of the smallest integer by -1, attention of no head, counting an empty string. From here on they
-// are errors like any other. To be called before the first program; does nothing when it is called again.
+// Some operators of libtorch end the process or never return for certain arguments: integer division by zero or of the
+// smallest integer by -1, attention with no heads, counting an empty string. These become ordinary errors. To be called
+// before the first program is compiled; later calls are no-ops.
 void guardOperators();
 
 }  // namespace lta::script

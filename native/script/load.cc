@@ -16,26 +16,27 @@ namespace {
 
 namespace jit = torch::jit;
 
-// What kept an archive from loading, in words that say what to do.
+// Adds the source and, where possible, advice to an error of loading.
 Error loadError(const std::string& source, std::exception_ptr exception) {
   const Error cause = describe(std::move(exception), "ERR_MODEL_LOAD");
   const std::string what = cause.what();
   std::string reason = what;
-  if (tellsOfUnknownOperator(what)) {
+  if (isUnknownOperatorError(what)) {
     reason = what + ". The checkpoint uses an operator that this libtorch doesn't have (a custom operator?)";
   }
   return Error(cause.code(), "Cannot load " + source + ": " + reason,
                cause.nativeStack().empty() ? what : cause.nativeStack());
 }
 
-// What isn't floating point keeps its type, as in Python: positions and masks are looked up with it.
+// As in Python, other types stay: indices and masks depend on theirs.
 void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
   const auto cast = [dtype](const at::Tensor& tensor) {
     if (tensor.defined() && tensor.is_floating_point()) tensor.set_data(tensor.to(dtype));
   };
   for (const auto& parameter : module.parameters()) cast(parameter);
   for (const auto& buffer : module.buffers()) cast(buffer);
-  // A frozen file has its parameters as constants. Single numbers decide no operator's type and keep theirs.
+  // A frozen checkpoint has its parameters as constants. Zero-dimensional tensors don't affect promoted types and stay
+  // as they are.
   const std::function<void(jit::Block&)> castConstants = [&](jit::Block& block) {
     for (auto* node : block.nodes()) {
       for (auto* inner : node->blocks()) castConstants(*inner);
@@ -72,7 +73,7 @@ std::shared_ptr<ScriptModule> loadFile(const std::string& path, const LoadOption
 }
 
 std::shared_ptr<ScriptModule> loadBytes(std::string bytes, const LoadOptions& options) {
-  return loadFrom("the given bytes", options, [&] { return archive::ofMemory(std::move(bytes)); });
+  return loadFrom("the given bytes", options, [&] { return archive::fromMemory(std::move(bytes)); });
 }
 
 }  // namespace lta::script

@@ -1,3 +1,4 @@
+// Loads a TorchScript checkpoint: reading, casting, choice of optimizations.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -13,14 +14,14 @@ namespace lta::script {
 
 struct LoadOptions {
   c10::Device device = c10::Device(c10::DeviceType::CPU);
-  std::optional<at::ScalarType> dtype;  // floating-point parameters and buffers are cast to it
-  bool optimize = false;                // freeze what is run: faster, other last bits
-  std::optional<bool> fuse;             // with oneDNN Graph as well; default: where that pays, with `optimize`
-  bool untrusted = false;               // refuses what could do more than compute, with ERR_UNTRUSTED
-  bool verify = false;                  // compares each record to its checksum; `untrusted` does as well
+  std::optional<at::ScalarType> dtype;  // for floating-point parameters, buffers and constants; absent: as stored
+  bool optimize = false;                // freezes programs: faster, not bit-identical
+  std::optional<bool> fuse;             // with oneDNN Graph, needs `optimize`; absent: if fusionPays()
+  bool untrusted = false;               // refuses programs that could do more than compute
+  bool verify = false;                  // verifies checksums; implied by `untrusted`
 };
 
-// Loads what torch.jit.save wrote, in evaluation mode. Throws ERR_MODEL_LOAD, ERR_UNTRUSTED.
+// Load an archive of torch.jit.save, in evaluation mode. Throw ERR_MODEL_LOAD, ERR_UNTRUSTED.
 std::shared_ptr<ScriptModule> loadFile(const std::string& path, const LoadOptions& options);
 std::shared_ptr<ScriptModule> loadBytes(std::string bytes, const LoadOptions& options);
 

@@ -17,27 +17,27 @@ namespace jit = torch::jit;
 
 const c10::Symbol kCheck = c10::Symbol::fromQualString("lta::check");
 
-// Loops of a fixed number of rounds go without where they execute no more nodes than this, what is inside them
-// included: as many as a long piece of straight code, which has no checks either.
-constexpr int64_t kSoon = 10'000;
+// Loops of a constant trip count go without a check if they execute at most this many nodes, nested ones included:
+// straight-line code of that length has none either.
+constexpr int64_t kMaxUncheckedNodes = 10'000;
 
 void check(jit::Stack&) {
   if (auto* run = Cancellation::current()) run->checkLoop();
 }
 
-// How often a loop goes round, where its graph says so.
-std::optional<int64_t> roundsOf(const jit::Node& loop) {
-  const auto goesOn = [](const jit::Value* value) {
+// The trip count of a loop, if it is constant.
+std::optional<int64_t> constantTripCount(const jit::Node& loop) {
+  const auto isTrueConstant = [](const jit::Value* value) {
     const auto known = jit::toIValue(value);
     return known && known->isBool() && known->toBool();
   };
   const auto most = jit::toIValue(loop.input(0));
   if (!most || !most->isInt()) return std::nullopt;
-  if (!goesOn(loop.input(1)) || !goesOn(loop.blocks().at(0)->outputs().at(0))) return std::nullopt;
+  if (!isTrueConstant(loop.input(1)) || !isTrueConstant(loop.blocks().at(0)->outputs().at(0))) return std::nullopt;
   return std::max<int64_t>(most->toInt(), 0);
 }
 
-// How many nodes a block executes at most, from one check to the next; more than kSoon counts as that.
+// Adds checks to a block. Returns the number of nodes it executes without one, saturated just above kMaxUncheckedNodes.
 int64_t addChecks(jit::Block& block) {
   int64_t nodes = 0;
   for (auto* node : block.nodes()) {
@@ -47,9 +47,9 @@ int64_t addChecks(jit::Block& block) {
     if (node->hasAttribute(jit::attr::Subgraph)) inside += addChecks(*node->g(jit::attr::Subgraph)->block());
     if (node->kind() == jit::prim::Loop) {
       auto& body = *node->blocks().at(0);
-      const auto rounds = roundsOf(*node);
-      if (rounds && *rounds <= kSoon && *rounds * (inside + 1) <= kSoon) {
-        inside *= *rounds;
+      const auto trips = constantTripCount(*node);
+      if (trips && *trips <= kMaxUncheckedNodes && *trips * (inside + 1) <= kMaxUncheckedNodes) {
+        inside *= *trips;
       } else {
         const auto has = [](const jit::Node* each) { return each->kind() == kCheck; };
         if (std::none_of(body.nodes().begin(), body.nodes().end(), has)) {
@@ -61,7 +61,7 @@ int64_t addChecks(jit::Block& block) {
         inside = 0;
       }
     }
-    nodes = std::min(kSoon + 1, nodes + 1 + inside);
+    nodes = std::min(kMaxUncheckedNodes + 1, nodes + 1 + inside);
   }
   return nodes;
 }

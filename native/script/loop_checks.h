@@ -1,3 +1,4 @@
+// Cancellation checks on the back edges of loops, for every program.
 #pragma once
 
 #include <torch/csrc/jit/ir/ir.h>
@@ -6,19 +7,18 @@
 
 namespace lta::script {
 
-// Puts the operator `lta::check() -> ()` on the back edge of every loop of a graph, forked subgraphs included, so that
-// a run can be stopped in a loop that calls no module and no operator. It has side effects, so that libtorch keeps it,
-// and touches no value, so that nothing is kept from moving across it: what is fused, differentiated or unrolled stays
-// the same. Left without are loops that libtorch unrolls for good or that end soon by themselves. What nobody needs is
-// taken out of the graph first, as libtorch would: a loop with a check looks needed. May be called twice.
+// Inserts `lta::check() -> ()` at the back edge of every loop, subgraphs included, so that a run can be stopped in a
+// loop without module calls or operators. It has side effects, so dead-code elimination keeps it, and no operands, so
+// it restricts no fusion, differentiation or unrolling. Loops that libtorch unrolls and short ones of a constant trip
+// count go without. Dead code is eliminated first, since a check keeps its loop alive. Idempotent.
 void addLoopChecks(const std::shared_ptr<torch::jit::Graph>& graph);
 
 void registerLoopChecks();
 
-// Whether a graph, or what it calls, may assign an attribute.
+// Whether a graph or its callees may assign an attribute.
 bool assigns(torch::jit::Graph& graph);
 
-// Whether a graph still calls methods or functions, which then run graphs of their own.
+// Whether a graph has calls left, which run graphs of their own.
 bool hasCalls(torch::jit::Graph& graph);
 
 }  // namespace lta::script

@@ -1,16 +1,16 @@
+// The operators around module calls in graphs with boundaries. They pass calls to the thread's HookRun and know nothing
+// of hooks.
 #pragma once
 
 #include <ATen/core/symbol.h>
 
 namespace lta::script {
 
-// The operators that stand around module calls in graphs with boundaries:
 //   lta::enter(int call, Any[] inputs) -> (Any[] inputs, Any state)
 //   lta::leave(int call, Any[] inputs, Any state, Any output) -> Any output
 //   lta::may_fuse(int layer) -> bool
-// They hand the call to the run that the thread takes part in, which may replace inputs and output, and which tells
-// whether a layer may take its fused fast path. libtorch has to
-// assume anything of them (conservative alias analysis), so it moves nothing across.
+// The run may replace inputs and outputs, and decides whether a layer may take its fused fast path. Conservative alias
+// analysis keeps libtorch from moving code across them.
 extern const c10::Symbol kEnter;
 extern const c10::Symbol kLeave;
 extern const c10::Symbol kMayFuse;

@@ -10,14 +10,14 @@ namespace {
 
 namespace jit = torch::jit;
 
-// The operands of old calls: x, weights, stride, padding, dilation, groups, scale, zero point.
+// Operands of old calls: x, weights, stride, padding, dilation, groups, scale, zero point.
 constexpr size_t kOldOperands = 8;
 constexpr size_t kFirstDropped = 2;
 constexpr size_t kDropped = 4;
 
-void renew(jit::Block& block) {
+void upgrade(jit::Block& block) {
   for (auto* node : block.nodes()) {
-    for (auto* inner : node->blocks()) renew(*inner);
+    for (auto* inner : node->blocks()) upgrade(*inner);
     const std::string name = node->kind().toQualString();
     if (name != "quantized::conv2d" && name != "quantized::conv2d_relu" && name != "quantized::conv3d" &&
         name != "quantized::conv3d_relu") {
@@ -30,9 +30,9 @@ void renew(jit::Block& block) {
 
 }  // namespace
 
-void renewQuantizedConvolutions(const jit::Module& module) {
+void upgradeQuantizedConvolutions(const jit::Module& module) {
   for (const auto& each : module.modules()) {
-    for (const auto& method : each.get_methods()) renew(*method.graph()->block());
+    for (const auto& method : each.get_methods()) upgrade(*method.graph()->block());
   }
 }
 

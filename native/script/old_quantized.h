@@ -1,14 +1,14 @@
+// Upgrades quantized convolutions of archives of PyTorch 1.4 and 1.5.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
 
 namespace lta::script {
 
-// Archives from this version on name quantized convolutions as libtorch has them.
+// Archives of this version or later have the current signatures.
 constexpr uint64_t kNewQuantizedVersion = 4;
 
-// Quantized convolutions of PyTorch 1.4 and 1.5 were also given what their packed weights know since: their calls lose
-// those arguments, as in libtorch's own loading.
-void renewQuantizedConvolutions(const torch::jit::Module& module);
+// Drops the arguments that packed weights have since taken over, as libtorch's own loader does.
+void upgradeQuantizedConvolutions(const torch::jit::Module& module);
 
 }  // namespace lta::script

@@ -25,8 +25,8 @@ void toType(jit::Stack& stack) {
   stack.push_back(std::move(value));
 }
 
-// The operators that refuse tensors of several floating-point types.
-bool wantsOneType(const jit::Node& node) {
+// Operators that refuse mixed floating-point types.
+bool requiresOneType(const jit::Node& node) {
   static const std::unordered_set<std::string> names{"aten::matmul",
                                                      "aten::mm",
                                                      "aten::bmm",
@@ -72,7 +72,7 @@ bool wantsOneType(const jit::Node& node) {
   return names.count(node.kind().toQualString()) != 0;
 }
 
-// What comes from the checkpoint was converted when it was loaded.
+// The checkpoint's own tensors were converted at load.
 bool isConverted(const jit::Value& value) {
   const auto kind = value.node()->kind();
   return kind == jit::prim::Constant || kind == jit::prim::GetAttr;
@@ -97,11 +97,12 @@ void convertInputs(jit::Node& node, jit::Value* type) {
   }
 }
 
-void demandInBlock(jit::Block& block, jit::Value* type, at::ScalarType scalarType) {
+void unifyInBlock(jit::Block& block, jit::Value* type, at::ScalarType scalarType) {
   for (auto* node : block.nodes()) {
-    for (auto* inner : node->blocks()) demandInBlock(*inner, type, scalarType);
-    if (node->hasAttribute(jit::attr::Subgraph)) lta::script::demandOneType(*node->g(jit::attr::Subgraph), scalarType);
-    if (wantsOneType(*node)) convertInputs(*node, type);
+    for (auto* inner : node->blocks()) unifyInBlock(*inner, type, scalarType);
+    if (node->hasAttribute(jit::attr::Subgraph))
+      lta::script::unifyOperandTypes(*node->g(jit::attr::Subgraph), scalarType);
+    if (requiresOneType(*node)) convertInputs(*node, type);
   }
 }
 
@@ -116,13 +117,13 @@ void registerTypeConversions() {
   });
 }
 
-void demandOneType(jit::Graph& graph, at::ScalarType type) {
+void unifyOperandTypes(jit::Graph& graph, at::ScalarType type) {
   jit::Value* constant = nullptr;
   {
     const jit::WithInsertPoint start(*graph.block()->nodes().begin());
     constant = graph.insertConstant(static_cast<int64_t>(type));
   }
-  demandInBlock(*graph.block(), constant, type);
+  unifyInBlock(*graph.block(), constant, type);
 }
 
 }  // namespace lta::script

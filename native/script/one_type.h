@@ -1,3 +1,4 @@
+// Casts operands where an exported program mixes floating-point types after a load with `dtype`.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -5,11 +6,10 @@
 
 namespace lta::script {
 
-// Makes a program that was exported in one floating-point type run in another: parameters, buffers and constants are
-// converted when it is loaded, but it may still cast to the first type or make tensors of it, wherever it likes.
-// Operators that compute with any two types do so, as in Python; those that want all their tensors in one (products,
-// convolutions, attention, normalizations) get them in `type`. What isn't floating point keeps its type.
-void demandOneType(torch::jit::Graph& graph, at::ScalarType type);
+// Loading with `dtype` converts parameters, buffers and constants, but the program may still cast to its original type
+// or create tensors of it. Operators that promote types keep doing so, as in Python; those that require one type for
+// all tensors (products, convolutions, attention, normalizations) get floating-point operands cast to `type`.
+void unifyOperandTypes(torch::jit::Graph& graph, at::ScalarType type);
 
 void registerTypeConversions();
 

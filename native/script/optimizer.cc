@@ -25,7 +25,7 @@ namespace jit = torch::jit;
 
 using Object = c10::intrusive_ptr<c10::ivalue::Object>;
 
-// The object behind a value that is read from the module, attribute by attribute.
+// The object a value refers to, resolved attribute by attribute; null if it isn't an attribute of the module.
 Object objectOf(const jit::Value* value, const jit::Value* self, const jit::Module& root) {
   if (value == self) return root._ivalue();
   const auto* node = value->node();
@@ -43,14 +43,14 @@ void collectNodes(jit::Block& block, std::vector<jit::Node*>& nodes) {
   }
 }
 
-// Names of the attributes that the graph assigns.
+// Names of the attributes that the graph may assign.
 class Assigned {
  public:
   explicit Assigned(const std::vector<jit::Node*>& nodes) {
     for (const auto* node : nodes) {
       const auto kind = node->kind();
       if (kind == jit::prim::SetAttr) assigned_.insert(node->s(jit::attr::name));
-      // A call that could not be inlined may do anything with what it is called on.
+      // A call that wasn't inlined may assign anything.
       all_ = all_ || kind == jit::prim::CallMethod || kind == jit::prim::CallFunction || kind == jit::prim::fork;
     }
   }
@@ -61,8 +61,8 @@ class Assigned {
   std::unordered_set<std::string> assigned_;
 };
 
-// Whether an operator writes into `value` or into a view of it. The operators at module boundaries could, as far as
-// libtorch knows; they hand values to hooks, which may replace but not change them.
+// Whether an operator may write to `value` or to a view of it. Boundary operators don't count: hooks may replace values
+// but not modify them.
 bool isWritten(const jit::Value* value, int depth = 0) {
   if (depth > 16) return true;
   for (const auto& use : value->uses()) {
@@ -70,8 +70,8 @@ bool isWritten(const jit::Value* value, int depth = 0) {
     if (node->kind() == kEnter || node->kind() == kLeave) continue;
     const auto* schema = node->maybeSchema();
     if (!schema) {
-      if (node->kind() == jit::prim::Loop) return true;  // carried from round to round: not followed
-      // Out of a branch, or into a list or tuple.
+      if (node->kind() == jit::prim::Loop) return true;  // loop-carried: not followed
+      // Passed out of a branch or into a list or tuple.
       if (node->kind() == jit::prim::Return) node = node->owningBlock()->owningNode();
       if (!node) continue;
       for (const auto* output : node->outputs()) {
@@ -92,8 +92,8 @@ bool isWritten(const jit::Value* value, int depth = 0) {
   return false;
 }
 
-// Whether a layer that is one operator takes the value. Its parameters stay attributes: they tell which module it is,
-// where libtorch makes one constant of equal ones, and there is nothing to fold.
+// Whether a fused layer operator takes the value. Its parameters stay attributes: they identify the module, whereas
+// equal constants are merged, and there is nothing to fold.
 bool feedsFusedLayer(const jit::Value* value) {
   static const auto kLayer = c10::Symbol::aten("_transformer_encoder_layer_fwd");
   static const auto kAttention = c10::Symbol::aten("_native_multi_head_attention");
@@ -152,15 +152,15 @@ bool hasEagerAttention(jit::Graph& graph) {
   return false;
 }
 
-// Some graphs are more than the fuser takes: those stay as they were.
+// The fuser may fail on a graph, which then stays as it was.
 void fuse(std::shared_ptr<jit::Graph>& graph) {
   if (!fusing || hasEagerAttention(*graph)) return;
-  auto whole = graph->copy();
+  auto unfused = graph->copy();
   try {
     jit::fuser::onednn::fuseGraph(graph);
     keepUnfusedForms(*graph->block());
   } catch (const std::exception&) {
-    graph = std::move(whole);
+    graph = std::move(unfused);
   }
 }
 
@@ -171,8 +171,7 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
   auto* const self = graph->inputs()[0];
   std::vector<jit::Node*> nodes;
   collectNodes(*graph->block(), nodes);
-  // A checkpoint that was frozen has its state as constants. Where the graph writes into one, nothing made of constants
-  // is constant.
+  // A frozen checkpoint has its state as constants. If the graph writes to one, constant folding would be wrong.
   for (const auto* node : nodes) {
     if (node->kind() == jit::prim::Constant && node->outputs().size() == 1 &&
         node->output()->type()->isSubtypeOf(*c10::TensorType::get()) && isWritten(node->output())) {
@@ -181,7 +180,7 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
   }
   const Assigned assigned(nodes);
   std::vector<std::pair<jit::Node*, c10::IValue>> reads;
-  // An attribute is read many times: what is written through one read changes what the others give.
+  // An attribute may be read several times: a write through one read is visible to the others.
   std::unordered_set<const c10::StorageImpl*> written;
   const auto storageOf = [](const c10::IValue& value) -> const c10::StorageImpl* {
     const bool has = value.isTensor() && value.toTensor().defined() && value.toTensor().has_storage();

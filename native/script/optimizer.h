@@ -1,3 +1,4 @@
+// Freezing and oneDNN fusion of inlined graphs. Keeps call stacks, so that nodes keep their module names.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
@@ -7,23 +8,22 @@
 
 namespace lta::script {
 
-// Makes an inlined graph faster for inference, as freezing does with a whole module: what the graph only reads of
-// `root` becomes constants, which are folded. Other last bits; but nodes keep the call stacks that tell their modules,
-// and the operators of module_boundaries.h stay. What the graph writes to (caches, counters) stays an attribute. Not
-// for runs that record gradients: constants have none.
+// Freezes an inlined graph for inference: attributes of `root` that the graph only reads become constants and are
+// folded. Results may differ in the last bits; call stacks and the operators of module_boundaries.h stay. What the
+// graph writes to (caches, counters) stays an attribute. Not for runs that record gradients, which constants don't
+// have.
 void freezeGraph(std::shared_ptr<torch::jit::Graph>& graph, const torch::jit::Module& root);
 
-// Whether fusing with oneDNN Graph pays on this processor: its kernels beat those of libtorch's own linears where there
-// is AVX-512, and lose on others (docs/performance.md).
+// Whether oneDNN Graph is faster than libtorch's own linears on this processor: with AVX-512, yes; otherwise no
+// (docs/performance.md).
 bool fusionPays();
 
-// Has libtorch's executors ask for the fusion below.
+// Registers the fusion as a pass of libtorch's executors, active in a FusionScope only.
 void registerFusionPass();
 
-// While one lives, graphs that the calling thread's runs compile have their linears, activations and norms fused by
-// oneDNN Graph, for the shapes of the runs that libtorch watches first; other shapes run unfused. Graphs whose
-// attention is made of a softmax and a product are left alone: oneDNN would take both, and nobody could see the weights
-// any more.
+// While one lives, graphs that the calling thread compiles have their linears, activations and norms fused by oneDNN
+// Graph, for the shapes that libtorch profiles; other shapes run unfused. Graphs with attention made of a softmax and a
+// product are left alone: oneDNN would fuse both and hide the weights.
 class FusionScope {
  public:
   explicit FusionScope(bool on);

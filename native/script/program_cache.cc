@@ -43,11 +43,11 @@ std::shared_ptr<const Program> ProgramCache::program(const std::string& method, 
   auto& slot = programs_[key];
   if (slot) return slot;
   const auto found = module_.get_method(method);
-  const auto made = std::make_shared<Program>();
-  made->method = inlineWithNames(module_, found, *names_, options.inlining);
-  auto& graph = made->method.graph;
-  refuseListsInThemselves(*graph);
-  if (dtype_) demandOneType(*graph, *dtype_);
+  const auto compiled = std::make_shared<Program>();
+  compiled->method = inlineWithNames(module_, found, *names_, options.inlining);
+  auto& graph = compiled->method.graph;
+  refuseSelfContainingLists(*graph);
+  if (dtype_) unifyOperandTypes(*graph, *dtype_);
   if (options.frozen) freezeGraph(graph, module_);
   addLoopChecks(graph);
   if (hasCalls(*graph)) checkLoopsOfCallees();
@@ -63,8 +63,8 @@ void ProgramCache::clear() {
   programs_.clear();
 }
 
-// What stays a call (through an interface whose module may change) runs the callee's own graph, and whatever that
-// calls: with checks in its loops as well. Before any of them has run.
+// Calls that weren't inlined (through interfaces whose module may change) run the callees' own graphs, which need
+// checks too, before they first run.
 void ProgramCache::checkLoopsOfCallees() {
   if (std::exchange(calleesChecked_, true)) return;
   for (auto* function : module_._ivalue()->compilation_unit()->get_functions()) {

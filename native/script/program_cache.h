@@ -1,3 +1,4 @@
+// Compiles each method once for each set of options.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -15,7 +16,7 @@
 
 namespace lta::script {
 
-// A method's graph as it is run, with what its operators refer to.
+// An executable graph and what its operators refer to.
 struct Program {
   InlinedMethod method;
   std::unique_ptr<torch::jit::GraphFunction> function;
@@ -25,16 +26,15 @@ struct Program {
 
 struct ProgramOptions {
   InlineOptions inlining;
-  bool frozen = false;  // parameters are constants, and folded
-  bool fused = false;   // oneDNN's pass takes the graph as well
+  bool frozen = false;  // parameters are folded constants
+  bool fused = false;   // optimized by oneDNN as well
 };
 
-// The programs of a checkpoint. Each graph is compiled once: plain runs and captures run the same one, so that a
-// capture neither compiles anything again nor can change a bit of the output, and the same goes for what may have to
-// stop; runs with hooks run one with boundaries. Safe to use from several threads at once.
+// The programs of a checkpoint. Plain, limited and captured runs share one, so that a capture recompiles nothing and
+// stays bit-identical; runs with hooks use one with boundaries. Thread-safe.
 class ProgramCache {
  public:
-  // `dtype`: the type that the checkpoint was cast to, if it was.
+  // `dtype`: the type that the checkpoint was cast to, if any.
   ProgramCache(torch::jit::Module module, std::shared_ptr<const ModuleNames> names,
                std::optional<at::ScalarType> dtype);
 

@@ -24,21 +24,21 @@ namespace {
 
 namespace jit = torch::jit;
 
-// The last part of a class's qualified name: "__torch__.torch.nn.modules.linear.___torch_mangle_3.Linear" → "Linear".
+// The unqualified class name: "__torch__.torch.nn.modules.linear.___torch_mangle_3.Linear" → "Linear".
 std::string shortTypeName(const jit::Module& module) {
   const auto name = module.type()->name();
   return name ? name->name() : module.type()->str();
 }
 
-// Runs what a model forks on threads of ours, which make place for others while they wait: libtorch's own are a fixed
-// number, and hooks may hold them all while they wait for a model that forks in turn.
+// Runs forked tasks on the executor, whose threads yield their slot while they wait: libtorch's pool has a fixed size,
+// and hooks that wait for a model that forks in turn could exhaust it.
 void launchForked(std::function<void()> task) {
   Executor::instance().submit(
       [task = std::move(task), state = ThreadState()] {
         const ThreadStateScope scope(state);
         try {
           task();
-        } catch (...) {  // what failed is told by the task's future
+        } catch (...) {  // the task's future has the error
         }
       },
       Executor::Kind::Urgent);
@@ -54,7 +54,7 @@ void collectState(const jit::Module& module, const std::string& prefix, std::vec
   for (const auto& child : module.named_children()) collectState(child.value, prefix + child.name + ".", into);
 }
 
-// Whether the calling thread's executors optimize, for as long as one lives.
+// Sets whether the calling thread's executors optimize, while one lives.
 class OptimizeGuard {
  public:
   explicit OptimizeGuard(bool on) : before_(jit::getGraphExecutorOptimize()) { jit::setGraphExecutorOptimize(on); }
@@ -66,7 +66,7 @@ class OptimizeGuard {
   const bool before_;
 };
 
-// Of the layers that ask for a fused fast path, those that have a hook below them.
+// For each fusible layer, whether a hook sits below it.
 std::vector<bool> hookedLayers(const std::vector<std::string>& layers, const HookSet& hooks) {
   std::vector<bool> hooked;
   for (const auto& layer : layers) {
@@ -78,10 +78,10 @@ std::vector<bool> hookedLayers(const std::vector<std::string>& layers, const Hoo
   return hooked;
 }
 
-// Runs; where libtorch fails, what `otherwise` gives, which may throw the failure on. What is thrown otherwise is
-// ours, a hook's, or a run that was cancelled.
+// Returns run(), or otherwise() if libtorch throws, which may rethrow. Our own errors, those of hooks and cancellations
+// propagate.
 template <typename Run, typename Otherwise>
-std::invoke_result_t<Run> orWhereLibtorchFails(Run run, Otherwise otherwise) {
+std::invoke_result_t<Run> onLibtorchError(Run run, Otherwise otherwise) {
   try {
     return run();
   } catch (const Error&) {
@@ -95,12 +95,12 @@ std::invoke_result_t<Run> orWhereLibtorchFails(Run run, Otherwise otherwise) {
   }
 }
 
-// A program that was exported in one type may make tensors of it, and cast to it, wherever it likes.
-c10::IValue namingDtype(const std::function<c10::IValue()>& run) {
-  return orWhereLibtorchFails(run, []() -> c10::IValue {
+// Adds advice to type errors: the program may cast to, or create tensors of, the type it was exported with.
+c10::IValue explainingDtype(const std::function<c10::IValue()>& run) {
+  return onLibtorchError(run, []() -> c10::IValue {
     const auto cause = describe(std::current_exception(), "ERR_MODEL_RUN");
     const std::string what = cause.what();
-    if (!tellsOfType(what)) throw;
+    if (!mentionsType(what)) throw;
     throw Error(cause.code(),
                 what +
                     ". The checkpoint was loaded with another `dtype`, which converts its parameters, buffers and "
@@ -156,7 +156,7 @@ std::vector<engine::NamedTensor> ScriptModule::stateDict() const {
   return state_;
 }
 
-// Parameters and buffers as they are now: a method may assign others.
+// Reads parameters and buffers anew: a method may have assigned others.
 void ScriptModule::readState() {
   std::vector<engine::NamedTensor> state;
   collectState(module_, "", state);
@@ -172,29 +172,29 @@ std::vector<at::Tensor> ScriptModule::movableTensors() const {
 }
 
 void ScriptModule::onMoved() {
-  resolver_ = std::make_shared<Resolver>(owners_);  // parameters have other storages now
-  if (options_.optimize) programs_->clear();        // their constants stay where they were
+  resolver_ = std::make_shared<Resolver>(owners_);  // the parameters' storages changed
+  if (options_.optimize) programs_->clear();        // their constants are on the old device
 }
 
 c10::IValue ScriptModule::execute(engine::Inputs inputs, const engine::RunOptions& options,
                                   const engine::Snapshot& snapshot, bool captureGradients) {
   const auto run = [&] { return runProgram(std::move(inputs.positional), options, snapshot.hooks, captureGradients); };
-  return options_.dtype ? namingDtype(run) : run();
+  return options_.dtype ? explainingDtype(run) : run();
 }
 
-// A run that is to stop does so at the next operator or round of a loop (see run_scope.h, loop_checks.h). For gradients
-// of attention no layer may take a fused path that has none, and the optimizer may not gather operators into subgraphs
-// that differentiate themselves: nothing in those can be watched.
+// Cancellation is checked before operators and on back edges (see run_scope.h, loop_checks.h). Gradients of attention
+// need layers to avoid fused paths, which aren't differentiable, and the optimizer off: it would move operators into
+// differentiable subgraphs, where the probe can't see them.
 c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engine::RunOptions& options,
                                      const std::shared_ptr<const HookSet>& hooks, bool captureGradients) {
   if (options.cancellation) options.cancellation->check();
-  const bool records = options.grad || captureGradients;
-  const c10::AutoGradMode grad(records);
+  const bool recordsGrad = options.grad || captureGradients;
+  const c10::AutoGradMode grad(recordsGrad);
   const OptimizeGuard optimizing(!captureGradients);
   ProgramOptions wanted;
   wanted.inlining.unfused = captureGradients;
   wanted.inlining.boundaries = hooks != nullptr;
-  wanted.frozen = options_.optimize && !records;
+  wanted.frozen = options_.optimize && !recordsGrad;
   wanted.fused = options_.fuse && wanted.frozen;
   const FusionScope fusion(wanted.fused);
   const auto program = programs_->program(options.method, wanted);
@@ -205,18 +205,18 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
   }
   if (!hooks) return call(*program, inputs);
 
-  // Tasks that the model forked and nobody awaits may go on when this program is gone.
+  // Shares ownership of the program: forked tasks that nobody awaits may outlive the cache's entry.
   const std::shared_ptr<const std::vector<ModuleCall>> calls(program, &program->method.calls);
   const auto run = std::make_shared<HookRun>(hooks, options.cancellation, calls);
   run->forbidFusing(hookedLayers(program->method.fusedLayers, *hooks));
   const HookScope scope(run);
   try {
-    // The model itself is a module like any other; its call is this one.
-    const auto itself = rootCall(options.method);
-    if (!itself) return call(*program, inputs);
+    // The root is a module like any other, called here.
+    const auto rootModuleCall = rootCall(options.method);
+    if (!rootModuleCall) return call(*program, inputs);
     c10::intrusive_ptr<BackwardState> state;
-    inputs = run->enter(*itself, std::move(inputs), state);
-    return run->leave(*itself, inputs, state, call(*program, inputs));
+    inputs = run->enter(*rootModuleCall, std::move(inputs), state);
+    return run->leave(*rootModuleCall, inputs, state, call(*program, inputs));
   } catch (...) {
     if (const auto failure = run->failure()) std::rethrow_exception(failure);
     throw;
@@ -226,9 +226,10 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
 std::optional<ModuleCall> ScriptModule::rootCall(const std::string& method) const {
   if (method != "forward") return std::nullopt;
   const auto& schema = *this->schema(method);
-  ModuleCall itself{"", shortTypeName(module_), {}, schema.returns().at(0).type()};
-  for (size_t i = 1; i < schema.arguments().size(); ++i) itself.inputTypes.push_back(schema.arguments()[i].type());
-  return itself;
+  ModuleCall rootModuleCall{"", shortTypeName(module_), {}, schema.returns().at(0).type()};
+  for (size_t i = 1; i < schema.arguments().size(); ++i)
+    rootModuleCall.inputTypes.push_back(schema.arguments()[i].type());
+  return rootModuleCall;
 }
 
 c10::IValue ScriptModule::call(const Program& program, const std::vector<c10::IValue>& inputs) {

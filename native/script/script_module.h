@@ -1,3 +1,4 @@
+// A TorchScript checkpoint as a Model.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -15,13 +16,12 @@
 
 namespace lta::script {
 
-// A TorchScript checkpoint.
 class ScriptModule final : public engine::Model {
  public:
   struct Options {
     bool optimize = false;
     bool fuse = false;
-    std::optional<at::ScalarType> dtype;  // what the module was cast to
+    std::optional<at::ScalarType> dtype;  // that the module was cast to
   };
   ScriptModule(torch::jit::Module module, const Options& options);
 
@@ -55,7 +55,7 @@ class ScriptModule final : public engine::Model {
   std::vector<engine::NamedTensor> parameters_;
   std::shared_ptr<const engine::ParameterOwners> owners_;
   mutable std::mutex stateMutex_;
-  std::vector<engine::NamedTensor> state_;  // as of the last run that was over
+  std::vector<engine::NamedTensor> state_;  // as of the last completed run
   std::shared_ptr<const Resolver> resolver_;
   std::unique_ptr<ProgramCache> programs_;
 };

@@ -7,8 +7,8 @@ namespace {
 
 namespace jit = torch::jit;
 
-// The value behind operators that only give it another type, which the optimizer takes away.
-const jit::Value* same(const jit::Value* value) {
+// The value before casts, which the optimizer removes.
+const jit::Value* withoutCasts(const jit::Value* value) {
   while (value->node()->kind() == c10::prim::unchecked_cast ||
          value->node()->kind() == c10::prim::unchecked_unwrap_optional) {
     value = value->node()->input(0);
@@ -16,23 +16,23 @@ const jit::Value* same(const jit::Value* value) {
   return value;
 }
 
-void look(const jit::Block& block) {
+void checkBlock(const jit::Block& block) {
   for (const auto* node : block.nodes()) {
     const bool fills = node->kind() == c10::aten::append || node->kind() == c10::aten::insert;
     if (fills && node->inputs().size() > 1) {
-      const auto* list = same(node->inputs().front());
-      if (list == same(node->inputs().back())) {
+      const auto* list = withoutCasts(node->inputs().front());
+      if (list == withoutCasts(node->inputs().back())) {
         throw Error("ERR_MODEL_RUN",
-                    "Expected a program that puts no list into itself, which libtorch can't optimize, but received one "
+                    "Expected a program that adds no list to itself, which libtorch can't optimize, but received one "
                     "that does");
       }
     }
-    for (const auto* inner : node->blocks()) look(*inner);
+    for (const auto* inner : node->blocks()) checkBlock(*inner);
   }
 }
 
 }  // namespace
 
-void refuseListsInThemselves(const jit::Graph& graph) { look(*graph.block()); }
+void refuseSelfContainingLists(const jit::Graph& graph) { checkBlock(*graph.block()); }
 
 }  // namespace lta::script

@@ -1,11 +1,12 @@
+// Refuses graphs that libtorch's optimizer doesn't terminate on.
 #pragma once
 
 #include <torch/csrc/jit/ir/ir.h>
 
 namespace lta::script {
 
-// Refuses (ERR_MODEL_RUN) a graph that puts a list into itself: libtorch's optimizer makes one operator of making a
-// list and filling it, here one whose input is its own output, and then follows that without end.
-void refuseListsInThemselves(const torch::jit::Graph& graph);
+// Throws ERR_MODEL_RUN for a graph that adds a list to itself: libtorch's optimizer merges creating and filling a list
+// into one node, which would be its own input, and then follows that cycle forever.
+void refuseSelfContainingLists(const torch::jit::Graph& graph);
 
 }  // namespace lta::script

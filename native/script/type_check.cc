@@ -22,7 +22,7 @@ void checkTensor(const at::Tensor& tensor) {
     const auto axis = tensor.q_per_channel_axis();
     const auto channels = axis >= 0 && axis < tensor.dim() ? tensor.size(axis) : -1;
     if (tensor.q_per_channel_scales().numel() != channels || tensor.q_per_channel_zero_points().numel() != channels) {
-      throw Error("ERR_MODEL_LOAD", "a quantized tensor in it has scales for another number of channels");
+      throw Error("ERR_MODEL_LOAD", "a quantized tensor in it has scales for a different number of channels");
     }
   }
 }

@@ -1,3 +1,4 @@
+// Validates unpickled values against the types that a program declares.
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -8,19 +9,18 @@
 
 namespace lta::script {
 
-// Whether values are of the types that a program declares for them. Compiled code doesn't look: it reads slots of
-// objects by number, so that an object of another class is memory of others.
+// Compiled code doesn't check: it reads attributes by slot, so that an object of another class would be memory
+// corruption.
 class TypeCheck {
  public:
-  // Lists and dictionaries get the types of their elements from the declaration, once all of those fit. Throws
-  // ERR_MODEL_LOAD for a tensor whose own parts contradict each other (indices outside a sparse one, scales for another
-  // number of channels).
+  // Returns true if the value is of the type; lists and dictionaries then get the declared element types. Throws
+  // ERR_MODEL_LOAD for an inconsistent tensor (sparse indices out of range, scales for another number of channels).
   bool fits(const c10::IValue& value, const c10::TypePtr& type);
 
  private:
   bool fitsEach(const c10::IValue& value, const c10::TypePtr& type);
 
-  // Containers that were seen, as what. Archives hold what may share containers of each other many times over.
+  // Checked containers with their types: archives may share containers many times over.
   std::set<std::pair<const void*, const void*>> seen_;
 };
 

@@ -26,7 +26,7 @@ bool hasNoElements(const jit::TreeRef& type) {
   return std::any_of(members.begin(), members.end(), hasNoElements);
 }
 
-// Whether the compiler makes a list of this expression by the type that is declared for it.
+// Whether the compiler derives the element type of this expression from its declared type.
 bool isListLiteral(const jit::TreeRef& value) {
   switch (value->kind()) {
     case jit::TK_LIST_LITERAL:
@@ -43,10 +43,10 @@ bool isListLiteral(const jit::TreeRef& value) {
 void checkDeclared(const jit::TreeRef& type, const jit::TreeRef& value) {
   if (!isListLiteral(value) || !hasNoElements(type)) return;
   throw Error("ERR_MODEL_LOAD", "its code declares a list as '" + type->range().text().str() +
-                                    "', which libtorch's compiler can't make one of");
+                                    "', which libtorch's compiler can't compile");
 }
 
-// `returned`: what the function around the tree declares to return, if anything.
+// `returned`: the declared return type of the enclosing function, or null.
 void visit(const jit::TreeRef& tree, const jit::TreeRef& returned) {
   switch (tree->kind()) {
     case jit::TK_DEF: {
@@ -81,7 +81,7 @@ void visit(const jit::TreeRef& tree, const jit::TreeRef& returned) {
 }  // namespace
 
 void checkTypeHints(const std::shared_ptr<jit::Source>& source) {
-  // Nearly no code names one of these, and parsing takes its time.
+  // Avoids parsing: hardly any code names one of these.
   const auto& text = source->text_str().str();
   if (text.find("Any") == std::string::npos && text.find("list") == std::string::npos) return;
   eachDefinition(source, [](const jit::TreeRef& definition) { visit(definition, nullptr); });

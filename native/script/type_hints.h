@@ -1,3 +1,4 @@
+// Refuses type annotations that crash libtorch's compiler.
 #pragma once
 
 #include <torch/csrc/jit/frontend/source_range.h>
@@ -6,9 +7,8 @@
 
 namespace lta::script {
 
-// Refuses code in which a list literal stands where a type is declared that has no elements (`Any`, `list`, or a union
-// with one of them): libtorch's compiler looks for the type of its elements there and dereferences null. Throws
-// ERR_MODEL_LOAD. The code was checked by checkDepth.
+// Throws ERR_MODEL_LOAD for a list literal whose declared type has no element type (`Any`, `list`, or a union with one
+// of them): the compiler would dereference null. The code must have passed checkDepth.
 void checkTypeHints(const std::shared_ptr<torch::jit::Source>& source);
 
 }  // namespace lta::script

@@ -72,7 +72,7 @@ const Names& allowedPrimitives() {
   return *names;
 }
 
-// Functions of the language that aren't for untrusted programs; what else it has is looked at as compiled.
+// Builtins that are refused in source; everything else is checked in the graphs.
 const Names& refusedBuiltins() {
   static const auto* names = new Names{"print", "fork", "awaitable", "open", "input", "id", "hash"};
   return *names;
@@ -90,10 +90,10 @@ const Names& allowedInSetState() {
 constexpr const char* kCustomClasses = "__torch__.torch.classes";
 
 Error refused(const std::string& what) {
-  return Error("ERR_UNTRUSTED", "the program " + what + ", which programs from untrusted sources may not");
+  return Error("ERR_UNTRUSTED", "the program " + what + ", which a program from an untrusted source must not do");
 }
 
-// The names along a.b.c, the root first; empty where the root is no name.
+// The components of a.b.c; empty if the root isn't a name.
 std::vector<std::string> dotted(const jit::TreeRef& tree) {
   std::vector<std::string> names;
   auto at = tree;

@@ -1,3 +1,4 @@
+// The allowlist for programs from untrusted sources.
 #pragma once
 
 #include <torch/csrc/jit/api/compilation_unit.h>
@@ -10,30 +11,29 @@
 
 namespace lta::script {
 
-// What a program from an untrusted source may be made of: operators that compute, by name (allowed_operators.inc).
-// Nothing reads or writes files, prints, forks, or is of a custom class or namespace. Looked at twice: in the code,
-// before anything that libtorch does with it, and in what libtorch compiled of it, before the first run. All throw
-// ERR_UNTRUSTED.
+// Allows operators that compute, by name (allowed_operators.inc). Nothing may access files, print, fork, or use a
+// custom class or namespace. Checked twice: in the source before libtorch interprets it, and in the compiled graphs
+// before the first run. All throw ERR_UNTRUSTED.
 class UntrustedCode {
  public:
-  // The code was checked by checkDepth.
+  // The code must have passed checkDepth.
   void addSource(const std::shared_ptr<torch::jit::Source>& source);
   void check() const;
 
  private:
   void visit(const torch::jit::TreeRef& tree, bool called);
 
-  std::unordered_set<std::string> methods_;  // that the archive's classes have
-  std::unordered_set<std::string> called_;   // on values of whatever type
+  std::unordered_set<std::string> methods_;  // of the archive's classes
+  std::unordered_set<std::string> called_;   // methods called on values of unknown type
 };
 
-// The name of a type, or a type written as code.
+// A type's name or its source text.
 void checkTypeName(const std::string& type);
 
-// A function that sets the state of an object runs while the archive is read: it may do no more than move values.
+// `__setstate__` runs during loading: it may only move values.
 void checkSetState(torch::jit::Function& function);
 
-// Every operation of what was compiled. Warnings are taken out, since they print.
+// Checks every node of compiled graphs and removes warnings, which print.
 void checkCompiled(const torch::jit::CompilationUnit& units);
 
 }  // namespace lta::script

@@ -1,3 +1,5 @@
+// Devices through the guards that libtorch's libraries register, so that one binary serves libtorch with and without
+// CUDA.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -7,13 +9,10 @@
 
 namespace lta {
 
-// Devices by way of what libtorch's libraries register for their kinds, so that one binary serves libtorch with and
-// without CUDA.
-
-// How many devices of a kind there are; none where no library registers that kind.
+// 0 if no library registers this type.
 int64_t deviceCount(c10::DeviceType type);
 
-// The current stream of a device, and one of the pool that all share.
+// The current stream of a device, and one from its global pool.
 c10::Stream currentStream(c10::Device device);
 c10::Stream streamOfPool(c10::Device device);
 

@@ -36,7 +36,7 @@ void registerKernel(const c10::OperatorName& name, c10::DispatchKey key, c10::Ke
   all->push_back(std::move(handle));
 }
 
-// Called under the dispatcher's lock, where nothing can be registered.
+// Called under the dispatcher's lock: must not register anything.
 class OperatorWatcher::Listener final : public c10::OpRegistrationListener {
  public:
   explicit Listener(std::atomic<bool>& anyNew) : anyNew_(anyNew) {}
@@ -47,19 +47,19 @@ class OperatorWatcher::Listener final : public c10::OpRegistrationListener {
   std::atomic<bool>& anyNew_;
 };
 
-OperatorWatcher::OperatorWatcher(Tell tell) : tell_(tell) {
+OperatorWatcher::OperatorWatcher(Visit visit) : visit_(visit) {
   static auto* const listening = new std::vector<c10::RegistrationHandleRAII>();
   listening->push_back(c10::Dispatcher::singleton().addRegistrationListener(std::make_unique<Listener>(anyNew_)));
 }
 
-void OperatorWatcher::tellOfNew() {
+void OperatorWatcher::visitNew() {
   if (!anyNew_.load(std::memory_order_acquire)) return;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!anyNew_.exchange(false)) return;
   auto& dispatcher = c10::Dispatcher::singleton();
   for (const auto& name : dispatcher.getAllOpNames()) {
     const auto op = dispatcher.findSchema(name);
-    if (op && told_.insert(name).second) tell_(*op);
+    if (op && visited_.insert(name).second) visit_(*op);
   }
 }
 

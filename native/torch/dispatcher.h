@@ -1,3 +1,4 @@
+// Registration of kernels with c10::Dispatcher, and redispatch from boxed kernels. Knows no particular operator.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -19,10 +20,10 @@ void claimNamespace(const char* operatorNamespace, const char* file);
 // good: threads may run models while the process ends.
 torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace);
 
-// A kernel for any operator, on the arguments that are on top of a stack.
+// A kernel for any schema: its arguments are on top of the stack.
 using BoxedKernel = void(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
-// Goes on with an operator below `key`, from a boxed kernel under that.
+// Redispatches below `key`, from a boxed kernel under it.
 inline void redispatchBelow(c10::DispatchKey key, const c10::OperatorHandle& op, c10::DispatchKeySet keys,
                             torch::jit::Stack* stack) {
   op.redispatchBoxed(keysBelow(key, keys), stack);
@@ -30,27 +31,27 @@ inline void redispatchBelow(c10::DispatchKey key, const c10::OperatorHandle& op,
 
 void registerKernel(const c10::OperatorName& name, c10::DispatchKey key, c10::KernelFunction kernel);
 
-// Registers a boxed kernel for one operator, for good.
+// Registers a boxed kernel for one operator, permanently.
 template <BoxedKernel* kernel>
 void registerBoxedKernel(const c10::OperatorName& name, c10::DispatchKey key) {
   registerKernel(name, key, c10::KernelFunction::makeFromBoxedFunction<kernel>());
 }
 
-// Tells of each operator of the process once: of those that there are, and later of those that were registered since.
+// Visits each operator of the process once: those registered already, then those registered since.
 class OperatorWatcher {
  public:
-  using Tell = void (*)(const c10::OperatorHandle& op);
-  // Never to be destroyed: the dispatcher keeps a listener.
-  explicit OperatorWatcher(Tell tell);
-  // Where nothing is new, this costs the look at a flag.
-  void tellOfNew();
+  using Visit = void (*)(const c10::OperatorHandle& op);
+  // Must never be destroyed: the dispatcher keeps a listener that refers to it.
+  explicit OperatorWatcher(Visit visit);
+  // Costs one atomic load if nothing is new.
+  void visitNew();
 
  private:
   class Listener;
-  const Tell tell_;
+  const Visit visit_;
   std::atomic<bool> anyNew_{true};
   std::mutex mutex_;
-  std::unordered_set<c10::OperatorName> told_;
+  std::unordered_set<c10::OperatorName> visited_;
 };
 
 }  // namespace lta

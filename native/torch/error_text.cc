@@ -21,8 +21,8 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 bool isNameStart(char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool isNamePart(char c) { return isNameStart(c) || c == '.' || (c >= '0' && c <= '9'); }
 
-// Where the message begins after the first line, from a position on, that begins with the name of an exception and a
-// colon. Walked through once: the text may be of any length.
+// The position after the first line beginning with an exception's name and a colon. One pass: the text may be of any
+// length.
 std::optional<size_t> afterExceptionName(const std::string& text, size_t from) {
   for (auto line = text.find('\n', from); line != std::string::npos; line = text.find('\n', line + 1)) {
     auto at = line + 1;
@@ -63,13 +63,13 @@ ErrorText errorTextOf(const std::exception& exception) {
   return text;
 }
 
-bool tellsOfUnknownOperator(const std::string& message) {
+bool isUnknownOperatorError(const std::string& message) {
   return contains(message, "Unknown builtin op") || contains(message, "unknown builtin op");
 }
 
-bool tellsOfType(const std::string& message) { return contains(message, "type"); }
+bool mentionsType(const std::string& message) { return contains(message, "type"); }
 
-std::string placeOfFirstRegistration(const std::string& message) {
+std::string firstRegistrationSite(const std::string& message) {
   static const std::string kBefore = "Previous registration of TORCH_LIBRARY was ";
   auto begin = message.find(kBefore);
   if (begin == std::string::npos) return {};

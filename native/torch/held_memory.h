@@ -1,3 +1,4 @@
+// Shared ownership of a storage's memory.
 #pragma once
 
 #include <c10/core/Storage.h>
@@ -6,8 +7,8 @@
 
 namespace lta {
 
-// Keeps the memory that a storage has now, for as long as the result lives, also where the storage gets other memory
-// meanwhile (a model may call `resize_`). Keeping the storage itself would not do that.
+// Keeps the current memory of a storage alive as long as the result lives, even if the storage is resized or
+// reallocated meanwhile (`resize_`); a reference to the storage wouldn't.
 std::shared_ptr<void> holdMemory(const c10::Storage& storage);
 
 }  // namespace lta

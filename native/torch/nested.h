@@ -1,10 +1,11 @@
+// Nested tensors: what their public API lacks.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace lta {
 
-// The sizes of the tensors in a nested one, [count, dimensions of each], on the CPU.
+// The sizes of the constituent tensors, [count, dimensions of each], on the CPU.
 at::Tensor sizesOfNested(const at::Tensor& nested);
 
 }  // namespace lta

@@ -1,3 +1,4 @@
+// Scopes for operators that this addon runs itself, beside the model's.
 #pragma once
 
 #include <c10/core/GradMode.h>
@@ -6,8 +7,7 @@
 
 namespace lta {
 
-// While one lives, the probe doesn't see what its thread computes, operators below that included: for what is computed
-// beside a model, with a capture or without.
+// The probe doesn't see operators of this thread, nested ones included, whether or not a capture runs.
 class ProbeSuspended {
  public:
   ProbeSuspended() : guard_(kProbeKey) {}
@@ -20,7 +20,7 @@ class ProbeSuspended {
   ExcludeDispatchKey guard_;
 };
 
-// The same for what a capture computes itself: without gradients and without autocast as well.
+// The same for a capture's own computation: without gradients and autocast as well.
 class OwnComputation {
  public:
   OwnComputation() : noAutocast_(c10::autocast_dispatch_keyset) {}

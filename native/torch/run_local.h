@@ -1,22 +1,23 @@
+// Run-local objects: thread-local debug information, which at::ThreadLocalState propagates to forked tasks and backward
+// passes.
 #pragma once
 
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 namespace lta {
 
-// What belongs to a run on whichever thread works for it: libtorch's thread-local debug information, which
-// at::ThreadLocalState takes along to the threads that a model forks and to those of a backward pass.
+// An object that every thread of a run sees.
 using RunLocal = c10::DebugInfoBase;
 
-// Its slots, one object each. libtorch itself sets none of these three in any release that is served.
+// One slot per object. No supported libtorch release uses these three itself.
 inline const auto kCancellationSlot = c10::DebugInfoKind::PRODUCER_INFO;
 inline const auto kHookSlot = c10::DebugInfoKind::TEST_INFO;
 inline const auto kCaptureSlot = c10::DebugInfoKind::TEST_INFO_2;
 
-// While one lives, the calling thread has an object in a slot: RunLocalScope(slot, object).
+// RunLocalScope(slot, object): sets a slot of the calling thread while it lives.
 using RunLocalScope = c10::DebugInfoGuard;
 
-// What the calling thread has in a slot; null where there is nothing. `T` is what was put there.
+// The object in a slot of the calling thread, of type `T`; null for none.
 template <typename T>
 T* runLocal(c10::DebugInfoKind slot) {
   return static_cast<T*>(c10::ThreadLocalDebugInfo::get(slot));

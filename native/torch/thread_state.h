@@ -1,11 +1,12 @@
+// libtorch's thread-local state, for threads that continue the work of another.
 #pragma once
 
 #include <ATen/ThreadLocalState.h>
 
 namespace lta {
 
-// All that libtorch keeps by thread (gradient mode, dispatch keys, run-local objects), taken where one is made and put
-// in place on another thread by a scope: for threads that go on with the work of the one that starts them.
+// ThreadState captures gradient mode, dispatch keys and run-local objects of the calling thread; ThreadStateScope
+// applies them to another.
 using ThreadState = at::ThreadLocalState;
 using ThreadStateScope = at::ThreadLocalStateGuard;
 

@@ -5,8 +5,8 @@
 namespace lta {
 
 void initialiseIntraOpThreads() {
-  at::internal::lazy_init_num_threads();  // the flag of this addon: the function is inline
-  at::get_num_threads();                  // libtorch's own
+  at::internal::lazy_init_num_threads();  // inline, so this sets the flag of this addon
+  at::get_num_threads();                  // and this the one of libtorch
 }
 
 }  // namespace lta

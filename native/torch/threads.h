@@ -1,9 +1,10 @@
+// Initialization of libtorch's intra-op thread count.
 #pragma once
 
 namespace lta {
 
-// Has the number of intra-op threads, which each thread has for itself, decided for the calling one, in this addon and
-// in libtorch: their first use would take over the number of other threads.
+// Initializes the thread-local intra-op count of the calling thread, in this addon and in libtorch: a lazy first use
+// would overwrite a count set before.
 void initialiseIntraOpThreads();
 
 }  // namespace lta

@@ -36,8 +36,7 @@ Dense computeDense(const SdpaArguments& call, const Rows& rows, bool keepScores)
   const auto pickedHeads = query.size(1);
   const auto queries = query.size(2);
 
-  // The key's heads, each beside the query heads that it serves: all query heads of a group become rows of one product,
-  // so that grouped keys are never repeated.
+  // Grouped keys are never repeated: all query heads of a group become rows of one product with their key head.
   int64_t group = 1;
   if (key.size(1) != heads && key.size(1) != 0 && heads % key.size(1) == 0) group = heads / key.size(1);
   if (group > 1 && rows.heads) {
@@ -57,7 +56,7 @@ Dense computeDense(const SdpaArguments& call, const Rows& rows, bool keepScores)
       key.expand({batch, keyHeads, keys, embed}).reshape({batch * keyHeads, keys, embed}).transpose(1, 2));
   auto scores = products.view({batch, pickedHeads, queries, keys});
 
-  at::Tensor empty;  // rows without any key, where a mask makes some possible
+  at::Tensor empty;  // fully masked rows, if there is a mask
   if (call.mask && call.mask->defined()) {
     const auto leading = call.query.sizes().slice(0, lead);
     auto mask = broadcastMask(*call.mask, leading, allQueries, keys);

@@ -1,12 +1,13 @@
+// Attention weights on any device, by its own operators.
 #pragma once
 
 #include "weights/weights.h"
 
 namespace lta {
 
-// Weights on any device, with its own operators. Where less than everything is wanted, the whole is never held.
+// For a reduction, the full weights never exist: some rows at a time.
 Weights computeOnDevice(const SdpaArguments& call, const Wanted& wanted);
-// The same of weights that exist already, [B, H, Q, K].
+// The same for existing weights, [B, H, Q, K].
 Weights reduceOnDevice(const at::Tensor& weights, const Wanted& wanted);
 
 }  // namespace lta

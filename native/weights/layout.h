@@ -1,3 +1,4 @@
+// Layouts of the tensors of an attention, on any device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,10 +15,10 @@ namespace lta {
 
 at::Tensor indexTensor(const std::vector<int64_t>& values, at::Device device);
 
-// The entries asked for along a dimension: a view where they are neighbours, the same tensor where all are asked for.
+// Selects along a dimension: a view for contiguous indices, the same tensor for all.
 at::Tensor pick(const at::Tensor& tensor, int64_t dim, const std::optional<std::vector<int64_t>>& indices);
 
-// The indices asked for of `count`: all where none are named.
+// The selected indices of `count`; all if absent.
 std::vector<int64_t> chosen(const std::optional<std::vector<int64_t>>& indices, int64_t count);
 
 // What the rows asked for leave of an attention.
@@ -47,13 +48,13 @@ bool fillWhereEmpty(Weights& result, const Extent& extent, const Wanted& wanted)
 // [.., H, L, E] as [B, H, L, E]: all that is ahead of the heads is batch.
 at::Tensor asFourDimensions(const at::Tensor& tensor);
 
-// A mask over [leading..., queries, keys], as [B, H, Q, K].
+// A mask over [leading..., queries, keys] as [B, H, Q, K].
 at::Tensor broadcastMask(const at::Tensor& mask, at::IntArrayRef leading, int64_t queries, int64_t keys);
 
-// A mask is given for few of its dimensions and expanded over the rest; work on it is done once for what there is.
+// Narrows expanded dimensions (stride 0) to one, so that work on a mask isn't repeated.
 at::Tensor withoutExpansion(at::Tensor mask, int64_t dims = 4);
 
-// Rows whose keys are all masked, as a boolean tensor that broadcasts to [B, H, Q, 1].
+// Rows whose keys are all masked: boolean, broadcasts to [B, H, Q, 1].
 at::Tensor maskedRows(const at::Tensor& mask);
 
 }  // namespace lta

@@ -44,7 +44,7 @@ AttentionShape shapeOf(at::IntArrayRef sizes) {
 AttentionShape shapeOf(const SdpaArguments& call) {
   std::vector<int64_t> sizes;
   if (call.query.is_nested()) {
-    // [B, H, lengths differ, E]: the padded shape, which is what the weights get.
+    // A nested tensor, [B, H, ragged, E]: weights have the padded shape.
     if (call.query.size(0) == 0) return {0, 1, 0, 0, true};
     const auto longest = [](const at::Tensor& tensor) {
       return sizesOfNested(tensor).select(1, 1).max().item<int64_t>();
@@ -68,7 +68,7 @@ at::Tensor selectRows(const at::Tensor& weights, const Rows& rows) {
 
 namespace {
 
-// A jagged batch: padded, its padded keys masked, its padded queries zero (they don't exist for the kernel).
+// Pads a nested batch, masks padded keys and zeroes padded queries, which the kernel doesn't have.
 SdpaArguments padded(const SdpaArguments& call) {
   const auto dense = [](const at::Tensor& tensor) { return at::nested_to_padded_tensor(tensor, 0.0); };
   const auto present = [](const at::Tensor& tensor, int64_t longest) {
@@ -84,8 +84,8 @@ SdpaArguments padded(const SdpaArguments& call) {
   return result;
 }
 
-// What is left of a call where a size is zero: weights without elements, or, where queries and keys have no elements,
-// those of scores that are all zero. Absent where there is something to compute.
+// Calls with a size of zero: empty weights, or, if only the embedding is empty, those of zero scores. Absent if there
+// is something to compute.
 std::optional<Weights> computeEmpty(const SdpaArguments& call, const Wanted& wanted) {
   const auto shape = shapeOf(call);
   const auto count = [](const std::optional<std::vector<int64_t>>& indices, int64_t all) {

@@ -1,3 +1,4 @@
+// Computes attention weights, or reduces existing ones. Knows nothing of models and captures.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,13 +13,13 @@ namespace lta {
 struct SdpaArguments {
   at::Tensor query;                // [..., Q, E]
   at::Tensor key;                  // [..., K, E]
-  std::optional<at::Tensor> mask;  // broadcasts to [..., Q, K]: boolean (true: takes part) or added to the scores
+  std::optional<at::Tensor> mask;  // broadcasts to [..., Q, K]: boolean (true: visible) or additive
   bool causal = false;             // query i sees keys 0 … i
   std::optional<double> scale;     // default 1/sqrt(E)
-  bool groupedQuery = false;       // the key has fewer heads, each serving a group of query heads
+  bool groupedQuery = false;       // each key head serves a group of query heads
 };
 
-// What of [B, H, Q, K] is asked for. Absent means all.
+// A selection of [B, H, Q, K]; absent: all.
 struct Rows {
   std::optional<std::vector<int64_t>> heads;
   std::optional<std::vector<int64_t>> queries;
@@ -40,7 +41,7 @@ struct AttentionShape {
 };
 
 AttentionShape shapeOf(const SdpaArguments& call);
-// The same for weights that exist already, [..., Q, K].
+// The same for existing weights, [..., Q, K].
 AttentionShape shapeOf(at::IntArrayRef weights);
 
 // What is wanted of an attention.
@@ -71,9 +72,9 @@ struct Weights {
   at::Tensor entropy;    // [B, H, Q], in nats
 };
 
-// softmax(query · keyᵀ · scale + mask) of what is wanted, computed beside the fused kernel that doesn't give its
-// weights away. Half types are computed in float32, float64 in float64. A row whose keys are all masked is zero, as
-// fused kernels treat it. On CPU nothing larger than the result and a tile per thread is held.
+// softmax(query · keyᵀ · scale + mask), computed beside the fused kernel, which doesn't return its weights. Half types
+// are computed in float32, float64 in float64. A row whose keys are all masked is zero, as in fused kernels. On the
+// CPU, memory is bounded by the result and a tile per thread.
 Weights computeWeights(const SdpaArguments& call, const Wanted& wanted);
 
 // What is wanted of weights that exist already, [B, H, Q, K]; no scores.

@@ -12,7 +12,7 @@ using Admits = Policy::Admits;
 using Wait = Policy::Wait;
 using lta::Slot;
 
-// A policy with a clock that the test turns.
+// A policy with a clock that the test advances.
 struct Clocked {
   explicit Clocked(int concurrency) : policy(concurrency) {}
 
@@ -21,7 +21,7 @@ struct Clocked {
     policy.start(*slot, now);
     return slot;
   }
-  void turn(std::chrono::milliseconds by) { now += by; }
+  void advance(std::chrono::milliseconds by) { now += by; }
 
   Policy policy;
   Policy::Time now{};
@@ -29,7 +29,7 @@ struct Clocked {
 
 }  // namespace
 
-TEST("so many tasks start as slots are free, and another when one finishes") {
+TEST("tasks start while slots are free, and another when one finishes") {
   Clocked clocked(2);
   EXPECT(clocked.policy.admits() == Admits::Any);
   const auto first = clocked.start(), second = clocked.start();
@@ -42,7 +42,7 @@ TEST("so many tasks start as slots are free, and another when one finishes") {
   EXPECT(clocked.policy.running() == 0);
 }
 
-TEST("a task that waits gives its slot up, once however many of its threads wait") {
+TEST("a blocked task yields its slot once, however many of its threads are blocked") {
   Clocked clocked(1);
   const auto slot = clocked.start();
   clocked.policy.beginWait(slot.get(), Wait::Dependency);
@@ -54,7 +54,7 @@ TEST("a task that waits gives its slot up, once however many of its threads wait
   EXPECT(clocked.policy.admits() == Admits::Nothing && clocked.policy.detached() == 0);
 }
 
-TEST("where many wait only what is urgent starts, until a stall raises the limit") {
+TEST("with many blocked tasks only urgent ones start, until a stall raises the limit") {
   Clocked clocked(1);
   std::vector<std::shared_ptr<Slot>> waiting;
   for (int i = 0; i < Policy::kMaxWaiting; ++i) {
@@ -62,27 +62,27 @@ TEST("where many wait only what is urgent starts, until a stall raises the limit
     clocked.policy.beginWait(waiting.back().get(), Wait::Dependency);
   }
   EXPECT(clocked.policy.admits() == Admits::Urgent);
-  clocked.turn(Policy::kStall);
+  clocked.advance(Policy::kStall);
   EXPECT(!clocked.policy.relieveStall(clocked.now));
-  clocked.turn(std::chrono::milliseconds(1));
+  clocked.advance(std::chrono::milliseconds(1));
   EXPECT(clocked.policy.relieveStall(clocked.now) && clocked.policy.admits() == Admits::Any);
   // The next step takes as long again.
   EXPECT(!clocked.policy.relieveStall(clocked.now));
   for (const auto& slot : waiting) clocked.policy.endWait(slot.get(), Wait::Dependency, clocked.now);
   for (const auto& slot : waiting) clocked.policy.finish(*slot, clocked.now);
-  // Once nobody waits the limit is what it was.
+  // The limit is reset when no task is blocked.
   for (int i = 0; i < Policy::kMaxWaiting; ++i) clocked.policy.beginWait(nullptr, Wait::Dependency);
   EXPECT(clocked.policy.admits() == Admits::Urgent);
 }
 
-TEST("no run takes the slot of one that backpressure holds, until that lasts for long") {
+TEST("no run takes the slot of one blocked by backpressure, until that stalls") {
   Clocked clocked(1);
   const auto slot = clocked.start();
   clocked.policy.beginWait(slot.get(), Wait::Backpressure);
   EXPECT(clocked.policy.admits() == Admits::Urgent);
-  clocked.turn(Policy::kBackpressureStall);
+  clocked.advance(Policy::kBackpressureStall);
   EXPECT(!clocked.policy.relieveStall(clocked.now));
-  clocked.turn(std::chrono::milliseconds(1));
+  clocked.advance(std::chrono::milliseconds(1));
   EXPECT(clocked.policy.relieveStall(clocked.now) && clocked.policy.admits() == Admits::Any);
   const auto second = clocked.start();
   EXPECT(clocked.policy.admits() == Admits::Nothing);
@@ -92,20 +92,20 @@ TEST("no run takes the slot of one that backpressure holds, until that lasts for
   EXPECT(clocked.policy.admits() == Admits::Urgent);
 }
 
-TEST("progress of any task puts a stall off") {
+TEST("progress of any task defers a stall") {
   Clocked clocked(2);
   const auto held = clocked.start();
   clocked.policy.beginWait(held.get(), Wait::Backpressure);
   const auto other = clocked.start();
-  clocked.turn(Policy::kBackpressureStall);
+  clocked.advance(Policy::kBackpressureStall);
   clocked.policy.finish(*other, clocked.now);
-  clocked.turn(Policy::kBackpressureStall);
+  clocked.advance(Policy::kBackpressureStall);
   EXPECT(!clocked.policy.relieveStall(clocked.now));
-  clocked.turn(std::chrono::milliseconds(1));
+  clocked.advance(std::chrono::milliseconds(1));
   EXPECT(clocked.policy.relieveStall(clocked.now));
 }
 
-TEST("abandoned tasks leave their slots at once, those beyond a number when they are overdue") {
+TEST("abandoned tasks release their slots immediately, those beyond a limit when they are overdue") {
   Clocked clocked(1);
   std::vector<std::shared_ptr<Slot>> abandoned;
   for (int i = 0; i < Policy::kMaxAbandoned; ++i) {
@@ -115,15 +115,15 @@ TEST("abandoned tasks leave their slots at once, those beyond a number when they
   }
   auto late = clocked.start();
   EXPECT(!clocked.policy.abandon(late) && clocked.policy.anyOverdue() && clocked.policy.admits() == Admits::Nothing);
-  EXPECT(clocked.policy.giveUpOverdue() && clocked.policy.admits() == Admits::Any && !clocked.policy.anyOverdue());
+  EXPECT(clocked.policy.releaseOverdue() && clocked.policy.admits() == Admits::Any && !clocked.policy.anyOverdue());
   for (const auto& slot : abandoned) clocked.policy.finish(*slot, clocked.now);
   clocked.policy.finish(*late, clocked.now);
   EXPECT(clocked.policy.running() == 0);
-  // One that ends before it is overdue needs nothing given up; nor does one that hasn't started.
+  // Nothing is released for one that finishes before it is overdue, or that hasn't started.
   for (int i = 0; i < Policy::kMaxAbandoned; ++i) clocked.policy.abandon(abandoned[i] = clocked.start());
   late = clocked.start();
   clocked.policy.abandon(late);
   clocked.policy.finish(*late, clocked.now);
-  EXPECT(!clocked.policy.giveUpOverdue());
+  EXPECT(!clocked.policy.releaseOverdue());
   EXPECT(!clocked.policy.abandon(std::make_shared<Slot>()));
 }

@@ -27,7 +27,7 @@ std::string fixture(const char* name) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Walks through a pickle, as bytes without the protocol in front.
+// Parses a pickle, given without its protocol header.
 Pickle pickle(const std::string& bytes) {
   static std::string kept;
   kept = "\x80\x02" + bytes;
@@ -36,18 +36,18 @@ Pickle pickle(const std::string& bytes) {
 
 }  // namespace
 
-TEST("the checksum of nine digits is the one that is known") {
+TEST("checksums equal known ones") {
   EXPECT(lta::archive::crc32("123456789", 9) == 0xCBF43926u);
   EXPECT(lta::archive::crc32("", 0) == 0);
-  // However the bytes are aligned and whatever is left of the last step.
+  // Any alignment, and any remainder of the last step.
   const std::string text = "abcdefghijklmnopqrstuvwxyz";
   EXPECT(lta::archive::crc32(text.data(), text.size()) == 0x4C2750BDu);
-  // And of parts, one after the other.
+  // Incrementally.
   EXPECT(lta::archive::crc32(text.data() + 11, 15, lta::archive::crc32(text.data(), 11)) == 0x4C2750BDu);
 }
 
-TEST("records of an archive have the bytes that their checksums say, compressed or not") {
-  const Zip zip(lta::archive::ofMemory(fixture("encoder_relu.pt")));
+TEST("records of an archive match their checksums, compressed or not") {
+  const Zip zip(lta::archive::fromMemory(fixture("encoder_relu.pt")));
   EXPECT(!zip.records().empty());
   bool deflated = false;
   for (const auto& record : zip.records()) {
@@ -59,15 +59,15 @@ TEST("records of an archive have the bytes that their checksums say, compressed 
   EXPECT(zip.find("nowhere") == nullptr);
 }
 
-TEST("an archive that is cut off anywhere is none") {
+TEST("an archive truncated anywhere is refused") {
   const auto bytes = fixture("box_expectation_script.pt");
   for (size_t size = 0; size < bytes.size(); size += 97) {
-    EXPECT_ERROR(Zip(lta::archive::ofMemory(bytes.substr(0, size))), kLoadError);
+    EXPECT_ERROR(Zip(lta::archive::fromMemory(bytes.substr(0, size))), kLoadError);
   }
 }
 
-TEST("bytes are read where they are, and nowhere else") {
-  const auto source = lta::archive::ofMemory("0123");
+TEST("reads outside of a source are refused") {
+  const auto source = lta::archive::fromMemory("0123");
   char into[4];
   source->read(1, into, 3);
   EXPECT(std::memcmp(into, "123", 3) == 0);
@@ -78,7 +78,7 @@ TEST("bytes are read where they are, and nowhere else") {
   EXPECT_ERROR(lta::archive::openFile(LTA_FIXTURES), kLoadError);
 }
 
-TEST("a file that becomes shorter while it is read is an error") {
+TEST("a file that is truncated while it is read is an error") {
   const auto path = std::filesystem::temp_directory_path() / "lta_shrinking.bin";
   std::ofstream(path, std::ios::binary) << std::string(100, 'x');
   const auto source = lta::archive::openFile(path.string());
@@ -89,7 +89,7 @@ TEST("a file that becomes shorter while it is read is an error") {
   std::filesystem::remove(path);
 }
 
-TEST("a pickle's values are there to be looked at") {
+TEST("the values of a pickle are accessible") {
   const std::string zeros(3, '\0');
   const auto found = pickle("(K\x01X\x02" + zeros + "hi](K\x02K\x03" + "et.");
   const auto& parts = found.tuple(found.root());
@@ -97,7 +97,7 @@ TEST("a pickle's values are there to be looked at") {
   EXPECT(found.list(parts[2]).size() == 2 && found.list(parts[2])[1].number == 3);
 }
 
-TEST("a pickle may not ask for more than it has, nor leave its stack") {
+TEST("a pickle can't read past its end or underflow its stack") {
   for (const char* bytes : {"",        ".",      "0.",     "N",       "NN.",
                             "(.",      "(N.",    "t.",     "(t0.",    "e.",
                             "]e.",     "](Nt.",  "](NNu.", "}(Nu.",   "}(]Nu.",
@@ -111,8 +111,8 @@ TEST("a pickle may not ask for more than it has, nor leave its stack") {
   }
 }
 
-TEST("no pickle of random operations is walked past its end") {
-  // Operations, and bytes that are operands of some: most walks get a few steps far.
+TEST("no pickle of random opcodes is read past its end") {
+  // Opcodes, and bytes that are operands of some: most pickles get a few steps far.
   static constexpr char kOperations[] =
       "()]}t\x85\x86\x87"
       "eausNK\x01\x02\x88\x89q\x00h\x00M.bRQ\x81";
@@ -129,7 +129,7 @@ TEST("no pickle of random operations is walked past its end") {
   }
 }
 
-TEST("an archive that was mutated anywhere loads or is a load error") {
+TEST("an archive mutated anywhere loads or is a load error") {
   const auto good = fixture("box_expectation_script.pt");
   std::mt19937 random(11);  // NOLINT(bugprone-random-generator-seed): the same cases in each run
   for (int round = 0; round < 300; ++round) {
@@ -140,7 +140,7 @@ TEST("an archive that was mutated anywhere loads or is a load error") {
     try {
       const auto model = lta::script::loadBytes(bytes, {});
       for (const auto& parameter : model->parameters()) {
-        // Every element that a tensor says it has can be read.
+        // Every element of a tensor must be readable.
         (void)parameter.tensor.to(at::kDouble).sum().item<double>();
       }
     } catch (const lta::Error& error) {

@@ -1,3 +1,5 @@
+// A minimal test framework: named tests, checks that report file, line and expression. Knows nothing of the project but
+// lta::Error.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +11,6 @@
 #include <string>
 #include <vector>
 
-// The smallest test framework that serves: named tests, checks that say where and what.
 namespace check {
 
 struct Test {
@@ -36,8 +37,8 @@ inline void that(bool holds, const char* what, const char* file, int line) {
   throw std::runtime_error(message.str());
 }
 
-// Runs the tests whose names, or their files' names, contain one of these words, or all; prints what failed, then how
-// many did. That no test is left to run is a failure.
+// Runs the tests whose name or file contains one of these words, or all; prints failures, then the counts. Running no
+// test is a failure.
 inline int run(const std::vector<std::string>& words) {
   size_t passed = 0;
   int failed = 0;
@@ -71,7 +72,7 @@ inline int run(const std::vector<std::string>& words) {
   static const check::Register CHECK_JOIN(reg, __LINE__)(__FILE__, name, CHECK_JOIN(test, __LINE__)); \
   static void CHECK_JOIN(test, __LINE__)()
 #define EXPECT(condition) check::that(static_cast<bool>(condition), #condition, __FILE__, __LINE__)
-// Whether an expression throws an lta::Error with this code.
+// Expects an expression to throw an lta::Error with this code.
 #define EXPECT_ERROR(expression, expected)                                                                   \
   do {                                                                                                       \
     std::string received = "nothing";                                                                        \

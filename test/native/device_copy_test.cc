@@ -17,7 +17,7 @@ bool hasCuda() {
 
 }  // namespace
 
-TEST("what is on the CPU is not copied") {
+TEST("CPU tensors aren't copied") {
   const auto tensor = at::rand({3, 4});
   EXPECT(lta::toCpu(tensor).is_same(tensor));
   lta::DeviceCopies copies;
@@ -25,7 +25,7 @@ TEST("what is on the CPU is not copied") {
   copies.wait();
 }
 
-TEST("copies from a device are whole, whatever the device does meanwhile") {
+TEST("copies from a device are intact, whatever the device does meanwhile") {
   if (!hasCuda()) {
     std::cout << "skipped: copies from a CUDA device, since there is none here\n";
     return;
@@ -35,7 +35,7 @@ TEST("copies from a device are whole, whatever the device does meanwhile") {
   std::vector<at::Tensor> hosts;
   auto busy = at::rand({2048, 2048}, options);
   for (int i = 0; i < 20; ++i) {
-    // Each is freed as soon as its copy is begun, and its memory is wanted again at once.
+    // Each source is freed as soon as its copy has begun, and its memory is requested again immediately.
     hosts.push_back(copies.toCpu(at::full({1 << 20}, i, options)));
     busy = at::matmul(busy, busy).clamp(-1, 1);
   }

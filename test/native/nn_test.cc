@@ -26,7 +26,7 @@ std::string messageOf(const std::function<void()>& run) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// Sees nothing that has a name.
+// A resolver without names.
 class NoModules final : public lta::ModuleResolver {
  public:
   std::string current() const override { return {}; }
@@ -36,7 +36,7 @@ class NoModules final : public lta::ModuleResolver {
 
 }  // namespace
 
-// Tensors without data stand for those of another device, which test machines lack.
+// Meta tensors stand for those of another device, which test machines lack.
 TEST("inputs and masks on another device than the module are refused by name") {
   const auto model = attention();
   const auto here = at::rand({2, 3, 8}), elsewhere = at::empty({2, 3, 8}, at::kMeta);
@@ -52,7 +52,7 @@ TEST("inputs and masks on another device than the module are refused by name") {
   EXPECT(contains(messageOf([&] { model->capture(masked, {}, {}); }), "for attnMask but"));
 }
 
-TEST("the probe doesn't see what is computed unseen") {
+TEST("the probe sees nothing while it is suspended") {
   const auto query = at::rand({1, 2, 3, 4});
   const auto attend = [&] { return at::scaled_dot_product_attention(query, query, query); };
   const auto capture = std::make_shared<lta::Capture>(lta::CaptureOptions{}, std::make_shared<NoModules>(), nullptr);
@@ -66,7 +66,7 @@ TEST("the probe doesn't see what is computed unseen") {
     attend();
   }
   EXPECT(capture->finish().size() == 2);
-  // Without a capture it does nothing.
+  // No effect without a capture.
   const lta::ProbeSuspended suspended;
   EXPECT(attend().defined());
 }

@@ -22,7 +22,7 @@ c10::IValue dictOf(c10::IValue value) {
 
 }  // namespace
 
-TEST("what is nested a million deep is let go of without a million calls") {
+TEST("a value nested a million deep is released without recursion") {
   c10::IValue value(1);
   for (int i = 0; i < kDeep; ++i) {
     value = i % 3 == 0   ? listOf(std::move(value))
@@ -33,7 +33,7 @@ TEST("what is nested a million deep is let go of without a million calls") {
   held = lta::ReleasedValue();
 }
 
-TEST("what others still hold stays whole") {
+TEST("values with other references stay intact") {
   const auto inner = listOf(listOf(c10::IValue(5)));
   lta::releaseValue(listOf(inner));
   EXPECT(inner.toListRef().size() == 1 && inner.toListRef()[0].toListRef()[0].toInt() == 5);

@@ -60,7 +60,7 @@ int threadsOfProcess() {
 
 }  // namespace
 
-TEST("no more runs at once than allowed") {
+TEST("concurrent runs never exceed the concurrency") {
   auto& executor = lta::Executor::instance();
   executor.setConcurrency(2);
   std::atomic<int> now{0};
@@ -84,7 +84,7 @@ TEST("no more runs at once than allowed") {
   executor.setConcurrency(1);
 }
 
-TEST("a run that waits lets another take its place; hundreds that wait take few threads, and give them back") {
+TEST("a blocked run yields its slot; hundreds of blocked runs use few threads, which end afterwards") {
   auto& executor = lta::Executor::instance();
   executor.setConcurrency(1);
   const int before = threadsOfProcess();
@@ -123,23 +123,23 @@ TEST("libtorch's message is what the interpreter wrapped; the rest is the native
   EXPECT(std::string(described("plain").what()) == "plain");
 }
 
-TEST("an error of ours keeps its code, others get the one given") {
+TEST("our own errors keep their code, others get the given one") {
   const auto ours = std::make_exception_ptr(lta::Error("ERR_NO_ATTENTION", "none"));
   EXPECT(std::string(lta::describe(ours, "ERR_MODEL_RUN").code()) == "ERR_NO_ATTENTION");
   EXPECT(std::string(described("x").code()) == "ERR_MODEL_RUN");
 }
 
-TEST("devices: unknown names and missing ones are told apart") {
+TEST("devices: malformed names and unavailable devices have different codes") {
   EXPECT(lta::parseDevice("cpu").is_cpu());
   EXPECT_ERROR(lta::parseDevice("brain"), std::string("ERR_INVALID_ARGUMENT"));
   EXPECT_ERROR(lta::parseDevice("cuda:99"), std::string("ERR_DEVICE_UNAVAILABLE"));
 }
 
-TEST("two tasks that one run forked wait at a time: one place is given up, and one taken back") {
+TEST("two forked tasks of one run block at a time: its slot is yielded once, and taken back once") {
   auto& executor = lta::Executor::instance();
   executor.setConcurrency(1);
   std::atomic<int> now{0}, most{0};
-  Latch done(4), waits(2), goOn(1), forkedDone(2);
+  Latch done(4), waits(2), resume(1), forkedDone(2);
   const auto run = std::make_shared<lta::Cancellation>();
   const auto counted = [&] {
     const int here = ++now;
@@ -157,22 +157,22 @@ TEST("two tasks that one run forked wait at a time: one place is given up, and o
           const at::ThreadLocalStateGuard guard(state);
           const lta::Executor::Waiting waiting;
           waits.down();
-          goOn.wait();
+          resume.wait();
           forkedDone.down();
         };
         std::thread one(forked), other(forked);
         waits.wait();
         for (int i = 0; i < 3; ++i) executor.submit(counted, lta::Executor::Kind::Run);
         std::this_thread::sleep_for(std::chrono::milliseconds(60));
-        goOn.down();
+        resume.down();
         one.join();
         other.join();
         counted();
       },
       lta::Executor::Kind::Run);
   EXPECT(done.wait());
-  EXPECT(most <= 2);  // the one that the run's place was lent to may end beside it
-  // Nothing is left of the counts: again one at a time.
+  EXPECT(most <= 2);  // the run that used the yielded slot may still be finishing
+  // The counts are balanced: again one at a time.
   most = 0;
   Latch after(10);
   for (int i = 0; i < 10; ++i) {
@@ -189,7 +189,7 @@ TEST("two tasks that one run forked wait at a time: one place is given up, and o
   EXPECT(most == 1);
 }
 
-TEST("tasks that nobody waits for leave their places, however many they are") {
+TEST("abandoned tasks release their slots, however many there are") {
   auto& executor = lta::Executor::instance();
   executor.setConcurrency(1);
   constexpr int kCount = 12;
@@ -229,7 +229,7 @@ TEST("a run is stopped between two operators, and keeps what stopped it") {
   EXPECT(at::equal(x * 2, x + x));
 }
 
-TEST("operators that pass the check give the same bits, forward and backward") {
+TEST("operators behind the cancellation check are bit-identical, forward and backward") {
   const auto compute = [] {
     at::manual_seed(3);
     auto x = at::randn({8, 16}).requires_grad_();
@@ -244,8 +244,8 @@ TEST("operators that pass the check give the same bits, forward and backward") {
   EXPECT(at::equal(plain.first, watched.first) && at::equal(plain.second, watched.second));
 }
 
-TEST("memory of a run is counted until it is freed, and refused before it is taken") {
-  lta::MemoryBudget::watchAllocations();
+TEST("memory of a run is charged until it is freed, and refused before it is allocated") {
+  lta::MemoryBudget::installAllocator();
   const auto run = std::make_shared<lta::Cancellation>(nullptr, lta::RunLimits{{}, 100'000}, false);
   run->begin();
   at::Tensor kept;
@@ -254,14 +254,14 @@ TEST("memory of a run is counted until it is freed, and refused before it is tak
     for (int i = 0; i < 100; ++i) at::ones({10'000});
   });
   EXPECT(run->memory()->held() >= 40'000 && run->memory()->held() < 50'000);
-  at::ones({1'000'000});  // nobody counts that
+  at::ones({1'000'000});  // outside of a run
   kept.resize_({12'000});
   EXPECT_ERROR(lta::inRun(run, false, nullptr, [] { at::ones({30'000}); }), std::string("ERR_MEMORY_LIMIT"));
   std::thread([&] { kept = at::Tensor(); }).join();
   EXPECT(run->memory()->held() == 0);
 }
 
-TEST("what control groups allow, of both versions, is what may be used") {
+TEST("limits of control groups, of both versions, are respected") {
   namespace fs = std::filesystem;
   const auto root = fs::temp_directory_path() / ("lta-groups-" + std::to_string(::getpid()));
   const auto write = [&](const std::string& file, const std::string& text) {
@@ -272,15 +272,15 @@ TEST("what control groups allow, of both versions, is what may be used") {
   write("a/memory.max", "1000000\n");
   write("memory/x/memory.limit_in_bytes", "2000\n");
   write("memory/memory.limit_in_bytes", "9223372036854771712\n");
-  EXPECT(lta::memoryOfGroups("0::/a/b\n", root.string()) == 1000000);
-  EXPECT(lta::memoryOfGroups("4:cpu,memory:/x\n0::/\n", root.string()) == 2000);
-  EXPECT(lta::memoryOfGroups("0::/elsewhere\nnonsense\n", root.string()) == UINT64_MAX);
-  EXPECT(lta::memoryOfGroups("", "/nowhere") == UINT64_MAX);
+  EXPECT(lta::memoryLimitOfGroups("0::/a/b\n", root.string()) == 1000000);
+  EXPECT(lta::memoryLimitOfGroups("4:cpu,memory:/x\n0::/\n", root.string()) == 2000);
+  EXPECT(lta::memoryLimitOfGroups("0::/elsewhere\nnonsense\n", root.string()) == UINT64_MAX);
+  EXPECT(lta::memoryLimitOfGroups("", "/nowhere") == UINT64_MAX);
   EXPECT(lta::availableMemory() > 0);
   fs::remove_all(root);
 }
 
-TEST("scratch memory is given back, also that which another thread keeps; what is in use stays") {
+TEST("scratch memory is released, also that of another thread; memory in use stays") {
   lta::Scratch<float> scratch;
   {
     const lta::Scratch<float>::Use use(scratch, 100);
@@ -294,7 +294,7 @@ TEST("scratch memory is given back, also that which another thread keeps; what i
   EXPECT(again.data()[9] == 0);
 }
 
-TEST("activity settles when the last of it ends") {
+TEST("activity settles when its last token is dropped") {
   const auto activity = std::make_shared<lta::Activity>();
   int settled = 0;
   activity->whenSettled([&] { ++settled; });

@@ -13,7 +13,7 @@
 
 namespace {
 
-// The fixtures lie in the source tree; the build says where that is.
+// The build defines the directory of the fixtures.
 std::shared_ptr<lta::script::ScriptModule> load(const char* name) {
   return lta::script::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
 }
@@ -22,20 +22,20 @@ std::vector<c10::IValue> encoderInputs() { return {at::randn({2, 6, 8})}; }
 
 }  // namespace
 
-TEST("a file that isn't there, or is none, is a load error") {
+TEST("a missing or invalid file is a load error") {
   EXPECT_ERROR(load("nowhere.pt"), std::string("ERR_MODEL_LOAD"));
   EXPECT_ERROR(load("broken_random.pt"), std::string("ERR_MODEL_LOAD"));
   EXPECT_ERROR(lta::script::loadBytes("no archive", {}), std::string("ERR_MODEL_LOAD"));
 }
 
-TEST("one class, many modules: each has its own name") {
+TEST("modules of one class have names of their own") {
   const auto model = load("two_of_a_class_script.pt");
   std::set<std::string> names;
   for (const auto& module : model->modules()) names.insert(module.name);
   EXPECT(names.size() == model->modules().size() && names.size() > 2);
 }
 
-TEST("a recorder keeps what passes its module, until it is removed") {
+TEST("a recorder records its module until it is removed") {
   const auto model = load("transformer.pt");
   std::vector<c10::IValue> inputs;
   const auto width = model->parameters().front().tensor.size(1);
@@ -72,8 +72,8 @@ TEST("a cancelled run stops") {
   EXPECT(stopped);
 }
 
-TEST("a fused part whose kernel fails runs its unfused form, and later parts go on with that") {
-  // Long integers have no kernel: it can't even be compiled.
+TEST("a fusion group whose kernel fails runs its unfused form, and later groups accept its output") {
+  // int64 isn't supported: the kernel doesn't even compile.
   namespace jit = torch::jit;
   auto graph = std::make_shared<jit::Graph>();
   auto* given = graph->addInput();

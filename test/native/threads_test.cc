@@ -10,8 +10,8 @@
 #include "runtime/executor.h"
 #include "script/load.h"
 
-// What several threads do at once, for the sanitizers above all: cancellation, hooks and captures in tasks that a model
-// forks, hooks that come and go.
+// Concurrency, above all for the sanitizers: cancellation, hooks and captures in forked tasks, hooks added and removed
+// during runs.
 
 namespace {
 
@@ -21,7 +21,7 @@ std::shared_ptr<lta::script::ScriptModule> load(const char* name) {
 
 std::vector<c10::IValue> inputs() { return {at::ones({2, 6, 16})}; }
 
-// Runs a body with each number on a thread of its own.
+// Runs `body` with each number on a thread of its own.
 void onThreads(int count, const std::function<void(int)>& body) {
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(count));
@@ -29,7 +29,7 @@ void onThreads(int count, const std::function<void(int)>& body) {
   for (auto& thread : threads) thread.join();
 }
 
-// A hook that waits, as one does that JavaScript answers.
+// A hook that blocks, as one in JavaScript does.
 class WaitingHook final : public lta::Hook {
  public:
   WaitingHook() : Hook(lta::HookKind::Forward) {}
@@ -43,7 +43,7 @@ class WaitingHook final : public lta::Hook {
 
 }  // namespace
 
-TEST("runs that another thread cancels stop or end, and runs beside them keep their bits") {
+TEST("runs cancelled by another thread stop or finish, and concurrent runs stay bit-identical") {
   const auto model = load("hand_sdpa_script.pt");
   for (int i = 0; i < 3; ++i) model->run({inputs()}, {});
   const auto expected = model->run({inputs()}, {}).toTensor();
@@ -65,7 +65,7 @@ TEST("runs that another thread cancels stop or end, and runs beside them keep th
   EXPECT(wrong == 0);
 }
 
-TEST("hooks fire once in tasks that a model forks, also where they wait") {
+TEST("hooks fire once in forked tasks, also if they block") {
   const auto model = load("forked.pt");
   const std::array hooks{std::make_shared<WaitingHook>(), std::make_shared<WaitingHook>()};
   model->addHook("left", hooks[0]);
@@ -88,7 +88,7 @@ TEST("captures see the attentions of forked tasks, several captures at once") {
   EXPECT(wrong == 0);
 }
 
-TEST("hooks come and go while runs are under way") {
+TEST("hooks are added and removed while runs are in flight") {
   const auto model = load("hand_sdpa_script.pt");
   std::atomic<bool> done{false};
   std::thread changing([&] {
@@ -107,7 +107,7 @@ TEST("hooks come and go while runs are under way") {
   changing.join();
 }
 
-TEST("names and parameters are read while a model moves and runs") {
+TEST("names and parameters are read while a model is moved") {
   const auto model = load("two_of_a_class_script.pt");
   onThreads(3, [&](int thread) {
     for (int i = 0; i < 10; ++i) {
@@ -119,7 +119,7 @@ TEST("names and parameters are read while a model moves and runs") {
   });
 }
 
-TEST("the number of runs at once changes while runs come in") {
+TEST("the concurrency changes while runs are submitted") {
   auto& executor = lta::Executor::instance();
   std::atomic<int> ended{0};
   constexpr int kRuns = 100;

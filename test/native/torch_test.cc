@@ -1,5 +1,4 @@
-// Each assumption about libtorch's inner parts (native/torch), so that a release in which one doesn't hold is noticed
-// here.
+// One test per assumption about libtorch's internals (native/torch), so that a release that breaks one is noticed here.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -35,7 +34,7 @@ struct Number final : lta::RunLocal {
   const int value;
 };
 
-// The operators that have a kernel of their own under a key.
+// Operators with a kernel under a key.
 std::set<std::string> operatorsUnder(DispatchKey key) {
   std::set<std::string> names;
   auto& dispatcher = c10::Dispatcher::singleton();
@@ -46,7 +45,7 @@ std::set<std::string> operatorsUnder(DispatchKey key) {
   return names;
 }
 
-// Null where there is no such operator. `name` may have an overload: "aten::mul.Tensor".
+// Absent if there is no such operator. `name` may have an overload: "aten::mul.Tensor".
 std::optional<c10::OperatorHandle> find(const std::string& name) {
   const auto dot = name.find('.');
   return c10::Dispatcher::singleton().findSchema(
@@ -58,7 +57,7 @@ std::string schemaOf(const char* name) {
   return op ? toString(op->schema()) : std::string();
 }
 
-int told = 0;
+int visited = 0;
 
 }  // namespace
 
@@ -83,7 +82,7 @@ TEST("dispatch keys: libtorch registers no kernel of its own under either") {
   }
 }
 
-TEST("dispatch keys: an excluded key takes no part, and comes back") {
+TEST("dispatch keys: exclusion is scoped") {
   const lta::IncludeDispatchKey included(lta::kRunKey);
   const auto includes = [] { return c10::impl::tls_local_dispatch_key_set().included_.has(lta::kRunKey); };
   const auto excludes = [] { return c10::impl::tls_local_dispatch_key_set().excluded_.has(lta::kProbeKey); };
@@ -151,30 +150,30 @@ TEST("the fused operators have the arguments that the probe takes") {
   EXPECT(schemaOf("aten::scaled_dot_product_attention").find("bool enable_gqa=False") != std::string::npos);
 }
 
-TEST("what normalisations write in training is named as it was") {
+TEST("normalizations name the buffers that they write in training running_mean and running_var") {
   for (const auto* name : {"aten::batch_norm", "aten::native_batch_norm", "aten::instance_norm"}) {
     const auto schema = schemaOf(name);
     EXPECT(schema.find("running_mean") != std::string::npos && schema.find("running_var") != std::string::npos);
   }
 }
 
-TEST("an operator watcher is told of each operator once, and of those that are registered later") {
+TEST("an operator watcher visits each operator once, also those registered later") {
   static auto* const watcher = new lta::OperatorWatcher([](const c10::OperatorHandle& op) {
-    if (op.operator_name().name.starts_with("lta_torch_test::")) ++told;
+    if (op.operator_name().name.starts_with("lta_torch_test::")) ++visited;
   });
-  watcher->tellOfNew();
-  EXPECT(told == 0);
+  watcher->visitNew();
+  EXPECT(visited == 0);
   torch::Library library(torch::Library::DEF, "lta_torch_test", std::nullopt, __FILE__, __LINE__);
   library.def("first(Tensor x) -> Tensor");
-  watcher->tellOfNew();
-  watcher->tellOfNew();
-  EXPECT(told == 1);
+  watcher->visitNew();
+  watcher->visitNew();
+  EXPECT(visited == 1);
   library.def("second(Tensor x) -> Tensor");
-  watcher->tellOfNew();
-  EXPECT(told == 2);
+  watcher->visitNew();
+  EXPECT(visited == 2);
 }
 
-TEST("run-local objects follow a thread's state to another thread, and nest") {
+TEST("run-local objects propagate with the thread state, and nest") {
   for (const auto slot : {lta::kCancellationSlot, lta::kHookSlot, lta::kCaptureSlot}) {
     EXPECT(lta::runLocal<Number>(slot) == nullptr);
     const lta::RunLocalScope outer(slot, std::make_shared<Number>(1));
@@ -192,7 +191,7 @@ TEST("run-local objects follow a thread's state to another thread, and nest") {
   EXPECT(!(lta::kCancellationSlot == lta::kHookSlot) && !(lta::kHookSlot == lta::kCaptureSlot));
 }
 
-TEST("run-local objects follow a backward pass to its thread") {
+TEST("run-local objects propagate to a backward pass") {
   int there = 0;
   const lta::RunLocalScope scope(lta::kHookSlot, std::make_shared<Number>(7));
   auto x = at::ones({2}).requires_grad_();
@@ -205,7 +204,7 @@ TEST("run-local objects follow a backward pass to its thread") {
   EXPECT(there == 7);
 }
 
-TEST("a weak storage tells its own from another at the same address, and keeps no memory") {
+TEST("a weak storage reference distinguishes storages at the same address, and keeps no memory") {
   auto tensor = at::ones({4});
   const auto weak = lta::weakly(lta::storageOf(tensor));
   auto* const address = lta::storageOf(tensor);
@@ -215,7 +214,7 @@ TEST("a weak storage tells its own from another at the same address, and keeps n
   EXPECT(lta::storageOf(at::Tensor()) == nullptr);
 }
 
-TEST("an alias is no view, and shares memory and versions") {
+TEST("an alias isn't a view, and shares memory and version counter") {
   const auto tensor = at::ones({3});
   const auto alias = lta::aliasOf(tensor);
   EXPECT(!alias.is_view() && alias.is_alias_of(tensor) && !alias.is_same(tensor));
@@ -224,7 +223,7 @@ TEST("an alias is no view, and shares memory and versions") {
   EXPECT(alias._version() == before + 1);
 }
 
-TEST("bytes of storages are counted as libtorch does, and sizes that are no number are refused") {
+TEST("sizes of storages agree with libtorch, and overflows are refused") {
   EXPECT(lta::bytesOfContiguous({2, 3}, at::kFloat) == 24);
   EXPECT(lta::bytesReachedBy(at::ones({4, 6}).transpose(0, 1).narrow(0, 1, 2)) == (18 + 3) * 4);
   bool refused = false;
@@ -236,7 +235,7 @@ TEST("bytes of storages are counted as libtorch does, and sizes that are no numb
   EXPECT(refused);
 }
 
-TEST("memory of a storage is held though the storage gets other memory") {
+TEST("held memory survives a reallocation of its storage") {
   auto tensor = at::full({8}, 3.0f);
   const auto* const data = tensor.const_data_ptr<float>();
   const auto held = lta::holdMemory(tensor.storage());
@@ -253,12 +252,12 @@ TEST("the sizes of a nested tensor are a matrix on the CPU") {
   EXPECT(sizes.is_cpu() && at::equal(sizes, at::tensor({2, 4, 3, 4}, at::kLong).view({2, 2})));
 }
 
-TEST("a kind of device that no library registers has none") {
+TEST("a device type that no library registers has no devices") {
   EXPECT(lta::deviceCount(c10::DeviceType::XLA) == 0);
   EXPECT((lta::deviceCount(c10::DeviceType::CUDA) > 0) == at::hasCUDA());
 }
 
-TEST("the number of intra-op threads is a thread's own") {
+TEST("the number of intra-op threads is thread-local") {
   int one = 0, other = 0;
   std::thread([&] {
     lta::initialiseIntraOpThreads();
@@ -272,7 +271,7 @@ TEST("the number of intra-op threads is a thread's own") {
   EXPECT(one == 1 && other == 2);
 }
 
-TEST("an error of libtorch's has its message apart from the backtrace") {
+TEST("libtorch's errors are split into message and backtrace") {
   try {
     at::ones({2, 3}).matmul(at::ones({2, 3}));
     EXPECT(false);
@@ -284,14 +283,14 @@ TEST("an error of libtorch's has its message apart from the backtrace") {
   }
 }
 
-TEST("the error of a second registration tells where the first was") {
-  std::string place;
+TEST("the error of a duplicate registration names the file of the first") {
+  std::string file;
   try {
     const torch::Library again(torch::Library::DEF, "lta", std::nullopt, "/other/file", 0);
   } catch (const c10::Error& error) {
-    place = lta::placeOfFirstRegistration(error.what());
+    file = lta::firstRegistrationSite(error.what());
   }
-  EXPECT(!place.empty() && place.front() == '/' && place != "/other/file");
+  EXPECT(!file.empty() && file.front() == '/' && file != "/other/file");
 }
 
 #if defined(__GLIBC__)

@@ -37,7 +37,7 @@ double distance(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
-// The weights of some rows, whole.
+// The full weights of some rows.
 at::Tensor weightsOf(const SdpaArguments& call, const Rows& rows = {}) {
   Wanted wanted;
   wanted.rows = rows;
@@ -46,7 +46,7 @@ at::Tensor weightsOf(const SdpaArguments& call, const Rows& rows = {}) {
 
 SdpaArguments sample(int64_t queries, int64_t keys, int64_t keyHeads = 4, at::ScalarType type = at::kFloat) {
   at::manual_seed(queries * 1000 + keys);
-  // Heads lie between the positions, as after a projection: nothing is contiguous.
+  // Heads are interleaved with positions, as after a projection: not contiguous.
   const auto query = at::randn({2, queries, 4, 8}).transpose(1, 2).to(type);
   const auto key = at::randn({2, keys, keyHeads, 8}).transpose(1, 2).to(type);
   SdpaArguments call;
@@ -58,7 +58,7 @@ SdpaArguments sample(int64_t queries, int64_t keys, int64_t keyHeads = 4, at::Sc
 
 }  // namespace
 
-TEST("weights of every length equal the formula") {
+TEST("weights of every length equal the reference") {
   for (const int64_t queries : {1, 2, 3, 7, 16, 33, 130}) {
     for (const int64_t keys : {1, 5, 8, 17, 64, 129}) {
       const auto call = sample(queries, keys);
@@ -67,7 +67,7 @@ TEST("weights of every length equal the formula") {
   }
 }
 
-TEST("masks of every kind and broadcast equal the formula") {
+TEST("masks of every type and broadcast equal the reference") {
   for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{2, 9}, {6, 9}, {19, 150}}) {
     auto call = sample(queries, keys);
     const std::vector<std::vector<int64_t>> shapes{{queries, keys}, {1, keys},    {2, 1, queries, keys},
@@ -84,7 +84,7 @@ TEST("masks of every kind and broadcast equal the formula") {
   }
 }
 
-TEST("heads of every depth, and keys that lie anyhow, equal the formula") {
+TEST("heads of every depth, and keys of any strides, equal the reference") {
   for (const int64_t depth : {1, 5, 8, 20, 33, 300}) {
     for (const int64_t queries : {1, 5, 6, 40}) {
       SdpaArguments call;
@@ -107,14 +107,14 @@ TEST("causal attention of more or fewer queries than keys counts from the first 
   }
 }
 
-TEST("grouped keys serve their query heads, whole and by head") {
+TEST("grouped keys serve their query heads, all and selected ones") {
   auto call = sample(5, 7, 2);
   EXPECT(distance(weightsOf(call), reference(call)) < 1e-6);
   const auto some = weightsOf(call, Rows{std::vector<int64_t>{3, 0}, std::nullopt});
   EXPECT(distance(some, reference(call).index_select(1, at::tensor({3, 0}, at::kLong))) < 1e-6);
 }
 
-TEST("rows asked for are the rows of the whole") {
+TEST("selected rows equal those of the full weights") {
   auto call = sample(9, 11);
   call.mask = at::rand({2, 1, 9, 11}) > 0.3;
   call.scale = 0.2;
@@ -124,7 +124,7 @@ TEST("rows asked for are the rows of the whole") {
   EXPECT(distance(weightsOf(call, rows), whole) < 1e-6);
 }
 
-TEST("a row without any key is zero, for masks of both kinds") {
+TEST("a fully masked row is zero, for boolean and additive masks") {
   auto call = sample(4, 6);
   auto keep = at::ones({4, 6}, at::kBool);
   keep[2].fill_(false);
@@ -144,7 +144,7 @@ TEST("half types are computed in float32, doubles in float64") {
   }
 }
 
-TEST("shapes tell batch, heads, queries and keys, and where heads aren't told") {
+TEST("shapes give batch, heads, queries and keys, and whether the heads are known") {
   const auto shape = lta::shapeOf(sample(5, 7));
   EXPECT(shape.batch == 2 && shape.heads == 4 && shape.queries == 5 && shape.keys == 7 && shape.headsKnown);
   EXPECT(!lta::shapeOf(at::IntArrayRef{6, 5, 7}).headsKnown);
@@ -152,7 +152,7 @@ TEST("shapes tell batch, heads, queries and keys, and where heads aren't told") 
   EXPECT(windows.heads == 2 && windows.batch == 6 && windows.sizes() == (std::vector<int64_t>{2, 3, 2, 5, 7}));
 }
 
-TEST("the average over heads, and the largest of a row, are those of the whole") {
+TEST("the mean over heads and the top k of a row equal those of the full weights") {
   auto call = sample(9, 40, 2);
   call.mask = at::rand({2, 1, 9, 40}) > 0.3;
   Wanted wanted;
@@ -272,7 +272,7 @@ TEST("the largest of rows of every length: ties by position, NaN ahead, doubles 
       for (const int64_t k : {1, 10, 13, 26, 52, 64, 65}) {
         if (k > keys) continue;
         auto weights = at::rand({1, 1, 8, keys}, type);
-        weights.select(2, 1).fill_(0.25);  // all the same
+        weights.select(2, 1).fill_(0.25);  // all equal
         weights.select(2, 2).copy_(at::arange(keys, type).remainder(7));
         weights.select(2, 3).copy_(at::arange(keys, type));
         weights.select(2, 4).fill_(0).narrow(-1, keys - 1, 1).fill_(1);
@@ -290,7 +290,7 @@ TEST("the largest of rows of every length: ties by position, NaN ahead, doubles 
   }
 }
 
-TEST("no size may be zero without a result, and none divides by zero") {
+TEST("any size may be zero: there is a result, and no division by zero") {
   const c10::NoGradGuard noGrad;
   const int64_t sizes[] = {0, 1, 2, 7};
   for (const auto batch : sizes) {
@@ -306,7 +306,7 @@ TEST("no size may be zero without a result, and none divides by zero") {
               call.causal = queries % 2 == 1;
               const auto weights = lta::computeWeights(call, {}).weights;
               EXPECT(weights.sizes() == (at::IntArrayRef{batch, heads, queries, keys}));
-              // Scores of no elements are zero.
+              // Scores of an empty embedding are zero.
               if (weights.numel() > 0 && !call.causal) {
                 EXPECT((weights - 1.0 / static_cast<double>(keys)).abs().max().item<double>() < 1e-6);
               }

@@ -35,14 +35,14 @@ struct Kernels {
   // The largest of each bin of a row, element i being in bin i % bins. `count` is a multiple of `bins`, which are 32,
   // 64, 128 or 256. False where there is NaN among the elements.
   bool (*binMaxima)(const float*, int64_t, int64_t, float*);
-  // The k-th largest of `count` values, which is a multiple of 32. Counts for each how many are larger: for few of them
-  // that is faster than any way that has to choose where to go on.
+  // `count` must be a multiple of 32. Counts for each value how many are larger, which is branch-free and faster than
+  // selection for few values.
   float (*kthLargest)(const float*, int64_t, int64_t);
-  // The positions of the elements that reach a bound, and how many. `count` is a multiple of 32.
+  // See kernels.h; `count` must be a multiple of 32.
   int64_t (*atLeast)(const float*, int64_t, float, int32_t*);
 };
 
-// One binary for every processor of an architecture: the kernels exist for each kind, the machine decides which run.
+// One binary for every processor of an architecture: kernels are compiled per instruction set and chosen at run time.
 #define LTA_LANES 4
 #define LTA_PANEL 8
 #define LTA_ROWS 4
@@ -109,7 +109,7 @@ namespace avx512 {
 
 const Kernels& choose() {
 #if defined(__x86_64__)
-  // Held back as libtorch's own kernels are, so that each can be tested on a machine that has them all.
+  // Honours libtorch's own variable, so that each can be tested on a machine that supports all of them.
   const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
   const std::string most = capability ? capability : "avx512";
   if (most == "default") return any::kernels;

@@ -1,46 +1,41 @@
+// Kernels on rows of a tile. Those for float are compiled for several instruction sets; one is chosen at process start.
 #pragma once
 
 #include <cstdint>
 
 namespace lta {
 
-// What is done to the rows of a tile of scores. The versions for float exist for several kinds of processors, of which
-// the one at hand is chosen when the process starts.
-
-// The key [keys, depth] of a head, times `factor`, as panels of panelColumns() columns each,
-// panels[column / panelColumns()][depth][column % panelColumns()], filled up with zeros. `stride` counts elements from
-// one key to the next.
+// Packs the key [keys, depth] of a head, times `factor`, into panels[column / panelColumns()][depth][column %
+// panelColumns()], padded with zeros. `stride`: elements between keys.
 void arrangeKey(const float* key, int64_t stride, int64_t keys, int64_t depth, float factor, float* panels);
 
-// scores [rows, columns] = query [rows, depth] · keyᵀ. The key comes from arrangeKey, and `columns` is a multiple of
-// panelColumns(). `stride` and `queryStride` count elements from one row to the next. Faster than a general product
-// where depth is small.
+// scores [rows, columns] = query [rows, depth] · keyᵀ with a key packed by arrangeKey; `columns` must be a multiple of
+// panelColumns(). `stride`, `queryStride`: elements between rows. Faster than a general product for small depths.
 int64_t panelColumns();
-// How many rows it takes at once; a multiple of them leaves no rest, which takes longer.
+// Rows per step; a multiple of it leaves no slower remainder.
 int64_t rowsAtOnce();
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride);
 
-// scores [keys] = query [depth] · keyᵀ, with the key [keys, depth] as it is: for few rows, which aren't worth arranging
-// it. `stride` counts elements from one key to the next.
+// scores [keys] = query [depth] · keyᵀ with an unpacked key [keys, depth], for too few rows to pay for packing.
+// `stride`: elements between keys.
 void multiplyRow(const float* query, const float* key, int64_t stride, int64_t keys, int64_t depth, float* scores);
 
-// A mask over the keys of some rows, `stride` elements apart, 0 where they share one: what is added to scores, or where
-// they are shown. Null where there is none.
+// A mask of rows `stride` elements apart (0: shared): additive, or true for visible keys. Null for none.
 struct RowMask {
   const float* added = nullptr;
   const bool* shown = nullptr;
   int64_t stride = 0;
 };
 
-// The same and e^score at once, while the scores are in the first cache: elements [rows, keys] = e^(query · keyᵀ),
-// masked, and the sum of each row. Nothing is subtracted before the exponential as softmaxes do it: where a row's sum
-// isn't sound (see below), its elements are of no use. Rows are written in whole panels, zeros at the end.
+// Product and exponential at once, while scores are in the L1 cache: elements [rows, keys] = e^(query · keyᵀ), masked,
+// and the sum of each row. No maximum is subtracted: rows whose sum isn't sound (see below) must be recomputed. Writes
+// whole panels, padded with zeros.
 void multiplyExponentials(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
                           int64_t keys, const RowMask& mask, float* elements, int64_t stride, float* sums);
 
-// Whether the exponentials of a row with that sum lost nothing that a float32 softmax has: the largest of them is
-// neither near overflow, nor so small that others vanished beside it.
+// Whether a row with this sum is as accurate as a float32 softmax: its largest exponential neither near overflow nor so
+// small that others underflowed.
 inline bool isSound(float sum) { return sum > 1e-8f && sum < 1e30f; }
 
 // row + mask
@@ -51,12 +46,12 @@ void addMask(double* row, const double* mask, int64_t count);
 void applyMask(float* row, const bool* mask, int64_t count);
 void applyMask(double* row, const bool* mask, int64_t count);
 
-// A softmax but for its last step: e^(row - maximum) in place, and the factor that makes the row's sum 1. A row without
-// any finite score becomes zero; one with NaN or infinity gives NaN.
+// Softmax except for the division: e^(row - maximum) in place; returns the factor that makes the sum 1. A row without
+// finite scores becomes zero; the factor is NaN for one with NaN or +inf.
 float exponentials(float* row, int64_t count);
 double exponentials(double* row, int64_t count);
 
-// to = row * factor, past the caches: for what isn't read again soon.
+// to = row * factor with non-temporal stores, for results that aren't read again soon.
 void scaleInto(float* to, const float* row, float factor, int64_t count);
 void scaleInto(double* to, const double* row, double factor, int64_t count);
 
@@ -77,11 +72,11 @@ double entropy(const double* row, double factor, int64_t count);
 bool binMaxima(const float* row, int64_t count, int64_t bins, float* maxima);
 bool binMaxima(const double* row, int64_t count, int64_t bins, double* maxima);
 
-// The k-th largest of some values, which are reordered.
+// The k-th largest value; reorders them.
 float kthLargest(float* values, int64_t count, int64_t k);
 double kthLargest(double* values, int64_t count, int64_t k);
 
-// The positions of the elements that are at least `bound`, in order, and how many they are.
+// Writes the positions of elements that are at least `bound`, in order; returns their number.
 int64_t atLeast(const float* row, int64_t count, float bound, int32_t* positions);
 int64_t atLeast(const double* row, int64_t count, double bound, int32_t* positions);
 

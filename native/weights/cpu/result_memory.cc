@@ -24,11 +24,10 @@ namespace {
 constexpr size_t kHugePage = 2 * 1024 * 1024;
 // Below this, libtorch's own allocator is as fast.
 constexpr size_t kLarge = 256 * 1024;
-// Blocks are as long as the next multiple, so that results of about one size use the same.
+// Lengths are rounded up, so that results of similar size share blocks.
 constexpr size_t kStep = 64 * 1024;
-// What is kept for the next results: a sixteenth of the memory that the process may use, and no less than the weights
-// of two captures of a model of BERT's size at 512 tokens where that isn't too large a part of it. Or what the
-// environment variable says.
+// Limit of idle memory: a sixteenth of the memory available to the process, but at least the weights of two captures of
+// a BERT-sized model at 512 tokens unless that is over a quarter of it; or the value of the environment variable.
 size_t mostIdleBytes() {
   constexpr uint64_t kLeast = 256 * 1024 * 1024;
   if (const char* given = std::getenv("LIBTORCH_ATTENTION_RESULT_MEMORY")) {
@@ -40,11 +39,11 @@ size_t mostIdleBytes() {
   return std::min(std::max(kLeast, available / 16), available / 4);
 }
 
-// Memory from the system itself: results among the blocks of the C library's heap, which live longer than what the
-// model allocates beside them, would keep it from giving that back. Throws std::bad_alloc.
+// Allocates from the system directly: on the C library's heap, results would outlive the model's allocations around
+// them and keep it from being trimmed. Throws std::bad_alloc.
 #if defined(__linux__)
 void* fromSystem(size_t length) {
-  // Long ones begin at a huge page and ask for such; without them it only takes longer.
+  // Long blocks are aligned to huge pages and ask for them; it is only slower without.
   const size_t extra = length >= 2 * kHugePage ? kHugePage : 0;
   void* mapped = mmap(nullptr, length + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
@@ -62,12 +61,11 @@ void* fromSystem(size_t length) { return ::operator new(length, std::align_val_t
 void toSystem(void* address, size_t) { ::operator delete(address, std::align_val_t(64)); }
 #endif
 
-// Memory of results that were freed, for the next ones. The system clears each page that it hands out, which takes
-// longer than filling it with weights.
+// Recycles memory of freed results: the system zeroes each new page, which takes longer than filling it with weights.
 class ResultMemory {
  public:
   static ResultMemory& instance() {
-    static ResultMemory* memory = new ResultMemory();  // results may be freed while the process ends
+    static ResultMemory* memory = new ResultMemory();  // leaked: results may be freed during static destruction
     return *memory;
   }
 
@@ -85,7 +83,7 @@ class ResultMemory {
     try {
       return fromSystem(length);
     } catch (const std::bad_alloc&) {
-      releaseMemory();  // what waits may be what lacks
+      releaseMemory();  // idle blocks may be what is missing
       return fromSystem(length);
     }
   }
@@ -121,7 +119,7 @@ class ResultMemory {
     size_t length;
   };
   std::mutex mutex_;
-  std::list<Block> idle_;  // the latest first
+  std::list<Block> idle_;  // most recent first
   size_t idleBytes_ = 0;
 };
 
@@ -135,16 +133,16 @@ at::Tensor emptyResult(at::IntArrayRef sizes, at::ScalarType dtype) {
   const size_t step = bytes < 2 * kHugePage ? kStep : kHugePage;
   const size_t length = (bytes + step - 1) / step * step;
   auto& memory = ResultMemory::instance();
-  const auto budget = MemoryBudget::takeOfCurrentRun(length);
+  const auto budget = MemoryBudget::reserveForCurrentRun(length);
   const auto give = [&memory, length, budget](void* address) {
     memory.give(address, length);
-    if (budget) budget->give(length);
+    if (budget) budget->release(length);
   };
   void* address = nullptr;
   try {
     address = memory.take(length);
   } catch (...) {
-    if (budget) budget->give(length);
+    if (budget) budget->release(length);
     throw;
   }
   try {

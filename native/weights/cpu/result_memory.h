@@ -1,3 +1,4 @@
+// Allocation of large CPU results, and their reuse.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -6,13 +7,11 @@
 
 namespace lta {
 
-// A CPU tensor for a result, its elements undefined. Large ones lie on huge pages where the system gives them: filling
-// memory that the process didn't have yet otherwise costs more than computing what goes into it.
-// A run with a memory limit is stopped where it has no room for it.
+// An uninitialised CPU tensor. Large ones use huge pages where available and recycled memory: faulting in new pages
+// costs more than computing the weights that fill them. Charged to the memory limit of the run.
 at::Tensor emptyResult(at::IntArrayRef sizes, at::ScalarType dtype);
 
-// Gives back to the system what waits for the next results: memory of results that were freed, and what threads keep
-// for intermediate ones.
+// Returns idle memory to the system: that of freed results, and per-thread scratch memory.
 void releaseMemory();
 
 }  // namespace lta

@@ -19,17 +19,17 @@
 namespace lta {
 namespace {
 
-// Tiles of query rows are sized so that one stays in a core's own cache from the product to the end of the softmax, and
-// so that the product still has enough rows to be fast.
+// Sized so that a tile stays in a core's own cache from product to softmax and the product has enough rows to be
+// efficient.
 constexpr int64_t kTileBytes = 256 * 1024;
 constexpr int64_t kLeastTileRows = 16;
-// Work below this many elements isn't worth waking another thread for.
+// Below this many elements per thread, waking another one doesn't pay.
 constexpr int64_t kGrain = 16 * 1024;
 
-// The head or batch entry of `tensor` that serves `index` of `count`: its own, that of its group, or the only one.
+// The index in a dimension of `size` that serves `index` of `count`: itself, its group's, or the only one.
 int64_t serving(int64_t size, int64_t index, int64_t count) { return size == count ? index : index / (count / size); }
 
-// Tiles out of query and key: scores, mask, softmax. Half types are computed in float32.
+// Computes tiles from query and key: scores, mask, softmax. Half types are computed in float32.
 template <typename T>
 class Computed {
  public:
@@ -47,7 +47,7 @@ class Computed {
           call.groupedQuery ? call.query.sizes().slice(0, lead) : call.key.sizes().slice(0, call.key.dim() - 2));
       mask_ = withoutExpansion(broadcastMask(*call.mask, leading, query_.size(2), key_.size(2)), 2);
       if (mask_.size(2) > 1) mask_ = pick(mask_, 2, rows.queries);
-      // What is added as another type is converted tile by tile.
+      // Additive masks of another type are converted per tile.
       if (mask_.scalar_type() == at::kBool || mask_.scalar_type() == kType) {
         if (mask_.stride(3) != 1) mask_ = mask_.contiguous();
       }
@@ -59,8 +59,8 @@ class Computed {
     heads = static_cast<int64_t>(heads_.size());
     queries = query_.size(2);
     keys = key_.size(2);
-    // Arranging the key takes as long as some rows of the product by itself, which is faster than the general one up to
-    // some depth.
+    // Packing the key costs as much as a few rows of the product. The packed product is faster than the general one up
+    // to this depth.
     constexpr int64_t kFewRows = 5;
     if (std::is_same_v<T, float> && queries > kFewRows && query_.size(3) <= 256) {
       makePanels(static_cast<float>(scale));
@@ -82,11 +82,11 @@ class Computed {
   void tile(int64_t entry, int64_t head, int64_t first, int64_t count, T* memory, int64_t stride, T* scores,
             Take take) const {
     const auto headIndex = heads_[static_cast<size_t>(head)];
-    // Keys that no row of a causal tile sees need no product.
-    auto seen = keys;
+    // Keys that no row of a causal tile sees are skipped.
+    auto visible = keys;
     if (causal_) {
       const auto last = *std::max_element(positions_.begin() + first, positions_.begin() + first + count);
-      seen = std::min(keys, last + 1);
+      visible = std::min(keys, last + 1);
     }
     const auto mask = maskOf(entry, headIndex, first, count);
     const T* const query =
@@ -128,7 +128,7 @@ class Computed {
       } else if (fewRows_) {
         const auto* const key = key_.template const_data_ptr<float>() + offsetOf(key_, entry, headIndex);
         for (int64_t row = 0; row < count; ++row) {
-          multiplyRow(query + row * queryStride, key, key_.stride(2), seen, depth, memory + row * stride);
+          multiplyRow(query + row * queryStride, key, key_.stride(2), visible, depth, memory + row * stride);
         }
       }
     }
@@ -146,7 +146,7 @@ class Computed {
   }
 
  private:
-  // The mask of a tile's rows, as RowMask.
+  // The mask of a tile, in the form of RowMask.
   struct TileMask {
     const T* added = nullptr;
     const bool* shown = nullptr;
@@ -154,7 +154,7 @@ class Computed {
     at::Tensor converted;
   };
 
-  // Where the matrix of a head begins, in elements.
+  // Offset of a head's matrix, in elements.
   int64_t offsetOf(const at::Tensor& tensor, int64_t entry, int64_t head) const {
     return serving(tensor.size(0), entry, batch) * tensor.stride(0) +
            serving(tensor.size(1), head, allHeads_) * tensor.stride(1);
@@ -198,7 +198,7 @@ class Computed {
     take(row, elements, factor, shift);
   }
 
-  // The key as `multiply` takes it, [B, H, panels, depth, columns of a panel], scaled.
+  // Packs the key for `multiply`: [B, H, panels, depth, columns of a panel], scaled.
   void makePanels(float scale) {
     const auto columns = (keys + panelColumns() - 1) / panelColumns() * panelColumns();
     const auto depth = key_.size(3);
@@ -219,8 +219,8 @@ class Computed {
     panels_ = panels;
   }
 
-  // Memory for the panels. The thread keeps it for its next calls: memory that comes and goes between the model's own
-  // makes the allocator give pages back, which the model then takes from the system anew.
+  // Memory for the panels, kept by the thread: freeing it between the model's own allocations makes the allocator
+  // return pages that the model then faults in again.
   float* scratch(size_t count) {
     constexpr size_t kKept = 8 * 1024 * 1024 / sizeof(float);
     thread_local Scratch<float> kept;
@@ -242,7 +242,7 @@ class Computed {
   std::vector<int64_t> heads_, positions_;
 };
 
-// Tiles of weights that exist already, [B, H, Q, K].
+// Tiles of existing weights, [B, H, Q, K].
 template <typename T>
 class Existing {
  public:
