@@ -298,6 +298,6 @@ void watchOperators(std::initializer_list<const char*> except, Capture* (*curren
   watchNewOperators();
 }
 
-void watchNewOperators() { operators().tellOfNew(); }
+void watchNewOperators() { operators().visitNew(); }
 
 }  // namespace lta

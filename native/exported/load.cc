@@ -5,7 +5,7 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
-#include "archive/too_much.h"
+#include "archive/limit_exceeded.h"
 #include "runtime/error.h"
 
 namespace lta::exported {
@@ -27,7 +27,7 @@ std::shared_ptr<ExportedProgram> loadFrom(const std::string& source, const LoadO
     const char* code = cause.code();
     try {
       std::rethrow_exception(exception);
-    } catch (const archive::TooMuch&) {
+    } catch (const archive::LimitExceeded&) {
       if (options.untrusted) code = "ERR_UNTRUSTED";
     } catch (...) {  // its own code says it
     }

@@ -2,8 +2,8 @@
 
 #include <c10/core/CPUAllocator.h>
 
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
-#include "archive/too_much.h"
 #include "exported/json.h"
 
 namespace lta::exported {
@@ -76,8 +76,8 @@ const archive::Record& Package::record(const std::string& name) const {
 std::string Package::text(const std::string& name, uint64_t most) const {
   const auto& found = record(name);
   if (found.size > most) {
-    throw archive::TooMuch("the record " + shown(name) + " has " + std::to_string(found.size) + " bytes, more than " +
-                           std::to_string(most));
+    throw archive::LimitExceeded("the record " + shown(name) + " has " + std::to_string(found.size) +
+                                 " bytes, more than " + std::to_string(most));
   }
   return zip_.read(found, /*verify=*/false);
 }

@@ -7,8 +7,8 @@
 #include <optional>
 #include <utility>
 
+#include "archive/limit_exceeded.h"
 #include "archive/limits.h"
-#include "archive/too_much.h"
 #include "exported/json.h"
 #include "exported/schema.h"
 #include "runtime/cancellation.h"
@@ -105,7 +105,7 @@ class Storages {
     for (const int64_t size : meta.sizes) elements *= static_cast<uint64_t>(size);  // `reach` has looked
     const uint64_t bytesEach = c10::elementSize(meta.dtype);
     if (elements > archive::kMaxExpandedBytes / bytesEach && elements > *reach(meta) / bytesEach) {
-      throw archive::TooMuch("the tensor " + shown(name) + " has more elements than its record");
+      throw archive::LimitExceeded("the tensor " + shown(name) + " has more elements than its record");
     }
   }
 

@@ -51,10 +51,10 @@ std::shared_ptr<const Program> ProgramCache::program(const std::string& method, 
   if (options.frozen) freezeGraph(graph, module_);
   addLoopChecks(graph);
   if (hasCalls(*graph)) checkLoopsOfCallees();
-  made->assigns = assigns(*graph);
-  collectConstants(*graph->block(), made->constants);
-  made->function = std::make_unique<torch::jit::GraphFunction>(found.function().qualname(), graph, nullptr);
-  slot = made;
+  compiled->assigns = assigns(*graph);
+  collectConstants(*graph->block(), compiled->constants);
+  compiled->function = std::make_unique<torch::jit::GraphFunction>(found.function().qualname(), graph, nullptr);
+  slot = compiled;
   return slot;
 }
 

@@ -102,7 +102,7 @@ class Computed {
                   (serving(key_.size(0), entry, batch) * key_.size(1) + serving(key_.size(1), headIndex, allHeads_));
       }
       const auto product = [&](int64_t row, int64_t rows) {
-        multiply(query + row * queryStride, queryStride, rows, panels, depth, (seen + panel - 1) / panel * panel,
+        multiply(query + row * queryStride, queryStride, rows, panels, depth, (visible + panel - 1) / panel * panel,
                  memory + row * stride, stride);
       };
       if (panels && !causal_ && !scores) {
@@ -134,10 +134,10 @@ class Computed {
     }
     if (!panels_ && !(fewRows_ && std::is_same_v<T, float>)) {
       const auto options = at::TensorOptions().dtype(kType);
-      auto product = at::from_blob(memory, {count, seen}, {stride, 1}, options);
+      auto product = at::from_blob(memory, {count, visible}, {stride, 1}, options);
       const auto key = key_.select(0, serving(key_.size(0), entry, batch))
                            .select(0, serving(key_.size(1), headIndex, allHeads_))
-                           .narrow(0, 0, seen);
+                           .narrow(0, 0, visible);
       at::mm_out(product, at::from_blob(const_cast<T*>(query), {count, depth}, {queryStride, 1}, options), key.t());
     }
     for (int64_t row = 0; row < count; ++row) {
