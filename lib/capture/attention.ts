@@ -85,11 +85,7 @@ export interface AttentionStatistics {
  */
 export type AttentionWithoutWeights = Omit<Attention, 'weights'>;
 
-/**
- * Options of a capture with `weights: false`.
- *
- * @internal
- */
+/** Options of a capture with `weights: false`. */
 export type WithoutWeights<Options> = Omit<Options, 'weights' | 'onAttention'> & {
   weights: false;
   onAttention?: (attention: AttentionWithoutWeights) => unknown;

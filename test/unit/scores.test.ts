@@ -251,7 +251,7 @@ describe('statistics alone', () => {
 
   it('hold nothing of the matrix', async () => {
     const { mha, inputs } = made();
-    const memoryLimit = 2 ** 20;
+    const memoryLimit = 2 ** 21;
     const { attentions } = await mha.captureAttention(inputs, {
       needWeights: false,
       statistics: ['received', 'entropy'],

@@ -380,6 +380,7 @@ describe('ScriptModule#forward', () => {
     const size = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]) * 1024;
     limit(size + (1 << 20)); // a thread's stack takes more
     const refused = failure(ScriptModule.load(bytes));
+    await new Promise(setImmediate); // it has asked for a thread then
     limit('unlimited');
     console.log(await refused);
     const model = await loops('counted');
