@@ -42,7 +42,8 @@ const ADVICE: Partial<Record<FileKind, string>> = {
  *
  * @example
  * const loaded = await loadModel('model.pt', { device: 'cpu' });
- * const { attentions } = await loaded.captureAttention([ids]);
+ * const output = await loaded.forward([ids]);
+ * if (loaded instanceof ScriptModule) console.log(output, (await loaded.captureAttention([ids])).attentions.length);
  */
 export async function loadModel<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
   source: string | Uint8Array,

@@ -14,6 +14,7 @@ import {
   ScriptModule,
   ScriptObject,
   Tensor,
+  type Unseen,
   type Value,
 } from 'libtorch-attention';
 
@@ -87,7 +88,7 @@ export async function untyped(): Promise<void> {
   const [logits] = (await model.forward([x])) as [Tensor, Tensor];
   logits.sum();
   const captured = await model.captureAttention([x], { gradientOf: (given) => (given as Tensor).sum() });
-  same<typeof captured, { output: Value; attentions: Attention[] }>();
+  same<typeof captured, { output: Value; attentions: Attention[]; unseen: Unseen[] }>();
   model.registerForwardHook('', (_module, input, given) => {
     same<typeof input, Value[]>();
     same<typeof given, Value>();
