@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <exception>
 #include <sstream>
 #include <utility>
 
@@ -83,7 +84,7 @@ constexpr int kSignBinding = 10;
 constexpr int kOperandBinding = 12;
 
 // Thrown and caught here: the text is no expression that can be evaluated.
-struct Unreadable {};
+struct Unreadable : std::exception {};
 
 bool isWord(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
 

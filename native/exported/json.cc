@@ -129,8 +129,8 @@ JsonDocument::JsonDocument(std::string_view text, const char* what) : what_(what
   try {
     nodes_ = std::make_unique<JsonNodes>(text);
   } catch (const JsonSyntax& syntax) {
-    throw broken("its " + std::string(what) + " is no JSON: " + syntax.what + " at byte " +
-                 std::to_string(syntax.position));
+    throw broken("its " + std::string(what) + " is no JSON: " + syntax.what() + " at byte " +
+                 std::to_string(syntax.position()));
   }
 }
 

@@ -68,7 +68,7 @@ class JsonParser {
   using Kind = JsonNode::Kind;
   static constexpr int kEnd = -1;
 
-  [[noreturn]] void fail(const char* what) const { throw JsonSyntax{what, at_}; }
+  [[noreturn]] void fail(const char* what) const { throw JsonSyntax(what, at_); }
 
   // The next character that is no white space.
   int peek() {

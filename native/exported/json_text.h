@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,9 +41,16 @@ class JsonNodes {
   std::string strings_;  // of all strings, without escapes; never longer than the text, so it never moves
 };
 
-struct JsonSyntax {
-  const char* what;
-  size_t position;  // bytes from the beginning of the text
+class JsonSyntax : public std::exception {
+ public:
+  JsonSyntax(const char* what, size_t position) : what_(what), position_(position) {}
+  const char* what() const noexcept override { return what_; }
+  // Bytes from the beginning of the text.
+  size_t position() const { return position_; }
+
+ private:
+  const char* what_;
+  size_t position_;
 };
 
 }  // namespace lta::exported
