@@ -55,7 +55,7 @@ std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std:
   auto pending = std::make_shared<PendingAttention>();
   pending->site.name = module;
   pending->site.operatorName = operatorName;
-  pending->site.shape = shape;
+  pending->site.shape = std::move(shape);
   pending->site.dtype = tensor.scalar_type();
   pending->site.device = tensor.device();
   return pending;
