@@ -98,27 +98,14 @@ export type WithoutWeights<Options> = Omit<Options, 'weights' | 'onAttention'> &
  * const sites: AttentionSite[] = await model.attentionSites([ids]);
  * const bytes = sites.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size), 0);
  */
-export interface AttentionSite {
-  /** As that of the `Attention`: its position in execution order. */
-  index: number;
-  /** As that of the `Attention`: the dotted name of its module. */
-  name: string;
-  /** As that of the `Attention`: the operator observed. */
-  operator: string;
-  /** As that of the `Attention`: the operators between that and the product with the values. */
-  path: string[];
-  /** As that of the `Attention`: what the weights are. */
-  kind: AttentionKind;
-  /** As that of the `Attention`: `[batch…, H, Q, K]`. */
-  shape: number[];
+export interface AttentionSite
+  extends Pick<Attention, 'index' | 'name' | 'operator' | 'path' | 'kind' | 'shape' | 'headsKnown'> {
   /** How many heads there are. */
   headCount: number;
   /** How many query positions there are. */
   queryCount: number;
   /** How many key positions there are. */
   keyCount: number;
-  /** False where the model doesn't tell batch from heads. */
-  headsKnown: boolean;
   /** The type that the model computes it in. */
   dtype: DType;
   /** Where the model computes it: `'cpu'`, `'cuda:0'` … */

@@ -10,8 +10,8 @@ import { TorchError } from '../core/errors';
 import type { Inputs as ManyInputs } from '../core/inputs';
 import type { Tensor } from '../core/tensor';
 import type { Unseen } from '../core/unseen';
-import { options as checkOptions, optionalSignal, reading, refuseOption } from '../core/validate';
-import type { Stop } from '../model/cancellable';
+import { options as checkOptions, optionalBoolean, optionalSignal, reading, refuseOption } from '../core/validate';
+import { type Stop, stopOf } from '../model/cancellable';
 import { waitedFor } from '../model/hook-callback';
 import { HookableModel } from '../model/hookable-model';
 import { type DefaultLimits, RUN_LIMITS, type RunLimits, withDefaults } from '../model/run-options';
@@ -196,6 +196,16 @@ export abstract class CapturingModel<
       this.native.captureTensors(handles, { ...capture, ...run }),
     );
     return fromNativeTensorCapture(result, (output) => this.convert(output));
+  }
+
+  /** @internal What `forward` does with its inputs and its options. */
+  protected async run(inputs: unknown, options: object | undefined): Promise<Output> {
+    const { ofCall, ofCapture: ofRun } = this.#split(options, ['grad', ...RUN_LIMITS], 'forward');
+    const prepared = this.prepare(inputs, ofCall);
+    const grad = optionalBoolean(ofRun.grad, 'grad') ?? false;
+    const stop = stopOf(withDefaults(ofRun as RunLimits, this.defaultLimits));
+    const output = await this.#run(grad, prepared, stop, (handles, run) => this.native.run(handles, { ...run, grad }));
+    return this.convert(output);
   }
 
   async #capture(

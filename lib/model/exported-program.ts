@@ -9,15 +9,15 @@ import {
   native,
 } from '../core/binding';
 import { TorchError } from '../core/errors';
-import { options as checkOptions, elements, invalid, isPlainObject, optionalBoolean, reading } from '../core/validate';
+import { options as checkOptions, elements, invalid, isPlainObject, reading } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
-import { cancellable, stopOf } from './cancellable';
+import { cancellable } from './cancellable';
+import type { HookInputs } from './hookable-model';
 import type { HookedModule, HookKind } from './hooks';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
 import { flattenCall, unflatten } from './pytree';
 import type { RemovableHandle } from './removable-handle';
-import { RUN_LIMITS, type RunOptions, UNTRUSTED_LIMITS, withDefaults } from './run-options';
-import { isInsideHook } from './waiting-hooks';
+import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
 
 /**
  * The options of a program's forward that captures of it take as well.
@@ -65,9 +65,6 @@ export interface ProgramSignature {
 
 /** The inputs of one step of a generation: by position, or by position and by name. */
 type StepInputs<Inputs extends readonly Value[]> = Inputs | ({ inputs: Inputs } & ProgramCallOptions);
-
-/** The inputs as hooks on the model itself get them. */
-type HookInputs<Inputs extends readonly unknown[]> = { -readonly [Position in keyof Inputs]: Inputs[Position] };
 
 function toProgramValue({ name, type, dtype, shape, constant }: NativeLeaf): ProgramValue {
   return {
@@ -147,17 +144,7 @@ export class ExportedProgram<
    * const output = await program.forward([ids], { kwargs: { attention_mask: mask }, timeLimit: 1000 });
    */
   async forward(inputs: Inputs, options?: RunOptions & ProgramCallOptions): Promise<Output> {
-    const given = checkOptions(options, ['kwargs', 'grad', ...RUN_LIMITS], 'the options of forward');
-    const { grad } = given;
-    const leaves = this.#flatten(inputs, given.kwargs);
-    optionalBoolean(grad, 'grad');
-    const stop = stopOf(withDefaults(given, this.defaultLimits));
-    const output = await this.withHooks(grad ?? false, () =>
-      this.cancellable(stop, (cancellation) =>
-        this.native.run(leaves, { grad: grad ?? false, insideHook: isInsideHook(), cancellation }),
-      ),
-    );
-    return this.convert(output);
+    return await this.run(inputs, options);
   }
 
   #flatten(inputs: unknown, kwargs: unknown): unknown[] {

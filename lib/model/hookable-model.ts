@@ -28,6 +28,9 @@ export type HookOutputOf<Hooked> = Hooked extends { readonly [hookTypes]?: reado
   ? Output
   : Value;
 
+/** The inputs of a model as hooks on the model itself get them. */
+export type HookInputs<Inputs extends readonly unknown[]> = { -readonly [Position in keyof Inputs]: Inputs[Position] };
+
 /**
  * What every model has: modules, parameters, hooks, a device and an end. `HookInput` and `HookOutput` are what hooks on the
  * model itself get.

@@ -7,12 +7,12 @@ import {
   type NextInputs,
 } from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
-import { options as checkOptions, elements, invalid, optionalBoolean, optionalString } from '../core/validate';
+import { elements, invalid, optionalBoolean, optionalString } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
-import { cancellable, stopOf } from './cancellable';
+import { cancellable } from './cancellable';
+import type { HookInputs } from './hookable-model';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
-import { RUN_LIMITS, type RunOptions, UNTRUSTED_LIMITS, withDefaults } from './run-options';
-import { isInsideHook } from './waiting-hooks';
+import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
 
 /**
  * Options of a checkpoint's forward.
@@ -44,9 +44,6 @@ export interface Signature {
 
 /** What is known of `forward`, which says nothing of other methods. */
 type OfMethod<Method extends string, OfForward, OfOthers> = 'forward' extends Method ? OfForward : OfOthers;
-
-/** The inputs as hooks on the model itself get them. */
-type HookInputs<Inputs extends readonly unknown[]> = { -readonly [Position in keyof Inputs]: Inputs[Position] };
 
 function checkInputs(inputs: unknown): unknown[] {
   return elements(inputs, 'an array with one element for each parameter', 'inputs', (input, i) =>
@@ -136,23 +133,7 @@ export class ScriptModule<
     inputs: OfMethod<Method, Inputs, readonly Value[]>,
     options?: ForwardOptions & { method?: Method },
   ): Promise<OfMethod<Method, Output, Value>> {
-    const given = checkOptions(options, ['method', 'grad', ...RUN_LIMITS], 'the options of forward');
-    const { method, grad } = given;
-    const handles = checkInputs(inputs);
-    optionalString(method, 'method');
-    optionalBoolean(grad, 'grad');
-    const stop = stopOf(withDefaults(given, this.defaultLimits));
-    const output = await this.withHooks(grad ?? false, () =>
-      this.cancellable(stop, (cancellation) =>
-        this.native.run(handles, {
-          method: method ?? 'forward',
-          grad: grad ?? false,
-          insideHook: isInsideHook(),
-          cancellation,
-        }),
-      ),
-    );
-    return this.convert(output) as OfMethod<Method, Output, Value>;
+    return (await this.run(inputs, options)) as OfMethod<Method, Output, Value>;
   }
 
   /**

@@ -4,9 +4,7 @@ import { TorchError } from '../core/errors';
 import { handleOf, Tensor } from '../core/tensor';
 import { options as checkOptions, elements, invalid, optionalBoolean } from '../core/validate';
 import { fromNativeValue } from '../core/value';
-import { stopOf } from '../model/cancellable';
 import { HookableModel } from '../model/hookable-model';
-import { RUN_LIMITS } from '../model/run-options';
 import {
   type LoadResult,
   type LoadStateDictOptions,
@@ -15,7 +13,7 @@ import {
   type StateDictSource,
   saveStateDict,
 } from '../model/state-dict';
-import { type HookOwner, isInsideHook } from '../model/waiting-hooks';
+import type { HookOwner } from '../model/waiting-hooks';
 
 /** Named arguments of a forward, checked; what is undefined was left out. */
 export type Named = Record<string, Tensor | boolean | undefined>;
@@ -97,37 +95,17 @@ export abstract class NnModule<
     return fromNativeValue(output) as Output;
   }
 
-  #checked(inputs: readonly unknown[], given: Record<string, unknown>) {
-    const { inputNames } = this;
-    const named = nativeOf(this.check(inputs, given));
-    return { handles: inputs.map((input, i) => handleOf(input, inputNames[i] as string)), named, inputNames };
-  }
-
-  /** @internal */
-  protected async run(inputs: readonly unknown[], given: object | undefined): Promise<Output> {
-    const { grad, signal, timeLimit, memoryLimit, ...rest } = checkOptions(
-      given as Record<string, unknown> | undefined,
-      [...this.callOptions, 'grad', ...RUN_LIMITS],
-      'the options of forward',
-    );
-    const { handles, named, inputNames } = this.#checked(inputs, rest);
-    const withGrad = optionalBoolean(grad, 'grad') ?? false;
-    const stop = stopOf({ signal, timeLimit, memoryLimit });
-    const output = await this.withHooks(withGrad, () =>
-      this.cancellable(stop, (cancellation) =>
-        this.native.run(handles, { named, inputNames, grad: withGrad, insideHook: isInsideHook(), cancellation }),
-      ),
-    );
-    return this.convert(output);
-  }
-
   /** @internal */
   protected override prepare(inputs: unknown, options: Record<string, unknown>): PreparedForward {
     const expected = `an array of ${this.inputNames.length === 1 ? 'one tensor' : `${this.inputNames.length} tensors`} (${this.inputNames.join(', ')})`;
     const given = elements(inputs, expected, 'inputs', (input) => input);
     if (given.length !== this.inputNames.length) throw invalid(expected, 'inputs', inputs);
-    const { handles, named, inputNames } = this.#checked(given, options);
-    return { inputs: handles, options: { named, inputNames } };
+    const { inputNames } = this;
+    const named = nativeOf(this.check(given, options));
+    return {
+      inputs: given.map((input, i) => handleOf(input, inputNames[i] as string)),
+      options: { named, inputNames },
+    };
   }
 
   /**
