@@ -1,7 +1,16 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { getConcurrency, nn, ScriptModule, setConcurrency, Tensor, type Value } from '../../lib/index';
+import {
+  getConcurrency,
+  getNumThreads,
+  nn,
+  ScriptModule,
+  setConcurrency,
+  setNumThreads,
+  Tensor,
+  type Value,
+} from '../../lib/index';
 import { plain } from './hook-fixtures';
 
 // What a hook waits for must be able to run, wherever the hook is called from and whatever else waits.
@@ -40,6 +49,22 @@ describe('registerForwardHook', () => {
     });
     expect(plain(await model.forward([input()]))).toEqual(expected);
     expect(called).toBe(2);
+  });
+
+  test('forked tasks compute with as many threads as their run, with hooks and without: the bits are the same', async () => {
+    model = await ScriptModule.load(fixture('forked_script.pt'));
+    const threads = getNumThreads();
+    try {
+      for (const count of [2, 1, 2]) {
+        setNumThreads(count);
+        const expected = plain(await model.forward([input()]));
+        const handle = model.registerForwardHook('feed', () => {});
+        expect({ count, output: plain(await model.forward([input()])) }).toEqual({ count, output: expected });
+        handle.remove();
+      }
+    } finally {
+      setNumThreads(threads);
+    }
   });
 
   test('many hooks in forked tasks await a model that forks in turn', async () => {
