@@ -162,9 +162,9 @@ const ACTS = [
     'many',
     async (random, { model, inputs, quiet }) => {
       const several = Array.from({ length: random.between(1, 4) }, () => inputs);
-      for await (const { output, attentions, error } of model.captureMany(several, { ahead: random.below(3) })) {
+      for await (const { index, error, ...capture } of model.captureMany(several, { ahead: random.below(3) })) {
         if (error) throw error;
-        checkBits({ output, attentions }, quiet.capture, 'a capture of several');
+        checkBits(capture, quiet.capture, `capture ${index} of several`);
       }
     },
   ],
