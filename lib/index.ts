@@ -36,10 +36,16 @@ export { ScriptObject } from './core/script-object';
 export {
   type Device,
   type DType,
+  type DTypeOf,
+  type ElementOf,
   type NestedArray,
+  type NestedElements,
   Tensor,
+  type TensorContents,
+  type TensorJson,
   type TensorOptions,
   type TypedArray,
+  type TypedArrayOf,
   type ZerosOptions,
 } from './core/tensor';
 export type { Unseen } from './core/unseen';

@@ -1,4 +1,5 @@
 import type { NativeAttention } from '../core/binding';
+import type { FloatingDType } from '../core/dtype';
 import { type DType, fromHandle, type Tensor } from '../core/tensor';
 
 /**
@@ -40,9 +41,9 @@ export interface Attention {
   /** False where the model doesn't tell batch from heads, so that the first of `shape` is their product. */
   headsKnown: boolean;
   /** `[B, H, Q, K]`, all batch dimensions in B; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
-  weights: Tensor;
+  weights: Tensor<FloatingDType>;
   /** With `topK`: the key positions of `weights`, int64, of the same shape. */
-  keys?: Tensor;
+  keys?: Tensor<'int64'>;
   /** Which heads these are (with `averageHeads`: the mean of). */
   heads: number[];
   /** Which query positions these are. */
@@ -51,13 +52,13 @@ export interface Attention {
    * With `scores`: the input of the softmax, scaled and with masks added (masked positions are -Infinity), the shape of the
    * weights. Undefined where the weights aren't the softmax of a single score matrix.
    */
-  scores?: Tensor;
+  scores?: Tensor<FloatingDType>;
   /** With `logSumExp`: log Σ exp(scores) per row, `[B, H, Q]`; -Infinity if fully masked. Undefined where `scores` are. */
-  logSumExp?: Tensor;
+  logSumExp?: Tensor<FloatingDType>;
   /** With `statistics`: those requested. Undefined where the weights aren't a distribution. */
   statistics?: AttentionStatistics;
   /** With `gradientOf`: d(scalar)/d(weights), the shape of the weights (with `averageHeads`: the mean over the heads). */
-  gradient?: Tensor;
+  gradient?: Tensor<FloatingDType>;
 }
 
 /**
@@ -70,9 +71,9 @@ export interface Attention {
  */
 export interface AttentionStatistics {
   /** `[B, H, K]`: the sum of the weights that each key receives from the captured query positions. */
-  received?: Tensor;
+  received?: Tensor<FloatingDType>;
   /** `[B, H, Q]`: the entropy of each row in nats, from 0 (one key) to log K (uniform). */
-  entropy?: Tensor;
+  entropy?: Tensor<FloatingDType>;
 }
 
 /**
@@ -120,7 +121,10 @@ export function tensorsOf(attention: AttentionWithoutWeights & { weights?: Tenso
 }
 
 /** An attention of the addon as users get it; it lacks its weights where those weren't asked for. */
-export function toAttention<Each>(given: NativeAttention<Each>, toTensor: (each: Each) => Tensor): Attention {
+export function toAttention<Each>(
+  given: NativeAttention<Each>,
+  toTensor: (each: Each) => Tensor<FloatingDType>,
+): Attention {
   const { index, name, operator, path, kind, shape, headsKnown, heads, queries, received, entropy } = given;
   const attention: AttentionWithoutWeights = { index, name, operator, path, kind, shape, headsKnown, heads, queries };
   for (const member of ['weights', 'keys', 'scores', 'logSumExp'] as const) {
@@ -137,7 +141,7 @@ export function toAttention<Each>(given: NativeAttention<Each>, toTensor: (each:
 }
 
 export function fromNativeAttention(attention: NativeAttention): Attention {
-  return toAttention(attention, fromHandle);
+  return toAttention(attention, fromHandle<FloatingDType>);
 }
 
 export function fromNativeSite(attention: NativeAttention): AttentionSite {

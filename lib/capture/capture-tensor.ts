@@ -1,5 +1,6 @@
 import type { NativeTensorCapture, NativeTensorCaptureOptions } from '../core/binding';
 import { TorchError } from '../core/errors';
+import { adopt } from '../core/realm';
 import { fromHandle, type Tensor } from '../core/tensor';
 import { options as checkOptions, integer, invalid, optionalString, shortened } from '../core/validate';
 import { type Stop, stopOf } from '../model/cancellable';
@@ -113,6 +114,6 @@ export function fromNativeTensorCapture<Output>(
 ): { output: Output; tensors: CapturedTensor[] } {
   return {
     output: convert(output),
-    tensors: tensors.map((each) => ({ ...each, tensor: fromHandle(each.tensor) })),
+    tensors: adopt(tensors).map((each) => ({ ...each, tensor: fromHandle(each.tensor) })),
   };
 }

@@ -6,8 +6,10 @@ import type {
   NativeCaptureOptions,
   NativeRunOptions,
 } from '../core/binding';
+import type { FloatingDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import type { Inputs as ManyInputs } from '../core/inputs';
+import { adopt } from '../core/realm';
 import type { Tensor } from '../core/tensor';
 import type { Unseen } from '../core/unseen';
 import { options as checkOptions, optionalBoolean, optionalSignal, reading, refuseOption } from '../core/validate';
@@ -224,6 +226,7 @@ export abstract class CapturingModel<
       this.native.capture(handles, { ...capture, ...extra, ...run }),
     );
     const { noAttention, unseen } = result;
+    adopt([result.attentions, unseen, result.missing]);
     if (noAttention !== undefined) throw new TorchError('ERR_NO_ATTENTION', noAttention, { unseen });
     return { result, given: ofCapture, stop };
   }
@@ -258,7 +261,7 @@ export abstract class CapturingModel<
   /** The function that the addon calls with each attention as soon as it exists. */
   #handOver(take: (attention: Attention) => unknown): NativeCallback {
     return waitedFor(this, async (attention): Promise<void> => {
-      await take(toAttention(attention as unknown as NativeAttention<Tensor>, (tensor) => tensor));
+      await take(toAttention(attention as unknown as NativeAttention<Tensor<FloatingDType>>, (tensor) => tensor));
     });
   }
 

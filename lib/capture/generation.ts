@@ -1,4 +1,5 @@
 import { fromNative, native } from '../core/binding';
+import type { FloatingDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { itemsOf } from '../core/inputs';
 import { fromHandle, handleOf, Tensor } from '../core/tensor';
@@ -240,9 +241,9 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
     const given = (value ?? {}) as Record<keyof GenerationAttention, unknown>;
     const { keys, queryOffset } = given;
     const sums = (given.statistics ?? {}) as Record<keyof AttentionStatistics, unknown>;
-    const tensor = (tensorGiven: unknown, name: string): Tensor | undefined => {
+    const tensor = (tensorGiven: unknown, name: string): Tensor<FloatingDType> | undefined => {
       if (tensorGiven !== undefined) handleOf(tensorGiven, `the ${name} of ${what}`);
-      return tensorGiven as Tensor | undefined;
+      return tensorGiven as Tensor<FloatingDType> | undefined;
     };
     const members = {
       weights: tensor(given.weights, 'weights'),
@@ -275,7 +276,7 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
       headsKnown: given.headsKnown !== false,
       ...present(members),
       ...(Object.values(statistics).some((each) => each !== undefined) ? { statistics: present(statistics) } : {}),
-      ...(keys ? { keys: keys as Tensor } : {}),
+      ...(keys ? { keys: keys as Tensor<'int64'> } : {}),
       heads: integers(given.heads, 'heads'),
       queries: integers(given.queries, 'queries'),
       ...(queryOffset === undefined ? {} : { queryOffset: integer(queryOffset, `queryOffset of ${what}`, 0) }),

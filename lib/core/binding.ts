@@ -1,6 +1,7 @@
 import { isNativeError } from 'node:util/types';
 import { load, loadAddon } from '../libtorch/load';
 import { type ErrorCode, TorchError } from './errors';
+import { adopt, noteRealm } from './realm';
 import type { Unseen } from './unseen';
 import { reasonOf } from './validate';
 
@@ -273,6 +274,7 @@ let loaded: Binding | undefined;
 export function binding(): Binding {
   if (loaded) return loaded;
   const addon = loadAddon() as Binding;
+  noteRealm(addon.tables());
   // What the addon and libtorch destroy at the end of the process must stay while a model still runs.
   process.once('exit', () => addon.watchExit());
   loaded = addon;
@@ -308,7 +310,7 @@ export function fromNative(error: unknown): unknown {
 /** Calls into the addon, with its errors converted. */
 export function native<Result>(call: (addon: Binding) => Result): Result {
   try {
-    return call(binding());
+    return adopt(call(binding()));
   } catch (error) {
     throw fromNative(error);
   }

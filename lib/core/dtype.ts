@@ -134,6 +134,35 @@ export type DType = keyof typeof DTYPES;
  */
 export type FloatingDType = { [Name in DType]: (typeof DTYPES)[Name]['kind'] extends 'float' ? Name : never }[DType];
 
+/**
+ * The typed array that holds elements of a type: half types as their bits in a Uint16Array, bool as bytes in a Uint8Array.
+ *
+ * @example
+ * const row: TypedArrayOf<'float32'> = Float32Array.of(1, 2, 3);
+ */
+export type TypedArrayOf<Name extends DType> = (typeof DTYPES)[Name]['array']['prototype'];
+
+/**
+ * An element of a type, as `toArray` and `item` give it: a bigint of int64, a boolean of bool, a number of the others.
+ *
+ * @example
+ * const id: ElementOf<'int64'> = 101n;
+ */
+export type ElementOf<Name extends DType> = Name extends DType
+  ? (typeof DTYPES)[Name]['kind'] extends 'boolean'
+    ? boolean
+    : TypedArrayOf<Name>[number]
+  : never;
+
+/** The type that typed arrays of a class hold where no other is named. */
+export type DefaultDType<Class> = {
+  [Name in DType]: (typeof DTYPES)[Name]['byDefault'] extends true
+    ? Class extends TypedArrayOf<Name>
+      ? Name
+      : never
+    : never;
+}[DType];
+
 export const DTYPE_NAMES = Object.keys(DTYPES) as DType[];
 
 export function isDType(value: unknown): value is DType {

@@ -1,7 +1,7 @@
 import { type DType, infoOf } from './dtype';
 import { TorchError } from './errors';
 import { elementCount } from './shape';
-import type { NestedArray, Tensor } from './tensor';
+import type { NestedArray, NestedElements, Tensor } from './tensor';
 import { MAX_ELEMENTS } from './validate';
 
 type Element = number | bigint | boolean;
@@ -42,4 +42,13 @@ export function nestedElements(tensor: Tensor): NestedArray | Element {
     return Array.from({ length: shape[dim] as number }, () => level(dim + 1));
   };
   return level(0);
+}
+
+/** Elements as JSON has them: what it has no number for as a text. See `Tensor.toJSON`. */
+export function jsonOf(elements: NestedElements<Element>): NestedElements<number | boolean | string> {
+  if (Array.isArray(elements)) return elements.map(jsonOf);
+  if (typeof elements === 'number') return Number.isFinite(elements) ? elements : String(elements);
+  if (typeof elements === 'boolean') return elements;
+  const number = Number(elements);
+  return Number.isSafeInteger(number) ? number : String(elements);
 }

@@ -11,6 +11,8 @@ import { invalid } from './validate';
  */
 export class ScriptObject {
   readonly #native: NativeScriptObject;
+  /** @internal Makes it equal to itself alone, and has `structuredClone` refuse it. */
+  readonly identity = Symbol('ScriptObject');
   /**
    * Its type by the name that TorchScript has for it: `'__torch__.ImageList'`, `'complex'`.
    *

@@ -2,10 +2,20 @@ import { type InspectOptions, inspect } from 'node:util';
 import { isSharedArrayBuffer } from 'node:util/types';
 import { isMainThread } from 'node:worker_threads';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
-import { DTYPE_NAMES, DTYPES, type DType, isDType } from './dtype';
+import {
+  type DefaultDType,
+  DTYPE_NAMES,
+  DTYPES,
+  type DType,
+  type ElementOf,
+  type FloatingDType,
+  isDType,
+  type TypedArrayOf,
+} from './dtype';
 import { TorchError } from './errors';
 import { checkRoom } from './memory';
-import { nestedElements } from './nested-elements';
+import { jsonOf, nestedElements } from './nested-elements';
+import { adopt } from './realm';
 import { elementCount, MAX_DIMENSIONS } from './shape';
 import {
   booleans,
@@ -30,7 +40,7 @@ import {
   shortened,
 } from './validate';
 
-export type { DType } from './dtype';
+export type { DType, ElementOf, TypedArrayOf } from './dtype';
 
 /**
  * Where tensors live: `'cpu'`, `'cuda'` (the first), `'cuda:1'` … `devices()` lists those that there are; another is
@@ -57,6 +67,89 @@ export type TypedArray = NativeTypedArray;
  * const rows: NestedArray = [[1, 2], [3, 4]];
  */
 export type NestedArray = readonly (number | bigint | boolean | NestedArray)[];
+
+/**
+ * What `toArray` gives: nested arrays of elements, or the element itself of a tensor without dimensions.
+ *
+ * @example
+ * const rows = Tensor.from([[1, 2], [3, 4]]).toArray() as number[][];
+ * const any: NestedElements<number> = rows;
+ */
+export type NestedElements<Element> = Element | NestedElements<Element>[];
+
+/**
+ * The element type of a tensor that is made of some data where none is named.
+ *
+ * @example
+ * const dtype: DTypeOf<bigint[][]> = 'int64';
+ */
+export type DTypeOf<Data> = [Data] extends [never] ? 'float32' : DTypeBelow<Data, 8>;
+
+/** One less, of the levels that `DTypeBelow` looks into. */
+type LevelsBelow = [never, 0, 1, 2, 3, 4, 5, 6, 7];
+
+/** The element type of nested arrays, any where they are deeper than `Levels`. */
+type DTypeBelow<Data, Levels extends number> = Data extends TypedArray
+  ? [DefaultDType<Data>] extends [never]
+    ? DType
+    : DefaultDType<Data>
+  : Data extends readonly (infer Each)[]
+    ? Levels extends 0
+      ? DType
+      : [Each] extends [never]
+        ? 'float32'
+        : DTypeBelow<Each, LevelsBelow[Levels]>
+    : Data extends bigint
+      ? 'int64'
+      : Data extends boolean
+        ? 'bool'
+        : 'float32';
+
+/** The element type of sums: of integers and booleans int64. */
+type SumOf<Name extends DType> = Name extends FloatingDType ? Name : 'int64';
+
+/** The element type of a result with a number: of integers it depends on the number. */
+type WithNumber<Name extends DType> = Name extends FloatingDType ? Name : DType;
+
+/** The element type of a result of two tensors, known where both have the same. */
+type ResultOf<Name extends DType, Other extends DType> = [Name, Other] extends [Other, Name] ? Name : DType;
+
+/**
+ * What a tensor is made of, as a plain object: `Tensor.from` makes the same tensor of its parts.
+ *
+ * @example
+ * const { data, ...options }: TensorContents = structuredClone(Tensor.from([[1, 2]])).contents as TensorContents;
+ * const same = Tensor.from(data, options);
+ */
+export interface TensorContents<Name extends DType = DType> {
+  /** Element type. */
+  dtype: Name;
+  /** Sizes of the dimensions. */
+  shape: readonly number[];
+  /** Where the tensor is; the elements below are on the CPU. */
+  device: Device;
+  /** The elements in row-major order, as `toTypedArray` gives them. */
+  data: TypedArrayOf<Name>;
+}
+
+/**
+ * What `JSON.stringify` writes of a tensor. A file of inputs in JSON may have it in the place of a nested array.
+ *
+ * @example
+ * const { data, ...options } = JSON.parse(JSON.stringify(Tensor.from([[1, 2]]))) as TensorJson;
+ * const same = Tensor.from(data as number[][], options);
+ */
+export interface TensorJson<Name extends DType = DType> {
+  /** Element type. */
+  dtype: Name;
+  /** Sizes of the dimensions. */
+  shape: readonly number[];
+  /**
+   * The elements, nested as `toArray` nests them. Those that JSON has no number for are texts: `'NaN'`, `'Infinity'`,
+   * `'-Infinity'`, and integers beyond 2⁵³ in digits.
+   */
+  data: NestedElements<number | boolean | string>;
+}
 
 /**
  * Options of `Tensor.from`.
@@ -122,18 +215,41 @@ export function checkDType(value: unknown, what: string): DType | undefined {
  * throw `ERR_INVALID_ARGUMENT` for what libtorch refuses (a dimension beyond the tensor's, shapes that don't broadcast), and
  * `ERR_DISPOSED` after `dispose()`. Dimensions may be negative: they count from the last.
  *
+ * `Name` is its element type where the compiler knows it: a `Tensor<'float32'>` gives a Float32Array. Each is a `Tensor`.
+ *
  * @example
  * const scores = Tensor.from([[1, 2], [3, 4]]);
  * console.log(scores.softmax(-1).toArray());
  */
-export class Tensor {
+export class Tensor<Name extends DType = DType> {
   readonly #native: NativeTensor;
   #dtype: DType | undefined;
+
+  /**
+   * Shape, dtype, device and elements as they are now; null once the tensor is disposed. The only property of its own that a
+   * tensor has, for those who look at nothing else: the comparisons of test runners (`assert.deepStrictEqual`, `toEqual`),
+   * `structuredClone` and `postMessage`, which make a plain object `{ contents }` of it. Elements of a GPU are copied.
+   *
+   * @example
+   * const { contents } = Tensor.from([1, 2]);
+   * console.log(contents?.dtype, contents?.data); // 'float32', Float32Array [1, 2]
+   */
+  declare readonly contents: TensorContents<Name> | null;
+
+  static readonly #contents: PropertyDescriptor = {
+    enumerable: true,
+    get(this: Tensor): TensorContents | null {
+      if (this.#native.isDisposed()) return null;
+      const { dtype, shape, device } = this;
+      return { dtype, shape, device, data: this.toTypedArray() };
+    },
+  };
 
   private constructor(handle: NativeTensor) {
     if (!isHandle(handle))
       throw invalid('what Tensor.from, Tensor.zeros or a model makes', 'the handle of a Tensor', handle);
     this.#native = handle;
+    Object.defineProperty(this, 'contents', Tensor.#contents);
   }
 
   /** @internal The tensor that the addon made, as users get it. */
@@ -169,7 +285,14 @@ export class Tensor {
    * const ids = Tensor.from([[101n, 7592n, 102n]]); // int64 [1, 3]
    * const image = Tensor.from(new Float32Array(3 * 224 * 224), { shape: [1, 3, 224, 224], copy: false });
    */
-  static from(data: TypedArray | NestedArray | number | bigint | boolean, options?: TensorOptions): Tensor {
+  static from<Data extends TypedArray | NestedArray | number | bigint | boolean, Name extends DType = DTypeOf<Data>>(
+    data: Data,
+    options?: TensorOptions & { dtype?: Name },
+  ): Tensor<Name> {
+    return Tensor.#from(data, options) as Tensor<Name>;
+  }
+
+  static #from(data: unknown, options: TensorOptions | undefined): Tensor {
     const {
       shape,
       dtype: dtypeOption,
@@ -239,9 +362,12 @@ export class Tensor {
    *
    * @example
    * const input = Tensor.zeros([1, 128], { dtype: 'int64' });
-   * (input.toTypedArray() as BigInt64Array)[0] = 101n;
+   * input.toTypedArray()[0] = 101n;
    */
-  static zeros(shape: readonly number[], options?: ZerosOptions): Tensor {
+  static zeros<Name extends DType = 'float32'>(
+    shape: readonly number[],
+    options?: ZerosOptions & { dtype?: Name },
+  ): Tensor<Name> {
     const { dtype, device } = checkOptions(options, ['dtype', 'device'], 'the options of Tensor.zeros');
     const sizes = sizesOf(shape, 'shape');
     const type = checkDType(dtype, 'options.dtype') ?? 'float32';
@@ -250,7 +376,7 @@ export class Tensor {
       elementCount(sizes) * DTYPES[type].array.BYTES_PER_ELEMENT,
       () => `a tensor of shape [${sizes.join(', ')}]`,
     );
-    return new Tensor(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
+    return new Tensor<Name>(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
   }
 
   /**
@@ -269,9 +395,9 @@ export class Tensor {
    * @example
    * if (weights.dtype === 'float16') console.log(weights.to({ dtype: 'float32' }));
    */
-  get dtype(): DType {
+  get dtype(): Name {
     this.#dtype ??= this.#call((tensor) => tensor.dtype()) as DType;
-    return this.#dtype;
+    return this.#dtype as Name;
   }
 
   /**
@@ -294,11 +420,11 @@ export class Tensor {
    * @throws TorchError `ERR_DISPOSED`; `ERR_INVALID_ARGUMENT` for elements that no typed array holds.
    *
    * @example
-   * const values = weights.toTypedArray() as Float32Array;
-   * console.log(values[0]);
+   * const values = Tensor.from([1, 2]).toTypedArray();
+   * values[0] = 3; // a Float32Array
    */
-  toTypedArray(): TypedArray {
-    return this.#call((tensor) => tensor.toTypedArray());
+  toTypedArray(): TypedArrayOf<Name> {
+    return this.#call((tensor) => tensor.toTypedArray()) as TypedArrayOf<Name>;
   }
 
   /**
@@ -314,8 +440,31 @@ export class Tensor {
    * const rows = Tensor.from(Float32Array.of(1, 2, 3, 4), { shape: [2, 2] }).toArray() as number[][];
    * console.log(rows[1]?.[0]); // 3
    */
-  toArray(): NestedArray | number | bigint | boolean {
-    return nestedElements(this);
+  toArray(): NestedElements<ElementOf<Name>> {
+    return nestedElements(this) as NestedElements<ElementOf<Name>>;
+  }
+
+  /**
+   * What `JSON.stringify` writes of it: dtype, shape and elements, for small tensors.
+   *
+   * @throws TorchError as `toArray`.
+   *
+   * @example
+   * console.log(JSON.stringify(Tensor.from([[1, 2]]))); // {"dtype":"float32","shape":[1,2],"data":[[1,2]]}
+   */
+  toJSON(): TensorJson<Name> {
+    const { dtype, shape } = this;
+    return { dtype, shape, data: jsonOf(this.toArray()) };
+  }
+
+  /**
+   * The text that `console.log` shows.
+   *
+   * @example
+   * const text = `${Tensor.from([1, 2])}`; // Tensor { shape: [ 2 ], dtype: 'float32', device: 'cpu', values: [ 1, 2 ] }
+   */
+  toString(): string {
+    return inspect(this);
   }
 
   /**
@@ -326,9 +475,9 @@ export class Tensor {
    * @example
    * const values = await weights.data();
    */
-  async data(): Promise<TypedArray> {
+  async data(): Promise<TypedArrayOf<Name>> {
     try {
-      return await this.#native.data();
+      return adopt(await this.#native.data()) as TypedArrayOf<Name>;
     } catch (error) {
       throw fromNative(error);
     }
@@ -343,11 +492,11 @@ export class Tensor {
    * @example
    * const half = weights.to({ device: 'cpu', dtype: 'float16' });
    */
-  to(options: { device?: Device; dtype?: DType }): Tensor {
+  to<To extends DType = Name>(options: { device?: Device; dtype?: To }): Tensor<To> {
     const { device, dtype } = checkOptions(options, ['device', 'dtype'], 'the options of to()');
     optionalString(device, 'options.device');
     checkDType(dtype, 'options.dtype');
-    return new Tensor(this.#call((tensor) => tensor.to(device, dtype)));
+    return new Tensor<To>(this.#call((tensor) => tensor.to(device, dtype)));
   }
 
   /**
@@ -379,9 +528,9 @@ export class Tensor {
    * await x.mul(x).sum().backward();
    * console.log(x.grad?.toArray()); // [2, 4, 6]
    */
-  get grad(): Tensor | null {
+  get grad(): Tensor<Name> | null {
     const gradient = this.#call((tensor) => tensor.grad());
-    return gradient && new Tensor(gradient);
+    return gradient && new Tensor<Name>(gradient);
   }
 
   /**
@@ -410,8 +559,8 @@ export class Tensor {
    * @example
    * const firstHead = weights.select(1, 0); // [B, Q, K] of [B, H, Q, K]
    */
-  select(dim: number, index: number): Tensor {
-    return this.#apply('select', integer(dim, 'dim'), integer(index, 'index'));
+  select(dim: number, index: number): Tensor<Name> {
+    return this.#apply<Name>('select', integer(dim, 'dim'), integer(index, 'index'));
   }
 
   /**
@@ -420,8 +569,8 @@ export class Tensor {
    * @example
    * const firstQueries = weights.narrow(-2, 0, 4);
    */
-  narrow(dim: number, start: number, length: number): Tensor {
-    return this.#apply('narrow', integer(dim, 'dim'), integer(start, 'start'), integer(length, 'length', 0));
+  narrow(dim: number, start: number, length: number): Tensor<Name> {
+    return this.#apply<Name>('narrow', integer(dim, 'dim'), integer(start, 'start'), integer(length, 'length', 0));
   }
 
   /**
@@ -430,8 +579,8 @@ export class Tensor {
    * @example
    * const rows = weights.reshape([-1, weights.shape.at(-1) ?? 0]);
    */
-  reshape(shape: readonly number[]): Tensor {
-    return this.#apply('reshape', sizesOf(shape, 'shape', -1));
+  reshape(shape: readonly number[]): Tensor<Name> {
+    return this.#apply<Name>('reshape', sizesOf(shape, 'shape', -1));
   }
 
   /**
@@ -440,8 +589,8 @@ export class Tensor {
    * @example
    * const byKeys = weights.transpose(-2, -1);
    */
-  transpose(a: number, b: number): Tensor {
-    return this.#apply('transpose', integer(a, 'a'), integer(b, 'b'));
+  transpose(a: number, b: number): Tensor<Name> {
+    return this.#apply<Name>('transpose', integer(a, 'a'), integer(b, 'b'));
   }
 
   /**
@@ -450,7 +599,7 @@ export class Tensor {
    * @example
    * const received = weights.sum(-2); // by key
    */
-  sum(dim?: number): Tensor {
+  sum(dim?: number): Tensor<SumOf<Name>> {
     return this.#apply('sum', dim === undefined ? undefined : integer(dim, 'dim'));
   }
 
@@ -460,8 +609,8 @@ export class Tensor {
    * @example
    * const overHeads = weights.mean(1);
    */
-  mean(dim?: number): Tensor {
-    return this.#apply('mean', dim === undefined ? undefined : integer(dim, 'dim'));
+  mean(dim?: number): Tensor<Name> {
+    return this.#apply<Name>('mean', dim === undefined ? undefined : integer(dim, 'dim'));
   }
 
   /**
@@ -470,8 +619,8 @@ export class Tensor {
    * @example
    * const probabilities = Tensor.from([1, 2, 3]).softmax(-1);
    */
-  softmax(dim: number): Tensor {
-    return this.#apply('softmax', integer(dim, 'dim'));
+  softmax(dim: number): Tensor<Name> {
+    return this.#apply<Name>('softmax', integer(dim, 'dim'));
   }
 
   /**
@@ -480,7 +629,7 @@ export class Tensor {
    * @example
    * const strongestKey = weights.argmax(-1); // int64 [B, H, Q]
    */
-  argmax(dim?: number): Tensor {
+  argmax(dim?: number): Tensor<'int64'> {
     return this.#apply('argmax', dim === undefined ? undefined : integer(dim, 'dim'));
   }
 
@@ -492,6 +641,9 @@ export class Tensor {
    * @example
    * const shifted = Tensor.from([1, 2, 3]).add(0.5);
    */
+  add(x: number): Tensor<WithNumber<Name>>;
+  add<Other extends DType>(x: Tensor<Other>): Tensor<ResultOf<Name, Other>>;
+  add(x: Tensor | number): Tensor;
   add(x: Tensor | number): Tensor {
     return this.#apply('add', this.#operand(x));
   }
@@ -504,6 +656,9 @@ export class Tensor {
    * @example
    * const scaled = Tensor.from([[1, 2], [3, 4]]).mul(Tensor.from([10, 100]));
    */
+  mul(x: number): Tensor<WithNumber<Name>>;
+  mul<Other extends DType>(x: Tensor<Other>): Tensor<ResultOf<Name, Other>>;
+  mul(x: Tensor | number): Tensor;
   mul(x: Tensor | number): Tensor {
     return this.#apply('mul', this.#operand(x));
   }
@@ -516,8 +671,8 @@ export class Tensor {
    * @example
    * const token = Number(Tensor.from([0.1, 0.9]).argmax().item()); // 1
    */
-  item(): number | bigint | boolean {
-    return this.#call((tensor) => tensor.item());
+  item(): ElementOf<Name> {
+    return this.#call((tensor) => tensor.item()) as ElementOf<Name>;
   }
 
   /**
@@ -567,14 +722,14 @@ export class Tensor {
 
   #call<Result>(call: (tensor: NativeTensor) => Result): Result {
     try {
-      return call(this.#native);
+      return adopt(call(this.#native));
     } catch (error) {
       throw fromNative(error);
     }
   }
 
-  #apply(operation: string, ...args: unknown[]): Tensor {
-    return new Tensor(this.#call((tensor) => tensor.apply(operation, ...args)));
+  #apply<Result extends DType>(operation: string, ...args: unknown[]): Tensor<Result> {
+    return new Tensor<Result>(this.#call((tensor) => tensor.apply(operation, ...args)));
   }
 }
 
@@ -589,8 +744,8 @@ export function handleOf(value: unknown, what: string): NativeTensor {
 }
 
 /** A tensor made by the addon, as users get it. */
-export function fromHandle(handle: NativeTensor): Tensor {
-  return Tensor.of(handle);
+export function fromHandle<Name extends DType = DType>(handle: NativeTensor): Tensor<Name> {
+  return Tensor.of(handle) as Tensor<Name>;
 }
 
 /** Whether a value that the addon gave is one of its tensors. */

@@ -1,6 +1,7 @@
 import { isMap } from 'node:util/types';
 import { binding } from './binding';
 import { TorchError } from './errors';
+import { adoptOne } from './realm';
 import { isObjectHandle, ScriptObject } from './script-object';
 import { fromHandle, isHandle, Tensor } from './tensor';
 import { integer, invalid, isPlainObject, MAX_ELEMENTS, reading, shortened } from './validate';
@@ -155,6 +156,7 @@ export function toNative(value: unknown, what: string): unknown {
 export function fromNativeValue(value: unknown): Value {
   if (value === null || typeof value !== 'object') return value as Value;
   if (isHandle(value)) return fromHandle(value);
+  adoptOne(value);
   if (Array.isArray(value)) {
     if (Object.hasOwn(value, PAIRS)) {
       const pairs = value as [unknown, unknown][];

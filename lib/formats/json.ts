@@ -27,7 +27,8 @@ const MAX_DIGITS = 400;
  * Reads tensors from JSON: an object of named arrays, or an array of positional ones (named '0', '1', …).
  * Each is a scalar, a nested array, or `{ "dtype": …, "shape": …, "data": … }` with `shape` and `dtype` optional.
  * Without a dtype, integers become int64, numbers with a point or an exponent float32, booleans bool. `NaN` and
- * `Infinity` are read as Python writes them.
+ * `Infinity` are read as Python writes them and, beside a dtype, as the texts that `Tensor.toJSON` has for them and for
+ * integers beyond 2⁵³.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for what isn't JSON, ragged arrays, or elements that don't fit the dtype.
  */
 export async function readJson(path: string): Promise<Entries> {
@@ -176,7 +177,13 @@ function makeEntry(
     throw malformed(where, `${elementCount(shape)} elements for shape [${shape}]`, `${leaves.length}`);
   }
   const kind = dtype ?? inferDType(leaves, where);
-  return { name, dtype: kind, shape: shape ?? nestedShape, data: convert(leaves, kind, where) };
+  const numbers = dtype === undefined ? leaves : leaves.map(numberOfText);
+  return { name, dtype: kind, shape: shape ?? nestedShape, data: convert(numbers, kind, where) };
+}
+
+/** A number that stands as a text where JSON has none for it; anything else as it is. */
+function numberOfText(leaf: unknown): unknown {
+  return typeof leaf === 'string' && /^(NaN|-?Infinity|-?\d+)$/.test(leaf) ? new NumberText(leaf) : leaf;
 }
 
 function shapeOf(nested: unknown): number[] {

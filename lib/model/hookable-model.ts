@@ -45,6 +45,8 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
 
   /** @internal */
   readonly members: ReadonlySet<HookOwner>;
+  /** @internal Makes a model equal to itself alone, and has `structuredClone` refuse it. */
+  readonly identity = Symbol('model');
 
   /** @internal `parts`: the models that this one shares with others, each of which may be used by itself. */
   protected constructor(handle: NativeModel, parts: readonly HookOwner[] = []) {
@@ -327,21 +329,32 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     return this.modules().map(({ name }) => name);
   }
 
-  /** @internal What `console.log` and `util.inspect` show of it. */
-  [inspect.custom](depth: number, options: InspectOptions): string {
-    const { name } = this.constructor;
-    if (depth < 0) return `[${name}]`;
-    if (this.#disposed) return `${name} { (disposed) }`;
+  /** What is shown of it; null once it is disposed. */
+  #described(): { type: string | undefined; modules: number; parameters: number; device?: string } | null {
+    if (this.#disposed) return null;
     const modules = this.modules();
     const parameters = this.namedParameters();
     const device = parameters[0]?.tensor.device;
     for (const { tensor } of parameters) tensor.dispose();
-    const description = {
-      type: modules[0]?.type,
-      modules: modules.length,
-      parameters: parameters.length,
-      ...(device === undefined ? {} : { device }),
-    };
-    return `${name} ${inspect(description, options)}`;
+    const description = { type: modules[0]?.type, modules: modules.length, parameters: parameters.length };
+    return device === undefined ? description : { ...description, device };
+  }
+
+  /**
+   * What `JSON.stringify` writes of it, for logs: what `console.log` shows, null once it is disposed.
+   *
+   * @example
+   * console.log(JSON.stringify({ model })); // {"model":{"type":"BertModel","modules":228,"parameters":199,"device":"cpu"}}
+   */
+  toJSON(): object | null {
+    return this.#described();
+  }
+
+  /** @internal What `console.log` and `util.inspect` show of it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { name } = this.constructor;
+    if (depth < 0) return `[${name}]`;
+    const description = this.#described();
+    return description ? `${name} ${inspect(description, options)}` : `${name} { (disposed) }`;
   }
 }

@@ -252,3 +252,56 @@ export function tensors(): void {
   const wrong: CaptureOptions = { device: 'cuda' };
   console.log(shape, rows, dtype, other, options, wrong);
 }
+
+export function elementTypes(attention: Attention): void {
+  same<typeof x, Tensor<DType>>();
+  const floats = Tensor.from([[1, 2]]);
+  same<typeof floats, Tensor<'float32'>>();
+  const any: Tensor = floats;
+  const value: Value = floats;
+  floats.toTypedArray()[0] = 1;
+  const array: Float32Array = floats.toTypedArray();
+  same<ReturnType<typeof floats.item>, number>();
+  // @ts-expect-error: these are floats
+  floats.toTypedArray()[0] = 1n;
+
+  const ids = Tensor.from([[1n]]);
+  same<typeof ids, Tensor<'int64'>>();
+  same<ReturnType<typeof ids.item>, bigint>();
+  const first: bigint | undefined = ids.toTypedArray()[0];
+  const flags = Tensor.from([true]);
+  same<ReturnType<typeof flags.item>, boolean>();
+  same<typeof flags, Tensor<'bool'>>();
+  const numbers = [Tensor.from(2.5), Tensor.from(new Float32Array(1)), Tensor.from([]), Tensor.zeros([2])];
+  same<typeof numbers, Tensor<'float32'>[]>();
+  const doubles = Tensor.from(new Float64Array(1), { shape: [1, 1] });
+  same<typeof doubles, Tensor<'float64'>>();
+  const halves = Tensor.from([1, 2], { dtype: 'float16' });
+  same<typeof halves, Tensor<'float16'>>();
+  same<ReturnType<typeof halves.toTypedArray>, Uint16Array>();
+  const cast = ids.to({ dtype: 'int32' });
+  same<typeof cast, Tensor<'int32'>>();
+  const moved = ids.to({ device: 'cpu' });
+  same<typeof moved, Tensor<'int64'>>();
+  const zeros = Tensor.zeros([1], { dtype: 'int64' });
+  zeros.toTypedArray()[0] = 101n;
+
+  const sums = [floats.sum(), floats.mean(0), floats.softmax(-1), floats.add(1), floats.mul(floats)];
+  same<typeof sums, Tensor<'float32'>[]>();
+  const counts = [ids.sum(), flags.sum(), floats.argmax(), cast.sum(0)];
+  same<typeof counts, Tensor<'int64'>[]>();
+  const promoted = ids.add(floats);
+  same<typeof promoted, Tensor>();
+  const mixed = ids.mul(0.5);
+  same<typeof mixed, Tensor>();
+  const either: Tensor | number = Math.random() < 0.5 ? 1 : x;
+  same<ReturnType<typeof x.add>, Tensor>();
+  x.add(either);
+
+  // Of captures all that is floating-point can be read and written as numbers.
+  attention.weights.toTypedArray()[0] = 0.5;
+  const weight: number | undefined = attention.weights.toTypedArray()[0];
+  const key: bigint | undefined = attention.keys?.toTypedArray()[0];
+  const entropy: number | undefined = attention.statistics?.entropy?.item();
+  console.log(any, value, array, first, weight, key, entropy, counts);
+}
