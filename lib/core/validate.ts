@@ -145,14 +145,19 @@ export function entriesOf(value: object, what: string): [string, unknown][] {
 }
 
 /**
- * Checks that `value` is absent or an object that may hold options. An instance of a class may; one without anything of its
- * own (a tensor) stands where something else was meant.
+ * Checks that `value` is absent or an object that may hold options. An instance of a class may; one without values of its own
+ * (a tensor) stands where something else was meant.
  */
 export function optionsObject<Options extends object>(value: Options | undefined, what: string): Options {
   if (value === undefined) return {} as Options;
   if (value === null || typeof value !== 'object' || Array.isArray(value)) throw invalid('an object', what, value);
-  if (!isPlainObject(value) && Object.keys(value).length === 0) throw invalid('an object', what, value);
+  if (!isPlainObject(value) && !hasOwnValues(value)) throw invalid('an object', what, value);
   return value;
+}
+
+/** Whether an object has properties of its own that aren't computed. */
+function hasOwnValues(value: object): boolean {
+  return Object.values(Object.getOwnPropertyDescriptors(value)).some((each) => each.enumerable && 'value' in each);
 }
 
 /** Whether a value can be called: a class can't without `new`. */
