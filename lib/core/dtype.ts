@@ -17,9 +17,13 @@ interface DTypeInfo {
   value?: (bits: number) => number;
   /** The decimal digits that tell its numbers apart, where JavaScript's own have more. */
   digits?: number;
-  /** The names that file formats have for it: torch.save's class of storages, safetensors, NumPy without a byte order. */
+  /**
+   * The names that formats have for it: torch.save's class of storages, safetensors, the Open Inference Protocol, NumPy
+   * without a byte order.
+   */
   storage: string;
   safetensors: string;
+  openInference: string;
   numpy?: string;
 }
 
@@ -32,6 +36,7 @@ export const DTYPES = {
     digits: 7,
     storage: 'FloatStorage',
     safetensors: 'F32',
+    openInference: 'FP32',
     numpy: 'f4',
   },
   float64: {
@@ -40,6 +45,7 @@ export const DTYPES = {
     byDefault: true,
     storage: 'DoubleStorage',
     safetensors: 'F64',
+    openInference: 'FP64',
     numpy: 'f8',
   },
   float16: {
@@ -51,6 +57,7 @@ export const DTYPES = {
     digits: 4,
     storage: 'HalfStorage',
     safetensors: 'F16',
+    openInference: 'FP16',
     numpy: 'f2',
   },
   bfloat16: {
@@ -62,6 +69,7 @@ export const DTYPES = {
     digits: 3,
     storage: 'BFloat16Storage',
     safetensors: 'BF16',
+    openInference: 'BF16',
   },
   int64: {
     array: BigInt64Array,
@@ -69,6 +77,7 @@ export const DTYPES = {
     byDefault: true,
     storage: 'LongStorage',
     safetensors: 'I64',
+    openInference: 'INT64',
     numpy: 'i8',
   },
   int32: {
@@ -78,6 +87,7 @@ export const DTYPES = {
     range: [-(2 ** 31), 2 ** 31 - 1],
     storage: 'IntStorage',
     safetensors: 'I32',
+    openInference: 'INT32',
     numpy: 'i4',
   },
   int16: {
@@ -87,6 +97,7 @@ export const DTYPES = {
     range: [-(2 ** 15), 2 ** 15 - 1],
     storage: 'ShortStorage',
     safetensors: 'I16',
+    openInference: 'INT16',
     numpy: 'i2',
   },
   int8: {
@@ -96,6 +107,7 @@ export const DTYPES = {
     range: [-128, 127],
     storage: 'CharStorage',
     safetensors: 'I8',
+    openInference: 'INT8',
     numpy: 'i1',
   },
   uint8: {
@@ -105,6 +117,7 @@ export const DTYPES = {
     range: [0, 255],
     storage: 'ByteStorage',
     safetensors: 'U8',
+    openInference: 'UINT8',
     numpy: 'u1',
   },
   bool: {
@@ -113,6 +126,7 @@ export const DTYPES = {
     byDefault: false,
     storage: 'BoolStorage',
     safetensors: 'BOOL',
+    openInference: 'BOOL',
     numpy: 'b1',
   },
 } as const satisfies Record<string, DTypeInfo>;
@@ -178,8 +192,8 @@ export const FLOATING_DTYPES: readonly FloatingDType[] = DTYPE_NAMES.filter(
   (name): name is FloatingDType => DTYPES[name].kind === 'float',
 );
 
-/** The types by the name that a file format has for them. */
-export function dtypesBy(format: 'storage' | 'safetensors' | 'numpy'): Record<string, DType> {
+/** The types by the name that a format has for them. */
+export function dtypesBy(format: 'storage' | 'safetensors' | 'openInference' | 'numpy'): Record<string, DType> {
   return Object.fromEntries(
     DTYPE_NAMES.flatMap((name) => {
       const code = infoOf(name)[format];

@@ -14,6 +14,7 @@ import type { Unseen } from './unseen';
  * | `ERR_NO_ATTENTION`, `ERR_CAPTURE_TOO_LARGE` | there is nothing to capture, or more than `maxBytes` |
  * | `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT` | a run went beyond a limit |
  * | `ERR_DEVICE_UNAVAILABLE` | a device isn't there, or can't be used |
+ * | `ERR_MISSING_PACKAGE` | a package that only some users need isn't installed |
  *
  * @example
  * const worthRetrying = new Set<ErrorCode>(['ERR_TIME_LIMIT', 'ERR_MEMORY_LIMIT']);
@@ -37,6 +38,7 @@ export type ErrorCode =
   | 'ERR_TIME_LIMIT'
   | 'ERR_MEMORY_LIMIT'
   | 'ERR_DEVICE_UNAVAILABLE'
+  | 'ERR_MISSING_PACKAGE'
   | 'ERR_DISPOSED';
 
 /**

@@ -7,7 +7,7 @@ import { MAX_ELEMENTS } from './validate';
 type Element = number | bigint | boolean;
 
 /** An element of a typed array as the value that it stands for. */
-function elementReader(dtype: DType): (element: number | bigint) => Element {
+export function elementReader(dtype: DType): (element: number | bigint) => Element {
   const { kind, value } = infoOf(dtype);
   if (kind === 'boolean') return (element) => element !== 0;
   return value ? (bits) => value(Number(bits)) : (element) => element;

@@ -183,6 +183,11 @@ export class ExportedProgram<
     return { inputs: inputs as unknown as Inputs, kwargs };
   }
 
+  /** @internal What a call gives, of the leaves of its output. */
+  outputOfLeaves(leaves: readonly Value[]): Value {
+    return unflatten(this.#form.outputTree, leaves);
+  }
+
   /** @internal A graph has no modules that could be called: where they began and ended is all that is known. */
   override addHook(
     _kind: HookKind,

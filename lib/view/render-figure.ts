@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { TorchError } from '../core/errors';
+import { optionalPackage } from '../core/optional-package';
 import type { FigureModule, HeadFigureInput } from './figure-input';
 import { PAGE } from './html';
 import { encodePng } from './png';
@@ -19,19 +20,14 @@ export function renderRowCsv(input: Parameters<FigureModule['rowCsv']>[0], row: 
 /**
  * An SVG as a PNG, drawn by resvg.
  * @param scale Pixels a unit, from 1 to 4.
- * @throws {TorchError} ERR_INVALID_ARGUMENT where resvg isn't installed, which is the user's choice.
+ * @throws {TorchError} ERR_MISSING_PACKAGE where resvg isn't installed, which is the user's choice.
  */
 export async function renderPng(svg: string, scale: number): Promise<Buffer> {
-  let resvg: typeof import('@resvg/resvg-js');
-  try {
-    resvg = await import('@resvg/resvg-js');
-  } catch (error) {
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected the package @resvg/resvg-js, which draws PNGs, but it can't be loaded; npm install @resvg/resvg-js, or write an SVG (${(error as Error).message.split('\n')[0]})`,
-      { cause: error },
-    );
-  }
+  const resvg = optionalPackage<typeof import('@resvg/resvg-js')>(
+    '@resvg/resvg-js',
+    'which draws PNGs',
+    '; or write an SVG',
+  );
   const image = await resvg.renderAsync(svg, {
     fitTo: { mode: 'zoom', value: scale },
     font: { loadSystemFonts: true },

@@ -1,0 +1,71 @@
+import type { CheckedOptions } from './options';
+import { RequestError } from './request-error';
+import { ServedModel } from './served-model';
+
+/** The models of a server, by name and version. */
+export class Models {
+  readonly #byName = new Map<string, Map<string, ServedModel>>();
+  readonly #ending = new AbortController();
+
+  constructor(options: Pick<CheckedOptions, 'models'>) {
+    for (const each of options.models) {
+      const versions = this.#byName.get(each.name) ?? new Map<string, ServedModel>();
+      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each)));
+    }
+  }
+
+  get all(): ServedModel[] {
+    return [...this.#byName.values()].flatMap((versions) => [...versions.values()]);
+  }
+
+  get ready(): boolean {
+    return !this.#ending.signal.aborted && this.all.every(({ ready }) => ready);
+  }
+
+  /** The signal that ends what the models do: their loading, and all that runs, once the server can't wait any longer. */
+  get ending(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  /**
+   * Loads all models, one after the other, and warms them up.
+   *
+   * @throws TorchError what the first that can't be loaded failed with, once the others are there.
+   */
+  async load(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const model of this.all) await model.load(this.#ending.signal).catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Versions of a model, the one that requests get by default first: the highest. */
+  versionsOf(name: string): ServedModel[] {
+    const versions = this.#byName.get(name);
+    if (!versions) {
+      throw new RequestError(
+        'ERR_UNKNOWN_MODEL',
+        `Expected one of this server's models but received '${name.slice(0, 128)}'`,
+      );
+    }
+    return [...versions.values()].sort((a, b) => b.version.localeCompare(a.version, 'en', { numeric: true }));
+  }
+
+  find(name: string, version: string | undefined): ServedModel {
+    const versions = this.versionsOf(name);
+    const found = version === undefined ? versions[0] : versions.find((each) => each.version === version);
+    if (found) return found;
+    const known = versions.map((each) => each.version).join(', ');
+    throw new RequestError(
+      'ERR_UNKNOWN_MODEL',
+      `Expected one of the versions ${known} of '${name}' but received '${version?.slice(0, 128)}'`,
+    );
+  }
+
+  /** Ends what still runs, and frees the models. */
+  dispose(): void {
+    this.#ending.abort(
+      new RequestError('ERR_NOT_READY', 'Expected a server that goes on but received one that is ending'),
+    );
+    for (const model of this.all) model.dispose();
+  }
+}

@@ -1,0 +1,253 @@
+import { TorchError } from '../core/errors';
+import { getConcurrency } from '../core/runtime';
+import {
+  options as checkOptions,
+  elements,
+  entriesOf,
+  integer,
+  invalid,
+  isPlainObject,
+  optionalBoolean,
+  optionalString,
+  shortened,
+} from '../core/validate';
+import type { ExportedProgram } from '../model/exported-program';
+import { HookableModel } from '../model/hookable-model';
+import type { LoadOptions } from '../model/load-options';
+import type { ScriptModule } from '../model/script-module';
+
+/**
+ * A model of a server, and how it is loaded and run.
+ *
+ * @example
+ * const options: ServedModelOptions = { source: 'bert.pt2', untrusted: false, concurrency: 2, warmUp: ['bert-request.json'] };
+ */
+export interface ServedModelOptions extends Omit<LoadOptions, 'signal' | 'untrusted'> {
+  /** The path of a file, as `loadModel` takes it, or a model that is loaded: that one is the caller's to dispose. */
+  source: string | ScriptModule | ExportedProgram;
+  /** Its version in addresses and answers. Default `'1'`. */
+  version?: string;
+  /**
+   * As in `LoadOptions`, but true by default: whoever may put a file where a server reads it may make the server run it.
+   * `false` for files of your own.
+   */
+  untrusted?: boolean;
+  /**
+   * Requests that run, three times each, before the model is ready: bodies of `infer` requests, or paths of JSON files of
+   * such. A TorchScript file doesn't say what its tensors are: the metadata has their types and ranks of these. Default: none.
+   */
+  warmUp?: readonly (string | object)[];
+  /** Runs of this model at once, at least 1. Default: that of the server. */
+  concurrency?: number;
+  /** Requests that wait for this model, at least 0, beyond which others are answered 429. Default: that of the server. */
+  maxQueue?: number;
+}
+
+/**
+ * A key that requests are made with: `Authorization: Bearer …` or `X-API-Key: …`. One of `key`, `sha256` and `env`.
+ *
+ * @example
+ * const key: ApiKey = { env: 'BERT_KEY', models: ['bert'] };
+ */
+export interface ApiKey {
+  /** The key itself, of at least 16 characters. */
+  key?: string;
+  /** Its SHA-256 in hexadecimal digits, so that the configuration holds no secret. */
+  sha256?: string;
+  /** The environment variable that it is in. */
+  env?: string;
+  /** The names of the models that it opens. Default: all, and the metrics. */
+  models?: readonly string[];
+}
+
+/**
+ * Options of `createServer` and of the plugin `libtorchServer`.
+ *
+ * @example
+ * const options: ServerOptions = { models: { bert: 'bert.pt2' }, timeLimit: 5000, apiKeys: [{ env: 'API_KEY' }] };
+ */
+export interface ServerOptions {
+  /** Models by the name that they have in addresses; an array for several versions of one. */
+  models: {
+    readonly [name: string]:
+      | string
+      | ScriptModule
+      | ExportedProgram
+      | ServedModelOptions
+      | readonly (string | ServedModelOptions)[];
+  };
+  /** Runs of one model at once, at least 1. Default: `getConcurrency()`. */
+  concurrency?: number;
+  /** Requests that wait for one model, at least 0, beyond which others are answered 429. Default 64. */
+  maxQueue?: number;
+  /**
+   * Milliseconds, at least 1, that a request may take, waiting for its turn included: then its run is stopped, and the answer is
+   * 504. A request may ask for less (its parameter `timeout`, in microseconds). Default 60,000.
+   */
+  timeLimit?: number;
+  /** Bytes that the body of a request may have, compressed or not, at least 1. Default 64 MiB. */
+  bodyLimit?: number;
+  /** Bytes of attention that one request may capture (`maxBytes` of captures), at least 1. Default 256 MiB. */
+  maxAttentionBytes?: number;
+  /** Who may ask. Default: no keys, and only this machine may. */
+  apiKeys?: readonly ApiKey[];
+  /** Whether other machines may ask without a key. Default false. */
+  public?: boolean;
+  /**
+   * Names that the server is reached by, as the `Host` of requests has them, without port. `localhost` and addresses of
+   * numbers are always allowed: no other site's name can be made to point to those. Default: none.
+   */
+  allowedHosts?: readonly string[];
+  /** Origins whose pages may ask, beside those that the server itself sent: `'https://lab.example'`. Default: none. */
+  allowedOrigins?: readonly string[];
+}
+
+/** A model's options once they are checked. */
+export interface CheckedModel {
+  name: string;
+  version: string;
+  source: string | ScriptModule | ExportedProgram;
+  load: LoadOptions;
+  warmUp: readonly (string | object)[];
+  concurrency: number;
+  maxQueue: number;
+}
+
+/** A server's options once they are checked. */
+export interface CheckedOptions {
+  models: CheckedModel[];
+  timeLimit: number;
+  bodyLimit: number;
+  maxAttentionBytes: number;
+  apiKeys: readonly ApiKey[];
+  public: boolean;
+  allowedHosts: readonly string[];
+  allowedOrigins: readonly string[];
+}
+
+export const SERVER_OPTIONS = [
+  'models',
+  'concurrency',
+  'maxQueue',
+  'timeLimit',
+  'bodyLimit',
+  'maxAttentionBytes',
+  'apiKeys',
+  'public',
+  'allowedHosts',
+  'allowedOrigins',
+] as const satisfies readonly (keyof ServerOptions)[];
+
+const LOAD_OPTIONS = ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify', 'timeLimit'] as const;
+const MODEL_OPTIONS = ['source', 'version', 'warmUp', 'concurrency', 'maxQueue', ...LOAD_OPTIONS] as const;
+
+/** What addresses can hold without being written in another way. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+const MIB = 2 ** 20;
+
+interface Defaults {
+  concurrency: number;
+  maxQueue: number;
+}
+
+function optionalInteger(value: unknown, what: string, min: number, byDefault: number): number {
+  return value === undefined ? byDefault : integer(value, what, min);
+}
+
+function strings(value: unknown, what: string): string[] {
+  if (value === undefined) return [];
+  return elements(value, 'an array of strings', what, (each) => {
+    if (typeof each !== 'string') throw invalid('a string', `an element of ${what}`, each);
+    return each;
+  });
+}
+
+function checkModel(name: string, given: unknown, defaults: Defaults): CheckedModel {
+  const what = `the options of model '${name}'`;
+  const isSource = typeof given === 'string' || HookableModel.is(given);
+  const options = isSource
+    ? { source: given as string | ScriptModule }
+    : checkOptions(given as ServedModelOptions, MODEL_OPTIONS, what);
+  const { source, version, warmUp, concurrency, maxQueue, ...load } = options as ServedModelOptions;
+  if (typeof source !== 'string' && !HookableModel.is(source)) {
+    throw invalid('the path of a file, or a model that is loaded,', `the source of model '${name}'`, source);
+  }
+  if (typeof source !== 'string' && Object.keys(load).length > 0) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected no options of load for model '${name}', which is loaded already, but received ${Object.keys(load).join(', ')}`,
+    );
+  }
+  const checkedVersion = optionalString(version, `the version of model '${name}'`) ?? '1';
+  if (!NAME.test(checkedVersion))
+    throw invalid('letters, digits, points, - and _', `the version of model '${name}'`, version);
+  optionalBoolean(load.untrusted, `untrusted of model '${name}'`);
+  return {
+    name,
+    version: checkedVersion,
+    source,
+    load: { ...load, untrusted: load.untrusted ?? true },
+    warmUp:
+      warmUp === undefined
+        ? []
+        : elements(warmUp, 'an array', `warmUp of model '${name}'`, (each) => {
+            if (typeof each !== 'string' && !isPlainObject(each)) {
+              throw invalid(
+                'the path of a JSON file, or the body of a request,',
+                `an element of warmUp of model '${name}'`,
+                each,
+              );
+            }
+            return each;
+          }),
+    concurrency: optionalInteger(concurrency, `concurrency of model '${name}'`, 1, defaults.concurrency),
+    maxQueue: optionalInteger(maxQueue, `maxQueue of model '${name}'`, 0, defaults.maxQueue),
+  };
+}
+
+function checkModels(given: unknown, defaults: Defaults): CheckedModel[] {
+  if (!isPlainObject(given)) throw invalid('an object of models by name', 'models', given);
+  const entries = entriesOf(given, 'models');
+  if (entries.length === 0)
+    throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one model but received none');
+  return entries.flatMap(([name, value]) => {
+    if (!NAME.test(name)) {
+      const received = `'${shortened(name)}'`;
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected letters, digits, points, - and _ for the name of a model but received ${received}`,
+      );
+    }
+    if (!Array.isArray(value)) return [checkModel(name, value, defaults)];
+    const versions = elements(value, 'an array', `the versions of model '${name}'`, (each) =>
+      checkModel(name, each, defaults),
+    );
+    if (new Set(versions.map(({ version }) => version)).size !== versions.length || versions.length === 0) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected versions of model '${name}' that differ but received ${versions.map(({ version }) => version).join(', ') || 'none'}`,
+      );
+    }
+    return versions;
+  });
+}
+
+/** Checks the options of a server. */
+export function checkServerOptions(given: ServerOptions | undefined): CheckedOptions {
+  const options = checkOptions(given, SERVER_OPTIONS, 'the options of the server');
+  const defaults = {
+    concurrency: optionalInteger(options.concurrency, 'concurrency', 1, getConcurrency()),
+    maxQueue: optionalInteger(options.maxQueue, 'maxQueue', 0, 64),
+  };
+  return {
+    models: checkModels(options.models, defaults),
+    timeLimit: optionalInteger(options.timeLimit, 'timeLimit', 1, 60_000),
+    bodyLimit: optionalInteger(options.bodyLimit, 'bodyLimit', 1, 64 * MIB),
+    maxAttentionBytes: optionalInteger(options.maxAttentionBytes, 'maxAttentionBytes', 1, 256 * MIB),
+    apiKeys: options.apiKeys ?? [],
+    public: optionalBoolean(options.public, 'public') ?? false,
+    allowedHosts: strings(options.allowedHosts, 'allowedHosts'),
+    allowedOrigins: strings(options.allowedOrigins, 'allowedOrigins'),
+  };
+}

@@ -1,0 +1,193 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createGunzip, createInflate } from 'node:zlib';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { TorchError } from '../core/errors';
+import { invalid } from '../core/validate';
+import { Access } from './access';
+import { type InferRequest, parseInferRequest } from './infer-request';
+import { type EncodedResponse, encodeResponse, type ResponseHead } from './infer-response';
+import { Models } from './models';
+import { type CheckedOptions, checkServerOptions, type ServerOptions } from './options';
+import { errorAnswer, RequestError } from './request-error';
+import { withStop } from './request-stop';
+import type { ServedModel } from './served-model';
+
+const HEADER_LENGTH = 'inference-header-content-length';
+
+/** What the addresses of a model hold. */
+interface ModelParameters {
+  name: string;
+  version?: string;
+}
+
+function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}
+
+/**
+ * A Fastify plugin that serves models by the Open Inference Protocol (KServe v2, REST). Its routes, hooks and parsers are its
+ * own: with a `prefix` it stands beside whatever else the application has. Models load while the application goes on;
+ * `/v2/health/ready` says when they are there, and the application's log why one isn't. They are freed when it is closed.
+ *
+ * @param app The application.
+ * @param options The models, and who may ask what of them.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options that aren't right.
+ *
+ * @example
+ * const app = Fastify({ logger: true });
+ * await app.register(libtorchServer, { prefix: '/models', models: { bert: 'bert.pt2' } });
+ * await app.listen({ port: 8000 });
+ */
+export async function libtorchServer(
+  app: FastifyInstance,
+  options: ServerOptions & { prefix?: string },
+): Promise<void> {
+  const { prefix: _, ...own } = options;
+  const checked = checkServerOptions(own);
+  const models = new Models(checked);
+  registerRoutes(app, checked, new Access(checked), models);
+  // Without a prefix, what isn't found is the application's.
+  if (app.prefix !== '') answerOthers(app);
+  models.load().catch((error: unknown) => app.log.error({ err: error }, 'A model could not be loaded'));
+}
+
+/** The routes of models that somebody else loads. */
+export function registerRoutes(app: FastifyInstance, options: CheckedOptions, access: Access, models: Models): void {
+  acceptBodies(app);
+  app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
+  app.addHook('onRequest', async (request) => access.checkSite(askerOf(request)));
+  app.addHook('onClose', async () => models.dispose());
+
+  app.get('/v2/health/live', async () => ({ live: true }));
+  app.get('/v2/health/ready', async (_, reply) => reply.code(models.ready ? 200 : 503).send({ ready: models.ready }));
+
+  app.register(async (guarded) => {
+    guarded.addHook('onRequest', async (request) => {
+      const { name } = request.params as Partial<ModelParameters>;
+      const { config } = request.routeOptions;
+      if (!(config as { listing?: boolean }).listing) access.checkAsker(askerOf(request), name);
+    });
+    guarded.get('/v2', { config: { listing: true } }, async (request) => {
+      if (!models.all.some(({ name }) => access.mayList(askerOf(request), name)))
+        access.checkAsker(askerOf(request), undefined);
+      return {
+        name: 'libtorch-attention',
+        version: packageVersion(),
+        extensions: ['binary_tensor_data', 'model_repository'],
+      };
+    });
+    guarded.post('/v2/repository/index', { config: { listing: true } }, async (request) => {
+      const shown = models.all.filter(({ name }) => access.mayList(askerOf(request), name));
+      if (shown.length === 0) access.checkAsker(askerOf(request), undefined);
+      return shown.map(({ name, version, ready, failure }) => ({
+        name,
+        version,
+        state: ready ? 'READY' : 'UNAVAILABLE',
+        reason: failure ?? '',
+      }));
+    });
+    for (const path of ['/v2/models/:name', '/v2/models/:name/versions/:version'])
+      registerModelRoutes(guarded, path, options, models);
+  });
+}
+
+function registerModelRoutes(app: FastifyInstance, path: string, options: CheckedOptions, models: Models): void {
+  const find = (request: FastifyRequest): ServedModel => {
+    const { name, version } = request.params as ModelParameters;
+    return models.find(name, version);
+  };
+  app.get(path, async (request) => {
+    const model = find(request);
+    return {
+      name: model.name,
+      versions: models.versionsOf(model.name).map(({ version }) => version),
+      platform: 'libtorch',
+      ...model.describe(),
+    };
+  });
+  app.get(`${path}/ready`, async (request, reply) => {
+    const { name, ready } = find(request);
+    return await reply.code(ready ? 200 : 503).send({ name, ready });
+  });
+  app.post(`${path}/infer`, { bodyLimit: options.bodyLimit }, async (request, reply) => {
+    const model = find(request);
+    const given = requestOf(request);
+    const response = await withStop(reply, limitOf(given, options), models.ending, async (signal) => {
+      const outputs = await model.infer(given, signal);
+      return await encodeResponse(headOf(model, given), outputs, given);
+    });
+    return await sendResponse(reply, response);
+  });
+}
+
+/** Answers what is asked for at all other addresses. */
+export function answerOthers(app: FastifyInstance): void {
+  app.setNotFoundHandler((request, reply) => {
+    const received = `${request.method} ${request.url.slice(0, 200)}`;
+    const error = new RequestError(
+      'ERR_NOT_FOUND',
+      `Expected a method and an address of the Open Inference Protocol but received ${received}`,
+    );
+    return answerError(error, request, reply);
+  });
+}
+
+/** The body of a request is bytes, whatever it says that it is; curl says that JSON is a form. */
+function acceptBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body));
+  app.addHook('preParsing', async (request, _, payload) => {
+    const encoding = request.headers['content-encoding'];
+    if (encoding === undefined || encoding === 'identity') return payload;
+    if (encoding !== 'gzip' && encoding !== 'deflate') throw invalid('gzip or deflate', 'Content-Encoding', encoding);
+    const decoded = encoding === 'gzip' ? createGunzip() : createInflate();
+    let received = 0;
+    payload.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+      // Fastify compares what came to Content-Length, and what it was decoded to with the limit.
+      Object.assign(decoded, { receivedEncodedLength: received });
+    });
+    payload.on('error', (error) => decoded.destroy(error));
+    return payload.pipe(decoded);
+  });
+}
+
+function askerOf(request: FastifyRequest): { headers: FastifyRequest['headers']; address: string | undefined } {
+  return { headers: request.headers, address: request.socket?.remoteAddress };
+}
+
+function requestOf(request: FastifyRequest): InferRequest {
+  const body = request.body as Buffer | undefined | null;
+  if (!body?.length) throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected a request in the body but received none');
+  const length = request.headers[HEADER_LENGTH];
+  return parseInferRequest(body, Array.isArray(length) ? length.join() : length);
+}
+
+/** Milliseconds that a request may take. */
+function limitOf({ parameters }: InferRequest, { timeLimit }: CheckedOptions): number {
+  const { timeout } = parameters;
+  if (timeout === undefined || timeout === 0) return timeLimit;
+  if (typeof timeout !== 'number' || !(timeout > 0)) throw invalid('a number of microseconds', 'timeout', timeout);
+  return Math.min(timeLimit, timeout / 1000);
+}
+
+function headOf({ name, version }: ServedModel, { id }: InferRequest): ResponseHead {
+  return { model_name: name, model_version: version, ...(id === undefined ? {} : { id }) };
+}
+
+function sendResponse(reply: FastifyReply, { body, headerLength }: EncodedResponse): FastifyReply {
+  if (headerLength === undefined) return reply.type('application/json').send(body);
+  return reply.type('application/octet-stream').header(HEADER_LENGTH, headerLength).send(body);
+}
+
+function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { status, body, retryAfter } = errorAnswer(error);
+  if (status >= 500 && status !== 503) request.log.error({ err: error }, 'A request failed');
+  if (retryAfter !== undefined) reply.header('Retry-After', retryAfter);
+  if (status === 401) reply.header('WWW-Authenticate', 'Bearer');
+  return reply.code(status).type('application/json').send(JSON.stringify(body));
+}

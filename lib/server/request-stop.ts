@@ -1,0 +1,33 @@
+import type { FastifyReply } from 'fastify';
+import { anySignal } from '../core/any-signal';
+import { TorchError } from '../core/errors';
+
+/**
+ * Does what a request asks for, with a signal that stops it when its time is over, when the client has left, or when the server
+ * can't wait for it any longer.
+ *
+ * @param limit Milliseconds.
+ */
+export async function withStop<Result>(
+  { raw }: FastifyReply,
+  limit: number,
+  ending: AbortSignal,
+  task: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const stop = new AbortController();
+  const timer = setTimeout(() => {
+    stop.abort(new TorchError('ERR_TIME_LIMIT', `Expected an answer within ${limit} ms but the request takes longer`));
+  }, limit);
+  const leave = (): void => {
+    if (!raw.writableFinished) stop.abort(new Error('The client left'));
+  };
+  raw.once('close', leave);
+  const { signal, release } = anySignal([stop.signal, ending]);
+  try {
+    return await task(signal);
+  } finally {
+    release();
+    clearTimeout(timer);
+    raw.off('close', leave);
+  }
+}
