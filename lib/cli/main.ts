@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { registerCapture } from './capture';
 import { registerDoctor } from './doctor';
 import { registerInspect } from './inspect';
+import { registerServe } from './serve';
 import { registerSetup } from './setup';
 import { registerView } from './view';
 
@@ -24,6 +25,7 @@ export function createProgram(): Command {
   registerInspect(program);
   registerCapture(program);
   registerView(program);
+  registerServe(program);
   return program;
 }
 

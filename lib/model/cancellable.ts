@@ -49,7 +49,8 @@ export async function cancellable<Result>(
       signal.removeEventListener('abort', abort);
     }
   } catch (error) {
-    if (signal && isCancelled(error)) throw signal.reason;
+    // A reason is thrown as it is, also where it looks like an error of the addon's.
+    if (signal?.aborted && (error === signal.reason || isCancelled(error))) throw signal.reason;
     throw fromNative(error);
   }
 }

@@ -5,7 +5,10 @@ import { ServedModel } from './served-model';
 /** The models of a server, by name and version. */
 export class Models {
   readonly #byName = new Map<string, Map<string, ServedModel>>();
-  readonly #ending = new AbortController();
+  readonly #loading = new AbortController();
+  /** Those under way, by what stops them. */
+  readonly #requests = new Set<AbortController>();
+  #draining = false;
 
   constructor(options: Pick<CheckedOptions, 'models'>) {
     for (const each of options.models) {
@@ -19,12 +22,7 @@ export class Models {
   }
 
   get ready(): boolean {
-    return !this.#ending.signal.aborted && this.all.every(({ ready }) => ready);
-  }
-
-  /** The signal that ends what the models do: their loading, and all that runs, once the server can't wait any longer. */
-  get ending(): AbortSignal {
-    return this.#ending.signal;
+    return !this.#draining && this.all.every(({ ready }) => ready);
   }
 
   /**
@@ -34,7 +32,8 @@ export class Models {
    */
   async load(): Promise<void> {
     const failures: unknown[] = [];
-    for (const model of this.all) await model.load(this.#ending.signal).catch((error: unknown) => failures.push(error));
+    for (const model of this.all)
+      await model.load(this.#loading.signal).catch((error: unknown) => failures.push(error));
     if (failures.length > 0) throw failures[0];
   }
 
@@ -61,11 +60,43 @@ export class Models {
     );
   }
 
-  /** Ends what still runs, and frees the models. */
+  /** Requests that run, or wait for their turn. */
+  get running(): number {
+    return this.all.reduce((sum, { queue }) => sum + queue.running + queue.waiting, 0);
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** Does what a request asks for, which `stop` may end. */
+  async serve<Result>(stop: AbortController, task: () => Promise<Result>): Promise<Result> {
+    if (this.#draining) throw endingError();
+    this.#requests.add(stop);
+    try {
+      return await task();
+    } finally {
+      this.#requests.delete(stop);
+    }
+  }
+
+  /** Begins nothing any more. */
+  drain(): void {
+    this.#draining = true;
+    this.#loading.abort(endingError());
+  }
+
+  /** Ends what is under way. */
+  stop(): void {
+    for (const request of this.#requests) request.abort(endingError());
+  }
+
+  /** Frees the models, each when nothing runs on it any more. */
   dispose(): void {
-    this.#ending.abort(
-      new RequestError('ERR_NOT_READY', 'Expected a server that goes on but received one that is ending'),
-    );
     for (const model of this.all) model.dispose();
   }
+}
+
+function endingError(): RequestError {
+  return new RequestError('ERR_NOT_READY', 'Expected a server that goes on but received one that is ending');
 }

@@ -60,7 +60,12 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
   acceptBodies(app);
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.addHook('onRequest', async (request) => access.checkSite(askerOf(request)));
-  app.addHook('onClose', async () => models.dispose());
+  app.addHook('preClose', async () => models.drain());
+  app.addHook('onSend', async (_, reply) => {
+    // A connection that is kept would keep the server from ending.
+    if (models.draining) reply.header('Connection', 'close');
+  });
+  app.addHook('onClose', async () => models.dispose()); // when all requests are answered
 
   app.get('/v2/health/live', async () => ({ live: true }));
   app.get('/v2/health/ready', async (_, reply) => reply.code(models.ready ? 200 : 503).send({ ready: models.ready }));
@@ -116,7 +121,7 @@ function registerModelRoutes(app: FastifyInstance, path: string, options: Checke
   app.post(`${path}/infer`, { bodyLimit: options.bodyLimit }, async (request, reply) => {
     const model = find(request);
     const given = requestOf(request);
-    const response = await withStop(reply, limitOf(given, options), models.ending, async (signal) => {
+    const response = await withStop(reply, limitOf(given, options), models, async (signal) => {
       const outputs = await model.infer(given, signal);
       return await encodeResponse(headOf(model, given), outputs, given);
     });
@@ -152,6 +157,7 @@ function acceptBodies(app: FastifyInstance): void {
       Object.assign(decoded, { receivedEncodedLength: received });
     });
     payload.on('error', (error) => decoded.destroy(error));
+    decoded.on('error', () => {}); // also where Fastify has refused the body, and doesn't read it
     return payload.pipe(decoded);
   });
 }

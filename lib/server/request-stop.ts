@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify';
-import { anySignal } from '../core/any-signal';
 import { TorchError } from '../core/errors';
+import type { Models } from './models';
 
 /**
  * Does what a request asks for, with a signal that stops it when its time is over, when the client has left, or when the server
@@ -11,7 +11,7 @@ import { TorchError } from '../core/errors';
 export async function withStop<Result>(
   { raw }: FastifyReply,
   limit: number,
-  ending: AbortSignal,
+  models: Models,
   task: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const stop = new AbortController();
@@ -22,11 +22,9 @@ export async function withStop<Result>(
     if (!raw.writableFinished) stop.abort(new Error('The client left'));
   };
   raw.once('close', leave);
-  const { signal, release } = anySignal([stop.signal, ending]);
   try {
-    return await task(signal);
+    return await models.serve(stop, () => task(stop.signal));
   } finally {
-    release();
     clearTimeout(timer);
     raw.off('close', leave);
   }

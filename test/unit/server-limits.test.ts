@@ -1,0 +1,115 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { ScriptModule } from '../../lib/index';
+import { counting, echo, scriptFile, serve, slow } from './server-fixtures';
+
+const x = (...data: number[]) => ({ name: 'x', datatype: 'FP32', shape: [data.length], data });
+const times = (count: number) => ({ name: 'times', datatype: 'INT64', shape: [1], data: [count] });
+
+test('a full queue is answered 429 with a time to come back, and what waits is served', async () => {
+  const client = await serve({ counting: counting() }, { maxQueue: 2, concurrency: 1 });
+  const answers = await Promise.all(
+    Array.from({ length: 10 }, (_, i) => client.infer('counting', [x(i), times(20_000)], { id: String(i) })),
+  );
+  const refused = answers.filter(({ status }) => status === 429);
+  const served = answers.filter(({ status }) => status === 200);
+  expect(served.length).toBeGreaterThanOrEqual(3);
+  expect(refused.length).toBeGreaterThan(0);
+  expect(served.length + refused.length).toBe(10);
+  for (const { json, headers } of refused) {
+    expect(json.code).toBe('ERR_OVERLOADED');
+    expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+  }
+  for (const { json } of served) expect(json.outputs[0].data).toEqual([Number(json.id) + 20_000]);
+  expect((await client.infer('counting', [x(1), times(1)])).json.outputs[0].data).toEqual([2]);
+});
+
+test('a request ends with its time, waiting included, and leaves the model to others', async () => {
+  const client = await serve({ slow: slow() }, { concurrency: 1, timeLimit: 300 });
+  const started = Date.now();
+  const answers = await Promise.all([client.infer('slow', [x(1)]), client.infer('slow', [x(1)])]);
+  for (const { status, json } of answers) expect([status, json.code]).toEqual([504, 'ERR_TIME_LIMIT']);
+  expect(Date.now() - started).toBeLessThan(5000);
+  expect((await client.infer('slow', [x(0)])).status).toBe(200);
+});
+
+test('a request may ask for less time than the server allows, in microseconds', async () => {
+  const client = await serve({ slow: slow() });
+  const { status, json } = await client.infer('slow', [x(1)], { parameters: { timeout: 200_000 } });
+  expect([status, json.error]).toEqual([504, expect.stringContaining('200 ms')]);
+  expect((await client.infer('slow', [x(0)], { parameters: { timeout: -1 } })).status).toBe(400);
+});
+
+test('who leaves stops the run, and what waits for its turn', async () => {
+  const model = await ScriptModule.load(slow());
+  const client = await serve({ slow: model }, { concurrency: 1 });
+  const leaving = new AbortController();
+  const left = Array.from({ length: 3 }, () => client.infer('slow', [x(1)], {}, { signal: leaving.signal }));
+  await wait(200);
+  leaving.abort();
+  for (const each of await Promise.allSettled(left)) expect(each.status).toBe('rejected');
+  // One that goes on would hold the model, which runs one at a time, for good.
+  expect((await client.infer('slow', [x(0)])).status).toBe(200);
+  await model.settled();
+  model.dispose();
+});
+
+test('a body beyond the limit is 413, compressed or not, and the server goes on', async () => {
+  const client = await serve({ echo: echo() }, { bodyLimit: 10_000 });
+  const body = Buffer.from(JSON.stringify({ inputs: [x(...new Array<number>(20_000).fill(1))] }));
+  expect(await client.post('/v2/models/echo/infer', body)).toMatchObject({
+    status: 413,
+    json: { code: 'ERR_TOO_LARGE' },
+  });
+  const packed = gzipSync(body);
+  expect(packed.length).toBeLessThan(10_000);
+  const headers = { 'Content-Encoding': 'gzip' };
+  expect(await client.post('/v2/models/echo/infer', packed, { headers })).toMatchObject({ status: 413 });
+  for (const broken of [body, Buffer.from('no gzip')]) {
+    expect([400, 413]).toContain((await client.post('/v2/models/echo/infer', broken, { headers })).status);
+  }
+  expect(await client.post('/v2/models/echo/infer', packed, { headers: { 'Content-Encoding': 'br' } })).toMatchObject({
+    status: 400,
+    json: { error: expect.stringContaining('gzip or deflate') },
+  });
+  expect((await client.infer('echo', [x(1)])).status).toBe(200);
+});
+
+test('what a model can not compute is 422, and says why', async () => {
+  const client = await serve({
+    product: scriptFile(
+      'product',
+      'def forward(self: __torch__.M, x: Tensor) -> Tensor:\n  return torch.matmul(x, x)\n',
+    ),
+  });
+  const { status, json } = await client.infer('product', [{ ...x(1, 2), shape: [1, 2] }]);
+  expect([status, json]).toEqual([422, { code: 'ERR_MODEL_RUN', error: expect.stringContaining('shapes') }]);
+});
+
+test('inputs are what the signature says, as far as it does', async () => {
+  const client = await serve({ counting: counting() });
+  const { status, json } = await client.infer('counting', [{ ...x(1), datatype: 'BOOL', data: [true] }, times(1)]);
+  expect(status).toBe(200); // booleans add up to numbers
+  expect(json.outputs[0].datatype).toBe('INT64');
+  const { status: failed } = await client.infer('counting', [x(1), { ...times(1), shape: [2], data: [1, 2] }]);
+  expect(failed).toBe(400);
+});
+
+test('300 requests, a third of which leave, get their own answers and no other', async () => {
+  const client = await serve({ counting: counting() }, { concurrency: 2, maxQueue: 400 });
+  const answers = await Promise.allSettled(
+    Array.from({ length: 300 }, async (_, i) => {
+      const leaving = new AbortController();
+      if (i % 3 === 0) setTimeout(() => leaving.abort(), i % 50);
+      const { json } = await client.infer(
+        'counting',
+        [x(i, -i), times(300)],
+        { id: `${i}` },
+        { signal: leaving.signal },
+      );
+      expect(json).toMatchObject({ id: `${i}`, outputs: [{ data: [i + 300, -i + 300] }] });
+    }),
+  );
+  const failed = answers.flatMap((each, i) => (each.status === 'rejected' && i % 3 !== 0 ? [each.reason] : []));
+  expect(failed).toEqual([]);
+});
