@@ -120,6 +120,37 @@ export function tensorsOf(attention: AttentionWithoutWeights & { weights?: Tenso
   return all.filter((tensor) => tensor !== undefined);
 }
 
+/** The tensors of an attention by what follows `attention.<index>` in their names, where it is written down. */
+export function namedTensorsOf(attention: AttentionWithoutWeights & { weights?: Tensor }): [suffix: string, Tensor][] {
+  const { weights, keys, scores, logSumExp, statistics } = attention;
+  const named = {
+    '': weights,
+    '.keys': keys,
+    '.scores': scores,
+    '.logSumExp': logSumExp,
+    '.received': statistics?.received,
+    '.entropy': statistics?.entropy,
+  };
+  return Object.entries(named).filter((each): each is [string, Tensor] => each[1] !== undefined);
+}
+
+/** What an attention is, beside its tensors and its index. */
+export function descriptionOf({
+  name,
+  operator,
+  path,
+  kind,
+  heads,
+  queries,
+  shape,
+  headsKnown,
+}: AttentionWithoutWeights): Omit<
+  AttentionWithoutWeights,
+  'index' | 'keys' | 'scores' | 'logSumExp' | 'statistics' | 'gradient'
+> {
+  return { name, operator, path, kind, heads, queries, shape, headsKnown };
+}
+
 /** An attention of the addon as users get it; it lacks its weights where those weren't asked for. */
 export function toAttention<Each>(
   given: NativeAttention<Each>,

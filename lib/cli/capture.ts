@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander';
+import { descriptionOf, namedTensorsOf } from '../capture/attention';
 import type { Entry } from '../formats/entry';
 import { writeSafetensors } from '../formats/safetensors';
-import type { Attention, AttentionWithoutWeights, CaptureOptions, Tensor, Value } from '../index';
+import type { Attention, AttentionWithoutWeights, CaptureOptions, Value } from '../index';
 import { renderHeatmap } from '../view/heatmap';
 import type { CommandModel } from './command-model';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
@@ -77,11 +78,9 @@ async function runCapture(model: CommandModel, options: CommandOptions): Promise
   const metadata: Record<string, string> = {};
   collectOutput('output', output, entries, metadata);
   for (const attention of attentions) {
-    const { index, name, operator, path, kind, heads, queries, shape, headsKnown } = attention;
-    for (const [suffix, tensor] of Object.entries(tensorsOf(attention))) {
-      if (tensor) entries.push(toEntry(`attentions.${index}${suffix}`, tensor));
-    }
-    metadata[`attentions.${index}`] = JSON.stringify({ name, operator, path, kind, heads, queries, shape, headsKnown });
+    const key = `attentions.${attention.index}`;
+    for (const [suffix, tensor] of namedTensorsOf(attention)) entries.push(toEntry(`${key}${suffix}`, tensor));
+    metadata[key] = JSON.stringify(descriptionOf(attention));
   }
   metadata.unseen = JSON.stringify(unseen);
   await writeSafetensors(options.out, entries, metadata);
@@ -116,27 +115,13 @@ function collectOutput(name: string, value: Value, entries: Entry[], metadata: R
   }
 }
 
-/** The tensors of an attention by what follows `attentions.<index>` in their names. */
-function tensorsOf(attention: AttentionWithoutWeights & Partial<Attention>): Record<string, Tensor | undefined> {
-  const { weights, keys, scores, logSumExp, statistics } = attention;
-  return {
-    '': weights,
-    '.keys': keys,
-    '.scores': scores,
-    '.logSumExp': logSumExp,
-    '.received': statistics?.received,
-    '.entropy': statistics?.entropy,
-  };
-}
-
 function report(
   attentions: readonly (AttentionWithoutWeights & Partial<Attention>)[],
   options: CommandOptions,
 ): string {
   const rows = attentions.map((attention) => {
     const { index, name, operator } = attention;
-    const tensors = Object.values(tensorsOf(attention)).filter((tensor) => tensor !== undefined);
-    const [first] = tensors;
+    const [first] = namedTensorsOf(attention).map(([, tensor]) => tensor);
     return [
       String(index),
       name || '(no module left)',

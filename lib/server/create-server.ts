@@ -5,6 +5,7 @@ import { Access } from './access';
 import { Models } from './models';
 import { checkServerOptions, SERVER_OPTIONS, type ServerOptions } from './options';
 import { answerOthers, registerRoutes } from './plugin';
+import { closeUnusedConnections } from './unused-connections';
 
 /**
  * Options of `createServer`: those of the plugin, and two of Fastify's.
@@ -63,6 +64,7 @@ export function openServer(options: CreateServerOptions): {
   const access = new Access(checked);
   const models = new Models(checked);
   answerOthers(app);
+  closeUnusedConnections(app);
   app.register(async (scope) => registerRoutes(scope, checked, access, models));
   return { app, loaded: models.load(), models };
 }

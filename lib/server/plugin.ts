@@ -4,9 +4,12 @@ import { createGunzip, createInflate } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { TorchError } from '../core/errors';
 import { invalid } from '../core/validate';
+import { renderView } from '../view/render-view';
 import { Access } from './access';
+import { attentionOutputs, type RequestedCapture, requestedCapture, viewOf } from './attention-request';
+import { FrameStream } from './attention-stream';
 import { type InferRequest, parseInferRequest } from './infer-request';
-import { type EncodedResponse, encodeResponse, type ResponseHead } from './infer-response';
+import { type EncodedResponse, encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
 import { Models } from './models';
 import { type CheckedOptions, checkServerOptions, type ServerOptions } from './options';
 import { errorAnswer, RequestError } from './request-error';
@@ -82,7 +85,7 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
       return {
         name: 'libtorch-attention',
         version: packageVersion(),
-        extensions: ['binary_tensor_data', 'model_repository'],
+        extensions: ['binary_tensor_data', 'model_repository', 'attention'],
       };
     });
     guarded.post('/v2/repository/index', { config: { listing: true } }, async (request) => {
@@ -121,12 +124,72 @@ function registerModelRoutes(app: FastifyInstance, path: string, options: Checke
   app.post(`${path}/infer`, { bodyLimit: options.bodyLimit }, async (request, reply) => {
     const model = find(request);
     const given = requestOf(request);
+    const capture = requestedCapture(given, options.maxAttentionBytes);
     const response = await withStop(reply, limitOf(given, options), models, async (signal) => {
-      const outputs = await model.infer(given, signal);
-      return await encodeResponse(headOf(model, given), outputs, given);
+      if (!capture) return await encodeResponse(headOf(model, given), await model.infer(given, signal), given);
+      const attentions: WireOutput[] = [];
+      const { outputs, unseen } = await model.capture(given, capture, signal, async (stream) => {
+        for await (const attention of stream) attentions.push(...(await attentionOutputs(attention)));
+      });
+      const head = { ...headOf(model, given), ...(unseen.length > 0 && { parameters: { unseen } }) };
+      return await encodeResponse(head, [...outputs, ...attentions], given);
     });
     return await sendResponse(reply, response);
   });
+  app.post(`${path}/attention`, { bodyLimit: options.bodyLimit }, async (request, reply) => {
+    const model = find(request);
+    const given = requestOf(request);
+    const capture = requestedCapture(given, options.maxAttentionBytes) ?? { maxBytes: options.maxAttentionBytes };
+    return /\btext\/html\b/i.test(request.headers.accept ?? '')
+      ? await sendPage(reply, model, given, capture, options, models)
+      : await sendFrames(reply, model, given, capture, options, models);
+  });
+}
+
+/** A frame for each attention as soon as it exists, and one with the outputs at the end. */
+async function sendFrames(
+  reply: FastifyReply,
+  model: ServedModel,
+  given: InferRequest,
+  capture: RequestedCapture,
+  options: CheckedOptions,
+  models: Models,
+): Promise<FastifyReply> {
+  const frames = new FrameStream(reply, headOf(model, given));
+  try {
+    await withStop(reply, limitOf(given, options), models, async (signal) => {
+      const { outputs, unseen } = await model.capture(given, capture, signal, async (stream) => {
+        for await (const attention of stream) {
+          await frames.write(await attentionOutputs(attention), undefined, signal);
+        }
+      });
+      await frames.write(outputs, { final: true, unseen }, signal);
+      frames.end();
+    });
+  } catch (error) {
+    if (!frames.begun) throw error;
+    frames.fail(error);
+  }
+  return reply;
+}
+
+/** The page that `view` makes. */
+async function sendPage(
+  reply: FastifyReply,
+  model: ServedModel,
+  given: InferRequest,
+  capture: RequestedCapture,
+  options: CheckedOptions,
+  models: Models,
+): Promise<FastifyReply> {
+  const { title = model.name, ...tokens } = viewOf(given);
+  let page = '';
+  await withStop(reply, limitOf(given, options), models, async (signal) => {
+    await model.capture(given, capture, signal, async (attentions) => {
+      page = await renderView([{ attentions, title, ...tokens }], { title });
+    });
+  });
+  return reply.type('text/html; charset=utf-8').header('X-Content-Type-Options', 'nosniff').send(page);
 }
 
 /** Answers what is asked for at all other addresses. */

@@ -1,14 +1,18 @@
+import type { AttentionStream } from '../capture/attention-stream';
+import type { CapturingModel } from '../capture/capturing-model';
 import { TorchError } from '../core/errors';
 import { Tensor } from '../core/tensor';
+import type { Unseen } from '../core/unseen';
 import { reasonOf } from '../core/validate';
 import type { Value } from '../core/value';
 import { readJsonValue } from '../formats/json';
 import type { ExportedProgram } from '../model/exported-program';
 import { loadModel } from '../model/load-model';
 import type { ScriptModule } from '../model/script-module';
+import type { RequestedCapture } from './attention-request';
 import { type InferRequest, parseInferRequest } from './infer-request';
 import { type WireOutput, wantedOutputs } from './infer-response';
-import { type ModelForm, modelForm, type TensorMetadata } from './model-form';
+import { type ModelCall, type ModelForm, modelForm, type TensorMetadata } from './model-form';
 import type { CheckedModel } from './options';
 import { RequestError } from './request-error';
 import { RunQueue } from './run-queue';
@@ -16,6 +20,12 @@ import { datatypeOf } from './wire-tensor';
 
 /** Runs that a TorchScript program takes until it is as fast as it gets. */
 const WARM_UP_RUNS = 3;
+
+/** What a capture gave beside its attentions. */
+export interface Captured {
+  outputs: WireOutput[];
+  unseen: Unseen[];
+}
 
 /** A model in memory, which is freed when it is retired and nobody uses it any more. */
 class LoadedModel {
@@ -50,22 +60,51 @@ class LoadedModel {
     if (this.#retired && this.#users === 0 && this.owned) this.model.dispose();
   }
 
-  /** Runs the model as it is asked, with what ends the run early. */
-  async infer(request: InferRequest, signal?: AbortSignal): Promise<WireOutput[]> {
-    const { inputs, options } = this.form.call(request.inputs, this.device);
-    let output: Value;
+  /** Calls the model as a request asks, and gives its inputs back. */
+  async #call<Result>(request: InferRequest, run: (call: ModelCall) => Promise<Result>): Promise<Result> {
+    const call = this.form.call(request.inputs, this.device);
     try {
-      output = await this.model.forward(inputs, { ...options, ...(signal && { signal }) });
+      return await run(call);
     } finally {
-      dispose(inputs);
-      dispose(Object.values(options.kwargs ?? {}));
+      dispose(call.inputs);
+      dispose(Object.values(call.options.kwargs ?? {}));
     }
+  }
+
+  /** The outputs that a request wants of those that the model gave, which are given back. */
+  async #outputs(request: InferRequest, output: Value): Promise<WireOutput[]> {
     const named = this.form.named(output);
     try {
       return await wantedOutputs(request, named);
     } finally {
       dispose(named.map(({ value }) => value));
     }
+  }
+
+  /** Runs the model as it is asked, with what ends the run early. */
+  async infer(request: InferRequest, signal?: AbortSignal): Promise<WireOutput[]> {
+    const output = await this.#call(
+      request,
+      async ({ inputs, options }) => await this.model.forward(inputs, { ...options, ...(signal && { signal }) }),
+    );
+    return await this.#outputs(request, output);
+  }
+
+  /** The same with its attentions, one at a time: the model waits until `use` is done with one. */
+  async capture(
+    request: InferRequest,
+    capture: RequestedCapture,
+    signal: AbortSignal,
+    use: (attentions: AttentionStream) => Promise<void>,
+  ): Promise<Captured> {
+    const stream = await this.#call(request, async ({ inputs, options }) => {
+      const model: CapturingModel = this.model;
+      const stream = model.captureAttentionStream(inputs, { ...options, ...capture, signal }) as AttentionStream;
+      await use(stream);
+      await stream.output;
+      return stream;
+    });
+    return { outputs: await this.#outputs(request, await stream.output), unseen: await stream.unseen };
   }
 }
 
@@ -185,6 +224,18 @@ export class ServedModel {
     this.#current();
     // The model that is current when the run begins: it may have been replaced while the request waited.
     return await this.queue.run(() => this.#current().use((loaded) => loaded.infer(request, signal)), signal);
+  }
+
+  /** The same with its attentions, each to be used as soon as it exists. */
+  async capture(
+    request: InferRequest,
+    capture: RequestedCapture,
+    signal: AbortSignal,
+    use: (attentions: AttentionStream) => Promise<void>,
+  ): Promise<Captured> {
+    this.#current();
+    const run = (loaded: LoadedModel): Promise<Captured> => loaded.capture(request, capture, signal, use);
+    return await this.queue.run(() => this.#current().use(run), signal);
   }
 
   dispose(): void {

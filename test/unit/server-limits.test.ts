@@ -1,7 +1,9 @@
+import { connect } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { ScriptModule } from '../../lib/index';
-import { counting, echo, scriptFile, serve, slow } from './server-fixtures';
+import { createServer } from '../../lib/server';
+import { counting, echo, listen, scriptFile, serve, slow } from './server-fixtures';
 
 const x = (...data: number[]) => ({ name: 'x', datatype: 'FP32', shape: [data.length], data });
 const times = (count: number) => ({ name: 'times', datatype: 'INT64', shape: [1], data: [count] });
@@ -112,4 +114,19 @@ test('300 requests, a third of which leave, get their own answers and no other',
   );
   const failed = answers.flatMap((each, i) => (each.status === 'rejected' && i % 3 !== 0 ? [each.reason] : []));
   expect(failed).toEqual([]);
+});
+
+test('connections that nothing came over, and half a request, do not keep a server from closing', async () => {
+  const app = await createServer({ models: { echo: echo() } });
+  const client = await listen(app);
+  const { port } = new URL(client.url);
+  const silent = connect(Number(port), '127.0.0.1');
+  const half = connect(Number(port), '127.0.0.1', () =>
+    half.write('POST /v2/models/echo/infer HTTP/1.1\r\nHost: local'),
+  );
+  for (const socket of [silent, half]) socket.on('error', () => {});
+  await client.infer('echo', [x(1)]);
+  const started = Date.now();
+  await app.close();
+  expect(Date.now() - started).toBeLessThan(5000);
 });
