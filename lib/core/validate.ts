@@ -1,3 +1,4 @@
+import { isNativeError } from 'node:util/types';
 import { TorchError } from './errors';
 
 // Arguments may be anything: proxies, objects whose getters throw, change what was read before or detach a buffer. So each
@@ -30,7 +31,8 @@ export function shown(value: unknown): string {
 /** What something that was thrown says, whatever it is. */
 export function reasonOf(thrown: unknown): string {
   try {
-    return String(thrown instanceof Error ? thrown.message : thrown);
+    // Not `instanceof Error` alone: what Node throws may be of another realm than this module.
+    return String(thrown instanceof Error || isNativeError(thrown) ? thrown.message : thrown);
   } catch {
     return shown(thrown);
   }

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream } from 'node:stream/web';
+import { isNativeError } from 'node:util/types';
 import { crc32 } from 'node:zlib';
 import { type Entry, openPromise } from 'yauzl';
 import { anySignal } from '../core/any-signal';
@@ -15,15 +16,23 @@ const PAUSE_MS = 500;
 /** A refusal that trying again won't change. */
 class Refusal extends Error {}
 
+/** How a server is downloaded from. */
+export interface DownloadTimes {
+  /** How long it may take to begin its answer, the connection included. */
+  readonly answerTimeoutMs: number;
+  /** How long it may send nothing then. */
+  readonly idleTimeoutMs: number;
+}
+
+/** Node's codes of connections that were never made: another try would be as long in vain. */
+const UNREACHABLE =
+  /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_INVALID_URL|CERT_.*|.*_CERT.*)$/;
+
 /**
  * Downloads a file, up to three times where the connection breaks or the server fails, and checks its size, and its
  * SHA-256 where the environment variable `LIBTORCH_ATTENTION_SHA256` gives one.
  */
-export async function downloadArchive(
-  url: string,
-  path: string,
-  context: FetchContext & { idleTimeoutMs: number },
-): Promise<void> {
+export async function downloadArchive(url: string, path: string, context: FetchContext & DownloadTimes): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       await downloadOnce(url, path, context);
@@ -40,14 +49,17 @@ export async function downloadArchive(
 async function downloadOnce(
   url: string,
   path: string,
-  { env, signal, onProgress, idleTimeoutMs }: FetchContext & { idleTimeoutMs: number },
+  { env, signal, onProgress, answerTimeoutMs, idleTimeoutMs }: FetchContext & DownloadTimes,
 ): Promise<void> {
   const idle = new AbortController();
   const hung = (): void => idle.abort(new Error(`the server sent nothing for ${idleTimeoutMs / 1000} s`));
-  const timer = setTimeout(hung, idleTimeoutMs);
+  const silent = (): void => idle.abort(new Refusal(`the server did not answer within ${answerTimeoutMs / 1000} s`));
+  let timer = setTimeout(silent, answerTimeoutMs);
   const either = anySignal([signal, idle.signal]);
   try {
     const response = await fetch(url, { signal: either.signal });
+    clearTimeout(timer);
+    timer = setTimeout(hung, idleTimeoutMs);
     if (!response.ok || !response.body) {
       const message = `the server answered ${response.status} ${response.statusText}`;
       throw response.status >= 500 ? new Error(message) : new Refusal(message);
@@ -85,8 +97,10 @@ async function downloadOnce(
 
 /** Node's fetch says "fetch failed" and "terminated"; why is in the cause. */
 function describe(error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof Refusal || !(error.cause instanceof Error)) return error;
-  return new Error(`${error.message}: ${error.cause.message}`, { cause: error });
+  if (!isNativeError(error) || error instanceof Refusal || !isNativeError(error.cause)) return error;
+  const { code, message } = error.cause as NodeJS.ErrnoException;
+  const text = `${error.message}: ${message || code}`;
+  return UNREACHABLE.test(code ?? '') ? new Refusal(text, { cause: error }) : new Error(text, { cause: error });
 }
 
 /** Unpacks a zip archive into a folder, checking the size and the CRC-32 of every file in it. */

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 
@@ -14,10 +14,31 @@ function userCacheDirectory(env: NodeJS.ProcessEnv): string {
   const xdg = env['XDG_CACHE_HOME'];
   // The XDG specification has relative paths ignored.
   if (xdg && isAbsolute(xdg)) return xdg;
-  const home = env['HOME'] || homedir();
+  const home = env['HOME'] || homeOfUser();
   if (process.platform === 'win32') return env['LOCALAPPDATA'] || join(env['USERPROFILE'] || home, 'AppData', 'Local');
   if (process.platform === 'darwin') return join(home, 'Library', 'Caches');
   return join(home, '.cache');
+}
+
+/** The home of the user that runs this process; what Debian calls the home of those that have none for one that the system doesn't know. */
+function homeOfUser(): string {
+  try {
+    return homedir();
+  } catch {
+    return '/nonexistent';
+  }
+}
+
+/** Whether something can be kept in the cache directory. */
+export function canRemember(env: NodeJS.ProcessEnv): boolean {
+  const directory = cacheDirectory(env);
+  try {
+    mkdirSync(directory, { recursive: true });
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Reads a small JSON object of the cache directory; an empty one where it is missing or unreadable. */

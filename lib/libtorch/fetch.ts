@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } fro
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { TorchError } from '../core/errors';
+import { reasonOf } from '../core/validate';
 import { downloadArchive, unpackArchive } from './archive';
 import { cacheDirectory } from './cache';
 import type { FetchProgress, Flavour } from './fetching';
@@ -19,7 +20,9 @@ export interface FetchOptions {
   onProgress?: (progress: FetchProgress) => void;
   /** Called with what was fetched before it is put in place; a throw refuses it. */
   verify?: (libtorch: Libtorch) => Promise<void>;
-  /** How long a server may send nothing. Default 60 s. */
+  /** How long a server may take to answer. Default 10 s. */
+  answerTimeoutMs?: number;
+  /** How long a server that has answered may send nothing. Default 60 s. */
   idleTimeoutMs?: number;
 }
 
@@ -45,9 +48,7 @@ export async function fetchLibtorch(options: FetchOptions = {}): Promise<Libtorc
   if (present) return present;
 
   signal?.throwIfAborted();
-  mkdirSync(directory, { recursive: true });
-  removeStale(directory);
-  const temporary = mkdtempSync(join(directory, `${TEMPORARY}${hostname()}-${process.pid}-`));
+  const temporary = temporaryIn(directory);
   const removeTemporary = (): void => rmSync(temporary, { recursive: true, force: true });
   // Also when the process is ended by process.exit() in the middle of it.
   process.once('exit', removeTemporary);
@@ -72,10 +73,26 @@ export async function fetchLibtorch(options: FetchOptions = {}): Promise<Libtorc
   }
 }
 
+/** A new folder in the cache directory, for what is fetched until it is complete. */
+function temporaryIn(directory: string): string {
+  try {
+    mkdirSync(directory, { recursive: true });
+    removeStale(directory);
+    return mkdtempSync(join(directory, `${TEMPORARY}${hostname()}-${process.pid}-`));
+  } catch (cause) {
+    throw new TorchError(
+      'ERR_LIBTORCH_NOT_FOUND',
+      `Expected a cache directory that can be written to keep libtorch in but received ${directory}: ${reasonOf(cause)}\n` +
+        'Set XDG_CACHE_HOME to a folder that can be written, or LIBTORCH to one that holds a libtorch.',
+      { cause },
+    );
+  }
+}
+
 async function fetchInto(site: string, temporary: string, flavour: Flavour, options: FetchOptions): Promise<void> {
   const { env = process.env, signal, onProgress } = options;
   const context = { env, ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) };
-  const mirror = env['LIBTORCH_ATTENTION_MIRROR'];
+  const mirror = env['LIBTORCH_ATTENTION_MIRROR'] || undefined;
   let pipFailure = 'LIBTORCH_ATTENTION_MIRROR is set, which pip does not use';
   if (!mirror) {
     const outcome = await installWithPip(site, temporary, torchWheel(PINNED_VERSION, flavour), context);
@@ -86,16 +103,18 @@ async function fetchInto(site: string, temporary: string, flavour: Flavour, opti
   const url = archiveUrl(flavour, mirror);
   const archive = join(temporary, 'libtorch.zip');
   try {
-    await downloadArchive(url, archive, { ...context, idleTimeoutMs: options.idleTimeoutMs ?? 60_000 });
+    const { answerTimeoutMs = 10_000, idleTimeoutMs = 60_000 } = options;
+    await downloadArchive(url, archive, { ...context, answerTimeoutMs, idleTimeoutMs });
     await unpackArchive(archive, site, context);
   } catch (cause) {
     signal?.throwIfAborted();
     throw new TorchError(
       'ERR_LIBTORCH_NOT_FOUND',
       `Expected to fetch libtorch ${PINNED_VERSION}+${flavour} but received:\n  - from pip: ${pipFailure}\n` +
-        `  - from ${url}: ${cause instanceof Error ? cause.message : String(cause)}\n` +
-        `Install it with "python3 -m pip install torch==${PINNED_VERSION}", or unpack a libtorch of that version ` +
-        'yourself and set LIBTORCH to its folder.',
+        `  - from ${url}: ${reasonOf(cause)}\n` +
+        'Where this machine has no way to these servers, set LIBTORCH_ATTENTION_MIRROR to a server that has the same path, or ' +
+        'unpack that archive from another machine and set LIBTORCH to its folder libtorch. With a package index of your own: ' +
+        `"python3 -m pip install --no-deps ${torchWheel(PINNED_VERSION, flavour).requirements.join(' ')}".`,
       { cause },
     );
   }

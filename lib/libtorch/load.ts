@@ -1,6 +1,10 @@
+import { existsSync } from 'node:fs';
 import { TorchError } from '../core/errors';
+import { reasonOf } from '../core/validate';
 import { type Binaries, binariesFor, binaryDirectories, findBinaries, PACKAGE_ROOT, requirementOf } from './binaries';
+import { damageOf, versionsNeeded } from './elf';
 import { type Libtorch, locateLibtorch } from './locate';
+import { firstTrial } from './verify';
 
 /** What was loaded: the raw addon, and what it runs on. */
 export interface Loaded {
@@ -51,11 +55,22 @@ export function chooseBinaries(
   return { libtorch, binaries: binariesFor(available, libtorch.version) as Binaries };
 }
 
+/** Why a file among those that are loaded can't be whole; undefined where none says so. Loading it would end the process. */
+function damageAmong({ libraries, cudaLibraries }: Libtorch, { loader, addon }: Binaries): string | undefined {
+  for (const path of [...libraries, ...cudaLibraries, loader, addon]) {
+    const damage = damageOf(path);
+    if (damage) return `${path} is not whole: ${damage}`;
+  }
+  return undefined;
+}
+
 /** Loads those of the given files that are for the libtorch that `env` leads to. */
 export function loadFrom(available: readonly Binaries[], env: NodeJS.ProcessEnv): Loaded {
   const { libtorch, binaries } = chooseBinaries(available, env);
   let withoutCuda: string | null = null;
   const place = `libtorch ${libtorch.version} at ${libtorch.root} (found by ${libtorch.source})`;
+  const broken = damageAmong(libtorch, binaries) ?? firstTrial(libtorch, binaries, env);
+  if (broken) throw addonLoadError(`Expected to load ${binaries.addon} on ${place}`, new Error(broken));
   try {
     const loader = require(binaries.loader) as { open(paths: readonly string[]): void };
     loader.open(libtorch.libraries);
@@ -64,7 +79,7 @@ export function loadFrom(available: readonly Binaries[], env: NodeJS.ProcessEnv)
       loader.open(libtorch.cudaLibraries);
     } catch (cause) {
       // CUDA's own libraries aren't here, as on a machine without a GPU. The CPU part serves without them.
-      withoutCuda = messageOf(cause);
+      withoutCuda = reasonOf(cause);
     }
   } catch (cause) {
     throw addonLoadError(`Expected to open ${place}`, cause);
@@ -79,12 +94,8 @@ export function loadFrom(available: readonly Binaries[], env: NodeJS.ProcessEnv)
   }
 }
 
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
-}
-
 function addonLoadError(expectation: string, cause: unknown): TorchError {
-  const reason = messageOf(cause);
+  const reason = reasonOf(cause);
   const remedies = remediesFor(reason).map((remedy) => `\n  - ${remedy}`);
   return new TorchError(
     'ERR_ADDON_LOAD',
@@ -95,12 +106,36 @@ function addonLoadError(expectation: string, cause: unknown): TorchError {
   );
 }
 
+/** What a library needs of the system, and what there is: ` (x.node needs GLIBC 2.34, …; this system has glibc 2.31)`. */
+function needsOf(path: string | undefined): string {
+  if (!path || !existsSync(path)) return '';
+  const list = Object.entries(versionsNeeded(path)).map(([family, version]) => `${family} ${version}`);
+  const { glibcVersionRuntime } = reportHeader();
+  const here = glibcVersionRuntime ? `; this system has glibc ${glibcVersionRuntime}` : '';
+  return ` (${path} needs ${list.join(', ')}${here})`;
+}
+
+function reportHeader(): { glibcVersionRuntime?: string } {
+  const { report } = process;
+  // Without it, names of addresses would be looked up.
+  Object.assign(report, { excludeNetwork: true });
+  return (report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header;
+}
+
 /** What may help against a message of the system's library loader. */
 export function remediesFor(reason: string): string[] {
   const remedies: string[] = [];
-  if (/GLIBC(XX)?_[\d.]+' not found/.test(reason)) {
+  const [, tooNew] = /(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found(?: \(required by ([^)]+)\))?/.exec(reason) ?? [];
+  if (/(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found/.test(reason)) {
     remedies.push(
-      'The C or C++ library of this system is older than libtorch asks for (glibc 2.28): use a newer system.',
+      `The C or C++ library of this system is too old${needsOf(tooNew)}: use a newer system` +
+        (tooNew?.endsWith('.node') ? ', or compile for this one with "npx libtorch-attention build".' : '.'),
+    );
+  }
+  if (/is not whole|SIGBUS|SIGSEGV|file too short|invalid ELF header/.test(reason)) {
+    remedies.push(
+      'A library is damaged, as by a download or a copy that was cut off: install torch anew, or remove its folder from the ' +
+        'cache and run "npx libtorch-attention setup".',
     );
   }
   if (/lib(cu|nv|nccl)\w*\.so/.test(reason)) {

@@ -29,17 +29,21 @@ export function torchWheel(version: string, flavour: Flavour): Wheels {
   };
 }
 
+/** How long pip may look for what it is to install: without a network it would try each index for half a minute. */
+const SEARCH_MS = 15_000;
+
 /**
  * Installs wheels into `site` with the pip of `python3`.
  *
  * @param temporary a folder for what pip leaves behind
- * @returns null where it succeeded, else why not, in a sentence
+ * @returns null where it succeeded, else why not, in a sentence: what the network said comes before what pip makes of it
  */
 export async function installWithPip(
   site: string,
   temporary: string,
   { requirements, dependencies, index }: Wheels,
   { env, signal, onProgress }: FetchContext,
+  searchMs = SEARCH_MS,
 ): Promise<string | null> {
   const python = findPython(env);
   if (!python) return 'there is no python3 on the PATH';
@@ -54,9 +58,22 @@ export async function installWithPip(
   if (index) argument.push('--extra-index-url', index);
   argument.push(...requirements);
   const settings = { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_USER: '0', PIP_REQUIRE_VIRTUALENV: '0' };
-  return run(python, argument, { ...env, ...settings, TMPDIR: scratch }, signal, (message) => {
+  return run(python, argument, { ...env, ...settings, TMPDIR: scratch }, signal, searchMs, (message) => {
     onProgress?.({ stage: 'pip', done: 0, total: null, message });
   });
+}
+
+/** Lines that pip begins with, before it has found anything. */
+const SEARCHING = /^Looking in /;
+
+/** What pip's warnings say of connections that could not be made: `Temporary failure in name resolution`. */
+export function networkReason(errors: string): string | undefined {
+  const [, thrown] = /after connection broken by '(.*)': \//.exec(errors) ?? [];
+  return thrown
+    ?.replace(/^\w+\(/, '')
+    .replace(/<[^>]*>(?:: |, )?/g, '')
+    .replace(/^['"]/, '')
+    .replace(/['"]?\)$/, '');
 }
 
 function run(
@@ -64,6 +81,7 @@ function run(
   argument: string[],
   env: NodeJS.ProcessEnv,
   signal: AbortSignal | undefined,
+  searchMs: number,
   onLine: (line: string) => void,
 ): Promise<string | null> {
   return new Promise((resolve, reject) => {
@@ -75,19 +93,34 @@ function run(
       insisting = setTimeout(() => child.kill('SIGKILL'), 2000);
     };
     signal?.addEventListener('abort', interrupt, { once: true });
+    let gaveUp = false;
+    const searching = setTimeout(() => {
+      gaveUp = true;
+      interrupt();
+    }, searchMs);
     let errors = '';
     child.stdout.on('data', (chunk) => {
-      for (const line of String(chunk).split('\n')) if (line.trim()) onLine(line.trim());
+      for (const line of String(chunk).split('\n')) {
+        if (!line.trim()) continue;
+        if (!SEARCHING.test(line)) clearTimeout(searching);
+        onLine(line.trim());
+      }
     });
     child.stderr.on('data', (chunk) => (errors += chunk));
     child.on('error', reject);
     child.on('close', (code) => {
       clearTimeout(insisting);
+      clearTimeout(searching);
       signal?.removeEventListener('abort', interrupt);
       if (signal?.aborted) return reject(signal.reason);
       if (code === 0) return resolve(null);
+      const network = networkReason(errors);
+      if (gaveUp) return resolve(`${network ?? 'no package index answered'} (given up after ${searchMs / 1000} s)`);
       const lines = errors.split('\n').filter((line) => line.startsWith('ERROR:'));
-      return resolve(lines.at(-1)?.slice('ERROR:'.length).trim() ?? `pip exited with ${code}`);
+      const reason = lines.at(-1)?.slice('ERROR:'.length).trim() ?? `pip exited with ${code}`;
+      return resolve(
+        network === undefined ? reason : `${network}, so that ${reason[0]?.toLowerCase()}${reason.slice(1)}`,
+      );
     });
   });
 }

@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { Binaries } from './binaries';
-import { readRemembered, remember } from './cache';
+import { canRemember, readRemembered, remember } from './cache';
 import type { Libtorch } from './locate';
 import { bypassesVersionCheck, runtimeRequirement } from './versions';
 
@@ -32,6 +33,42 @@ if (addon) require(addon);
 console.log('\\n' + JSON.stringify({ loaded: true, withoutCuda }));
 `;
 
+/** What is loaded to try a libtorch, and where a success is remembered. */
+interface Trial {
+  /** Whether the addon is loaded, too. */
+  readonly addon: boolean;
+  readonly key: string;
+  /** Changes with every file that is loaded. */
+  readonly stamp: string;
+  /** The arguments of Node that load it all. */
+  readonly command: readonly string[];
+}
+
+function trialOf(libtorch: Libtorch, binaries: Binaries, env: NodeJS.ProcessEnv): Trial {
+  const addon = bypassesVersionCheck(env) || runtimeRequirement([binaries.info.libtorch]).accepts(libtorch.version);
+  const { libraries, cudaLibraries } = libtorch;
+  const files = [...libraries, ...cudaLibraries, binaries.loader, ...(addon ? [binaries.addon] : [])];
+  const what = [binaries.loader, libraries, cudaLibraries, addon ? binaries.addon : null];
+  return {
+    addon,
+    key: `${libtorch.root} ${binaries.directory}`,
+    stamp: files.map(fileStamp).join(' '),
+    command: ['-e', SCRIPT, JSON.stringify(what)],
+  };
+}
+
+function fileStamp(path: string): string {
+  const { mtimeMs, size, ino } = statSync(path);
+  return `${path}:${mtimeMs}:${size}:${ino}`;
+}
+
+function isRemembered({ key, stamp }: Trial, env: NodeJS.ProcessEnv): boolean {
+  return readRemembered<string>(REMEMBERED, env)[key] === stamp;
+}
+
+/** A child process of those that try a libtorch is told so, and tries none itself. */
+const TRYING = 'LIBTORCH_ATTENTION_TRYING';
+
 /**
  * Loads libtorch, and the addon where it was built against that release, in a child process: a broken library can end a
  * process, and it should not be the caller's.
@@ -44,34 +81,54 @@ export async function verifyLibtorch(
   options: { env?: NodeJS.ProcessEnv; remembered?: boolean; signal?: AbortSignal } = {},
 ): Promise<Verdict> {
   const { env = process.env, remembered = false, signal } = options;
-  const addon = bypassesVersionCheck(env) || runtimeRequirement([binaries.info.libtorch]).accepts(libtorch.version);
-  const key = `${libtorch.root} ${binaries.directory}`;
-  const { libraries, cudaLibraries } = libtorch;
-  const files = [...libraries, ...cudaLibraries, binaries.loader, ...(addon ? [binaries.addon] : [])];
-  const stamp = files.map(fileStamp).join(' ');
-  if (remembered && readRemembered<string>(REMEMBERED, env)[key] === stamp) {
-    return { ok: true, reason: '', addon, withoutCuda: null };
-  }
-  const what = [binaries.loader, libraries, cudaLibraries, addon ? binaries.addon : null];
-  const outcome = await loadInChild(what, env, signal);
+  const trial = trialOf(libtorch, binaries, env);
+  const { addon, key, stamp } = trial;
+  if (remembered && isRemembered(trial, env)) return { ok: true, reason: '', addon, withoutCuda: null };
+  const outcome = await loadInChild(trial.command, env, signal);
   if (outcome.reason === '') remember(REMEMBERED, key, stamp, env);
   return { ok: outcome.reason === '', addon, ...outcome };
 }
 
-function fileStamp(path: string): string {
-  const { mtimeMs, size } = statSync(path);
-  return `${path}:${mtimeMs}:${size}`;
+/**
+ * The same for those who are about to load it themselves, once for these files: what ended the process; null where nothing
+ * did (an error they will see themselves), where these files are known to load, and where nothing can be remembered (it would
+ * be tried in each process) or Node isn't what runs this process.
+ */
+export function firstTrial(libtorch: Libtorch, binaries: Binaries, env: NodeJS.ProcessEnv): string | null {
+  if (env[TRYING] !== undefined || !/^node(js)?(\.exe)?$/.test(basename(process.execPath))) return null;
+  const trial = trialOf(libtorch, binaries, env);
+  if (isRemembered(trial, env) || !canRemember(env)) return null;
+  const child = spawnSync(process.execPath, trial.command, {
+    env: { ...env, [TRYING]: '1' },
+    encoding: 'utf8',
+    timeout: TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+    windowsHide: true,
+  });
+  const { reason } = outcomeOf(child.status, child.signal, child.stdout, child.stderr);
+  if (child.signal !== null) return reason;
+  if (reason === '') remember(REMEMBERED, trial.key, trial.stamp, env);
+  return null;
 }
 
-/** Resolves to an empty reason, or to what went wrong. */
-function loadInChild(
-  what: unknown,
-  env: NodeJS.ProcessEnv,
-  signal?: AbortSignal,
-): Promise<Pick<Verdict, 'reason' | 'withoutCuda'>> {
+type Outcome = Pick<Verdict, 'reason' | 'withoutCuda'>;
+
+/** What a child that has ended found: an empty reason, or what went wrong. */
+function outcomeOf(code: number | null, killedBy: string | null, output: string, errors: string): Outcome {
+  const answer = code === 0 ? output.trimEnd().split('\n').at(-1) : undefined;
+  if (answer?.startsWith('{"loaded":true')) {
+    const { withoutCuda } = JSON.parse(answer) as { withoutCuda: string | null };
+    return { reason: '', withoutCuda };
+  }
+  const message = /^(?:\w*Error|Uncaught.*?): (.*)$/m.exec(errors)?.[1] ?? errors.trim().split('\n').at(-1);
+  const end = killedBy ? `the process was ended by ${killedBy}` : `the process exited with ${code}`;
+  return { reason: message ? `${message} (${end})` : end, withoutCuda: null };
+}
+
+function loadInChild(command: readonly string[], env: NodeJS.ProcessEnv, signal?: AbortSignal): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['-e', SCRIPT, JSON.stringify(what)], {
-      env,
+    const child = spawn(process.execPath, command, {
+      env: { ...env, [TRYING]: '1' },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: TIMEOUT_MS,
       killSignal: 'SIGKILL',
@@ -83,15 +140,6 @@ function loadInChild(
     child.stdout.on('data', (chunk) => (output += chunk));
     child.stderr.on('data', (chunk) => (errors += chunk));
     child.on('error', reject);
-    child.on('close', (code, killedBy) => {
-      const answer = code === 0 ? output.trimEnd().split('\n').at(-1) : undefined;
-      if (answer?.startsWith('{"loaded":true')) {
-        const { withoutCuda } = JSON.parse(answer) as { withoutCuda: string | null };
-        return resolve({ reason: '', withoutCuda });
-      }
-      const message = /^(?:\w*Error|Uncaught.*?): (.*)$/m.exec(errors)?.[1] ?? errors.trim().split('\n').at(-1);
-      const end = killedBy ? `the process was ended by ${killedBy}` : `the process exited with ${code}`;
-      return resolve({ reason: message ? `${message} (${end})` : end, withoutCuda: null });
-    });
+    child.on('close', (code, killedBy) => resolve(outcomeOf(code, killedBy, output, errors)));
   });
 }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
@@ -9,6 +10,7 @@ import { TorchError } from '../../lib/core/errors';
 import { cacheDirectory } from '../../lib/libtorch/cache';
 import { archiveUrl, fetchLibtorch } from '../../lib/libtorch/fetch';
 import type { FetchProgress } from '../../lib/libtorch/fetching';
+import { installWithPip, networkReason } from '../../lib/libtorch/pip';
 import { archiveFiles, fakePython, temporaryFolder, writeFiles } from './fake-libtorch';
 
 const folder = temporaryFolder();
@@ -142,14 +144,10 @@ describe('fetchLibtorch', () => {
       expect(cached(env)).toEqual([]);
     });
 
-    test.each([
-      ['before it answers', () => undefined],
-      ['in the middle', (content: Buffer) => content.subarray(0, 100)],
-    ])('a server that hangs %s', async (_when, start) => {
+    test('a server that hangs in the middle', async () => {
       const content = archive();
       const mirror = await serve((_request, response) => {
-        const part = start(content);
-        if (part) response.writeHead(200, { 'content-length': content.length }).write(part);
+        response.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 100));
       });
       const env = machine(mirror);
       const error = await failure(fetchLibtorch({ env, idleTimeoutMs: 100 }));
@@ -282,6 +280,67 @@ printf '__version__ = "${version}"\\ncuda = None\\n' > "$2/torch/version.py"`;
       expect(cached(env)).toEqual(['2.13.0+cpu']);
     });
 
+    const WARNING = `WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip.HTTPSConnection object at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')': /whl/cpu/torch/`;
+
+    test('without a network, says what the network said ahead of what pip makes of it, and no way to gigabytes of CUDA', async () => {
+      const env = machineWithPip(
+        `case "$*" in *--version) exit 0 ;; esac\ncat >&2 <<'END'\n${WARNING}\nERROR: Could not find a version\nERROR: No matching distribution found for torch\nEND\nexit 1`,
+      );
+      const fetching = jest
+        .spyOn(globalThis, 'fetch')
+        .mockRejectedValue(
+          Object.assign(new TypeError('fetch failed'), { cause: Object.assign(new Error('x'), { code: 'ENOTFOUND' }) }),
+        );
+      const { message } = await failure(fetchLibtorch({ env }));
+      expect(fetching).toHaveBeenCalledTimes(1);
+      fetching.mockRestore();
+      expect(message).toMatch(
+        /from pip: Failed to establish a new connection: \[Errno -3\] Temporary failure in name resolution, so that no matching distribution found for torch\n/,
+      );
+      expect(message).toMatch(/pip install --no-deps torch==2\.13\.0\+cpu"|darwin/);
+      expect(message).not.toMatch(/torch==2\.13\.0"/);
+    });
+
+    test('a pip that finds no index within its time is given up', async () => {
+      const env = machineWithPip(
+        `case "$*" in *--version) exit 0 ;; esac\necho "Looking in indexes: x"\ncat >&2 <<'END'\n${WARNING}\nEND\ntrap 'exit 130' INT\nwhile true; do sleep 0.05; done`,
+      );
+      const context = { env, onProgress: () => {} };
+      const wheels = { requirements: ['torch'], dependencies: false };
+      const started = Date.now();
+      expect(await installWithPip(join(folder, 'site'), folder, wheels, context, 300)).toBe(
+        'Failed to establish a new connection: [Errno -3] Temporary failure in name resolution (given up after 0.3 s)',
+      );
+      expect(Date.now() - started).toBeLessThan(10_000);
+    });
+
+    test('a pip that has begun to fetch has all the time', async () => {
+      const env = machineWithPip(`case "$*" in *--version) exit 0 ;; esac\necho "Collecting torch"\nsleep 1`);
+      const wheels = { requirements: ['torch'], dependencies: false };
+      expect(await installWithPip(join(folder, 'site'), folder, wheels, { env }, 300)).toBeNull();
+    });
+
+    test.each([
+      [
+        "('Connection to x.org timed out. (connect timeout=15)')",
+        'Connection to x.org timed out. (connect timeout=15)',
+      ],
+      [
+        '("HTTPSConnection(host=\'x.org\', port=443): Failed to resolve")',
+        "HTTPSConnection(host='x.org', port=443): Failed to resolve",
+      ],
+      ["('Cannot connect to proxy.', OSError('403'))", "Cannot connect to proxy.', OSError('403')"],
+    ])('reads what pip writes of connections: %s', (thrown, reason) => {
+      expect(networkReason(`WARNING: Retrying (x) after connection broken by 'SomeError${thrown}': /simple/`)).toBe(
+        reason,
+      );
+    });
+
+    test('an empty LIBTORCH_ATTENTION_MIRROR is none', async () => {
+      const env = { ...machineWithPip(pip('2.13.0+cpu')), LIBTORCH_ATTENTION_MIRROR: '' };
+      expect(await fetchLibtorch({ env })).toMatchObject({ version: '2.13.0+cpu', source: 'cache' });
+    });
+
     test.each([
       ['stops pip', 'trap \'echo stopped > "$HOME/stopped"; exit 130\' INT', true],
       ['ends a pip that ignores it', "trap '' INT", false],
@@ -295,6 +354,53 @@ printf '__version__ = "${version}"\\ncuda = None\\n' > "$2/torch/version.py"`;
       expect(existsSync(join(env['HOME'] as string, 'stopped'))).toBe(stopped);
       expect(cached(env)).toEqual([]);
     });
+  });
+
+  test('a server that is not there is asked once', async () => {
+    const server = await serve(() => {});
+    servers.pop()?.close();
+    const started = Date.now();
+    const { message } = await failure(fetchLibtorch({ env: machine(server) }));
+    expect(message).toMatch(/fetch failed: .*ECONNREFUSED/);
+    // Another try would come half a second later.
+    expect(Date.now() - started).toBeLessThan(450);
+  });
+
+  test('a server that takes too long to answer is asked once', async () => {
+    let requests = 0;
+    const mirror = await serve(() => void (requests += 1));
+    const { message } = await failure(fetchLibtorch({ env: machine(mirror), answerTimeoutMs: 100 }));
+    expect(message).toContain('the server did not answer within 0.1 s');
+    expect(requests).toBe(1);
+  });
+
+  test.each(['not an address', 'file:///tmp'])('a mirror that is no address is an error: %s', async (mirror) => {
+    expect(await failure(fetchLibtorch({ env: machine(mirror) }))).toMatchObject({ code: 'ERR_LIBTORCH_NOT_FOUND' });
+  });
+
+  test('a cache directory that can not be written is an error that says what to set', async () => {
+    const env = machine('http://127.0.0.1:9');
+    writeFiles(env['HOME'] as string, { cache: 'a file' });
+    const error = await failure(fetchLibtorch({ env }));
+    expect(error.code).toBe('ERR_LIBTORCH_NOT_FOUND');
+    expect(error.message).toMatch(/a cache directory that can be written .*cache.*Set XDG_CACHE_HOME/s);
+  });
+
+  const testAsRoot = process.getuid?.() === 0 ? test : test.skip;
+  testAsRoot('a user that the system does not know has no cache, and gets errors with codes', () => {
+    const script = `
+      const { cacheDirectory } = require(${JSON.stringify(join(__dirname, '../../dist/libtorch/cache.js'))});
+      const { fetchLibtorch } = require(${JSON.stringify(join(__dirname, '../../dist/libtorch/fetch.js'))});
+      const { locateLibtorch } = require(${JSON.stringify(join(__dirname, '../../dist/libtorch/locate.js'))});
+      process.setgid(54321);
+      process.setuid(54321);
+      const env = { PATH: '/nowhere', LIBTORCH_ATTENTION_MIRROR: 'http://127.0.0.1:9' };
+      console.log(cacheDirectory(env));
+      try { locateLibtorch({ env }); } catch (error) { console.log(error.code); }
+      fetchLibtorch({ env }).catch((error) => console.log(error.code));`;
+    const env = { PATH: process.env['PATH'] };
+    const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env });
+    expect(stdout).toMatch(/^.*nonexistent.*\nERR_LIBTORCH_NOT_FOUND\nERR_LIBTORCH_NOT_FOUND\n$/);
   });
 
   test('where pip finds nothing and neither does the archive, the error says both', async () => {

@@ -138,7 +138,7 @@ describe('findBinaries', () => {
 
 describe('remediesFor', () => {
   test.each([
-    ["version `GLIBC_2.28' not found", 'older than libtorch asks for'],
+    ["version `GLIBC_2.28' not found", 'this system is too old'],
     ['libcudart.so.13: cannot open shared object file', "CUDA's libraries are missing"],
     ['undefined symbol: foo', 'rebuild'],
     ['anything', 'doctor'],
