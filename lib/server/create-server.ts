@@ -62,7 +62,7 @@ export function openServer(options: CreateServerOptions): {
     ...(https ? { https } : {}),
   } as FastifyServerOptions) as unknown as FastifyInstance;
   const access = new Access(checked);
-  const models = new Models(checked);
+  const models = new Models(checked, app.log);
   answerOthers(app);
   closeUnusedConnections(app);
   app.register(async (scope) => registerRoutes(scope, checked, access, models));

@@ -43,22 +43,29 @@ function wireScalarOf(value: Exclude<NamedValue['value'], Tensor>, type: ScalarT
   return { dtype, shape: [1], bytes: encode([value], dtype) };
 }
 
-/** The outputs that a request wants, in the order in which it asks for them. */
-export async function wantedOutputs(request: InferRequest, named: readonly NamedValue[]): Promise<WireOutput[]> {
-  const byName = new Map(named.map((each) => [each.name, each]));
-  const wanted = request.outputs
-    ? [...request.outputs.keys()].filter((name) => !/^attention\.\d/.test(name))
-    : [...byName.keys()];
-  const outputs: WireOutput[] = [];
-  for (const name of wanted) {
-    const found = byName.get(name);
-    if (!found) {
+/** The outputs that a request wants, in the order in which it asks for them; attention isn't among them. */
+export function pickOutputs<Output extends { name: string }>(
+  request: InferRequest,
+  outputs: readonly Output[],
+): Output[] {
+  if (!request.outputs) return [...outputs];
+  const byName = new Map(outputs.map((each) => [each.name, each]));
+  return [...request.outputs.keys()]
+    .filter((name) => !/^attention\.\d/.test(name))
+    .map((name) => {
+      const found = byName.get(name);
+      if (found) return found;
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
         `Expected outputs among ${[...byName.keys()].join(', ') || '(none)'} but received '${shortened(name)}'`,
       );
-    }
-    const { value, type } = found;
+    });
+}
+
+/** The same of what a model gave. */
+export async function wantedOutputs(request: InferRequest, named: readonly NamedValue[]): Promise<WireOutput[]> {
+  const outputs: WireOutput[] = [];
+  for (const { name, value, type } of pickOutputs(request, named)) {
     outputs.push({ name, tensor: Tensor.is(value) ? await wireTensorOf(value) : wireScalarOf(value, type) });
   }
   return outputs;

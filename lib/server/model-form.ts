@@ -3,7 +3,7 @@ import { isShape } from '../core/shape';
 import { Tensor } from '../core/tensor';
 import { isPlainObject, shortened } from '../core/validate';
 import type { DictionaryKey, Value } from '../core/value';
-import { ExportedProgram, type ProgramValue } from '../model/exported-program';
+import { ExportedProgram, type ProgramSignature, type ProgramValue } from '../model/exported-program';
 import type { ScriptModule } from '../model/script-module';
 import { type ScalarType, type TypeForm, typeForm } from './type-form';
 import { arrayOf, datatypeOf, type WireTensor } from './wire-tensor';
@@ -38,6 +38,10 @@ export interface ModelForm {
   /** @throws TorchError `ERR_INVALID_ARGUMENT` for tensors that the model has no place for, and where some are missing. */
   call(given: ReadonlyMap<string, WireTensor>, device: string): ModelCall;
   named(output: Value): NamedValue[];
+  /** Whether an input of this name is a tensor, and no number, text or list of such. */
+  isTensor(name: string): boolean;
+  /** The most rows that inputs may have together, where they are those of a batch; 1 where they are fixed. */
+  readonly maxBatch: number;
 }
 
 /** TorchScript says neither which types and sizes its tensors have, nor how many dimensions. */
@@ -261,7 +265,17 @@ function scriptForm(model: ScriptModule): ModelForm {
       return { inputs: values.slice(0, last + 1), options: {} };
     },
     named: (value) => namedValues(value, 'output', output),
+    isTensor: (name) => !inputs.some((each) => each.name === name && each.datatype !== UNDECLARED.datatype),
+    maxBatch: Number.POSITIVE_INFINITY,
   };
+}
+
+/** The range of the first size of all tensors of a program, where it is one that may differ. */
+function programBatch({ inputs, symbols }: ProgramSignature): number {
+  const first = new Set(inputs.filter(({ shape }) => shape.length > 0).map(({ shape }) => shape[0]));
+  const [symbol] = first;
+  if (first.size !== 1 || typeof symbol !== 'string' || !Object.hasOwn(symbols, symbol)) return 1;
+  return symbols[symbol]?.max ?? 1;
 }
 
 const PROGRAM_SCALARS: Record<string, ScalarType> = { int: 'int', float: 'float', bool: 'bool', str: 'str' };
@@ -314,6 +328,8 @@ function programForm(program: ExportedProgram): ModelForm {
         type: typeAt.get(each.name),
       }));
     },
+    isTensor: (name) => leaves.some((leaf) => leaf.name === name && !Object.hasOwn(PROGRAM_SCALARS, leaf.dtype)),
+    maxBatch: programBatch(program.signature()),
   };
 }
 

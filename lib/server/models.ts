@@ -1,6 +1,6 @@
 import type { CheckedOptions } from './options';
 import { RequestError } from './request-error';
-import { ServedModel } from './served-model';
+import { ServedModel, type ServerLog } from './served-model';
 
 /** The models of a server, by name and version. */
 export class Models {
@@ -10,10 +10,10 @@ export class Models {
   readonly #requests = new Set<AbortController>();
   #draining = false;
 
-  constructor(options: Pick<CheckedOptions, 'models'>) {
+  constructor(options: Pick<CheckedOptions, 'models'>, log: ServerLog) {
     for (const each of options.models) {
       const versions = this.#byName.get(each.name) ?? new Map<string, ServedModel>();
-      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each)));
+      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each, log)));
     }
   }
 

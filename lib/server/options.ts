@@ -41,6 +41,14 @@ export interface ServedModelOptions extends Omit<LoadOptions, 'signal' | 'untrus
   concurrency?: number;
   /** Requests that wait for this model, at least 0, beyond which others are answered 429. Default: that of the server. */
   maxQueue?: number;
+  /**
+   * Rows, at least 1, that requests which differ in their first dimension alone may have together to be computed in one run.
+   * Answers then say so (`batch` in their parameters): their last bits may differ from those of single runs. The first batch is
+   * compared to single runs, and a model that mixes rows isn't batched. Default 1: no batches.
+   */
+  maxBatch?: number;
+  /** Milliseconds, at least 0, that a request waits for others of its batch. Default 5. */
+  maxDelay?: number;
 }
 
 /**
@@ -89,6 +97,13 @@ export interface ServerOptions {
   bodyLimit?: number;
   /** Bytes of attention that one request may capture (`maxBytes` of captures), at least 1. Default 256 MiB. */
   maxAttentionBytes?: number;
+  /**
+   * Milliseconds between two looks at the files of models, at least 0: one that has changed is loaded, warmed up and put in the
+   * place of the model, without a failed request; where that can't be, the model stays. 0: never. Default 2000.
+   */
+  reloadInterval?: number;
+  /** Whether there are Prometheus metrics at `/metrics`. Default: where the package prom-client is installed. */
+  metrics?: boolean;
   /** Who may ask. Default: no keys, and only this machine may. */
   apiKeys?: readonly ApiKey[];
   /** Whether other machines may ask without a key. Default false. */
@@ -111,6 +126,9 @@ export interface CheckedModel {
   warmUp: readonly (string | object)[];
   concurrency: number;
   maxQueue: number;
+  maxBatch: number;
+  maxDelay: number;
+  reloadInterval: number;
 }
 
 /** A server's options once they are checked. */
@@ -119,6 +137,7 @@ export interface CheckedOptions {
   timeLimit: number;
   bodyLimit: number;
   maxAttentionBytes: number;
+  metrics: boolean | undefined;
   apiKeys: readonly ApiKey[];
   public: boolean;
   allowedHosts: readonly string[];
@@ -132,6 +151,8 @@ export const SERVER_OPTIONS = [
   'timeLimit',
   'bodyLimit',
   'maxAttentionBytes',
+  'reloadInterval',
+  'metrics',
   'apiKeys',
   'public',
   'allowedHosts',
@@ -139,17 +160,23 @@ export const SERVER_OPTIONS = [
 ] as const satisfies readonly (keyof ServerOptions)[];
 
 const LOAD_OPTIONS = ['device', 'dtype', 'optimize', 'fuse', 'untrusted', 'verify', 'timeLimit'] as const;
-const MODEL_OPTIONS = ['source', 'version', 'warmUp', 'concurrency', 'maxQueue', ...LOAD_OPTIONS] as const;
+const MODEL_OPTIONS = [
+  'source',
+  'version',
+  'warmUp',
+  'concurrency',
+  'maxQueue',
+  'maxBatch',
+  'maxDelay',
+  ...LOAD_OPTIONS,
+] as const;
 
 /** What addresses can hold without being written in another way. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 const MIB = 2 ** 20;
 
-interface Defaults {
-  concurrency: number;
-  maxQueue: number;
-}
+type Defaults = Pick<CheckedModel, 'concurrency' | 'maxQueue' | 'reloadInterval'>;
 
 function optionalInteger(value: unknown, what: string, min: number, byDefault: number): number {
   return value === undefined ? byDefault : integer(value, what, min);
@@ -169,7 +196,7 @@ function checkModel(name: string, given: unknown, defaults: Defaults): CheckedMo
   const options = isSource
     ? { source: given as string | ScriptModule }
     : checkOptions(given as ServedModelOptions, MODEL_OPTIONS, what);
-  const { source, version, warmUp, concurrency, maxQueue, ...load } = options as ServedModelOptions;
+  const { source, version, warmUp, concurrency, maxQueue, maxBatch, maxDelay, ...load } = options as ServedModelOptions;
   if (typeof source !== 'string' && !HookableModel.is(source)) {
     throw invalid('the path of a file, or a model that is loaded,', `the source of model '${name}'`, source);
   }
@@ -203,6 +230,9 @@ function checkModel(name: string, given: unknown, defaults: Defaults): CheckedMo
           }),
     concurrency: optionalInteger(concurrency, `concurrency of model '${name}'`, 1, defaults.concurrency),
     maxQueue: optionalInteger(maxQueue, `maxQueue of model '${name}'`, 0, defaults.maxQueue),
+    maxBatch: optionalInteger(maxBatch, `maxBatch of model '${name}'`, 1, 1),
+    maxDelay: optionalInteger(maxDelay, `maxDelay of model '${name}'`, 0, 5),
+    reloadInterval: defaults.reloadInterval,
   };
 }
 
@@ -239,12 +269,14 @@ export function checkServerOptions(given: ServerOptions | undefined): CheckedOpt
   const defaults = {
     concurrency: optionalInteger(options.concurrency, 'concurrency', 1, getConcurrency()),
     maxQueue: optionalInteger(options.maxQueue, 'maxQueue', 0, 64),
+    reloadInterval: optionalInteger(options.reloadInterval, 'reloadInterval', 0, 2000),
   };
   return {
     models: checkModels(options.models, defaults),
     timeLimit: optionalInteger(options.timeLimit, 'timeLimit', 1, 60_000),
     bodyLimit: optionalInteger(options.bodyLimit, 'bodyLimit', 1, 64 * MIB),
     maxAttentionBytes: optionalInteger(options.maxAttentionBytes, 'maxAttentionBytes', 1, 256 * MIB),
+    metrics: optionalBoolean(options.metrics, 'metrics'),
     apiKeys: options.apiKeys ?? [],
     public: optionalBoolean(options.public, 'public') ?? false,
     allowedHosts: strings(options.allowedHosts, 'allowedHosts'),

@@ -10,6 +10,7 @@ import { attentionOutputs, type RequestedCapture, requestedCapture, viewOf } fro
 import { FrameStream } from './attention-stream';
 import { type InferRequest, parseInferRequest } from './infer-request';
 import { type EncodedResponse, encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
+import { Metrics } from './metrics';
 import { Models } from './models';
 import { type CheckedOptions, checkServerOptions, type ServerOptions } from './options';
 import { errorAnswer, RequestError } from './request-error';
@@ -51,7 +52,7 @@ export async function libtorchServer(
 ): Promise<void> {
   const { prefix: _, ...own } = options;
   const checked = checkServerOptions(own);
-  const models = new Models(checked);
+  const models = new Models(checked, app.log);
   registerRoutes(app, checked, new Access(checked), models);
   // Without a prefix, what isn't found is the application's.
   if (app.prefix !== '') answerOthers(app);
@@ -60,6 +61,7 @@ export async function libtorchServer(
 
 /** The routes of models that somebody else loads. */
 export function registerRoutes(app: FastifyInstance, options: CheckedOptions, access: Access, models: Models): void {
+  const metrics = Metrics.of(models, options.metrics);
   acceptBodies(app);
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.addHook('onRequest', async (request) => access.checkSite(askerOf(request)));
@@ -98,12 +100,22 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
         reason: failure ?? '',
       }));
     });
+    if (metrics) {
+      guarded.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+      metrics.observe(guarded, models);
+    }
     for (const path of ['/v2/models/:name', '/v2/models/:name/versions/:version'])
-      registerModelRoutes(guarded, path, options, models);
+      registerModelRoutes(guarded, path, options, models, metrics);
   });
 }
 
-function registerModelRoutes(app: FastifyInstance, path: string, options: CheckedOptions, models: Models): void {
+function registerModelRoutes(
+  app: FastifyInstance,
+  path: string,
+  options: CheckedOptions,
+  models: Models,
+  metrics: Metrics | undefined,
+): void {
   const find = (request: FastifyRequest): ServedModel => {
     const { name, version } = request.params as ModelParameters;
     return models.find(name, version);
@@ -126,7 +138,12 @@ function registerModelRoutes(app: FastifyInstance, path: string, options: Checke
     const given = requestOf(request);
     const capture = requestedCapture(given, options.maxAttentionBytes);
     const response = await withStop(reply, limitOf(given, options), models, async (signal) => {
-      if (!capture) return await encodeResponse(headOf(model, given), await model.infer(given, signal), given);
+      if (!capture) {
+        const { outputs, batch } = await model.infer(given, signal);
+        if (batch !== undefined) metrics?.observeBatch(model, batch);
+        const head = { ...headOf(model, given), ...(batch !== undefined && { parameters: { batch } }) };
+        return await encodeResponse(head, outputs, given);
+      }
       const attentions: WireOutput[] = [];
       const { outputs, unseen } = await model.capture(given, capture, signal, async (stream) => {
         for await (const attention of stream) attentions.push(...(await attentionOutputs(attention)));

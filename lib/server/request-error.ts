@@ -10,6 +10,7 @@ import { type ErrorCode, TorchError } from '../core/errors';
  * | `ERR_UNKNOWN_MODEL`, `ERR_NOT_FOUND` | 404 | no model, or nothing, of that name |
  * | `ERR_TOO_LARGE` | 413 | a body beyond the limit |
  * | `ERR_OVERLOADED` | 429 | the model's queue is full; `Retry-After` says when to come back |
+ * | `ERR_CLIENT_LEFT` | 499 | seen in logs and metrics alone: nobody gets that answer |
  * | `ERR_NOT_READY` | 503 | the model isn't loaded, or the server is ending |
  *
  * @example
@@ -22,6 +23,7 @@ export type ServerErrorCode =
   | 'ERR_NOT_FOUND'
   | 'ERR_TOO_LARGE'
   | 'ERR_OVERLOADED'
+  | 'ERR_CLIENT_LEFT'
   | 'ERR_NOT_READY';
 
 const SERVER_STATUS: Record<ServerErrorCode, number> = {
@@ -31,6 +33,7 @@ const SERVER_STATUS: Record<ServerErrorCode, number> = {
   ERR_NOT_FOUND: 404,
   ERR_TOO_LARGE: 413,
   ERR_OVERLOADED: 429,
+  ERR_CLIENT_LEFT: 499,
   ERR_NOT_READY: 503,
 };
 

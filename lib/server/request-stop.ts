@@ -1,6 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import { TorchError } from '../core/errors';
 import type { Models } from './models';
+import { RequestError } from './request-error';
 
 /**
  * Does what a request asks for, with a signal that stops it when its time is over, when the client has left, or when the server
@@ -19,7 +20,8 @@ export async function withStop<Result>(
     stop.abort(new TorchError('ERR_TIME_LIMIT', `Expected an answer within ${limit} ms but the request takes longer`));
   }, limit);
   const leave = (): void => {
-    if (!raw.writableFinished) stop.abort(new Error('The client left'));
+    if (!raw.writableFinished)
+      stop.abort(new RequestError('ERR_CLIENT_LEFT', 'Expected a client that waits but it left'));
   };
   raw.once('close', leave);
   try {

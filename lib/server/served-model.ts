@@ -1,129 +1,26 @@
 import type { AttentionStream } from '../capture/attention-stream';
-import type { CapturingModel } from '../capture/capturing-model';
 import { TorchError } from '../core/errors';
-import { Tensor } from '../core/tensor';
-import type { Unseen } from '../core/unseen';
 import { reasonOf } from '../core/validate';
-import type { Value } from '../core/value';
 import { readJsonValue } from '../formats/json';
 import type { ExportedProgram } from '../model/exported-program';
 import { loadModel } from '../model/load-model';
 import type { ScriptModule } from '../model/script-module';
 import type { RequestedCapture } from './attention-request';
+import { Batcher, type Inferred } from './batcher';
+import { FileWatch } from './file-watch';
 import { type InferRequest, parseInferRequest } from './infer-request';
-import { type WireOutput, wantedOutputs } from './infer-response';
-import { type ModelCall, type ModelForm, modelForm, type TensorMetadata } from './model-form';
+import type { WireOutput } from './infer-response';
+import { type Captured, LoadedModel } from './loaded-model';
+import type { TensorMetadata } from './model-form';
 import type { CheckedModel } from './options';
 import { RequestError } from './request-error';
 import { RunQueue } from './run-queue';
-import { datatypeOf } from './wire-tensor';
 
-/** Runs that a TorchScript program takes until it is as fast as it gets. */
-const WARM_UP_RUNS = 3;
-
-/** What a capture gave beside its attentions. */
-export interface Captured {
-  outputs: WireOutput[];
-  unseen: Unseen[];
-}
-
-/** A model in memory, which is freed when it is retired and nobody uses it any more. */
-class LoadedModel {
-  readonly form: ModelForm;
-  #users = 0;
-  #retired = false;
-
-  constructor(
-    readonly model: ScriptModule | ExportedProgram,
-    readonly device: string,
-    private readonly owned: boolean,
-  ) {
-    this.form = modelForm(model);
-  }
-
-  async use<Result>(task: (loaded: LoadedModel) => Promise<Result>): Promise<Result> {
-    ++this.#users;
-    try {
-      return await task(this);
-    } finally {
-      --this.#users;
-      this.#free();
-    }
-  }
-
-  retire(): void {
-    this.#retired = true;
-    this.#free();
-  }
-
-  #free(): void {
-    if (this.#retired && this.#users === 0 && this.owned) this.model.dispose();
-  }
-
-  /** Calls the model as a request asks, and gives its inputs back. */
-  async #call<Result>(request: InferRequest, run: (call: ModelCall) => Promise<Result>): Promise<Result> {
-    const call = this.form.call(request.inputs, this.device);
-    try {
-      return await run(call);
-    } finally {
-      dispose(call.inputs);
-      dispose(Object.values(call.options.kwargs ?? {}));
-    }
-  }
-
-  /** The outputs that a request wants of those that the model gave, which are given back. */
-  async #outputs(request: InferRequest, output: Value): Promise<WireOutput[]> {
-    const named = this.form.named(output);
-    try {
-      return await wantedOutputs(request, named);
-    } finally {
-      dispose(named.map(({ value }) => value));
-    }
-  }
-
-  /** Runs the model as it is asked, with what ends the run early. */
-  async infer(request: InferRequest, signal?: AbortSignal): Promise<WireOutput[]> {
-    const output = await this.#call(
-      request,
-      async ({ inputs, options }) => await this.model.forward(inputs, { ...options, ...(signal && { signal }) }),
-    );
-    return await this.#outputs(request, output);
-  }
-
-  /** The same with its attentions, one at a time: the model waits until `use` is done with one. */
-  async capture(
-    request: InferRequest,
-    capture: RequestedCapture,
-    signal: AbortSignal,
-    use: (attentions: AttentionStream) => Promise<void>,
-  ): Promise<Captured> {
-    const stream = await this.#call(request, async ({ inputs, options }) => {
-      const model: CapturingModel = this.model;
-      const stream = model.captureAttentionStream(inputs, { ...options, ...capture, signal }) as AttentionStream;
-      await use(stream);
-      await stream.output;
-      return stream;
-    });
-    return { outputs: await this.#outputs(request, await stream.output), unseen: await stream.unseen };
-  }
-}
-
-/** Gives back the memory of tensors at once: a server's garbage is mostly outside of JavaScript's heap. */
-function dispose(values: readonly Value[]): void {
-  for (const value of values) {
-    if (Tensor.is(value)) value.dispose();
-    else if (Array.isArray(value)) dispose(value);
-    else if (value instanceof Map) dispose([...value.values()]);
-    else if (value !== null && typeof value === 'object') dispose(Object.values(value) as Value[]);
-  }
-}
-
-/** The metadata of a tensor that its model says nothing of, with what is known of one that it took or gave. */
-function withKnown(metadata: TensorMetadata, known: ReadonlyMap<string, TensorMetadata>): TensorMetadata {
-  const found = known.get(metadata.name);
-  return metadata.datatype === 'ANY' && found
-    ? { ...metadata, datatype: found.datatype, shape: found.shape }
-    : metadata;
+/** What is said of models that requests don't see: Fastify's log. */
+export interface ServerLog {
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
 }
 
 /** One version of a model that is served: loads it, keeps it ready, and runs what is asked of it. */
@@ -131,10 +28,23 @@ export class ServedModel {
   readonly queue: RunQueue;
   #loaded: LoadedModel | undefined;
   #failure: unknown;
-  readonly #known = { inputs: new Map<string, TensorMetadata>(), outputs: new Map<string, TensorMetadata>() };
 
-  constructor(private readonly options: CheckedModel) {
+  readonly #batcher: Batcher | undefined;
+  #watch: FileWatch | undefined;
+
+  constructor(
+    private readonly options: CheckedModel,
+    private readonly log: ServerLog,
+  ) {
     this.queue = new RunQueue(options.concurrency, options.maxQueue);
+    const { name, version, maxBatch, maxDelay } = options;
+    if (maxBatch > 1) {
+      this.#batcher = new Batcher(maxBatch, maxDelay, {
+        run: (request, signal) => this.#run(request, signal),
+        refused: (reason) =>
+          log.warn({ model: name, version, reason }, 'Requests of this model are not batched any more'),
+      });
+    }
   }
 
   get name(): string {
@@ -160,12 +70,34 @@ export class ServedModel {
    * @throws TorchError as `loadModel`; what a warm-up fails with.
    */
   async load(signal: AbortSignal): Promise<void> {
+    const { source, reloadInterval } = this.options;
     try {
+      // From before it is read: what changes meanwhile is another one.
+      if (typeof source === 'string' && reloadInterval > 0) {
+        this.#watch = await FileWatch.begin(source, reloadInterval, () => this.#reload(signal));
+      }
       this.#loaded = await this.#make(signal);
       this.#failure = undefined;
     } catch (error) {
       this.#failure = error;
       throw error;
+    }
+  }
+
+  /** Puts the file as it is now in the place of the model, once it is ready; requests go on with the one that there is. */
+  async #reload(signal: AbortSignal): Promise<void> {
+    const { name, version } = this.options;
+    try {
+      const loaded = await this.#make(signal);
+      if (signal.aborted) return loaded.retire();
+      const before = this.#loaded;
+      this.#loaded = loaded;
+      this.#failure = undefined;
+      before?.retire();
+      this.log.info({ model: name, version }, 'The model was loaded again, since its file has changed');
+    } catch (error) {
+      if (!signal.aborted)
+        this.log.error({ model: name, version, err: error }, 'The file of a model has changed and can not be loaded');
     }
   }
 
@@ -186,16 +118,7 @@ export class ServedModel {
   async #warmUp(loaded: LoadedModel, signal: AbortSignal): Promise<void> {
     for (const given of this.options.warmUp) {
       const body = typeof given === 'string' ? await readWarmUp(given) : given;
-      const request = parseInferRequest(Buffer.from(JSON.stringify(body)), undefined);
-      let outputs: WireOutput[] = [];
-      for (let run = 0; run < WARM_UP_RUNS; ++run) outputs = await loaded.infer(request, signal);
-      const described = ({ dtype, shape }: WireOutput['tensor'], name: string) => ({
-        name,
-        datatype: datatypeOf(dtype),
-        shape: shape.map(() => -1),
-      });
-      for (const [name, tensor] of request.inputs) this.#known.inputs.set(name, described(tensor, name));
-      for (const { name, tensor } of outputs) this.#known.outputs.set(name, described(tensor, name));
+      await loaded.warmUp(parseInferRequest(Buffer.from(JSON.stringify(body)), undefined), signal);
     }
   }
 
@@ -212,15 +135,19 @@ export class ServedModel {
 
   /** The metadata of the model's inputs and outputs. */
   describe(): { inputs: TensorMetadata[]; outputs: TensorMetadata[] } {
-    const { form } = this.#current();
-    return {
-      inputs: form.inputs.map((each) => withKnown(each, this.#known.inputs)),
-      outputs: form.outputs.map((each) => withKnown(each, this.#known.outputs)),
-    };
+    return this.#current().describe();
   }
 
-  /** Runs the model when its turn has come. */
-  async infer(request: InferRequest, signal: AbortSignal): Promise<WireOutput[]> {
+  /** Runs the model when its turn has come, alone or in a batch. */
+  async infer(request: InferRequest, signal: AbortSignal): Promise<Inferred> {
+    return (
+      (await this.#batcher?.infer(request, this.#current().form, signal)) ?? {
+        outputs: await this.#run(request, signal),
+      }
+    );
+  }
+
+  async #run(request: InferRequest, signal: AbortSignal): Promise<WireOutput[]> {
     this.#current();
     // The model that is current when the run begins: it may have been replaced while the request waited.
     return await this.queue.run(() => this.#current().use((loaded) => loaded.infer(request, signal)), signal);
@@ -239,6 +166,7 @@ export class ServedModel {
   }
 
   dispose(): void {
+    this.#watch?.end();
     this.#loaded?.retire();
     this.#loaded = undefined;
   }

@@ -1,0 +1,92 @@
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { archiveOf } from './script-archive';
+import { type Client, counting, echo, folder, serve } from './server-fixtures';
+
+const x = { name: 'x', datatype: 'FP32', shape: [1], data: [1] };
+
+/** Puts a model that multiplies by `factor` in the place of a file, as deployments do: by renaming. */
+function replace(path: string, factor: number | string): void {
+  const content =
+    typeof factor === 'string'
+      ? factor
+      : archiveOf(`def forward(self: __torch__.M, x: Tensor) -> Tensor:\n  return torch.mul(x, ${factor})\n`);
+  writeFileSync(`${path}.new`, content);
+  renameSync(`${path}.new`, path);
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await wait(20);
+}
+
+test('a file that has changed is served without a failed request, and one that is broken is not', async () => {
+  const path = join(folder, 'factor.pt');
+  replace(path, 2);
+  const client = await serve({ factor: path }, { reloadInterval: 50 });
+  const factors = new Set<number>();
+  let asking = true;
+  const loop = (async () => {
+    while (asking) {
+      const { status, json } = await client.infer('factor', [x]);
+      expect([status, json.error]).toEqual([200, undefined]);
+      factors.add(json.outputs[0].data[0]);
+    }
+  })();
+  const answers = (factor: number) => async () =>
+    (await client.infer('factor', [x])).json.outputs[0].data[0] === factor;
+  await until(answers(2));
+  replace(path, 3);
+  await until(answers(3));
+  replace(path, 'no model');
+  await wait(400);
+  expect(await answers(3)()).toBe(true);
+  replace(path, 4);
+  await until(answers(4));
+  asking = false;
+  await loop;
+  expect([...factors]).toEqual([2, 3, 4]);
+});
+
+test('files are not looked at again with an interval of 0', async () => {
+  const path = join(folder, 'later.pt');
+  replace(path, 2);
+  const client = await serve({ later: path }, { reloadInterval: 0 });
+  replace(path, 5);
+  await wait(200);
+  expect((await client.infer('later', [x])).json.outputs[0].data).toEqual([2]);
+});
+
+test('metrics count requests by model and status, and say what waits', async () => {
+  const client = await serve({ counting: counting(), echo: echo() }, { maxQueue: 1, concurrency: 1 });
+  const times = { name: 'times', datatype: 'INT64', shape: [1], data: [20_000] };
+  const busy = Promise.all(Array.from({ length: 5 }, () => client.infer('counting', [x, times])));
+  await busy;
+  await client.infer('echo', [x]);
+  await client.infer('made-up-by-a-client', [x]);
+  const { status, headers, bytes } = await read(client);
+  expect([status, headers.get('content-type')]).toEqual([200, expect.stringContaining('text/plain')]);
+  const text = bytes;
+  expect(text).toMatch(
+    /libtorch_request_duration_seconds_count\{model="echo",version="1",operation="infer",status="200"\} 1/,
+  );
+  expect(text).toMatch(/_count\{model="counting",version="1",operation="infer",status="429"\} [1-4]/);
+  expect(text).toContain('libtorch_model_ready{model="echo",version="1"} 1');
+  expect(text).toContain('libtorch_waiting_requests{model="counting",version="1"} 0');
+  expect(text).toContain('nodejs_eventloop_lag_p99_seconds');
+  expect(text).not.toContain('made-up');
+});
+
+async function read(client: Client): Promise<{ status: number; headers: Headers; bytes: string }> {
+  const response = await fetch(`${client.url}/metrics`);
+  return { status: response.status, headers: response.headers, bytes: await response.text() };
+}
+
+test('metrics can be left out, and are of no model alone', async () => {
+  const without = await serve({ echo: echo() }, { metrics: false });
+  expect((await read(without)).status).toBe(404);
+  const key = 'a key of sixteen or more';
+  const limited = await serve({ echo: echo() }, { apiKeys: [{ key, models: ['echo'] }] });
+  const response = await fetch(`${limited.url}/metrics`, { headers: { 'X-API-Key': key } });
+  expect(response.status).toBe(403);
+});
