@@ -50,6 +50,7 @@ export {
 } from './core/tensor';
 export type { Unseen } from './core/unseen';
 export type { DictionaryKey, Value } from './core/value';
+export type { FileUrl, ModelSource } from './formats/source';
 export {
   ExportedProgram,
   type ProgramCallOptions,

@@ -14,6 +14,7 @@ import type { Tensor } from '../core/tensor';
 import type { Unseen } from '../core/unseen';
 import { options as checkOptions, optionalBoolean, optionalSignal, reading, refuseOption } from '../core/validate';
 import { type Stop, stopOf } from '../model/cancellable';
+import { explainFailure } from '../model/explain-failure';
 import { waitedFor } from '../model/hook-callback';
 import { HookableModel } from '../model/hookable-model';
 import { type DefaultLimits, RUN_LIMITS, type RunLimits, withDefaults } from '../model/run-options';
@@ -253,9 +254,18 @@ export abstract class CapturingModel<
     stop: Stop,
     call: (inputs: unknown[], options: NativeRunOptions) => Promise<Result>,
   ): Promise<Result> {
-    return this.withHooks(grad, () =>
-      this.cancellable(stop, (cancellation) => call(inputs, { ...options, insideHook: isInsideHook(), cancellation })),
-    );
+    return this.withHooks(grad, async () => {
+      try {
+        return await this.cancellable(stop, (cancellation) =>
+          call(inputs, { ...options, insideHook: isInsideHook(), cancellation }),
+        );
+      } catch (error) {
+        throw explainFailure(error, inputs, this.native, () => {
+          const signature = this.native.signature(options.method ?? 'forward');
+          return (signature?.parameters ?? []).map(({ name }) => name);
+        });
+      }
+    });
   }
 
   /** The function that the addon calls with each attention as soon as it exists. */

@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { descriptionOf, namedTensorsOf } from '../capture/attention';
 import type { Entry } from '../formats/entry';
+import { checkWritable } from '../formats/file';
 import { writeSafetensors } from '../formats/safetensors';
 import type { Attention, AttentionWithoutWeights, CaptureOptions, Value } from '../index';
 import { renderHeatmap } from '../view/heatmap';
@@ -62,7 +63,10 @@ Examples:
   libtorch-attention capture model.pt --inputs inputs.npz --out top.safetensors --layers '/decoder/' --top-k 5
   libtorch-attention capture model.pt --inputs inputs.json --out sums.safetensors --statistics received,entropy --no-weights`,
     )
-    .action((path: string, options: CommandOptions) => withModel(path, options, (model) => runCapture(model, options)));
+    .action(async (path: string, options: CommandOptions) => {
+      await checkWritable(options.out);
+      await withModel(path, options, (model) => runCapture(model, options));
+    });
 }
 
 async function runCapture(model: CommandModel, options: CommandOptions): Promise<void> {

@@ -152,13 +152,17 @@ export function runsOfTexts(model: CommandModel, options: ExampleOptions, tokeni
   if (options.decoderStart !== undefined && !options.decoderText?.length)
     throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected --decoder-text with --decoder-start but received none');
   const { parameters } = model;
+  let said = false;
   return texts.map((text, i) => {
     const { encoded, decoder } = encodeTexts(text, i, options, known);
     const given = givenEntries(input, encoded.ids.length, parameters);
     const pair = options.textPair?.[i];
+    const { inputs, given: what } = buildTextInputs(parameters, encoded, decoder, given);
+    if (!said) process.stderr.write(`inputs: ${what.join(', ')}\n`);
+    said = true;
     return {
       title: pair === undefined ? text : `${text} / ${pair}`,
-      inputs: buildTextInputs(parameters, encoded, decoder, given),
+      inputs,
       ...labelsOf(encoded, decoder),
     };
   });

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { basename, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { TorchError } from '../core/errors';
-import { writeWhole } from '../formats/file';
+import { checkWritable, writeWhole } from '../formats/file';
 import type { PrepareExample } from '../view/prepare';
 import { DEFAULT_MAX_SIZE, renderExamples } from '../view/render-view';
 import { addModelOptions } from './model';
@@ -78,7 +78,7 @@ Examples:
   libtorch-attention view capture.safetensors --tokens tokens.json
   libtorch-attention view model.pt --tokenizer tokenizer.json --text "One." --svg head.svg --layer 3 --head 5`,
     )
-    .action((path: string, options: ViewOptions) => runView(path, options));
+    .action((path: string, options: ViewOptions) => runView(path, options, command));
 }
 
 function parseOneLayer(text: string): string | RegExp | number {
@@ -92,7 +92,42 @@ function parsePixelRatio(text: string): number {
   return ratio;
 }
 
-async function runView(path: string, options: ViewOptions): Promise<void> {
+/** Options that say something only beside another one, which is said to be missing where it is. */
+const NEEDS: readonly [option: string, needed: readonly (keyof ViewOptions)[], flags: string][] = [
+  ['textPair', ['text', 'serve'], '--text'],
+  ['decoderText', ['text', 'serve'], '--text'],
+  ['decoderStart', ['decoderText', 'serve'], '--decoder-text'],
+  ['patches', ['image'], '--image'],
+  ['prefix', ['image'], '--image'],
+  ['port', ['serve'], '--serve'],
+  ['host', ['serve'], '--serve'],
+  ['layer', ['svg', 'png', 'csv'], '--svg, --png or --csv'],
+  ['head', ['svg', 'png', 'csv'], '--svg, --png or --csv'],
+  ['query', ['csv'], '--csv'],
+  ['scale', ['svg', 'png'], '--svg or --png'],
+  ['pixelRatio', ['png'], '--png'],
+];
+
+/** Refuses options that would be ignored. */
+function refuseIdle(options: ViewOptions, command: Command): void {
+  for (const [name, needed, flags] of NEEDS) {
+    if (command.getOptionValueSource(name) !== 'cli' || needed.some((each) => options[each])) continue;
+    const flag = command.options.find((option) => option.attributeName() === name)?.long ?? name;
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${flags} with ${flag} but received none`);
+  }
+}
+
+/** Refuses files that can't be written, ahead of the run that would be lost. */
+async function checkOutputs(options: ViewOptions): Promise<void> {
+  if (options.serve) return;
+  const { out, svg, png, csv } = options;
+  const written = wantsFigure(options) ? [svg, png, csv] : [out];
+  for (const path of written) if (path !== undefined) await checkWritable(path);
+}
+
+async function runView(path: string, options: ViewOptions, command: Command): Promise<void> {
+  refuseIdle(options, command);
+  await checkOutputs(options);
   const title = options.title ?? `Attention of ${basename(path)}`;
   if (options.serve) {
     await serveView(path, options, title, (address) => {

@@ -1,5 +1,6 @@
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, open, stat, writeFile } from 'node:fs/promises';
+import { access, type FileHandle, open, stat, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type ErrorCode, TorchError } from '../core/errors';
 import { shortened } from '../core/validate';
 import { malformed } from './entry';
@@ -133,7 +134,7 @@ export async function readWhole(path: string, most: number): Promise<Uint8Array<
 /** The error for a file that can't be written: what the system says of it, without the name that it had meanwhile. */
 export function unwritable(path: string, error: unknown): TorchError {
   const { message } = error as Error;
-  const [reason] = message.split(/, (?:open|write|close|rename|fsync)\b/);
+  const [reason] = message.split(/, (?:open|write|close|rename|fsync|stat|access)\b/);
   return new TorchError(
     'ERR_INVALID_ARGUMENT',
     `Expected a path that can be written but received '${shortened(path)}': ${reason}`,
@@ -141,6 +142,28 @@ export function unwritable(path: string, error: unknown): TorchError {
       cause: error,
     },
   );
+}
+
+/**
+ * Checks that a file can be written at a path, ahead of the work that makes what is to be written: nothing is written, and what
+ * is there stays as it is.
+ *
+ * @throws {TorchError} ERR_INVALID_ARGUMENT
+ */
+export async function checkWritable(path: string): Promise<void> {
+  checkPath(path);
+  try {
+    const there = await stat(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error;
+    });
+    if (there?.isDirectory()) throw new Error('EISDIR: illegal operation on a directory');
+    const folder = dirname(path);
+    if (!there && !(await stat(folder)).isDirectory()) throw new Error('ENOTDIR: not a directory');
+    await access(there ? path : folder, constants.W_OK);
+  } catch (error) {
+    throw unwritable(path, error);
+  }
 }
 
 /**

@@ -11,6 +11,7 @@ import {
 import { TorchError } from '../core/errors';
 import { options as checkOptions, elements, invalid, isPlainObject, reading } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
+import type { ModelSource } from '../formats/source';
 import { cancellable } from './cancellable';
 import type { HookInputs } from './hookable-model';
 import type { HookedModule, HookKind } from './hooks';
@@ -106,7 +107,7 @@ export class ExportedProgram<
   /**
    * Loads what `torch.export.save` wrote, with PyTorch 2.9 or later.
    *
-   * @param source A path, or the bytes of the file. A path is mapped into memory, bytes (and with `untrusted` the file) are
+   * @param source A path, a `file:` URL, or the bytes of the file. A path is mapped into memory, bytes (and with `untrusted` the file) are
    *   copied.
    * @param options `optimize` and `fuse` are TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
    *   graph casts to the type that its weights had it casts to this one.
@@ -119,12 +120,12 @@ export class ExportedProgram<
    * const program = await ExportedProgram.load('model.pt2', { device: 'cpu' });
    */
   static async load<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
-    source: string | Uint8Array,
+    source: ModelSource,
     options?: Omit<LoadOptions, 'optimize' | 'fuse'>,
   ): Promise<ExportedProgram<Inputs, Output>> {
-    const { given, bytes, native: checked, stop } = await checkLoad(source, options, COMMON_LOAD_OPTIONS);
+    const { given, source: from, native: checked, stop } = await checkLoad(source, options, COMMON_LOAD_OPTIONS);
     const handle = await cancellable(stop, (cancellation) =>
-      binding().loadExportedProgram(bytes ?? (source as string), { ...checked, cancellation }),
+      binding().loadExportedProgram(from, { ...checked, cancellation }),
     );
     const program = new ExportedProgram<Inputs, Output>(handle);
     if (given.untrusted) program.defaultLimits = UNTRUSTED_LIMITS;

@@ -31,6 +31,9 @@ export type HookOutputOf<Hooked> = Hooked extends { readonly [hookTypes]?: reado
 /** The inputs of a model as hooks on the model itself get them. */
 export type HookInputs<Inputs extends readonly unknown[]> = { -readonly [Position in keyof Inputs]: Inputs[Position] };
 
+/** The most hooks that a warning names. */
+const MOST_UNFIRED_NAMED = 5;
+
 /**
  * What every model has: modules, parameters, hooks, a device and an end. `HookInput` and `HookOutput` are what hooks on the
  * model itself get.
@@ -123,7 +126,7 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * In TypeScript a hook on the model itself (`''`) gets what the model is typed with; others say what they get.
    *
    * @throws TorchError `ERR_UNKNOWN_MODULE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`. A hook that doesn't fire in a run is
-   *   reported once as a process warning (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`. What a hook throws, or returns
+   *   reported once, in one process warning for all of a run (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`. What a hook throws, or returns
    *   that is no value of the module's, ends the run with `ERR_HOOK_FAILED`.
    *
    * @example
@@ -224,8 +227,9 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     return result;
   }
 
-  /** Warns, once for each, of hooks that a run should have reached and didn't. */
+  /** Warns, once for each hook and in one warning for a run, of those that it should have reached and didn't. */
   #reportUnfired(expected: NativeHook[], grad: boolean): void {
+    const unfired: string[] = [];
     for (const hook of expected) {
       const place = this.#unfiredHooks.get(hook);
       if (!place) continue;
@@ -233,16 +237,19 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
       // A run without gradients says nothing about a backward hook.
       if (kind === 'backward' && !grad) continue;
       this.#unfiredHooks.delete(hook);
-      if (hook.reached()) continue;
-      process.emitWarning(
-        `The ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}' ` +
-          (kind === 'backward'
-            ? 'will not fire for this run: the module was not called in it with gradients '
-            : 'did not fire in this run: the module was not called in it ') +
-          '(its parent may use its parameters directly or take another path, or the method runs without it)',
-        { code: 'HOOK_NOT_FIRED' },
-      );
+      if (!hook.reached()) unfired.push(`${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
     }
+    if (unfired.length === 0) return;
+    const [first, ...others] = unfired;
+    const more = others.slice(0, MOST_UNFIRED_NAMED - 1);
+    const rest = others.length - more.length;
+    const list = [first, ...more].join(', ') + (rest > 0 ? ` and ${rest} more` : '');
+    process.emitWarning(
+      `The ${list} ${others.length > 0 ? 'do not fire in this run: their modules were' : 'does not fire in this run: its module was'} not called in it` +
+        `${unfired.some((each) => each.startsWith('backward')) ? ', or not with gradients' : ''} (a parent may use ` +
+        'the parameters directly or take another path, or the method runs without them)',
+      { code: 'HOOK_NOT_FIRED' },
+    );
   }
 
   /**

@@ -1,9 +1,8 @@
 import { TorchError } from '../core/errors';
-import { typedArrayInfo } from '../core/typed-array';
-import { reading } from '../core/validate';
 import type { Value } from '../core/value';
 import { checkFile, fileOf, type OpenFile, withFile } from '../formats/file';
 import { FILE_KINDS, type FileKind, kindOfFile } from '../formats/kind-of-file';
+import { type ModelSource, sourceOf } from '../formats/source';
 import { ExportedProgram } from './exported-program';
 import type { LoadOptions } from './load-options';
 import { ScriptModule } from './script-module';
@@ -17,12 +16,12 @@ async function kindOfSource(source: unknown): Promise<FileKind | 'unknown' | und
       return undefined; // a broken archive
     }
   };
-  if (typeof source === 'string') {
-    await checkFile(source, 'ERR_MODEL_LOAD');
-    return await withFile(source, look);
+  const from = sourceOf(source);
+  if ('path' in from) {
+    await checkFile(from.path, 'ERR_MODEL_LOAD');
+    return await withFile(from.path, look);
   }
-  const info = reading('source', () => typedArrayInfo(source));
-  return info?.name === 'Uint8Array' && info.bytes.length > 0 ? await look(fileOf(info.bytes, 'source')) : undefined;
+  return from.bytes.length > 0 ? await look(fileOf(from.bytes, 'source')) : undefined;
 }
 
 /** What to do with a file of tensors. */
@@ -36,7 +35,7 @@ const ADVICE: Partial<Record<FileKind, string>> = {
  * Loads a model of any kind, which its content tells, whatever its name: a TorchScript archive, as `ScriptModule.load`, or a program of
  * `torch.export`, as `ExportedProgram.load`.
  *
- * @param source A path, or the bytes of the file.
+ * @param source A path, a `file:` URL, or the bytes of the file.
  * @throws TorchError `ERR_UNSUPPORTED_FILE` for a file of another kind, which is named (weights alone, a compiled
  *   package, a model of another framework); otherwise as `ScriptModule.load` and `ExportedProgram.load`.
  *
@@ -46,7 +45,7 @@ const ADVICE: Partial<Record<FileKind, string>> = {
  * if (loaded instanceof ScriptModule) console.log(output, (await loaded.captureAttention([ids])).attentions.length);
  */
 export async function loadModel<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
-  source: string | Uint8Array,
+  source: ModelSource,
   options?: LoadOptions,
 ): Promise<ScriptModule<Inputs, Output> | ExportedProgram<Inputs, Output>> {
   const kind = await kindOfSource(source);

@@ -1,15 +1,8 @@
 import { FLOATING_DTYPES, type FloatingDType } from '../core/dtype';
 import type { Device } from '../core/tensor';
-import { typedArrayInfo } from '../core/typed-array';
-import {
-  options as checkOptions,
-  invalid,
-  optionalBoolean,
-  optionalChoice,
-  optionalString,
-  reading,
-} from '../core/validate';
+import { options as checkOptions, optionalBoolean, optionalChoice, optionalString } from '../core/validate';
 import { checkFile } from '../formats/file';
+import { sourceOf } from '../formats/source';
 import { type Stop, stopOf } from './cancellable';
 import { UNTRUSTED_LIMITS } from './run-options';
 
@@ -64,8 +57,8 @@ export const COMMON_LOAD_OPTIONS = ['device', 'dtype', 'untrusted', 'verify', 's
 /** A load whose arguments are checked. */
 interface CheckedLoad {
   given: LoadOptions;
-  /** Those that were given; undefined for a path. */
-  bytes: Uint8Array | undefined;
+  /** A path, or bytes. */
+  source: string | Uint8Array;
   /** Options as the addon takes them. */
   native: { device: string; dtype?: string; untrusted: boolean; verify: boolean };
   stop: Stop;
@@ -83,19 +76,16 @@ export async function checkLoad(
 ): Promise<CheckedLoad> {
   const given = checkOptions(options, known, 'the options of load');
   const { device, dtype, untrusted, verify, signal, timeLimit } = given;
-  const bytes = typeof source === 'string' ? undefined : reading('source', () => typedArrayInfo(source));
-  if (typeof source !== 'string' && bytes?.name !== 'Uint8Array') {
-    throw invalid('a path or a Uint8Array', 'source', source);
-  }
+  const from = sourceOf(source);
   optionalString(device, 'device');
   optionalChoice(dtype, FLOATING_DTYPES, 'dtype');
   optionalBoolean(untrusted, 'untrusted');
   optionalBoolean(verify, 'verify');
   const defaultTime = untrusted ? UNTRUSTED_LIMITS.timeLimit : undefined;
-  if (typeof source === 'string') await checkFile(source, 'ERR_MODEL_LOAD');
+  if ('path' in from) await checkFile(from.path, 'ERR_MODEL_LOAD');
   return {
     given,
-    bytes: bytes?.bytes as Uint8Array | undefined,
+    source: 'path' in from ? from.path : from.bytes,
     native: {
       device: device ?? 'cpu',
       ...(dtype === undefined ? {} : { dtype }),

@@ -9,6 +9,7 @@ import {
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
 import { elements, invalid, optionalBoolean, optionalString } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
+import type { ModelSource } from '../formats/source';
 import { cancellable } from './cancellable';
 import type { HookInputs } from './hookable-model';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
@@ -82,7 +83,7 @@ export class ScriptModule<
    *
    * Reading and compiling happen on a thread of the addon's own. Of bytes, memory is taken once more while it loads.
    *
-   * @param source A path, or the bytes of the file.
+   * @param source A path, a `file:` URL, or the bytes of the file.
    * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_UNTRUSTED`, `ERR_TIME_LIMIT`,
    *   `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_UNAVAILABLE`, `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing; the
    *   signal's reason where it was aborted.
@@ -92,20 +93,21 @@ export class ScriptModule<
    * const typed = await ScriptModule.load<[Tensor], Tensor>('model.pt');
    */
   static async load<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
-    source: string | Uint8Array,
+    source: ModelSource,
     options?: LoadOptions,
   ): Promise<ScriptModule<Inputs, Output>> {
-    const { given, bytes, native, stop } = await checkLoad(source, options, [
-      ...COMMON_LOAD_OPTIONS,
-      'optimize',
-      'fuse',
-    ]);
+    const {
+      given,
+      source: from,
+      native,
+      stop,
+    } = await checkLoad(source, options, [...COMMON_LOAD_OPTIONS, 'optimize', 'fuse']);
     const { optimize, fuse, untrusted } = given;
     optionalBoolean(optimize, 'optimize');
     optionalBoolean(fuse, 'fuse');
     if (fuse && !optimize) throw invalid('optimize beside it', 'fuse', fuse);
     const handle = await cancellable(stop, (cancellation) =>
-      binding().loadScriptModule(bytes ?? (source as string), {
+      binding().loadScriptModule(from, {
         ...native,
         optimize: optimize ?? false,
         ...(fuse === undefined ? {} : { fuse }),

@@ -8,6 +8,7 @@ import { type OpenFile, withFile } from '../formats/file';
 import type { Wanted } from '../formats/find-state-dict';
 import { FILE_KINDS, kindOfFile } from '../formats/kind-of-file';
 import { readSafetensorsBelow, writeSafetensors } from '../formats/safetensors';
+import { type FileUrl, pathOf } from '../formats/source';
 import { readTorchSave } from '../formats/torch-save';
 import { readLegacyTorchSave } from '../formats/torch-save-legacy';
 import { ExportedProgram } from './exported-program';
@@ -32,12 +33,12 @@ export interface LoadStateDictOptions {
 }
 
 /**
- * A path, or tensors by name.
+ * A path, a `file:` URL, or tensors by name.
  *
  * @example
  * const source: StateDictSource = { weight: Tensor.from([1, 1]), bias: Tensor.zeros([2]) };
  */
-export type StateDictSource = string | Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>;
+export type StateDictSource = string | FileUrl | Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>;
 
 /**
  * What `loadStateDict` left as it was; both are empty with `strict`.
@@ -96,16 +97,15 @@ function givenTensors(source: unknown): [string, Tensor][] {
  * @throws TorchError `ERR_MODEL_LOAD` where the file is none of these.
  */
 export async function readStateDict(source: StateDictSource, wanted: Wanted, verify: boolean): Promise<StateDict> {
-  if (typeof source !== 'string') {
-    return fromTensors(givenTensors(source));
-  }
+  const path = pathOf(source);
+  if (path === undefined) return fromTensors(givenTensors(source));
   try {
-    return await withFile(source, (file) => readFile(file, wanted, verify));
+    return await withFile(path, (file) => readFile(file, wanted, verify));
   } catch (error) {
     if (error instanceof TorchError && error.code !== 'ERR_INVALID_ARGUMENT') throw error;
     throw new TorchError(
       'ERR_MODEL_LOAD',
-      `Expected a checkpoint at '${shortened(source.replaceAll('\0', '\\0'))}': ${(error as Error).message}`,
+      `Expected a checkpoint at '${shortened(path.replaceAll('\0', '\\0'))}': ${(error as Error).message}`,
       {
         cause: error,
       },

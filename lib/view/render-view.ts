@@ -3,7 +3,7 @@ import { extname } from 'node:path';
 import type { Attention } from '../capture/attention';
 import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, optionalBoolean } from '../core/validate';
-import { writeWhole } from '../formats/file';
+import { checkWritable, writeWhole } from '../formats/file';
 import { withDerived } from './derived';
 import { pageSize, renderHtml } from './html';
 import { type PrepareExample, type PrepareOptions, prepareView } from './prepare';
@@ -139,6 +139,8 @@ export async function writeAttentionView(
   options: ViewOptions = {},
 ): Promise<void> {
   if (typeof path !== 'string') throw invalid('a string', 'path', path);
+  // Ahead of the work that would be lost.
+  await checkWritable(path);
   await writeWhole(path, await renderView(examples, options));
 }
 

@@ -44,6 +44,8 @@ const [a, b] = [entry('a'), entry('b')] as const;
 
 const ids = () => write('ids.json', { attention_mask: [[1, 1, 1, 0]], input_ids: [[2, 4, 5, 3]] });
 const text = ['--tokenizer', TOKENIZER, '--text'] as const;
+/** What `view` says of the inputs that it makes of a text. */
+const GIVEN = 'inputs: input_ids: token ids, attention_mask: ones\n';
 
 describe('collectLayers', () => {
   test('layers are names, regular expressions and positions, with commas or repeated', () => {
@@ -126,26 +128,75 @@ describe('TextTokenizer', () => {
 });
 
 describe('buildTextInputs', () => {
-  test('become what forward asks for', () => {
-    const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'], sources: {} };
-    const built = (...parameters: Parameter[]) =>
-      buildTextInputs(parameters, text, { ids: [7], typeIds: [0], tokens: ['x'], sources: {} }).map(
-        ({ name, data }) => `${name}=${Array.from(data as Iterable<unknown>).join('')}`,
-      );
+  const text = { ids: [2, 4, 3], typeIds: [0, 0, 0], tokens: ['a', 'b', 'c'], sources: {} };
+  const decoder = { ids: [7], typeIds: [0], tokens: ['x'], sources: {} };
+  const values = ({ inputs }: { inputs: Entry[] }) =>
+    inputs.map(({ name, data }) => `${name}=${Array.from(data as Iterable<unknown>).join('')}`);
+  const built = (...parameters: Parameter[]) => values(buildTextInputs(parameters, text));
+  const asks = (...parameters: Parameter[]) => expect(() => buildTextInputs(parameters, text));
+
+  test('gives parameters what their names ask for', () => {
     expect(built(parameter('input_ids'), parameter('token_type_ids'), parameter('attention_mask'))).toEqual([
       'input_ids=243',
       'token_type_ids=000',
       'attention_mask=111',
     ]);
-    expect(built(parameter('x'), parameter('argument_2'))).toEqual(['x=243', 'argument_2=111']);
-    expect(built(parameter('position_ids'), parameter('x'))).toEqual(['position_ids=012', 'x=243']);
     expect(built(parameter('input_ids'), parameter('labels', 'Optional[Tensor]', true))).toEqual(['input_ids=243']);
-    expect(built(parameter('input_ids'), parameter('decoder_input_ids'))).toEqual([
+    expect(values(buildTextInputs([parameter('input_ids'), parameter('decoder_input_ids')], text, decoder))).toEqual([
       'input_ids=243',
       'decoder_input_ids=7',
     ]);
-    expect(() => buildTextInputs([parameter('input_ids'), parameter('decoder_input_ids')], text)).toThrow(
-      /--decoder-text/,
+  });
+
+  test('goes by position where tracing made up the names, and says so', () => {
+    expect(built(parameter('x'), parameter('argument_2'))).toEqual(['x=243', 'argument_2=111']);
+    expect(built(parameter('argument_1'), parameter('argument_2'), parameter('argument_3'))).toEqual([
+      'argument_1=243',
+      'argument_2=111',
+      'argument_3=000',
+    ]);
+    expect(built(parameter('position_ids'), parameter('x'))).toEqual(['position_ids=012', 'x=243']);
+    expect(built(parameter('sequence'))).toEqual(['sequence=243']);
+    const { given } = buildTextInputs([parameter('words'), parameter('argument_2'), parameter('positions')], text);
+    expect(given).toEqual(['words: token ids (by position)', 'argument_2: ones (by position)', 'positions: positions']);
+  });
+
+  test.each([
+    'segments',
+    'token_types',
+    'labels',
+    'src_key_padding_mask',
+    'head_mask',
+    'global_attention_mask',
+    'bias',
+  ])('asks for a parameter that it knows nothing of: %s', (name) => {
+    asks(parameter('input_ids'), parameter('attention_mask'), parameter(name)).toThrow(
+      `also asks for '${name}' (Tensor), which a text says nothing about; say what it is: --input ${name}=zeros (or ones`,
+    );
+    const own = { ...entry(name), shape: [1, 3] };
+    const { inputs, given } = buildTextInputs(
+      [parameter('input_ids'), parameter(name)],
+      text,
+      undefined,
+      new Map([[name, own]]),
+    );
+    expect([inputs[1], given]).toEqual([own, ['input_ids: token ids', `${name}: --input`]]);
+  });
+
+  test('asks for all that is missing at once, and for files where it is no tensor', () => {
+    asks(parameter('input_ids'), parameter('a'), parameter('b')).toThrow(
+      /'a' \(Tensor\), 'b' \(Tensor\), .* say what they are: --input a=zeros --input b=zeros/,
+    );
+    asks(parameter('input_ids'), parameter('past_key_values', 'List[Tensor]')).toThrow(
+      /'past_key_values' \(List\[Tensor\]\), .*; give all inputs with --inputs$/,
+    );
+    asks(parameter('input_ids'), parameter('argument_2', 'int')).toThrow(/'argument_2' \(int\)/);
+  });
+
+  test("takes a decoder's text where there is a decoder, and only there", () => {
+    asks(parameter('input_ids'), parameter('decoder_input_ids')).toThrow(/--decoder-text/);
+    expect(() => buildTextInputs([parameter('input_ids'), parameter('attention_mask')], text, decoder)).toThrow(
+      /a model with a decoder for --decoder-text but received one whose forward takes input_ids, attention_mask/,
     );
   });
 });
@@ -393,7 +444,7 @@ describe('libtorch-attention view', () => {
   test('view: texts become one page', () => {
     const texts = ['--text', 'The cats sat on the mat.', '--text', 'dog ran </script>'];
     const { status, stdout, stderr } = run('view', MODEL, '--tokenizer', TOKENIZER, ...texts, '--out', 'page.html');
-    expect([status, stderr]).toEqual([0, '']);
+    expect([status, stderr]).toEqual([0, GIVEN]);
     expect(stdout).toMatch(/^page\.html: 4 attentions, \d+\.\d MB\n$/);
     const html = readFileSync(join(folder, 'page.html'), 'utf8');
     const [, json] = /<script type="application\/json" id="view-data">(.*?)<\/script>/s.exec(html) ?? [];
@@ -473,7 +524,7 @@ describe('libtorch-attention view', () => {
       '--layers',
       '-1',
     );
-    expect(stderr).toBe('');
+    expect(stderr).toBe(GIVEN);
     expect(pageData().examples[0]?.attentions).toMatchObject([{ averaged: true, queries: [1, 2], label: 'layer 1' }]);
     run('view', MODEL, ...text, 'the cat sat', '--top-k', '2', '--heads', '1');
     expect(pageData().examples[0]?.attentions[0]).toMatchObject({ capturedTopK: 2, heads: [1] });
@@ -487,9 +538,60 @@ describe('libtorch-attention view', () => {
     const whole = join(folder, 'other.safetensors');
     run('capture', MODEL, '--inputs', ids(), '--out', whole);
     const { stderr } = run('view', MODEL, ...text, 'the cat', '--against', MODEL);
-    expect(stderr).toBe('');
+    expect(stderr).toBe(GIVEN.repeat(2));
     expect(pageData().examples.map(({ title }) => title)).toEqual(['text.pt: the cat', 'text.pt: the cat']);
     expect(run('view', MODEL, ...text, 'the cat', '--compare').stderr).toMatch(/at least two texts with --compare/);
+  });
+
+  test('view: what a text says nothing about is asked for, and can be said', () => {
+    const segments = join(FIXTURES, 'segments.pt');
+    const asked = run('view', segments, ...text, 'the cat');
+    expect([asked.status, asked.stderr]).toEqual([
+      1,
+      expect.stringMatching(/'segments' .*--input segments=zeros.*\[ERR_I/),
+    ]);
+    const { status, stderr } = run('view', segments, ...text, 'the cat', '--input', 'segments=zeros');
+    expect([status, stderr]).toEqual([0, 'inputs: input_ids: token ids, attention_mask: ones, segments: --input\n']);
+  });
+
+  test('view: a text that is too long is said to be so', () => {
+    const model = join(FIXTURES, 'positions_script.pt');
+    const { status, stderr } = run('view', model, ...text, 'the cat sat on the mat and the dog sat on the mat');
+    expect([status, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: Expected at most 8 tokens but received 1\d in/m),
+    ]);
+  });
+
+  const nowhere = join('none', 'x');
+  test.each([
+    [['view', MODEL, ...text, 'x', '--out', nowhere]],
+    [['view', MODEL, ...text, 'x', '--out', '.']],
+    [['view', MODEL, ...text, 'x', '--layer', '0', '--head', '0', '--svg', nowhere]],
+    [['view', MODEL, ...text, 'x', '--layer', '0', '--head', '0', '--svg', 'x.svg', '--png', nowhere]],
+    [['view', MODEL, ...text, 'x', '--layer', '0', '--head', '0', '--query', '0', '--csv', nowhere]],
+    [['view', MODEL, ...text, 'x', '--out', '']],
+    [['capture', MODEL, '--inputs', 'none.json', '--out', nowhere]],
+    [['capture', MODEL, '--inputs', 'none.json', '--out', join(TOKENIZER, 'x')]],
+  ])('an output that cannot be written is an error ahead of the run: %j', (args) => {
+    const { status, stderr } = run(...args);
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/^error: .*[pP]ath .* \[ERR_INVALID_ARGUMENT\]\n$/)]);
+  });
+
+  test('options that would be ignored are refused', () => {
+    const model = join(FIXTURES, 'encoder_decoder.pt');
+    const view = (...args: string[]) => run('view', MODEL, ...text, 'the cat', ...args).stderr;
+    expect(view('--decoder-text', 'x')).toMatch(
+      /a model with a decoder for --decoder-text .*input_ids, attention_mask/,
+    );
+    expect(run('view', model, ...text, 'the cat', '--decoder-text', 'dog').status).toBe(0);
+    expect(view('--patches', '2x2')).toMatch(/Expected --image with --patches but received none \[ERR_INV/);
+    expect(view('--port', '80')).toMatch(/Expected --serve with --port/);
+    expect(view('--head', '0')).toMatch(/Expected --svg, --png or --csv with --head/);
+    expect(view('--scale', 'root')).toMatch(/Expected --svg or --png with --scale/);
+    expect(run('view', MODEL, '--inputs', ids(), '--text-pair', 'x').stderr).toMatch(
+      /Expected --text with --text-pair/,
+    );
   });
 
   test('view: unknown words keep what stood there', () => {
@@ -513,7 +615,7 @@ describe('libtorch-attention view', () => {
     const options = ['--layer', '-1', '--head', '2', '--query', '1'];
     const files = ['--svg', 'h.svg', '--png', 'h.png', '--csv', 'h.csv', '--pixel-ratio', '3'];
     const { stdout, stderr } = run('view', MODEL, ...text, 'the cat </text>', ...options, ...files);
-    expect([stdout, stderr]).toEqual(['h.svg\nh.png\nh.csv\n', '']);
+    expect([stdout, stderr]).toEqual(['h.svg\nh.png\nh.csv\n', GIVEN]);
     const svg = readFileSync(join(folder, 'h.svg'), 'utf8');
     expect(svg).toMatch(/layers\.1, head 2 · scaled_dot_product_attention/);
     const [, width] = /width="(\d+)"/.exec(svg) ?? [];

@@ -609,7 +609,7 @@ describe('registerForwardPreHook, registerForwardHook and registerFullBackwardHo
         other.registerForwardHook(path, () => {});
         const inputs = [input(), mask()];
         expect(await warningsOf(() => other[run](inputs))).toEqual([
-          expect.stringContaining(`forward hook on '${path}' did not fire`),
+          expect.stringContaining(`forward hook on '${path}' does not fire`),
         ]);
         expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
         other.dispose();
@@ -622,10 +622,21 @@ describe('registerForwardPreHook, registerForwardHook and registerFullBackwardHo
       const inputs = [input(), 2];
       expect(await warningsOf(() => other.forward(inputs))).toEqual([]);
       expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([
-        expect.stringContaining("backward hook on 'never' will not fire"),
+        expect.stringContaining("backward hook on 'never' does not fire"),
       ]);
       expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([]);
       expect(handle.calls).toBe(0);
+      other.dispose();
+    });
+
+    test('are one warning for a run, however many there are', async () => {
+      const other = await ScriptModule.load(fixture('looped_script.pt'));
+      for (let i = 0; i < 54; ++i) other.registerForwardHook('never', () => {});
+      other.registerFullBackwardHook('never', () => {});
+      const inputs = [input(), 2];
+      const warnings = await warningsOf(() => other.forward(inputs, { grad: true }));
+      expect(warnings).toEqual([expect.stringMatching(/(forward hook on 'never', ){4}.* and 50 more do not fire/)]);
+      expect(await warningsOf(() => other.forward(inputs, { grad: true }))).toEqual([]);
       other.dispose();
     });
 
