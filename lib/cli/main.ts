@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { registerBuild } from './build';
 import { registerCapture } from './capture';
 import { registerDoctor } from './doctor';
 import { registerInspect } from './inspect';
@@ -22,6 +23,7 @@ export function createProgram(): Command {
     .showHelpAfterError('(--help says more)');
   registerDoctor(program);
   registerSetup(program);
+  registerBuild(program);
   registerInspect(program);
   registerCapture(program);
   registerView(program);

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
 import {
   buildRequirement,
   compareVersions,
@@ -37,13 +38,16 @@ export function buildDirectory(release: string, packageRoot = PACKAGE_ROOT): str
   return release === releaseOf(PINNED_VERSION) ? build : join(build, 'releases', release);
 }
 
-/** The folder that holds a release's binaries for this platform in a package. */
-export function prebuiltDirectory(release: string, packageRoot = PACKAGE_ROOT): string {
-  return join(prebuiltFolder(packageRoot), release);
-}
+/** The package that holds this platform's binaries, a folder for each release of libtorch. */
+export const PLATFORM_PACKAGE = `@libtorch-attention/${process.platform}-${process.arch}`;
 
-function prebuiltFolder(packageRoot: string): string {
-  return join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`);
+/** The folder of that package as it is installed beside this one; null where it isn't. */
+function platformFolder(packageRoot: string): string | null {
+  try {
+    return dirname(createRequire(join(packageRoot, 'package.json')).resolve(`${PLATFORM_PACKAGE}/package.json`));
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -55,15 +59,16 @@ export function binaryDirectories(packageRoot = PACKAGE_ROOT, env: NodeJS.Proces
   const named = env['LIBTORCH_ATTENTION_BINARIES'];
   if (named && packageRoot === PACKAGE_ROOT) return [resolve(named)];
   const pinned = releaseOf(PINNED_VERSION) as string;
-  const releases = [join(packageRoot, 'build', 'releases'), prebuiltFolder(packageRoot)]
-    .filter((folder) => existsSync(folder))
-    .flatMap((folder) => readdirSync(folder))
+  const shipped = platformFolder(packageRoot);
+  const releases = [join(packageRoot, 'build', 'releases'), shipped]
+    .filter((folder) => folder !== null && existsSync(folder))
+    .flatMap((folder) => readdirSync(folder as string))
     .filter((name) => releaseOf(name) === name && name !== pinned)
     .sort((left, right) => compareVersions(right, left));
   const known = [pinned, ...new Set(releases)];
   return [
     ...known.map((release) => join(buildDirectory(release, packageRoot), 'Release')),
-    ...known.map((release) => prebuiltDirectory(release, packageRoot)),
+    ...(shipped === null ? [] : known.map((release) => join(shipped, release))),
   ];
 }
 

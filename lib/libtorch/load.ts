@@ -1,7 +1,15 @@
 import { existsSync } from 'node:fs';
 import { TorchError } from '../core/errors';
 import { reasonOf } from '../core/validate';
-import { type Binaries, binariesFor, binaryDirectories, findBinaries, PACKAGE_ROOT, requirementOf } from './binaries';
+import {
+  type Binaries,
+  binariesFor,
+  binaryDirectories,
+  findBinaries,
+  PACKAGE_ROOT,
+  PLATFORM_PACKAGE,
+  requirementOf,
+} from './binaries';
 import { damageOf, versionsNeeded } from './elf';
 import { type Libtorch, locateLibtorch } from './locate';
 import { firstTrial } from './verify';
@@ -40,9 +48,11 @@ export function requireBinaries(packageRoot = PACKAGE_ROOT): Binaries[] {
   const places = binaryDirectories(packageRoot).map((directory) => `  - ${directory}`);
   throw new TorchError(
     'ERR_ADDON_LOAD',
-    `Expected attention.node, loader.node and build-info.json for ${process.platform}-${process.arch} in one of\n` +
-      `${places.join('\n')}\nbut found them in none. In a checkout of libtorch-attention "npm run build" makes them; ` +
-      'a package without a binary for this platform has to be built from such a checkout.',
+    `Expected the compiled files for ${process.platform}-${process.arch} in the package ${PLATFORM_PACKAGE}, or attention.node, ` +
+      `loader.node and build-info.json in one of\n${places.join('\n')}\nbut found them in none.\nWhat may help:\n` +
+      `  - "npm install ${PLATFORM_PACKAGE}": it is an optional dependency, which installs with --omit=optional, or from a lock ` +
+      'file of another platform, leave out.\n' +
+      '  - "npx libtorch-attention build" where there is no such package ("npm run build" in a checkout): it compiles them, with CMake and a C++ compiler.',
   );
 }
 
@@ -147,7 +157,9 @@ export function remediesFor(reason: string): string[] {
   if (/libgomp/.test(reason))
     remedies.push('Install the OpenMP runtime (Debian and Ubuntu: apt-get install libgomp1).');
   if (/undefined symbol|Symbol not found|procedure could not be found/i.test(reason)) {
-    remedies.push('The addon and libtorch do not match: rebuild with "npm run build", or use the pinned libtorch.');
+    remedies.push(
+      'The addon and libtorch do not match: compile it anew with "npx libtorch-attention build" ("npm run build" in a checkout), or use another libtorch.',
+    );
   }
   remedies.push('Run "npx libtorch-attention doctor" to see what was found.');
   return remedies;

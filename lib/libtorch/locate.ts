@@ -177,7 +177,7 @@ function notFound(rejected: readonly Rejection[], requirement: VersionRequiremen
     // Served by the sources, but no binaries are here for it.
     const buildable = unsuitable.some(({ version }) => SERVED_RELEASES.includes(releaseOf(version ?? '') ?? ''));
     const served = buildable
-      ? `Binaries are here for ${requirement.description} only; "npm run build" in a checkout makes those for what is found, of ${SERVED_RELEASES.join(', ')}. `
+      ? `Binaries are here for ${requirement.description} only; "npx libtorch-attention build" ("npm run build" in a checkout) makes those for what is found, of ${SERVED_RELEASES.join(', ')}. `
       : `Served are the releases ${SERVED_RELEASES.join(', ')}. `;
     return new TorchError(
       'ERR_LIBTORCH_VERSION',

@@ -1,9 +1,10 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { availableParallelism, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { findCompiler, requireCompiler } from './compiler.mjs';
 import { modules, verify } from './libtorch.mjs';
-import { packageScript, root, runLogged } from './process.mjs';
+import { output, root, runLogged } from './process.mjs';
 import { step } from './progress.mjs';
 
 /** The build of the addon for a version of libtorch: each release has a folder of its own. */
@@ -29,20 +30,20 @@ export const builds = {
   coverage: {
     directory: join(root, 'build', 'coverage'),
     title: 'Building the addon with coverage counters',
-    options: ['--CDLTA_COVERAGE=ON'],
+    options: ['-DLTA_COVERAGE=ON'],
   },
   asan: {
     directory: join(root, 'build', 'asan'),
     title: 'Building the C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer',
-    options: ['--CDLTA_SANITIZE=address,undefined'],
+    options: ['-DLTA_SANITIZE=address,undefined'],
   },
   tsan: {
     directory: join(root, 'build', 'tsan'),
     title: 'Building the C++ tests with ThreadSanitizer',
-    options: ['--CDLTA_SANITIZE=thread'],
+    options: ['-DLTA_SANITIZE=thread'],
   },
   // node-gyp has its own files in build/.
-  gyp: { directory: join(root, 'build', 'cmake'), title: 'Building the addon', options: ['--CDLTA_TESTS=OFF'] },
+  gyp: { directory: join(root, 'build', 'cmake'), title: 'Building the addon', options: ['-DLTA_TESTS=OFF'] },
 };
 
 /** Builds the addon, the loader and the C++ test program against a libtorch. Resolves to the folder of what is loaded. */
@@ -66,11 +67,29 @@ export function programOf({ directory }, target) {
   return join(directory, 'Release', process.platform === 'win32' ? `${target}.exe` : target);
 }
 
+/** The folders of Node-API's headers, which npm packages hold: nothing is downloaded. */
+function nodeHeaders() {
+  const require = createRequire(import.meta.url);
+  return [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api/package.json'))];
+}
+
+/** What CMake is told of this platform: Node itself has the functions of Node-API. */
+function platformSettings() {
+  const settings = ['-DCMAKE_CXX_FLAGS=-DBUILDING_NODE_EXTENSION'];
+  if (process.platform === 'darwin') settings.push('-DCMAKE_MODULE_LINKER_FLAGS=-undefined dynamic_lookup');
+  // Published sources come without tests.
+  if (!existsSync(join(root, 'test', 'native'))) settings.push('-DLTA_TESTS=OFF');
+  return settings;
+}
+
 async function compile({ directory, title, options }, libtorch, target = []) {
   requireCompiler();
-  const cmakeJs = packageScript('cmake-js', 'bin/cmake-js');
-  const settings = [`--CDCMAKE_PREFIX_PATH=${libtorch.root}`, `--CDLIBTORCH_ROOT=${libtorch.root}`, ...options];
-  const common = ['--directory', root, '--out', directory, '--config', 'Release', ...settings];
+  const generator = output('ninja', ['--version']) ? ['-G', 'Ninja'] : [];
+  const settings = [
+    `-DLIBTORCH_ROOT=${libtorch.root}`,
+    `-DCMAKE_JS_INC=${nodeHeaders().join(';')}`,
+    ...platformSettings(),
+  ];
   const env = {
     ...process.env,
     // Lets ccache find again what another checkout compiled.
@@ -78,14 +97,25 @@ async function compile({ directory, title, options }, libtorch, target = []) {
     CCACHE_NOHASHDIR: '1',
     CCACHE_SLOPPINESS: 'pch_defines,time_macros,include_file_mtime,include_file_ctime',
   };
+  mkdirSync(directory, { recursive: true });
   await step(title, async (update) => {
     // Configured anew each time: cheap, and a changed libtorch or option is seen. What has to be compiled, CMake's generator knows.
-    await runLogged(process.execPath, [cmakeJs, 'configure', ...common], { log: 'configure', env });
+    const configure = [
+      '-S',
+      root,
+      '-B',
+      directory,
+      ...generator,
+      '-DCMAKE_BUILD_TYPE=Release',
+      ...settings,
+      ...options,
+    ];
+    await runLogged('cmake', configure, { log: 'configure', env });
     const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableJobs());
-    const build = [cmakeJs, 'build', ...common, '--parallel', parallel, ...target];
+    const build = ['--build', directory, '--config', 'Release', '--parallel', parallel, ...target];
     // Both of CMake's generators begin a line with how far they are.
     const onLine = (line) => /^\[ *\d/.test(line) && update(line);
-    await runLogged(process.execPath, build, { log: 'build', env, onLine });
+    await runLogged('cmake', build, { log: 'build', env, onLine });
   });
 }
 

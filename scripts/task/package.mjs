@@ -1,7 +1,7 @@
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { modules, verify } from './libtorch.mjs';
-import { root, runLogged } from './process.mjs';
+import { Failure, output, root, runLogged } from './process.mjs';
 
 /** What a build leaves in its folder Release for the package to load. */
 const products = ['attention.node', 'loader.node', 'build-info.json'];
@@ -12,21 +12,104 @@ export function copyProducts(from, to) {
   for (const name of products) copyFileSync(join(from, name), join(to, name));
 }
 
+/** The files and folders of the main package: TypeScript's output, and the sources that `libtorch-attention build` compiles. */
+const contents = [
+  'dist',
+  'native',
+  'docs',
+  'examples',
+  'CMakeLists.txt',
+  ...['compiler', 'libtorch', 'native', 'process', 'progress'].map((name) => `scripts/task/${name}.mjs`),
+  'CHANGELOG.md',
+  'LICENSE',
+  'README.md',
+];
+
+/** The platforms that this can make packages for, on each its own. Only the first is tested, and has one published. */
+const platforms = ['linux-x64', 'linux-arm64', 'darwin-arm64', 'win32-x64'];
+const here = `${process.platform}-${process.arch}`;
+
+const platformPackage = (platform) => `@libtorch-attention/${platform}`;
+
+function writeJson(path, value) {
+  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
 /**
- * Writes what is published to packages/, with the binaries of these builds and no others.
- * @param made each with the libtorch that was built against, and the folder of its binaries
+ * The main package. No binding.gyp at its root, for which npm would run node-gyp, and nothing of what is for the repository:
+ * development dependencies, scripts.
  */
-export async function writePackages(made) {
-  const { prebuiltDirectory } = modules('binaries');
-  const { releaseOf } = modules('versions');
-  for (const folder of ['prebuilds', 'packages']) rmSync(join(root, folder), { recursive: true, force: true });
-  for (const { libtorch, binaries } of made) {
-    const directory = prebuiltDirectory(releaseOf(libtorch.version));
-    copyProducts(binaries, directory);
-    await verify(libtorch, directory);
+function stageMain(manifest, directory) {
+  for (const name of contents) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    cpSync(join(root, name), join(directory, name), { recursive: true });
   }
-  const packages = join(root, 'packages');
-  mkdirSync(packages);
-  await runLogged('npm', ['pack', '--pack-destination', packages], { log: 'pack' });
-  for (const name of readdirSync(packages)) console.log(join('packages', name));
+  const {
+    devDependencies: _development,
+    scripts: _scripts,
+    files: _files,
+    private: _private,
+    binary: _binary,
+    gypfile: _gyp,
+    ...rest
+  } = manifest;
+  const optionalDependencies = Object.fromEntries(
+    [...new Set([platforms[0], here])].map((name) => [platformPackage(name), manifest.version]),
+  );
+  writeJson(join(directory, 'package.json'), { ...rest, optionalDependencies });
+}
+
+/** This platform's package: a folder for each release of libtorch, without symbols that only debuggers read. */
+async function stagePlatform(manifest, directory, made) {
+  const { releaseOf } = modules('versions');
+  if (!platforms.includes(here)) {
+    throw new Failure(`Expected one of the platforms ${platforms.join(', ')} but this is ${here}.`);
+  }
+  for (const { libtorch, binaries } of made) {
+    const folder = join(directory, releaseOf(libtorch.version));
+    copyProducts(binaries, folder);
+    if (process.platform === 'linux') strip(['attention.node', 'loader.node'].map((name) => join(folder, name)));
+    const { compiler: _compiler, ...info } = JSON.parse(readFileSync(join(folder, 'build-info.json'), 'utf8'));
+    writeJson(join(folder, 'build-info.json'), info);
+    await verify(libtorch, folder);
+  }
+  const { version, license, engines } = manifest;
+  const releases = made.map(({ libtorch }) => releaseOf(libtorch.version));
+  writeJson(join(directory, 'package.json'), {
+    name: platformPackage(here),
+    version,
+    description: `Binaries of libtorch-attention for ${here}, for libtorch ${releases.join(', ')}${here === platforms[0] ? '' : ' (untested)'}`,
+    license,
+    engines,
+    os: [process.platform],
+    cpu: [process.arch],
+    ...(process.platform === 'linux' && { libc: ['glibc'] }),
+    // Yarn's archives can't be loaded from.
+    preferUnplugged: true,
+  });
+  copyFileSync(join(root, 'LICENSE'), join(directory, 'LICENSE'));
+}
+
+function strip(paths) {
+  if (output('strip', ['--strip-unneeded', ...paths]) === null)
+    throw new Failure('Expected strip, of binutils, to work.');
+}
+
+/**
+ * Writes what is published to packages/: the main package, and this platform's with the binaries of these builds and no others.
+ * @param made each with the libtorch that was built against, and the folder of its binaries
+ * @param packages the folder that they are written to
+ */
+export async function writePackages(made, packages = join(root, 'packages')) {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const staged = join(root, 'build', 'package');
+  for (const folder of [staged, packages]) rmSync(folder, { recursive: true, force: true });
+  const [main, platform] = [join(staged, 'main'), join(staged, 'platform')];
+  stageMain(manifest, main);
+  await stagePlatform(manifest, platform, made);
+  mkdirSync(packages, { recursive: true });
+  for (const folder of [main, platform]) {
+    await runLogged('npm', ['pack', folder, '--pack-destination', packages], { log: 'pack' });
+  }
+  for (const name of readdirSync(packages)) console.log(relative(root, join(packages, name)));
 }

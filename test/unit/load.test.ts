@@ -55,7 +55,7 @@ describe('loadFrom', () => {
     const error = errorOf(() => loadFrom([broken], env));
     expect(error.code).toBe('ERR_ADDON_LOAD');
     expect(error.message).toContain('built against libtorch 2.13.0+cpu');
-    expect(error.message).toContain('rebuild');
+    expect(error.message).toContain('compile it anew');
   });
 
   test('an addon built against another release is ERR_LIBTORCH_VERSION, and nothing is opened', () => {
@@ -95,24 +95,26 @@ describe('requireBinaries', () => {
     const error = errorOf(() => requireBinaries(folder));
     expect(error.code).toBe('ERR_ADDON_LOAD');
     expect(error.message).toContain(join(folder, 'build', 'Release'));
-    expect(error.message).toContain(join(folder, 'prebuilds', `${process.platform}-${process.arch}`));
-    expect(error.message).toContain('npm run build');
+    expect(error.message).toContain(`in the package @libtorch-attention/${process.platform}-${process.arch}`);
+    expect(error.message).toContain('npx libtorch-attention build');
   });
 });
 
 describe('findBinaries', () => {
-  const platform = `${process.platform}-${process.arch}`;
-  const put = (root: string, place: string, libtorch: string): string =>
-    writeFiles(join(root, place), {
+  const platform = `node_modules/@libtorch-attention/${process.platform}-${process.arch}`;
+  const put = (root: string, place: string, libtorch: string): string => {
+    if (place.startsWith(platform)) writeFiles(join(root, platform), { 'package.json': '{}' });
+    return writeFiles(join(root, place), {
       'attention.node': '',
       'loader.node': '',
       'build-info.json': `{"libtorch":"${libtorch}"}`,
     });
+  };
   const directories = (root: string): string[] => findBinaries(root).map(({ directory }) => directory);
 
   test('takes what was built before what was shipped, which serves where nothing was built', () => {
     const root = join(folder, 'package');
-    const shipped = put(root, `prebuilds/${platform}/2.13`, '2.13.0');
+    const shipped = put(root, `${platform}/2.13`, '2.13.0');
     expect(findBinaries(root)).toMatchObject([{ directory: shipped, info: { libtorch: '2.13.0' } }]);
     const built = put(root, 'build/Release', '2.13.1');
     expect(directories(root)).toEqual([built]);
@@ -121,11 +123,8 @@ describe('findBinaries', () => {
   test('finds those of every release', () => {
     const root = join(folder, 'releases');
     const built = put(root, 'build/releases/2.14/Release', '2.14.1+cu130');
-    put(root, `prebuilds/${platform}/2.14`, '2.14.0');
-    const shipped = [
-      put(root, `prebuilds/${platform}/2.11`, '2.11.0'),
-      put(root, `prebuilds/${platform}/2.13`, '2.13.0'),
-    ];
+    put(root, `${platform}/2.14`, '2.14.0');
+    const shipped = [put(root, `${platform}/2.11`, '2.11.0'), put(root, `${platform}/2.13`, '2.13.0')];
     expect(directories(root).sort()).toEqual([built, ...shipped].sort());
   });
 
@@ -140,7 +139,7 @@ describe('remediesFor', () => {
   test.each([
     ["version `GLIBC_2.28' not found", 'this system is too old'],
     ['libcudart.so.13: cannot open shared object file', "CUDA's libraries are missing"],
-    ['undefined symbol: foo', 'rebuild'],
+    ['undefined symbol: foo', 'compile it anew'],
     ['anything', 'doctor'],
   ])('%s has a remedy', (reason, remedy) => {
     expect(remediesFor(reason).join('\n')).toContain(remedy);

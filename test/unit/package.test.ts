@@ -1,0 +1,236 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { findBinaries } from '../../lib/libtorch/binaries';
+import { versionsNeeded } from '../../lib/libtorch/elf';
+import { chooseBinaries } from '../../lib/libtorch/load';
+import { temporaryFolder, writeFiles } from './fake-libtorch';
+import { startRegistry } from './local-registry';
+
+// What is published, installed as users install it: from packed files, by each package manager, from a registry on this machine.
+
+const ROOT = join(__dirname, '../..');
+const MODEL = join(__dirname, '../fixtures/cli/text.pt');
+const folder = temporaryFolder();
+const packages = join(folder, 'packages');
+const { libtorch, binaries } = chooseBinaries(findBinaries());
+const PLATFORM = `@libtorch-attention/${process.platform}-${process.arch}`;
+const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+let registry: Awaited<ReturnType<typeof startRegistry>>;
+let tarballs: string[];
+let projects = 0;
+
+beforeAll(async () => {
+  const made = JSON.stringify([{ libtorch, binaries: binaries.directory }]);
+  const script = `import { writePackages } from './scripts/task/package.mjs'; await writePackages(${made}, ${JSON.stringify(packages)});`;
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(stderr);
+  tarballs = readdirSync(packages)
+    .sort()
+    .map((name) => join(packages, name));
+  registry = await startRegistry(tarballs, join(ROOT, 'node_modules'));
+}, 120_000);
+
+afterAll(() => registry.stop());
+
+/** An environment in which nothing but the registry is known, and libtorch lies where it was found. */
+function environment(home: string): NodeJS.ProcessEnv {
+  return {
+    PATH: `${dirname(process.execPath)}:${process.env['PATH']}`,
+    HOME: home,
+    XDG_CACHE_HOME: join(home, 'cache'),
+    LIBTORCH: libtorch.root,
+    npm_config_registry: registry.url,
+    YARN_REGISTRY: registry.url,
+    npm_config_cache: join(home, 'npm'),
+    npm_config_update_notifier: 'false',
+    npm_config_audit: 'false',
+    npm_config_fund: 'false',
+    YARN_CACHE_FOLDER: join(home, 'yarn'),
+  };
+}
+
+const run = promisify(execFile);
+
+/** A project in a folder of its own, and how commands run in it. */
+function project(dependencies: Record<string, string> = { 'libtorch-attention': version }) {
+  const home = join(folder, `project-${++projects}`);
+  mkdirSync(home);
+  writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'project', version: '1.0.0', dependencies }));
+  const options = { cwd: home, env: environment(home), encoding: 'utf8' as const, timeout: 110_000 };
+  return {
+    home,
+    /** Resolves to what a command prints; rejects where it fails. */
+    command: async (name: string, ...args: string[]) => (await run(name, args, options)).stdout,
+    fails: async (name: string, ...args: string[]) =>
+      await run(name, args, options).then(
+        ({ stdout }) => Promise.reject(new Error(`Expected a failure but received ${stdout}`)),
+        ({ stderr }: { stderr: string }) => stderr,
+      ),
+  };
+}
+
+/** Runs a model, and prints the shapes of its weights. */
+const USE = `
+  const model = await ScriptModule.load(${JSON.stringify(MODEL)});
+  const { attentions } = await model.captureAttention([Tensor.from([[2n, 4n, 3n]])]);
+  console.log(JSON.stringify(attentions.map(({ weights }) => weights.shape)));`;
+const USED = '[[1,3,3,3],[1,3,3,3]]\n';
+const CJS = `const { ScriptModule, Tensor } = require('libtorch-attention'); (async () => {${USE}})();`;
+const ESM = `import { ScriptModule, Tensor } from 'libtorch-attention';${USE}`;
+
+const bin = (name: string) => join(ROOT, 'node_modules', '.bin', name);
+
+describe('packed files', () => {
+  const list = (tarball: string) =>
+    spawnSync('tar', ['-tzf', tarball], { encoding: 'utf8' })
+      .stdout.trim()
+      .split('\n')
+      .map((name) => name.replace(/^package\//, ''));
+  const [main, platform] = [() => list(tarballs[0] as string), () => list(tarballs[1] as string)];
+
+  test('are the package and its binaries for this platform', () => {
+    expect(tarballs.map((path) => path.slice(packages.length + 1))).toEqual([
+      `libtorch-attention-${version}.tgz`,
+      `libtorch-attention-${process.platform}-${process.arch}-${version}.tgz`,
+    ]);
+    const release = libtorch.version.split('.').slice(0, 2).join('.');
+    const files = ['attention.node', 'build-info.json', 'loader.node'].map((name) => `${release}/${name}`);
+    expect(platform().sort()).toEqual([...files, 'LICENSE', 'package.json'].sort());
+  });
+
+  test('hold nothing that npm would compile, nor what only the repository needs', () => {
+    expect(main()).toEqual(
+      expect.arrayContaining(['dist/index.js', 'dist/index.d.ts', 'CMakeLists.txt', 'native/addon.cc']),
+    );
+    expect(main().filter((name) => /\.gyp$|\.node$|^(lib|test|bench|build)\//.test(name))).toEqual([]);
+  });
+
+  test('hold what the README and the documents link to', () => {
+    const files = new Set(main());
+    const documents = [...files].filter((name) => /^(README|CHANGELOG|docs\/.*|examples\/.*)\.md$/.test(name));
+    expect(documents.length).toBeGreaterThan(5);
+    const missing = documents.flatMap((document) =>
+      [...readFileSync(join(ROOT, document), 'utf8').matchAll(/\]\(([^)#]+?)(?:#[^)]*)?\)/g)]
+        .map(([, link]) => link as string)
+        .filter((link) => !/^https?:/.test(link))
+        .map((link) => join(dirname(document), link))
+        .filter((path) => ![...files].some((name) => name === path || name.startsWith(`${path.replace(/\/$/, '')}/`)))
+        .map((path) => `${document}: ${path}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('hold the sources that their source maps name', () => {
+    const map = JSON.parse(readFileSync(join(ROOT, 'dist/index.js.map'), 'utf8')) as { sourcesContent?: string[] };
+    expect(map.sourcesContent?.[0]).toContain('ScriptModule');
+  });
+
+  const testLinux = process.platform === 'linux' ? test : test.skip;
+  testLinux('hold binaries without symbols for debuggers, that need no newer system than was built on', () => {
+    const target = join(folder, 'unpacked');
+    mkdirSync(target);
+    spawnSync('tar', ['-xzf', tarballs[1] as string, '-C', target]);
+    const [release] = readdirSync(join(target, 'package')).filter((name) => /^\d/.test(name));
+    const addon = join(target, 'package', release as string, 'attention.node');
+    expect(spawnSync('readelf', ['-S', addon], { encoding: 'utf8' }).stdout).not.toMatch(/\.symtab|\.debug_info/);
+    expect(versionsNeeded(addon)).toEqual(versionsNeeded(binaries.addon));
+  });
+});
+
+describe('installed', () => {
+  test('by npm from the packed files alone, into an empty project', async () => {
+    const { command } = project({});
+    await command('npm', 'install', ...tarballs);
+    expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+    expect(await command(process.execPath, '--input-type=module', '-e', ESM)).toBe(USED);
+    expect(await command('npx', 'libtorch-attention', 'doctor')).toContain('Everything is in place.');
+    expect(await command('npx', 'libtorch-attention', 'inspect', MODEL)).toContain('1,092 parameters');
+  });
+
+  test.each([[[]], [['--ignore-scripts']]])('by npm ci %j, which compiles nothing', async (flags) => {
+    const { command, home } = project();
+    await command('npm', 'install', '--package-lock-only');
+    const lock = readFileSync(join(home, 'package-lock.json'), 'utf8');
+    expect(lock).not.toContain('hasInstallScript');
+    expect(lock).toContain(PLATFORM);
+    await command('npm', 'ci', ...flags);
+    expect(existsSync(join(home, 'node_modules/libtorch-attention/build'))).toBe(false);
+    expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+  });
+
+  test('by npm without optional packages: an error that names what is missing and how to get it', async () => {
+    const { command, fails } = project();
+    await command('npm', 'install', '--omit=optional');
+    const error = await fails(process.execPath, '-e', CJS);
+    expect(error).toContain('ERR_ADDON_LOAD');
+    expect(error).toContain(`"npm install ${PLATFORM}"`);
+    expect(error).toContain('"npx libtorch-attention build"');
+    await command('npm', 'install', '--no-save', '--force', `${PLATFORM}@${version}`);
+  });
+
+  test('by pnpm, whose packages see their own dependencies alone', async () => {
+    const { command } = project();
+    await command(bin('pnpm'), 'install', `--config.store-dir=${join(folder, 'pnpm')}`);
+    expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+  });
+
+  test('by yarn', async () => {
+    const { command } = project();
+    await command(bin('yarn'), 'install', '--non-interactive', '--registry', registry.url);
+    expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+  });
+});
+
+describe('in a project', () => {
+  let installed: ReturnType<typeof project>;
+  beforeAll(async () => {
+    installed = project();
+    await installed.command('npm', 'install');
+  }, 120_000);
+
+  test('of TypeScript in strict mode, without the types of Node', async () => {
+    const { home, command } = installed;
+    const compilerOptions = {
+      strict: true,
+      noUncheckedIndexedAccess: true,
+      exactOptionalPropertyTypes: true,
+      noEmit: true,
+      module: 'node16',
+      target: 'es2022',
+      lib: ['es2023', 'dom', 'esnext.disposable'],
+      types: [],
+      skipLibCheck: false,
+    };
+    writeFiles(home, {
+      'tsconfig.json': JSON.stringify({ compilerOptions, include: ['use.ts'] }),
+      'use.ts': `import { ScriptModule, Tensor, type Value } from 'libtorch-attention';
+        export async function use(): Promise<Value> {
+          const model = await ScriptModule.load('model.pt');
+          const { output, attentions } = await model.captureAttention([Tensor.from([[1n]])]);
+          const weight: number | undefined = attentions[0]?.weights.toTypedArray()[0];
+          return [output, weight ?? null];
+        }`,
+    });
+    expect(await command(bin('tsc'), '-p', home)).toBe('');
+  });
+
+  test('of jest', async () => {
+    const { home, command } = installed;
+    writeFiles(home, {
+      'use.test.js': `const { Tensor } = require('libtorch-attention');
+        test('tensors', () => {
+          const tensor = Tensor.from([[1, 2]]);
+          expect(tensor.toTypedArray()).toStrictEqual(Float32Array.of(1, 2));
+          expect(tensor).toEqual(Tensor.from(tensor.toTypedArray(), { shape: [1, 2] }));
+          expect(tensor).not.toEqual(Tensor.from([[1, 3]]));
+        });`,
+    });
+    await command(bin('jest'), '--rootDir', home, '--testEnvironment', 'node');
+    rmSync(join(home, 'use.test.js'));
+  });
+});
