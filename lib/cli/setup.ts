@@ -2,7 +2,7 @@ import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { TorchError } from '../core/errors';
 import { binariesFor, findBinaries, requirementOf } from '../libtorch/binaries';
-import { fetchLibtorch } from '../libtorch/fetch';
+import { fetchLibtorch, planFetch } from '../libtorch/fetch';
 import type { FetchProgress } from '../libtorch/fetching';
 import { type Libtorch, locateLibtorch, searchLibtorch } from '../libtorch/locate';
 import { verifyLibtorch } from '../libtorch/verify';
@@ -13,6 +13,7 @@ export function registerSetup(program: Command): void {
     .command('setup')
     .description('find libtorch on this machine, or fetch it into the user’s cache directory')
     .option('--cuda', 'have a libtorch with CUDA (fetches some gigabytes where there is none)')
+    .option('--print', 'say what would be done, and do nothing')
     .addHelpText(
       'after',
       `
@@ -22,9 +23,14 @@ cache, and fetches it there where none will do.
 Examples:
   libtorch-attention setup
   libtorch-attention setup --cuda
+  libtorch-attention setup --print
   LIBTORCH_ATTENTION_SKIP_PYTHON=1 libtorch-attention setup`,
     )
-    .action(async (options: { cuda?: boolean }) => {
+    .action(async (options: { cuda?: boolean; print?: boolean }) => {
+      if (options.print) {
+        process.stdout.write(`${describeSetUp({ cuda: options.cuda ?? false })}\n`);
+        return;
+      }
       const interruption = new AbortController();
       const interrupt = (): void => interruption.abort(new Error('interrupted'));
       process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
@@ -91,6 +97,27 @@ export async function setUp({ cuda, signal, env = process.env }: SetUpOptions): 
     );
   }
   return fetched;
+}
+
+/** What `setUp` would do, for people. */
+export function describeSetUp({ cuda, env = process.env }: Omit<SetUpOptions, 'signal'>): string {
+  const requirement = requirementOf(findBinaries());
+  const { found, rejected } = searchLibtorch({ env, requirement });
+  if (found && (!cuda || found.cuda !== null)) return `Takes ${describeLibtorch(found)}. Nothing is fetched.`;
+  const looked = rejected.map(({ place, reason }) => `  - ${place}: ${reason}`);
+  if (found) looked.push(`  - ${found.root}: it has no CUDA`);
+  if (env['LIBTORCH'])
+    return `Fails, since LIBTORCH names what will not do, and nothing is fetched in its place:\n${looked.join('\n')}`;
+  const { version, place, pip, archive } = planFetch({ env, cuda });
+  return [
+    `Fetches libtorch ${version} (${cuda ? 'some gigabytes' : 'about 200 MB'}) into ${place}, since none was found that will do:`,
+    ...looked,
+    ...(pip
+      ? ['With pip, whose settings, mirrors and proxies apply:', `  ${pip.join(' ')}`, 'Where that fails, from:']
+      : ['From:']),
+    `  ${archive}`,
+    'It is loaded once in a child process before it is put in place.',
+  ].join('\n');
 }
 
 /** One line about a libtorch, for people. */

@@ -1,3 +1,4 @@
+import { type InspectOptions, inspect } from 'node:util';
 import { load } from '../libtorch/load';
 import { native } from './binding';
 import { integer } from './validate';
@@ -94,7 +95,7 @@ export function devices(): string[] {
  * @example
  * console.log(versions.package, versions.libtorch, versions.cuda ?? 'CPU');
  */
-export const versions = {
+export const versions: { readonly package: string; readonly libtorch: string; readonly cuda: string | null } = {
   get package(): string {
     return (require('../../package.json') as { version: string }).version;
   },
@@ -104,4 +105,9 @@ export const versions = {
   get cuda(): string | null {
     return native(() => load().libtorch.cuda);
   },
-} as const;
+};
+
+// What has getters is shown as such: without this, console.log would say "[Getter]".
+Object.defineProperty(versions, inspect.custom, {
+  value: (_depth: number, options: InspectOptions) => inspect({ ...versions }, options),
+});

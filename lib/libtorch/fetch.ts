@@ -7,7 +7,8 @@ import { downloadArchive, unpackArchive } from './archive';
 import { cacheDirectory } from './cache';
 import type { FetchProgress, Flavour } from './fetching';
 import { inspectLibtorch, type Libtorch, rootsInSite } from './locate';
-import { installWithPip, torchWheel } from './pip';
+import { installWithPip, pipArguments, torchWheel } from './pip';
+import { findPython } from './python';
 import { PINNED_CUDA, PINNED_VERSION, parseRelease } from './versions';
 
 export interface FetchOptions {
@@ -24,6 +25,36 @@ export interface FetchOptions {
   answerTimeoutMs?: number;
   /** How long a server that has answered may send nothing. Default 60 s. */
   idleTimeoutMs?: number;
+}
+
+/** The folder that a flavour is fetched into. */
+function placeOf(flavour: Flavour, env: NodeJS.ProcessEnv): string {
+  return join(cacheDirectory(env), `${PINNED_VERSION}+${flavour}`);
+}
+
+/** What `fetchLibtorch` would do, in the order in which it would try it. */
+export interface FetchPlan {
+  readonly version: string;
+  readonly place: string;
+  /** The command of pip; null where pip isn't asked. */
+  readonly pip: readonly string[] | null;
+  /** The address of the archive that is fetched where pip fails, or isn't asked. */
+  readonly archive: string;
+}
+
+/** See `FetchPlan`. */
+export function planFetch({ env = process.env, cuda = false }: Pick<FetchOptions, 'env' | 'cuda'>): FetchPlan {
+  const flavour: Flavour = cuda ? PINNED_CUDA : 'cpu';
+  const mirror = mirrorOf(env);
+  const place = placeOf(flavour, env);
+  const python = findPython(env);
+  const pip = mirror || !python ? null : [python, ...pipArguments(place, torchWheel(PINNED_VERSION, flavour))];
+  return { version: `${PINNED_VERSION}+${flavour}`, place, pip, archive: archiveUrl(flavour, mirror) };
+}
+
+/** The server that the archive comes from in the place of PyTorch's; an empty one is none. */
+function mirrorOf(env: NodeJS.ProcessEnv): string | undefined {
+  return env['LIBTORCH_ATTENTION_MIRROR'] || undefined;
 }
 
 const TEMPORARY = 'incomplete-';
@@ -43,7 +74,7 @@ export async function fetchLibtorch(options: FetchOptions = {}): Promise<Libtorc
   const { env = process.env, cuda = false, signal, verify } = options;
   const flavour: Flavour = cuda ? PINNED_CUDA : 'cpu';
   const directory = cacheDirectory(env);
-  const final = join(directory, `${PINNED_VERSION}+${flavour}`);
+  const final = placeOf(flavour, env);
   const present = completeIn(final);
   if (present) return present;
 
@@ -92,7 +123,7 @@ function temporaryIn(directory: string): string {
 async function fetchInto(site: string, temporary: string, flavour: Flavour, options: FetchOptions): Promise<void> {
   const { env = process.env, signal, onProgress } = options;
   const context = { env, ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) };
-  const mirror = env['LIBTORCH_ATTENTION_MIRROR'] || undefined;
+  const mirror = mirrorOf(env);
   let pipFailure = 'LIBTORCH_ATTENTION_MIRROR is set, which pip does not use';
   if (!mirror) {
     const outcome = await installWithPip(site, temporary, torchWheel(PINNED_VERSION, flavour), context);

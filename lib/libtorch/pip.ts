@@ -29,6 +29,16 @@ export function torchWheel(version: string, flavour: Flavour): Wheels {
   };
 }
 
+/** The arguments of Python that install wheels into a folder. */
+export function pipArguments(site: string, { requirements, dependencies, index }: Wheels): string[] {
+  return [
+    ...['-m', 'pip', 'install', '--target', site, '--retries', '1', '--no-input', '--no-compile'],
+    ...(dependencies ? [] : ['--no-deps']),
+    ...(index ? ['--extra-index-url', index] : []),
+    ...requirements,
+  ];
+}
+
 /** How long pip may look for what it is to install: without a network it would try each index for half a minute. */
 const SEARCH_MS = 15_000;
 
@@ -41,7 +51,7 @@ const SEARCH_MS = 15_000;
 export async function installWithPip(
   site: string,
   temporary: string,
-  { requirements, dependencies, index }: Wheels,
+  wheels: Wheels,
   { env, signal, onProgress }: FetchContext,
   searchMs = SEARCH_MS,
 ): Promise<string | null> {
@@ -53,10 +63,7 @@ export async function installWithPip(
   // Interrupted, pip leaves its own temporary files behind: keep them where they are removed.
   const scratch = join(temporary, 'pip');
   mkdirSync(scratch, { recursive: true });
-  const argument = ['-m', 'pip', 'install', '--target', site, '--retries', '1', '--no-input', '--no-compile'];
-  if (!dependencies) argument.push('--no-deps');
-  if (index) argument.push('--extra-index-url', index);
-  argument.push(...requirements);
+  const argument = pipArguments(site, wheels);
   const settings = { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_USER: '0', PIP_REQUIRE_VIRTUALENV: '0' };
   return run(python, argument, { ...env, ...settings, TMPDIR: scratch }, signal, searchMs, (message) => {
     onProgress?.({ stage: 'pip', done: 0, total: null, message });

@@ -25,6 +25,15 @@ export function anythingBuilt() {
   return ['Release', 'releases', 'versions'].some((name) => existsSync(join(root, 'build', name)));
 }
 
+/** What is said ahead of the first build. */
+export function firstBuildNotice(jobs = availableJobs()) {
+  const minutes = Math.max(2, Math.round(MINUTES_OF_ONE_JOB / jobs));
+  return `The first run compiles the addon: about ${minutes} minutes here, with ${jobs} at a time. Later ones start at once.`;
+}
+
+/** How long all sources take, one after the other. */
+const MINUTES_OF_ONE_JOB = 16;
+
 /** Folders that CMake builds other things in, and how. */
 export const builds = {
   coverage: {

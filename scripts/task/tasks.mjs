@@ -3,7 +3,15 @@ import { clangFormat, clangTidy } from './cpp-checks.mjs';
 import { installDependencies } from './dependencies.mjs';
 import { modules, provideLibtorch, provideVersion } from './libtorch.mjs';
 import { withLock } from './lock.mjs';
-import { anythingBuilt, buildNative, buildProgram, builds, releaseBuild, versionBuild } from './native.mjs';
+import {
+  anythingBuilt,
+  buildNative,
+  buildProgram,
+  builds,
+  firstBuildNotice,
+  releaseBuild,
+  versionBuild,
+} from './native.mjs';
 import { copyProducts, writePackages } from './package.mjs';
 import { run } from './process.mjs';
 import { runSanitized } from './sanitizers.mjs';
@@ -18,7 +26,10 @@ import { compileTypeScript } from './typescript.mjs';
 function setUp({ version, extraBuilds = [] } = {}) {
   return withLock(async () => {
     // Said before anything is downloaded.
-    if (!anythingBuilt()) requireCompiler();
+    if (!anythingBuilt()) {
+      requireCompiler();
+      console.error(firstBuildNotice());
+    }
     await installDependencies();
     await compileTypeScript();
     const libtorch = version === undefined ? await provideLibtorch() : await provideVersion(version);

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { nn, ScriptModule, Tensor } from '../../lib/index';
+import { nn, ScriptModule, Tensor, versions } from '../../lib/index';
 import { fixture, path } from './model-fixtures';
 
 const shown = (value: unknown) => inspect(value, { breakLength: Number.POSITIVE_INFINITY, compact: true });
@@ -90,4 +90,11 @@ describe('util.inspect of a handle', () => {
     handle.remove();
     expect(shown(handle)).toBe("RemovableHandle { kind: 'forward', path: '', calls: 1, removed: true }");
   });
+});
+
+test('util.inspect of versions shows them', () => {
+  const { package: own, libtorch, cuda } = versions;
+  expect(shown(versions)).toBe(shown({ package: own, libtorch, cuda }));
+  expect(shown(versions)).not.toContain('Getter');
+  expect(JSON.parse(JSON.stringify(versions))).toEqual({ package: own, libtorch, cuda });
 });

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
 import { buildSync } from 'esbuild';
 import { zipSync } from 'fflate';
-import { archiveFiles, temporaryFolder, writeFiles } from './fake-libtorch';
+import { archiveFiles, fakePython, temporaryFolder, writeFiles } from './fake-libtorch';
 
 // The command in a process of its own. Its bundle lies where the package's dependencies are found, but none of its
 // binaries: what is fetched here is no real libtorch.
@@ -111,6 +111,34 @@ describe('libtorch-attention setup', () => {
     const bad = await start([], { ...env, LIBTORCH: join(home, 'nowhere') }).result;
     expect(bad.code).toBe(1);
     expect(bad.errors).toContain('ERR_LIBTORCH_NOT_FOUND');
+    expect(cached()).toEqual([]);
+  });
+
+  test('--print says what would be done, and does nothing', async () => {
+    answer = () => {
+      throw new Error('nothing is to be asked for');
+    };
+    const { home, env, cached } = machine();
+    const first = await start(['--print'], env).result;
+    expect(first.code).toBe(0);
+    expect(first.output).toMatch(/^Fetches libtorch 2\.13\.0\+cpu \(about 200 MB\) into .*2\.13\.0\+cpu, since none/);
+    expect(first.output).toMatch(new RegExp(`LIBTORCH: it is not set\n.*python3: .*\n.*\nFrom:\n  ${mirror}/`));
+    const { bin } = fakePython(home, 'exit 1');
+    const pip = await start(['--print', '--cuda'], {
+      ...env,
+      LIBTORCH_ATTENTION_MIRROR: '',
+      PATH: `${bin}:/usr/bin:/bin`,
+    }).result;
+    expect(pip.output).toMatch(
+      /some gigabytes.*python3 -m pip install --target .*torch==2\.13\.0\+cu\d+\nWhere that fails, from:\n {2}https:/s,
+    );
+    const root = writeFiles(join(home, 'mine'), archiveFiles('2.13.0+cpu'));
+    expect((await start(['--print'], { ...env, LIBTORCH: root }).result).output).toBe(
+      `Takes libtorch 2.13.0+cpu (CPU) at ${root}, from the environment variable LIBTORCH. Nothing is fetched.\n`,
+    );
+    expect((await start(['--print'], { ...env, LIBTORCH: join(home, 'no') }).result).output).toMatch(
+      /^Fails, since LIBTORCH/,
+    );
     expect(cached()).toEqual([]);
   });
 
