@@ -5,7 +5,7 @@ import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, isPlainObject, optionalString, reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
 import type { CreateServerOptions } from '../server';
-import { collect, parseDuration } from './selection';
+import { collect, parseCount, parseDuration } from './selection';
 
 /** What stands in the file of `--config`: the options of `createServer`, and where to listen. */
 interface ServeConfig extends Omit<CreateServerOptions, 'https'> {
@@ -26,6 +26,8 @@ interface CommandOptions {
   apiKeyEnv?: string[];
   allowedHost?: string[];
   device?: string;
+  maxBatch?: number;
+  maxDelay?: number;
   logLevel?: string;
   shutdownLimit?: number;
 }
@@ -55,6 +57,8 @@ export function registerServe(program: Command): void {
     .option('--device <device>', "where the models named here run: 'cpu', 'cuda', 'cuda:1'")
     .option('--api-key-env <variable>', 'an environment variable with a key that requests have to have', collect)
     .option('--allowed-host <name>', 'a name that the server is reached by, beside localhost and addresses', collect)
+    .option('--max-batch <rows>', 'compute requests together, up to so many rows (default: 1)', parseCount)
+    .option('--max-delay <time>', 'how long one waits for others of its batch (default: 5ms)', parseDuration)
     .option('--public', 'answer other machines without a key, too')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent (default: info)')
     .option(
@@ -142,7 +146,15 @@ async function configOf(models: readonly string[], options: CommandOptions): Pro
   const config: ServeConfig = options.config === undefined ? { models: {} } : await readConfig(options.config);
   const given = models.map((text) => {
     const [name, source] = namedModel(text);
-    return [name, { source, untrusted: !options.trusted, ...(options.device && { device: options.device }) }] as const;
+    const { trusted, device, maxBatch, maxDelay } = options;
+    const given = {
+      source,
+      untrusted: !trusted,
+      ...(device && { device }),
+      ...(maxBatch && { maxBatch }),
+      ...(maxDelay !== undefined && { maxDelay }),
+    };
+    return [name, given] as const;
   });
   const twice = given.find(([name], i) => given.findIndex(([other]) => other === name) !== i);
   if (twice) {

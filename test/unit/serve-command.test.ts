@@ -1,8 +1,10 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { Client, counting, echo, folder, scriptFile, slow } from './server-fixtures';
+import { promisify } from 'node:util';
+import { checkServerOptions } from '../../lib/server/options';
+import { Client, counting, echo, folder, scriptFile, serve, slow } from './server-fixtures';
 
 const MAIN = join(__dirname, '..', '..', 'dist', 'cli', 'main.js');
 const x = (...data: number[]) => ({ name: 'x', datatype: 'FP32', shape: [data.length], data });
@@ -112,5 +114,30 @@ test('what can not be served ends the command with a line that says why', () => 
   ] as const) {
     const { status, stderr } = run('--log-level', 'silent', ...args);
     expect([status, stderr]).toEqual([1, expect.stringMatching(message)]);
+  }
+});
+
+const GUIDE = readFileSync(join(__dirname, '..', '..', 'docs', 'serving.md'), 'utf8');
+const hasCurl = spawnSync('curl', ['--version']).status === 0;
+
+(hasCurl ? test : test.skip)('the curl lines of the guide work', async () => {
+  const client = await serve({ bert: join(__dirname, '..', 'fixtures', 'cli', 'text.pt') });
+  const lines = GUIDE.split('\n').filter((line) => line.startsWith('curl '));
+  expect(lines.length).toBeGreaterThan(5);
+  for (const line of lines) {
+    const command = line.replaceAll('http://127.0.0.1:8000', client.url);
+    const { stdout } = await promisify(execFile)('sh', ['-c', command], { cwd: folder });
+    expect([line, stdout.length > 0 || /--output/.test(line)]).toEqual([line, true]);
+  }
+  expect(readFileSync(join(folder, 'attention.html'), 'utf8')).toContain('[CLS]');
+  expect(readFileSync(join(folder, 'attention.bin')).length).toBeGreaterThan(100);
+});
+
+test('the configuration of the guide, and that of the container, have options that there are', () => {
+  const [, guide] = /```json\n(.*?)```/s.exec(GUIDE) as unknown as [string, string];
+  const container = readFileSync(join(__dirname, '..', '..', 'examples', 'serving', 'serve.json'), 'utf8');
+  for (const text of [guide, container]) {
+    const { host: _, port: __, tls: ___, shutdownLimit: ____, ...options } = JSON.parse(text);
+    expect(checkServerOptions(options).models.length).toBeGreaterThan(0);
   }
 });
