@@ -4,7 +4,7 @@
 const [major, minor] = process.versions.node.split('.').map(Number);
 if (major < 20 || (major === 20 && minor < 15)) {
   console.error(
-    `Node ${process.versions.node} is too old: libtorch-attention needs Node 20.15 or newer (https://nodejs.org).`,
+    `Node ${process.versions.node} is too old: a checkout of libtorch-attention needs Node 20.15 or newer (an installed package 20.3) (https://nodejs.org).`,
   );
   process.exit(1);
 }

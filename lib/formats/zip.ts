@@ -1,6 +1,7 @@
 import { promisify } from 'node:util';
-import { crc32, inflateRaw } from 'node:zlib';
+import { inflateRaw } from 'node:zlib';
 import { fromRandomAccessReaderPromise, RandomAccessReader, type Entry as ZipEntry, type ZipFile } from 'yauzl';
+import { crc32 } from '../core/crc32';
 import { TorchError } from '../core/errors';
 import { shortened } from '../core/validate';
 import { malformed } from './entry';

@@ -5,9 +5,10 @@ import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream } from 'node:stream/web';
 import { isNativeError } from 'node:util/types';
-import { crc32 } from 'node:zlib';
+
 import { type Entry, openPromise } from 'yauzl';
 import { anySignal } from '../core/any-signal';
+import { crc32 } from '../core/crc32';
 import type { FetchContext } from './fetching';
 
 const ATTEMPTS = 3;

@@ -118,8 +118,12 @@ async function readFile(file: OpenFile, wanted: Wanted, verify: boolean): Promis
   switch (kind) {
     case 'torch-script':
     case 'exported-program': {
-      using model = await loadForItsTensors(file.path, kind, verify);
-      return fromTensors(Object.entries(model.stateDict()));
+      const model = await loadForItsTensors(file.path, kind, verify);
+      try {
+        return fromTensors(Object.entries(model.stateDict()));
+      } finally {
+        model.dispose();
+      }
     }
     case 'torch-save':
       return fromEntries(await readTorchSave(file, wanted, verify));
