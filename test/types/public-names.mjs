@@ -1,4 +1,4 @@
-// Lists what the package exports, and the members of each: what the compiler knows of it, from dist/index.d.ts. Prints JSON.
+// Lists what the package exports, and the members of each: what the compiler knows of it, from the declarations of its entries. Prints JSON.
 
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,7 +6,7 @@ import { API } from 'typescript/unstable/sync';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const dist = join(folder, '..', '..', 'dist');
-const entry = join(dist, 'index.d.ts');
+const entries = { 'libtorch-attention': 'index.d.ts', 'libtorch-attention/server': 'server/index.d.ts' };
 
 // SymbolFlags of TypeScript.
 const FUNCTION = 16;
@@ -75,6 +75,9 @@ function* namesOf(module, prefix) {
   }
 }
 
-const source = program.getSourceFile(entry);
-process.stdout.write(JSON.stringify([...namesOf(checker.getSymbolAtLocation(source), '')], null, 1));
+const names = Object.entries(entries).flatMap(([from, file]) => {
+  const source = program.getSourceFile(join(dist, file));
+  return [...namesOf(checker.getSymbolAtLocation(source), '')].map((each) => ({ from, ...each }));
+});
+process.stdout.write(JSON.stringify(names, null, 1));
 api.close();

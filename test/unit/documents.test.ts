@@ -62,8 +62,14 @@ test('every program compiles', () => {
     module: 'node16',
     strict: true,
     noEmit: true,
-    types: [],
-    paths: { 'libtorch-attention': [join(ROOT, 'dist', 'index.d.ts')] },
+    types: ['node'],
+    typeRoots: [join(ROOT, 'node_modules', '@types')],
+    skipLibCheck: true,
+    paths: {
+      'libtorch-attention': [join(ROOT, 'dist', 'index.d.ts')],
+      'libtorch-attention/server': [join(ROOT, 'dist', 'server', 'index.d.ts')],
+      fastify: [join(ROOT, 'node_modules', 'fastify', 'fastify.d.ts')],
+    },
   };
   writeFiles(folder, { 'tsconfig.json': JSON.stringify({ compilerOptions, include: ['*.mts'] }) });
   const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');

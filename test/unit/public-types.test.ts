@@ -18,6 +18,8 @@ function problems(project: string): string[] {
 }
 
 interface PublicName {
+  /** The entry of the package that exports it. */
+  from: string;
   name: string;
   kind: 'class' | 'interface' | 'type' | 'function' | 'method' | 'property';
   /** What it is a member of. */
@@ -55,7 +57,7 @@ test('every export, method and property of a class has an example', () => {
 });
 
 /** What examples take for granted. */
-const GIVEN = `
+const GIVEN = `import Fastify from 'fastify';
 declare const model: ScriptModule;
 declare const program: ExportedProgram;
 declare const cache: Value;
@@ -72,8 +74,14 @@ declare const weights: Tensor;
 test('every example compiles', () => {
   const folder = mkdtempSync(join(tmpdir(), 'examples-'));
   try {
-    const exported = names.filter(({ name, of }) => !of && !name.includes('.')).map(({ name }) => name);
-    const imports = `import { ${exported.join(', ')}, nn } from 'libtorch-attention';\n`;
+    const imports = [...new Set(names.map(({ from }) => from))]
+      .map((entry) => {
+        const exported = names.filter(({ name, of, from }) => from === entry && !of && !name.includes('.'));
+        const listed = exported.map(({ name }) => name).join(', ');
+        return `import { ${listed}${entry === 'libtorch-attention' ? ', nn' : ''} } from '${entry}';
+`;
+      })
+      .join('');
     for (const { name, examples } of names) {
       for (const [i, example] of examples.entries()) {
         const file = `${name.replace(/\W+/g, '_')}_${i}.ts`;
@@ -92,10 +100,14 @@ test('every example compiles', () => {
       noEmit: true,
       types: ['node'],
       typeRoots: [join(root, 'node_modules', '@types')],
-      paths: { 'libtorch-attention': [join(root, 'dist', 'index.d.ts')] },
+      paths: {
+        'libtorch-attention': [join(root, 'dist', 'index.d.ts')],
+        'libtorch-attention/server': [join(root, 'dist', 'server', 'index.d.ts')],
+        fastify: [join(root, 'node_modules', 'fastify', 'fastify.d.ts')],
+      },
     };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, include: ['*.ts'] }));
-    expect(problems(folder)).toEqual([expect.stringMatching(/wrong\.ts\(3,13\): error/)]);
+    expect(problems(folder)).toEqual([expect.stringMatching(/wrong\.ts\(4,13\): error/)]);
   } finally {
     rmSync(folder, { recursive: true });
   }
