@@ -1,3 +1,4 @@
+// Attention weights that products take in parts (slices, a head or a sample at a time), put together.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,7 +12,6 @@
 
 namespace lta {
 
-// Attention weights that products take in parts (slices, a head or a sample at a time), put together.
 class Assembly {
  public:
   struct Part {

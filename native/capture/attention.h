@@ -1,3 +1,4 @@
+// Attentions as a capture gives them, and where they were computed.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// How the gradient of attention weights follows from the gradients of other tensors.
 #pragma once
 
 #include <ATen/core/Tensor.h>

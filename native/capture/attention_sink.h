@@ -1,3 +1,4 @@
+// Where the attentions of a capture go.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// One capture of one forward.
 #pragma once
 
 #include <ATen/core/Tensor.h>

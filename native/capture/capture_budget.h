@@ -1,3 +1,4 @@
+// The bytes that a capture may hold (the option `maxBytes`).
 #pragma once
 
 #include <atomic>
@@ -10,7 +11,6 @@
 
 namespace lta {
 
-// The bytes that a capture may hold (the option `maxBytes`).
 class CaptureBudget {
  public:
   explicit CaptureBudget(std::optional<int64_t> most) : most_(most) {}

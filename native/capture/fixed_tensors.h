@@ -1,3 +1,4 @@
+// Which tensors depend on no input.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// How many heads there are in [batch · heads, Q, K].
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// The option `layers`.
 #pragma once
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// Scores of softmaxes that mask by themselves.
 #pragma once
 
 #include <ATen/core/Tensor.h>

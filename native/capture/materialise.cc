@@ -22,8 +22,12 @@ void checkIndices(const char* option, const std::vector<int64_t>& indices, int64
   for (const auto index : indices) {
     if (index >= 0 && index < count) continue;
     std::ostringstream message;
-    message << "Expected integers from 0 to " << count - 1 << " for " << option << ", since " << describeSite(site)
-            << " has " << count << ", but received " << index;
+    if (count == 0) {
+      message << "Expected no " << option << ", since " << describeSite(site) << " has none, but received " << index;
+    } else {
+      message << "Expected integers from 0 to " << count - 1 << " for " << option << ", since " << describeSite(site)
+              << " has " << count << ", but received " << index;
+    }
     throw Error("ERR_INVALID_ARGUMENT", message.str());
   }
 }

@@ -1,3 +1,4 @@
+// From an attention that was seen to the tensors that are kept of it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// Which module is running. Knows no kind of model.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// Options of captures.
 #pragma once
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// Attentions whose weights are still to be computed.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// Kernels that tell a capture what a model computes.
 #pragma once
 
 #include <memory>

@@ -1,3 +1,4 @@
+// Attention rollout and relevance, from matrices of weights.
 #pragma once
 
 #include <ATen/core/Tensor.h>

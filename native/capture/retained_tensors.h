@@ -1,3 +1,4 @@
+// Tensors of the model that a capture keeps by reference.
 #pragma once
 
 #include <ATen/core/Tensor.h>

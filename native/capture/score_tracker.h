@@ -1,3 +1,4 @@
+// From weights back to the scores that they were computed from.
 #pragma once
 
 #include <ATen/core/Tensor.h>

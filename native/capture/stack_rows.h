@@ -1,3 +1,4 @@
+// Matrices of several forwards below each other.
 #pragma once
 
 #include <ATen/core/Tensor.h>

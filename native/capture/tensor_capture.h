@@ -1,3 +1,4 @@
+// Captures of any value that an operator computes.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// What looks like attention and isn't recorded.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +7,6 @@
 
 namespace lta {
 
-// What looks like attention and isn't recorded.
 struct Unseen {
   std::string name;  // dotted name of the module
   std::string operatorName;

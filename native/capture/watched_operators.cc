@@ -91,7 +91,7 @@ class Watched final : public c10::OperatorKernel {
     auto* const capture = currentCapture();
     if (!capture) return redispatchBelow(kProbeKey, op, keys, stack);
     const auto arguments = torch::jit::last(*stack, written_.size());
-    if (writes_) tellOfWrites(*capture, arguments);
+    const auto written = writes_ ? tellOfWrites(*capture, arguments) : std::nullopt;
     if (unknown_ && !insideFused()) return unknown(*capture, op, keys, stack);
     if (!rule_ || insideFused()) return redispatchBelow(kProbeKey, op, keys, stack);
     const auto& name = outerName ? *outerName : name_;
@@ -104,7 +104,7 @@ class Watched final : public c10::OperatorKernel {
       }
       return degenerateEinsum(*capture, given, resultOf(op, *stack));
     }
-    const bool fixed = isFixed(*capture, arguments);
+    const bool fixed = written ? *written : isFixed(*capture, arguments);
     if (rule_->does == flow::Does::InverseFourier && !fixed) {
       redispatchBelow(kProbeKey, op, keys, stack);
       const auto result = resultOf(op, *stack);
@@ -152,9 +152,10 @@ class Watched final : public c10::OperatorKernel {
     return first.isTensor() ? first.toTensor() : at::Tensor();
   }
 
-  void tellOfWrites(Capture& capture, c10::ArrayRef<c10::IValue> arguments) const {
+  // Whether what is written depends on no input, where that was asked.
+  std::optional<bool> tellOfWrites(Capture& capture, c10::ArrayRef<c10::IValue> arguments) const {
     auto& fixed = capture.fixedTensors();
-    if (!capture.retainsTensors() && !fixed.any()) return;
+    if (!capture.retainsTensors() && !fixed.any()) return std::nullopt;
     const bool constant = fixed.any() && isFixed(capture, arguments);
     for (size_t place = 0; place < arguments.size(); ++place) {
       if (!written_[place]) continue;
@@ -164,6 +165,7 @@ class Watched final : public c10::OperatorKernel {
         return true;
       });
     }
+    return constant;
   }
 
   // Whether what the operator gives depends on no input: it takes tensors that don't, and single numbers, alone.

@@ -1,3 +1,4 @@
+// Boxed kernels for operators by the table of rules.
 #pragma once
 
 #include <initializer_list>

@@ -1,3 +1,4 @@
+// The points in a graph whose gradients are those of captured weights.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// Operands of products read as [leading dimensions…, queries, keys].
 #pragma once
 
 #include <ATen/core/Tensor.h>

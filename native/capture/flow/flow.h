@@ -1,7 +1,7 @@
+// Scores and weights followed through a run. Knows no capture.
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 
 #include "capture/fixed_tensors.h"
 #include "capture/flow/arrangement.h"
+#include "capture/flow/call.h"
 #include "capture/flow/layout.h"
 #include "capture/flow/product.h"
 #include "capture/flow/rules.h"
@@ -23,18 +24,6 @@
 #include "torch/storage.h"
 
 namespace lta::flow {
-
-// A call of an operator that has a rule.
-struct Call {
-  const Rule& rule;
-  const std::string& name;  // as attentions tell it
-  const c10::FunctionSchema& schema;
-  const std::vector<c10::IValue>& arguments;
-
-  // An undefined tensor where there is none at that place.
-  at::Tensor tensor(size_t place) const;
-  std::optional<c10::IValue> argument(const char* name) const;
-};
 
 // An operand of a product that is attention weights.
 struct Consumed {

@@ -1,3 +1,4 @@
+// Views of matrices told by their strides.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// The dimensions of products.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,3 +1,4 @@
+// The table of operators that are followed.
 #pragma once
 
 #include <cstdint>

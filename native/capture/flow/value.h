@@ -1,3 +1,4 @@
+// What is known of scores and weights.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +17,9 @@ namespace lta {
 enum class Kind : uint8_t { Softmax, Unnormalized, Signed, Sigmoid, Relu };
 
 const char* nameOf(Kind kind);
+
+// Of weights that were scaled or masked: no distribution any more.
+inline Kind loosened(Kind kind) { return kind == Kind::Softmax ? Kind::Unnormalized : kind; }
 
 namespace flow {
 

@@ -1,0 +1,152 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <tuple>
+#include <utility>
+
+namespace lta::flow {
+// What a sum over a dimension of weights, or of scores, runs over.
+Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const {
+  const auto& matrix = weights.matrix();
+  const auto& view = *weights.view;
+  Aim aim;
+  const auto over = [&](int64_t dim) {
+    if (dim == kNone) return false;
+    if (view.has(summed, dim)) return true;
+    // Of size one it can't be told from others.
+    return weights.tensor.size(summed) == 1 && !view.has(dim);
+  };
+  if (over(matrix.key)) {
+    aim.key = matrix.key;
+  } else if (matrix.fromScores) {
+    for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
+      if (matrix.roles[static_cast<size_t>(dim)] == Role::Free && view.has(summed, dim)) aim.key = dim;
+    }
+  }
+  aim.touches = aim.key != kNone || over(matrix.query);
+  if (row >= 0) {
+    for (const auto& component : view.dims[static_cast<size_t>(row)]) {
+      if (component.span.dim != kForeign && component.span.dim != aim.key) aim.row = component.span.dim;
+    }
+  }
+  return aim;
+}
+
+Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValuePtr& value, const Aim& aim) const {
+  auto& matrix = *value->matrix;
+  auto query = matrix.query;
+  if (aim.key != matrix.key) {
+    // Summed over what the softmax didn't run over: keys and queries change places.
+    query = matrix.key;
+    for (int64_t dim = 0; dim < matrix.dims() && query == kNone; ++dim) {
+      if (dim != aim.key && matrix.roles[static_cast<size_t>(dim)] == Role::Free) query = dim;
+    }
+  }
+  if (query == kNone) query = aim.row;
+  Consumed consumed;
+  consumed.operand = operand;
+  consumed.arrange = Arrangement(matrix, view, query, aim.key);
+  consumed.value = value;
+  consumed.kind = value->kind == Kind::Softmax && value->normalized != aim.key ? Kind::Unnormalized : value->kind;
+  consumed.module = value->module;
+  for (const auto* from = &matrix; consumed.scoresModule.empty() && !from->parents.empty();) {
+    from = from->parents.front().get();
+    consumed.scoresModule = from->module;
+  }
+  consumed.headsKnown = matrix.allFeatures;
+  consumed.maybeContext =
+      !matrix.fromScores && !matrix.fixedKeys && query != kNone && matrix.sizes[static_cast<size_t>(query)] > 1;
+  matrix.meet();
+  return consumed;
+}
+
+std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
+                                         int64_t otherSummed) {
+  if (!weights || weights.value().stage != Stage::Weights) return std::nullopt;
+  const auto aim = aimOf(weights, summed, row);
+  auto& matrix = weights.matrix();
+  if (aim.key == kNone) {
+    if (aim.touches || matrix.fromScores || !isFixed(other)) return std::nullopt;
+    // A softmax over positions, then a product with a table over what isn't the heads: external attention.
+    if (!matrix.layerKeys && matrix.dims() == 3 && matrix.key == 1) {
+      listMatrix(matrix, "its product is with a table of constants, over another dimension than the softmax's");
+    }
+    return std::nullopt;
+  }
+  if (matrix.softmax && !matrix.parents.empty() && matrix.parents.front()->logSummed) {
+    listMatrix(matrix,
+               "the logarithm of its sum is taken as well: a softmax in blocks, whose weights are scaled later");
+    return std::nullopt;
+  }
+  if (weights.value().exponential) {
+    listMatrix(matrix, "exponentials that nothing had normalized multiplied the values (a softmax in blocks)");
+    return std::nullopt;
+  }
+  if (isFixed(other)) {
+    if (matrix.fixedKeys && weights.value().kind == Kind::Softmax) {
+      return consume(weights.tensor, *weights.view, weights.note->value, aim);
+    }
+    if (!matrix.layerKeys && other.dim() > 1 && matrix.metNothing.empty()) {
+      matrix.metNothing = "its only product is with a table of constants";
+    }
+    return std::nullopt;
+  }
+  // A product with a vector is an expectation, unless the weights compare two activations.
+  if (other.dim() < 2 && !matrix.fromScores) return std::nullopt;
+  if (isMixture(matrix, aim, featureAlong(other, otherSummed) != nullptr)) return std::nullopt;
+  return consume(weights.tensor, *weights.view, weights.note->value, aim);
+}
+
+// Whether the softmax runs over a dimension that a layer made: of a router, a classifier, a dynamic convolution. A
+// layer may as well compute attention weights for each pair of positions, without keys.
+bool Flow::isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside) {
+  if (!matrix.layerKeys) return false;
+  if (featuresBeside) return true;
+  const auto query = matrix.query == kNone ? aim.row : matrix.query;
+  const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];
+  if (queries == matrix.sizes[static_cast<size_t>(matrix.key)]) return false;
+  listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
+  return true;
+}
+
+std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, const at::Tensor& b) {
+  const auto weightsA = operandOf(a), weightsB = operandOf(b);
+  const auto told = [](const Operand& operand) {
+    return operand.note && (operand.note->value || operand.note->context);
+  };
+  if (!told(weightsA) && !told(weightsB)) return std::nullopt;  // most products
+  const auto product = productOf(rule.does, a, b);
+  bool linear = false;
+  for (const auto& [operand, summed] : {std::pair(&weightsA, product.summedA), std::pair(&weightsB, product.summedB)}) {
+    const auto* note = operand->note;
+    if (!note || !note->context) continue;
+    const bool inner = operand->tensor.dim() > 1 && operand->tensor.size(summed) > 1 &&
+                       operand->tensor.stride(summed) == note->contextRow;
+    linear = linear || (inner && note->context->decide);
+    decide(*note, inner);
+  }
+  if (linear) {
+    for (const auto* operand : {&weightsA, &weightsB}) {
+      if (*operand) operand->matrix().meet();
+    }
+    return std::nullopt;
+  }
+  if (rule.does == Does::Distance || (!weightsA && !weightsB)) return std::nullopt;
+  const auto rowA = product.row < 0 ? kForeign : product.a[static_cast<size_t>(product.row)];
+  const auto rowB = product.column < 0 ? kForeign : product.b[static_cast<size_t>(product.column)];
+  const bool scoresFirst = !weightsA || (weightsB && weightsB.matrix().fromScores && !weightsA.matrix().fromScores);
+  // What has scores is attention ahead of what may be values.
+  for (const bool second : {scoresFirst, !scoresFirst}) {
+    auto consumed = second ? consumedBy(weightsB, product.summedB, rowB, a, product.summedA)
+                           : consumedBy(weightsA, product.summedA, rowA, b, product.summedB);
+    if (!consumed) continue;
+    consumed->second = second;
+    consumed->mayBeNameless = rule.does == Does::Mm;
+    return consumed;
+  }
+  return std::nullopt;
+}
+
+}  // namespace lta::flow

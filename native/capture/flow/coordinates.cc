@@ -1,0 +1,211 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "capture/flow/dimensions.h"
+
+namespace lta::flow {
+void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
+  if (source.dim() == 4 && result.dim() == 3 && source.size(0) * source.size(1) == result.size(0) &&
+      source.size(2) == result.size(1) && source.size(3) == result.size(2) && source.size(1) > 1) {
+    // Heads are what a layer made.
+    const bool headsFirst = featureAlong(source, 0) && !featureAlong(source, 1);
+    noteOf(result).lead = Lead{source.size(0), source.size(1), headsFirst};
+  }
+  const auto* note = find(source);
+  if (!note || storageOf(source) == storageOf(result)) return;
+  // A copy: the dimension that moves fastest is the same where its size is.
+  if (source.dim() > 0 && result.dim() > 0 && source.size(-1) == result.size(-1)) {
+    if (const auto* feature = featureAlong(source, source.dim() - 1)) {
+      const Feature last{1, source.size(-1), feature->layer, feature->stacked};
+      if (result.stride(-1) == 1) noteOf(result).features = {last};
+    }
+  }
+}
+
+void Flow::joined(const Call& call, const at::Tensor& result) {
+  if (!call.arguments[0].isTensorList()) return;
+  const auto tensors = call.arguments[0].toTensorVector();
+  const auto dim = wrapped(call.argument("dim").value_or(0).toInt(), result.dim());
+  const bool stacks = call.rule.does == Does::Stacks;
+  Operand source;
+  std::vector<MatrixPtr> others;
+  bool all = true;
+  for (const auto& tensor : tensors) {
+    auto operand = operandOf(tensor);
+    if (!operand) {
+      all = false;
+      if (operand.note && operand.note->context) decide(*operand.note, false);
+      continue;
+    }
+    if (!source) {
+      source = std::move(operand);
+    } else if (operand.value().matrix != source.value().matrix) {
+      others.push_back(operand.value().matrix);
+    }
+  }
+  if (!source) {
+    if (stacks && result.size(dim) > 1) {
+      noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true});
+    } else if (!tensors.empty() && tensors.front().dim() == result.dim()) {
+      std::vector<Feature> features;
+      for (int64_t each = 0; each < result.dim(); ++each) {
+        const auto* feature = featureAlong(tensors.front(), each);
+        if (feature) features.push_back({result.stride(each), result.size(each), feature->layer, feature->stacked});
+      }
+      if (!features.empty()) noteOf(result).features = std::move(features);
+    }
+    return;
+  }
+  std::vector<int64_t> from;
+  std::vector<bool> changed;
+  for (int64_t each = 0; each < result.dim(); ++each) {
+    from.push_back(!stacks ? each : each == dim ? kForeign : each > dim ? each - 1 : each);
+    changed.push_back(!stacks && each == dim);
+  }
+  Value value = source.value();
+  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.version = ++versions_;
+  const bool alongKeys = !stacks && source.view->has(dim, source.matrix().key);
+  if (value.stage == Stage::Weights && (alongKeys || !all)) {
+    value.kind = loosened(value.kind);
+    value.normalized = kNone;
+  }
+  follow(source, result, from, changed, /*combined=*/true, std::move(value), std::move(others));
+}
+
+// What picks coordinates along some dimensions, or adds some.
+void Flow::indexed(const Call& call, const at::Tensor& result) {
+  const auto source = operandOf(call.tensor(static_cast<size_t>(call.rule.operand)));
+  if (!source) {
+    if (source.note && source.note->context) decide(*source.note, false);
+    return;
+  }
+  const auto dims = source.tensor.dim();
+  auto from = identity(result.dim());
+  std::vector<bool> changed(from.size(), false);
+  Value value = source.value();
+  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.version = ++versions_;
+  const auto& matrix = source.matrix();
+  const auto loosen = [&] {
+    if (value.stage != Stage::Weights) return;
+    value.kind = loosened(value.kind);
+    value.normalized = kNone;
+  };
+  switch (call.rule.does) {
+    case Does::Picks:
+    case Does::Selects:
+    case Does::Scatters: {
+      auto argument = call.argument("dim");
+      if (!argument) argument = call.argument("dims");
+      auto along = argument ? intsOf(*argument) : std::vector<int64_t>{-1};
+      if (result.dim() != dims) return;
+      for (auto& dim : along) {
+        dim = wrapped(dim, dims);
+        changed[static_cast<size_t>(dim)] = true;
+        if (!source.view->has(dim, matrix.key)) continue;
+        if (matrix.layerKeys) return;  // the experts that a router chose
+        if (call.rule.does != Does::Scatters && result.size(dim) != source.tensor.size(dim)) loosen();
+      }
+      break;
+    }
+    case Does::Pads:
+    case Does::Repeats: {
+      const auto more = result.dim() - dims;
+      if (more < 0) return;
+      for (int64_t dim = 0; dim < result.dim(); ++dim) {
+        auto& here = from[static_cast<size_t>(dim)];
+        here = dim - more;
+        if (here < 0) {
+          here = kForeign;
+          continue;
+        }
+        changed[static_cast<size_t>(dim)] = source.tensor.size(here) != result.size(dim);
+        if (!changed[static_cast<size_t>(dim)]) continue;
+        if (source.view->has(here, matrix.key) && call.rule.does == Does::Repeats) loosen();
+      }
+      break;
+    }
+    default: {  // an index for some dimensions that stand together
+      const auto& list = call.arguments[1];
+      if (!list.isList()) return;
+      int64_t first = kNone, count = 0, wide = 0, dim = 0;
+      for (const c10::IValue& each : list.toListRef()) {
+        if (each.isTensor() && each.toTensor().defined()) {
+          const auto& index = each.toTensor();
+          const bool mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
+          if (first == kNone) first = dim;
+          if (dim != first + count) return;
+          count += mask ? index.dim() : 1;
+          wide = std::max(wide, mask ? 1 : index.dim());
+          dim += mask ? index.dim() : 1;
+        } else {
+          ++dim;
+        }
+      }
+      if (first == kNone) return;
+      from.clear();
+      changed.clear();
+      for (int64_t each = 0; each < first; ++each) from.push_back(each);
+      // One list for one dimension keeps what that is; others leave no trace of it.
+      for (int64_t each = 0; each < wide; ++each) from.push_back(count == 1 && wide == 1 ? first : kForeign);
+      for (int64_t each = first + count; each < dims; ++each) from.push_back(each);
+      if (static_cast<int64_t>(from.size()) != result.dim()) return;
+      changed.assign(from.size(), false);
+      if (count == 1 && wide == 1) {
+        changed[static_cast<size_t>(first)] = true;
+        if (source.view->has(first, matrix.key)) {
+          if (matrix.layerKeys) return;
+          loosen();
+        }
+      } else {
+        for (int64_t each = first; each < first + count; ++each) {
+          if (source.view->has(each, matrix.key) || source.view->has(each, matrix.query)) return;
+        }
+      }
+    }
+  }
+  follow(source, result, from, changed, /*combined=*/true, std::move(value));
+}
+
+void Flow::convolved(const Call& call, const at::Tensor& result) {
+  const auto source = operandOf(call.tensor(0));
+  const auto kernel = operandOf(call.tensor(1));
+  if (kernel && kernel.value().stage == Stage::Weights) {
+    listMatrix(kernel.matrix(), "its result is the kernel of a convolution");
+    return;
+  }
+  if (!source) {
+    if (source.note && source.note->context) decide(*source.note, false);
+    // Channels are a layer's.
+    if (result.dim() > 2 && result.size(1) > 1 && isFixed(call.tensor(1))) {
+      noteOf(result).features = {{result.stride(1), result.size(1), true, false}};
+    }
+    return;
+  }
+  const auto& matrix = source.matrix();
+  if (result.dim() < 3 || source.tensor.dim() != result.dim() || source.view->has(1, matrix.key) ||
+      source.view->has(1, matrix.query)) {
+    return;
+  }
+  std::vector<bool> changed(static_cast<size_t>(result.dim()), false);
+  for (int64_t dim = 1; dim < result.dim(); ++dim) {
+    changed[static_cast<size_t>(dim)] = source.tensor.size(dim) != result.size(dim);
+  }
+  changed[1] = true;
+  Value value = source.value();
+  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.version = ++versions_;
+  if (value.stage != Stage::Scores) {
+    value.kind = Kind::Signed;
+    value.normalized = kNone;
+  }
+  follow(source, result, identity(result.dim()), changed, /*combined=*/true, std::move(value));
+}
+
+}  // namespace lta::flow

@@ -1,0 +1,87 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace lta::flow {
+namespace {
+
+constexpr int64_t kSweepAt = 64;
+
+}  // namespace
+
+const Flow::Note* Flow::find(const at::Tensor& tensor) const {
+  const auto* storage = storageOf(tensor);
+  if (!storage) return nullptr;
+  const auto found = notes_.find(storage);
+  return found == notes_.end() || found->second.storage.expired() ? nullptr : &found->second;
+}
+
+Flow::Note& Flow::noteOf(const at::Tensor& tensor) {
+  auto* const storage = storageOf(tensor);
+  if (notes_.size() >= sweepAt_) {
+    std::erase_if(notes_, [](const auto& entry) { return entry.second.storage.expired(); });
+    sweepAt_ = std::max<size_t>(kSweepAt, 2 * notes_.size());
+  }
+  const auto found = notes_.find(storage);
+  if (found != notes_.end()) {
+    if (!found->second.storage.expired()) return found->second;
+    notes_.erase(found);
+  }
+  return notes_.emplace(storage, Note(weakly(storage))).first->second;
+}
+
+Flow::Note& Flow::newNote(const at::Tensor& tensor) {
+  auto& note = noteOf(tensor);
+  note.value.reset();
+  note.multiplied.reset();
+  note.reduced.reset();
+  note.features.clear();
+  note.lead.reset();
+  note.context.reset();
+  return note;
+}
+
+Flow::Operand Flow::operandOf(const at::Tensor& tensor) const {
+  Operand operand{tensor, find(tensor), std::nullopt};
+  if (operand.note && operand.note->value && tensor.layout() == at::kStrided) {
+    operand.view = operand.note->layout.view(tensor);
+  }
+  return operand;
+}
+
+std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
+  const auto* note = find(tensor);
+  if (!note || !note->lead || tensor.dim() != 3 || note->lead->outer * note->lead->inner != tensor.size(0)) {
+    return std::nullopt;
+  }
+  return note->lead;
+}
+
+const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) const {
+  const auto* note = find(tensor);
+  if (!note || dim < 0 || tensor.size(dim) < 2) return nullptr;
+  const auto stride = tensor.stride(dim);
+  for (const auto& feature : note->features) {
+    if (stride % feature.stride == 0 && stride / feature.stride * (tensor.size(dim) - 1) < feature.size)
+      return &feature;
+  }
+  return nullptr;
+}
+
+void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
+  const auto* note = find(source);
+  if (!note || note->features.empty() || result.dim() < source.dim() || storageOf(source) == storageOf(result)) return;
+  std::vector<Feature> features;
+  for (int64_t dim = 0; dim < source.dim(); ++dim) {
+    const auto to = dim + result.dim() - source.dim();
+    const auto* feature = featureAlong(source, dim);
+    if (!feature || result.size(to) != source.size(dim)) continue;
+    features.push_back({result.stride(to), source.size(dim), feature->layer, feature->stacked});
+  }
+  if (!features.empty()) noteOf(result).features = std::move(features);
+}
+
+}  // namespace lta::flow

@@ -1,0 +1,84 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "capture/flow/dimensions.h"
+
+namespace lta::flow {
+std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result) {
+  const auto source = operandOf(call.tensor(0));
+  if (!source) {
+    if (source.note && source.note->context) decide(*source.note, false);
+    return std::nullopt;
+  }
+  if (call.tensor(1).defined()) {  // max of two tensors
+    elementwise(call, result);
+    return std::nullopt;
+  }
+  const auto argument = call.argument("dim");
+  auto dims = argument ? intsOf(*argument) : std::vector<int64_t>();
+  if (dims.empty()) dims = identity(source.tensor.dim());
+  for (auto& dim : dims) dim = wrapped(dim, source.tensor.dim());
+  const auto& matrix = source.matrix();
+  std::vector<int64_t> gone;  // of the matrix
+  for (const auto dim : dims) {
+    for (const auto& component : source.view->dims[static_cast<size_t>(dim)]) {
+      if (component.span.dim != kForeign) gone.push_back(component.span.dim);
+    }
+  }
+  const auto goes = [&](int64_t dim) { return dim != kNone && std::find(gone.begin(), gone.end(), dim) != gone.end(); };
+  if (source.note->multiplied && (call.rule.does == Does::Sums || call.rule.does == Does::Averages)) {
+    const auto& multiplied = *source.note->multiplied;
+    const auto& value = *multiplied.value;
+    const auto key = value.matrix->key;
+    // The dimension of the matrix here that stands for its keys.
+    const bool overKeys = goes(matrix.key) || (matrix.key == kNone && !gone.empty());
+    if (overKeys && key != kNone && dims.size() == 1) {
+      if (value.exponential) {
+        listMatrix(*value.matrix, "weights that nothing had normalized multiplied the values (a softmax in blocks)");
+        return std::nullopt;
+      }
+      Aim aim;
+      aim.key = key;
+      if (isMixture(*value.matrix, aim, multiplied.features)) return std::nullopt;
+      auto consumed = consume(multiplied.operand->get(), multiplied.view, multiplied.value, aim);
+      consumed.point = multiplied.given;
+      return consumed;
+    }
+  }
+  bool ofEach = false;  // a number for each query, or for each key
+  for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
+    const bool tells = dim == matrix.key || dim == matrix.query || matrix.roles[static_cast<size_t>(dim)] == Role::Free;
+    ofEach = ofEach || (tells && goes(dim));
+  }
+  if (call.rule.does == Does::LogSums && source.value().stage == Stage::Scores) source.matrix().logSummed = true;
+  if (ofEach || gone.empty()) {
+    if (gone.size() == 1) newNote(result).reduced = Reduced{source.value().matrix, call.rule.does, gone.front()};
+    return std::nullopt;
+  }
+  // Over heads, or the batch.
+  const auto keep = call.argument("keepdim");
+  const bool keepdim = keep && keep->isBool() && keep->toBool();
+  std::vector<int64_t> from;
+  for (int64_t dim = 0; dim < source.tensor.dim(); ++dim) {
+    const bool reduces = std::find(dims.begin(), dims.end(), dim) != dims.end();
+    if (!reduces) from.push_back(dim);
+    if (reduces && keepdim) from.push_back(kForeign);
+  }
+  if (static_cast<int64_t>(from.size()) != result.dim()) return std::nullopt;
+  Value value = source.value();
+  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.version = ++versions_;
+  if (value.stage == Stage::Weights && call.rule.does != Does::Averages) {
+    value.kind = loosened(value.kind);
+    value.normalized = kNone;
+  }
+  follow(source, result, from, std::vector<bool>(from.size(), false), /*combined=*/true, std::move(value));
+  return std::nullopt;
+}
+
+}  // namespace lta::flow

@@ -1,0 +1,124 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <tuple>
+#include <utility>
+
+namespace lta::flow {
+void Flow::productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
+                      const at::Tensor& result, bool consumed) {
+  if (consumed || !storageOf(result) || result.dim() == 0 || !result.is_floating_point()) return;
+  const auto fixedA = isFixed(a), fixedB = isFixed(b);
+  if (fixedA && fixedB) return fixed_.add(result);
+  if (const auto* note = find(a); rule.does == Does::Linear && fixedB && b.dim() == 2 && !(note && note->value)) {
+    // A layer, as most products are.
+    if (b.size(0) > 1) newNote(result).features = {{result.stride(-1), b.size(0), true, false}};
+    return;
+  }
+  const auto product = productOf(rule.does, a, b);
+  if (static_cast<int64_t>(product.a.size()) != result.dim()) return;
+  const auto operandA = operandOf(a), operandB = operandOf(b);
+
+  // Over heads: weights are mixed, and go on.
+  for (const auto& [operand, from, summed] :
+       {std::tuple(&operandA, &product.a, product.summedA), std::tuple(&operandB, &product.b, product.summedB)}) {
+    if (!*operand) continue;
+    const auto& matrix = operand->matrix();
+    bool mixes = !operand->view->dims[static_cast<size_t>(summed)].empty();
+    for (const auto& component : operand->view->dims[static_cast<size_t>(summed)]) {
+      const auto dim = component.span.dim;
+      mixes = mixes && dim != matrix.key && dim != matrix.query &&
+              (dim == kForeign || matrix.roles[static_cast<size_t>(dim)] != Role::Free);
+    }
+    if (operand->value().stage == Stage::Scores && !mixes) {
+      // Two products and no function between.
+      for (const auto& component : operand->view->dims[static_cast<size_t>(summed)]) {
+        const auto dim = component.span.dim;
+        if (dim == kForeign || matrix.roles[static_cast<size_t>(dim)] != Role::Free || matrix.fixed != kNone) continue;
+        if (operand == &operandA ? fixedB : fixedA) continue;
+        const auto place = static_cast<size_t>(dim);
+        if (place < matrix.features.size() && matrix.features[place]) {
+          listMatrix(operand->matrix(),
+                     "linear attention: keys and values are multiplied first, so that no matrix of "
+                     "queries and keys exists");
+        } else if (matrix.ofFeatures) {
+          listMatrix(operand->matrix(), "no function makes weights of the scores before they multiply the values");
+        }
+        return;
+      }
+      continue;
+    }
+    if (!mixes || matrix.dims() < 3) continue;
+    std::vector<bool> changed(from->size(), false);
+    Value value = operand->value();
+    value.last = std::make_shared<Step>(Step{name, value.last});
+    value.version = ++versions_;
+    if (value.stage != Stage::Scores) {
+      value.kind = Kind::Signed;
+      value.normalized = kNone;
+    }
+    follow(*operand, result, *from, changed, /*combined=*/true, std::move(value));
+    return;
+  }
+
+  const bool layer = rule.does == Does::Linear || rule.operand == 1;
+  if (fixedA || fixedB) {
+    auto& note = newNote(result);
+    const auto own = fixedA ? product.row : product.column;
+    if (own >= 0 && result.size(own) > 1) note.features.push_back({result.stride(own), result.size(own), layer, false});
+    // Experts, each with a matrix of its own.
+    const auto& table = fixedA ? a : b;
+    for (int64_t dim = 0; dim < result.dim(); ++dim) {
+      const auto of = (fixedA ? product.a : product.b)[static_cast<size_t>(dim)];
+      if (dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 && result.size(dim) == table.size(of)) {
+        note.features.push_back({result.stride(dim), result.size(dim), layer, false});
+      }
+    }
+    if (layer || own < 0) return;
+  }
+  if (product.row < 0 && product.column < 0) return;
+
+  // Scores, as long as nothing says otherwise.
+  auto matrix = std::make_shared<Matrix>();
+  matrix->operatorName = name;
+  matrix->module = modules_.current();
+  matrix->fromScores = !fixedA && !fixedB;
+  const auto* featureA = featureAlong(a, product.summedA);
+  const auto* featureB = featureAlong(b, product.summedB);
+  matrix->ofFeatures = featureA && featureB;
+  matrix->allFeatures = matrix->ofFeatures && featureA->size == a.size(product.summedA) &&
+                        featureB->size == b.size(product.summedB) && a.dim() == 3;
+  auto lead = leadOf(a);
+  if (!lead) lead = leadOf(b);
+  std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
+  const auto add = [&](int64_t at, int64_t size, Role role, bool feature) {
+    spans[static_cast<size_t>(at)].push_back({matrix->dims(), 0, 1, size});
+    matrix->sizes.push_back(size);
+    matrix->roles.push_back(role);
+    matrix->features.push_back(feature);
+  };
+  for (int64_t dim = 0; dim < result.dim(); ++dim) {
+    const auto size = result.size(dim);
+    if (dim == product.row || dim == product.column) {
+      const bool ofA = dim == product.row;
+      const auto of = (ofA ? product.a : product.b)[static_cast<size_t>(dim)];
+      if (ofA ? fixedA : fixedB) matrix->fixed = matrix->dims();
+      add(dim, size, Role::Free, featureAlong(ofA ? a : b, of) != nullptr);
+    } else if (dim == 0 && lead && lead->outer * lead->inner == size) {
+      add(dim, lead->outer, Role::Lead, lead->headsFirst);
+      add(dim, lead->inner, Role::Lead, !lead->headsFirst);
+    } else {
+      add(dim, size, Role::Lead, featureAlong(a, product.a[static_cast<size_t>(dim)]) != nullptr);
+    }
+  }
+  auto value = std::make_shared<Value>();
+  value->matrix = std::move(matrix);
+  value->version = ++versions_;
+  auto& note = fixedA || fixedB ? noteOf(result) : newNote(result);
+  note.layout = layoutOf(result, spans, {});
+  note.value = std::move(value);
+}
+
+}  // namespace lta::flow

@@ -1,0 +1,94 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "capture/flow/dimensions.h"
+
+namespace lta::flow {
+void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, const char* operatorName) {
+  if (result.dim() == 0 || result.is_nested() || !storageOf(result)) return;
+  dim = wrapped(dim, result.dim());
+  const auto source = operandOf(input);
+  auto matrix = std::make_shared<Matrix>();
+  matrix->softmax = true;
+  matrix->operatorName = operatorName;
+  matrix->module = modules_.current();
+  matrix->layerKeys = !source && featureAlong(input, dim) != nullptr;
+  if (source) {
+    matrix->fromScores = source.matrix().fromScores;
+    matrix->ofFeatures = source.matrix().ofFeatures;
+    matrix->allFeatures = source.matrix().allFeatures;
+    matrix->parents.push_back(source.value().matrix);
+    if (const auto fixed = source.matrix().fixed; fixed != kNone) matrix->fixedKeys = source.view->has(dim, fixed);
+  }
+
+  // Sizes that tell batch from heads where the softmax runs over [batch · heads, Q, K].
+  std::optional<Lead> lead;
+  if (!source && result.dim() == 3) {
+    lead = leadOf(input);
+    if (!lead && input.is_view()) {
+      const auto& base = input._base();
+      if (base.dim() == 4 && base.size(0) * base.size(1) == result.size(0) && base.size(2) == result.size(1) &&
+          base.size(3) == result.size(2)) {
+        lead = Lead{base.size(0), base.size(1)};
+      }
+    }
+  }
+
+  std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
+  // As one dimension of the scores that it stands for, or as one of its own.
+  const auto add = [&](int64_t at, int64_t size, const Component* component) {
+    const auto of = component ? component->span.dim : kForeign;
+    const bool own = of != kForeign;
+    const auto& features = own ? source.matrix().features : matrix->features;
+    spans[static_cast<size_t>(at)].push_back({matrix->dims(), 0, 1, size});
+    matrix->features.push_back(own && static_cast<size_t>(of) < features.size() && features[static_cast<size_t>(of)]);
+    matrix->sizes.push_back(size);
+    matrix->roles.push_back(own         ? source.matrix().roles[static_cast<size_t>(of)]
+                            : component ? Role::Lead
+                                        : Role::Unknown);
+  };
+  for (int64_t each = 0; each < result.dim(); ++each) {
+    const auto size = result.size(each);
+    const auto* components = source ? &source.view->dims[static_cast<size_t>(each)] : nullptr;
+    const bool told = components && !components->empty();
+    if (each == dim) {
+      matrix->key = matrix->dims();
+      add(each, size, told ? &components->back() : nullptr);
+    } else if (told && components->size() > 1) {
+      for (const auto& component : *components) add(each, component.span.size, &component);
+    } else if (each == 0 && lead) {
+      add(each, lead->outer, nullptr);
+      add(each, lead->inner, nullptr);
+      matrix->features[0] = lead->headsFirst;
+    } else {
+      add(each, size, told ? &components->front() : nullptr);
+    }
+  }
+  // Queries are what one operand of the scores' product has beside the keys; else the dimension ahead of the keys.
+  for (int64_t each = 0; each < matrix->dims(); ++each) {
+    if (each != matrix->key && matrix->roles[static_cast<size_t>(each)] == Role::Free) matrix->query = each;
+  }
+  if (matrix->query == kNone && matrix->key == matrix->dims() - 1 && matrix->dims() > 2) {
+    matrix->query = matrix->key - 1;
+  }
+
+  auto value = std::make_shared<Value>();
+  value->matrix = matrix;
+  value->stage = std::string_view(operatorName) == "log_softmax" ? Stage::Log : Stage::Weights;
+  value->kind = Kind::Softmax;
+  value->normalized = matrix->key;
+  value->operatorName = operatorName;
+  value->module = matrix->module;
+  value->version = ++versions_;
+  auto& note = newNote(result);
+  note.layout = layoutOf(result, spans, {});
+  note.value = std::move(value);
+  if (matrix->fromScores) matrices_.push_back(std::move(matrix));
+}
+
+}  // namespace lta::flow

@@ -1,0 +1,175 @@
+#include "capture/flow/flow.h"
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "capture/flow/dimensions.h"
+
+namespace lta::flow {
+namespace {
+
+bool isNonnegative(Kind kind) { return kind != Kind::Signed; }
+
+}  // namespace
+
+// What an operator makes of scores or weights, element by element. None where what it gives isn't followed.
+ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& result, bool otherWeights) {
+  const auto& before = source.value();
+  const auto does = call.rule.does;
+  auto value = std::make_shared<Value>(before);
+  if (does == Does::Copies) {
+    if (call.name == "to") value->last = std::make_shared<Step>(Step{call.name, before.last});
+    return value;
+  }
+  value->last = std::make_shared<Step>(Step{call.name, before.last});
+  value->version = ++versions_;
+  value->normalized = kNone;
+  const auto& matrix = source.matrix();
+
+  // The operand beside it: a number, or a tensor.
+  std::optional<double> number;
+  at::Tensor other;
+  bool first = true;
+  for (size_t place = 0; place < call.arguments.size(); ++place) {
+    const auto& argument = call.arguments[place];
+    if (argument.isTensor() && argument.toTensor().is_same(source.tensor) && first) {
+      first = false;
+      continue;
+    }
+    if (!number) number = numberOf(argument);
+    if (!other.defined() && argument.isTensor() && argument.toTensor().dim() > 0) other = argument.toTensor();
+  }
+  const auto* beside = other.defined() ? find(other) : nullptr;
+  const auto normalizes = [&](Does reduction) {
+    return beside && beside->reduced && beside->reduced->matrix == before.matrix && beside->reduced->does == reduction;
+  };
+  // Whether the other tensor tells queries and keys apart, one by one.
+  const auto isMask = [&] {
+    if (!other.defined() || otherWeights) return false;
+    int64_t told = 0;
+    for (int64_t dim = 0; dim < result.dim(); ++dim) {
+      const auto here = aligned(source.tensor, result, dim), there = aligned(other, result, dim);
+      if (here < 0 || there < 0 || other.size(there) < 2) continue;
+      for (const auto& component : source.view->dims[static_cast<size_t>(here)]) {
+        const auto of = component.span.dim;
+        if (of != kForeign && matrix.roles[static_cast<size_t>(of)] == Role::Free) ++told;
+      }
+    }
+    return told > 1;
+  };
+  const auto weights = [&](Kind kind, const std::string& operatorName) -> ValuePtr {
+    if (matrix.fixed != kNone) return nullptr;  // a layer and its activation
+    value->stage = Stage::Weights;
+    value->kind = kind;
+    value->operatorName = operatorName;
+    value->module = modules_.current();
+    if (operatorName == call.name) value->last.reset();
+    return value;
+  };
+
+  if (before.stage == Stage::Scores) {
+    switch (does) {
+      case Does::Scales:
+        if (isMask()) return weights(Kind::Signed, matrix.operatorName);
+        return value;
+      case Does::Masks: {
+        if (call.name == "dropout" || call.name == "native_dropout") return value;
+        const bool cuts = call.name == "tril" || call.name == "triu";
+        if (!cuts && (!number || *number < -100)) return value;  // hidden from a softmax to come
+        return weights(Kind::Signed, matrix.operatorName);
+      }
+      case Does::Clamps: {
+        const auto least = call.argument("min");
+        const auto bound = least ? numberOf(*least) : std::nullopt;
+        return bound && *bound == 0 ? weights(Kind::Relu, call.name) : value;
+      }
+      case Does::Subtracts:
+        if (normalizes(Does::LogSums)) value->lessLogSum = beside->reduced->dim;
+        return value;
+      case Does::Exponentiates: {
+        const auto summed = before.lessLogSum;
+        const auto made = weights(summed == kNone ? Kind::Unnormalized : Kind::Softmax, call.name);
+        value->exponential = summed == kNone;
+        value->normalized = summed;
+        return made;
+      }
+      case Does::Powers:
+        return weights(Kind::Unnormalized, call.name);
+      case Does::Sigmoid:
+        return weights(Kind::Sigmoid, call.name);
+      case Does::Relu:
+        return weights(Kind::Relu, call.name);
+      case Does::Bends:
+        return call.name == "neg" ? value
+                                  : weights(call.name == "softplus" ? Kind::Unnormalized : Kind::Signed, call.name);
+      case Does::Logarithms:
+        return nullptr;
+      default:
+        return value;
+    }
+  }
+  if (before.stage == Stage::Log) {
+    if (does == Does::Exponentiates) {
+      value->stage = Stage::Weights;
+      if (before.kind == Kind::Softmax) value->normalized = before.normalized;
+    } else if (does != Does::Masks) {
+      value->kind = Kind::Unnormalized;
+    }
+    return value;
+  }
+
+  auto& kind = value->kind;
+  switch (does) {
+    case Does::Scales:
+      if (normalizes(Does::Sums)) {
+        const bool exact = beside->reduced->exact;
+        value->normalized = exact ? beside->reduced->dim : kNone;
+        value->exponential = false;
+        if (isNonnegative(kind)) kind = exact ? Kind::Softmax : Kind::Unnormalized;
+      } else {
+        kind = number && *number < 0 ? Kind::Signed : loosened(kind);
+      }
+      break;
+    case Does::Adds:
+      kind = isNonnegative(kind) && (otherWeights || (!other.defined() && number && *number >= 0)) ? Kind::Unnormalized
+                                                                                                   : Kind::Signed;
+      break;
+    case Does::Subtracts:
+      kind = Kind::Signed;
+      break;
+    case Does::SubtractsFrom:
+      kind = other.defined() || otherWeights ? Kind::Signed : Kind::Unnormalized;
+      break;
+    case Does::Masks:
+      kind = loosened(kind);
+      break;
+    case Does::Clamps: {
+      const auto least = call.argument("min");
+      const auto bound = least ? numberOf(*least) : std::nullopt;
+      kind = kind == Kind::Signed && !(bound && *bound >= 0) ? Kind::Signed : Kind::Unnormalized;
+      break;
+    }
+    case Does::Powers:
+      kind = kind == Kind::Relu ? kind : Kind::Unnormalized;
+      break;
+    case Does::Exponentiates:
+    case Does::Sigmoid:
+    case Does::Relu:
+    case Does::Accumulates:
+      kind = does == Does::Accumulates && kind == Kind::Signed ? kind : Kind::Unnormalized;
+      break;
+    case Does::Logarithms:
+      value->stage = Stage::Log;
+      kind = Kind::Unnormalized;
+      break;
+    default:
+      kind = Kind::Signed;
+  }
+  if (does != Does::Scales && does != Does::Masks && does != Does::Adds) value->exponential = false;
+  return value;
+}
+
+}  // namespace lta::flow
