@@ -50,6 +50,17 @@ void broadcast(SdpaArguments& call, const at::Tensor& output) {
   expand(call.key, call.groupedQuery);
 }
 
+// Has heads stand where the other dimensions of a batch don't, ahead of queries and keys.
+void moveHeads(SdpaArguments& call, int64_t from) {
+  const auto dims = call.query.dim();
+  call.query = call.query.movedim(from, -3);
+  call.key = call.key.movedim(from, -3);
+  if (!call.mask || !call.mask->defined()) return;
+  auto mask = *call.mask;
+  while (mask.dim() < dims) mask = mask.unsqueeze(0);
+  call.mask = mask.movedim(from, -3);
+}
+
 std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std::string& module, AttentionShape shape,
                                             const at::Tensor& tensor) {
   auto pending = std::make_shared<PendingAttention>();
@@ -188,9 +199,9 @@ void Capture::onUnseen(const char* operatorName, at::IntArrayRef shape, std::str
 }
 
 void Capture::onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments,
-                                const at::Tensor& result) {
+                                const at::Tensor& result, bool attends) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (flow_.taken(name, arguments) || !result.defined()) return;
+  if (flow_.taken(name, arguments, result) || !attends) return;
   flow_.list({modules_->current(), name, result.sizes().vec(),
               "an operator that takes queries, keys and values: what it computes inside can't be seen"});
 }
@@ -360,6 +371,12 @@ void Capture::deliverDead() {
 at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
                                   const at::Tensor& value, const at::Tensor& output) {
   broadcast(call, output);
+  std::optional<int64_t> heads;
+  if (call.query.dim() > 4 && call.key.dim() == call.query.dim() && !call.groupedQuery) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    heads = flow_.headsOf(call.query);
+  }
+  if (heads) moveHeads(call, *heads);
   auto shape = shapeOf(call);
   if (!shape.headsKnown) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -369,12 +386,13 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   }
   const auto pending = pendingAt(operatorName, module, std::move(shape), call.query);
   pending->call = std::move(call);
+  if (heads) pending->arrange = [from = *heads](const at::Tensor& tensor) { return tensor.movedim(from, -3); };
   auto result = output;
   if (options_.gradients) {
     // The model may write into what it continues with: the gradient is asked for at a point that it doesn't have.
     pending->gradientPoint = output.requires_grad() ? output : requireGrad(output);
     pending->output = result = requireGrad(pending->gradientPoint);
-    pending->value = value;
+    pending->value = pending->arrange ? pending->arrange(value) : value;
   }
   add(pending, result);
   return result;

@@ -83,8 +83,9 @@ class Capture : public RunLocal {
                   const at::Tensor& result, bool consumed);
   // What looks like attention, and can't be followed.
   void onUnseen(const char* operatorName, at::IntArrayRef shape, std::string reason);
-  // An operator that isn't followed took these and gave `result`, where it may have computed attention.
-  void onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result);
+  // An operator that isn't followed took these and gave `result`. `attends`: it may have computed attention.
+  void onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result,
+                         bool attends);
   // How many attentions were seen so far.
   size_t seen();
   // A padded batch [B, T, …] became `nested`.

@@ -116,7 +116,9 @@ class Watched final : public c10::OperatorKernel {
     }
     // What layers and stacking make is told from positions.
     const bool makesFeatures = rule_->does == flow::Does::Convolves || rule_->does == flow::Does::Stacks;
-    const bool concerned = makesFeatures || capture->concerns(arguments);
+    // Softmaxes as well, of whatever they are.
+    const bool makesWeights = rule_->does == flow::Does::LogSoftmax || rule_->does == flow::Does::Exponentiates;
+    const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments);
     if (!concerned && !fixed) return redispatchBelow(kProbeKey, op, keys, stack);
     std::vector<c10::IValue> given;
     if (concerned) {
@@ -192,7 +194,7 @@ class Watched final : public c10::OperatorKernel {
     redispatchBelow(kProbeKey, op, keys, stack);
     if (capture.seen() != before) return;
     const auto result = resultOf(op, *stack);
-    capture.onUnknownOperator(name_, given, suspicious && result.defined() ? result : at::Tensor());
+    capture.onUnknownOperator(name_, given, result, suspicious && result.defined());
   }
 
   // An einsum over a dimension of size one, or without elements, computes no product that could be seen.

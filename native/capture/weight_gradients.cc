@@ -40,8 +40,9 @@ GradientPoints gradientPointsOf(const PendingAttention& pending, const Kept& kep
   if (pending.call) {
     SdpaArguments call;
     call.query = pending.call->query;
-    toRows = [call = std::move(call), value = cloneOf(pending.value), rows = kept.rows](const at::Tensor& gradient) {
-      return weightsGradient(call, value, gradient, rows);
+    toRows = [call = std::move(call), value = cloneOf(pending.value), arrange = pending.arrange,
+              rows = kept.rows](const at::Tensor& gradient) {
+      return weightsGradient(call, value, arrange ? arrange(gradient) : gradient, rows);
     };
   } else {
     toRows = [arrange = pending.arrange, shape = pending.site.shape, rows = kept.rows](const at::Tensor& gradient) {

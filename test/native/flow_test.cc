@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <torch/library.h>
 
 #include "capture/assembly.h"
 #include "capture/capture.h"
@@ -177,4 +178,158 @@ TEST("nothing is kept alive, and what took a dead one's place isn't followed") {
     }
   });
   EXPECT(result.attentions.empty());
+}
+
+TEST("kinds follow from what functions do to signs") {
+  using lta::Kind;
+  EXPECT(only([](auto& w) { return (w * 255).round() / 255; }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) { return (w - 0.1).pow(3); }).site.kind == Kind::Signed);
+  EXPECT(only([](auto& w) { return (w - 0.1).pow(2); }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) { return at::sin(w); }).site.kind == Kind::Signed);
+  EXPECT(only([](auto& w) { return at::hardshrink(w, 0.1); }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) { return w.index_fill(-1, at::tensor({0, 2}, at::kLong), 0.0); }).site.kind ==
+         Kind::Unnormalized);
+  EXPECT(only([](auto& w) {
+           return at::zeros_like(w).index_copy(-1, at::tensor({4, 3, 2, 1, 0}, at::kLong), w);
+         }).weights.size(1) == 3);
+  EXPECT(only([](auto& w) { return at::avg_pool2d(w, {1, 3}, {1, 1}, {0, 1}); }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) {
+           auto copy = w.clone();
+           copy.select(-1, 0).fill_(0.25);
+           return copy;
+         }).site.kind == Kind::Unnormalized);
+  EXPECT(only([](auto& w) {
+           auto copy = w.clone();
+           copy.select(-1, 0).copy_(at::randn({2, 3, 4}));
+           return copy;
+         }).site.kind == Kind::Signed);
+}
+
+TEST("weights times weights are the weights of two steps") {
+  at::Tensor expected;
+  const auto result = run([&](NoModules&) {
+    const auto s = scores();
+    expected = at::matmul(at::softmax(s, -1), at::softmax(s, -2).transpose(-1, -2));
+    at::matmul(expected, at::randn({2, 3, 4, 6}));
+  });
+  EXPECT(result.attentions.size() == 1 && result.unseen.empty());
+  EXPECT(at::equal(result.attentions.at(0).weights, expected));
+}
+
+TEST("a softmax written out, of scores that a layer gave") {
+  for (const bool logarithm : {false, true}) {
+    at::Tensor expected;
+    const auto result = run([&](NoModules& modules) {
+      modules.parameter = at::randn({1, 8});
+      const auto s = at::linear(at::randn({2, 5, 8}), modules.parameter).squeeze(-1);
+      const auto raised = (s - s.amax(-1, true)).exp();
+      expected = logarithm ? at::log_softmax(s, -1).exp() : raised / raised.sum(-1, true);
+      at::bmm(expected.unsqueeze(1), at::randn({2, 5, 6}));
+    });
+    EXPECT(result.attentions.size() == 1 && result.unseen.empty());
+    EXPECT(result.attentions.at(0).site.kind == lta::Kind::Softmax);
+    EXPECT(at::equal(result.attentions.at(0).weights.flatten(0, 2), expected));
+  }
+}
+
+TEST("softmaxes in blocks are listed, wherever their sums are taken") {
+  const auto listed = [](const std::function<void(NoModules&)>& model) {
+    return run(model,
+               [] {
+                 lta::CaptureOptions options;
+                 options.mayMiss = true;
+                 return options;
+               }())
+        .unseen.size();
+  };
+  EXPECT(listed([](auto&) {
+           const auto s = scores();
+           at::matmul(at::softmax(s, -1), values());
+           at::logsumexp(s, {-1}, true);
+         }) == 1);
+  EXPECT(listed([](auto&) {
+           const auto q = at::randn({2, 4, 8});
+           auto sum = at::zeros({2, 4, 1}), mixed = at::zeros({2, 4, 6});
+           for (int key = 0; key < 3; ++key) {
+             const auto p = (q * at::randn({2, 1, 8})).sum(-1, true).exp();
+             sum = sum + p;
+             mixed = mixed + p * at::randn({2, 1, 6});
+           }
+           mixed / sum;
+         }) == 1);
+  EXPECT(listed([](auto&) {
+           const auto x = at::randn({2, 4, 8});
+           at::div(x.exp() - (-x).exp(), x.exp() + (-x).exp());  // tanh
+         }) == 0);
+}
+
+TEST("heads that stand ahead of windows are heads; hard attention is listed") {
+  const auto result = run([&](NoModules& modules) {
+    modules.parameter = at::randn({12, 8});
+    const auto layer = [&] {
+      return at::linear(at::randn({2, 8, 8}), modules.parameter).view({2, 4, 2, 3, 4}).permute({0, 3, 1, 2, 4});
+    };
+    const auto q = layer(), k = layer();
+    at::scaled_dot_product_attention(q, k, layer());
+  });
+  EXPECT(result.attentions.at(0).site.shape.sizes() == std::vector<int64_t>({2, 4, 3, 2, 2}));
+  const auto chosen = run(
+      [&](NoModules& modules) {
+        modules.parameter = at::randn({8, 8});
+        const auto layer = [&] { return at::linear(at::randn({2, 5, 8}), modules.parameter); };
+        const auto best = at::bmm(layer(), layer().transpose(1, 2)).argmax(-1);
+        at::bmm(at::one_hot(best, 5).to(at::kFloat), layer());
+      },
+      [] {
+        lta::CaptureOptions options;
+        options.mayMiss = true;
+        return options;
+      }());
+  EXPECT(chosen.attentions.empty() && chosen.unseen.size() == 1);
+}
+
+// Operators whose kernels hide what they compute.
+at::Tensor doubled(const at::Tensor& tensor) {
+  const auto given = tensor.contiguous();
+  auto result = at::empty(given.sizes(), given.options());
+  for (int64_t i = 0; i < given.numel(); ++i) result.data_ptr<float>()[i] = 2 * given.data_ptr<float>()[i];
+  return result;
+}
+
+TEST("operators of others: what is made of libtorch's is followed, what isn't is listed") {
+  torch::Library library(torch::Library::DEF, "lta_flow_test", std::nullopt, __FILE__, __LINE__);
+  library.def("open(Tensor weights) -> Tensor", [](const at::Tensor& weights) { return weights * 2; });
+  library.def("closed(Tensor weights) -> Tensor", doubled);
+  library.def("attend(Tensor q, Tensor k, Tensor v) -> Tensor",
+              [](const at::Tensor& q, const at::Tensor&, const at::Tensor&) { return doubled(q); });
+  const auto call = [](const char* name, const std::vector<at::Tensor>& tensors) {
+    torch::jit::Stack stack(tensors.begin(), tensors.end());
+    c10::Dispatcher::singleton().findSchemaOrThrow(name, "").callBoxed(&stack);
+    return stack.at(0).toTensor();
+  };
+  lta::CaptureOptions options;
+  options.mayMiss = true;
+  for (const bool additive : {false, true}) {
+    const auto between = [&](const char* name) {
+      return run(
+          [&](NoModules& modules) {
+            modules.parameter = at::randn({1, 8});
+            const auto s = additive ? at::linear(at::randn({2, 4, 5, 8}), modules.parameter).squeeze(-1) : scores()[0];
+            const auto weights = call(name, {at::softmax(s, -1)});
+            at::matmul(weights, at::randn({weights.size(0), 5, 6}));
+          },
+          options);
+    };
+    const auto open = between("lta_flow_test::open"), closed = between("lta_flow_test::closed");
+    EXPECT(open.attentions.size() == 1 && open.unseen.empty());
+    EXPECT(closed.attentions.empty() && closed.unseen.size() == 1);
+  }
+  const auto attends = run(
+      [&](NoModules&) {
+        const auto x = at::randn({2, 3, 4, 8});
+        call("lta_flow_test::attend", {x, x * 2, x * 3});
+      },
+      options);
+  EXPECT(attends.attentions.empty() && attends.unseen.size() == 1);
+  EXPECT(attends.unseen.at(0).operatorName == "lta_flow_test::attend" || attends.unseen.at(0).operatorName == "attend");
 }

@@ -70,7 +70,7 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
   if (aim.key == kNone) {
     if (aim.touches || matrix.fromScores || !isFixed(other)) return std::nullopt;
     // A softmax over positions, then a product with a table over what isn't the heads: external attention.
-    if (!matrix.layerKeys && matrix.dims() == 3 && matrix.key == 1) {
+    if (!matrix.layerKeys && matrix.dims() == 3 && matrix.key == 1 && matrix.features[2]) {
       listMatrix(matrix, "its product is with a table of constants, over another dimension than the softmax's");
     }
     return std::nullopt;
@@ -85,7 +85,7 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
     return std::nullopt;
   }
   if (isFixed(other)) {
-    if (matrix.fixedKeys && weights.value().kind == Kind::Softmax) {
+    if (matrix.fixedKeys) {
       return consume(weights.tensor, *weights.view, weights.note->value, aim);
     }
     if (!matrix.layerKeys && other.dim() > 1 && matrix.metNothing.empty()) {
@@ -111,6 +111,23 @@ bool Flow::isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside) {
   return true;
 }
 
+// Whether a product is one of weights with weights, of which weights come: those of two steps.
+bool Flow::areComposed(const Operand& a, const Operand& b, const Product& product) {
+  if (!a || !b) return false;
+  for (const auto& [operand, summed] : {std::pair(&a, product.summedA), std::pair(&b, product.summedB)}) {
+    const auto& matrix = operand->matrix();
+    if (operand->value().stage != Stage::Weights || !matrix.fromScores || operand->value().exponential) return false;
+    const auto& components = operand->view->dims[static_cast<size_t>(summed)];
+    if (components.size() != 1) return false;
+    const auto dim = components.front().span.dim;
+    if (dim == kForeign ||
+        (dim != matrix.key && dim != matrix.query && matrix.roles[static_cast<size_t>(dim)] != Role::Free)) {
+      return false;
+    }
+  }
+  return product.row >= 0 && product.column >= 0;
+}
+
 std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, const at::Tensor& b) {
   const auto weightsA = operandOf(a), weightsB = operandOf(b);
   const auto told = [](const Operand& operand) {
@@ -133,7 +150,9 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
     }
     return std::nullopt;
   }
-  if (rule.does == Does::Distance || (!weightsA && !weightsB)) return std::nullopt;
+  if (rule.does == Does::Distance || (!weightsA && !weightsB) || areComposed(weightsA, weightsB, product)) {
+    return std::nullopt;
+  }
   const auto rowA = product.row < 0 ? kForeign : product.a[static_cast<size_t>(product.row)];
   const auto rowB = product.column < 0 ? kForeign : product.b[static_cast<size_t>(product.column)];
   const bool scoresFirst = !weightsA || (weightsB && weightsB.matrix().fromScores && !weightsA.matrix().fromScores);

@@ -10,8 +10,10 @@
 
 namespace lta::flow {
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
-  if (source.dim() == 4 && result.dim() == 3 && source.size(0) * source.size(1) == result.size(0) &&
-      source.size(2) == result.size(1) && source.size(3) == result.size(2) && source.size(1) > 1) {
+  const bool merges =
+      source.dim() > 3 && result.dim() == 3 && source.size(1) > 1 && source.size(0) * source.size(1) == result.size(0);
+  // As an einsum does it, with dimensions of size one for what the other operand has.
+  if (merges && (source.dim() > 4 || (source.size(2) == result.size(1) && source.size(3) == result.size(2)))) {
     // Heads are what a layer made.
     const bool headsFirst = featureAlong(source, 0) && !featureAlong(source, 1);
     noteOf(result).lead = Lead{source.size(0), source.size(1), headsFirst};
@@ -83,6 +85,12 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
   const auto source = operandOf(call.tensor(static_cast<size_t>(call.rule.operand)));
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
+    if (call.rule.does == Does::Scatters && operandOf(call.tensor(0))) return elementwise(call, result);
+    if (source.note && source.note->raised && call.rule.does == Does::Scatters) {
+      noteOf(result).raisedSum = RaisedSum{source.note->raised, kNone};
+    } else if (source.note && source.note->raisedSum) {
+      noteOf(result).raisedSum = source.note->raisedSum;
+    }
     return;
   }
   const auto dims = source.tensor.dim();
@@ -112,6 +120,14 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
         if (matrix.layerKeys) return;  // the experts that a router chose
         if (call.rule.does != Does::Scatters && result.size(dim) != source.tensor.size(dim)) loosen();
       }
+      break;
+    }
+    case Does::Resamples: {
+      if (result.dim() != dims) return;
+      for (int64_t dim = 0; dim < dims; ++dim) {
+        changed[static_cast<size_t>(dim)] = source.tensor.size(dim) != result.size(dim);
+      }
+      loosen();
       break;
     }
     case Does::Pads:
@@ -183,8 +199,10 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
     // Channels are a layer's.
-    if (result.dim() > 2 && result.size(1) > 1 && isFixed(call.tensor(1))) {
-      noteOf(result).features = {{result.stride(1), result.size(1), true, false}};
+    if (result.dim() > 2 && isFixed(call.tensor(1))) {
+      auto& note = noteOf(result);
+      note.layer = true;
+      if (result.size(1) > 1) note.features = {{result.stride(1), result.size(1), true, false}};
     }
     return;
   }

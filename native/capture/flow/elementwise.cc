@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "capture/flow/dimensions.h"
@@ -20,6 +21,43 @@ bool descends(const Matrix& matrix, const Matrix* from) {
 }
 
 }  // namespace
+
+// Whether a dimension of a softmax's result is one that a layer made, and not its keys.
+bool Flow::isChannel(const Operand& weights, int64_t dim) {
+  const auto& matrix = weights.matrix();
+  const auto& components = weights.view->dims[static_cast<size_t>(dim)];
+  return std::any_of(components.begin(), components.end(), [&](const Component& component) {
+    const auto of = component.span.dim;
+    return of != kForeign && of != matrix.key && matrix.features[static_cast<size_t>(of)];
+  });
+}
+
+// Whether there may be weights for each channel, of a softmax that no product of queries and keys leads to.
+bool Flow::isPerChannel(const Operand& weights) {
+  const auto& matrix = weights.matrix();
+  if (!matrix.softmax || matrix.fromScores || matrix.layerKeys || matrix.key == kNone) return false;
+  for (int64_t dim = 0; dim < weights.tensor.dim(); ++dim) {
+    if (isChannel(weights, dim)) return true;
+  }
+  return false;
+}
+
+// Something that isn't followed is written over scores or weights, or over a part of them.
+void Flow::overwritten(const at::Tensor& tensor, const at::Tensor& by) {
+  const auto* found = find(tensor);
+  if (!found || !found->value) return;
+  if (!tensor.is_view() || tensor.numel() == tensor._base().numel()) {
+    newNote(tensor);
+    return;
+  }
+  if (found->value->stage != Stage::Weights) return;
+  Value value = *found->value;
+  const auto number = numberOf(by);
+  value.kind = number && *number >= 0 ? loosened(value.kind) : Kind::Signed;
+  value.normalized = kNone;
+  value.version = ++versions_;
+  noteOf(tensor).value = std::make_shared<Value>(std::move(value));
+}
 
 void Flow::elementwise(const Call& call, const at::Tensor& result) {
   std::vector<Operand> sources;
@@ -68,10 +106,8 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
     }
   }
   if (sources.empty()) {
-    // Something else is written over what was followed.
-    if (writes && copiesInto) {
-      if (const auto* note = find(result); note && note->value) return;
-    }
+    if (writes && copiesInto) overwritten(result, tensors.front());
+    if (!outer(call, tensors, result)) raised(call, tensors, result);
     return;
   }
 
@@ -85,10 +121,16 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
                                         [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   if (storageOf(source.tensor) == storage && !writes) return;  // it gave what it was given
   std::vector<MatrixPtr> others;
-  bool otherWeights = false;
+  std::optional<Kind> otherWeights;
   for (const auto& each : sources) {
     if (each.tensor.is_same(source.tensor)) continue;
-    otherWeights = otherWeights || each.value().stage == Stage::Weights;
+    // Scores have either sign.
+    const auto kind = each.value().stage == Stage::Weights ? each.value().kind : Kind::Signed;
+    if (each.value().stage == source.value().stage && each.value().stage != Stage::Scores) {
+      otherWeights = otherWeights == Kind::Signed ? Kind::Signed : kind;
+    } else if (source.value().stage == Stage::Weights) {
+      otherWeights = Kind::Signed;
+    }
     if (each.value().matrix != source.value().matrix) others.push_back(each.value().matrix);
   }
   const auto value = after(call, source, result, otherWeights);
@@ -130,16 +172,22 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
     from.push_back(here);
     changed.push_back(!broadcast && source.tensor.size(here) != whole.size(dim));
   }
-  std::shared_ptr<Multiplied> multiplied;
-  if (call.rule.does == Does::Scales && beyond && source.value().stage == Stage::Weights && sources.size() == 1) {
-    // Weights times values, whose sum may follow: values have the keys, and dimensions that the weights don't.
+  // What scales weights times values scales what their sum gives.
+  const bool scales = call.rule.does == Does::Scales || call.rule.does == Does::Copies;
+  auto multiplied = scales ? source.note->multiplied : nullptr;
+  const bool perChannel = isPerChannel(source);
+  if (call.rule.does == Does::Scales && (beyond || perChannel) && source.value().stage == Stage::Weights &&
+      sources.size() == 1 && !multiplied) {
+    // Weights times values, whose sum may follow: values have the keys, and dimensions that the weights don't, or
+    // there are weights for each channel.
     for (const auto& tensor : tensors) {
       if (tensor.is_same(source.tensor) || tensor.dim() == 0 || isFixed(tensor)) continue;
-      bool keys = false, queries = false, behind = false;
+      bool keys = false, queries = false, behind = false, channels = false;
       int64_t keyDim = kNone;
       for (int64_t dim = 0; dim < result.dim(); ++dim) {
         const auto here = aligned(source.tensor, result, dim), there = aligned(tensor, result, dim);
         const bool has = there >= 0 && tensor.size(there) > 1;
+        if (perChannel && has && here >= 0 && isChannel(source, here)) channels = true;
         if (here >= 0 && source.view->has(here, source.matrix().key)) {
           keys = has;
           keyDim = dim;
@@ -147,16 +195,18 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
           queries = has;
         } else if (has && (here < 0 || source.tensor.size(here) == 1)) {
           behind = behind || keyDim != kNone;
+          channels = channels || (!source.matrix().fromScores && featureAlong(tensor, there));
         }
       }
-      if (!keys || (queries && !behind)) continue;
+      if (!keys || !(beyond || channels) || (queries && !behind && !channels && !source.matrix().layerKeys)) continue;
       const bool features = featureAlong(tensor, aligned(tensor, result, keyDim)) != nullptr;
-      multiplied = std::make_shared<Multiplied>();
-      multiplied->given = source.tensor;
-      multiplied->features = features;
-      multiplied->operand = retained_.retain(source.tensor);
-      multiplied->view = *source.view;
-      multiplied->value = source.note->value;
+      auto made = std::make_shared<Multiplied>();
+      made->given = source.tensor;
+      made->features = features;
+      made->operand = retained_.retain(source.tensor);
+      made->view = *source.view;
+      made->value = source.note->value;
+      multiplied = std::move(made);
     }
   }
   follow(source, whole, from, changed, part, *value, std::move(others));

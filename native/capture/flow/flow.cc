@@ -45,7 +45,7 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
       break;
     case Does::LogSoftmax: {
       const auto dim = call.argument("dim");
-      if (dim && find(call.tensor(0))) softmax(call.tensor(0), result, dim->toInt(), "log_softmax");
+      if (dim) softmax(call.tensor(0), result, dim->toInt(), "log_softmax");
       break;
     }
     case Does::Sums:
@@ -62,12 +62,24 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
     case Does::Selects:
     case Does::Indexes:
     case Does::Scatters:
+    case Does::Resamples:
     case Does::Pads:
     case Does::Repeats:
       indexed(call, result);
       break;
     case Does::Convolves:
       convolved(call, result);
+      break;
+    case Does::Chooses:
+      if (const auto source = operandOf(call.tensor(0)); source && source.matrix().ofFeatures) {
+        newNote(result).chosen = source.value().matrix;
+      }
+      break;
+    case Does::Marks:
+      if (const auto* note = find(call.tensor(0)); note && note->chosen && note->chosen->metNothing.empty()) {
+        note->chosen->metNothing = "one of its keys is chosen, the others have no weight (hard attention)";
+        if (!note->chosen->softmax) matrices_.push_back(note->chosen);
+      }
       break;
     case Does::Reshapes:
       reshaped(call.tensor(0), result);
@@ -84,14 +96,19 @@ void Flow::listMatrix(Matrix& matrix, std::string reason) {
   list({matrix.module, matrix.operatorName, matrix.sizes, std::move(reason)});
 }
 
-bool Flow::taken(const std::string& name, const std::vector<c10::IValue>& arguments) {
+bool Flow::taken(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result) {
+  if (const auto* given = find(result); given && given->value) return true;  // what it is made of was followed
   bool any = false;
   for (const auto& argument : arguments) {
     if (!argument.isTensor()) continue;
     const auto* note = find(argument.toTensor());
-    if (!note || !note->value || !note->value->matrix->fromScores) continue;
+    if (!note || !note->value) continue;
+    auto& matrix = *note->value->matrix;
+    if (!matrix.fromScores && !matrix.softmax) continue;
     any = true;
-    listMatrix(*note->value->matrix, "the operator '" + name + "' takes it, and what that does isn't known");
+    if (matrix.met || !matrix.metNothing.empty()) continue;
+    matrix.metNothing = "the operator '" + name + "' takes it, and what that does isn't known";
+    if (matrix.fromScores && !matrix.softmax) matrices_.push_back(note->value->matrix);
   }
   return any;
 }

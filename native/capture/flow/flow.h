@@ -82,6 +82,9 @@ class Flow {
   // Whether anything of a matrix can still be consumed.
   bool lives(const Matrix& matrix) const;
 
+  // Of a tensor with more than four dimensions, the one of its heads, where that isn't the last but two.
+  std::optional<int64_t> headsOf(const at::Tensor& tensor) const;
+
   // What gives `output` may be the inner product of a linear attention: `decide` is called once it is used, with
   // whether it was.
   using Decide = std::function<void(bool linear)>;
@@ -90,8 +93,8 @@ class Flow {
   std::vector<std::pair<Decide, bool>> takeDecided() { return std::exchange(decided_, {}); }
   void decideAll();
 
-  // An operator that isn't followed took these. Whether there are scores or weights among them, which are listed.
-  bool taken(const std::string& name, const std::vector<c10::IValue>& arguments);
+  // An operator that isn't followed took these and gave `result`. Whether there are scores or weights among them.
+  bool taken(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result);
 
   void list(Unseen unseen) { unseen_.push_back(std::move(unseen)); }
   // What looked like attention and wasn't recorded, once the run is over.
@@ -122,6 +125,18 @@ class Flow {
   struct Context {
     Decide decide;
   };
+  // Exponentials that no product of queries and keys led to: a softmax, once they are divided by their sum.
+  struct Raised {
+    std::string operatorName;
+    std::string module;
+    bool listed = false;
+  };
+  using RaisedPtr = std::shared_ptr<Raised>;
+  struct RaisedSum {
+    RaisedPtr of;
+    int64_t dim;  // kNone: over groups
+    bool exact = true;
+  };
   struct Note {
     WeakStorage storage;
     Layout layout;
@@ -129,6 +144,10 @@ class Flow {
     std::shared_ptr<const Multiplied> multiplied;
     std::optional<Reduced> reduced;
     std::vector<Feature> features;
+    bool layer = false;  // a layer made it: what isn't along a feature goes along positions
+    MatrixPtr chosen;    // positions of the largest elements
+    RaisedPtr raised;
+    std::optional<RaisedSum> raisedSum;
     std::optional<Lead> lead;
     std::shared_ptr<Context> context;
     int64_t contextRow = 0;  // stride of the context's rows
@@ -150,15 +169,24 @@ class Flow {
   bool isFixed(const at::Tensor& tensor) const { return tensor.defined() && fixed_.contains(tensor); }
   const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
   void copyFeatures(const at::Tensor& source, const at::Tensor& result);
+  // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
+  bool isPositions(const at::Tensor& tensor, int64_t dim) const;
 
   void elementwise(const Call& call, const at::Tensor& result);
+  static bool isChannel(const Operand& weights, int64_t dim);
+  static bool isPerChannel(const Operand& weights);
+  void overwritten(const at::Tensor& tensor, const at::Tensor& by);
+  bool outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void raised(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  bool raisedSummed(const Call& call, const at::Tensor& result);
   void reshaped(const at::Tensor& source, const at::Tensor& result);
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
   void joined(const Call& call, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);
 
-  ValuePtr after(const Call& call, const Operand& source, const at::Tensor& result, bool otherWeights);
+  // `otherWeights`: what those beside it are, where there are some.
+  ValuePtr after(const Call& call, const Operand& source, const at::Tensor& result, std::optional<Kind> otherWeights);
   // Follows `result`: `from[i]` is the dimension of `source` that its dimension i comes from (kForeign: none), and
   // `changed[i]` whether coordinates along it are others. `combined`: values of several coordinates went into one.
   void follow(const Operand& source, const at::Tensor& result, const std::vector<int64_t>& from,
@@ -173,6 +201,9 @@ class Flow {
   std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
                                      int64_t otherSummed);
   bool isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside);
+  static bool areComposed(const Operand& a, const Operand& b, const Product& product);
+  void composed(const std::string& name, const Operand& a, const Operand& b, const Product& product,
+                const at::Tensor& result);
   Consumed consume(const at::Tensor& operand, const View& view, const ValuePtr& value, const Aim& aim) const;
   void listMatrix(Matrix& matrix, std::string reason);
   void decide(const Note& note, bool linear);

@@ -105,6 +105,7 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
   matrix->fromScores = old.fromScores;
   matrix->ofFeatures = old.ofFeatures;
   matrix->allFeatures = old.allFeatures;
+  matrix->outer = old.outer;
   matrix->fixedKeys = old.fixedKeys;
   matrix->layerKeys = old.layerKeys;
   matrix->operatorName = old.operatorName;

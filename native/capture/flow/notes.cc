@@ -39,6 +39,10 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.multiplied.reset();
   note.reduced.reset();
   note.features.clear();
+  note.layer = false;
+  note.chosen.reset();
+  note.raised.reset();
+  note.raisedSum.reset();
   note.lead.reset();
   note.context.reset();
   return note;
@@ -60,6 +64,18 @@ std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
   return note->lead;
 }
 
+std::optional<int64_t> Flow::headsOf(const at::Tensor& tensor) const {
+  const auto last = tensor.dim() - 3;
+  if (last < 2 || featureAlong(tensor, last)) return std::nullopt;
+  std::optional<int64_t> heads;
+  for (int64_t dim = 0; dim < last; ++dim) {
+    if (!featureAlong(tensor, dim)) continue;
+    if (heads) return std::nullopt;
+    heads = dim;
+  }
+  return heads;
+}
+
 const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
   if (!note || dim < 0 || tensor.size(dim) < 2) return nullptr;
@@ -73,7 +89,10 @@ const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) c
 
 void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   const auto* note = find(source);
-  if (!note || note->features.empty() || result.dim() < source.dim() || storageOf(source) == storageOf(result)) return;
+  if (!note || !(note->layer || !note->features.empty()) || result.dim() < source.dim() ||
+      storageOf(source) == storageOf(result)) {
+    return;
+  }
   std::vector<Feature> features;
   for (int64_t dim = 0; dim < source.dim(); ++dim) {
     const auto to = dim + result.dim() - source.dim();
@@ -81,7 +100,21 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
     if (!feature || result.size(to) != source.size(dim)) continue;
     features.push_back({result.stride(to), source.size(dim), feature->layer, feature->stacked});
   }
-  if (!features.empty()) noteOf(result).features = std::move(features);
+  const bool layer = note->layer;
+  auto& copy = noteOf(result);
+  if (!features.empty()) copy.features = std::move(features);
+  copy.layer = layer;
+}
+
+bool Flow::isPositions(const at::Tensor& tensor, int64_t dim) const {
+  const auto* note = find(tensor);
+  if (!note || !note->layer || tensor.size(dim) < 2) return false;
+  const auto stride = tensor.stride(dim), reach = stride * tensor.size(dim);
+  return std::none_of(note->features.begin(), note->features.end(), [&](const Feature& feature) {
+    const auto end = feature.stride * feature.size;
+    return feature.size > 1 &&
+           ((stride >= feature.stride && stride < end) || (feature.stride >= stride && feature.stride < reach));
+  });
 }
 
 }  // namespace lta::flow

@@ -9,10 +9,21 @@
 #include "capture/flow/dimensions.h"
 
 namespace lta::flow {
+namespace {
+
+// Whether a matrix, or one that it was made of, was told of.
+bool isListed(const Matrix& matrix) {
+  return matrix.met || std::any_of(matrix.parents.begin(), matrix.parents.end(),
+                                   [](const auto& parent) { return isListed(*parent); });
+}
+
+}  // namespace
+
 std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result) {
   const auto source = operandOf(call.tensor(0));
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
+    raisedSummed(call, result);
     return std::nullopt;
   }
   if (call.tensor(1).defined()) {  // max of two tensors
@@ -55,7 +66,24 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
     const bool tells = dim == matrix.key || dim == matrix.query || matrix.roles[static_cast<size_t>(dim)] == Role::Free;
     ofEach = ofEach || (tells && goes(dim));
   }
-  if (call.rule.does == Does::LogSums && source.value().stage == Stage::Scores) source.matrix().logSummed = true;
+  if (ofEach && matrix.outer && call.rule.does == Does::Sums && source.value().stage == Stage::Scores) {
+    if (isListed(matrix)) return std::nullopt;
+    listMatrix(source.matrix(),
+               "a recurrence whose states are outer products (a state-space layer, linear attention): no matrix of "
+               "queries and keys exists");
+    return std::nullopt;
+  }
+  if (call.rule.does == Does::LogSums && source.value().stage == Stage::Scores) {
+    source.matrix().logSummed = true;
+    for (const auto& weak : source.matrix().softmaxes) {
+      const auto softmax = weak.lock();
+      if (!softmax || !softmax->met || std::exchange(softmax->logSummed, true))
+        continue;  // what isn't consumed so far is listed when it is
+      list({softmax->module, softmax->operatorName, softmax->sizes,
+            "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), "
+            "these are the weights within one block"});
+    }
+  }
   if (ofEach || gone.empty()) {
     if (gone.size() == 1) newNote(result).reduced = Reduced{source.value().matrix, call.rule.does, gone.front()};
     return std::nullopt;

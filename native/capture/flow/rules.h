@@ -21,7 +21,8 @@ enum class Does : uint8_t {
   Logarithms,
   Sigmoid,
   Relu,
-  Bends,  // any other function of one number
+  KeepsSign,  // a function that gives nothing negative of what isn't
+  Bends,      // any other function of one number
   // Each element out of several, dimensions stay.
   Accumulates,
   Normalizes,
@@ -36,6 +37,9 @@ enum class Does : uint8_t {
   Selects,    // the coordinates that a list names along `dim`
   Indexes,    // a list of index tensors
   Scatters,   // `dim`: into something that may be longer along it
+  Chooses,    // where the largest element is
+  Marks,      // ones where such a choice is
+  Resamples,  // another grid along the last dimensions, averages of neighbours
   Pads,
   Repeats,
   Concatenates,  // `dim`, a list of tensors

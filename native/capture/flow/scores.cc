@@ -6,7 +6,100 @@
 #include <tuple>
 #include <utility>
 
+#include "capture/flow/dimensions.h"
+
 namespace lta::flow {
+// An outer product of features written out, as the states of recurrences are: keys times values of a linear attention.
+bool Flow::outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  if (call.rule.does != Does::Scales || tensors.size() != 2 || isFixed(tensors[0]) || isFixed(tensors[1])) return false;
+  // The dimension that is one operand's alone, a feature of it.
+  const auto own = [&](const at::Tensor& tensor, const at::Tensor& other) {
+    for (auto dim = result.dim() - 1; dim >= 0; --dim) {
+      const auto here = aligned(tensor, result, dim), there = aligned(other, result, dim);
+      if (here >= 0 && (there < 0 || other.size(there) == 1) && featureAlong(tensor, here)) return dim;
+    }
+    return kNone;
+  };
+  const auto row = own(tensors[0], tensors[1]), column = own(tensors[1], tensors[0]);
+  if (row == kNone || column == kNone || !storageOf(result)) return false;
+  auto matrix = std::make_shared<Matrix>();
+  matrix->operatorName = call.name;
+  matrix->module = modules_.current();
+  matrix->fromScores = matrix->outer = true;
+  std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
+  for (int64_t dim = 0; dim < result.dim(); ++dim) {
+    const bool free = dim == row || dim == column;
+    spans[static_cast<size_t>(dim)].push_back({dim, 0, 1, result.size(dim)});
+    matrix->sizes.push_back(result.size(dim));
+    matrix->roles.push_back(free ? Role::Free : Role::Lead);
+    matrix->features.push_back(free);
+  }
+  auto value = std::make_shared<Value>();
+  value->matrix = std::move(matrix);
+  value->version = ++versions_;
+  auto& note = newNote(result);
+  note.layout = layoutOf(result, spans, {});
+  note.value = std::move(value);
+  return true;
+}
+
+// Weights times weights: queries of the first, keys of the second.
+void Flow::composed(const std::string& name, const Operand& a, const Operand& b, const Product& product,
+                    const at::Tensor& result) {
+  auto matrix = std::make_shared<Matrix>();
+  const auto &first = a.matrix(), &second = b.matrix();
+  matrix->operatorName = first.operatorName;
+  matrix->module = first.module;
+  matrix->fromScores = true;
+  matrix->ofFeatures = first.ofFeatures && second.ofFeatures;
+  matrix->allFeatures = first.allFeatures && second.allFeatures;
+  matrix->parents = {a.value().matrix, b.value().matrix};
+  std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
+  for (int64_t dim = 0; dim < result.dim(); ++dim) {
+    const auto& operand = dim == product.column ? b : a;
+    const auto of = (dim == product.column ? product.b : product.a)[static_cast<size_t>(dim)];
+    const auto add = [&](int64_t size, Role role, bool feature) {
+      spans[static_cast<size_t>(dim)].push_back({matrix->dims(), 0, 1, size});
+      matrix->sizes.push_back(size);
+      matrix->roles.push_back(role);
+      matrix->features.push_back(feature);
+    };
+    if (dim == product.row) matrix->query = matrix->dims();
+    if (dim == product.column) matrix->key = matrix->dims();
+    const bool free = dim == product.row || dim == product.column;
+    const auto* components = of < 0 ? nullptr : &operand.view->dims[static_cast<size_t>(of)];
+    if (free || !components || components->empty()) {
+      add(result.size(dim), free ? Role::Free : Role::Lead, false);
+      continue;
+    }
+    for (const auto& component : *components) {
+      const auto was = component.span.dim;
+      const auto& features = operand.matrix().features;
+      add(component.span.size, Role::Lead,
+          was != kForeign && static_cast<size_t>(was) < features.size() && features[static_cast<size_t>(was)]);
+    }
+  }
+  const auto sumsToOne = [](const Operand& operand, int64_t dim) {
+    const auto& value = operand.value();
+    return value.kind == Kind::Softmax && dim >= 0 && operand.view->has(dim, value.normalized);
+  };
+  Value value = a.value();
+  if (sumsToOne(a, product.summedA) && sumsToOne(b, product.b[static_cast<size_t>(product.column)])) {
+    value.kind = Kind::Softmax;
+    value.normalized = matrix->key;
+  } else {
+    const bool isSigned = a.value().kind == Kind::Signed || b.value().kind == Kind::Signed;
+    value.kind = isSigned ? Kind::Signed : Kind::Unnormalized;
+    value.normalized = kNone;
+  }
+  value.last = std::make_shared<Step>(Step{name, value.last});
+  value.version = ++versions_;
+  value.matrix = std::move(matrix);
+  auto& note = newNote(result);
+  note.layout = layoutOf(result, spans, {});
+  note.value = std::make_shared<Value>(std::move(value));
+}
+
 void Flow::productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                       const at::Tensor& result, bool consumed) {
   if (consumed || !storageOf(result) || result.dim() == 0 || !result.is_floating_point()) return;
@@ -14,12 +107,16 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   if (fixedA && fixedB) return fixed_.add(result);
   if (const auto* note = find(a); rule.does == Does::Linear && fixedB && b.dim() == 2 && !(note && note->value)) {
     // A layer, as most products are.
-    if (b.size(0) > 1) newNote(result).features = {{result.stride(-1), b.size(0), true, false}};
+    auto& made = newNote(result);
+    made.layer = true;
+    if (b.size(0) > 1) made.features = {{result.stride(-1), b.size(0), true, false}};
     return;
   }
   const auto product = productOf(rule.does, a, b);
   if (static_cast<int64_t>(product.a.size()) != result.dim()) return;
   const auto operandA = operandOf(a), operandB = operandOf(b);
+
+  if (areComposed(operandA, operandB, product)) return composed(name, operandA, operandB, product, result);
 
   // Over heads: weights are mixed, and go on.
   for (const auto& [operand, from, summed] :
@@ -66,6 +163,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   const bool layer = rule.does == Does::Linear || rule.operand == 1;
   if (fixedA || fixedB) {
     auto& note = newNote(result);
+    note.layer = layer;
     const auto own = fixedA ? product.row : product.column;
     if (own >= 0 && result.size(own) > 1) note.features.push_back({result.stride(own), result.size(own), layer, false});
     // Experts, each with a matrix of its own.

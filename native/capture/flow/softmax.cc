@@ -18,6 +18,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   matrix->operatorName = operatorName;
   matrix->module = modules_.current();
   matrix->layerKeys = !source && featureAlong(input, dim) != nullptr;
+  const bool positions = !source && isPositions(input, dim);
   if (source) {
     matrix->fromScores = source.matrix().fromScores;
     matrix->ofFeatures = source.matrix().ofFeatures;
@@ -46,7 +47,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     const bool own = of != kForeign;
     const auto& features = own ? source.matrix().features : matrix->features;
     spans[static_cast<size_t>(at)].push_back({matrix->dims(), 0, 1, size});
-    matrix->features.push_back(own && static_cast<size_t>(of) < features.size() && features[static_cast<size_t>(of)]);
+    matrix->features.push_back(own ? static_cast<size_t>(of) < features.size() && features[static_cast<size_t>(of)]
+                                   : !source && featureAlong(input, at) != nullptr);
     matrix->sizes.push_back(size);
     matrix->roles.push_back(own         ? source.matrix().roles[static_cast<size_t>(of)]
                             : component ? Role::Lead
@@ -76,6 +78,11 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   if (matrix->query == kNone && matrix->key == matrix->dims() - 1 && matrix->dims() > 2) {
     matrix->query = matrix->key - 1;
   }
+  // Of weights for each channel, or for each head, too.
+  if (matrix->query == kNone && !source && matrix->key > 1 && matrix->key < matrix->dims() - 1 &&
+      matrix->sizes.back() > 1 && !matrix->features[static_cast<size_t>(matrix->key - 1)]) {
+    matrix->query = matrix->key - 1;
+  }
 
   auto value = std::make_shared<Value>();
   value->matrix = matrix;
@@ -88,7 +95,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   auto& note = newNote(result);
   note.layout = layoutOf(result, spans, {});
   note.value = std::move(value);
-  if (matrix->fromScores) matrices_.push_back(std::move(matrix));
+  if (source) source.matrix().softmaxes.push_back(matrix);
+  if (matrix->fromScores || positions) matrices_.push_back(std::move(matrix));
 }
 
 }  // namespace lta::flow

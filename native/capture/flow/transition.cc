@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,10 +14,18 @@ namespace {
 
 bool isNonnegative(Kind kind) { return kind != Kind::Signed; }
 
+// Whether a power keeps the sign.
+bool isOdd(const Call& call) {
+  const auto exponent = call.argument("exponent");
+  const auto number = exponent ? numberOf(*exponent) : std::nullopt;
+  return number && std::fmod(std::abs(*number), 2.0) == 1.0;
+}
+
 }  // namespace
 
 // What an operator makes of scores or weights, element by element. None where what it gives isn't followed.
-ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& result, bool otherWeights) {
+ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& result,
+                     std::optional<Kind> otherWeights) {
   const auto& before = source.value();
   const auto does = call.rule.does;
   auto value = std::make_shared<Value>(before);
@@ -30,7 +39,9 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   const auto& matrix = source.matrix();
 
   // The operand beside it: a number, or a tensor.
-  std::optional<double> number;
+  const bool fills = does == Does::Masks || does == Does::Scatters;
+  const auto filled = fills ? call.argument("value") : std::nullopt;
+  std::optional<double> number = filled ? numberOf(*filled) : std::nullopt;
   at::Tensor other;
   bool first = true;
   for (size_t place = 0; place < call.arguments.size(); ++place) {
@@ -39,7 +50,7 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
       first = false;
       continue;
     }
-    if (!number) number = numberOf(argument);
+    if (!number && !filled) number = numberOf(argument);
     if (!other.defined() && argument.isTensor() && argument.toTensor().dim() > 0) other = argument.toTensor();
   }
   const auto* beside = other.defined() ? find(other) : nullptr;
@@ -61,7 +72,7 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
     return told > 1;
   };
   const auto weights = [&](Kind kind, const std::string& operatorName) -> ValuePtr {
-    if (matrix.fixed != kNone) return nullptr;  // a layer and its activation
+    if (matrix.fixed != kNone || matrix.outer) return nullptr;  // a layer and its activation
     value->stage = Stage::Weights;
     value->kind = kind;
     value->operatorName = operatorName;
@@ -73,6 +84,7 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   if (before.stage == Stage::Scores) {
     switch (does) {
       case Does::Scales:
+        if (call.tensor(0).is_same(call.tensor(1))) return weights(Kind::Unnormalized, call.name);
         if (isMask()) return weights(Kind::Signed, matrix.operatorName);
         return value;
       case Does::Masks: {
@@ -97,11 +109,12 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
         return made;
       }
       case Does::Powers:
-        return weights(Kind::Unnormalized, call.name);
+        return weights(isOdd(call) ? Kind::Signed : Kind::Unnormalized, call.name);
       case Does::Sigmoid:
         return weights(Kind::Sigmoid, call.name);
       case Does::Relu:
         return weights(Kind::Relu, call.name);
+      case Does::KeepsSign:
       case Does::Bends:
         return call.name == "neg" ? value
                                   : weights(call.name == "softplus" ? Kind::Unnormalized : Kind::Signed, call.name);
@@ -130,12 +143,15 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
         value->exponential = false;
         if (isNonnegative(kind)) kind = exact ? Kind::Softmax : Kind::Unnormalized;
       } else {
-        kind = number && *number < 0 ? Kind::Signed : loosened(kind);
+        kind =
+            (number && *number < 0) || (otherWeights && !isNonnegative(*otherWeights)) ? Kind::Signed : loosened(kind);
       }
       break;
     case Does::Adds:
-      kind = isNonnegative(kind) && (otherWeights || (!other.defined() && number && *number >= 0)) ? Kind::Unnormalized
-                                                                                                   : Kind::Signed;
+      kind = isNonnegative(kind) &&
+                     (otherWeights ? isNonnegative(*otherWeights) : !other.defined() && number && *number >= 0)
+                 ? Kind::Unnormalized
+                 : Kind::Signed;
       break;
     case Does::Subtracts:
       kind = Kind::Signed;
@@ -144,8 +160,12 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
       kind = other.defined() || otherWeights ? Kind::Signed : Kind::Unnormalized;
       break;
     case Does::Masks:
-      kind = loosened(kind);
+    case Does::Scatters: {
+      const bool unknown = does == Does::Scatters && !filled;  // tensors are written into it
+      const bool negative = (filled && number && *number < 0) || (otherWeights && !isNonnegative(*otherWeights));
+      kind = unknown || negative ? Kind::Signed : loosened(kind);
       break;
+    }
     case Does::Clamps: {
       const auto least = call.argument("min");
       const auto bound = least ? numberOf(*least) : std::nullopt;
@@ -153,7 +173,10 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
       break;
     }
     case Does::Powers:
-      kind = kind == Kind::Relu ? kind : Kind::Unnormalized;
+      if (isNonnegative(kind) || !isOdd(call)) kind = kind == Kind::Relu ? kind : Kind::Unnormalized;
+      break;
+    case Does::KeepsSign:
+      kind = isNonnegative(kind) ? Kind::Unnormalized : Kind::Signed;
       break;
     case Does::Exponentiates:
     case Does::Sigmoid:

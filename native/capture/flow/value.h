@@ -50,10 +50,12 @@ struct Matrix {
   std::string module;
   std::vector<std::shared_ptr<Matrix>> parents;
 
+  bool outer = false;  // of scores: an outer product of features
   bool softmax = false;
-  bool logSummed = false;  // of scores: their log-sum-exp was computed as well
-  bool met = false;        // a product took its weights, or its fate was told otherwise
-  std::string metNothing;  // why what took it was no product with values, where something did
+  bool logSummed = false;  // of scores: their log-sum-exp was computed as well; of their softmax: that was told
+  std::vector<std::weak_ptr<Matrix>> softmaxes;  // of scores: those of them
+  bool met = false;                              // a product took its weights, or its fate was told otherwise
+  std::string metNothing;                        // why what took it was no product with values, where something did
 
   int64_t dims() const { return static_cast<int64_t>(sizes.size()); }
   void meet() {
