@@ -1535,3 +1535,324 @@ class GraphConvolution(Loose):
         adj = (x @ x.transpose(1, 2) > 0).float()
         adj = adj / adj.sum(-1, keepdim=True)
         return adj @ F.relu(self.query(adj @ x))
+
+
+# ---- steps, written out, channels, blocks ----------------------------------------------------------------------------
+
+
+@form()
+class TwoSteps(Between):
+    kind = 'softmax'
+
+    def between(self, w):
+        return w @ w
+
+
+@form()
+class OneAndTwoSteps(Between):
+    def between(self, w):
+        return w + 0.5 * (w @ w)
+
+
+@form()
+class CoAttended(Loose):
+    """Both ways of attending, multiplied (QANet)."""
+
+    def forward(self, x):
+        context, question = self.query(x), self.key(x[:, :3])
+        s = context @ question.transpose(1, 2)
+        w = s.softmax(2) @ s.softmax(1).transpose(1, 2)
+        seen(w[:, None])
+        return w @ context
+
+
+@form()
+class Rounded(Between):
+    def between(self, w):
+        return torch.round(w * 255) / 255
+
+
+@form()
+class OddPower(Between):
+    kind = 'signed'
+
+    def between(self, w):
+        return (w - 0.1) ** 3
+
+
+@form()
+class ZeroedColumns(Between):
+    def between(self, w):
+        return w.index_fill(-1, torch.tensor([0, 2]), 0.0)
+
+
+@form()
+class AveragedNeighbours(Between):
+    def between(self, w):
+        return F.avg_pool2d(w, 3, 1, 1)
+
+
+@form()
+class CosineOfScores(Function):
+    operator = 'cos'
+
+    def function(self, s):
+        return torch.cos(s)
+
+
+@form()
+class CubedScores(Function):
+    operator = 'pow'
+
+    def function(self, s):
+        return s ** 3 / 8
+
+
+@form()
+class HeadsAheadOfBatch(Attention):
+    """exp, sum and division on [H, B, Q, K], laid out by an einsum."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        raised = torch.exp(torch.einsum('bhqd,bhkd->hbqk', q, k) * 0.2)
+        w = raised / raised.sum(-1, keepdim=True)
+        seen(w.transpose(0, 1), operator='exp')
+        return self.together(torch.einsum('hbqk,bhkd->bhqd', w, v))
+
+
+@form()
+class HeadsAheadOfWindows(Attention):
+    """[B, H, windows, Q, D], as in Hiera."""
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (p(x).view(b, t // 2, 2, HEADS, DEPTH).permute(0, 3, 1, 2, 4) for p in (self.query, self.key, self.value))
+        w = self.scores(q, k).softmax(-1).transpose(1, 2)
+        seen(w.flatten(0, 1), operator='scaled_dot_product_attention', shape=list(w.shape))
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+@form()
+class WindowsOfALayer(Attention):
+    """Weights of each window from a layer, without keys (VOLO)."""
+
+    def extra(self):
+        self.weights = nn.Linear(WIDTH, HEADS * 9)
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        v = F.pad(self.value(x), (0, 0, 1, 1)).unfold(1, 3, 1).reshape(b, t, HEADS, DEPTH, 3).permute(0, 2, 1, 4, 3)
+        w = self.weights(x).view(b, t, HEADS, 3, 3).permute(0, 2, 1, 3, 4).softmax(-1)
+        seen(w.transpose(1, 2).flatten(0, 1), shape=list(w.transpose(1, 2).shape))
+        return w @ v
+
+
+@form()
+class GatedPrompt(Attention):
+    """Learned keys and values with a softmax and a gate of their own."""
+
+    def extra(self):
+        self.prompt = nn.Parameter(torch.randn(1, 3, WIDTH))
+        self.gate = nn.Parameter(torch.full((HEADS, 1, 1), 0.3))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        prompt = self.prompt.expand(x.size(0), -1, -1)
+        w = self.scores(q, k).softmax(-1)
+        gated = self.scores(q, self.apart(self.key(prompt))).softmax(-1) * self.gate.tanh()
+        seen(w)
+        seen(gated, 'unnormalized')
+        return self.together(w @ v + gated @ self.apart(self.value(prompt)))
+
+
+class Scored(Loose):
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 1)
+
+    def additive(self, x):
+        return self.score(torch.tanh(self.query(x)[:, :, None] + self.key(x)[:, None])).squeeze(-1)
+
+
+@form()
+class AdditiveWrittenOut(Scored):
+    def forward(self, x):
+        s = self.additive(x)
+        raised = torch.exp(s - s.max(-1, keepdim=True)[0])
+        w = raised / raised.sum(-1, keepdim=True)
+        seen(w[:, None], operator='exp')
+        return self.out(w @ self.value(x))
+
+
+@form()
+class PoolingWrittenOut(Scored):
+    def forward(self, x):
+        raised = torch.exp(self.score(torch.tanh(self.key(x))).squeeze(-1))
+        w = raised / (raised.sum(1, keepdim=True) + 1e-10)
+        seen(w[:, None, None], operator='exp')
+        return self.out((x * w.unsqueeze(-1)).sum(1))
+
+
+@form()
+class PoolingLogSoftmax(Scored):
+    def forward(self, x):
+        w = F.log_softmax(self.score(torch.tanh(self.key(x))).squeeze(-1), 1).exp()
+        seen(w[:, None, None], operator='log_softmax')
+        return torch.bmm(w.unsqueeze(1), x)
+
+
+@form(unseen=1)
+class AdditiveIntoTheUnknown(Scored):
+    def forward(self, x):
+        return self.out(torch.special.i0e(self.additive(x).softmax(-1)) @ self.value(x))
+
+
+@form(unseen=1)
+class AdditiveReturned(Scored):
+    """A pointer network."""
+
+    def forward(self, x):
+        return self.additive(x).softmax(-1)
+
+
+@form()
+class ChannelStatistics(Loose):
+    """A softmax over time for each channel: means and deviations."""
+
+    def extra(self):
+        self.first, self.second = nn.Conv1d(WIDTH, 8, 1), nn.Conv1d(8, WIDTH, 1)
+
+    def forward(self, x):
+        y = x.transpose(1, 2)
+        w = self.second(torch.tanh(self.first(y))).softmax(2)
+        seen(w[:, None])
+        mean = (w * y).sum(2)
+        return torch.cat([mean, ((w * y * y).sum(2) - mean ** 2).clamp(1e-6).sqrt()], 1)
+
+
+@form()
+class ChannelWeights(Loose):
+    """A weight for each pair and channel (point transformers)."""
+
+    def forward(self, x):
+        between = self.out(x[:, :, None] - x[:, None])
+        w = self.score(F.relu(self.query(x)[:, :, None] - self.key(x)[:, None] + between)).softmax(2)
+        seen(w.permute(0, 3, 1, 2))
+        return (w * (self.value(x)[:, None] + between)).sum(2)
+
+    def extra(self):
+        self.score = nn.Linear(WIDTH, WIDTH)
+
+
+@form()
+class SeparableAttention(Loose):
+    """One context for each row of patches (MobileViT v2)."""
+
+    def extra(self):
+        self.all = nn.Conv2d(WIDTH, 1 + 2 * WIDTH, 1)
+
+    def forward(self, x):
+        q, k, v = self.all(x.transpose(1, 2).reshape(BATCH, WIDTH, 2, 3)).split([1, WIDTH, WIDTH], 1)
+        w = q.softmax(-1)
+        seen(w)
+        return F.relu(v) * (k * w).sum(-1, keepdim=True)
+
+
+@form(unseen=2)
+class BlocksWithSumsAfterwards(Loose):
+    """The log-sum-exp of each block is taken after its product."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        outputs, sums = [], []
+        for i in range(2):
+            s = self.scores(q, k[:, :, 3 * i:3 * i + 3])
+            w = s.softmax(-1)
+            seen(w)
+            outputs.append(w @ v[:, :, 3 * i:3 * i + 3])
+            sums.append(s.logsumexp(-1, keepdim=True))
+        total = torch.stack(sums)
+        share = (total - total.logsumexp(0, keepdim=True)).exp()
+        return self.together(outputs[0] * share[0] + outputs[1] * share[1])
+
+
+@form(unseen=1)
+class OneKeyAtATime(Loose):
+    """An online softmax whose scores are products and sums."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        largest, total, mixed = torch.full_like(q[..., :1], -1e9), torch.zeros_like(q[..., :1]), torch.zeros_like(q)
+        for i in range(LENGTH):
+            s = (q * k[:, :, i:i + 1]).sum(-1, keepdim=True)
+            new = torch.maximum(largest, s)
+            p, shrink = torch.exp(s - new), torch.exp(largest - new)
+            total, mixed, largest = total * shrink + p, mixed * shrink + p * v[:, :, i:i + 1], new
+        return self.together(mixed / total)
+
+
+@form(unseen=1)
+class CausalLinearAttention(Loose):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(2)
+        return self.together((q.unsqueeze(-2) @ states).squeeze(-2) / (q * k.cumsum(2)).sum(-1, keepdim=True))
+
+
+@form(unseen=1)
+class HardAttention(Loose):
+    def mix(self, s, v):
+        return F.one_hot(s.argmax(-1), LENGTH).to(v.dtype) @ v
+
+
+@form(unseen=1)
+class Edges(Loose):
+    """Attention over the edges of a graph."""
+
+    def forward(self, x):
+        nodes = self.query(x[0])
+        source, target = torch.arange(LENGTH).repeat(2), torch.cat([torch.arange(LENGTH), torch.arange(LENGTH).flip(0)])
+        raised = F.leaky_relu((nodes[source] * nodes[target]).sum(-1)).exp()
+        w = raised / torch.zeros(LENGTH).index_add(0, target, raised)[target]
+        return torch.zeros_like(nodes).index_add(0, target, w.unsqueeze(-1) * nodes[source])
+
+
+@form(unseen=1)
+class SampledValues(Loose):
+    """Deformable attention: a layer tells where, and how much."""
+
+    def extra(self):
+        self.where, self.weights = nn.Linear(WIDTH, 6), nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        values = self.value(x).transpose(1, 2).reshape(BATCH, WIDTH, 2, 3)
+        sampled = F.grid_sample(values, self.where(x).view(BATCH, LENGTH, 3, 2).tanh(), align_corners=False)
+        return (sampled * self.weights(x).softmax(-1).unsqueeze(1)).sum(-1).transpose(1, 2)
+
+
+@form()
+class Segmentation(Loose):
+    def extra(self):
+        self.first, self.second = nn.Conv2d(1, 8, 3, padding=1, stride=2), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        return F.interpolate(self.second(F.relu(self.first(x[:, None]))), scale_factor=2.0, mode='bilinear').softmax(1)
+
+
+@form()
+class Variational(Loose):
+    def forward(self, x):
+        return self.out(self.query(x) + torch.exp(0.5 * self.key(x)) * torch.tanh(x))
+
+
+@form()
+class SelectedKernels(Loose):
+    def extra(self):
+        self.first, self.second = nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.Conv1d(WIDTH, WIDTH, 5, padding=2)
+        self.choice = nn.Linear(WIDTH, 2 * WIDTH)
+
+    def forward(self, x):
+        y = x.transpose(1, 2)
+        both = torch.stack([self.first(y), self.second(y)], 1)
+        share = self.choice(both.sum(1).mean(-1)).view(BATCH, 2, WIDTH).softmax(1)
+        return (both * share.unsqueeze(-1)).sum(1)

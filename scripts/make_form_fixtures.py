@@ -4,8 +4,8 @@
     python3 scripts/make_form_fixtures.py [--out FOLDER] [--only REGEX]
 
 `forms.json` lists them: `attentions` with name, operator, kind, shape (of the whole, [batch…, H, Q, K]) in execution order, whose
-weights [B, H, Q, K] are `<form>.weights.<i>` in `forms.safetensors`, and how many things a capture has to list as unseen. Inputs
-are `<form>.input.<i>`. The weights are what Python multiplies with the values. Needs torch 2.13.
+weights [B, H, Q, K] are `<form>.weights.<i>` in `forms.safetensors`, and how many things a capture has to list as unseen. All take
+`input`. The weights are what Python multiplies with the values. Needs torch 2.13.
 """
 
 import argparse
@@ -39,14 +39,15 @@ def main() -> None:
     parser.add_argument('--only')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    forms, tensors = [], {}
+    torch.manual_seed(0)
+    x = torch.randn(BATCH, LENGTH, WIDTH)
+    forms, tensors = [], {'input': x}
     for index, (name, described) in enumerate(FORMS.items()):
         torch.manual_seed(index)
         model = Net(described['class']()).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(2.0)
-            x = torch.randn(BATCH, LENGTH, WIDTH)
             SEEN.clear()
             model(x)
             expected = list(SEEN)
@@ -57,7 +58,6 @@ def main() -> None:
         torch.jit.save(traced, str(path))
         strip_debug(path)
         path.chmod(0o644)
-        tensors[f'{name}.input.0'] = x
         attentions = []
         for i, each in enumerate(expected):
             weights = each['weights'].contiguous()

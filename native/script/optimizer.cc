@@ -128,12 +128,13 @@ bool isScores(const jit::Node& node) {
   return computed > 1;
 }
 
-// Whether a softmax flows into a product, through whatever takes one tensor and gives one.
+// Whether a softmax flows into a product, or into a sum of what it multiplied, through whatever takes one tensor and
+// gives one.
 bool reachesProduct(const jit::Value* value, int depth = 0) {
   if (depth > 8) return false;
   for (const auto& use : value->uses()) {
     const auto kind = use.user->kind();
-    if (isProduct(kind)) return true;
+    if (isProduct(kind) || kind == c10::aten::sum) return true;
     for (const auto* output : use.user->outputs()) {
       if (reachesProduct(output, depth + 1)) return true;
     }
@@ -146,7 +147,8 @@ bool hasEagerAttention(jit::Graph& graph) {
   collectNodes(*graph.block(), nodes);
   for (const auto* node : nodes) {
     const auto kind = node->kind();
-    const bool weights = kind == c10::aten::softmax || kind == c10::aten::_softmax || isScores(*node);
+    const bool weights = kind == c10::aten::softmax || kind == c10::aten::_softmax || kind == c10::aten::log_softmax ||
+                         kind == c10::aten::exp || isScores(*node);
     if (weights && reachesProduct(node->output())) return true;
   }
   return false;

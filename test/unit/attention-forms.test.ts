@@ -35,7 +35,7 @@ test.each(forms.map((form) => [form.name, form] as const))(
   '%s: its weights, or why there are none',
   async (_, form) => {
     const model = await ScriptModule.load(join(FORMS, `${form.name}.pt`));
-    const inputs = [tensor(`${form.name}.input.0`)] as const;
+    const inputs = [tensor('input')] as const;
     const plain = await model.forward([...inputs]);
     if (form.attentions.length === 0) {
       const error = (await model.captureAttention([...inputs]).catch((reason: unknown) => reason)) as {
@@ -70,7 +70,7 @@ test.each(forms.map((form) => [form.name, form] as const))(
 
 test('streams and captures of many inputs tell what could not be recorded, too', async () => {
   const model = await ScriptModule.load(join(FORMS, 'Nystrom.pt'));
-  const inputs = [tensor('Nystrom.input.0')] as const;
+  const inputs = [tensor('input')] as const;
   const { unseen } = await model.captureAttention([...inputs]);
   expect(unseen).toHaveLength(1);
   const stream = model.captureAttentionStream([...inputs]);
@@ -89,7 +89,7 @@ test('streams and captures of many inputs tell what could not be recorded, too',
 test('heads, queries, averages and the largest weights are selected of windows and of parts as of any attention', async () => {
   for (const name of ['Windows', 'HeadsInParts', 'KeysInParts', 'SdpaWindows']) {
     const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
-    const inputs = [tensor(`${name}.input.0`)];
+    const inputs = [tensor('input')];
     const whole = tensor(`${name}.weights.0`);
     const [{ weights: some } = { weights: whole }] = (
       await model.captureAttention(inputs, { heads: [1], queries: [2, 0] })
@@ -107,7 +107,7 @@ test('heads, queries, averages and the largest weights are selected of windows a
 test('gradients by weights that are taken in parts, scaled or multiplied and summed are those of the parts', async () => {
   const gradientsOf = async (name: string): Promise<Tensor> => {
     const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
-    const { attentions } = await model.captureAttention([tensor('KeysInParts.input.0')], {
+    const { attentions } = await model.captureAttention([tensor('input')], {
       gradientOf: (output) => (output as Tensor).mul(output as Tensor).sum(),
     });
     expect(attentions).toHaveLength(1);

@@ -10,13 +10,12 @@
 
 namespace lta::flow {
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
-  const bool merges =
-      source.dim() > 3 && result.dim() == 3 && source.size(1) > 1 && source.size(0) * source.size(1) == result.size(0);
-  // As an einsum does it, with dimensions of size one for what the other operand has.
-  if (merges && (source.dim() > 4 || (source.size(2) == result.size(1) && source.size(3) == result.size(2)))) {
-    // Heads are what a layer made.
-    const bool headsFirst = featureAlong(source, 0) && !featureAlong(source, 1);
-    noteOf(result).lead = Lead{source.size(0), source.size(1), headsFirst};
+  if (source.dim() > 3 && result.dim() == 3 && source.size(1) > 1 &&
+      source.size(0) * source.size(1) == result.size(0)) {
+    const bool first = featureAlong(source, 0) != nullptr, second = featureAlong(source, 1) != nullptr;
+    const bool plain = source.dim() == 4 && source.size(2) == result.size(1) && source.size(3) == result.size(2);
+    // Heads are what a layer made. An einsum has more dimensions, of size one, for what the other operand has.
+    if (plain || first != second) noteOf(result).lead = Lead{source.size(0), source.size(1), first && !second};
   }
   const auto* note = find(source);
   if (!note || storageOf(source) == storageOf(result)) return;

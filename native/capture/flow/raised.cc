@@ -79,8 +79,10 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
       return;
     }
     case Does::Adds: {
-      if (raised && other) {
-        noteOf(result).raised = std::move(raised);
+      // A sum over keys begins with zeros.
+      const bool begins = tensors.size() == 2 && (raised ? isFixed(tensors[1]) : other && isFixed(tensors[0]));
+      if ((raised && other) || begins) {
+        noteOf(result).raised = raised ? std::move(raised) : std::move(other);
         return;
       }
       auto kept = sumOf(first);

@@ -80,7 +80,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   }
   // Of weights for each channel, or for each head, too.
   if (matrix->query == kNone && !source && matrix->key > 1 && matrix->key < matrix->dims() - 1 &&
-      matrix->sizes.back() > 1 && !matrix->features[static_cast<size_t>(matrix->key - 1)]) {
+      matrix->sizes.back() > 1 && matrix->sizes[static_cast<size_t>(matrix->key - 1)] > 1 &&
+      !matrix->features[static_cast<size_t>(matrix->key - 1)]) {
     matrix->query = matrix->key - 1;
   }
 
