@@ -16,6 +16,7 @@ import { type CheckedOptions, checkServerOptions, type ServerOptions } from './o
 import { errorAnswer, RequestError } from './request-error';
 import { withStop } from './request-stop';
 import type { ServedModel } from './served-model';
+import { withSpan } from './telemetry';
 
 const HEADER_LENGTH = 'inference-header-content-length';
 
@@ -137,7 +138,7 @@ function registerModelRoutes(
     const model = find(request);
     const given = requestOf(request);
     const capture = requestedCapture(given, options.maxAttentionBytes);
-    const response = await withStop(reply, limitOf(given, options), models, async (signal) => {
+    const response = await traced(reply, model, given, options, models, async (signal) => {
       if (!capture) {
         const { outputs, batch } = await model.infer(given, signal);
         if (batch !== undefined) metrics?.observeBatch(model, batch);
@@ -163,6 +164,22 @@ function registerModelRoutes(
   });
 }
 
+/** Does what a request asks of a model, within its time and as a span of the trace that it belongs to. */
+async function traced<Result>(
+  reply: FastifyReply,
+  { name, version }: ServedModel,
+  given: InferRequest,
+  options: CheckedOptions,
+  models: Models,
+  task: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const operation = reply.request.routeOptions.url?.split('/').at(-1) ?? '';
+  const attributes = { 'libtorch.model': name, 'libtorch.version': version, 'libtorch.operation': operation };
+  return await withSpan(`libtorch ${operation} ${name}`, attributes, () =>
+    withStop(reply, limitOf(given, options), models, task),
+  );
+}
+
 /** A frame for each attention as soon as it exists, and one with the outputs at the end. */
 async function sendFrames(
   reply: FastifyReply,
@@ -174,7 +191,7 @@ async function sendFrames(
 ): Promise<FastifyReply> {
   const frames = new FrameStream(reply, headOf(model, given));
   try {
-    await withStop(reply, limitOf(given, options), models, async (signal) => {
+    await traced(reply, model, given, options, models, async (signal) => {
       const { outputs, unseen } = await model.capture(given, capture, signal, async (stream) => {
         for await (const attention of stream) {
           await frames.write(await attentionOutputs(attention), undefined, signal);
@@ -201,7 +218,7 @@ async function sendPage(
 ): Promise<FastifyReply> {
   const { title = model.name, ...tokens } = viewOf(given);
   let page = '';
-  await withStop(reply, limitOf(given, options), models, async (signal) => {
+  await traced(reply, model, given, options, models, async (signal) => {
     await model.capture(given, capture, signal, async (attentions) => {
       page = await renderView([{ attentions, title, ...tokens }], { title });
     });

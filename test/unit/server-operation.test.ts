@@ -1,8 +1,12 @@
-import { renameSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { get } from 'node:https';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { type TracerProvider, trace } from '@opentelemetry/api';
+import { createServer } from '../../lib/server';
 import { archiveOf } from './script-archive';
-import { type Client, counting, echo, folder, serve } from './server-fixtures';
+import { type Client, counting, echo, folder, listen, serve } from './server-fixtures';
 
 const x = { name: 'x', datatype: 'FP32', shape: [1], data: [1] };
 
@@ -89,4 +93,66 @@ test('metrics can be left out, and are of no model alone', async () => {
   const limited = await serve({ echo: echo() }, { apiKeys: [{ key, models: ['echo'] }] });
   const response = await fetch(`${limited.url}/metrics`, { headers: { 'X-API-Key': key } });
   expect(response.status).toBe(403);
+});
+
+test('inferences are spans where OpenTelemetry is, and failures are told there', async () => {
+  const spans: { name: string; attributes: object; status?: object; ended: boolean }[] = [];
+  const start = (name: string, { attributes }: { attributes: object }, use: (span: object) => unknown) => {
+    const span = { name, attributes, ended: false };
+    spans.push(span);
+    return use({
+      recordException: () => {},
+      setStatus: (status: object) => Object.assign(span, { status }),
+      end: () => Object.assign(span, { ended: true }),
+    });
+  };
+  trace.setGlobalTracerProvider({ getTracer: () => ({ startActiveSpan: start }) } as unknown as TracerProvider);
+  const client = await serve({ echo: echo() });
+  await client.infer('echo', [x]);
+  await client.infer('echo', [{ ...x, name: 'y' }]);
+  trace.disable();
+  const attributes = { 'libtorch.model': 'echo', 'libtorch.version': '1', 'libtorch.operation': 'infer' };
+  expect(spans).toEqual([
+    { name: 'libtorch infer echo', attributes, ended: true },
+    {
+      name: 'libtorch infer echo',
+      attributes,
+      ended: true,
+      status: { code: 2, message: expect.stringContaining("'x'") },
+    },
+  ]);
+});
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
+
+(hasOpenssl ? test : test.skip)('a certificate makes it HTTPS', async () => {
+  const [key, cert] = ['key.pem', 'cert.pem'].map((name) => join(folder, name)) as [string, string];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
+  const made = [
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-keyout',
+    key,
+    '-out',
+    cert,
+  ];
+  expect(spawnSync('openssl', [...made, ...subject]).status).toBe(0);
+  const app = await createServer({
+    models: { echo: echo() },
+    https: { key: readFileSync(key), cert: readFileSync(cert) },
+  });
+  const { url } = await listen(app);
+  const { port } = new URL(url);
+  const status = await new Promise((resolve, reject) => {
+    get({ host: 'localhost', port, path: '/v2/models/echo', ca: readFileSync(cert), family: 4 }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    }).on('error', reject);
+  });
+  expect([url, status]).toEqual([expect.stringMatching(/^https:/), 200]);
 });
