@@ -1,0 +1,100 @@
+// Installs the packed packages from npm into an empty project and uses them on other releases of Node and under the tools
+// that programs are run and tested with. Needs a registry: npm run test:installs.
+
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { writePackages } from '../../scripts/task/package.mjs';
+
+const NODES = ['20.3.1', '22', '24'];
+const POOLS = ['forks', 'threads', 'vmThreads'];
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const require = createRequire(import.meta.url);
+const { findBinaries } = require('../../dist/libtorch/binaries.js');
+const { chooseBinaries } = require('../../dist/libtorch/load.js');
+const model = join(root, 'test', 'fixtures', 'cli', 'text.pt');
+const folder = mkdtempSync(join(tmpdir(), 'installs-'));
+const { libtorch, binaries } = chooseBinaries(findBinaries());
+
+const use = `
+  const model = await ScriptModule.load(${JSON.stringify(model)});
+  const { attentions } = await model.captureAttention([Tensor.from([[2n, 4n, 3n]])]);
+  console.log(JSON.stringify(attentions.map(({ weights }) => weights.shape)));`;
+const used = '[[1,3,3,3],[1,3,3,3]]\n';
+
+/** A project with what npm installs of these packages. */
+function project(name, ...packages) {
+  const home = join(folder, name);
+  mkdirSync(home);
+  writeFileSync(join(home, 'package.json'), '{ "name": "project", "version": "1.0.0", "type": "module" }');
+  // The binaries that were packed, and no others.
+  const { LIBTORCH_ATTENTION_BINARIES: _binaries, ...env } = { ...process.env, LIBTORCH: libtorch.root };
+  const run = (command, ...args) => execFileSync(command, args, { cwd: home, encoding: 'utf8', env });
+  run('npm', 'install', '--no-audit', '--no-fund', '--prefer-offline', '--ignore-scripts', ...packages);
+  return { home, run };
+}
+
+let failures = 0;
+function check(name, work) {
+  const started = Date.now();
+  let problem = '';
+  try {
+    const received = work();
+    if (received !== undefined && received !== used) problem = `received ${received}`;
+  } catch (error) {
+    problem = `${error.stderr ?? ''}${error.stdout ?? ''}` || error.message;
+  }
+  if (problem) failures += 1;
+  console.log(
+    `${problem ? '✗' : '✓'} ${name} (${((Date.now() - started) / 1000).toFixed(1)} s)${problem ? `\n${problem}` : ''}`,
+  );
+}
+
+try {
+  const packed = join(folder, 'packages');
+  await writePackages([{ libtorch, binaries: binaries.directory }], packed);
+  const tarballs = readdirSync(packed).map((name) => join(packed, name));
+  const platform = `${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`;
+
+  const program = project('program', ...tarballs, 'tsx@4', 'vitest@4');
+  writeFileSync(
+    join(program.home, 'use.cjs'),
+    `const { ScriptModule, Tensor } = require('libtorch-attention'); (async () => {${use}})();`,
+  );
+  writeFileSync(join(program.home, 'use.mjs'), `import { ScriptModule, Tensor } from 'libtorch-attention';${use}`);
+  writeFileSync(join(program.home, 'use.ts'), `import { ScriptModule, Tensor } from 'libtorch-attention';${use}`);
+  const test = `
+    import { expect, test } from 'vitest';
+    import { ScriptModule, Tensor } from 'libtorch-attention';
+    test('tensors', async () => {
+      const tensor = Tensor.from([[1, 2]]);
+      expect(tensor.toTypedArray()).toStrictEqual(Float32Array.of(1, 2));
+      expect(tensor).toEqual(Tensor.from(tensor.toTypedArray(), { shape: [1, 2] }));
+      expect(tensor).not.toEqual(Tensor.from([[1, 3]]));
+      const model = await ScriptModule.load(${JSON.stringify(model)});
+      expect(((await model.forward([Tensor.from([[2n, 3n]])])) as Tensor).shape).toEqual([1, 2, 12]);
+    });`;
+  for (const name of ['one', 'two']) writeFileSync(join(program.home, `${name}.test.ts`), test);
+
+  for (const version of NODES) {
+    // What npm's package "node" would fetch as it is installed.
+    const nodes = project(`node-${version}`, `node-${platform}@${version}`);
+    const node = join(nodes.home, 'node_modules', `node-${platform}`, 'bin', 'node');
+    check(`Node ${version}, CommonJS`, () => program.run(node, 'use.cjs'));
+    check(`Node ${version}, ES modules`, () => program.run(node, 'use.mjs'));
+    check(
+      `Node ${version}, doctor`,
+      () => void program.run(node, 'node_modules/libtorch-attention/dist/cli/main.js', 'doctor'),
+    );
+  }
+  check('tsx', () => program.run('npx', 'tsx', 'use.ts'));
+  for (const pool of POOLS) check(`vitest, ${pool}`, () => void program.run('npx', 'vitest', 'run', `--pool=${pool}`));
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+console.log(failures > 0 ? `${failures} failed` : 'All passed');
+process.exitCode = failures > 0 ? 1 : 0;
