@@ -49,6 +49,12 @@ const NOT_IN_STREAMS = {
   gradientOf: 'gradients exist only once all attentions do (captureAttention returns both)',
 };
 
+/** Options of `captureMany` with `weights: false`. */
+type ManyWithoutWeights<Output> = Omit<CaptureManyOptions<Output>, 'weights' | 'onAttention'> & {
+  weights: false;
+  onAttention?: (attention: AttentionWithoutWeights, index: number) => unknown;
+};
+
 /** The function of options whose model is known to return this. */
 function gradientFunction<Output>(options: CaptureOptions<never>): CaptureOptions<Output>['gradientOf'] {
   return options.gradientOf as CaptureOptions<Output>['gradientOf'];
@@ -69,6 +75,9 @@ export interface PreparedForward {
  *
  * `Inputs` is what its forward takes by position, `Output` what it returns, `CallOptions` are the options of its forward that
  * a capture takes beside its own; `HookInput` and `HookOutput` are what hooks on the model itself get.
+ *
+ * Captures have signatures without `CallOptions` beside those with them: what models of several kinds have in common, so that
+ * one that may be of either (as `loadModel` gives it) is captured without asking which.
  *
  * @example
  * async function layerNames(any: Model, inputs: Value[]): Promise<string[]> {
@@ -135,9 +144,17 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options?: CallOptions & CaptureOptions<Output>,
   ): Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }>;
+  captureAttention(
+    inputs: Inputs,
+    options: WithoutWeights<CaptureOptions<Output>>,
+  ): Promise<{ output: Output; attentions: AttentionWithoutWeights[]; unseen: Unseen[] }>;
+  captureAttention(
+    inputs: Inputs,
+    options?: CaptureOptions<Output>,
+  ): Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }>;
   async captureAttention(
     inputs: Inputs,
-    options?: CallOptions,
+    options?: object,
   ): Promise<{ output: Output; attentions: Attention[]; unseen: Unseen[] }> {
     const { result, given, stop } = await this.#capture(inputs, options, CAPTURE_OPTIONS, 'captureAttention', {});
     return await fromNativeCapture(result, (output) => this.convert(output), stop, gradientFunction(given));
@@ -298,7 +315,15 @@ export abstract class CapturingModel<
     inputs: Inputs,
     options?: CallOptions & Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
   ): AttentionStream<Output>;
-  captureAttentionStream(inputs: Inputs, options?: CallOptions): AttentionStream<Output> {
+  captureAttentionStream(
+    inputs: Inputs,
+    options: Omit<WithoutWeights<CaptureOptions<Output>>, 'onAttention' | 'gradientOf'>,
+  ): AttentionStream<Output, AttentionWithoutWeights>;
+  captureAttentionStream(
+    inputs: Inputs,
+    options?: Omit<CaptureOptions<Output>, 'onAttention' | 'gradientOf'>,
+  ): AttentionStream<Output>;
+  captureAttentionStream(inputs: Inputs, options?: object): AttentionStream<Output> {
     return new AttentionStream(async (onAttention, stop) => {
       const given = this.#streamOptions(options);
       const { signal, release } = anySignal([optionalSignal(given.signal), stop]);
@@ -339,19 +364,23 @@ export abstract class CapturingModel<
    */
   captureMany(
     inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
-    options: CallOptions &
-      Omit<CaptureManyOptions<Output>, 'weights' | 'onAttention'> & {
-        weights: false;
-        onAttention?: (attention: AttentionWithoutWeights, index: number) => unknown;
-      },
+    options: CallOptions & ManyWithoutWeights<Output>,
   ): AsyncGenerator<CapturedInput<Output, AttentionWithoutWeights>, void, undefined>;
   captureMany(
     inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
     options?: CallOptions & CaptureManyOptions<Output>,
   ): AsyncGenerator<CapturedInput<Output>, void, undefined>;
   captureMany(
+    inputs: ManyInputs<Inputs>,
+    options: ManyWithoutWeights<Output>,
+  ): AsyncGenerator<CapturedInput<Output, AttentionWithoutWeights>, void, undefined>;
+  captureMany(
+    inputs: ManyInputs<Inputs>,
+    options?: CaptureManyOptions<Output>,
+  ): AsyncGenerator<CapturedInput<Output>, void, undefined>;
+  captureMany(
     inputs: ManyInputs<Inputs | InputWithOptions<Inputs, CallOptions>>,
-    options?: CallOptions & CaptureManyOptions<Output>,
+    options?: CaptureManyOptions<Output>,
   ): AsyncGenerator<CapturedInput<Output>, void, undefined> {
     type Whole = CallOptions & CaptureOptions<Output>;
     return captureMany(

@@ -30,6 +30,9 @@ export type GenerationOptions<Output = Value> = Omit<CaptureOptions<Output>, 'on
   method?: string;
 };
 
+/** Options of the capture of each step, of models of any kind. */
+export type StepOptions<Output> = Omit<GenerationOptions<Output>, 'method'>;
+
 /**
  * Makes the inputs of the next step from what the step before returned: the tokens to go on with, and the caches in
  * whatever form the checkpoint takes them. Nothing (undefined or null) ends the generation. `step` counts from 0.

@@ -1,5 +1,11 @@
 import { CapturingModel, type PreparedForward } from '../capture/capturing-model';
-import { captureGeneration, type GenerationOptions, type GenerationStep } from '../capture/generation';
+import {
+  captureGeneration,
+  type GenerationAttention,
+  type GenerationStep,
+  type NextInputs,
+  type StepOptions,
+} from '../capture/generation';
 import {
   binding,
   type NativeExportedProgram,
@@ -66,6 +72,12 @@ export interface ProgramSignature {
 
 /** The inputs of one step of a generation: by position, or by position and by name. */
 type StepInputs<Inputs extends readonly Value[]> = Inputs | ({ inputs: Inputs } & ProgramCallOptions);
+
+/** Makes the inputs of the next step of a generation; nothing ends it. */
+type NextStep<Inputs extends readonly Value[], Output> = (
+  output: Output,
+  step: number,
+) => StepInputs<Inputs> | undefined | null | Promise<StepInputs<Inputs> | undefined | null>;
 
 function toProgramValue({ name, type, dtype, shape, constant }: NativeLeaf): ProgramValue {
   return {
@@ -229,14 +241,31 @@ export class ExportedProgram<
    */
   captureGeneration(
     inputs: StepInputs<Inputs>,
-    next: (
-      output: Output,
-      step: number,
-    ) => StepInputs<Inputs> | undefined | null | Promise<StepInputs<Inputs> | undefined | null>,
-    options?: Omit<GenerationOptions<Output>, 'method'>,
+    next: NextStep<Inputs, Output>,
+    options: StepOptions<Output> & { weights: false },
+  ): AsyncGenerator<GenerationStep<Output, Omit<GenerationAttention, 'weights'>>, void, undefined>;
+  captureGeneration(
+    inputs: StepInputs<Inputs>,
+    next: NextStep<Inputs, Output>,
+    options?: StepOptions<Output>,
+  ): AsyncGenerator<GenerationStep<Output>, void, undefined>;
+  captureGeneration(
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options: StepOptions<Output> & { weights: false },
+  ): AsyncGenerator<GenerationStep<Output, Omit<GenerationAttention, 'weights'>>, void, undefined>;
+  captureGeneration(
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options?: StepOptions<Output>,
+  ): AsyncGenerator<GenerationStep<Output>, void, undefined>;
+  captureGeneration(
+    inputs: StepInputs<Inputs>,
+    next: NextStep<Inputs, Output>,
+    options?: StepOptions<Output>,
   ): AsyncGenerator<GenerationStep<Output>, void, undefined> {
     return captureGeneration(
-      (step: StepInputs<Inputs>, given: Omit<GenerationOptions<Output>, 'method'>) => {
+      (step: StepInputs<Inputs>, given: StepOptions<Output>) => {
         if (reading('the inputs of a step', () => Array.isArray(step))) return this.captureStep(step as Inputs, given);
         const { inputs: own, kwargs } = checkOptions(step, ['inputs', 'kwargs'], 'the inputs of a step') as {
           inputs: Inputs;

@@ -42,7 +42,7 @@ const ADVICE: Partial<Record<FileKind, string>> = {
  * @example
  * const loaded = await loadModel('model.pt', { device: 'cpu' });
  * const output = await loaded.forward([ids]);
- * if (loaded instanceof ScriptModule) console.log(output, (await loaded.captureAttention([ids])).attentions.length);
+ * console.log(output, (await loaded.captureAttention([ids], { layers: [-1] })).attentions.length);
  */
 export async function loadModel<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
   source: ModelSource,

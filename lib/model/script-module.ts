@@ -5,6 +5,7 @@ import {
   type GenerationOptions,
   type GenerationStep,
   type NextInputs,
+  type StepOptions,
 } from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
 import { elements, invalid, optionalBoolean, optionalString } from '../core/validate';
@@ -204,6 +205,16 @@ export class ScriptModule<
     inputs: Inputs,
     next: NextInputs<Inputs, Output>,
     options?: GenerationOptions<Output>,
+  ): AsyncGenerator<GenerationStep<Output>, void, undefined>;
+  captureGeneration(
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options: StepOptions<Output> & { weights: false },
+  ): AsyncGenerator<GenerationStep<Output, Omit<GenerationAttention, 'weights'>>, void, undefined>;
+  captureGeneration(
+    inputs: Inputs,
+    next: NextInputs<Inputs, Output>,
+    options?: StepOptions<Output>,
   ): AsyncGenerator<GenerationStep<Output>, void, undefined>;
   captureGeneration(
     inputs: Inputs,

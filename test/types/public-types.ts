@@ -4,9 +4,11 @@ import {
   type Attention,
   type CaptureOptions,
   type DType,
+  ExportedProgram,
   type ForwardHook,
   HookedModel,
   type HookRecord,
+  loadModel,
   type Model,
   nn,
   RemovableHandle,
@@ -304,4 +306,50 @@ export function elementTypes(attention: Attention): void {
   const key: bigint | undefined = attention.keys?.toTypedArray()[0];
   const entropy: number | undefined = attention.statistics?.entropy?.item();
   console.log(any, value, array, first, weight, key, entropy, counts);
+}
+
+/** What loadModel gives may be of either kind: everything that both have can be called without asking which. */
+export async function anyKind(): Promise<void> {
+  const model = await loadModel<[Tensor], Pair>('model.pt2');
+  same<ScriptModule<[Tensor], Pair> | ExportedProgram<[Tensor], Pair>, typeof model>();
+  const output = await model.forward([x], { timeLimit: 1000, grad: true });
+  same<Pair, typeof output>();
+  const captured = await model.captureAttention([x], { layers: [-1], gradientOf: ({ logits }) => logits.sum() });
+  same<Attention[], typeof captured.attentions>();
+  same<Pair, typeof captured.output>();
+  const { attentions: bare } = await model.captureAttention([x], { scores: true, weights: false });
+  // @ts-expect-error: no weights were asked for
+  bare[0]?.weights;
+  const sites = await model.attentionSites([x], { signal: AbortSignal.timeout(1) });
+  same<Unseen[], typeof sites.unseen>();
+  for await (const { weights } of model.captureAttentionStream([x], { heads: [0] })) weights.dispose();
+  // @ts-expect-error: no weights were asked for
+  for await (const each of model.captureAttentionStream([x], { scores: true, weights: false })) each.weights;
+  for await (const result of model.captureMany([[x]], { ahead: 2 })) {
+    if (!('output' in result) || result.error) continue;
+    same<Pair, typeof result.output>();
+    result.attentions[0]?.weights.dispose();
+  }
+  for await (const result of model.captureMany([[x]], { weights: false, logSumExp: true })) {
+    // @ts-expect-error: no weights were asked for
+    if (!result.error) result.attentions[0]?.weights;
+  }
+  const { tensors } = await model.captureTensor({ operator: 'softmax' }, [x], { dtype: 'float32' });
+  same<Tensor, (typeof tensors)[number]['tensor']>();
+  for await (const step of model.captureGeneration([x], ({ logits }, count) => (count < 3 ? [logits] : null), {
+    topK: 2,
+  })) {
+    step.attentions[0]?.weights.dispose();
+  }
+  for await (const step of model.captureGeneration([x], () => null, { weights: false })) {
+    // @ts-expect-error: no weights were asked for
+    step.attentions[0]?.weights;
+  }
+  model.registerForwardHook('encoder', (_module, [first]: [Tensor], result: Tensor) => result.add(first));
+  model.registerForwardPreHook('encoder', (_module, [first]: [Tensor]) => first.mul(2));
+  model.registerFullBackwardHook('encoder', (_module, gradInput) => gradInput);
+  new HookedModel(model).setForwardHook('first', 'encoder');
+  for (const { name, type } of model.modules()) console.log(name, type);
+  if (model instanceof ExportedProgram) await model.captureAttention([x], { kwargs: { mask: x }, layers: [-1] });
+  else await model.captureAttention([x], { method: 'encode' });
 }
