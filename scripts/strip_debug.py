@@ -52,7 +52,7 @@ def strip_program(path: Path) -> None:
     def change(name: str, content: bytes) -> Optional[bytes]:
         if '/data/sample_inputs/' in name:
             return None
-        if '/models/' in name and name.endswith('.json'):
+        if name == 'serialized_exported_program.json' or ('/models/' in name and name.endswith('.json')):
             return json.dumps(strip(json.loads(content)), separators=(',', ':')).encode()
         return content
 

@@ -135,6 +135,16 @@ class Pickle::Reader {
     return value;
   }
 
+  // An integer in two's complement.
+  int64_t integer(size_t size) {
+    if (bytes_.size() - at_ < size) throw corrupt("it is truncated");
+    uint64_t bits = 0;
+    std::memcpy(&bits, bytes_.data() + at_, size);
+    at_ += size;
+    const auto shift = 8 * (sizeof bits - size);
+    return static_cast<int64_t>(bits << shift) >> shift;
+  }
+
   std::string line() {
     const auto end = bytes_.substr(at_, kMaxTypeNameBytes + 1).find('\n');
     if (end == std::string_view::npos) throw corrupt("a name in it isn't terminated");
@@ -212,7 +222,7 @@ class Pickle::Reader {
   void pushContainer(Kind kind) {
     charge(kContainerBytes);
     containers_.emplace_back();
-    if (limits_.keepLists) pickle_.lists_.emplace_back();
+    if (limits_.keepLists || limits_.keepTensors) pickle_.lists_.emplace_back();
     push(kind, static_cast<int64_t>(containers_.size() - 1));
   }
 
@@ -239,11 +249,14 @@ class Pickle::Reader {
   void append(const std::vector<Value>& values) {
     auto& list = top(Kind::List, "list to append to");
     for (const auto& value : values) addElement(list, value);
-    if (limits_.keepLists) {
-      auto& kept = pickle_.lists_[static_cast<size_t>(stack_.back().number)];
-      kept.insert(kept.end(), values.begin(), values.end());
-    }
+    if (limits_.keepLists || limits_.keepTensors) keep(values);
     charge(values.size() * kValueBytes);
+  }
+
+  // Adds to the container on top of the stack.
+  void keep(const std::vector<Value>& values) {
+    auto& kept = pickle_.lists_[static_cast<size_t>(stack_.back().number)];
+    kept.insert(kept.end(), values.begin(), values.end());
   }
 
   void setItems(const std::vector<Value>& values) {
@@ -266,6 +279,7 @@ class Pickle::Reader {
       addElement(dictionary, values[i]);
       addElement(dictionary, values[i + 1]);
     }
+    if (limits_.keepTensors) keep(values);
     charge(values.size() * 2 * kValueBytes);
   }
 
@@ -309,6 +323,8 @@ class Pickle::Reader {
   void apply(bool build) {
     const auto argument = pop();
     const auto function = pop();
+    // Attributes of a dictionary, as those of a state dictionary have them.
+    if (build && limits_.keepTensors && function.kind == Kind::Dict) return push(Kind::Dict, function.number);
     if (function.kind != Kind::Function) throw corrupt("it calls something that isn't a function");
     uint32_t depth = 1;
     if (auto* inner = container(argument)) {
@@ -341,7 +357,7 @@ class Pickle::Reader {
       case Function::RebuildTensor:
       case Function::RebuildQuantizedTensor:
         checkTensor(arguments, function == Function::RebuildQuantizedTensor);
-        return pushTensor();
+        return pushTensor(function == Function::RebuildTensor ? &arguments : nullptr);
       case Function::RebuildSparseTensor:
         // Its parts are checked after construction, since indices are data.
         at(arguments, 0, Kind::Int, "layout of a sparse tensor");
@@ -353,9 +369,9 @@ class Pickle::Reader {
       case Function::RebuildParameter:
         at(arguments, 0, Kind::Tensor, "tensor of a parameter");
         at(arguments, 1, Kind::Bool, "flag of a parameter");
-        return pushTensor();
+        return pushParameter(arguments[0], arguments[1].number != 0);
       case Function::OrderedDict:
-        return push(Kind::None);
+        return limits_.keepTensors ? pushContainer(Kind::Dict) : push(Kind::None);
       case Function::Complex:
         at(arguments, 0, Kind::Float, "real part of a number");
         at(arguments, 1, Kind::Float, "imaginary part of a number");
@@ -393,9 +409,25 @@ class Pickle::Reader {
     push(Kind::List, list.number);
   }
 
-  void pushTensor() {
+  // With the arguments that it is made of, which were checked; none for one that isn't kept.
+  void pushTensor(const std::vector<Value>* arguments = nullptr) {
     charge(kTensorBytes);
-    push(Kind::Tensor);
+    if (!limits_.keepTensors) return push(Kind::Tensor);
+    if (!arguments) throw corrupt("it has a quantized or sparse tensor, which isn't served there");
+    Tensor tensor{static_cast<size_t>((*arguments)[0].number), (*arguments)[1].number, {}, {}, (*arguments)[4].number != 0};
+    for (const auto& size : pickle_.tuple((*arguments)[2])) tensor.sizes.push_back(size.number);
+    for (const auto& stride : pickle_.tuple((*arguments)[3])) tensor.strides.push_back(stride.number);
+    pickle_.tensors_.push_back(std::move(tensor));
+    push(Kind::Tensor, static_cast<int64_t>(pickle_.tensors_.size() - 1));
+  }
+
+  void pushParameter(const Value& data, bool requiresGrad) {
+    charge(kTensorBytes);
+    if (!limits_.keepTensors) return push(Kind::Tensor);
+    auto tensor = pickle_.tensor(data);
+    tensor.requiresGrad = requiresGrad;
+    pickle_.tensors_.push_back(std::move(tensor));
+    push(Kind::Tensor, static_cast<int64_t>(pickle_.tensors_.size() - 1));
   }
 
   std::vector<uint64_t> extents(const Value& value, const char* what) {
@@ -500,9 +532,12 @@ class Pickle::Reader {
         push(Kind::Int, number<int32_t>());
         break;
       case 0x8a: {
-        if (const int size = number<uint8_t>(); size != 8)
+        const size_t size = number<uint8_t>();
+        const bool isShorter = limits_.keepTensors && size > 0 && size < sizeof(int64_t);
+        if (size != sizeof(int64_t) && !isShorter) {
           throw corrupt("an integer in it has " + std::to_string(size) + " bytes");
-        push(Kind::Int, number<int64_t>());
+        }
+        push(Kind::Int, integer(size));
         break;
       }
       case 'G':

@@ -49,6 +49,15 @@ class Pickle {
     uint64_t bytes;
   };
 
+  // A tensor: a view of a storage, whose elements all lie in it.
+  struct Tensor {
+    size_t storage;
+    int64_t offset;
+    std::vector<int64_t> sizes;
+    std::vector<int64_t> strides;
+    bool requiresGrad;
+  };
+
   // The class of an object, or an enumeration and the value of its member.
   struct Named {
     std::string type;
@@ -59,6 +68,9 @@ class Pickle {
   struct Limits {
     uint64_t memory;
     bool keepLists = false;  // makes `list` available
+    // Makes `tensor` available, and `list` of dictionaries, whose keys and values stand there by turns. Takes what
+    // torch.save writes as well, which libtorch's unpickler doesn't.
+    bool keepTensors = false;
   };
 
   // `bytes` must outlive this. Throws ERR_MODEL_LOAD.
@@ -67,6 +79,7 @@ class Pickle {
   const Value& root() const { return root_; }
   const std::vector<Value>& tuple(const Value& value) const { return tuples_.at(static_cast<size_t>(value.number)); }
   const std::vector<Value>& list(const Value& value) const { return lists_.at(static_cast<size_t>(value.number)); }
+  const Tensor& tensor(const Value& value) const { return tensors_.at(static_cast<size_t>(value.number)); }
   std::string_view string(const Value& value) const { return strings_.at(static_cast<size_t>(value.number)); }
 
   const std::vector<Storage>& storages() const { return storages_; }
@@ -79,7 +92,8 @@ class Pickle {
 
   Value root_;
   std::vector<std::vector<Value>> tuples_;
-  std::vector<std::vector<Value>> lists_;  // dictionaries are empty lists here
+  std::vector<std::vector<Value>> lists_;  // dictionaries are empty lists here, without `keepTensors`
+  std::vector<Tensor> tensors_;
   std::vector<std::string_view> strings_;
   std::vector<Storage> storages_;
   std::vector<Named> named_;

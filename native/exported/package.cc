@@ -12,6 +12,7 @@ namespace {
 constexpr std::string_view kModels = "models/";
 constexpr std::string_view kJson = ".json";
 constexpr std::string_view kUsualProgram = "model";
+constexpr const char* kFlatProgram = "serialized_exported_program.json";
 constexpr uint64_t kMaxMark = 64;
 constexpr uint64_t kAlignment = 64;
 
@@ -21,10 +22,14 @@ Error unsupported(const std::string& what) { return Error("ERR_UNSUPPORTED_FILE"
 
 Package::Package(std::shared_ptr<archive::Mapping> mapping, bool verify) : mapping_(mapping), zip_(mapping) {
   if (zip_.records().empty()) throw broken("the file is a zip archive without any record");
-  if (zip_.find("serialized_exported_program.json")) {
-    throw unsupported(
-        "it was written by torch.export of PyTorch 2.7 or older: load it with torch.export.load of such a release, "
-        "export the model again with 2.9 or later, and save it with torch.export.save");
+  const auto verifyAll = [&] {
+    if (!verify) return;
+    for (const auto& each : zip_.records()) zip_.verify(each);
+  };
+  if (zip_.find(kFlatProgram)) {
+    isFlat_ = true;
+    verifyAll();
+    return;
   }
   const auto& first = zip_.records().front().name;
   const auto slash = first.find('/');
@@ -38,8 +43,11 @@ Package::Package(std::shared_ptr<archive::Mapping> mapping, bool verify) : mappi
                       ": it was written by a later PyTorch");
   }
   if (mark("byteorder") == "big") throw broken("it was written on a machine of another byte order");
-  if (!verify) return;
-  for (const auto& each : zip_.records()) zip_.verify(each);
+  verifyAll();
+}
+
+std::string Package::programRecord() const {
+  return isFlat_ ? std::string(kFlatProgram) : std::string(kModels) + program_ + std::string(kJson);
 }
 
 void Package::findProgram() {
@@ -67,28 +75,55 @@ void Package::findProgram() {
   throw broken("expected what torch.export.save writes but the archive holds no program");
 }
 
-const archive::Record& Package::record(const std::string& name) const {
-  const auto* found = zip_.find(folder_ + name);
+namespace {
+
+std::string textOf(const archive::Zip& zip, const archive::Record& record, const std::string& name, uint64_t most) {
+  if (record.size > most) {
+    throw archive::LimitExceeded("the record " + shown(name) + " has " + std::to_string(record.size) +
+                                 " bytes, more than " + std::to_string(most));
+  }
+  return zip.read(record, /*verify=*/false);
+}
+
+Bytes bytesOf(const archive::Zip& zip, const archive::Record& record, const std::shared_ptr<archive::Mapping>& mapping) {
+  char* const inFile = mapping->data() + record.offset;
+  if (!record.deflated && record.offset % kAlignment == 0) return {inFile, record.size, mapping};
+  const auto memory = std::make_shared<c10::DataPtr>(c10::GetCPUAllocator()->allocate(record.size));
+  zip.readInto(record, memory->get(), /*verify=*/false);
+  return {static_cast<char*>(memory->get()), record.size, memory};
+}
+
+const archive::Record& recordIn(const archive::Zip& zip, const std::string& folder, const std::string& name) {
+  const auto* found = zip.find(folder + name);
   if (!found) throw broken("it lacks the record " + shown(name));
   return *found;
 }
 
+}  // namespace
+
 std::string Package::text(const std::string& name, uint64_t most) const {
-  const auto& found = record(name);
-  if (found.size > most) {
-    throw archive::LimitExceeded("the record " + shown(name) + " has " + std::to_string(found.size) +
-                                 " bytes, more than " + std::to_string(most));
-  }
-  return zip_.read(found, /*verify=*/false);
+  return textOf(zip_, recordIn(zip_, folder_, name), name, most);
 }
 
-Bytes Package::bytes(const std::string& name) const {
-  const auto& found = record(name);
-  char* const inFile = mapping_->data() + found.offset;
-  if (!found.deflated && found.offset % kAlignment == 0) return {inFile, found.size, mapping_};
-  const auto memory = std::make_shared<c10::DataPtr>(c10::GetCPUAllocator()->allocate(found.size));
-  zip_.readInto(found, memory->get(), /*verify=*/false);
-  return {static_cast<char*>(memory->get()), found.size, memory};
+Bytes Package::bytes(const std::string& name) const { return bytesOf(zip_, recordIn(zip_, folder_, name), mapping_); }
+
+Package::Inner::Inner(const Package& package, const std::string& record) : name_(record) {
+  const auto& found = recordIn(package.zip_, package.folder_, record);
+  if (found.size == 0) return;
+  mapping_ = found.deflated ? archive::Mapping::copyOf(package.zip_.read(found, /*verify=*/false))
+                            : archive::Mapping::copyOf({package.mapping_->data() + found.offset, found.size});
+  zip_.emplace(mapping_);
+  if (zip_->records().empty()) throw broken("its record " + shown(record) + " is an archive without any record");
+  const auto& first = zip_->records().front().name;
+  folder_ = first.substr(0, first.find('/') + 1);
+}
+
+std::string Package::Inner::text(const std::string& name, uint64_t most) const {
+  return zip_ ? textOf(*zip_, recordIn(*zip_, folder_, name), name_ + "/" + name, most) : std::string();
+}
+
+Bytes Package::Inner::bytes(const std::string& name) const {
+  return bytesOf(*zip_, recordIn(*zip_, folder_, name), mapping_);
 }
 
 }  // namespace lta::exported

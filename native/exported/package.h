@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,11 +18,11 @@ struct Bytes {
   std::shared_ptr<const void> owner;
 };
 
-// A .pt2 file: a zip archive in memory, whose records lie below one folder.
+// A .pt2 file: a zip archive in memory, whose records lie below one folder; one of before PyTorch 2.8 has no folder.
 class Package {
  public:
   // With `verify`, compares all records to their checksums. Throws ERR_MODEL_LOAD, ERR_UNSUPPORTED_FILE for what
-  // PyTorch wrote that holds no program, or one in a form of before 2.9.
+  // PyTorch wrote that holds no program.
   Package(std::shared_ptr<archive::Mapping> mapping, bool verify);
 
   // Names are those below the folder.
@@ -33,17 +34,36 @@ class Package {
   Bytes bytes(const std::string& name) const;
   uint64_t fileSize() const { return zip_.fileSize(); }
 
+  // An archive that is a record of another one, such as torch.save writes; nothing is in it where the record is empty.
+  class Inner {
+   public:
+    Inner(const Package& package, const std::string& record);
+
+    std::string text(const std::string& name, uint64_t most) const;
+    Bytes bytes(const std::string& name) const;
+
+   private:
+    const std::string name_;
+    std::shared_ptr<archive::Mapping> mapping_;
+    std::optional<archive::Zip> zip_;
+    std::string folder_;
+  };
+
+  // Whether it is of PyTorch 2.7 or before: the names of its records are those of one program.
+  bool isFlat() const { return isFlat_; }
+  // The record of the program's graph.
+  std::string programRecord() const;
   // Name of the program: that of the record below models/, the first where there are several.
   const std::string& program() const { return program_; }
 
  private:
-  const archive::Record& record(const std::string& name) const;
   void findProgram();
 
   std::shared_ptr<archive::Mapping> mapping_;
   archive::Zip zip_;
   std::string folder_;
   std::string program_;
+  bool isFlat_ = false;
 };
 
 }  // namespace lta::exported

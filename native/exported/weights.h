@@ -18,7 +18,7 @@ struct Weight {
 };
 
 // Reads the tensors of a program, those of its state and its constants, in the file's order. Those that share a storage
-// share it here. Each lies inside its record. Throws ERR_MODEL_LOAD, ERR_UNSUPPORTED_FILE for what is pickled.
-std::vector<Weight> readWeights(const Package& package);
+// share it here. Each lies inside its record. Throws ERR_MODEL_LOAD, ERR_UNSUPPORTED_FILE for objects of Python.
+std::vector<Weight> readWeights(const Package& package, bool untrusted);
 
 }  // namespace lta::exported

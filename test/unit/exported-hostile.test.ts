@@ -440,9 +440,9 @@ describe('files of other kinds are refused by what they are:', () => {
     ],
     ['what torch.save wrote', 'ERR_MODEL_LOAD', /torch\.save/, archiveOf({ 'data.pkl': Buffer.from('x') })],
     [
-      'weights pickled by PyTorch 2.8',
-      'ERR_UNSUPPORTED_FILE',
-      /2\.8/,
+      'no weights',
+      'ERR_MODEL_LOAD',
+      /lacks the record 'data\/weights\/model\.pt'/,
       edited('hand_written', ({ records }) => delete records['data/weights/model_weights_config.json']),
     ],
     [
