@@ -125,6 +125,32 @@ function outcomeOf(code: number | null, killedBy: string | null, output: string,
   return { reason: message ? `${message} (${end})` : end, withoutCuda: null };
 }
 
+const OPERATORS_SCRIPT = `
+const [loader, libraries, cudaLibraries, addon, operators] = JSON.parse(process.argv[1]);
+require(loader).open(libraries);
+try {
+  require(loader).open(cudaLibraries);
+} catch {
+}
+for (const path of operators) require(addon).loadOperators(path);
+console.log('\\n' + JSON.stringify({ loaded: true, withoutCuda: null }));
+`;
+
+/**
+ * Loads libraries of operators in a child process: what one throws while it registers its operators ends the process.
+ *
+ * @returns What went wrong; empty where nothing did.
+ */
+export function verifyOperators(libtorch: Libtorch, binaries: Binaries, operators: readonly string[]): string {
+  const what = [binaries.loader, libtorch.libraries, libtorch.cudaLibraries, binaries.addon, operators];
+  const { status, signal, stdout, stderr, error } = spawnSync(
+    process.execPath,
+    ['-e', OPERATORS_SCRIPT, JSON.stringify(what)],
+    { encoding: 'utf8', timeout: TIMEOUT_MS, killSignal: 'SIGKILL', windowsHide: true },
+  );
+  return error ? error.message : outcomeOf(status, signal, stdout, stderr).reason;
+}
+
 function loadInChild(command: readonly string[], env: NodeJS.ProcessEnv, signal?: AbortSignal): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, command, {

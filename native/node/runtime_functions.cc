@@ -10,6 +10,7 @@
 #include "node/errors.h"
 #include "runtime/devices.h"
 #include "runtime/executor.h"
+#include "runtime/operator_libraries.h"
 #include "weights/cpu/result_memory.h"
 
 namespace lta::node {
@@ -48,6 +49,22 @@ Napi::Value releaseMemory(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     lta::releaseMemory();
     return info.Env().Undefined();
+  });
+}
+
+Napi::Value loadOperators(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    loadOperatorLibrary(stringArgument(info[0], "path"));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value loadedOperators(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto paths = operatorLibraries();
+    auto list = Napi::Array::New(info.Env(), paths.size());
+    for (uint32_t i = 0; i < paths.size(); ++i) list.Set(i, Napi::String::New(info.Env(), paths[i]));
+    return list;
   });
 }
 
@@ -108,6 +125,8 @@ void defineRuntimeFunctions(Napi::Env env, Napi::Object exports) {
   exports.Set("watchExit", Napi::Function::New(env, watchExit));
   exports.Set("releaseMemory", Napi::Function::New(env, releaseMemory));
   exports.Set("manualSeed", Napi::Function::New(env, manualSeed));
+  exports.Set("loadOperators", Napi::Function::New(env, loadOperators));
+  exports.Set("loadedOperators", Napi::Function::New(env, loadedOperators));
   exports.Set("devices", Napi::Function::New(env, devices));
   exports.Set("buildInfo", Napi::Function::New(env, buildInfo));
   exports.Set("tables", Napi::Function::New(env, tables));
