@@ -22,6 +22,7 @@ export {
 export { attentionRelevance, attentionRollout, type RolloutOptions } from './capture/relevance';
 export type { FloatingDType } from './core/dtype';
 export { type ErrorCode, TorchError } from './core/errors';
+export { loadOperators } from './core/operators';
 export {
   devices,
   getConcurrency,
@@ -54,11 +55,20 @@ export type { FileUrl, ModelSource } from './formats/source';
 export {
   ExportedProgram,
   type ProgramCallOptions,
+  type ProgramModule,
   type ProgramSignature,
   type ProgramValue,
 } from './model/exported-program';
-export { HookedModel, type HookRecord } from './model/hooked-model';
-export type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule } from './model/hooks';
+export { HookedModel } from './model/hooked-model';
+export type {
+  ForwardHook,
+  ForwardPreHook,
+  FullBackwardHook,
+  HookedModule,
+  HookedNode,
+  HookRecord,
+  NodeHook,
+} from './model/hooks';
 export { loadModel } from './model/load-model';
 export type { LoadOptions } from './model/load-options';
 export { RemovableHandle } from './model/removable-handle';

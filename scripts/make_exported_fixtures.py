@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch._higher_order_ops.hints_wrap import hints_wrapper
 from torch.export import Dim
 from torch.nn import functional as F
 
@@ -83,6 +84,17 @@ class Branches(nn.Module):
             lambda step, value: value.abs().max() > 0.5, halve, (torch.tensor(0), chosen)
         )
         return chosen, steps, small
+
+
+class Hints(nn.Module):
+    """A block with hints to compilers."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        return hints_wrapper(lambda y: self.linear(y).relu() + x, (x,), {}, hints={'block': True}) * 2
 
 
 class Counter(nn.Module):
@@ -153,6 +165,26 @@ class WithTuples(nn.Module):
 
         output = self.model(ids, past_key_values=DynamicCache(past), use_cache=True)
         return output.logits, tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
+
+
+torch.library.define('lta_test::scaled', '(Tensor x, float by) -> Tensor')
+
+
+@torch.library.impl('lta_test::scaled', 'CompositeImplicitAutograd')
+def scaled(x, by):
+    """What test/native/operators.cc has in C++."""
+    return x * by + 1
+
+
+class Custom(nn.Module):
+    """Uses an operator of a library of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        return torch.ops.lta_test.scaled(self.linear(x), 0.5)
 
 
 def described(value: Any, name: str, tensors: dict) -> Any:
@@ -273,6 +305,9 @@ def structures(fixtures: Fixtures) -> None:
     runs = [((torch.randn(2, n, 3), torch.randn(2, 2 * n, 3)), {}) for n in (4, 7, 16)]
     fixtures.case('symbols', Symbols(), runs, dynamic=({1: length}, {1: 2 * length}))
     fixtures.case('branches', Branches(), [((torch.randn(3, WIDTH).abs(),), {}), ((-torch.randn(3, WIDTH).abs(),), {})])
+    fixtures.case('hints', Hints(), [((torch.randn(3, WIDTH),), {})], strict=True)
+    custom = Fixtures(fixtures.folder, fixtures.only)  # beside the others, which need no library
+    custom.case('custom_operator', Custom(), [((torch.randn(2, WIDTH),), {})])
     fixtures.case('counter', Counter(), [((torch.randn(4, WIDTH),), {})])
     fixtures.case('counter_decomposed', Counter(), [((torch.randn(4, WIDTH),), {})], decompose=True)
 
@@ -338,4 +373,5 @@ def main():
     fixtures.write()
 
 
-main()
+if __name__ == '__main__':
+    main()

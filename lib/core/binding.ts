@@ -176,6 +176,30 @@ export interface NativeExportedProgram {
   outputTree: NativePytree;
   argumentNames: string[];
   symbols: { name: string; min: number; max: number }[];
+  /** The minor version of the file's format, 8.x. */
+  schemaMinor: number;
+}
+
+/** A module of a program, and what hooks on it can be given. */
+export interface NativeProgramModule {
+  name: string;
+  type: string;
+  hookable: 'exact' | 'single' | false;
+  /** Whether they are known. */
+  inputs: boolean;
+  outputs: boolean;
+  /** Whether no tensor stands for several of them. */
+  separate: boolean;
+  /** Of the positional arguments, and of what the module gives, where its signature is known. */
+  inputTree?: NativePytree;
+  outputTree?: NativePytree;
+}
+
+/** A node of a program's graph. */
+export interface NativeProgramNode {
+  name: string;
+  operator: string;
+  module: string;
 }
 
 /** A model of any kind. Its class can only be made by the addon. */
@@ -236,6 +260,8 @@ export interface Binding {
       cancellation: NativeCancellation | undefined;
     },
   ): Promise<NativeModel>;
+  modulesOfExportedProgram(program: NativeModel): NativeProgramModule[];
+  nodesOfExportedProgram(program: NativeModel): NativeProgramNode[];
   describeExportedProgram(program: NativeModel): NativeExportedProgram;
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
@@ -255,6 +281,9 @@ export interface Binding {
   train(module: NativeModel, mode: boolean): void;
   needsWeights(module: NativeModel): boolean;
   setNeedWeights(module: NativeModel, need: boolean): void;
+  loadOperators(path: string): void;
+  /** What `loadOperators` has loaded, by any thread of this process. */
+  loadedOperators(): string[];
   setNumThreads(count: number): void;
   getNumThreads(): number;
   setConcurrency(count: number): void;

@@ -12,16 +12,18 @@ import {
   type NativeHook,
   type NativeLeaf,
   type NativeModel,
+  type NativeProgramModule,
   native,
 } from '../core/binding';
-import { TorchError } from '../core/errors';
-import { options as checkOptions, elements, invalid, isPlainObject, reading } from '../core/validate';
+import { options as checkOptions, elements, invalid, isCallable, isPlainObject, reading } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import type { ModelSource } from '../formats/source';
 import { cancellable } from './cancellable';
+import { nodeCallback } from './hook-callback';
 import type { HookInputs } from './hookable-model';
-import type { HookedModule, HookKind } from './hooks';
+import type { HookedModule, HookedNode, HookKind, HookRecord, NodeHook } from './hooks';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
+import { checkHookable, programHook, programRecord } from './program-hooks';
 import { flattenCall, unflatten } from './pytree';
 import type { RemovableHandle } from './removable-handle';
 import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
@@ -70,6 +72,21 @@ export interface ProgramSignature {
   symbols: { [name: string]: { min: number; max: number } };
 }
 
+/**
+ * A module that a program came from, and which hooks it takes (see `ExportedProgram.modules`).
+ *
+ * @example
+ * const exact = program.modules().filter(({ hookable }: ProgramModule) => hookable === 'exact');
+ */
+export interface ProgramModule {
+  /** Dotted name; `''` for the model itself. */
+  name: string;
+  /** Class name. */
+  type: string;
+  /** Whether hooks get what the module's forward took and gave, one tensor of each, or can't be put on it. */
+  hookable: 'exact' | 'single' | false;
+}
+
 /** The inputs of one step of a generation: by position, or by position and by name. */
 type StepInputs<Inputs extends readonly Value[]> = Inputs | ({ inputs: Inputs } & ProgramCallOptions);
 
@@ -78,6 +95,9 @@ type NextStep<Inputs extends readonly Value[], Output> = (
   output: Output,
   step: number,
 ) => StepInputs<Inputs> | undefined | null | Promise<StepInputs<Inputs> | undefined | null>;
+
+/** The minor version of the format up to which everything is known: that of PyTorch 2.13. */
+const LATEST_SCHEMA = 20;
 
 function toProgramValue({ name, type, dtype, shape, constant }: NativeLeaf): ProgramValue {
   return {
@@ -114,17 +134,26 @@ export class ExportedProgram<
   private constructor(handle: NativeModel) {
     super(handle);
     this.#form = native((addon) => addon.describeExportedProgram(handle));
+    const { schemaMinor } = this.#form;
+    if (schemaMinor > LATEST_SCHEMA) {
+      process.emitWarning(
+        `The program was written by a later PyTorch, in version 8.${schemaMinor} of the format, of which this release knows 8.${LATEST_SCHEMA}: ` +
+          'what came since may not be understood',
+        { code: 'NEWER_SCHEMA' },
+      );
+    }
   }
 
   /**
-   * Loads what `torch.export.save` wrote, with PyTorch 2.9 or later.
+   * Loads what `torch.export.save` wrote, with PyTorch 2.6 or later. A file in a later version of the format than this release
+   * knows is reported as a process warning (`NEWER_SCHEMA`).
    *
    * @param source A path, a `file:` URL, or the bytes of the file. A path is mapped into memory, bytes (and with `untrusted` the file) are
    *   copied.
    * @param options `optimize` and `fuse` are TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
    *   graph casts to the type that its weights had it casts to this one.
-   * @throws TorchError `ERR_MODEL_LOAD` where the file is none or broken, `ERR_UNSUPPORTED_FILE` for what isn't served (older
-   *   files, compiled packages, objects that exist in Python only), `ERR_UNKNOWN_OPERATOR` for an operator that isn't
+   * @throws TorchError `ERR_MODEL_LOAD` where the file is none or broken, `ERR_UNSUPPORTED_FILE` for what isn't served (files of
+   *   2.5 and before, compiled packages, objects that exist in Python only), `ERR_UNKNOWN_OPERATOR` for an operator that isn't
    *   registered, `ERR_UNTRUSTED`, `ERR_TIME_LIMIT`, `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_UNAVAILABLE`; the signal's reason
    *   where it was aborted.
    *
@@ -201,18 +230,78 @@ export class ExportedProgram<
     return unflatten(this.#form.outputTree, leaves);
   }
 
-  /** @internal A graph has no modules that could be called: where they began and ended is all that is known. */
+  /**
+   * Names and types of all modules that the program came from, and which hooks can be put on them. A graph has no modules that
+   * are called: where a call began and ended is told by its nodes, what went in and came out by the graph, or by the file.
+   *
+   * | `hookable` | hooks get |
+   * | --- | --- |
+   * | `'exact'` | what the module's forward took by position and gave, as in Python: modules exported with `preserve_module_call_signature`, and the model itself |
+   * | `'single'` | the only tensor that went in (an array of it; empty where there were several) and the only one that came out, whatever was around it |
+   * | `false` | no hook: the graph doesn't tell |
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * for (const { name, type, hookable } of program.modules()) console.log(name, type, hookable);
+   */
+  override modules(): ProgramModule[] {
+    return this.#modules().map(({ name, type, hookable }) => ({ name, type, hookable }));
+  }
+
+  #modules(): NativeProgramModule[] {
+    return native((addon) => addon.modulesOfExportedProgram(this.native));
+  }
+
+  /**
+   * All nodes of the graph that give values, in order: where `registerNodeHook` can put a hook.
+   *
+   * @throws TorchError `ERR_DISPOSED`.
+   *
+   * @example
+   * const linears = program.nodes().filter(({ operator }) => operator === 'aten::linear');
+   */
+  nodes(): HookedNode[] {
+    return native((addon) => addon.nodesOfExportedProgram(this.native));
+  }
+
+  /**
+   * Calls `hook` with the value of a node of the graph, each time that it is computed, in every run that begins from now on:
+   * what no boundary of a module gives. What it returns takes the value's place for everything behind it, and has to be of the
+   * same type and shape. Inputs of the graph, parameters among them, are nodes as well.
+   *
+   * @param name One of `nodes()`.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for a name that no node has, `ERR_DISPOSED`.
+   *
+   * @example
+   * const handle = program.registerNodeHook('softmax', (_node, weights: Tensor) => weights.mul(0.5));
+   * await program.forward([ids]);
+   * handle.remove();
+   */
+  registerNodeHook<Output extends Value = Value>(name: string, hook: NodeHook<Output>): RemovableHandle {
+    if (!isCallable(hook)) throw invalid('a function', 'hook', hook);
+    const node = typeof name === 'string' ? this.nodes().find((each) => each.name === name) : undefined;
+    if (!node) throw invalid('the name of a node of the graph (nodes() lists them)', 'name', name);
+    Object.freeze(node);
+    // Of a node the addon knows only a place that can be no module's name.
+    return this.putHook('node', name, `.${name}`, nodeCallback(this, node, hook)).handle;
+  }
+
+  /** @internal What the addon calls for a hook on a module has leaves, not values. */
   override addHook(
-    _kind: HookKind,
+    kind: HookKind,
     path: string,
-    _hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
+    hook: ((module: HookedModule, ...values: never[]) => unknown) | undefined,
   ): { handle: RemovableHandle; native: NativeHook } {
-    if (typeof path !== 'string') throw invalid('the dotted name of a module', 'path', path);
-    throw new TorchError(
-      'ERR_NOT_HOOKABLE',
-      `Expected a model whose modules are called but received an exported program, whose graph has '${path}' inlined: load a ` +
-        'TorchScript file of the model for hooks',
-    );
+    const module = this.#modules().find(({ name }) => name === path);
+    if (module) checkHookable(kind, path, module);
+    return super.addHook(kind, path, module && hook ? programHook(kind, module, hook) : hook);
+  }
+
+  /** @internal */
+  override recordOf(kind: HookKind, path: string, input: Value[], output: Value[] | undefined): HookRecord {
+    const module = this.#modules().find(({ name }) => name === path);
+    return programRecord(kind, module ?? {}, input, output);
   }
 
   /** @internal */

@@ -2,7 +2,7 @@ import type { NativeCallback } from '../core/binding';
 import { TorchError } from '../core/errors';
 import { isThenable } from '../core/thenable';
 import { fromNativeValue, toNative, type Value } from '../core/value';
-import type { HookedModule, HookKind } from './hooks';
+import type { HookedModule, HookedNode, HookKind, NodeHook } from './hooks';
 import { currentHookCall, type HookCall, type HookOwner, notePending } from './waiting-hooks';
 
 /**
@@ -44,6 +44,15 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
       return [{ thrown: error }];
     }
   };
+}
+
+/** What the addon calls for a hook on a node, in a scope of its own as `hookCallback`. */
+export function nodeCallback<Output extends Value>(
+  owner: HookOwner,
+  node: HookedNode,
+  hook: NodeHook<Output>,
+): NativeCallback {
+  return waitedFor(owner, (_inputs, output) => hook(node, output as Output));
 }
 
 /**

@@ -1,12 +1,19 @@
 import { type InspectOptions, inspect } from 'node:util';
 import { unknownModule } from '../capture/capture-options';
-import { fromNative, type NativeCancellation, type NativeHook, type NativeModel, native } from '../core/binding';
+import {
+  fromNative,
+  type NativeCallback,
+  type NativeCancellation,
+  type NativeHook,
+  type NativeModel,
+  native,
+} from '../core/binding';
 import { type Device, fromHandle, type Tensor } from '../core/tensor';
 import { invalid, isCallable } from '../core/validate';
 import type { Value } from '../core/value';
 import { cancellable, type Stop } from './cancellable';
 import { hookCallback } from './hook-callback';
-import type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule, HookKind } from './hooks';
+import type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule, HookKind, HookRecord } from './hooks';
 import { RemovableHandle } from './removable-handle';
 import { checkNotInOwnHook, type HookOwner, hooksOver, noteDisposed, waitedForByHooks } from './waiting-hooks';
 
@@ -44,7 +51,7 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
   protected readonly native: NativeModel;
   #disposed = false;
   /** Registered hooks that no run is known to have come to yet. */
-  readonly #unfiredHooks = new Map<NativeHook, { kind: HookKind; path: string }>();
+  readonly #unfiredHooks = new Map<NativeHook, { kind: HookKind | 'node'; path: string }>();
 
   /** @internal */
   readonly members: ReadonlySet<HookOwner>;
@@ -194,18 +201,33 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
       );
     }
     Object.freeze(module);
-    const callback = hook && hookCallback(this.hookOwner(path), kind, module, hook);
-    const hookNative = native((addon) => {
+    return this.putHook(kind, path, path, hook && hookCallback(this.hookOwner(path), kind, module, hook));
+  }
+
+  /** @internal Puts a hook at a place, which the addon may have another name for. */
+  protected putHook(
+    kind: HookKind | 'node',
+    path: string,
+    place: string,
+    callback: NativeCallback | undefined,
+  ): { handle: RemovableHandle; native: NativeHook } {
+    const hook = native((addon) => {
       const created = new addon.NativeHook(kind, callback, path);
-      this.native.addHook(path, created);
+      this.native.addHook(place, created);
       return created;
     });
-    this.#unfiredHooks.set(hookNative, { kind, path });
+    this.#unfiredHooks.set(hook, { kind, path });
     const remove = (): void => {
-      this.#unfiredHooks.delete(hookNative);
-      native(() => this.native.removeHook(path, hookNative));
+      this.#unfiredHooks.delete(hook);
+      native(() => this.native.removeHook(place, hook));
     };
-    return { handle: RemovableHandle.of(hookNative, kind, path, remove), native: hookNative };
+    return { handle: RemovableHandle.of(hook, kind, path, remove), native: hook };
+  }
+
+  /** @internal What was recorded of a module's last call, as hooks on it get it. */
+  recordOf(kind: HookKind, _path: string, input: Value[], output: Value[] | undefined): HookRecord {
+    if (!output) return { input };
+    return { input, output: kind === 'backward' ? output : (output[0] ?? null) };
   }
 
   /**
@@ -237,7 +259,15 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
       // A run without gradients says nothing about a backward hook.
       if (kind === 'backward' && !grad) continue;
       this.#unfiredHooks.delete(hook);
-      if (!hook.reached()) unfired.push(`${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
+      if (hook.reached()) continue;
+      if (kind === 'node') {
+        process.emitWarning(
+          `The hook on node '${path}' did not fire in this run: the graph that it is in was not run in it`,
+          { code: 'HOOK_NOT_FIRED' },
+        );
+        continue;
+      }
+      unfired.push(`${kind === 'pre' ? 'forward pre-' : `${kind} `}hook on '${path}'`);
     }
     if (unfired.length === 0) return;
     const [first, ...others] = unfired;

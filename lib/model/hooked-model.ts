@@ -6,21 +6,8 @@ import { type Awaitable, isThenable } from '../core/thenable';
 import { elements, invalid, isCallable, reading, shown } from '../core/validate';
 import { fromNativeValue, type Value } from '../core/value';
 import { type AtPath, HookableModel, type HookInputOf, type HookOutputOf } from './hookable-model';
-import type { FullBackwardHook, HookedModule, HookKind } from './hooks';
+import type { FullBackwardHook, HookedModule, HookKind, HookRecord } from './hooks';
 import type { RemovableHandle } from './removable-handle';
-
-/**
- * What a named hook has recorded: of its module's last call.
- *
- * @example
- * const shown = ({ input, output }: HookRecord) => console.log(input, output);
- */
-export interface HookRecord {
-  /** The inputs; for a backward hook the gradients of the inputs. */
-  input: Value[];
-  /** The output; for a backward hook the gradients of the outputs, for a pre-hook absent. */
-  output?: Value;
-}
 
 /** What maps the inputs and the output of a module to what is stored of them. */
 type ForwardRecorder<Input, Output> = (
@@ -34,6 +21,7 @@ type ForwardPreRecorder<Input> = (module: HookedModule, input: Input) => Awaitab
 
 interface Entry {
   readonly kind: HookKind;
+  readonly path: string;
   readonly handle: RemovableHandle;
   /** What is recorded natively; read when asked for. */
   readonly native: NativeHook | undefined;
@@ -82,7 +70,7 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
         (!((model as unknown) instanceof HookableModel) &&
           typeof (model as Partial<CapturingModel> | null)?.addHook === 'function'),
     );
-    if (!isHookable) throw invalid('a ScriptModule or a module of nn', 'model', model);
+    if (!isHookable) throw invalid('a ScriptModule, an ExportedProgram or a module of nn', 'model', model);
     this.model = model;
   }
 
@@ -216,7 +204,7 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
         return isThenable(result) ? Promise.resolve(result).then(keep) : keep(result);
       });
     const { handle, native: recorder } = this.model.addHook(kind, path, hook);
-    entry = { kind, handle, native: fn ? undefined : recorder, mapped: undefined, read: undefined };
+    entry = { kind, path, handle, native: fn ? undefined : recorder, mapped: undefined, read: undefined };
     this.#entries.set(name, entry);
     return handle;
   }
@@ -228,11 +216,8 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
     if (entry.read?.calls === calls) return entry.read.record;
     const raw = native(() => recorder.record());
     if (!raw) return undefined;
-    const record: HookRecord = { input: fromNativeValue(raw.input) as Value[] };
-    if (raw.output) {
-      const output = fromNativeValue(raw.output) as Value[];
-      record.output = entry.kind === 'backward' ? output : (output[0] ?? null);
-    }
+    const output = raw.output && (fromNativeValue(raw.output) as Value[]);
+    const record = this.model.recordOf(entry.kind, entry.path, fromNativeValue(raw.input) as Value[], output);
     entry.read = { calls, record };
     return record;
   }

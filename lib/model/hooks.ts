@@ -69,5 +69,43 @@ export type FullBackwardHook = (
   gradOutput: (Tensor | null)[],
 ) => Awaitable<(Tensor | null)[] | Tensor | Nothing>;
 
+/**
+ * What a named hook has recorded: of its module's last call.
+ *
+ * @example
+ * const shown = ({ input, output }: HookRecord) => console.log(input, output);
+ */
+export interface HookRecord {
+  /** The inputs; for a backward hook the gradients of the inputs. */
+  input: Value[];
+  /** The output; for a backward hook the gradients of the outputs, for a pre-hook absent. */
+  output?: Value;
+}
+
+/**
+ * A node of a program's graph as hooks see it.
+ *
+ * @example
+ * const isLinear = ({ operator }: HookedNode) => operator === 'aten::linear';
+ */
+export interface HookedNode {
+  /** Its name in the graph: `'linear_3'`; of a node in a graph inside another behind that one's: `'true_graph_0.add'`. */
+  readonly name: string;
+  /** The operator that it calls: `'aten::linear'`; `'placeholder'` for an input of the graph. */
+  readonly operator: string;
+  /** Dotted name of the module that it came from; `''` for the model itself. */
+  readonly module: string;
+}
+
+/**
+ * Called with the value of a node: a value replaces it for all nodes behind it; nothing (undefined or null) keeps it. Of a node
+ * that gives several, `output` is an array of them. What is thrown ends the run with `ERR_HOOK_FAILED`, as its `cause`.
+ *
+ * @example
+ * const silence: NodeHook<Tensor> = (node, output) => output.mul(0);
+ * program.registerNodeHook('linear_3', silence);
+ */
+export type NodeHook<Output = Value> = (node: HookedNode, output: Output) => Awaitable<Output | Nothing>;
+
 /** Where a hook stands: before a module, after it, or in the backward pass. */
 export type HookKind = 'pre' | 'forward' | 'backward';

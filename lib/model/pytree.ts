@@ -1,6 +1,6 @@
 import type { NativeLeaf, NativePytree } from '../core/binding';
 import { TorchError } from '../core/errors';
-import { isHandle } from '../core/tensor';
+import { isHandle, Tensor } from '../core/tensor';
 import { invalid } from '../core/validate';
 import { PAIRS, type Value } from '../core/value';
 
@@ -14,7 +14,7 @@ export interface CallForm {
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isHandle(value);
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isHandle(value) && !Tensor.is(value);
 }
 
 /** A Map as an object: in files, keys of dictionaries are told by their text. */
@@ -96,7 +96,8 @@ class Flattener {
   }
 }
 
-function leafCount(tree: NativePytree): number {
+/** How many values a tree is made of. */
+export function leafCount(tree: NativePytree): number {
   return tree.kind === 'leaf' ? 1 : tree.children.reduce((sum, child) => sum + leafCount(child), 0);
 }
 
@@ -167,6 +168,17 @@ export function flattenCall(form: CallForm, inputs: readonly unknown[], kwargs: 
       `Expected the inputs that the program was exported with, ${expected}, but received ${received} beside them`,
     );
   }
+  return flattener.flat;
+}
+
+/**
+ * The leaves of a value.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` where it has another form than the tree.
+ */
+export function flatten(tree: NativePytree, value: unknown, where: string): unknown[] {
+  const flattener = new Flattener(Array(leafCount(tree)).fill({ name: '', type: '', shape: [] }));
+  flattener.add(tree, value, where);
   return flattener.flat;
 }
 

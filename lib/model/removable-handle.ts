@@ -13,11 +13,11 @@ import type { HookKind } from './hooks';
  */
 export class RemovableHandle {
   readonly #native: NativeHook;
-  readonly #kind: HookKind;
+  readonly #kind: HookKind | 'node';
   readonly #path: string;
   #remove: (() => void) | undefined;
 
-  private constructor(native: NativeHook, kind: HookKind, path: string, remove: () => void) {
+  private constructor(native: NativeHook, kind: HookKind | 'node', path: string, remove: () => void) {
     if (!(native instanceof binding().NativeHook)) {
       throw invalid('what registerForwardHook and its like make', 'the hook of a RemovableHandle', native);
     }
@@ -28,7 +28,7 @@ export class RemovableHandle {
   }
 
   /** @internal The handle of a hook on the module at `path`; `remove` takes it off. */
-  static of(native: NativeHook, kind: HookKind, path: string, remove: () => void): RemovableHandle {
+  static of(native: NativeHook, kind: HookKind | 'node', path: string, remove: () => void): RemovableHandle {
     return new RemovableHandle(native, kind, path, remove);
   }
 

@@ -120,11 +120,15 @@ void Model::to(c10::Device device, const Exchange& exchange) {
   onMoved();
 }
 
-void Model::addHook(const std::string& module, HookPtr hook) {
+void Model::checkHookPlace(const std::string& place) const {
   const auto all = modules();
-  if (std::none_of(all.begin(), all.end(), [&](const ModuleInfo& each) { return each.name == module; })) {
-    throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + module + "'");
+  if (std::none_of(all.begin(), all.end(), [&](const ModuleInfo& each) { return each.name == place; })) {
+    throw Error("ERR_UNKNOWN_MODULE", "Expected the name of a module of this model but received '" + place + "'");
   }
+}
+
+void Model::addHook(const std::string& module, HookPtr hook) {
+  checkHookPlace(module);
   const auto [part, name] = partOf(module);
   if (!part) return hooks_.add(module, std::move(hook));
   {

@@ -69,6 +69,9 @@ class Model : public std::enable_shared_from_this<Model> {
   std::shared_ptr<const void> beginActivity();
 
  protected:
+  // Throws ERR_UNKNOWN_MODULE where no hook can be: by default, at what is no module.
+  virtual void checkHookPlace(const std::string& place) const;
+
   explicit Model(std::vector<Part> parts = {}) : parts_(std::move(parts)) {}
 
   // Runs a method. With `captureGradients`, attention has to be differentiable and every operator visible to the

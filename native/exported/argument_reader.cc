@@ -99,6 +99,23 @@ constexpr std::pair<std::string_view, ReadConstant> kConstants[] = {
 
 }  // namespace
 
+// The name of what an argument refers to; empty for a constant.
+std::string nameIn(const Json& argument) {
+  const auto [kind, value] = argument.only();
+  if (!value.isObject()) return {};
+  if (const auto name = value.find("name")) return name->string();
+  if (const auto name = value.find("as_name")) return name->string();
+  return {};
+}
+
+// What a node is called whose first value this is.
+std::string nameOfValue(const Json& output) {
+  const auto [kind, value] = output.only();
+  if (!value.isArray()) return nameIn(output);
+  const auto elements = value.elements();
+  return elements.empty() ? std::string() : nameIn(elements.front());
+}
+
 Argument constantArgument(IValue value) {
   Argument argument;
   argument.constant = std::move(value);
@@ -127,8 +144,16 @@ Argument readArgument(const Json& json, const ValueNames& names, const std::func
   if (kind == "as_graph") {
     Argument argument;
     argument.kind = Kind::Graph;
-    argument.graph = readGraph(value.at("graph"));
+    argument.graph = readGraph(value);
     return argument;
+  }
+  if (kind == "as_string_to_argument") {  // hints to compilers
+    for (const auto& [key, each] : value.members()) {
+      if (readArgument(each, names, readGraph).kind != Kind::Constant) {
+        throw Error("ERR_UNSUPPORTED_FILE", "it has a dictionary with values of the graph for an argument, which isn't served");
+      }
+    }
+    return constantArgument({});
   }
   throw Error("ERR_UNSUPPORTED_FILE", "it has an argument of the kind " + shown(kind) + ", which isn't served");
 }

@@ -161,6 +161,8 @@ Values runControl(const Node& node, Values arguments) {
       return runScan(node, arguments);
     case ControlOperator::InvokeSubgraph:  // (graph, its name, inputs…)
       return callGraph(*node.graphs[0], valuesFrom(arguments, 2));
+    case ControlOperator::Wrapper:  // (graph, inputs, hints to compilers)
+      return callGraph(*node.graphs[0], valuesIn(arguments, 1));
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "hooks/hook_run.h"
 #include "runtime/error.h"
 
 namespace lta::exported {
@@ -45,6 +46,18 @@ bool isDtype(const c10::Argument& argument) {
 std::string ownerOf(const std::string& weight) {
   const auto dot = weight.rfind('.');
   return dot == std::string::npos ? std::string() : weight.substr(0, dot);
+}
+
+std::vector<IValue> runHooked(const Graph& graph, Frame frame, std::shared_ptr<const HookSet> hooks,
+                              const CancellationPtr& cancellation) {
+  const auto run = std::make_shared<HookRun>(std::move(hooks), cancellation);
+  const HookScope scope(run);
+  try {
+    return runGraph(graph, std::move(frame));
+  } catch (...) {
+    if (const auto failure = run->failure()) std::rethrow_exception(failure);
+    throw;
+  }
 }
 
 }  // namespace
@@ -129,9 +142,35 @@ void ExportedProgram::onMoved() {
     });
   }
   if (owners_) resolver_ = std::make_shared<Resolver>(owners_);  // the storages are others
+  const std::lock_guard<std::mutex> lock(hookedMutex_);
+  hooked_ = nullptr;  // it has constants of its own
 }
 
-IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions& options, const engine::Snapshot&,
+const ModuleHooks* ExportedProgram::hooksOf(const std::string& module) const {
+  const auto found = program_.hooks.find(module);
+  return found == program_.hooks.end() ? nullptr : &found->second;
+}
+
+void ExportedProgram::checkHookPlace(const std::string& place) const {
+  const auto node = nodeAt(place);
+  if (!node) return Model::checkHookPlace(place);
+  const auto all = nodes();
+  if (std::none_of(all.begin(), all.end(), [&](const NodeInfo& each) { return each.name == *node; })) {
+    throw Error("ERR_INVALID_ARGUMENT", "Expected the name of a node of the graph but received '" + *node + "'");
+  }
+}
+
+std::shared_ptr<const ExportedProgram::HookedGraph> ExportedProgram::hookedGraph(const HookSet& hooks) {
+  std::set<std::string> places;
+  for (const auto& [place, each] : hooks) places.insert(place);
+  const std::lock_guard<std::mutex> lock(hookedMutex_);
+  if (!hooked_ || hooked_->places != places) {
+    hooked_ = std::make_shared<const HookedGraph>(HookedGraph{std::move(places), graphWithHooks(program_, hooks)});
+  }
+  return hooked_;
+}
+
+IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions& options, const engine::Snapshot& snapshot,
                                 bool captureGradients) {
   if (options.cancellation) options.cancellation->check();
   auto& given = inputs.positional;
@@ -143,13 +182,16 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
     }
   }
   const c10::AutoGradMode grad(options.grad || captureGradients);
-  Frame frame(static_cast<size_t>(program_.graph.slotCount));
+  const auto hooked = snapshot.hooks ? hookedGraph(*snapshot.hooks) : nullptr;
+  const auto& graph = hooked ? hooked->graph : program_.graph;
+  Frame frame(static_cast<size_t>(graph.slotCount));
   for (const auto& [slot, weight] : program_.bound) frame[static_cast<size_t>(slot)] = program_.weights[weight].tensor;
   for (size_t i = 0; i < given.size(); ++i) {
     const int slot = program_.inputs[i];
     if (slot != kNoSlot) frame[static_cast<size_t>(slot)] = given[i];
   }
-  auto values = runGraph(program_.graph, std::move(frame));
+  auto values = hooked ? runHooked(graph, std::move(frame), snapshot.hooks, options.cancellation)
+                       : runGraph(graph, std::move(frame));
   std::vector<IValue> results;
   for (size_t i = 0; i < values.size(); ++i) {
     const auto& output = program_.outputs[i];

@@ -3,12 +3,15 @@
 #include <ATen/core/function_schema.h>
 
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "engine/model.h"
 #include "engine/parameter_resolver.h"
+#include "exported/hooked_graph.h"
 #include "exported/interpreter.h"
 #include "exported/program.h"
 
@@ -33,6 +36,10 @@ class ExportedProgram final : public engine::Model {
   const c10::FunctionSchema* schema(const std::string& method) const override;
 
   const Signature& signature() const { return program_.signature; }
+  int64_t schemaMinor() const { return program_.schemaMinor; }
+  // What hooks on a module can be given; null for one that isn't called in the graph.
+  const ModuleHooks* hooksOf(const std::string& module) const;
+  std::vector<NodeInfo> nodes() const { return nodesOf(program_.graph); }
 
  protected:
   c10::IValue execute(engine::Inputs inputs, const engine::RunOptions& options, const engine::Snapshot& snapshot,
@@ -40,16 +47,27 @@ class ExportedProgram final : public engine::Model {
   std::shared_ptr<const ModuleResolver> resolver() const override { return resolver_; }
   std::vector<at::Tensor> movableTensors() const override;
   void onMoved() override;
+  // Hooks can be on nodes, too.
+  void checkHookPlace(const std::string& place) const override;
 
  private:
   using Resolver = engine::ParameterResolver<currentModuleName>;
 
+  // The graph with nodes for hooks at their places, kept from run to run as long as they are at the same ones.
+  struct HookedGraph {
+    std::set<std::string> places;
+    Graph graph;
+  };
+
   void cast(at::ScalarType dtype);
+  std::shared_ptr<const HookedGraph> hookedGraph(const HookSet& hooks);
 
   Program program_;
   const c10::FunctionSchema schema_;
   std::shared_ptr<const engine::ParameterOwners> owners_;
   std::shared_ptr<const Resolver> resolver_;
+  std::mutex hookedMutex_;
+  std::shared_ptr<const HookedGraph> hooked_;
 };
 
 }  // namespace lta::exported

@@ -16,10 +16,13 @@
 // A program as it is run: nodes in order, whose values stand in the numbered slots of a frame.
 namespace lta::exported {
 
+struct Boundary;
 struct Graph;
 
 // Where nothing is stored.
 constexpr int kNoSlot = -1;
+// Where nothing is stored since nothing would read it: the slot that it would be, and back.
+constexpr int unread(int slot) { return -2 - slot; }
 
 // How one argument of a node is made: a constant, or out of what lies in slots.
 struct Argument {
@@ -47,10 +50,10 @@ struct Result {
   std::vector<int> slots;
 };
 
-enum class ControlOperator : uint8_t { SetGradEnabled, Autocast, Condition, WhileLoop, Map, Scan, InvokeSubgraph };
+enum class ControlOperator : uint8_t { SetGradEnabled, Autocast, Condition, WhileLoop, Map, Scan, InvokeSubgraph, Wrapper };
 
 struct Node {
-  enum class Kind : uint8_t { Operator, Number, Control, Nothing };
+  enum class Kind : uint8_t { Operator, Number, Control, Boundary, Nothing };
 
   Kind kind = Kind::Nothing;
   std::string name;
@@ -61,17 +64,35 @@ struct Node {
   NumberOperator number{};
   ControlOperator control{};
   std::vector<Argument> arguments;
-  std::vector<std::unique_ptr<Graph>> graphs;
+  std::vector<std::shared_ptr<Graph>> graphs;
+  std::vector<std::string> graphNames;
+  std::shared_ptr<const Boundary> boundary;
   std::vector<Result> results;
   std::vector<int> ending;  // slots that nothing reads after this, and that aren't moved out of
 
   const std::string& module() const;
 };
 
+// One call of a module: the nodes from `first` to `last`.
+struct ModuleCallSite {
+  std::string module;
+  std::string type;
+  std::string identity;  // tells several calls of one module apart
+  size_t first = 0;
+  size_t last = 0;
+  // What goes in by position and what comes out; none where the graph doesn't tell.
+  std::optional<std::vector<Argument>> inputs;
+  std::optional<std::vector<Argument>> outputs;
+  bool exact = false;  // they are leaves of what the module's forward takes and gives
+};
+
 struct Graph {
   std::vector<int> inputs;  // slots; none where an input is a constant
+  std::vector<std::string> inputNames;  // as the file has them; empty for a constant
   std::vector<Argument> outputs;
   std::vector<Node> nodes;
+  std::vector<ModuleCallSite> calls;  // those around others first
+  std::vector<bool> isNumber;         // of each slot: it holds a number, or a boolean, rather than a tensor
   int slotCount = 0;
 };
 
@@ -93,8 +114,8 @@ void eachNode(Graph& graph, const Visit& visit) {
   }
 }
 
-// Says of each argument where its value is read for the last time, so that memory is freed as soon as it isn't needed.
-// Values in `kept` outlive a run.
+// Says of each argument where its value is read for the last time, so that memory is freed as soon as it isn't needed,
+// and that what nothing reads isn't stored. Values in `kept` outlive a run.
 void findLastUses(Graph& graph, const std::vector<int>& kept);
 
 }  // namespace lta::exported

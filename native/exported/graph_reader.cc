@@ -30,6 +30,8 @@ constexpr Control kControls[] = {
     {"map_impl", ControlOperator::Map, 0, 1},
     {"scan", ControlOperator::Scan, 0, 1},
     {"invoke_subgraph", ControlOperator::InvokeSubgraph, 0, 1},
+    {"strict_mode", ControlOperator::Wrapper, 0, 1},
+    {"hints_wrapper", ControlOperator::Wrapper, 0, 1},
 };
 
 // Asserts what types a program was exported for; inputs were checked, and a model may be cast.
@@ -45,15 +47,6 @@ c10::OperatorName operatorName(std::string_view target) {
   if (variant == "default") variant.clear();
   return {std::string(rest.substr(0, space)) + "::" + std::string(rest.substr(space + 1, overload - space - 1)),
           std::move(variant)};
-}
-
-// The name of what an argument refers to; empty for a constant.
-std::string nameIn(const Json& argument) {
-  const auto [kind, value] = argument.only();
-  if (!value.isObject()) return {};
-  if (const auto name = value.find("name")) return name->string();
-  if (const auto name = value.find("as_name")) return name->string();
-  return {};
 }
 
 int defineValue(const Json& name, ValueNames& names, std::vector<bool>& isNumber, bool number) {
@@ -111,27 +104,25 @@ const std::string& Node::module() const {
 NamedGraph GraphReader::readGraph(const Json& json, uint64_t depth) {
   if (depth > archive::kMaxGraphDepth) throw broken("its graphs are nested too deep");
   NamedGraph read;
-  ValueNames names;
-  std::vector<bool> isNumber;
+  auto& [graph, names] = read;
   for (const auto& input : json.at("inputs").elements()) {
     auto name = nameIn(input);
     const auto kind = input.only().first;
-    read.graph.inputs.push_back(name.empty() ? kNoSlot : names.define(name));
-    if (!name.empty()) isNumber.push_back(kind.starts_with("as_sym"));
-    read.inputNames.push_back(std::move(name));
+    graph.inputs.push_back(name.empty() ? kNoSlot : names.define(name));
+    if (!name.empty()) graph.isNumber.push_back(kind.starts_with("as_sym"));
+    graph.inputNames.push_back(std::move(name));
   }
   const auto nodes = json.at("nodes").elements();
-  read.graph.nodes.reserve(nodes.size());
+  graph.nodes.reserve(nodes.size());
   for (const auto& each : nodes) {
-    read.graph.nodes.emplace_back();
-    readNode(each, names, isNumber, read.graph.nodes.back(), depth);
+    graph.nodes.emplace_back();
+    readNode(each, names, graph.isNumber, graph.nodes.back(), depth);
   }
   const auto noGraph = [](const Json&) -> size_t { throw broken("a graph gives a graph"); };
   for (const auto& output : json.at("outputs").elements()) {
-    read.graph.outputs.push_back(readArgument(output, names, noGraph));
-    read.outputNames.push_back(nameIn(output));
+    graph.outputs.push_back(readArgument(output, names, noGraph));
   }
-  read.graph.slotCount = names.count();
+  graph.slotCount = names.count();
   return read;
 }
 
@@ -144,7 +135,9 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
     node.modules = modules_.read(stack ? stack->text() : std::string_view());
   }
   const auto readInner = [&](const Json& graph) {
-    node.graphs.push_back(std::make_unique<Graph>(readGraph(graph, depth + 1).graph));
+    node.graphs.push_back(std::make_shared<Graph>(readGraph(graph.at("graph"), depth + 1).graph));
+    const auto name = graph.find("name");
+    node.graphNames.push_back(name ? name->string() : "graph_" + std::to_string(node.graphs.size() - 1));
     return node.graphs.size() - 1;
   };
   std::vector<Argument> arguments;
@@ -181,7 +174,10 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
   if (node.kind != Node::Kind::Control && !node.graphs.empty()) {
     throw broken("the node " + shown(node.name) + " has a graph, which " + node.target + " doesn't take");
   }
-  for (const auto& output : json.at("outputs").elements()) node.results.push_back(readResult(output, names, isNumber));
+  const auto outputs = json.at("outputs").elements();
+  for (const auto& output : outputs) node.results.push_back(readResult(output, names, isNumber));
+  // Files of before 2.9 name values, not nodes.
+  if (node.name.empty() && !outputs.empty()) node.name = nameOfValue(outputs.front());
   if (node.handle && node.results.size() > node.handle->schema().returns().size()) {
     throw broken("the node " + shown(node.name) + " gives more values than " + node.target + " does");
   }
@@ -196,8 +192,9 @@ void GraphReader::readOperator(Node& node, std::vector<Argument> arguments, cons
     throw Error(
         "ERR_UNKNOWN_OPERATOR",
         "it uses the operator " + shown(node.target) +
-            ", which this libtorch doesn't have: a custom operator comes with a library of its own, and one that "
-            "is written in Python exists there only");
+            ", which this libtorch doesn't have: a custom operator comes with a shared library of its own, which loadOperators "
+            "loads; one that is written in Python (torch.library.custom_op) can't run without it: write it in C++ "
+            "(TORCH_LIBRARY), or export the model without it");
   }
   mayUse_(*node.handle);
   node.check = checkOf(node.handle->schema(), /*dispatched=*/true);

@@ -6,14 +6,14 @@
 
 #include "exported/graph.h"
 #include "exported/json.h"
+#include "exported/value_names.h"
 
 namespace lta::exported {
 
-// A graph, with the names of its inputs and outputs as the file has them; empty for a constant.
+// A graph, with the names of its values.
 struct NamedGraph {
   Graph graph;
-  std::vector<std::string> inputNames;
-  std::vector<std::string> outputNames;
+  ValueNames names;
 };
 
 // Reads graphs: operators are looked up in the dispatcher, once, and their arguments put as those want them. Throws
@@ -29,7 +29,7 @@ class GraphReader {
 
  private:
   NamedGraph readGraph(const Json& json, uint64_t depth);
-  void readNode(const Json& json, class ValueNames& names, std::vector<bool>& isNumber, Node& node, uint64_t depth);
+  void readNode(const Json& json, ValueNames& names, std::vector<bool>& isNumber, Node& node, uint64_t depth);
   void readOperator(Node& node, std::vector<Argument> arguments, const std::vector<std::string>& names,
                     const std::vector<bool>& isNumber);
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "exported/boundary.h"
 #include "exported/control.h"
 #include "exported/operator_arguments.h"
 #include "runtime/cancellation.h"
@@ -73,7 +74,7 @@ IValue valueOf(const Argument& argument, Frame& frame) {
 }
 
 void store(int slot, IValue value, Frame& frame) {
-  if (slot != kNoSlot) frame[static_cast<size_t>(slot)] = std::move(value);
+  if (slot >= 0) frame[static_cast<size_t>(slot)] = std::move(value);
 }
 
 // An operator gives a list as one value, a graph each element by itself.
@@ -112,6 +113,8 @@ void runNode(const Node& node, std::vector<IValue>& stack) {
       stack = runControl(node, std::move(stack));
       running = &node;
       return;
+    case Node::Kind::Boundary:
+      return runBoundary(*node.boundary, stack);
     case Node::Kind::Nothing:
       return;
   }

@@ -10,11 +10,13 @@ namespace {
 void endIn(Node& node, std::vector<bool>& read) {
   node.ending.clear();
   // A value that nothing reads isn't stored at all.
+  const auto store = [&](int& slot) {
+    if (slot < kNoSlot) slot = unread(slot);
+    if (slot != kNoSlot && !read[static_cast<size_t>(slot)]) slot = unread(slot);
+  };
   for (auto& result : node.results) {
-    if (result.slot != kNoSlot && !read[static_cast<size_t>(result.slot)]) result.slot = kNoSlot;
-    for (auto& slot : result.slots) {
-      if (slot != kNoSlot && !read[static_cast<size_t>(slot)]) slot = kNoSlot;
-    }
+    store(result.slot);
+    for (auto& slot : result.slots) store(slot);
   }
   if (node.kind == Node::Kind::Nothing) return;
   std::unordered_map<int, int> uses;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "archive/limits.h"
+#include "exported/argument_reader.h"
 #include "exported/graph_reader.h"
 #include "exported/json.h"
 #include "runtime/allowed_operators.h"
@@ -15,12 +16,17 @@ namespace {
 
 constexpr int64_t kMajorVersion = 8;
 
-void checkVersion(const Json& program) {
-  const auto major = program.at("schema_version").at("major").integer();
-  if (major == kMajorVersion) return;
+// The minor version.
+int64_t checkVersion(const Json& program) {
+  const auto version = program.at("schema_version");
+  const auto major = version.at("major").integer();
+  if (major == kMajorVersion) return version.at("minor").integer();
   throw Error("ERR_UNSUPPORTED_FILE", "expected a program of schema version " + std::to_string(kMajorVersion) +
                                           " but it is of " + std::to_string(major) + ": it was written by " +
-                                          (major < kMajorVersion ? "an older" : "a later") + " PyTorch");
+                                          (major < kMajorVersion
+                                               ? "an older PyTorch; load it with torch.export.load there, export the model "
+                                                 "again with 2.6 or later, and save it with torch.export.save"
+                                               : "a later PyTorch"));
 }
 
 void mayNotBeUntrusted(const c10::OperatorHandle& handle) {
@@ -36,10 +42,10 @@ class ProgramReader {
 
   Program read() {
     const auto limit = options_.untrusted ? archive::kMaxUntrustedProgramBytes : archive::kMaxProgramBytes;
-    const auto text = package_.text("models/" + package_.program() + ".json", limit);
+    const auto text = package_.text(package_.programRecord(), limit);
     const JsonDocument document(text, "program");
     const auto json = document.root();
-    checkVersion(json);
+    const auto minor = checkVersion(json);
     readWeightsByName();
     const auto module = json.at("graph_module");
     const auto graphJson = module.at("graph");
@@ -52,17 +58,21 @@ class ProgramReader {
     auto inputs = readInputs(signature.at("input_specs"), tensors, integers);
     auto outputs = readOutputs(signature.at("output_specs"), tensors, integers);
     auto modules = readModules(module.at("module_call_graph"));
-    std::vector<int> kept;
-    for (const auto& each : bound_) kept.push_back(each.slot);
-    findLastUses(graph_.graph, kept);
-    return {std::move(graph_.graph),
-            std::move(weights_),
-            std::move(roles_),
-            std::move(bound_),
-            std::move(inputSlots_),
-            std::move(outputs_),
-            Signature(json, std::move(inputs), std::move(outputs)),
-            std::move(modules)};
+    Program program{std::move(graph_.graph),
+                    std::move(weights_),
+                    std::move(roles_),
+                    std::move(bound_),
+                    std::move(inputSlots_),
+                    std::move(outputs_),
+                    Signature(json, std::move(inputs), std::move(outputs)),
+                    std::move(modules),
+                    {},
+                    minor};
+    const auto signatures = readCallSignatures(module);
+    findModuleCalls(program.graph, signatures, slotsOfWeights(program));
+    program.hooks = hooksOfModules(program.graph, signatures);
+    findLastUses(program.graph, slotsOfWeights(program));
+    return program;
   }
 
  private:
@@ -75,7 +85,7 @@ class ProgramReader {
   }
 
   void readWeightsByName() {
-    weights_ = readWeights(package_);
+    weights_ = readWeights(package_, options_.untrusted);
     roles_.assign(weights_.size(), WeightRole::Constant);
     for (size_t i = 0; i < weights_.size(); ++i) {
       if (!places_.emplace(weights_[i].name, i).second) throw broken("it has two weights " + shown(weights_[i].name));
@@ -111,7 +121,7 @@ class ProgramReader {
         bind(i, value.at("tensor_constant_name"), WeightRole::Constant);
       } else if (kind == "user_input" || kind == "constant_input") {
         auto leaf = kind == "user_input" ? readLeaf(value.at("arg"), tensors, integers) : readConstantLeaf(value);
-        if (leaf.kind != Leaf::Kind::Constant && graph_.inputNames[i] != leaf.name) {
+        if (leaf.kind != Leaf::Kind::Constant && graph_.graph.inputNames[i] != leaf.name) {
           throw broken("an input of its graph has another name than in its signature");
         }
         if (leaf.name.empty()) leaf.name = "input " + std::to_string(leaves.size());
@@ -180,6 +190,43 @@ class ProgramReader {
     return modules;
   }
 
+  // What the exporter noted of calls of modules (preserve_module_call_signature).
+  CallSignatures readCallSignatures(const Json& module) const {
+    CallSignatures signatures;
+    const auto namedTuples = module.find("treespec_namedtuple_fields");
+    for (const auto& call : module.at("module_call_graph").elements()) {
+      const auto written = call.find("signature");
+      auto name = call.at("fqn").string();
+      if (!written || name.empty()) continue;
+      auto inputs = readLeaves(written->at("inputs"));
+      auto outputs = readLeaves(written->at("outputs"));
+      auto inputTree = readPytree(written->at("in_spec").text(), namedTuples);
+      auto outputTree = readPytree(written->at("out_spec").text(), namedTuples);
+      if (!inputs || !outputs || inputTree.children.size() != 2 || inputTree.leafCount != inputs->size() ||
+          outputTree.leafCount != outputs->size()) {
+        continue;
+      }
+      inputs->resize(inputTree.children[0].leafCount);
+      signatures.emplace(std::move(name), CallSignature{std::move(inputTree), std::move(outputTree), std::move(*inputs),
+                                                        std::move(*outputs)});
+    }
+    return signatures;
+  }
+
+  // None where one is a value of a graph inside.
+  std::optional<std::vector<Argument>> readLeaves(const Json& leaves) const {
+    const auto noGraph = [](const Json&) -> size_t { throw broken("a module takes a graph"); };
+    std::vector<Argument> read;
+    for (const auto& leaf : leaves.elements()) {
+      const auto name = nameOfValue(leaf);
+      if (!name.empty() && !graph_.names.has(name)) return std::nullopt;
+      auto argument = readArgument(leaf, graph_.names, noGraph);
+      if (argument.kind != Argument::Kind::Constant && argument.kind != Argument::Kind::Slot) return std::nullopt;
+      read.push_back(std::move(argument));
+    }
+    return read;
+  }
+
   const Package& package_;
   const ProgramOptions options_;
   ModuleStacks stacks_;
@@ -194,6 +241,12 @@ class ProgramReader {
 };
 
 }  // namespace
+
+std::vector<int> slotsOfWeights(const Program& program) {
+  std::vector<int> slots;
+  for (const auto& each : program.bound) slots.push_back(each.slot);
+  return slots;
+}
 
 Program readProgram(const Package& package, const ProgramOptions& options) {
   return ProgramReader(package, options).read();

@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/options.h"
 #include "exported/graph.h"
+#include "exported/module_calls.h"
 #include "exported/package.h"
 #include "exported/signature.h"
 #include "exported/weights.h"
@@ -39,7 +41,12 @@ struct Program {
   std::vector<Output> outputs;
   Signature signature;
   std::vector<engine::ModuleInfo> modules;
+  std::unordered_map<std::string, ModuleHooks> hooks;  // by module
+  int64_t schemaMinor = 0;                             // of the format's version
 };
+
+// The slots that hold weights.
+std::vector<int> slotsOfWeights(const Program& program);
 
 // What a program may be, and do.
 struct ProgramOptions {

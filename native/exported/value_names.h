@@ -24,6 +24,7 @@ class ValueNames {
     return found->second;
   }
 
+  bool has(std::string_view name) const { return slots_.count(std::string(name)) != 0; }
   int count() const { return static_cast<int>(slots_.size()); }
 
  private:

@@ -14,7 +14,7 @@
 
 namespace lta {
 
-// A module call as hooks see it.
+// A module call as hooks see it, or a node of a graph, whose type is its operator.
 struct ModuleCall {
   std::string module;  // dotted name
   std::string type;    // class name
@@ -22,7 +22,7 @@ struct ModuleCall {
   c10::TypePtr outputType;
 };
 
-enum class HookKind { Pre, Forward, Backward };
+enum class HookKind { Pre, Forward, Backward, Node };
 
 // One registered hook. Once removed it never fires again, not even in a run that is in flight.
 class Hook {
@@ -48,7 +48,7 @@ class Hook {
                                                            const CancellationPtr& cancellation) {
     return std::nullopt;
   }
-  // After a module: returns a replacement output, or none to keep it.
+  // After a module, or a node of a graph (without inputs): returns a replacement output, or none to keep it.
   virtual std::optional<c10::IValue> onOutput(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                                               const c10::IValue& output, const CancellationPtr& cancellation) {
     return std::nullopt;

@@ -82,4 +82,18 @@ c10::IValue HookRun::leave(const ModuleCall& call, const std::vector<c10::IValue
   });
 }
 
+c10::IValue HookRun::value(const std::string& place, const ModuleCall& node, c10::IValue output) {
+  return failure_.noting([&] {
+    if (const auto* hooks = hooksOf(place)) {
+      for (const auto& hook : *hooks) {
+        if (hook->kind() != HookKind::Node || hook->removed()) continue;
+        hook->count();
+        if (auto replaced = hook->onOutput(node, {}, output, cancellation_)) output = detachIfNoGrad(std::move(*replaced));
+      }
+    }
+    if (cancellation_) cancellation_->check();
+    return std::move(output);
+  });
+}
+
 }  // namespace lta

@@ -48,6 +48,9 @@ class HookRun : public RunLocal {
   c10::IValue leave(const ModuleCall& call, const std::vector<c10::IValue>& inputs,
                     const c10::intrusive_ptr<BackwardState>& state, c10::IValue output);
 
+  // Passes the value of a node to the hooks at a place.
+  c10::IValue value(const std::string& place, const ModuleCall& node, c10::IValue output);
+
   // The first exception of a hook, if any: the interpreter replaces exceptions that propagate through it.
   std::exception_ptr failure() const { return failure_.get(); }
 

@@ -126,11 +126,16 @@ double bound(int64_t value) {
                                                       : static_cast<double>(value);
 }
 
-// (model) → { inputs, outputs, inputTree, outputTree, argumentNames, symbols }
+std::shared_ptr<exported::ExportedProgram> programOf(const Napi::Value& value) {
+  auto program = std::dynamic_pointer_cast<exported::ExportedProgram>(ModelWrap::of(value, "model"));
+  if (!program) mismatch("an exported program", "model", value);
+  return program;
+}
+
+// (model) → { inputs, outputs, inputTree, outputTree, argumentNames, symbols, schemaMinor }
 Napi::Value describeExportedProgram(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto model = std::dynamic_pointer_cast<exported::ExportedProgram>(ModelWrap::of(info[0], "model"));
-    if (!model) mismatch("an exported program", "model", info[0]);
+    const auto model = programOf(info[0]);
     const auto& signature = model->signature();
     const auto env = info.Env();
     auto described = Napi::Object::New(env);
@@ -148,7 +153,58 @@ Napi::Value describeExportedProgram(const Napi::CallbackInfo& info) {
       symbols.Set(symbols.Length(), symbol);
     }
     described.Set("symbols", symbols);
+    described.Set("schemaMinor", static_cast<double>(model->schemaMinor()));
     return described;
+  });
+}
+
+// (model) → { name, type, hookable, inputs, outputs, separate, inputTree, outputTree } of each module
+Napi::Value modulesOfExportedProgram(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    using Kind = exported::ModuleHooks::Kind;
+    const auto env = info.Env();
+    const auto program = programOf(info[0]);
+    auto modules = Napi::Array::New(env);
+    for (const auto& [name, type] : program->modules()) {
+      const Napi::HandleScope scope(env);
+      const auto* hooks = program->hooksOf(name);
+      const auto kind = name.empty() ? Kind::Exact : hooks ? hooks->kind : Kind::None;
+      auto module = Napi::Object::New(env);
+      module.Set("name", name);
+      module.Set("type", type);
+      module.Set("hookable", kind == Kind::None    ? Napi::Boolean::New(env, false).As<Napi::Value>()
+                             : kind == Kind::Exact ? Napi::String::New(env, "exact").As<Napi::Value>()
+                                                   : Napi::String::New(env, "single").As<Napi::Value>());
+      module.Set("inputs", name.empty() || (hooks && hooks->inputs));
+      module.Set("outputs", name.empty() || (hooks && hooks->outputs));
+      module.Set("separate", name.empty() || (hooks && hooks->separate));
+      if (name.empty()) {
+        module.Set("inputTree", fromPytree(env, program->signature().inputTree().children[0]));
+        module.Set("outputTree", fromPytree(env, program->signature().outputTree()));
+      } else if (kind == Kind::Exact) {
+        module.Set("inputTree", fromPytree(env, hooks->inputTree));
+        module.Set("outputTree", fromPytree(env, hooks->outputTree));
+      }
+      modules.Set(modules.Length(), module);
+    }
+    return modules;
+  });
+}
+
+// (model) → { name, operator, module } of each node
+Napi::Value nodesOfExportedProgram(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto env = info.Env();
+    auto nodes = Napi::Array::New(env);
+    for (const auto& each : programOf(info[0])->nodes()) {
+      const Napi::HandleScope scope(env);
+      auto node = Napi::Object::New(env);
+      node.Set("name", each.name);
+      node.Set("operator", each.type);
+      node.Set("module", each.module);
+      nodes.Set(nodes.Length(), node);
+    }
+    return nodes;
   });
 }
 
@@ -156,6 +212,8 @@ Napi::Value describeExportedProgram(const Napi::CallbackInfo& info) {
 
 void defineExportedFunctions(Napi::Env env, Napi::Object exports) {
   exports.Set("loadExportedProgram", Napi::Function::New(env, loadExportedProgram));
+  exports.Set("modulesOfExportedProgram", Napi::Function::New(env, modulesOfExportedProgram));
+  exports.Set("nodesOfExportedProgram", Napi::Function::New(env, nodesOfExportedProgram));
   exports.Set("describeExportedProgram", Napi::Function::New(env, describeExportedProgram));
 }
 

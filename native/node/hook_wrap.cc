@@ -16,7 +16,17 @@ namespace lta::node {
 namespace {
 
 const char* nameOf(HookKind kind) {
-  return kind == HookKind::Pre ? "forward pre-hook" : kind == HookKind::Forward ? "forward hook" : "backward hook";
+  switch (kind) {
+    case HookKind::Pre:
+      return "forward pre-hook";
+    case HookKind::Forward:
+      return "forward hook";
+    case HookKind::Backward:
+      return "backward hook";
+    case HookKind::Node:
+      return "hook on the values of nodes";
+  }
+  return "hook";
 }
 
 Napi::Array toArray(Napi::Env env, const std::vector<c10::IValue>& values) {
@@ -150,8 +160,8 @@ void HookWrap::define(Napi::Env env, Napi::Object exports) {
 
 HookWrap::HookWrap(const Napi::CallbackInfo& info) : ObjectWrap<HookWrap, true>(info) {
   guarded(info.Env(), [&] {
-    static constexpr HookKind kKinds[] = {HookKind::Pre, HookKind::Forward, HookKind::Backward};
-    const auto kind = kKinds[choiceArgument(info[0], "kind", {"pre", "forward", "backward"})];
+    static constexpr HookKind kKinds[] = {HookKind::Pre, HookKind::Forward, HookKind::Backward, HookKind::Node};
+    const auto kind = kKinds[choiceArgument(info[0], "kind", {"pre", "forward", "backward", "node"})];
     const auto path = stringArgument(info[2], "path");
     if (info[1].IsUndefined()) {
       hook_ = std::make_shared<Recorder>(kind);
