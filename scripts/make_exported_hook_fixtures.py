@@ -3,7 +3,8 @@
 
     python3 scripts/make_exported_hook_fixtures.py [--out FOLDER]
 
-Every case is a program with `calls`: of each call of a module that Python's hooks saw, in order, its input (positional) and output.
+Every case is a program with `calls`: of each call of a module that Python's hooks saw, in order, its input
+(positional; `named` are the tensors by name) and output.
 `replaced` are outputs of the model with one hook, which halves what passes (`pre`, `forward`), and of a case with `gradients` what full
 backward hooks get. Tensors as in exported.json. Seeded, with torch 2.13.0 and transformers 5.23.
 """
@@ -103,12 +104,14 @@ class Fixtures:
         tensors, calls, inputs = {}, [], []
 
         def record(module_name):
-            def before(module, given):
-                inputs.append(copied(given))
+            def before(module, given, named):
+                inputs.append(copied((given, named)))
 
             def after(module, given, output):
-                number, given = len(calls), inputs.pop()
+                number, (given, named) = len(calls), inputs.pop()
+                named = [leaf for leaf in torch.utils._pytree.tree_leaves(named) if isinstance(leaf, Tensor)]
                 calls.append({'module': module_name, 'input': described(list(given), f'{number}.in', tensors),
+                              'named': described(named, f'{number}.named', tensors),
                               'output': described(copied(output), f'{number}.out', tensors)})
 
             return before, after
@@ -116,7 +119,7 @@ class Fixtures:
         handles = []
         for module_name, module in model.named_modules():
             before, after = record(module_name)
-            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+            handles += [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
         given = {'inputs': [described(each, f'in.{i}', tensors) for i, each in enumerate(args)],
                  'kwargs': {key: described(each, f'in.{key}', tensors) for key, each in kwargs.items()}}
         with torch.no_grad():
@@ -161,6 +164,7 @@ def main():
     parser.add_argument('--out', type=Path, default=ROOT / 'test/fixtures/exported')
     options = parser.parse_args()
     torch.manual_seed(0)
+    torch.backends.mha.set_fastpath_enabled(False)  # exporters don't take it either
     fixtures = Fixtures(options.out)
     x, y = torch.randn(BATCH, LENGTH, WIDTH), torch.randn(BATCH, LENGTH, WIDTH)
     exact = ('table', 'table.linear', 'twice', 'both', 'attention', 'norm')

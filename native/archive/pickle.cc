@@ -30,6 +30,7 @@ enum class Function : uint8_t {
   RebuildQuantizedTensor,
   RebuildSparseTensor,
   RebuildParameter,
+  RebuildParameterWithState,
   OrderedDict,
   Complex,
   Device,
@@ -47,6 +48,7 @@ const std::unordered_map<std::string, Function>& functions() {
       {"torch._utils._rebuild_qtensor", Function::RebuildQuantizedTensor},
       {"torch._utils._rebuild_sparse_tensor", Function::RebuildSparseTensor},
       {"torch._utils._rebuild_parameter", Function::RebuildParameter},
+      {"torch._utils._rebuild_parameter_with_state", Function::RebuildParameterWithState},
       {"collections.OrderedDict", Function::OrderedDict},
       {"builtins.complex", Function::Complex},
       {"torch.device", Function::Device},
@@ -305,7 +307,8 @@ class Pickle::Reader {
     if (!isIdentifier(module) || !isIdentifier(name)) throw corrupt("the name of a type in it is invalid");
     charge(kFunctionBytes);
     const auto full = module + "." + name;
-    if (const auto known = functions().find(full); known != functions().end()) {
+    const auto known = functions().find(full);
+    if (known != functions().end() && (limits_.keepTensors || known->second != Function::RebuildParameterWithState)) {
       return push(Kind::Function, static_cast<int64_t>(known->second));
     }
     if (module == "torch") {
@@ -367,6 +370,7 @@ class Pickle::Reader {
         at(arguments, 4, Kind::Tensor, "values of a sparse tensor");
         return pushTensor();
       case Function::RebuildParameter:
+      case Function::RebuildParameterWithState:  // attributes that Python gave it
         at(arguments, 0, Kind::Tensor, "tensor of a parameter");
         at(arguments, 1, Kind::Bool, "flag of a parameter");
         return pushParameter(arguments[0], arguments[1].number != 0);

@@ -1,6 +1,7 @@
 #include "exported/boundary.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/equal.h>
 
 #include <sstream>
 #include <utility>
@@ -19,6 +20,12 @@ using State = c10::intrusive_ptr<BackwardState>;
 bool isSame(const IValue& a, const IValue& b) {
   if (a.isTensor() && b.isTensor()) return a.toTensor().is_same(b.toTensor());
   return !a.isTensor() && !b.isTensor() && a == b;
+}
+
+// Whether one may stand for the other.
+bool isEqual(const IValue& a, const IValue& b) {
+  if (isSame(a, b)) return true;
+  return a.isTensor() && b.isTensor() && at::equal(a.toTensor(), b.toTensor());
 }
 
 std::string described(const IValue& value) {
@@ -74,7 +81,7 @@ void enter(HookRun& run, const Boundary& boundary, Values& stack) {
   checkReplaced(boundary, stack, after);
   for (size_t i = 0; i < after.size(); ++i) {
     const size_t first = boundary.sameAs[i];
-    if (first == i || isSame(after[first], after[i])) continue;
+    if (first == i || isEqual(after[first], after[i])) continue;
     throw Error("ERR_HOOK_FAILED", "Expected one value for inputs " + std::to_string(first) + " and " + std::to_string(i) +
                                        " of module '" + boundary.call.module +
                                        "', which are the same in the graph, but a hook gave two");

@@ -12,6 +12,8 @@ interface Call {
   module: string;
   input: unknown[];
   output: unknown;
+  /** Tensors that it was given by name. */
+  named?: unknown[];
 }
 
 interface HookCase {
@@ -117,7 +119,8 @@ describe.each(cases.map(({ name }) => name))('hooks on the modules of %s', (name
           });
         } else {
           expect(tensorsIn(result).map(kept)).toContainEqual(ours[i]!.output);
-          for (const leaf of ours[i]!.leaves) expect(tensorsIn(input).map(kept)).toContainEqual(leaf);
+          const all = tensorsIn([...input, ...(made(call.named ?? []) as Value[])]).map(kept);
+          for (const leaf of ours[i]!.leaves) expect(all).toContainEqual(leaf);
         }
       }
     }
