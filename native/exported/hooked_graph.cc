@@ -80,7 +80,7 @@ class GraphWriter {
     std::vector<Argument> inputs;  // as hooks left them
     std::vector<Argument> outputs;
     std::vector<std::pair<int, int>> before;  // where values were that the call's nodes have elsewhere
-    std::vector<bool> isOwn;                  // of outputs: a value of the call's nodes
+    std::vector<bool> mayReplaceOutputs;
     int state;
     bool isModel;
   };
@@ -157,18 +157,8 @@ class GraphWriter {
   }
 
   void enter(const ModuleCallSite& call) {
-    std::vector<bool> isOwn;
-    const auto outputs = call.outputs.value_or(std::vector<Argument>());
-    for (const auto& output : outputs) {
-      isOwn.push_back(output.slot != kNoSlot && std::any_of(graph_.nodes.begin() + static_cast<int64_t>(call.first),
-                                                            graph_.nodes.begin() + static_cast<int64_t>(call.last) + 1,
-                                                            [&](const Node& node) {
-                                                              const auto slots = slotsOf(node);
-                                                              return std::count(slots.begin(), slots.end(), output.slot) > 0;
-                                                            }));
-    }
-    enter({call.module, call.type, {}, nullptr}, call.inputs.value_or(std::vector<Argument>()), outputs,
-          std::move(isOwn), call.last, /*isModel=*/false);
+    enter({call.module, call.type, {}, nullptr}, call.inputs.value_or(std::vector<Argument>()), call.mayReplaceInputs,
+          call.outputs.value_or(std::vector<Argument>()), call.mayReplaceOutputs, call.last, /*isModel=*/false);
   }
 
   void enterModel(const Program& program) {
@@ -186,12 +176,13 @@ class GraphWriter {
     for (size_t i = 0; i < graph_.outputs.size(); ++i) {
       if (program.outputs[i].kind == Output::Kind::User) outputs.push_back(graph_.outputs[i]);
     }
-    const std::vector<bool> isOwn(outputs.size(), true);
-    enter({"", program.modules[0].type, {}, nullptr}, inputs, outputs, isOwn, SIZE_MAX, /*isModel=*/true);
+    std::vector<bool> mayReplaceOutputs(outputs.size(), true);
+    enter({"", program.modules[0].type, {}, nullptr}, inputs, /*mayReplaceInputs=*/true, std::move(outputs),
+          std::move(mayReplaceOutputs), SIZE_MAX, /*isModel=*/true);
   }
 
-  void enter(ModuleCall call, const std::vector<Argument>& inputs, std::vector<Argument> outputs, std::vector<bool> isOwn,
-             size_t last, bool isModel) {
+  void enter(ModuleCall call, const std::vector<Argument>& inputs, bool mayReplaceInputs, std::vector<Argument> outputs,
+             std::vector<bool> mayReplaceOutputs, size_t last, bool isModel) {
     std::vector<c10::TypePtr> types;
     for (const auto& output : outputs) types.push_back(typeOf(output));
     call.outputType = c10::TupleType::create(types);
@@ -201,13 +192,13 @@ class GraphWriter {
     boundary.inputs = inputs.size();
     std::vector<Argument> given;
     std::vector<int> results;
-    Open opened{last, call, {}, std::move(outputs), {}, std::move(isOwn), kNoSlot, isModel};
+    Open opened{last, call, {}, std::move(outputs), {}, std::move(mayReplaceOutputs), kNoSlot, isModel};
     for (size_t i = 0; i < inputs.size(); ++i) {
       const int slot = inputs[i].slot;
       const auto first = std::find_if(inputs.begin(), inputs.begin() + static_cast<int64_t>(i),
                                       [&](const Argument& each) { return slot != kNoSlot && each.slot == slot; });
       boundary.sameAs.push_back(static_cast<size_t>(first - inputs.begin()));
-      boundary.isReplaceable.push_back(slot != kNoSlot);
+      boundary.isReplaceable.push_back(slot != kNoSlot && mayReplaceInputs);
       given.push_back(renamed(inputs[i]));
       const bool isNew = slot != kNoSlot && boundary.sameAs.back() == i;
       results.push_back(isNew ? newSlot(isNumber(slot)) : kNoSlot);
@@ -238,7 +229,7 @@ class GraphWriter {
       const auto& output = closed.outputs[i];
       const bool isRepeated = std::any_of(closed.outputs.begin(), closed.outputs.begin() + static_cast<int64_t>(i),
                                           [&](const Argument& each) { return output.slot != kNoSlot && each.slot == output.slot; });
-      const bool isReplaceable = output.slot != kNoSlot && (closed.isModel || (closed.isOwn[i] && !isRepeated));
+      const bool isReplaceable = output.slot != kNoSlot && (closed.isModel || (closed.mayReplaceOutputs[i] && !isRepeated));
       arguments.push_back(renamed(output));
       boundary.isReplaceable.push_back(isReplaceable);
       results.push_back(isReplaceable ? newSlot(isNumber(output.slot)) : kNoSlot);

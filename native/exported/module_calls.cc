@@ -158,14 +158,48 @@ class CallFinder {
   }
 
   ModuleCallSite callOf(const Region& region) const {
-    ModuleCallSite call{region.frame->name, region.frame->type, region.frame->identity, region.first, region.last,
-                        std::nullopt,       std::nullopt,       false};
+    ModuleCallSite call;
+    call.module = region.frame->name;
+    call.type = region.frame->type;
+    call.identity = region.frame->identity;
+    call.first = region.first;
+    call.last = region.last;
     if (region.scattered) return call;
-    if (const auto found = signatures_.find(region.frame->identity); found != signatures_.end()) {
-      if (putExact(call, region, found->second)) return call;
-    }
-    putSingle(call, region);
+    const auto found = signatures_.find(region.frame->identity);
+    if (found == signatures_.end() || !putExact(call, region, found->second)) putSingle(call, region);
+    findReaders(call, region);
     return call;
+  }
+
+  void findReaders(ModuleCallSite& call, const Region& region) const {
+    const auto outputs = call.outputs.value_or(std::vector<Argument>());
+    const auto isOutput = [&](int slot) {
+      return std::any_of(outputs.begin(), outputs.end(), [&](const Argument& each) { return each.slot == slot; });
+    };
+    const auto isOfOthers = [&](int slot) {
+      const int source = source_[static_cast<size_t>(slot)];
+      return !isInside(source, region) && !isWeight_[static_cast<size_t>(source)];
+    };
+    for (size_t i = region.first; i <= region.last; ++i) {
+      eachResult(graph_.nodes[i], [&](int slot) {
+        if (used_[static_cast<size_t>(slot)] <= static_cast<int64_t>(region.last) || isNumber(slot)) return;
+        if (isOfOthers(slot) && (!isOutput(slot) || readersBehind(slot, region) > 1)) call.mayReplaceInputs = false;
+      });
+    }
+    for (const auto& output : outputs) {
+      call.mayReplaceOutputs.push_back(output.slot != kNoSlot && isInside(output.slot, region) &&
+                                       (!isOfOthers(output.slot) || readersBehind(output.slot, region) == 1));
+    }
+  }
+
+  size_t readersBehind(int slot, const Region& region) const {
+    size_t readers = 0;
+    const auto count = [&](const Argument& argument) { eachSlot(argument, [&](int each) { readers += each == slot; }); };
+    for (size_t i = region.last + 1; i < graph_.nodes.size(); ++i) {
+      for (const auto& argument : graph_.nodes[i].arguments) count(argument);
+    }
+    for (const auto& output : graph_.outputs) count(output);
+    return readers;
   }
 
   // A value has to be there where the hook is called.
@@ -260,6 +294,11 @@ class CallFinder {
 
 // Whether each value stands in one place only, and outputs are the module's own.
 bool areSeparate(const ModuleCallSite& call) {
+  const auto& own = call.mayReplaceOutputs;
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (!own[i] && (*call.outputs)[i].slot != kNoSlot) return false;
+  }
+  if (!call.mayReplaceInputs) return false;
   std::unordered_set<int> met;
   for (const auto* values : {&call.inputs, &call.outputs}) {
     if (!*values) continue;
