@@ -88,6 +88,24 @@ class Inplace(nn.Module):
         return self.own(self.writes(y)) + y
 
 
+class Same(nn.Module):
+    """A module that casts its input to the type that it has: the exporter takes both for one value, also in the sum behind it."""
+
+    class Norm(nn.Module):
+        def forward(self, x):
+            wide = x.to(torch.float32)
+            return wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1)
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.dropout, self.linear = Same.Norm(), nn.Dropout(0.5), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        y = x * 2
+        z = self.norm(y) + y
+        return self.linear(self.dropout(z)) + z
+
+
 class Fixtures:
     def __init__(self, folder: Path):
         self.folder, self.cases = folder, []
@@ -175,6 +193,8 @@ def main():
                   gradients=('norm', 'twice.inner'))
     fixtures.case('hooked_parts_strict', Parts(), (x, y), strict=True, replaced=[('forward', 'twice'), ('pre', 'norm')])
     fixtures.case('hooked_inplace', Inplace(), (x,), replaced=[('forward', 'own'), ('forward', 'own.linear')])
+    fixtures.case('hooked_same', Same(), (x,), preserve=('norm',),
+                  replaced=[('forward', 'norm'), ('forward', 'dropout'), ('pre', 'dropout')])
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True), 2)
     length = Dim('length', min=2, max=32)
     fixtures.case('hooked_encoder', encoder, (x,), preserve=('layers.0', 'layers.1', 'layers.1.linear1'), dynamic=({1: length},),

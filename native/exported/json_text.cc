@@ -101,6 +101,10 @@ class JsonParser {
         continue;
       }
       if (next == '"') return string();
+      // What Python writes of numbers that JSON doesn't have, as PyTorch 2.6 left it.
+      if (literal("NaN")) return void(add(Kind::Number).number = std::numeric_limits<double>::quiet_NaN());
+      if (literal("Infinity")) return void(add(Kind::Number).number = std::numeric_limits<double>::infinity());
+      if (literal("-Infinity")) return void(add(Kind::Number).number = -std::numeric_limits<double>::infinity());
       if (next == '-' || (next != kEnd && isDigit(static_cast<char>(next)))) return number();
       if (literal("null")) return void(add(Kind::Null));
       if (literal("true")) return void(add(Kind::Boolean).boolean = true);

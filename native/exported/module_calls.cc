@@ -35,6 +35,14 @@ bool isOnSizes(const Node& node) {
   return node.handle && kOperators.count(node.handle->operator_name().name) != 0;
 }
 
+// Operators that give their input itself where there is nothing to do, and the exporter then takes both for one value.
+bool mayBeSameValue(const Node& node) {
+  static const std::unordered_set<std::string> kOperators{"aten::to",          "aten::type_as",     "aten::conj",
+                                                          "aten::resolve_conj", "aten::resolve_neg", "aten::real",
+                                                          "aten::positive"};
+  return kOperators.count(node.handle->operator_name().name) != 0;
+}
+
 // Operators that may give their input itself, though their schemas don't say so.
 bool mayGiveInput(const Node& node) {
   static const std::unordered_set<std::string> kOperators{"aten::dropout",      "aten::alpha_dropout",
@@ -125,7 +133,8 @@ class CallFinder {
     made_.assign(count, kBefore);
     used_.assign(count, kBefore);
     source_.resize(count);
-    for (size_t slot = 0; slot < count; ++slot) source_[slot] = static_cast<int>(slot);
+    same_.resize(count);
+    for (size_t slot = 0; slot < count; ++slot) source_[slot] = same_[slot] = static_cast<int>(slot);
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const auto& node = graph_.nodes[i];
       int first = kNoSlot;
@@ -136,9 +145,11 @@ class CallFinder {
         });
       }
       const bool isView = node.handle && first != kNoSlot && (mayGiveInput(node) || givesAlias(node));
+      const bool isSame = node.handle && first != kNoSlot && mayBeSameValue(node);
       eachResult(node, [&](int slot) {
         made_[static_cast<size_t>(slot)] = static_cast<int64_t>(i);
         if (isView) source_[static_cast<size_t>(slot)] = source_[static_cast<size_t>(first)];
+        if (isSame) same_[static_cast<size_t>(slot)] = same_[static_cast<size_t>(first)];
       });
     }
     for (const auto& output : graph_.outputs) {
@@ -177,8 +188,8 @@ class CallFinder {
       return std::any_of(outputs.begin(), outputs.end(), [&](const Argument& each) { return each.slot == slot; });
     };
     const auto isOfOthers = [&](int slot) {
-      const int source = source_[static_cast<size_t>(slot)];
-      return !isInside(source, region) && !isWeight_[static_cast<size_t>(source)];
+      const int same = same_[static_cast<size_t>(slot)];
+      return !isInside(same, region) && !isWeight_[static_cast<size_t>(same)];
     };
     for (size_t i = region.first; i <= region.last; ++i) {
       eachResult(graph_.nodes[i], [&](int slot) {
@@ -290,6 +301,7 @@ class CallFinder {
   std::vector<int64_t> made_;
   std::vector<int64_t> used_;
   std::vector<int> source_;  // of views: the value that they are views of
+  std::vector<int> same_;    // of what may be another value: that
 };
 
 // Whether each value stands in one place only, and outputs are the module's own.

@@ -86,7 +86,12 @@ class ProgramReader {
 
   void readWeightsByName() {
     weights_ = readWeights(package_, options_.untrusted);
-    roles_.assign(weights_.size(), WeightRole::Constant);
+    // What the graph doesn't take is the second name of a tied weight, or is never used.
+    for (const auto& weight : weights_) {
+      roles_.push_back(!weight.isState                  ? WeightRole::Constant
+                       : weight.tensor.requires_grad() ? WeightRole::Parameter
+                                                       : WeightRole::Buffer);
+    }
     for (size_t i = 0; i < weights_.size(); ++i) {
       if (!places_.emplace(weights_[i].name, i).second) throw broken("it has two weights " + shown(weights_[i].name));
     }

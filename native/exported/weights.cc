@@ -50,7 +50,7 @@ void readConfig(const Package& package, const std::string& folder, const std::st
     const std::string name(key);
     const auto record = payload.at("path_name").string();
     if (payload.at("use_pickle").boolean()) throw existsInPythonOnly(name);
-    into.push_back({name, storages.tensor(record, readMeta(payload.at("tensor_meta"), name), name)});
+    into.push_back({name, storages.tensor(record, readMeta(payload.at("tensor_meta"), name), name), false});
   }
 }
 
@@ -74,7 +74,7 @@ void readPickled(const Package& package, const std::string& record, bool untrust
     const auto& tensor = pickle.tensor(items[i + 1]);
     const auto& storage = pickle.storages().at(tensor.storage);
     const TensorMeta meta{storage.dtype, tensor.sizes, tensor.strides, tensor.offset, tensor.requiresGrad};
-    into.push_back({name, storages.tensor(storage.record, meta, name)});
+    into.push_back({name, storages.tensor(storage.record, meta, name), false});
   }
 }
 
@@ -93,6 +93,7 @@ void readPart(const Package& package, const std::string& part, const char* flatR
 std::vector<Weight> readWeights(const Package& package, bool untrusted) {
   std::vector<Weight> weights;
   readPart(package, "weights", "serialized_state_dict.pt", untrusted, weights);
+  for (auto& weight : weights) weight.isState = true;
   readPart(package, "constants", "serialized_constants.pt", untrusted, weights);
   return weights;
 }

@@ -15,6 +15,7 @@ namespace lta::exported {
 struct Weight {
   std::string name;
   at::Tensor tensor;
+  bool isState = false;  // of the model's state dictionary, not a constant
 };
 
 // Reads the tensors of a program, those of its state and its constants, in the file's order. Those that share a storage

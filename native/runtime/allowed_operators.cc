@@ -27,6 +27,7 @@ const Names& graphOperators() {
       "_scaled_dot_product_flash_attention_for_cpu",
       "_to_copy",
       "alias",
+      "detach_",
       "lift_fresh_copy",
       "reflection_pad1d",
       "reflection_pad2d",

@@ -231,6 +231,24 @@ describe('hooks on programs', () => {
     ).toMatchObject({ code: 'ERR_HOOK_FAILED', cause });
   });
 
+  it('do not replace what the graph takes for one value with another', async () => {
+    const { program, calls, given, made, output } = await loaded('hooked_same');
+    const [inputs, options] = given();
+    const seen: unknown[] = [];
+    const recording = program.registerForwardPreHook('norm', (_module, [x]) => {
+      seen.push(kept(x));
+    });
+    expect(kept(await program.forward(inputs, options))).toEqual(kept(made(output)));
+    recording.remove();
+    expect(seen).toEqual([kept(made(calls.find(({ module }) => module === 'norm')!.input[0]))]);
+    program.registerForwardPreHook('norm', (_module, [x]: Tensor[]) => x!.mul(0.5));
+    await expect(program.forward(inputs, options)).rejects.toMatchObject({
+      code: 'ERR_HOOK_FAILED',
+      message: expect.stringMatching(/input 0 of module 'norm' to stay as it is.*who reads it/),
+    });
+    expect(refused(() => program.registerFullBackwardHook('norm', () => {})).code).toBe('ERR_NOT_HOOKABLE');
+  });
+
   it('are refused in backward passes where one tensor stands for several', async () => {
     const { program } = await loaded('hooked_parts');
     for (const path of ['attention', 'both']) {
