@@ -127,11 +127,11 @@ class CallFinder {
     }
   }
 
-  // Where each value is made, and used for the last time.
+  // Where each value is made, and read.
   void readValues() {
     const auto count = static_cast<size_t>(graph_.slotCount);
     made_.assign(count, kBefore);
-    used_.assign(count, kBefore);
+    readers_.resize(count);
     source_.resize(count);
     same_.resize(count);
     for (size_t slot = 0; slot < count; ++slot) source_[slot] = same_[slot] = static_cast<int>(slot);
@@ -140,7 +140,7 @@ class CallFinder {
       int first = kNoSlot;
       for (const auto& argument : node.arguments) {
         eachSlot(argument, [&](int slot) {
-          used_[static_cast<size_t>(slot)] = static_cast<int64_t>(i);
+          readers_[static_cast<size_t>(slot)].push_back(static_cast<int64_t>(i));
           if (first == kNoSlot && !isNumber(slot)) first = slot;
         });
       }
@@ -153,7 +153,7 @@ class CallFinder {
       });
     }
     for (const auto& output : graph_.outputs) {
-      eachSlot(output, [&](int slot) { used_[static_cast<size_t>(slot)] = INT64_MAX; });
+      eachSlot(output, [&](int slot) { readers_[static_cast<size_t>(slot)].push_back(INT64_MAX); });
     }
   }
 
@@ -184,17 +184,16 @@ class CallFinder {
 
   void findReaders(ModuleCallSite& call, const Region& region) const {
     const auto outputs = call.outputs.value_or(std::vector<Argument>());
-    const auto isOutput = [&](int slot) {
-      return std::any_of(outputs.begin(), outputs.end(), [&](const Argument& each) { return each.slot == slot; });
-    };
+    std::unordered_set<int> given;
+    for (const auto& output : outputs) given.insert(output.slot);
     const auto isOfOthers = [&](int slot) {
       const int same = same_[static_cast<size_t>(slot)];
       return !isInside(same, region) && !isWeight_[static_cast<size_t>(same)];
     };
     for (size_t i = region.first; i <= region.last; ++i) {
       eachResult(graph_.nodes[i], [&](int slot) {
-        if (used_[static_cast<size_t>(slot)] <= static_cast<int64_t>(region.last) || isNumber(slot)) return;
-        if (isOfOthers(slot) && (!isOutput(slot) || readersBehind(slot, region) > 1)) call.mayReplaceInputs = false;
+        if (!isReadBehind(slot, region) || isNumber(slot) || !isOfOthers(slot)) return;
+        if (given.count(slot) == 0 || readersBehind(slot, region) > 1) call.mayReplaceInputs = false;
       });
     }
     for (const auto& output : outputs) {
@@ -203,15 +202,13 @@ class CallFinder {
     }
   }
 
+  // How often what stands behind a call reads a value.
   size_t readersBehind(int slot, const Region& region) const {
-    size_t readers = 0;
-    const auto count = [&](const Argument& argument) { eachSlot(argument, [&](int each) { readers += each == slot; }); };
-    for (size_t i = region.last + 1; i < graph_.nodes.size(); ++i) {
-      for (const auto& argument : graph_.nodes[i].arguments) count(argument);
-    }
-    for (const auto& output : graph_.outputs) count(output);
-    return readers;
+    const auto& readers = readers_[static_cast<size_t>(slot)];
+    return static_cast<size_t>(readers.end() -
+                               std::upper_bound(readers.begin(), readers.end(), static_cast<int64_t>(region.last)));
   }
+  bool isReadBehind(int slot, const Region& region) const { return readersBehind(slot, region) > 0; }
 
   // A value has to be there where the hook is called.
   bool putExact(ModuleCallSite& call, const Region& region, const CallSignature& signature) const {
@@ -232,8 +229,9 @@ class CallFinder {
   void putSingle(ModuleCallSite& call, const Region& region) const {
     std::vector<int> in, out;
     bool isClear = true;
+    // More than one isn't told apart further.
     const auto add = [](std::vector<int>& to, int slot) {
-      if (std::find(to.begin(), to.end(), slot) == to.end()) to.push_back(slot);
+      if (to.size() < 2 && std::find(to.begin(), to.end(), slot) == to.end()) to.push_back(slot);
     };
     for (size_t i = region.first; i <= region.last; ++i) {
       const auto& node = graph_.nodes[i];
@@ -247,7 +245,7 @@ class CallFinder {
         });
       }
       eachResult(node, [&](int slot) {
-        if (used_[static_cast<size_t>(slot)] <= static_cast<int64_t>(region.last)) return;
+        if (!isReadBehind(slot, region)) return;
         if (!isNumber(slot)) {
           add(out, slot);
         } else if (!isOnSizes(node)) {
@@ -299,7 +297,7 @@ class CallFinder {
   const Frames around_;  // modules that were called around the graph
   std::vector<Region> regions_;
   std::vector<int64_t> made_;
-  std::vector<int64_t> used_;
+  std::vector<std::vector<int64_t>> readers_;  // of each value: nodes, in order
   std::vector<int> source_;  // of views: the value that they are views of
   std::vector<int> same_;    // of what may be another value: that
 };
