@@ -1,6 +1,8 @@
 #include "exported/hooked_graph.h"
 
 #include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "exported/boundary.h"
@@ -193,11 +195,10 @@ class GraphWriter {
     std::vector<Argument> given;
     std::vector<int> results;
     Open opened{last, call, {}, std::move(outputs), {}, std::move(mayReplaceOutputs), kNoSlot, isModel};
+    std::unordered_map<int, size_t> firstWith;  // of inputs, by what they are
     for (size_t i = 0; i < inputs.size(); ++i) {
       const int slot = inputs[i].slot;
-      const auto first = std::find_if(inputs.begin(), inputs.begin() + static_cast<int64_t>(i),
-                                      [&](const Argument& each) { return slot != kNoSlot && each.slot == slot; });
-      boundary.sameAs.push_back(static_cast<size_t>(first - inputs.begin()));
+      boundary.sameAs.push_back(slot == kNoSlot ? i : firstWith.emplace(slot, i).first->second);
       boundary.isReplaceable.push_back(slot != kNoSlot && mayReplaceInputs);
       given.push_back(renamed(inputs[i]));
       const bool isNew = slot != kNoSlot && boundary.sameAs.back() == i;
@@ -225,10 +226,10 @@ class GraphWriter {
     boundary.isLast = closed.isModel;
     auto arguments = std::move(closed.inputs);
     std::vector<int> results;
+    std::unordered_set<int> met;
     for (size_t i = 0; i < closed.outputs.size(); ++i) {
       const auto& output = closed.outputs[i];
-      const bool isRepeated = std::any_of(closed.outputs.begin(), closed.outputs.begin() + static_cast<int64_t>(i),
-                                          [&](const Argument& each) { return output.slot != kNoSlot && each.slot == output.slot; });
+      const bool isRepeated = !met.insert(output.slot).second;
       const bool isReplaceable = output.slot != kNoSlot && (closed.isModel || (closed.mayReplaceOutputs[i] && !isRepeated));
       arguments.push_back(renamed(output));
       boundary.isReplaceable.push_back(isReplaceable);
