@@ -132,7 +132,9 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * @param path Dotted name as in `modules()`; `''` for the model itself.
    * In TypeScript a hook on the model itself (`''`) gets what the model is typed with; others say what they get.
    *
-   * @throws TorchError `ERR_UNKNOWN_MODULE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`. A hook that doesn't fire in a run is
+   * Of a program of `torch.export` see `ExportedProgram.modules`, which says which modules take hooks.
+   *
+   * @throws TorchError `ERR_UNKNOWN_MODULE`, `ERR_NOT_HOOKABLE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`. A hook that doesn't fire in a run is
    *   reported once, in one process warning for all of a run (`HOOK_NOT_FIRED`); see also `RemovableHandle.calls`. What a hook throws, or returns
    *   that is no value of the module's, ends the run with `ERR_HOOK_FAILED`.
    *
