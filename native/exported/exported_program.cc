@@ -66,7 +66,8 @@ ExportedProgram::ExportedProgram(Program program, const Options& options)
     : program_(std::move(program)), schema_(schemaOf(program_.signature)) {
   const c10::NoGradGuard noGrad;
   if (options.dtype) cast(*options.dtype);
-  for (auto& [name, tensor] : program_.weights) {
+  for (auto& weight : program_.weights) {
+    auto& tensor = weight.tensor;
     if (tensor.device() != options.device) tensor.set_data(tensor.to(options.device));
   }
   onMoved();
@@ -80,7 +81,8 @@ ExportedProgram::ExportedProgram(Program program, const Options& options)
 // made in them; others, as a softmax in float32 of a program in bfloat16, stay.
 void ExportedProgram::cast(at::ScalarType dtype) {
   std::vector<at::ScalarType> exchanged;
-  for (auto& [name, tensor] : program_.weights) {
+  for (auto& weight : program_.weights) {
+    auto& tensor = weight.tensor;
     const auto type = tensor.scalar_type();
     if (!tensor.is_floating_point() || type == dtype) continue;
     if (std::find(exchanged.begin(), exchanged.end(), type) == exchanged.end()) exchanged.push_back(type);
@@ -114,8 +116,8 @@ std::vector<engine::NamedTensor> ExportedProgram::parameters() const {
 std::vector<engine::NamedTensor> ExportedProgram::stateDict() const {
   std::vector<engine::NamedTensor> state;
   for (size_t i = 0; i < program_.weights.size(); ++i) {
-    const auto& [name, tensor] = program_.weights[i];
-    if (program_.roles[i] != WeightRole::Constant) state.push_back({name, tensor});
+    const auto& weight = program_.weights[i];
+    if (program_.roles[i] != WeightRole::Constant) state.push_back({weight.name, weight.tensor});
   }
   return state;
 }
@@ -127,7 +129,7 @@ const c10::FunctionSchema* ExportedProgram::schema(const std::string& method) co
 
 std::vector<at::Tensor> ExportedProgram::movableTensors() const {
   std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : program_.weights) tensors.push_back(tensor);
+  for (const auto& weight : program_.weights) tensors.push_back(weight.tensor);
   return tensors;
 }
 
