@@ -58,9 +58,9 @@ describe.each(names)('the program of %s', (name) => {
     }
     const [ids, mask] = ['0.ids', '0.mask'].map((key) => build({ $tensor: key }, tensors)) as [Tensor, Tensor];
     const { attentions } = await program.captureAttention([ids], { kwargs: { mask } });
-    expect(attentions.map(({ name: module, weights }) => [module, weights.shape])).toEqual([
-      ['layer.self_attn', [2, 2, 5, 5]],
-    ]);
+    expect(attentions.map(({ weights }) => weights.shape)).toEqual([[2, 2, 5, 5]]);
+    // Releases before 2.9 note no module for what is called inside of attention.
+    expect(attentions[0]!.name).toMatch(/^layer(\.self_attn)?$/);
     expect(() => program.registerForwardHook('layer.linear1', () => {})).not.toThrow();
     const output = (await program.forward([ids], { kwargs: { mask }, grad: true })) as { logits: Tensor };
     await output.logits.mul(output.logits).sum().backward();
