@@ -210,6 +210,11 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
       source.view->has(1, matrix.query)) {
     return;
   }
+  // What a product gave for each query is an activation again, whose channels a convolution mixes.
+  for (const auto& component : source.view->dims[1]) {
+    const auto dim = component.span.dim;
+    if (dim != kForeign && matrix.roles[static_cast<size_t>(dim)] == Role::Free) return;
+  }
   std::vector<bool> changed(static_cast<size_t>(result.dim()), false);
   for (int64_t dim = 1; dim < result.dim(); ++dim) {
     changed[static_cast<size_t>(dim)] = source.tensor.size(dim) != result.size(dim);

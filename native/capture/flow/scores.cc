@@ -114,6 +114,12 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   }
   const auto product = productOf(rule.does, a, b);
   if (static_cast<int64_t>(product.a.size()) != result.dim()) return;
+  // What a linear attention gives is no scores.
+  for (const auto& [tensor, summed] : {std::pair(&a, product.summedA), std::pair(&b, product.summedB)}) {
+    const auto* note = find(*tensor);
+    if (!note || !note->context || tensor->dim() < 2) continue;
+    if (tensor->size(summed) > 1 && tensor->stride(summed) == note->contextRow) return;
+  }
   const auto operandA = operandOf(a), operandB = operandOf(b);
 
   if (areComposed(operandA, operandB, product)) return composed(name, operandA, operandB, product, result);
