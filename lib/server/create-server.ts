@@ -44,6 +44,9 @@ export async function createServer(options: CreateServerOptions): Promise<Fastif
   }
 }
 
+/** Milliseconds in which a request has to have come in as a whole: Node's own limit, which Fastify would lift. */
+const REQUEST_TIMEOUT = 300_000;
+
 /** The same before its models are there: `loaded` says when they are, or why one isn't. */
 export function openServer(options: CreateServerOptions): {
   app: FastifyInstance;
@@ -59,6 +62,7 @@ export function openServer(options: CreateServerOptions): {
   const checked = checkServerOptions(own as ServerOptions);
   const app = fastify({
     logger: logger ?? false,
+    requestTimeout: REQUEST_TIMEOUT,
     ...(https ? { https } : {}),
   } as FastifyServerOptions) as unknown as FastifyInstance;
   const access = new Access(checked);

@@ -13,6 +13,9 @@ export interface InferRequest {
   parameters: Readonly<Record<string, unknown>>;
 }
 
+/** More inputs, or outputs, are no request: each is looked for by its name among the others. */
+const MOST_TENSORS = 4096;
+
 /** Parameters that only servers with state, or with memory that they share with clients, know what to do with. */
 const REFUSED = ['sequence_id', 'shared_memory_region', 'classification'];
 
@@ -93,28 +96,34 @@ export function parseInferRequest(body: Uint8Array, headerLength: string | undef
 function parseInputs(given: unknown, binary: Uint8Array): Map<string, WireTensor> {
   const inputs = new Map<string, WireTensor>();
   let at = 0;
-  elements(given, 'an array', 'inputs', (each, i) => {
-    if (!isPlainObject(each)) throw invalid('an object', `inputs[${i}]`, each);
-    const name = nameOf(each['name'], `the name of inputs[${i}]`);
-    const what = `input '${shortened(name)}'`;
-    if (inputs.has(name)) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${what} once but received it twice`);
-    const { binary_data_size: size } = parametersOf(each['parameters'], what);
-    const { datatype, shape, data } = each;
-    if (size === undefined) {
-      inputs.set(name, fromJsonData(datatype, shape, data, what));
-      return;
-    }
-    if (data !== undefined) throw invalid('no data beside binary_data_size', what, data);
-    const length = integer(size, `binary_data_size of ${what}`, 0);
-    if (at + length > binary.length) {
-      throw new TorchError(
-        'ERR_INVALID_ARGUMENT',
-        `Expected ${length} bytes of binary data for ${what} but received ${binary.length - at}`,
-      );
-    }
-    inputs.set(name, fromBinaryData(datatype, shape, binary.subarray(at, at + length), what));
-    at += length;
-  });
+  elements(
+    given,
+    'an array',
+    'inputs',
+    (each, i) => {
+      if (!isPlainObject(each)) throw invalid('an object', `inputs[${i}]`, each);
+      const name = nameOf(each['name'], `the name of inputs[${i}]`);
+      const what = `input '${shortened(name)}'`;
+      if (inputs.has(name)) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${what} once but received it twice`);
+      const { binary_data_size: size } = parametersOf(each['parameters'], what);
+      const { datatype, shape, data } = each;
+      if (size === undefined) {
+        inputs.set(name, fromJsonData(datatype, shape, data, what));
+        return;
+      }
+      if (data !== undefined) throw invalid('no data beside binary_data_size', what, data);
+      const length = integer(size, `binary_data_size of ${what}`, 0);
+      if (at + length > binary.length) {
+        throw new TorchError(
+          'ERR_INVALID_ARGUMENT',
+          `Expected ${length} bytes of binary data for ${what} but received ${binary.length - at}`,
+        );
+      }
+      inputs.set(name, fromBinaryData(datatype, shape, binary.subarray(at, at + length), what));
+      at += length;
+    },
+    MOST_TENSORS,
+  );
   if (at < binary.length) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
@@ -126,13 +135,19 @@ function parseInputs(given: unknown, binary: Uint8Array): Map<string, WireTensor
 
 function parseOutputs(given: unknown, binaryByDefault: boolean): Map<string, { binary: boolean }> {
   const outputs = new Map<string, { binary: boolean }>();
-  elements(given, 'an array', 'outputs', (each, i) => {
-    if (!isPlainObject(each)) throw invalid('an object', `outputs[${i}]`, each);
-    const name = nameOf(each['name'], `the name of outputs[${i}]`);
-    const { binary_data: binary } = parametersOf(each['parameters'], `output '${shortened(name)}'`);
-    outputs.set(name, {
-      binary: optionalBoolean(binary, `binary_data of output '${shortened(name)}'`) ?? binaryByDefault,
-    });
-  });
+  elements(
+    given,
+    'an array',
+    'outputs',
+    (each, i) => {
+      if (!isPlainObject(each)) throw invalid('an object', `outputs[${i}]`, each);
+      const name = nameOf(each['name'], `the name of outputs[${i}]`);
+      const { binary_data: binary } = parametersOf(each['parameters'], `output '${shortened(name)}'`);
+      outputs.set(name, {
+        binary: optionalBoolean(binary, `binary_data of output '${shortened(name)}'`) ?? binaryByDefault,
+      });
+    },
+    MOST_TENSORS,
+  );
   return outputs;
 }

@@ -171,8 +171,8 @@ const MODEL_OPTIONS = [
   ...LOAD_OPTIONS,
 ] as const;
 
-/** What addresses can hold without being written in another way. */
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+/** What addresses can hold without being written in another way, as long as Fastify takes their parts. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 
 const MIB = 2 ** 20;
 

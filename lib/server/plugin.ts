@@ -121,6 +121,11 @@ function registerModelRoutes(
     const { name, version } = request.params as ModelParameters;
     return models.find(name, version);
   };
+  /** Before a body is read: one that nobody could run would only take memory. */
+  const admit = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    reply.raw.once('close', find(request).queue.admit());
+  };
+  const running = { bodyLimit: options.bodyLimit, onRequest: admit };
   app.get(path, async (request) => {
     const model = find(request);
     return {
@@ -134,7 +139,7 @@ function registerModelRoutes(
     const { name, ready } = find(request);
     return await reply.code(ready ? 200 : 503).send({ name, ready });
   });
-  app.post(`${path}/infer`, { bodyLimit: options.bodyLimit }, async (request, reply) => {
+  app.post(`${path}/infer`, running, async (request, reply) => {
     const model = find(request);
     const given = requestOf(request);
     const capture = requestedCapture(given, options.maxAttentionBytes);
@@ -154,7 +159,7 @@ function registerModelRoutes(
     });
     return await sendResponse(reply, response);
   });
-  app.post(`${path}/attention`, { bodyLimit: options.bodyLimit }, async (request, reply) => {
+  app.post(`${path}/attention`, running, async (request, reply) => {
     const model = find(request);
     const given = requestOf(request);
     const capture = requestedCapture(given, options.maxAttentionBytes) ?? { maxBytes: options.maxAttentionBytes };

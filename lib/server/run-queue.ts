@@ -7,6 +7,7 @@ interface Waiting {
 /** Runs of one model: so many at once, so many that wait, and all others are refused. */
 export class RunQueue {
   #running = 0;
+  #admitted = 0;
   readonly #waiting = new Set<Waiting>();
   /** How long a run takes, in milliseconds, the last ones counting most. */
   #duration = 0;
@@ -14,6 +15,7 @@ export class RunQueue {
   constructor(
     private readonly concurrency: number,
     private readonly maxQueue: number,
+    private readonly maxAdmitted = concurrency + maxQueue,
   ) {}
 
   get running(): number {
@@ -49,14 +51,30 @@ export class RunQueue {
     }
   }
 
+  /**
+   * Takes a place for a request that comes in, until the function that it returns is called, so that requests which are still
+   * being read, and their bodies, are no more than can wait.
+   *
+   * @throws RequestError `ERR_OVERLOADED`.
+   */
+  admit(): () => void {
+    if (this.#admitted >= this.maxAdmitted) throw this.#overloaded();
+    ++this.#admitted;
+    return () => {
+      --this.#admitted;
+    };
+  }
+
+  #overloaded(): RequestError {
+    return new RequestError(
+      'ERR_OVERLOADED',
+      `Expected at most ${this.maxQueue} requests that wait for this model but received another`,
+      this.#retryAfter,
+    );
+  }
+
   #turn(signal: AbortSignal): Promise<void> {
-    if (this.#waiting.size >= this.maxQueue) {
-      throw new RequestError(
-        'ERR_OVERLOADED',
-        `Expected at most ${this.maxQueue} requests that wait for this model but received another`,
-        this.#retryAfter,
-      );
-    }
+    if (this.#waiting.size >= this.maxQueue) throw this.#overloaded();
     return new Promise((resolve, reject) => {
       const waiting = {
         start: (): void => {

@@ -36,8 +36,9 @@ export class ServedModel {
     private readonly options: CheckedModel,
     private readonly log: ServerLog,
   ) {
-    this.queue = new RunQueue(options.concurrency, options.maxQueue);
-    const { name, version, maxBatch, maxDelay } = options;
+    const { name, version, concurrency, maxQueue, maxBatch, maxDelay } = options;
+    // A batch of requests takes one place in the queue.
+    this.queue = new RunQueue(concurrency, maxQueue, (concurrency + maxQueue) * maxBatch);
     if (maxBatch > 1) {
       this.#batcher = new Batcher(maxBatch, maxDelay, {
         run: (request, signal) => this.#run(request, signal),

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
@@ -129,4 +130,27 @@ test('connections that nothing came over, and half a request, do not keep a serv
   const started = Date.now();
   await app.close();
   expect(Date.now() - started).toBeLessThan(5000);
+});
+
+test('one that nobody could run is refused before its body has come', async () => {
+  const client = await serve({ slow: slow() }, { concurrency: 1, maxQueue: 0, timeLimit: 2000 });
+  const running = client.infer('slow', [x(1)]);
+  await wait(200);
+  const { port } = new URL(client.url);
+  const socket = connect(Number(port), '127.0.0.1');
+  socket.write('POST /v2/models/slow/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  socket.destroy();
+  expect(answer.toString()).toMatch(/^HTTP\/1\.1 429 /);
+  expect((await running).status).toBe(504);
+  await wait(50);
+  expect((await client.infer('slow', [x(0)])).status).toBe(200);
+});
+
+test('thousands of inputs are no request', async () => {
+  const client = await serve({ echo: echo() });
+  const inputs = Array.from({ length: 20_000 }, (_, i) => ({ name: `x.${i}`, datatype: 'FP32', shape: [0], data: [] }));
+  const started = Date.now();
+  expect((await client.infer('echo', inputs)).status).toBe(400);
+  expect(Date.now() - started).toBeLessThan(3000);
 });
