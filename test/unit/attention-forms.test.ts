@@ -120,6 +120,22 @@ test('gradients by weights that are taken in parts, scaled or multiplied and sum
   }
 });
 
+test('weights that are multiplied in parts have no scores; those of one softmax have', async () => {
+  for (const [name, has] of [
+    ['KeysInParts', false],
+    ['HeadsInParts', false],
+    ['TwoSteps', false],
+    ['TwoValues', true],
+  ] as const) {
+    const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
+    const { attentions } = await model.captureAttention([tensor('input')], { scores: true, logSumExp: true });
+    expect(attentions).toHaveLength(1);
+    for (const { scores, logSumExp } of attentions) {
+      expect([scores !== undefined, logSumExp !== undefined]).toEqual([has, has]);
+    }
+  }
+});
+
 test('a padded batch in which every sequence is shorter than the input: zeros up to its length', async () => {
   const model = await ScriptModule.load(path('encoder_nested.pt'));
   const [batch, length, width] = [3, 9, 16];
