@@ -12,11 +12,10 @@
 #include "runtime/error.h"
 #include "runtime/fork_threads.h"
 #include "runtime/run_scope.h"
-#include "script/fused_parts.h"
+#include "script/fusion.h"
 #include "script/loop_checks.h"
 #include "script/module_boundaries.h"
 #include "script/one_type.h"
-#include "script/optimizer.h"
 #include "torch/dispatcher.h"
 #include "torch/error_text.h"
 
@@ -57,9 +56,8 @@ void registerAll() {
   registerForkThreads();
   script::registerBoundaries();
   script::registerTypeConversions();
-  script::registerFusedParts();
   script::registerLoopChecks();
-  script::registerFusionPass();
+  script::registerFusion();
 }
 
 }  // namespace

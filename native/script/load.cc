@@ -8,7 +8,7 @@
 #include "archive/byte_source.h"
 #include "runtime/error.h"
 #include "script/checkpoint.h"
-#include "script/optimizer.h"
+#include "script/fusion.h"
 #include "torch/error_text.h"
 
 namespace lta::script {
@@ -54,6 +54,10 @@ void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
 
 template <typename Open>
 std::shared_ptr<ScriptModule> loadFrom(const std::string& source, const LoadOptions& options, Open open) {
+  if (options.fuse.value_or(false) && !hasFusion()) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "this build of libtorch-attention can't fuse: its libtorch has no oneDNN Graph; leave `fuse` out");
+  }
   try {
     auto module = readCheckpoint(open(), {options.device, options.untrusted, options.verify});
     module.eval();

@@ -6,7 +6,7 @@
 
 #include "script/loop_checks.h"
 #include "script/one_type.h"
-#include "script/optimizer.h"
+#include "script/freezing.h"
 #include "script/self_containing.h"
 
 namespace lta::script {

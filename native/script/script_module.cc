@@ -15,7 +15,7 @@
 #include "runtime/error.h"
 #include "runtime/executor.h"
 #include "runtime/run_scope.h"
-#include "script/optimizer.h"
+#include "script/fusion.h"
 #include "torch/error_text.h"
 #include "torch/thread_state.h"
 

@@ -1,0 +1,32 @@
+// Fusion of the operators of inlined graphs by oneDNN Graph: fusion_onednn.cc, or fusion_absent.cc in a build for a
+// libtorch without it.
+#pragma once
+
+namespace lta::script {
+
+// Whether this build can fuse at all.
+bool hasFusion();
+
+// Whether oneDNN Graph is faster than libtorch's own linears on this processor: with AVX-512, yes; otherwise no
+// (docs/performance.md). False without fusion.
+bool fusionPays();
+
+// Registers the fusion as a pass of libtorch's executors, active in a FusionScope only, and the operators of fused
+// graphs.
+void registerFusion();
+
+// While one lives, graphs that the calling thread compiles have their linears, activations and norms fused by oneDNN
+// Graph, for the shapes that libtorch profiles; other shapes run unfused. Graphs with attention made of a softmax and a
+// product are left alone: oneDNN would fuse both and hide the weights.
+class FusionScope {
+ public:
+  explicit FusionScope(bool on);
+  ~FusionScope();
+  FusionScope(const FusionScope&) = delete;
+  FusionScope& operator=(const FusionScope&) = delete;
+
+ private:
+  const bool before_;
+};
+
+}  // namespace lta::script
