@@ -193,8 +193,9 @@ def main():
                   gradients=('norm', 'twice.inner'))
     fixtures.case('hooked_parts_strict', Parts(), (x, y), strict=True, replaced=[('forward', 'twice'), ('pre', 'norm')])
     fixtures.case('hooked_inplace', Inplace(), (x,), replaced=[('forward', 'own'), ('forward', 'own.linear')])
-    fixtures.case('hooked_same', Same(), (x,), preserve=('norm',),
-                  replaced=[('forward', 'norm'), ('forward', 'dropout'), ('pre', 'dropout')])
+    for suffix, preserve in (('', ('norm',)), ('_plain', ())):
+        fixtures.case(f'hooked_same{suffix}', Same(), (x,), preserve=preserve,
+                      replaced=[('forward', 'norm'), ('forward', 'dropout'), ('pre', 'dropout')])
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True), 2)
     length = Dim('length', min=2, max=32)
     fixtures.case('hooked_encoder', encoder, (x,), preserve=('layers.0', 'layers.1', 'layers.1.linear1'), dynamic=({1: length},),

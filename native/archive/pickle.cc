@@ -418,7 +418,8 @@ class Pickle::Reader {
     charge(kTensorBytes);
     if (!limits_.keepTensors) return push(Kind::Tensor);
     if (!arguments) throw corrupt("it has a quantized or sparse tensor, which isn't served there");
-    Tensor tensor{static_cast<size_t>((*arguments)[0].number), (*arguments)[1].number, {}, {}, (*arguments)[4].number != 0};
+    Tensor tensor{
+        static_cast<size_t>((*arguments)[0].number), (*arguments)[1].number, {}, {}, (*arguments)[4].number != 0};
     for (const auto& size : pickle_.tuple((*arguments)[2])) tensor.sizes.push_back(size.number);
     for (const auto& stride : pickle_.tuple((*arguments)[3])) tensor.strides.push_back(stride.number);
     pickle_.tensors_.push_back(std::move(tensor));

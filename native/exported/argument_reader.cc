@@ -150,7 +150,8 @@ Argument readArgument(const Json& json, const ValueNames& names, const std::func
   if (kind == "as_string_to_argument") {  // hints to compilers
     for (const auto& [key, each] : value.members()) {
       if (readArgument(each, names, readGraph).kind != Kind::Constant) {
-        throw Error("ERR_UNSUPPORTED_FILE", "it has a dictionary with values of the graph for an argument, which isn't served");
+        throw Error("ERR_UNSUPPORTED_FILE",
+                    "it has a dictionary with values of the graph for an argument, which isn't served");
       }
     }
     return constantArgument({});

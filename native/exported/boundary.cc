@@ -82,8 +82,8 @@ void enter(HookRun& run, const Boundary& boundary, Values& stack) {
   for (size_t i = 0; i < after.size(); ++i) {
     const size_t first = boundary.sameAs[i];
     if (first == i || isEqual(after[first], after[i])) continue;
-    throw Error("ERR_HOOK_FAILED", "Expected one value for inputs " + std::to_string(first) + " and " + std::to_string(i) +
-                                       " of module '" + boundary.call.module +
+    throw Error("ERR_HOOK_FAILED", "Expected one value for inputs " + std::to_string(first) + " and " +
+                                       std::to_string(i) + " of module '" + boundary.call.module +
                                        "', which are the same in the graph, but a hook gave two");
   }
   stack = std::move(after);

@@ -19,8 +19,8 @@ struct Boundary {
   };
 
   Side side = Side::Value;
-  std::string place;  // of the hooks
-  ModuleCall call;    // what they are told; of a value, its node
+  std::string place;                // of the hooks
+  ModuleCall call;                  // what they are told; of a value, its node
   size_t inputs = 0;                // of the call
   bool isList = false;              // of a value: the node gives several
   bool isLast = false;              // nothing reads the outputs: they may have any shape

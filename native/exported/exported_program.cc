@@ -172,8 +172,8 @@ std::shared_ptr<const ExportedProgram::HookedGraph> ExportedProgram::hookedGraph
   return hooked_;
 }
 
-IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions& options, const engine::Snapshot& snapshot,
-                                bool captureGradients) {
+IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions& options,
+                                const engine::Snapshot& snapshot, bool captureGradients) {
   if (options.cancellation) options.cancellation->check();
   auto& given = inputs.positional;
   program_.signature.check(given);

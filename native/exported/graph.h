@@ -50,7 +50,16 @@ struct Result {
   std::vector<int> slots;
 };
 
-enum class ControlOperator : uint8_t { SetGradEnabled, Autocast, Condition, WhileLoop, Map, Scan, InvokeSubgraph, Wrapper };
+enum class ControlOperator : uint8_t {
+  SetGradEnabled,
+  Autocast,
+  Condition,
+  WhileLoop,
+  Map,
+  Scan,
+  InvokeSubgraph,
+  Wrapper
+};
 
 struct Node {
   enum class Kind : uint8_t { Operator, Number, Control, Boundary, Nothing };
@@ -91,7 +100,7 @@ struct ModuleCallSite {
 };
 
 struct Graph {
-  std::vector<int> inputs;  // slots; none where an input is a constant
+  std::vector<int> inputs;              // slots; none where an input is a constant
   std::vector<std::string> inputNames;  // as the file has them; empty for a constant
   std::vector<Argument> outputs;
   std::vector<Node> nodes;

@@ -192,7 +192,8 @@ void GraphReader::readOperator(Node& node, std::vector<Argument> arguments, cons
     throw Error(
         "ERR_UNKNOWN_OPERATOR",
         "it uses the operator " + shown(node.target) +
-            ", which this libtorch doesn't have: a custom operator comes with a shared library of its own, which loadOperators "
+            ", which this libtorch doesn't have: a custom operator comes with a shared library of its own, which "
+            "loadOperators "
             "loads; one that is written in Python (torch.library.custom_op) can't run without it: write it in C++ "
             "(TORCH_LIBRARY), or export the model without it");
   }

@@ -230,7 +230,8 @@ class GraphWriter {
     for (size_t i = 0; i < closed.outputs.size(); ++i) {
       const auto& output = closed.outputs[i];
       const bool isRepeated = !met.insert(output.slot).second;
-      const bool isReplaceable = output.slot != kNoSlot && (closed.isModel || (closed.mayReplaceOutputs[i] && !isRepeated));
+      const bool isReplaceable =
+          output.slot != kNoSlot && (closed.isModel || (closed.mayReplaceOutputs[i] && !isRepeated));
       arguments.push_back(renamed(output));
       boundary.isReplaceable.push_back(isReplaceable);
       results.push_back(isReplaceable ? newSlot(isNumber(output.slot)) : kNoSlot);

@@ -22,14 +22,15 @@ Frames framesOf(const Node& node) {
 }
 
 bool startsWith(const Frames& frames, const Frames& first) {
-  return frames.size() >= first.size() && std::equal(first.begin(), first.end(), frames.begin(),
-                                                     [](const auto* a, const auto* b) { return a->identity == b->identity; });
+  return frames.size() >= first.size() &&
+         std::equal(first.begin(), first.end(), frames.begin(),
+                    [](const auto* a, const auto* b) { return a->identity == b->identity; });
 }
 
 // Nodes that tell sizes, compute with them, or check something: they stand wherever the exporter puts them.
 bool isOnSizes(const Node& node) {
   static const std::unordered_set<std::string> kOperators{
-      "aten::sym_size",      "aten::sym_numel",           "aten::sym_stride",   "aten::sym_storage_offset",
+      "aten::sym_size",       "aten::sym_numel",           "aten::sym_stride",    "aten::sym_storage_offset",
       "aten::_assert_scalar", "aten::sym_constrain_range", "aten::_assert_async", "aten::sym_constrain_range_for_size"};
   if (node.kind == Node::Kind::Nothing || node.kind == Node::Kind::Number) return true;
   return node.handle && kOperators.count(node.handle->operator_name().name) != 0;
@@ -37,7 +38,7 @@ bool isOnSizes(const Node& node) {
 
 // Operators that give their input itself where there is nothing to do, and the exporter then takes both for one value.
 bool mayBeSameValue(const Node& node) {
-  static const std::unordered_set<std::string> kOperators{"aten::to",          "aten::type_as",     "aten::conj",
+  static const std::unordered_set<std::string> kOperators{"aten::to",           "aten::type_as",     "aten::conj",
                                                           "aten::resolve_conj", "aten::resolve_neg", "aten::real",
                                                           "aten::positive"};
   return kOperators.count(node.handle->operator_name().name) != 0;
@@ -45,9 +46,9 @@ bool mayBeSameValue(const Node& node) {
 
 // Operators that may give their input itself, though their schemas don't say so.
 bool mayGiveInput(const Node& node) {
-  static const std::unordered_set<std::string> kOperators{"aten::dropout",      "aten::alpha_dropout",
+  static const std::unordered_set<std::string> kOperators{"aten::dropout",         "aten::alpha_dropout",
                                                           "aten::feature_dropout", "aten::feature_alpha_dropout",
-                                                          "aten::type_as",      "aten::pad"};
+                                                          "aten::type_as",         "aten::pad"};
   return kOperators.count(node.handle->operator_name().name) != 0;
 }
 
@@ -106,7 +107,8 @@ class CallFinder {
       const auto& node = graph_.nodes[i];
       auto frames = framesOf(node);
       if (frames.empty() && isOnSizes(node)) continue;
-      if (startsWith(frames, around_)) frames.erase(frames.begin(), frames.begin() + static_cast<int64_t>(around_.size()));
+      if (startsWith(frames, around_))
+        frames.erase(frames.begin(), frames.begin() + static_cast<int64_t>(around_.size()));
       size_t common = 0;
       while (common < std::min(open.size(), frames.size()) &&
              regions_[open[common]].frame->identity == frames[common]->identity) {
@@ -186,19 +188,15 @@ class CallFinder {
     const auto outputs = call.outputs.value_or(std::vector<Argument>());
     std::unordered_set<int> given;
     for (const auto& output : outputs) given.insert(output.slot);
-    const auto isOfOthers = [&](int slot) {
-      const int same = same_[static_cast<size_t>(slot)];
-      return !isInside(same, region) && !isWeight_[static_cast<size_t>(same)];
-    };
     for (size_t i = region.first; i <= region.last; ++i) {
       eachResult(graph_.nodes[i], [&](int slot) {
-        if (!isReadBehind(slot, region) || isNumber(slot) || !isOfOthers(slot)) return;
+        if (!isReadBehind(slot, region) || isNumber(slot) || !isOfOthers(slot, region)) return;
         if (given.count(slot) == 0 || readersBehind(slot, region) > 1) call.mayReplaceInputs = false;
       });
     }
     for (const auto& output : outputs) {
       call.mayReplaceOutputs.push_back(output.slot != kNoSlot && isInside(output.slot, region) &&
-                                       (!isOfOthers(output.slot) || readersBehind(output.slot, region) == 1));
+                                       (!isOfOthers(output.slot, region) || readersBehind(output.slot, region) == 1));
     }
   }
 
@@ -208,6 +206,12 @@ class CallFinder {
     return static_cast<size_t>(readers.end() -
                                std::upper_bound(readers.begin(), readers.end(), static_cast<int64_t>(region.last)));
   }
+  // Whether a value may be one that others made.
+  bool isOfOthers(int slot, const Region& region) const {
+    const int same = same_[static_cast<size_t>(slot)];
+    return !isInside(same, region) && !isWeight_[static_cast<size_t>(same)];
+  }
+
   bool isReadBehind(int slot, const Region& region) const { return readersBehind(slot, region) > 0; }
 
   // A value has to be there where the hook is called.
@@ -227,7 +231,7 @@ class CallFinder {
   }
 
   void putSingle(ModuleCallSite& call, const Region& region) const {
-    std::vector<int> in, out;
+    std::vector<int> in, out, same;
     bool isClear = true;
     // More than one isn't told apart further.
     const auto add = [](std::vector<int>& to, int slot) {
@@ -247,7 +251,7 @@ class CallFinder {
       eachResult(node, [&](int slot) {
         if (!isReadBehind(slot, region)) return;
         if (!isNumber(slot)) {
-          add(out, slot);
+          add(isOfOthers(slot, region) ? same : out, slot);
         } else if (!isOnSizes(node)) {
           isClear = false;
         }
@@ -256,6 +260,8 @@ class CallFinder {
     // What a module writes into goes out as well.
     if (!isClear) return;
     if (in.size() == 1) call.inputs = {slotArgument(in.front())};
+    // What it was given comes out only where nothing else does: else others go on with it.
+    if (out.empty()) out = same;
     if (out.size() == 1) call.outputs = {slotArgument(out.front())};
   }
 
@@ -283,7 +289,8 @@ class CallFinder {
       const size_t skipped = passed.size() - std::min(passed.size(), inner->inputs.size());
       for (size_t i = 0; i < inner->inputs.size() && skipped + i < passed.size(); ++i) {
         const int outer = passed[skipped + i], slot = inner->inputs[i];
-        if (slot != kNoSlot && outer != kNoSlot) isWeight[static_cast<size_t>(slot)] = isWeight_[static_cast<size_t>(outer)];
+        if (slot != kNoSlot && outer != kNoSlot)
+          isWeight[static_cast<size_t>(slot)] = isWeight_[static_cast<size_t>(outer)];
       }
       CallFinder(*inner, signatures_, std::move(isWeight), framesOf(node)).find();
     }
@@ -298,8 +305,8 @@ class CallFinder {
   std::vector<Region> regions_;
   std::vector<int64_t> made_;
   std::vector<std::vector<int64_t>> readers_;  // of each value: nodes, in order
-  std::vector<int> source_;  // of views: the value that they are views of
-  std::vector<int> same_;    // of what may be another value: that
+  std::vector<int> source_;                    // of views: the value that they are views of
+  std::vector<int> same_;                      // of what may be another value: that
 };
 
 // Whether each value stands in one place only, and outputs are the module's own.

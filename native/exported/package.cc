@@ -85,7 +85,8 @@ std::string textOf(const archive::Zip& zip, const archive::Record& record, const
   return zip.read(record, /*verify=*/false);
 }
 
-Bytes bytesOf(const archive::Zip& zip, const archive::Record& record, const std::shared_ptr<archive::Mapping>& mapping) {
+Bytes bytesOf(const archive::Zip& zip, const archive::Record& record,
+              const std::shared_ptr<archive::Mapping>& mapping) {
   char* const inFile = mapping->data() + record.offset;
   if (!record.deflated && record.offset % kAlignment == 0) return {inFile, record.size, mapping};
   const auto memory = std::make_shared<c10::DataPtr>(c10::GetCPUAllocator()->allocate(record.size));

@@ -21,12 +21,12 @@ int64_t checkVersion(const Json& program) {
   const auto version = program.at("schema_version");
   const auto major = version.at("major").integer();
   if (major == kMajorVersion) return version.at("minor").integer();
-  throw Error("ERR_UNSUPPORTED_FILE", "expected a program of schema version " + std::to_string(kMajorVersion) +
-                                          " but it is of " + std::to_string(major) + ": it was written by " +
-                                          (major < kMajorVersion
-                                               ? "an older PyTorch; load it with torch.export.load there, export the model "
-                                                 "again with 2.6 or later, and save it with torch.export.save"
-                                               : "a later PyTorch"));
+  throw Error("ERR_UNSUPPORTED_FILE",
+              "expected a program of schema version " + std::to_string(kMajorVersion) + " but it is of " +
+                  std::to_string(major) + ": it was written by " +
+                  (major < kMajorVersion ? "an older PyTorch; load it with torch.export.load there, export the model "
+                                           "again with 2.6 or later, and save it with torch.export.save"
+                                         : "a later PyTorch"));
 }
 
 void mayNotBeUntrusted(const c10::OperatorHandle& handle) {
@@ -88,7 +88,7 @@ class ProgramReader {
     weights_ = readWeights(package_, options_.untrusted);
     // What the graph doesn't take is the second name of a tied weight, or is never used.
     for (const auto& weight : weights_) {
-      roles_.push_back(!weight.isState                  ? WeightRole::Constant
+      roles_.push_back(!weight.isState                 ? WeightRole::Constant
                        : weight.tensor.requires_grad() ? WeightRole::Parameter
                                                        : WeightRole::Buffer);
     }

@@ -34,8 +34,7 @@ std::optional<uint64_t> reach(const TensorMeta& meta) {
 }
 
 // Tensors of several types in one storage share its memory.
-at::Tensor viewOf(const at::Tensor& whole, const Bytes& bytes, int64_t count,
-                         const at::TensorOptions& options) {
+at::Tensor viewOf(const at::Tensor& whole, const Bytes& bytes, int64_t count, const at::TensorOptions& options) {
   return at::from_blob(bytes.data, {count}, [whole](void*) {}, options);
 }
 
@@ -71,7 +70,8 @@ at::Tensor Storages::tensor(const std::string& record, const TensorMeta& meta, c
   auto& whole = wholes_[record];
   const auto options = at::TensorOptions().dtype(meta.dtype);
   const auto count = static_cast<int64_t>(bytes.size / c10::elementSize(meta.dtype));
-  if (count == 0 || *needed == 0) return at::empty(meta.sizes, options).set_requires_grad(meta.requiresGrad && at::isFloatingType(meta.dtype));
+  if (count == 0 || *needed == 0)
+    return at::empty(meta.sizes, options).set_requires_grad(meta.requiresGrad && at::isFloatingType(meta.dtype));
   if (!whole.defined()) whole = at::from_blob(bytes.data, {count}, [owner = bytes.owner](void*) {}, options);
   auto all = whole.scalar_type() == meta.dtype ? whole : viewOf(whole, bytes, count, options);
   // Not as a view: it would ask its base whether it requires gradients, and at::matmul picks its kernel by that.

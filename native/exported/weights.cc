@@ -24,7 +24,8 @@ TensorMeta readMeta(const Json& json, const std::string& name) {
   if (layout(json.at("layout")) != c10::Layout::Strided) {
     throw Error("ERR_UNSUPPORTED_FILE", "the tensor " + shown(name) + " is sparse or of another layout than strided");
   }
-  TensorMeta meta{scalarType(json.at("dtype")), {}, {}, fixed(json.at("storage_offset")), json.at("requires_grad").boolean()};
+  TensorMeta meta{
+      scalarType(json.at("dtype")), {}, {}, fixed(json.at("storage_offset")), json.at("requires_grad").boolean()};
   for (const auto& size : json.at("sizes").elements()) meta.sizes.push_back(fixed(size));
   for (const auto& stride : json.at("strides").elements()) meta.strides.push_back(fixed(stride));
   if (meta.sizes.size() != meta.strides.size() || meta.sizes.size() > archive::kMaxTensorDimensions) {
@@ -34,9 +35,10 @@ TensorMeta readMeta(const Json& json, const std::string& name) {
 }
 
 Error existsInPythonOnly(const std::string& name) {
-  return Error("ERR_UNSUPPORTED_FILE", "the weight " + shown(name) +
-                                           " is pickled: a subclass of Tensor, or an object of a custom class, exists in "
-                                           "Python or its own library only");
+  return Error("ERR_UNSUPPORTED_FILE",
+               "the weight " + shown(name) +
+                   " is pickled: a subclass of Tensor, or an object of a custom class, exists in "
+                   "Python or its own library only");
 }
 
 // Tensors that are records by themselves: PyTorch 2.9 and later.

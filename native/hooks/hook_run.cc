@@ -88,7 +88,8 @@ c10::IValue HookRun::value(const std::string& place, const ModuleCall& node, c10
       for (const auto& hook : *hooks) {
         if (hook->kind() != HookKind::Node || hook->removed()) continue;
         hook->count();
-        if (auto replaced = hook->onOutput(node, {}, output, cancellation_)) output = detachIfNoGrad(std::move(*replaced));
+        if (auto replaced = hook->onOutput(node, {}, output, cancellation_))
+          output = detachIfNoGrad(std::move(*replaced));
       }
     }
     if (cancellation_) cancellation_->check();

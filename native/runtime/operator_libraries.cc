@@ -41,7 +41,8 @@ void loadOperatorLibrary(const std::string& path) {
   const std::lock_guard<std::mutex> lock(mutex());
   const auto reason = open(path);
   if (!reason.empty()) {
-    throw Error("ERR_INVALID_ARGUMENT", "Expected a shared library of operators but '" + path + "' can't be loaded: " + reason);
+    throw Error("ERR_INVALID_ARGUMENT",
+                "Expected a shared library of operators but '" + path + "' can't be loaded: " + reason);
   }
   opened().push_back(path);
 }

@@ -8,6 +8,4 @@ at::Tensor scaled(const at::Tensor& x, double by) { return x * by + 1; }
 
 }  // namespace
 
-TORCH_LIBRARY(lta_test, library) {
-  library.def("scaled(Tensor x, float by) -> Tensor", scaled);
-}
+TORCH_LIBRARY(lta_test, library) { library.def("scaled(Tensor x, float by) -> Tensor", scaled); }
