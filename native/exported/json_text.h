@@ -9,8 +9,9 @@
 
 namespace lta::exported {
 
-// One value of a JSON text (RFC 8259, and the three numbers that Python writes beyond it). The values of a text lie one behind the other, each in front of those that it
-// contains: the elements of an array, or the keys and values of an object by turns.
+// One value of a JSON text (RFC 8259, and the three numbers that Python writes beyond it). The values of a text lie one
+// behind the other, each in front of those that it contains: the elements of an array, or the keys and values of an
+// object by turns.
 struct JsonNode {
   enum class Kind : uint8_t { Null, Boolean, Integer, Number, String, Array, Object };
 
