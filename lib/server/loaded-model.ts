@@ -27,11 +27,13 @@ export class LoadedModel {
   readonly #known = { inputs: new Map<string, TensorMetadata>(), outputs: new Map<string, TensorMetadata>() };
   #users = 0;
   #retired = false;
+  #freed = false;
 
+  /** @param free Called once, when it is retired and nobody uses it any more. */
   constructor(
     readonly model: ScriptModule | ExportedProgram,
     readonly device: string,
-    private readonly owned: boolean,
+    private readonly free: () => void,
   ) {
     this.form = modelForm(model);
   }
@@ -52,7 +54,9 @@ export class LoadedModel {
   }
 
   #free(): void {
-    if (this.#retired && this.#users === 0 && this.owned) this.model.dispose();
+    if (!this.#retired || this.#users > 0 || this.#freed) return;
+    this.#freed = true;
+    this.free();
   }
 
   /** Calls the model as a request asks, and gives its inputs back. */

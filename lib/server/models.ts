@@ -1,3 +1,4 @@
+import { MemoryBudget } from './memory-budget';
 import type { CheckedOptions } from './options';
 import { RequestError } from './request-error';
 import { ServedModel, type ServerLog } from './served-model';
@@ -10,10 +11,11 @@ export class Models {
   readonly #requests = new Set<AbortController>();
   #draining = false;
 
-  constructor(options: Pick<CheckedOptions, 'models'>, log: ServerLog) {
+  constructor(options: Pick<CheckedOptions, 'models' | 'memoryBudget'>, log: ServerLog) {
+    const budget = new MemoryBudget(options.memoryBudget);
     for (const each of options.models) {
       const versions = this.#byName.get(each.name) ?? new Map<string, ServedModel>();
-      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each, log)));
+      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each, log, budget)));
     }
   }
 

@@ -98,6 +98,11 @@ export interface ServerOptions {
   /** Bytes of attention that one request may capture (`maxBytes` of captures), at least 1. Default 256 MiB. */
   maxAttentionBytes?: number;
   /**
+   * Bytes, at least 1, that the parameters of all models may take together: one that there is no room for isn't loaded
+   * (`ERR_MEMORY_LIMIT`), and a changed file, which is loaded beside the model that it replaces, neither. Default: no limit.
+   */
+  memoryBudget?: number;
+  /**
    * Milliseconds between two looks at the files of models, at least 0: one that has changed is loaded, warmed up and put in the
    * place of the model, without a failed request; where that can't be, the model stays. 0: never. Default 2000.
    */
@@ -137,6 +142,7 @@ export interface CheckedOptions {
   timeLimit: number;
   bodyLimit: number;
   maxAttentionBytes: number;
+  memoryBudget: number;
   metrics: boolean | undefined;
   apiKeys: readonly ApiKey[];
   public: boolean;
@@ -151,6 +157,7 @@ export const SERVER_OPTIONS = [
   'timeLimit',
   'bodyLimit',
   'maxAttentionBytes',
+  'memoryBudget',
   'reloadInterval',
   'metrics',
   'apiKeys',
@@ -276,6 +283,7 @@ export function checkServerOptions(given: ServerOptions | undefined): CheckedOpt
     timeLimit: optionalInteger(options.timeLimit, 'timeLimit', 1, 60_000),
     bodyLimit: optionalInteger(options.bodyLimit, 'bodyLimit', 1, 64 * MIB),
     maxAttentionBytes: optionalInteger(options.maxAttentionBytes, 'maxAttentionBytes', 1, 256 * MIB),
+    memoryBudget: optionalInteger(options.memoryBudget, 'memoryBudget', 1, Number.POSITIVE_INFINITY),
     metrics: optionalBoolean(options.metrics, 'metrics'),
     apiKeys: options.apiKeys ?? [],
     public: optionalBoolean(options.public, 'public') ?? false,

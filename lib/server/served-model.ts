@@ -1,5 +1,8 @@
+import { stat } from 'node:fs/promises';
 import type { AttentionStream } from '../capture/attention-stream';
+import { DTYPES } from '../core/dtype';
 import { TorchError } from '../core/errors';
+import { elementCount } from '../core/shape';
 import { reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
 import type { ExportedProgram } from '../model/exported-program';
@@ -11,6 +14,7 @@ import { FileWatch } from './file-watch';
 import { type InferRequest, parseInferRequest } from './infer-request';
 import type { WireOutput } from './infer-response';
 import { type Captured, LoadedModel } from './loaded-model';
+import type { MemoryBudget } from './memory-budget';
 import type { TensorMetadata } from './model-form';
 import type { CheckedModel } from './options';
 import { RequestError } from './request-error';
@@ -35,6 +39,7 @@ export class ServedModel {
   constructor(
     private readonly options: CheckedModel,
     private readonly log: ServerLog,
+    private readonly budget: MemoryBudget,
   ) {
     const { name, version, concurrency, maxQueue, maxBatch, maxDelay } = options;
     // A batch of requests takes one place in the queue.
@@ -103,10 +108,25 @@ export class ServedModel {
   }
 
   async #make(signal: AbortSignal): Promise<LoadedModel> {
-    const { source, load } = this.options;
+    const { name, source, load } = this.options;
     const isPath = typeof source === 'string';
+    // A file is about as large as its weights: one that is too large isn't even read.
+    if (isPath) this.budget.check((await stat(source).catch(() => undefined))?.size ?? 0, name);
     const model = isPath ? await loadModel(source, { ...load, signal }) : source;
-    const loaded = new LoadedModel(model, load.device ?? deviceOf(model), isPath);
+    const free = (): void => {
+      if (isPath) model.dispose();
+    };
+    let release: () => void;
+    try {
+      release = this.budget.take(bytesOf(model), name);
+    } catch (error) {
+      free();
+      throw error;
+    }
+    const loaded = new LoadedModel(model, load.device ?? deviceOf(model), () => {
+      free();
+      release();
+    });
     try {
       await this.#warmUp(loaded, signal);
     } catch (error) {
@@ -171,6 +191,16 @@ export class ServedModel {
     this.#loaded?.retire();
     this.#loaded = undefined;
   }
+}
+
+/** What the parameters and buffers of a model take. */
+function bytesOf(model: ScriptModule | ExportedProgram): number {
+  let bytes = 0;
+  for (const tensor of Object.values(model.stateDict())) {
+    bytes += elementCount(tensor.shape) * DTYPES[tensor.dtype].array.BYTES_PER_ELEMENT;
+    tensor.dispose();
+  }
+  return bytes;
 }
 
 function deviceOf(model: ScriptModule | ExportedProgram): string {
