@@ -4,9 +4,9 @@
 
 #include <utility>
 
+#include "script/freezing.h"
 #include "script/loop_checks.h"
 #include "script/one_type.h"
-#include "script/freezing.h"
 #include "script/self_containing.h"
 
 namespace lta::script {
