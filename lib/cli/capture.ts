@@ -1,20 +1,36 @@
 import { type Command, Option } from 'commander';
 import { descriptionOf, namedTensorsOf } from '../capture/attention';
+import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
 import { checkWritable } from '../formats/file';
 import { writeSafetensors } from '../formats/safetensors';
 import type { Attention, AttentionWithoutWeights, CaptureOptions, Value } from '../index';
 import { renderHeatmap } from '../view/heatmap';
 import type { CommandModel } from './command-model';
-import { arrangeInputs, describeOrder, readInputs } from './inputs';
+import { arrangeInputs, describeOrder } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
 import { loadPackage } from './package';
-import { addSelectionOptions, collectStatistics, parseCount } from './selection';
+import {
+  addSelectionOptions,
+  collectInputs,
+  collectStatistics,
+  type GivenInput,
+  parseCount,
+  parseIndex,
+} from './selection';
 import { formatTable } from './table';
+import { TextTokenizer } from './tokenizer';
 import { reportUnseen } from './unseen';
+import { type Run, runsOfInputs, runsOfTexts } from './view-examples';
 
 interface CommandOptions extends ModelOptions {
-  inputs: string;
+  inputs?: string;
+  tokenizer?: string;
+  text?: string;
+  textPair?: string;
+  decoderText?: string;
+  decoderStart?: number;
+  input?: GivenInput[];
   out: string;
   layers?: (string | RegExp | number)[];
   heads?: number[];
@@ -34,7 +50,13 @@ export function registerCapture(program: Command): void {
     .command('capture')
     .description('run a checkpoint and write its output and attention weights to a .safetensors file')
     .argument('<model>', 'a TorchScript file or a program of torch.export (.pt2)')
-    .requiredOption('--inputs <file>', 'inputs of forward: .safetensors, .npz or .json')
+    .option('--inputs <file>', 'inputs of forward: .safetensors, .npz or .json')
+    .option('--tokenizer <file>', 'with --text: tokenizer.json of a Hugging Face tokenizer')
+    .option('--text <text>', 'instead of --inputs: a text to run the model on')
+    .option('--text-pair <text>', 'the second text of a pair')
+    .option('--decoder-text <text>', "encoder-decoder models: the decoder's text")
+    .option('--decoder-start <id>', "the token that the decoder's text begins with, by its id", parseIndex)
+    .option('--input <name=value>', 'one input of forward by name: zeros, ones, or numbers like 1,2,3', collectInputs)
     .requiredOption('--out <file>', 'the .safetensors file to write');
   addSelectionOptions(command)
     .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
@@ -59,19 +81,47 @@ What looks like attention and can't be recorded is a JSON list in the metadata u
 
 Examples:
   libtorch-attention capture model.pt --inputs inputs.safetensors --out attention.safetensors
+  libtorch-attention capture model.pt --tokenizer tokenizer.json --text "The cat sat." --out attention.safetensors
   libtorch-attention capture model.pt --inputs inputs.json --out last.safetensors --layers -1 --heads 0,3
   libtorch-attention capture model.pt --inputs inputs.npz --out top.safetensors --layers '/decoder/' --top-k 5
   libtorch-attention capture model.pt --inputs inputs.json --out sums.safetensors --statistics received,entropy --no-weights`,
     )
     .action(async (path: string, options: CommandOptions) => {
+      checkSource(options);
       await checkWritable(options.out);
       await withModel(path, options, (model) => runCapture(model, options));
     });
 }
 
+/** The run of a text, or of a file of inputs. */
+async function runOf(model: CommandModel, options: CommandOptions): Promise<Run> {
+  const { inputs, tokenizer, text, textPair, decoderText, decoderStart, input } = options;
+  const list = (each: string | undefined) => (each === undefined ? [] : [each]);
+  const texts = { text: list(text), textPair: list(textPair), decoderText: list(decoderText) };
+  const given = { ...texts, ...(decoderStart !== undefined && { decoderStart }), ...(input && { input }) };
+  const [run] =
+    inputs === undefined
+      ? runsOfTexts(model, given, tokenizer === undefined ? undefined : await TextTokenizer.load(tokenizer))
+      : await runsOfInputs({ ...given, inputs });
+  return run as Run;
+}
+
+/** Refuses what says twice, or not at all, what the model is run on. */
+function checkSource({ inputs, text, textPair, decoderText, decoderStart }: CommandOptions): void {
+  if ((inputs === undefined) === (text === undefined)) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected either --text (with --tokenizer) or --inputs but received ${inputs === undefined ? 'neither' : 'both'}`,
+    );
+  }
+  const idle = { '--text-pair': textPair, '--decoder-text': decoderText, '--decoder-start': decoderStart };
+  const useless = Object.entries(idle).find(([, value]) => value !== undefined && text === undefined);
+  if (useless) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected --text with ${useless[0]} but received none`);
+}
+
 async function runCapture(model: CommandModel, options: CommandOptions): Promise<void> {
   const { parameters } = model;
-  const inputs = await readInputs(options.inputs);
+  const { inputs } = await runOf(model, options);
   const note = describeOrder(inputs, parameters);
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');

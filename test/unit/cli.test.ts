@@ -265,7 +265,13 @@ describe('libtorch-attention', () => {
     expect(run('inspect', TOKENIZER).stderr).toMatch(/^error: .* \[ERR_UNSUPPORTED_FILE\]\n$/);
     expect(run('view', MODEL).stderr).toMatch(/either --text .* or --inputs but received neither \[ERR_INVALID/);
     expect(run('view', MODEL, '--text', 'x').stderr).toMatch(/Expected --tokenizer/);
-    expect(run('capture', MODEL).stderr).toMatch(/required option '--inputs <file>'/);
+    expect(run('capture', MODEL, '--inputs', ids()).stderr).toMatch(/required option '--out <file>'/);
+    expect(run('capture', MODEL, '--out', 'x').stderr).toMatch(/either --text .* or --inputs but received neither/);
+    expect(run('capture', MODEL, '--out', 'x', ...text, 'a', '--inputs', ids()).stderr).toMatch(/but received both/);
+    expect(run('capture', MODEL, '--out', 'x', '--text', 'a').stderr).toMatch(/Expected --tokenizer/);
+    expect(run('capture', MODEL, '--out', 'x', '--inputs', ids(), '--text-pair', 'a').stderr).toMatch(
+      /--text with --text-pair/,
+    );
     const { status, stderr } = run('capture', MODEL, '--inputs', 'x.json', '--out', 'y', '--heads', 'all');
     expect([status, stderr]).toEqual([1, expect.stringMatching(/Expected numbers like 3 .* but received 'all'/)]);
   });
@@ -425,6 +431,20 @@ describe('libtorch-attention capture', () => {
     expect(run('capture', MODEL, '--inputs', ids(), '--out', sums, '--no-weights').stderr).toMatch(
       /beside weights: false/,
     );
+  });
+
+  test('capture: a text gives what its tokens give as inputs', async () => {
+    const [one, two] = [join(folder, 'text.safetensors'), join(folder, 'tokens.safetensors')];
+    const tokens = write('tokens.json', {
+      input_ids: [(await TextTokenizer.load(TOKENIZER)).encode('the cat sat').ids],
+      attention_mask: [[1, 1, 1, 1, 1]],
+    });
+    expect(run('capture', MODEL, ...text, 'the cat sat', '--out', one)).toMatchObject({ status: 0, stderr: GIVEN });
+    expect(run('capture', MODEL, '--inputs', tokens, '--out', two)).toMatchObject({ status: 0, stderr: '' });
+    expect(readFileSync(one).equals(readFileSync(two))).toBe(true);
+    const segments = ['capture', join(FIXTURES, 'segments.pt'), ...text, 'the cat', '--out', one];
+    expect(run(...segments).stderr).toMatch(/--input segments=zeros/);
+    expect(run(...segments, '--input', 'segments=zeros').status).toBe(0);
   });
 
   test('capture: every format of inputs gives the same', async () => {
