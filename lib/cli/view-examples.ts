@@ -39,7 +39,7 @@ export interface ExampleOptions extends ModelOptions {
 }
 
 /** Those of them that say what is run. */
-export type RunOptions = Omit<ExampleOptions, 'maxSize'>;
+export type RunSource = Omit<ExampleOptions, 'maxSize'>;
 
 /** One run of the model, before it happens. */
 export interface Run {
@@ -118,7 +118,7 @@ function labelsOfText(options: ExampleOptions, tokenizer: TextTokenizer | undefi
 }
 
 /** The texts of a run as the model takes them. */
-function encodeTexts(text: string, at: number, options: RunOptions, tokenizer: TextTokenizer) {
+function encodeTexts(text: string, at: number, options: RunSource, tokenizer: TextTokenizer) {
   const { textPair = [], decoderText = [], decoderStart } = options;
   const encoded = tokenizer.encode(text, textPair[at]);
   const written = decoderText[at] === undefined ? undefined : tokenizer.encode(decoderText[at]);
@@ -139,7 +139,7 @@ function needTokenizer(tokenizer: TextTokenizer | undefined): TextTokenizer {
 }
 
 /** The runs of the texts of a command, or of one that was typed. */
-export function runsOfTexts(model: CommandModel, options: RunOptions, tokenizer: TextTokenizer | undefined): Run[] {
+export function runsOfTexts(model: CommandModel, options: RunSource, tokenizer: TextTokenizer | undefined): Run[] {
   const known = needTokenizer(tokenizer);
   const { text: texts = [], input = [] } = options;
   for (const [name, list] of [
@@ -172,7 +172,7 @@ export function runsOfTexts(model: CommandModel, options: RunOptions, tokenizer:
 }
 
 /** The run of a file of inputs. */
-export async function runsOfInputs(options: RunOptions): Promise<Run[]> {
+export async function runsOfInputs(options: RunSource): Promise<Run[]> {
   const path = options.inputs as string;
   const labels = options.tokens ? await readTokens(options.tokens) : {};
   const read = await readInputs(path);
