@@ -31,8 +31,8 @@ export function givenArray(data: unknown, dtype: DType | undefined): GivenArray 
 
 /** The elements of a typed array as numbers, for a conversion to another type. */
 export function elementsOf({ name, bytes, length }: GivenArray): ArrayLike<number | bigint> {
-  const known = Object.values(DTYPES).find(({ array }) => array.name === name)?.array as typeof Float32Array;
-  return new known(bytes.buffer as ArrayBuffer, bytes.byteOffset, length);
+  const { array } = Object.values(DTYPES).find((each) => each.array.name === name) as { array: typeof Float32Array };
+  return new array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length);
 }
 
 /** The elements of nested arrays, which have to be rectangular, and their shape. */

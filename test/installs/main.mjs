@@ -91,6 +91,13 @@ try {
       () => void program.run(node, 'node_modules/libtorch-attention/dist/cli/main.js', 'doctor'),
     );
   }
+  if (platform === 'linux-x64') {
+    const { home } = project('runtimes', '@oven/bun-linux-x64', '@deno/linux-x64-glibc');
+    const bun = join(home, 'node_modules', '@oven', 'bun-linux-x64', 'bin', 'bun');
+    const deno = join(home, 'node_modules', '@deno', 'linux-x64-glibc', 'deno');
+    check('Bun', () => program.run(bun, 'use.cjs'));
+    check('Deno', () => program.run(deno, 'run', '--allow-all', 'use.cjs'));
+  }
   check('tsx', () => program.run('npx', 'tsx', 'use.ts'));
   for (const pool of POOLS) check(`vitest, ${pool}`, () => void program.run('npx', 'vitest', 'run', `--pool=${pool}`));
 } finally {
