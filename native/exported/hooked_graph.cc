@@ -240,7 +240,7 @@ class GraphWriter {
     for (const auto& [slot, before] : closed.before) current_[static_cast<size_t>(slot)] = before;
     add(std::move(boundary), std::move(arguments), results);
     if (closed.isModel) {
-      modelOutputs_ = results;
+      modelOutputs_ = std::move(results);
       return;
     }
     for (size_t i = 0; i < results.size(); ++i) {

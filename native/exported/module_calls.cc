@@ -261,7 +261,7 @@ class CallFinder {
     if (!isClear) return;
     if (in.size() == 1) call.inputs = {slotArgument(in.front())};
     // What it was given comes out only where nothing else does: else others go on with it.
-    if (out.empty()) out = same;
+    if (out.empty()) out = std::move(same);
     if (out.size() == 1) call.outputs = {slotArgument(out.front())};
   }
 

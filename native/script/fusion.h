@@ -15,13 +15,16 @@ bool fusionPays();
 // graphs.
 void registerFusion();
 
+// Whether graphs that the calling thread compiles are fused. Returns what was set before.
+bool setFusing(bool on);
+
 // While one lives, graphs that the calling thread compiles have their linears, activations and norms fused by oneDNN
 // Graph, for the shapes that libtorch profiles; other shapes run unfused. Graphs with attention made of a softmax and a
 // product are left alone: oneDNN would fuse both and hide the weights.
 class FusionScope {
  public:
-  explicit FusionScope(bool on);
-  ~FusionScope();
+  explicit FusionScope(bool on) : before_(setFusing(on)) {}
+  ~FusionScope() { setFusing(before_); }
   FusionScope(const FusionScope&) = delete;
   FusionScope& operator=(const FusionScope&) = delete;
 

@@ -5,8 +5,6 @@ namespace lta::script {
 bool hasFusion() { return false; }
 bool fusionPays() { return false; }
 void registerFusion() {}
-
-FusionScope::FusionScope(bool /*on*/) : before_(false) {}
-FusionScope::~FusionScope() = default;
+bool setFusing(bool /*on*/) { return false; }
 
 }  // namespace lta::script

@@ -96,7 +96,6 @@ bool fusionPays() {
 #endif
 }
 
-FusionScope::FusionScope(bool on) : before_(fusing) { fusing = on; }
-FusionScope::~FusionScope() { fusing = before_; }
+bool setFusing(bool on) { return std::exchange(fusing, on); }
 
 }  // namespace lta::script
