@@ -4,12 +4,12 @@ import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
 import { checkWritable } from '../formats/file';
 import { writeSafetensors } from '../formats/safetensors';
-import type { Attention, AttentionWithoutWeights, CaptureOptions, Value } from '../index';
+import type { Attention, AttentionWithoutWeights, CaptureOptions } from '../index';
 import { renderHeatmap } from '../view/heatmap';
+import { collectOutput } from './collect-output';
 import type { CommandModel } from './command-model';
 import { arrangeInputs, describeOrder } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
-import { loadPackage } from './package';
 import {
   addSelectionOptions,
   collectInputs,
@@ -156,17 +156,6 @@ function captureOptions(options: CommandOptions): CaptureOptions {
     ...(averageHeads && { averageHeads }),
     ...(dtype && { dtype }),
   };
-}
-
-/** The tensors of an output by their place in it; what is no tensor goes to the metadata, as JSON. */
-function collectOutput(name: string, value: Value, entries: Entry[], metadata: Record<string, string>): void {
-  if (value instanceof loadPackage().Tensor) {
-    entries.push(toEntry(name, value));
-  } else if (typeof value === 'object' && value !== null) {
-    for (const [key, item] of Object.entries(value)) collectOutput(`${name}.${key}`, item, entries, metadata);
-  } else {
-    metadata[name] = JSON.stringify(value);
-  }
 }
 
 function report(
