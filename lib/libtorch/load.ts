@@ -135,8 +135,9 @@ function reportHeader(): { glibcVersionRuntime?: string } {
 /** What may help against a message of the system's library loader. */
 export function remediesFor(reason: string): string[] {
   const remedies: string[] = [];
-  const [, tooNew] = /(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found(?: \(required by ([^)]+)\))?/.exec(reason) ?? [];
-  if (/(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found/.test(reason)) {
+  const tooOld = /(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found(?: \(required by ([^)]+)\))?/.exec(reason);
+  if (tooOld) {
+    const tooNew = tooOld[1];
     remedies.push(
       `The C or C++ library of this system is too old${needsOf(tooNew)}: use a newer system` +
         (tooNew?.endsWith('.node') ? ', or compile for this one with "npx libtorch-attention build".' : '.'),
