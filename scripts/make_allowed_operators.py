@@ -19,7 +19,7 @@ REFUSED_PARTS = ["from_file", "tofile", "save", "load", "print", "warn", "manual
                  "pin_memory", "is_pinned", "sym_", "dist", "storage", "data_ptr", "hspmm", "smm", "sspaddmm",
                  "coalesce", "csr", "csc", "bsr", "bsc", "allclose_", "__contains__", "grad_fn", "version", "rrelu_with",
                  "embedding_renorm", "quantized", "empty", "owner", "batch_norm_", "hash", "factorial", "promote_types_", "result_type_", "symeig", "lstm_cell_", "thnn", "polynomial"]
-REFUSED = {"set_", "set", "resize_", "data", "requires_grad_", "detach_", "apply_", "map_", "map2_", "swapaxes_", "gru_cell",
+REFUSED = {"set_", "set", "resize_", "data", "requires_grad_", "apply_", "map_", "map2_", "swapaxes_", "gru_cell",
            "rnn_tanh_cell", "rnn_relu_cell", "put_", "put", "polygamma", "histogramdd", "native_channel_shuffle", "ormqr",
            "geqrf", "lu_unpack", "lu_solve", "confirmed_by_owner", "is_confirmed_by_owner", "get_gradients", 
            "is_distributed", "is_inference", "sum_to_size", "has_torch_function", "autocast_to_full_precision",

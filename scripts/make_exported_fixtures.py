@@ -187,6 +187,39 @@ class Custom(nn.Module):
         return torch.ops.lta_test.scaled(self.linear(x), 0.5)
 
 
+class Constants(nn.Module):
+    """Makes what depends on no input in every way: by writes in place, before and behind their readers, and of weights that are written to."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        self.register_buffer('table', torch.randn(4, WIDTH))
+        self.register_buffer('calls', torch.zeros(1))
+        self.register_buffer('step', torch.ones(1))
+
+    def forward(self, x):
+        mask = torch.zeros(WIDTH, WIDTH)
+        mask.masked_fill_(torch.ones(WIDTH, WIDTH).triu(1).bool(), -1)
+        mask[0, 2:5] = 3.0
+        x = x @ (self.weight.t() * mask)
+        growing = self.weight[0].clone()
+        early = x + growing
+        growing += 1
+        growing.narrow(0, 2, 3).mul_(4)
+        late = x * growing
+        taking = torch.arange(WIDTH, dtype=torch.float32)
+        taking += x.mean(0)
+        through = F.dropout(self.table, 0.5, False)
+        before = through.sum(0)
+        through += self.step
+        left, right = torch.stack([self.step, self.step * 2]).chunk(2)
+        shown = torch.zeros(3)
+        shown.sub_(2)
+        self.calls.add_(1)
+        scaled = self.calls * 2 + left[0] - right[0]
+        return early, late, taking, before, through.sum(0), scaled, self.weight.mean(), shown
+
+
 def described(value: Any, name: str, tensors: dict) -> Any:
     """A value as JSON, in the form that JavaScript has it."""
     if isinstance(value, Tensor):
@@ -308,6 +341,7 @@ def structures(fixtures: Fixtures) -> None:
     fixtures.case('hints', Hints(), [((torch.randn(3, WIDTH),), {})], strict=True)
     custom = Fixtures(fixtures.folder, fixtures.only)  # beside the others, which need no library
     custom.case('custom_operator', Custom(), [((torch.randn(2, WIDTH),), {})])
+    fixtures.case('constants', Constants(), [((torch.randn(4, WIDTH),), {})])
     fixtures.case('counter', Counter(), [((torch.randn(4, WIDTH),), {})])
     fixtures.case('counter_decomposed', Counter(), [((torch.randn(4, WIDTH),), {})], decompose=True)
 

@@ -255,6 +255,7 @@ export interface Binding {
     options: {
       device: string;
       dtype?: string;
+      optimize: boolean;
       untrusted: boolean;
       verify: boolean;
       cancellation: NativeCancellation | undefined;

@@ -15,7 +15,15 @@ import {
   type NativeProgramModule,
   native,
 } from '../core/binding';
-import { options as checkOptions, elements, invalid, isCallable, isPlainObject, reading } from '../core/validate';
+import {
+  options as checkOptions,
+  elements,
+  invalid,
+  isCallable,
+  isPlainObject,
+  optionalBoolean,
+  reading,
+} from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import type { ModelSource } from '../formats/source';
 import { cancellable } from './cancellable';
@@ -150,7 +158,8 @@ export class ExportedProgram<
    *
    * @param source A path, a `file:` URL, or the bytes of the file. A path is mapped into memory, bytes (and with `untrusted` the file) are
    *   copied.
-   * @param options `optimize` and `fuse` are TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
+   * @param options `optimize` computes once what weights alone decide, with the same bits, for runs without gradients, hooks and captures;
+   *   `fuse` is TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
    *   graph casts to the type that its weights had it casts to this one.
    * @throws TorchError `ERR_MODEL_LOAD` where the file is none or broken, `ERR_UNSUPPORTED_FILE` for what isn't served (files of
    *   2.5 and before, compiled packages, objects that exist in Python only), `ERR_UNKNOWN_OPERATOR` for an operator that isn't
@@ -162,11 +171,17 @@ export class ExportedProgram<
    */
   static async load<Inputs extends readonly Value[] = readonly Value[], Output extends Value = Value>(
     source: ModelSource,
-    options?: Omit<LoadOptions, 'optimize' | 'fuse'>,
+    options?: Omit<LoadOptions, 'fuse'>,
   ): Promise<ExportedProgram<Inputs, Output>> {
-    const { given, source: from, native: checked, stop } = await checkLoad(source, options, COMMON_LOAD_OPTIONS);
+    const {
+      given,
+      source: from,
+      native: checked,
+      stop,
+    } = await checkLoad(source, options, [...COMMON_LOAD_OPTIONS, 'optimize']);
+    const optimize = optionalBoolean(given.optimize, 'optimize') ?? false;
     const handle = await cancellable(stop, (cancellation) =>
-      binding().loadExportedProgram(from, { ...checked, cancellation }),
+      binding().loadExportedProgram(from, { ...checked, optimize, cancellation }),
     );
     const program = new ExportedProgram<Inputs, Output>(handle);
     if (given.untrusted) program.defaultLimits = UNTRUSTED_LIMITS;

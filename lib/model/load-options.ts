@@ -20,7 +20,8 @@ export interface LoadOptions {
   dtype?: FloatingDType;
   /**
    * Freezes what is run without gradients: parameters become constants and are folded. Faster, other last bits; names of
-   * modules and hooks stay. Of TorchScript only. Default false.
+   * modules and hooks stay. Of a program of `torch.export`: what weights alone decide is computed once, by the first run; same
+   * bits. Default false.
    */
   optimize?: boolean;
   /**

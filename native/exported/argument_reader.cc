@@ -10,13 +10,6 @@ namespace {
 using c10::IValue;
 using Kind = Argument::Kind;
 
-Argument slotArgument(int slot) {
-  Argument argument;
-  argument.kind = Kind::Slot;
-  argument.slot = slot;
-  return argument;
-}
-
 // A symbolic number: the name of a value, or a constant.
 Argument::Item readItem(const Json& json, const ValueNames& names) {
   const auto [kind, value] = json.only();

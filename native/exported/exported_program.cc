@@ -63,7 +63,7 @@ std::vector<IValue> runHooked(const Graph& graph, Frame frame, std::shared_ptr<c
 }  // namespace
 
 ExportedProgram::ExportedProgram(Program program, const Options& options)
-    : program_(std::move(program)), schema_(schemaOf(program_.signature)) {
+    : program_(std::move(program)), optimize_(options.optimize), schema_(schemaOf(program_.signature)) {
   const c10::NoGradGuard noGrad;
   if (options.dtype) cast(*options.dtype);
   for (auto& weight : program_.weights) {
@@ -143,6 +143,10 @@ void ExportedProgram::onMoved() {
       }
     });
   }
+  if (optimize_) {
+    folded_ = std::make_unique<FoldedProgram>(program_);
+    if (folded_->isEmpty()) folded_ = nullptr;
+  }
   if (owners_) resolver_ = std::make_shared<Resolver>(owners_);  // the storages are others
   const std::lock_guard<std::mutex> lock(hookedMutex_);
   hooked_ = nullptr;  // it has constants of its own
@@ -172,12 +176,19 @@ std::shared_ptr<const ExportedProgram::HookedGraph> ExportedProgram::hookedGraph
   return hooked_;
 }
 
+Frame ExportedProgram::frameOfWeights(const Graph& graph) const {
+  Frame frame(static_cast<size_t>(graph.slotCount));
+  for (const auto& [slot, weight] : program_.bound) frame[static_cast<size_t>(slot)] = program_.weights[weight].tensor;
+  return frame;
+}
+
 IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions& options,
                                 const engine::Snapshot& snapshot, bool captureGradients) {
   if (options.cancellation) options.cancellation->check();
   auto& given = inputs.positional;
   program_.signature.check(given);
-  if (auto* const capture = runLocal<Capture>(kCaptureSlot)) {
+  auto* const capture = runLocal<Capture>(kCaptureSlot);
+  if (capture) {
     // Buffers and constants depend on no input either.
     for (size_t i = 0; i < program_.weights.size(); ++i) {
       if (program_.roles[i] != WeightRole::Parameter) capture->fixedTensors().add(program_.weights[i].tensor);
@@ -186,14 +197,17 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
   const c10::AutoGradMode grad(options.grad || captureGradients);
   const auto hooked = snapshot.hooks ? hookedGraph(*snapshot.hooks) : nullptr;
   const auto& graph = hooked ? hooked->graph : program_.graph;
-  Frame frame(static_cast<size_t>(graph.slotCount));
-  for (const auto& [slot, weight] : program_.bound) frame[static_cast<size_t>(slot)] = program_.weights[weight].tensor;
+  auto frame = frameOfWeights(graph);
+  // A capture sees every operator: weights of attention may be what weights alone decide.
+  const bool mayFold = folded_ && !options.grad && !captureGradients && !hooked && !capture;
+  const auto folded = mayFold ? folded_->values(frame) : nullptr;
   for (size_t i = 0; i < given.size(); ++i) {
     const int slot = program_.inputs[i];
     if (slot != kNoSlot) frame[static_cast<size_t>(slot)] = given[i];
   }
-  auto values = hooked ? runHooked(graph, std::move(frame), snapshot.hooks, options.cancellation)
-                       : runGraph(graph, std::move(frame));
+  auto values = hooked   ? runHooked(graph, std::move(frame), snapshot.hooks, options.cancellation)
+                : folded ? folded_->run(*folded, std::move(frame))
+                         : runGraph(graph, std::move(frame));
   std::vector<IValue> results;
   for (size_t i = 0; i < values.size(); ++i) {
     const auto& output = program_.outputs[i];

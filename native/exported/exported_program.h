@@ -11,6 +11,7 @@
 
 #include "engine/model.h"
 #include "engine/parameter_resolver.h"
+#include "exported/constant_folding.h"
 #include "exported/hooked_graph.h"
 #include "exported/interpreter.h"
 #include "exported/program.h"
@@ -24,6 +25,8 @@ class ExportedProgram final : public engine::Model {
   struct Options {
     c10::Device device = c10::Device(c10::DeviceType::CPU);
     std::optional<at::ScalarType> dtype;  // floating-point weights, and what the graph casts to theirs, become this
+    // What weights alone decide is computed once, for runs without gradients, hooks and captures.
+    bool optimize = false;
   };
   ExportedProgram(Program program, const Options& options);
 
@@ -62,7 +65,11 @@ class ExportedProgram final : public engine::Model {
   void cast(at::ScalarType dtype);
   std::shared_ptr<const HookedGraph> hookedGraph(const HookSet& hooks);
 
+  Frame frameOfWeights(const Graph& graph) const;
+
   Program program_;
+  const bool optimize_;
+  std::unique_ptr<FoldedProgram> folded_;  // null where nothing is
   const c10::FunctionSchema schema_;
   std::shared_ptr<const engine::ParameterOwners> owners_;
   std::shared_ptr<const Resolver> resolver_;

@@ -109,12 +109,30 @@ struct Graph {
   int slotCount = 0;
 };
 
+inline Argument slotArgument(int slot) {
+  Argument argument;
+  argument.kind = Argument::Kind::Slot;
+  argument.slot = slot;
+  return argument;
+}
+
 // Calls `visit` with each slot that an argument reads.
 template <typename Visit>
 void eachSlot(const Argument& argument, Visit visit) {
   if (argument.kind == Argument::Kind::Slot) visit(argument.slot);
   for (const auto& item : argument.items) {
     if (item.slot != kNoSlot) visit(item.slot);
+  }
+}
+
+// Calls `visit` with each slot that a node stores to.
+template <typename Visit>
+void eachResultSlot(const Node& node, Visit visit) {
+  for (const auto& result : node.results) {
+    if (result.slot > kNoSlot) visit(result.slot);
+    for (const int slot : result.slots) {
+      if (slot > kNoSlot) visit(slot);
+    }
   }
 }
 

@@ -14,13 +14,6 @@ constexpr char kNodeMark = '.';
 
 using Side = Boundary::Side;
 
-Argument slotArgument(int slot) {
-  Argument argument;
-  argument.kind = Argument::Kind::Slot;
-  argument.slot = slot;
-  return argument;
-}
-
 int definedSlot(int slot) { return slot < kNoSlot ? unread(slot) : slot; }
 
 std::vector<int> slotsOf(const Result& result) {

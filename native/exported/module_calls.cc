@@ -70,13 +70,6 @@ bool anyWrites(const Node& node) {
   });
 }
 
-Argument slotArgument(int slot) {
-  Argument argument;
-  argument.kind = Argument::Kind::Slot;
-  argument.slot = slot;
-  return argument;
-}
-
 class CallFinder {
  public:
   CallFinder(Graph& graph, const CallSignatures& signatures, std::vector<bool> isWeight, Frames around)

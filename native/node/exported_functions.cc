@@ -21,13 +21,14 @@ namespace {
 
 using Loaded = std::shared_ptr<exported::ExportedProgram>;
 
-// (path or bytes, { device, dtype, untrusted, verify, cancellation }) → Promise<NativeModel>
+// (path or bytes, { device, dtype, optimize, untrusted, verify, cancellation }) → Promise<NativeModel>
 Napi::Value loadExportedProgram(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto options = objectArgument(info[1], "the options of load");
     exported::LoadOptions load;
     load.program.device = parseDevice(stringArgument(options.Get("device"), "device"));
     if (const auto dtype = option(options, "dtype")) load.program.dtype = dtypeArgument(*dtype).type;
+    load.program.optimize = flag(options, "optimize");
     load.untrusted = flag(options, "untrusted");
     load.verify = flag(options, "verify");
     std::function<Loaded()> work;

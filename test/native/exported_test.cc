@@ -1,7 +1,9 @@
 #include <cmath>
 #include <string>
 
+#include "archive/mapping.h"
 #include "check.h"
+#include "exported/constant_folding.h"
 #include "exported/expression.h"
 #include "exported/json.h"
 #include "exported/numbers.h"
@@ -123,4 +125,24 @@ TEST("a pytree has the names that its classes were flattened with") {
   for (int i = 0; i < 200; ++i) deep += "]}";
   EXPECT_ERROR(lta::exported::readPytree(deep + "]", std::nullopt), kLoadError);
   EXPECT_ERROR(lta::exported::readPytree("[2, {}]", std::nullopt), std::string("ERR_UNSUPPORTED_FILE"));
+}
+
+TEST("what weights alone decide is folded, and nothing that a run writes to") {
+  using lta::exported::Package;
+  const auto folded = [](const char* name) {
+    const Package package(lta::archive::Mapping::ofFile(std::string(LTA_FIXTURES) + "/../exported/" + name), false);
+    std::string names;
+    for (const auto& node : lta::exported::FoldedProgram(lta::exported::readProgram(package, {})).foldedNodes()) {
+      names += node + " ";
+    }
+    return names;
+  };
+  EXPECT(folded("counter.pt2").empty());
+  EXPECT(folded("encoder.pt2").empty());
+  // Not what is written by a node that depends on an input (arange), what is read between two writes (clone), what is
+  // made of a buffer that changes (mul_1), and what the program returns (zeros_1, mean).
+  EXPECT(
+      folded("constants.pt2") ==
+      "zeros ones triu to masked_fill_ lift_fresh_copy select slice_1 fill_ t mul select_1 mul_2 stack chunk select_2 "
+      "select_3 ");
 }

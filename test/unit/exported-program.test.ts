@@ -39,11 +39,45 @@ describe('ExportedProgram.forward()', () => {
   });
 
   it('gives the same of bytes, and with every check on', async () => {
-    for (const name of ['bert_sdpa', 'structures', 'symbols', 'counter_decomposed', 'llama']) {
+    for (const name of ['bert_sdpa', 'structures', 'symbols', 'counter_decomposed', 'llama', 'gpt2_cache']) {
       const { inputs, kwargs, run, tensors } = await runOf(name);
       using program = await ExportedProgram.load(readFileSync(programPath(name)), { untrusted: true });
       expect(bits(await program.forward(inputs, { kwargs }))).toEqual(bits(build(run.output, tensors)));
     }
+  });
+
+  it.each(cases)('gives the same bits with optimize, run by run ($name)', async ({ name, runs }) => {
+    const tensors = await exportedTensors(name);
+    using plain = await ExportedProgram.load(programPath(name));
+    using optimized = await ExportedProgram.load(programPath(name), { optimize: true });
+    for (const run of [...runs, ...runs]) {
+      const [one, two] = [inputsOfRun(run, tensors), inputsOfRun(run, tensors)];
+      const expected = bits(await plain.forward(one.inputs, { kwargs: one.kwargs }));
+      expect(bits(await optimized.forward(two.inputs, { kwargs: two.kwargs }))).toEqual(expected);
+    }
+    const [before, after] = [plain.stateDict(), optimized.stateDict()];
+    for (const [key, value] of Object.entries(before)) expect(bits(after[key]!)).toEqual(bits(value));
+  });
+
+  it('records gradients, and captures and hooks all there is, with optimize', async () => {
+    const { inputs, kwargs } = await runOf('bert_eager');
+    using plain = await ExportedProgram.load(programPath('bert_eager'));
+    using optimized = await ExportedProgram.load(programPath('bert_eager'), { optimize: true });
+    await optimized.forward(inputs, { kwargs });
+    const gradients = async (program: ExportedProgram) => {
+      const output = await program.forward(inputs, { kwargs, grad: true });
+      await tensorsIn(output)[0]!.sum().backward();
+      return program.namedParameters().map(({ name, tensor }) => [name, tensor.grad && bits(tensor.grad)]);
+    };
+    expect(await gradients(optimized)).toEqual(await gradients(plain));
+    const weights = async (program: ExportedProgram) =>
+      (await program.captureAttention(inputs, { kwargs })).attentions.map(({ name, weights }) => [name, bits(weights)]);
+    expect(await weights(optimized)).toEqual(await weights(plain));
+    const nodes: string[] = [];
+    const handles = optimized.nodes().map(({ name }) => optimized.registerNodeHook(name, () => void nodes.push(name)));
+    await optimized.forward(inputs, { kwargs });
+    expect(new Set(nodes)).toEqual(new Set(optimized.nodes().map(({ name }) => name)));
+    for (const handle of handles) handle.remove();
   });
 
   it('takes parameters by position or by name, whichever they were exported with', async () => {
