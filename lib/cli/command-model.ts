@@ -21,6 +21,7 @@ export interface CommandModel {
   readonly signature: { forward: Signature } | { program: ProgramSignature };
   modules(): { name: string; type: string }[];
   namedParameters: ScriptModule['namedParameters'];
+  forward(values: Value[], limits?: RunLimits): Promise<Value>;
   attentionSites(values: Value[], limits?: RunLimits): Promise<AttentionSite[] & { unseen: Unseen[] }>;
   captureAttention(
     values: Value[],
@@ -40,6 +41,7 @@ function ofScript(model: ScriptModule): CommandModel {
     signature: { forward },
     modules: () => model.modules(),
     namedParameters: () => model.namedParameters(),
+    forward: (values, limits) => model.forward(values, limits),
     attentionSites: (values, limits) => model.attentionSites(values, limits),
     captureAttention: (values, options) => model.captureAttention(values, options),
     captureAttentionStream: (values, options) => model.captureAttentionStream(values, options),
@@ -60,6 +62,10 @@ function ofProgram(program: ExportedProgram): CommandModel {
     signature: { program: signature },
     modules: () => program.modules(),
     namedParameters: () => program.namedParameters(),
+    forward: (values, limits) => {
+      const { inputs, kwargs } = called(values);
+      return program.forward(inputs, { ...limits, kwargs });
+    },
     attentionSites: (values, limits) => {
       const { inputs, kwargs } = called(values);
       return program.attentionSites(inputs, { ...limits, kwargs });

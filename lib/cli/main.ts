@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { registerBuild } from './build';
+import { registerBulk } from './bulk';
 import { registerCapture } from './capture';
 import { registerDoctor } from './doctor';
 import { registerInspect } from './inspect';
@@ -28,6 +29,7 @@ export function createProgram(): Command {
   registerCapture(program);
   registerView(program);
   registerServe(program);
+  registerBulk(program);
   return program;
 }
 

@@ -15,9 +15,12 @@ export interface Encoded {
   tokens: string[];
   /** By position, what stood in the text where the token is the one for unknown words. */
   sources: Record<number, string>;
+  /** Ones, and zeros where tokens are padding. Ones alone where it is undefined. */
+  mask?: number[];
 }
 
 interface Tokenizer {
+  token_to_id(token: string): number | undefined;
   encode(
     text: string,
     options: { text_pair?: string; add_special_tokens?: boolean; return_token_type_ids: true },
@@ -32,6 +35,8 @@ export class TextTokenizer {
     private readonly tokenizer: Tokenizer,
     /** Whether tokens are spelt in the byte alphabet of GPT-2, which nobody reads. */
     private readonly byteLevel: boolean,
+    /** The id of the token that stands for nothing; undefined where there is none. */
+    readonly paddingId: number | undefined,
   ) {}
 
   static async load(path: string): Promise<TextTokenizer> {
@@ -43,10 +48,9 @@ export class TextTokenizer {
       Tokenizer: new (definition: object, config: object) => Tokenizer;
     };
     try {
-      return new TextTokenizer(
-        new Implementation(definition, config),
-        /"type":"ByteLevel"/.test(JSON.stringify(definition)),
-      );
+      const tokenizer = new Implementation(definition, config);
+      const byteLevel = /"type":"ByteLevel"/.test(JSON.stringify(definition));
+      return new TextTokenizer(tokenizer, byteLevel, paddingIdOf(definition, config, tokenizer));
     } catch (error) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
@@ -115,6 +119,29 @@ export class TextTokenizer {
   }
 }
 
+/** Which token pads, as the tokenizer's files say, or its name. */
+function paddingIdOf(definition: object, config: object, tokenizer: Tokenizer): number | undefined {
+  const { padding } = definition as { padding?: { pad_id?: unknown } | null };
+  if (typeof padding?.pad_id === 'number') return padding.pad_id;
+  const { pad_token: given } = config as { pad_token?: string | { content?: string } | null };
+  const named = typeof given === 'object' ? given?.content : given;
+  const names = [...(named === undefined ? [] : [named]), '[PAD]', '<pad>', '<|pad|>'];
+  return names.map((name) => tokenizer.token_to_id(name)).find((id) => id !== undefined);
+}
+
+/** A text with padding behind it, masked out, up to a length of at least its own. */
+export function padded(encoded: Encoded, length: number, paddingId: number): Encoded {
+  const { ids, typeIds, tokens, sources } = encoded;
+  const more = <Element>(element: Element) => new Array<Element>(length - ids.length).fill(element);
+  return {
+    ids: [...ids, ...more(paddingId)],
+    typeIds: [...typeIds, ...more(0)],
+    tokens: [...tokens, ...more('')],
+    sources,
+    mask: [...ids.map(() => 1), ...more(0)],
+  };
+}
+
 /** How tokenizers write the token of unknown words. */
 const UNKNOWN = /^(\[UNK\]|<unk>|<\|unk\|>)$/;
 
@@ -165,6 +192,8 @@ const ORDER = ['ids', 'mask', 'typeIds', 'positions'] as const;
 export interface TextInputs {
   inputs: Entry[];
   given: string[];
+  /** Whether one of them is a mask. */
+  masked: boolean;
 }
 
 /**
@@ -182,7 +211,7 @@ export function buildTextInputs(
 ): TextInputs {
   const values: Partial<Record<Role, number[]>> = {
     ids: text.ids,
-    mask: text.ids.map(() => 1),
+    mask: text.mask ?? text.ids.map(() => 1),
     typeIds: text.typeIds,
     positions: text.ids.map((_, i) => i),
     ...(decoderText && { decoderIds: decoderText.ids, decoderMask: decoderText.ids.map(() => 1) }),
@@ -202,7 +231,7 @@ export function buildTextInputs(
     );
   }
   const free = ORDER.filter((role) => !named.has(role));
-  const built: TextInputs = { inputs: [], given: [] };
+  const built: TextInputs = { inputs: [], given: [], masked: false };
   const wanted: Parameter[] = [];
   for (const parameter of parameters) {
     const { name } = parameter;
@@ -220,6 +249,7 @@ export function buildTextInputs(
     if (role && data) {
       const entry = { name, dtype: 'int64' as const, shape: [1, data.length], data: BigInt64Array.from(data, BigInt) };
       built.inputs.push(entry);
+      built.masked ||= role === 'mask';
       built.given.push(`${name}: ${ROLES[role]}${byName ? '' : ' (by position)'}`);
     } else if (role?.startsWith('decoder') && !isOptional(parameter)) {
       throw new TorchError(

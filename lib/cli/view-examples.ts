@@ -11,6 +11,7 @@ import { readImage } from '../view/render-view';
 import type { ViewDataImage } from '../view/view-data';
 import { withCaptureFile } from './capture-file';
 import type { CommandModel } from './command-model';
+import { givenEntries } from './given-entries';
 import { arrangeInputs, describeOrder, readInputs } from './inputs';
 import { limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
 import type { GivenInput } from './selection';
@@ -180,28 +181,6 @@ export async function runsOfInputs(options: RunSource): Promise<Run[]> {
   const given = givenEntries(options.input ?? [], length);
   const inputs = [...read.filter(({ name }) => !given.has(name)), ...given.values()];
   return [{ title: basename(path), inputs, ...labels }];
-}
-
-function givenEntries(
-  given: readonly GivenInput[],
-  length: number,
-  parameters?: readonly { name: string }[],
-): Map<string, Entry> {
-  return new Map(
-    given.map(({ name, values }) => {
-      if (parameters && !parameters.some((parameter) => parameter.name === name)) {
-        const known = parameters.map((parameter) => parameter.name).join(', ');
-        throw new TorchError(
-          'ERR_INVALID_ARGUMENT',
-          `Expected --input of a parameter of forward(${known}) but received '${name}'`,
-        );
-      }
-      const numbers = Array.isArray(values) ? values : new Array<number>(length).fill(values === 'ones' ? 1 : 0);
-      const whole = numbers.every(Number.isInteger);
-      const data = whole ? BigInt64Array.from(numbers, BigInt) : Float32Array.from(numbers);
-      return [name, { name, dtype: whole ? 'int64' : 'float32', shape: [1, numbers.length], data } satisfies Entry];
-    }),
-  );
 }
 
 function tokensOf({ queryTokens, keyTokens, sources }: Partial<Run>): Partial<PrepareExample> {

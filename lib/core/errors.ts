@@ -15,6 +15,9 @@ import type { Unseen } from './unseen';
  * | `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT` | a run went beyond a limit |
  * | `ERR_DEVICE_UNAVAILABLE` | a device isn't there, or can't be used |
  * | `ERR_MISSING_PACKAGE` | a package that only some users need isn't installed |
+ * | `ERR_NO_SPACE`, `ERR_RESULT_STORE` | results of a bulk run can't be written or read: the disk is full, or another reason |
+ * | `ERR_WORKER_ENDED` | the process that ran an input of a bulk run ended, each time that it was tried |
+ * | `ERR_QUEUE` | the queue of a bulk run can't be reached, or gave up on a part of it |
  *
  * @example
  * const worthRetrying = new Set<ErrorCode>(['ERR_TIME_LIMIT', 'ERR_MEMORY_LIMIT']);
@@ -39,6 +42,10 @@ export type ErrorCode =
   | 'ERR_MEMORY_LIMIT'
   | 'ERR_DEVICE_UNAVAILABLE'
   | 'ERR_MISSING_PACKAGE'
+  | 'ERR_NO_SPACE'
+  | 'ERR_RESULT_STORE'
+  | 'ERR_WORKER_ENDED'
+  | 'ERR_QUEUE'
   | 'ERR_DISPOSED';
 
 /**

@@ -88,16 +88,12 @@ export async function writeSafetensors(
   entries: readonly Entry[],
   metadata?: Record<string, string>,
 ): Promise<void> {
-  const sorted = entries.toSorted(
-    (a, b) => DTYPES[b.dtype].array.BYTES_PER_ELEMENT - DTYPES[a.dtype].array.BYTES_PER_ELEMENT,
-  );
-  const header = encodeHeader(sorted, metadata, path);
+  const parts = encodeSafetensors(path, entries, metadata);
   const part = `${path}.${randomBytes(4).toString('hex')}.part`;
   let file: FileHandle | undefined;
   try {
     file = await open(part, 'wx');
-    await file.writeFile(header);
-    for (const { data } of sorted) await file.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    for (const bytes of parts) await file.writeFile(bytes);
     await file.close();
     await rename(part, path);
   } catch (error) {
@@ -105,6 +101,24 @@ export async function writeSafetensors(
     await rm(part, { force: true }).catch(() => {});
     throw unwritable(path, error);
   }
+}
+
+/**
+ * The bytes of a `.safetensors` file, part by part: its header, and the memory of each tensor.
+ *
+ * @param path Names the file in errors.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, or a name that comes twice.
+ */
+export function encodeSafetensors(
+  path: string,
+  entries: readonly Entry[],
+  metadata?: Record<string, string>,
+): Uint8Array[] {
+  const sorted = entries.toSorted(
+    (a, b) => DTYPES[b.dtype].array.BYTES_PER_ELEMENT - DTYPES[a.dtype].array.BYTES_PER_ELEMENT,
+  );
+  const header = encodeHeader(sorted, metadata, path);
+  return [header, ...sorted.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength))];
 }
 
 async function readAll(source: OpenFile): Promise<Entries> {

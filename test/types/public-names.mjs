@@ -6,7 +6,11 @@ import { API } from 'typescript/unstable/sync';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const dist = join(folder, '..', '..', 'dist');
-const entries = { 'libtorch-attention': 'index.d.ts', 'libtorch-attention/server': 'server/index.d.ts' };
+const entries = {
+  'libtorch-attention': 'index.d.ts',
+  'libtorch-attention/server': 'server/index.d.ts',
+  'libtorch-attention/bulk': 'bulk/index.d.ts',
+};
 
 // SymbolFlags of TypeScript.
 const FUNCTION = 16;

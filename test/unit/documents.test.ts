@@ -67,6 +67,7 @@ test('every program compiles', () => {
     skipLibCheck: true,
     paths: {
       'libtorch-attention': [join(ROOT, 'dist', 'index.d.ts')],
+      'libtorch-attention/bulk': [join(ROOT, 'dist', 'bulk', 'index.d.ts')],
       'libtorch-attention/server': [join(ROOT, 'dist', 'server', 'index.d.ts')],
       fastify: [join(ROOT, 'node_modules', 'fastify', 'fastify.d.ts')],
     },

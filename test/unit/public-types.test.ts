@@ -102,6 +102,7 @@ test('every example compiles', () => {
       typeRoots: [join(root, 'node_modules', '@types')],
       paths: {
         'libtorch-attention': [join(root, 'dist', 'index.d.ts')],
+        'libtorch-attention/bulk': [join(root, 'dist', 'bulk', 'index.d.ts')],
         'libtorch-attention/server': [join(root, 'dist', 'server', 'index.d.ts')],
         fastify: [join(root, 'node_modules', 'fastify', 'fastify.d.ts')],
       },

@@ -1,0 +1,86 @@
+import { type EngineOptions, runEmbedded } from './embedded-engine';
+import { type BulkOptions, type CheckedBulkOptions, checkBulkOptions, defaultWorkers } from './options';
+import { planFiles, planTexts } from './plan';
+import { ProgressMeter } from './progress';
+import { RunRecord } from './run-record';
+import { WorkerPool } from './worker-pool';
+
+/**
+ * What came of a bulk run.
+ *
+ * @example
+ * const complete = ({ inputs, written }: BulkResult): boolean => written === inputs;
+ */
+export interface BulkResult {
+  /** Inputs in all. */
+  inputs: number;
+  /** Inputs whose results are there. */
+  written: number;
+  /** Inputs that are in `failed.jsonl`. */
+  failed: number;
+  /** The names of the files of results. */
+  shards: string[];
+}
+
+/**
+ * Captures, or runs, any number of inputs on worker processes of this machine, or of as many as there are with `queue`. Each input
+ * ends once in the results or, with the error, in `failed.jsonl`. Whatever ends the run, `resume` goes on where it was.
+ *
+ * @param options The model, its inputs, what is kept and where.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options that aren't right; `ERR_NO_SPACE` and `ERR_RESULT_STORE` where results
+ *   can't be kept; `ERR_WORKER_ENDED` where processes end before they run anything; `ERR_QUEUE`; `ERR_MISSING_PACKAGE`; as
+ *   `loadModel` for a model that can't be loaded. An aborted run rejects with the signal's reason.
+ *
+ * @example
+ * const { written, failed } = await bulk({ model: 'bert.pt2', inputs: 'data/*.safetensors', out: 'results', capture: { topK: 10 } });
+ */
+export async function bulk(options: BulkOptions): Promise<BulkResult> {
+  const checked = await checkBulkOptions(options);
+  const record = await beginRun(checked);
+  const meter = new ProgressMeter(record.plan.count, record.counts, checked.onProgress);
+  try {
+    await withPool(checked, record, meter, runEmbedded);
+    return await finishRun(record);
+  } catch (error) {
+    await record.writeFailed().catch(() => {});
+    throw error;
+  } finally {
+    meter.end();
+  }
+}
+
+/** Finds the inputs, and begins their run or goes on with it. */
+export async function beginRun({ job, inputs, store, resume, signal }: CheckedBulkOptions): Promise<RunRecord> {
+  const { source, chunkSize } = job;
+  const plan = source.kind === 'files' ? await planFiles(inputs, signal) : await planTexts(source, chunkSize, signal);
+  return await RunRecord.begin(store, job, plan, resume);
+}
+
+export async function finishRun(record: RunRecord): Promise<BulkResult> {
+  const { inputs, written = 0, failed = 0, shards = [] } = await record.finish();
+  return { inputs: inputs.count, written, failed, shards: shards.map(({ name }) => name) };
+}
+
+/** Lends workers for a run to an engine. */
+export async function withPool(
+  checked: Pick<CheckedBulkOptions, 'workers' | 'threads' | 'shutdownLimit' | 'signal'>,
+  record: RunRecord,
+  meter: ProgressMeter,
+  engine: (options: EngineOptions) => Promise<void>,
+): Promise<void> {
+  const { job } = record.manifest;
+  const { workers, threads } = defaultWorkers(checked, job.model.size);
+  const count = Math.min(workers, Math.max(1, record.manifest.chunks));
+  const pool = new WorkerPool({
+    job,
+    workers: count,
+    threads,
+    scratch: record.store.scratch,
+    onProgress: (inputs, failed) => meter.add(inputs, failed),
+  });
+  try {
+    await engine({ record, pool, workers: count, shutdownLimit: checked.shutdownLimit, signal: checked.signal });
+  } finally {
+    await pool.close();
+  }
+}

@@ -1,0 +1,253 @@
+import { SingleBar } from 'cli-progress';
+import { type Command, Option } from 'commander';
+import type { BulkOptions, BulkProgress, BulkResult } from '../bulk';
+import { TorchError } from '../core/errors';
+import { addModelOptions, type ModelOptions } from './model';
+import {
+  addSelectionOptions,
+  collect,
+  collectInputs,
+  collectStatistics,
+  type GivenInput,
+  parseBytes,
+  parseCount,
+  parseDuration,
+  parseIndex,
+} from './selection';
+
+interface CommandOptions extends ModelOptions {
+  inputs?: string[];
+  text?: string;
+  tokenizer?: string;
+  textField?: string;
+  buckets?: number[];
+  decoderStart?: number;
+  input?: GivenInput[];
+  out?: string;
+  format?: 'safetensors' | 'parquet';
+  resume?: boolean;
+  workers?: number;
+  threads?: number;
+  chunkSize?: number;
+  shardSize?: number;
+  shutdownLimit?: number;
+  layers?: (string | RegExp | number)[];
+  heads?: number[];
+  queries?: number[];
+  averageHeads?: boolean;
+  topK?: number;
+  weights: boolean;
+  scores?: boolean;
+  logSumExp?: boolean;
+  statistics?: ('received' | 'entropy')[];
+  dtype?: 'float32' | 'same';
+  attention: boolean;
+  output: boolean;
+}
+
+function parseBuckets(text: string): number[] {
+  return text.split(',').map((part) => parseCount(part.trim()));
+}
+
+/** The options that say what is run, and what is kept of it. */
+function addRunOptions(command: Command): Command {
+  command
+    .option('--inputs <pattern>', "files of inputs, one each: 'data/*.safetensors' (.npz, .json)", collect)
+    .option('--text <file>', 'a file of texts, one a line (.txt, .jsonl) or row (.parquet)')
+    .option('--tokenizer <file>', 'with --text: tokenizer.json of a Hugging Face tokenizer')
+    .option('--text-field <name>', 'the member, or column, that the text is in (default: text)')
+    .option('--buckets <list>', 'lengths in tokens that texts are padded to, like 32,64,128', parseBuckets)
+    .option('--decoder-start <id>', "the token that a decoder's text begins with, by its id", parseIndex)
+    .option('--input <name=value>', 'one input of forward by name, for all: zeros, ones, or numbers', collectInputs)
+    .option('--out <folder>', 'where the results are kept: a folder, or s3://bucket/prefix')
+    .addOption(new Option('--format <format>', 'kind of the files of results').choices(['safetensors', 'parquet']))
+    .option('--resume', 'go on with the run whose results are there')
+    .option('--chunk-size <count>', 'inputs that are run and kept together (default: 256)', parseCount)
+    .option('--shard-size <size>', 'bytes of results after which another file begins (default: 64MiB)', parseBytes);
+  addSelectionOptions(command)
+    .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
+    .option('--scores', 'also the scores before the softmax, masks added')
+    .option('--log-sum-exp', 'also the logarithm of the sum that each softmax divides by')
+    .option('--statistics <list>', 'also sums of the weights: received, entropy', collectStatistics)
+    .option('--no-weights', 'not the weights themselves')
+    .addOption(new Option('--dtype <dtype>', 'dtype of weights and scores').choices(['float32', 'same']))
+    .option('--no-attention', 'no attention: the outputs alone')
+    .option('--no-output', 'no outputs: the attention alone');
+  return addModelOptions(command);
+}
+
+/** The options that say who runs it. */
+function addWorkerOptions(command: Command): Command {
+  return command
+    .option('--workers <count>', 'worker processes, each with the model (default: one a core)', parseCount)
+    .option('--threads <count>', 'threads of each worker (default: the cores by the workers)', parseCount)
+    .option(
+      '--shutdown-limit <time>',
+      'how long chunks under way have when the run is told to end (default: 30s)',
+      parseDuration,
+    );
+}
+
+/** Adds `bulk`: any number of inputs, on the machine's cores. */
+export function registerBulk(program: Command): void {
+  const command = program
+    .command('bulk')
+    .description('capture the attention of any number of inputs, or run them, on worker processes')
+    .argument('[model]', 'a TorchScript file or a program of torch.export (.pt2)')
+    .enablePositionalOptions();
+  addRunOptions(command);
+  addWorkerOptions(command)
+    .addHelpText(
+      'after',
+      `
+Each input ends once in the results (part-*.safetensors, or .parquet), or with its error in failed.jsonl. A run that was cut
+off, by whatever it was, goes on with --resume. docs/bulk.md says the rest.
+
+Examples:
+  libtorch-attention bulk bert.pt2 --inputs 'data/*.safetensors' --out results --top-k 10
+  libtorch-attention bulk bert.pt2 --text lines.txt --tokenizer tokenizer.json --buckets 32,64,128 --out results --layers -1
+  libtorch-attention bulk bert.pt2 --text lines.parquet --tokenizer tokenizer.json --out results --format parquet --resume`,
+    )
+    .action((model: string | undefined, options: CommandOptions) => runBulk(model, options));
+}
+
+function optionsOf(model: string | undefined, options: CommandOptions): BulkOptions {
+  if (model === undefined) {
+    throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected a model: libtorch-attention bulk MODEL … but received none');
+  }
+  const { inputs, text, tokenizer, textField, buckets, decoderStart, input, out, format, resume } = options;
+  const { layers, heads, queries, averageHeads, topK, weights, scores, logSumExp, statistics, dtype } = options;
+  const { device, untrusted, verify, timeLimit, memoryLimit, attention, output } = options;
+  if (out === undefined) throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected --out <folder> but received none');
+  const given = Object.fromEntries((input ?? []).map(({ name, values }) => [name, values]));
+  const capture = {
+    layers,
+    heads,
+    queries,
+    averageHeads,
+    topK,
+    ...(!weights && { weights }),
+    scores,
+    logSumExp,
+    statistics,
+    dtype,
+  };
+  const all = {
+    model,
+    load: { device, untrusted, verify, timeLimit },
+    limits: { timeLimit, memoryLimit },
+    inputs,
+    text,
+    tokenizer,
+    textField,
+    buckets,
+    decoderStart,
+    given,
+    out,
+    format,
+    resume,
+    chunkSize: options.chunkSize,
+    shardBytes: options.shardSize,
+    capture: attention && capture,
+    output,
+    workers: options.workers,
+    threads: options.threads,
+    shutdownLimit: options.shutdownLimit,
+  };
+  return all as unknown as BulkOptions; // options that aren't set are undefined
+}
+
+/** Ends a run by the first signal, and the process by the second. */
+async function untilSignalled(run: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const stop = new AbortController();
+  const codes = { SIGINT: 130, SIGTERM: 143 };
+  const listeners = Object.entries(codes).map(([name, code]) => {
+    const listener = (): void => {
+      if (stop.signal.aborted) process.exit(code);
+      process.exitCode = code;
+      process.stderr.write('\nEnding once the chunks under way are done; once more ends it now.\n');
+      stop.abort(new Error(`Interrupted by ${name}`));
+    };
+    process.on(name, listener);
+    return () => process.removeListener(name, listener);
+  });
+  try {
+    await run(stop.signal);
+  } catch (error) {
+    if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+    process.stderr.write('Interrupted; what is done is kept: --resume goes on.\n');
+  } finally {
+    for (const remove of listeners) remove();
+  }
+}
+
+async function runBulk(model: string | undefined, options: CommandOptions): Promise<void> {
+  const given = optionsOf(model, options);
+  const { bulk } = require('../bulk') as typeof import('../bulk');
+  await untilSignalled(async (signal) => {
+    const shown = showProgress();
+    try {
+      const result = await bulk({ ...given, signal, onProgress: shown.report });
+      shown.end();
+      process.stdout.write(`${summary(result, String(given.out))}\n`);
+    } finally {
+      shown.end();
+    }
+  });
+}
+
+function summary({ inputs, written, failed, shards }: BulkResult, out: string): string {
+  const where = `${shards.length} file${shards.length === 1 ? '' : 's'} in ${out}`;
+  const bad = failed > 0 ? `; ${failed} failed, see failed.jsonl` : '';
+  return `${written} of ${inputs} inputs in ${where}${bad}`;
+}
+
+/** Milliseconds between two lines where there is no terminal. */
+const LINE_INTERVAL = 10_000;
+
+/** A bar on a terminal, else a line from time to time. */
+function showProgress(): { report(progress: BulkProgress): void; end(): void } {
+  if (!process.stderr.isTTY) {
+    let last = Date.now();
+    const report = (progress: BulkProgress): void => {
+      if (Date.now() - last < LINE_INTERVAL) return;
+      last = Date.now();
+      process.stderr.write(`${describe(progress)}\n`);
+    };
+    return { report, end: () => {} };
+  }
+  const bar = new SingleBar({
+    format: '{bar} {text}',
+    stream: process.stderr,
+    clearOnComplete: false,
+    hideCursor: true,
+  });
+  let begun = false;
+  return {
+    report: (progress) => {
+      const payload = { text: describe(progress) };
+      if (!begun) bar.start(progress.inputs, progress.done, payload);
+      begun = true;
+      bar.update(progress.done, payload);
+    },
+    end: () => {
+      if (begun) bar.stop();
+      begun = false;
+    },
+  };
+}
+
+function describe({ inputs, done, failed, rate, secondsLeft }: BulkProgress): string {
+  const parts = [`${done} of ${inputs}`, `${rate.toFixed(1)}/s`];
+  if (secondsLeft !== undefined) parts.push(`${duration(secondsLeft)} left`);
+  if (failed > 0) parts.push(`${failed} failed`);
+  return parts.join(', ');
+}
+
+function duration(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.ceil(whole / 60)} min`;
+  if (whole < 172_800) return `${(whole / 3600).toFixed(1)} h`;
+  return `${(whole / 86_400).toFixed(1)} days`;
+}
