@@ -1,0 +1,136 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type BulkOptions, type BulkProgress, bulk, folderStore, type ResultStore } from '../../lib/bulk';
+import { ScriptModule, Tensor } from '../../lib/index';
+import {
+  doubling,
+  expectEachOnce,
+  folder,
+  inputFiles,
+  resultsOf,
+  TEXT_MODEL,
+  TOKENIZER,
+  workersOf,
+} from './bulk-fixtures';
+
+// Both engines do the same: one machine by itself, and any number of them by a queue.
+const engines: { name: string; options: () => Partial<BulkOptions> }[] = [{ name: 'embedded', options: () => ({}) }];
+
+describe.each(engines)('$name', ({ name, options }) => {
+  const place = (run: string): string => join(folder, `${name}-${run}`);
+  const run = (given: Partial<BulkOptions> & Pick<BulkOptions, 'model' | 'out'>) =>
+    bulk({ workers: 1, ...options(), ...given });
+
+  test('texts: each result is that of the text by itself, whatever it is padded to', async () => {
+    const text = join(folder, `${name}.txt`);
+    const lines = ['the cat', 'the dog sat on the mat', '', 'a cat sat', 'cat '.repeat(20)];
+    writeFileSync(text, lines.join('\r\n'));
+    const out = place('texts');
+    const progress: BulkProgress[] = [];
+    const done = await run({
+      model: TEXT_MODEL,
+      text,
+      tokenizer: TOKENIZER,
+      buckets: [4, 16],
+      out,
+      chunkSize: 2,
+      workers: 2,
+      onProgress: (each) => progress.push(each),
+    });
+    expect(done).toMatchObject({ inputs: 5, written: 4, failed: 1 });
+    expect(progress.at(-1)).toMatchObject({ inputs: 5, done: 5, failed: 1 });
+    const results = await resultsOf(out);
+    expectEachOnce(results, 5);
+    expect(results.failed).toEqual([
+      expect.objectContaining({
+        index: 4,
+        input: `${name}.txt:5`,
+        code: 'ERR_INVALID_ARGUMENT',
+        message: expect.stringMatching(/16 tokens/),
+      }),
+    ]);
+    expect([0, 1, 2, 3].map((i) => results.descriptions.get(i)?.length)).toEqual([4, 8, 2, 5]);
+    const model = await ScriptModule.load(TEXT_MODEL);
+    const { attentions, output } = await model.captureAttention([Tensor.from([[2n, 4n, 5n, 3n]])]);
+    const alone = Array.from(attentions[1]?.weights.toTypedArray() ?? []);
+    expect(results.tensors.get('0.attentions.1')).toEqual({ shape: [1, 3, 4, 4], data: alone });
+    expect(results.tensors.get('0.output')?.data).toEqual(
+      Array.from((output as Tensor).toTypedArray() as Float32Array),
+    );
+    expect(results.descriptions.get(0)?.attentions?.['1']?.name).toBe('layers.1');
+    expect(results.tensors.get('1.attentions.0')?.shape).toEqual([1, 3, 16, 16]);
+    model.dispose();
+  });
+
+  test('files: bad ones are in failed.jsonl; workers that are killed lose nothing; what kills them each time is failed', async () => {
+    const values = Array.from({ length: 30 }, (_, i) => (i === 3 ? 'no tensors' : i === 17 ? -1 : i));
+    const inputs = await inputFiles(`${name}-inputs`, values);
+    const out = place('files');
+    const done = run({ model: doubling(), inputs, capture: false, out, chunkSize: 5 });
+    // Input 17 never ends: only a signal ends it, as the system's does where memory runs out.
+    let running = true;
+    const ended = done.finally(() => (running = false));
+    const kill = async (): Promise<void> => {
+      let seen = new Map<number, number>();
+      while (running) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        const now = Date.now();
+        seen = new Map(workersOf().map((pid) => [pid, seen.get(pid) ?? now]));
+        for (const [pid, since] of seen) if (now - since > 1500) process.kill(pid, 'SIGKILL');
+      }
+    };
+    await Promise.all([ended, kill()]);
+    const results = await resultsOf(out);
+    expectEachOnce(results, 30);
+    expect(results.failed).toEqual([
+      expect.objectContaining({ index: 3, code: 'ERR_INVALID_ARGUMENT' }),
+      expect.objectContaining({ index: 17, code: 'ERR_WORKER_ENDED', message: expect.stringMatching(/SIGKILL/) }),
+    ]);
+    expect(results.tensors.get('29.output')).toEqual({ shape: [1], data: [58] });
+  });
+
+  test('a full disk ends the run with its code, and it goes on when there is room', async () => {
+    const inputs = await inputFiles(
+      `${name}-full`,
+      Array.from({ length: 12 }, (_, i) => i),
+    );
+    const out = place('full');
+    const store = folderStore(out);
+    let puts = 0;
+    const full: ResultStore = {
+      name: out,
+      scratch: store.scratch,
+      get: (each) => store.get(each),
+      list: (prefix) => store.list(prefix),
+      remove: (each) => store.remove(each),
+      put: async (each, content) => {
+        if (each.startsWith('part-') && ++puts > 2) {
+          const { storeError } =
+            jest.requireActual<typeof import('../../lib/bulk/result-store')>('../../lib/bulk/result-store');
+          throw storeError(
+            out,
+            `writing ${each}`,
+            Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }),
+          );
+        }
+        await store.put(each, content);
+      },
+    };
+    const given = { model: doubling(), inputs, capture: false, chunkSize: 2 } as const;
+    await expect(run({ ...given, out: full })).rejects.toMatchObject({
+      code: 'ERR_NO_SPACE',
+      message: expect.stringMatching(/--resume/),
+    });
+    await expect(run({ ...given, out })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    await expect(run({ ...given, out, chunkSize: 3, resume: true })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/chunkSize/),
+    });
+    const progress: BulkProgress[] = [];
+    const done = await run({ ...given, out, resume: true, onProgress: (each) => progress.push(each) });
+    expect(done).toMatchObject({ inputs: 12, written: 12, failed: 0 });
+    const results = await resultsOf(out);
+    expectEachOnce(results, 12);
+    expect(results.tensors.get('11.output')?.data).toEqual([22]);
+  });
+});
