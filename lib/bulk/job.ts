@@ -18,6 +18,12 @@ export const BULK_CAPTURE_OPTIONS = [
   'maxBytes',
 ] as const;
 
+/**
+ * What is captured of each input of a bulk run: the options of `captureAttention` that can be sent to another process.
+ *
+ * @example
+ * const capture: BulkCapture = { layers: [-1, /cross_attn$/], topK: 10 };
+ */
 export type BulkCapture = Pick<CaptureOptions, (typeof BULK_CAPTURE_OPTIONS)[number]>;
 
 /** A layer as JSON has it: regular expressions have a form of their own. */

@@ -32,7 +32,7 @@ import { s3Store } from './s3-store';
  * @example
  * const options: BulkOptions = { model: 'bert.pt2', text: 'lines.txt', tokenizer: 'tokenizer.json', out: 'results', capture: { topK: 10 } };
  */
-export interface BulkOptions extends WorkerOptions {
+export interface BulkOptions extends BulkWorkerOptions {
   /** The path of a model, as `loadModel` takes it. */
   model: string;
   /** How it is loaded: options of `loadModel`. */
@@ -80,9 +80,9 @@ export interface BulkOptions extends WorkerOptions {
  * Options of whatever runs chunks of a bulk run.
  *
  * @example
- * const options: WorkerOptions = { out: 'results', workers: 4, threads: 2 };
+ * const options: BulkWorkerOptions = { out: 'results', workers: 4, threads: 2 };
  */
-export interface WorkerOptions {
+export interface BulkWorkerOptions {
   /** Where results are kept: a folder, `s3://bucket/prefix`, or a store. */
   out: string | ResultStore;
   /** The address of a Redis or Valkey that chunks are given out by. Default: none, and only this machine works. */
@@ -110,7 +110,7 @@ export const WORKER_OPTIONS = [
   'stalledAfter',
   'onProgress',
   'signal',
-] as const satisfies readonly (keyof WorkerOptions)[];
+] as const satisfies readonly (keyof BulkWorkerOptions)[];
 
 const BULK_OPTIONS = [
   ...WORKER_OPTIONS,
@@ -174,7 +174,7 @@ function storeOf(out: unknown): ResultStore {
   throw invalid("a folder, 's3://bucket/prefix' or a store", 'out', out);
 }
 
-export function checkWorkerOptions(given: WorkerOptions): CheckedWorkerOptions {
+export function checkWorkerOptions(given: BulkWorkerOptions): CheckedWorkerOptions {
   const queue = optionalString(given.queue, 'queue');
   if (queue !== undefined && !/^(rediss?|valkeys?):\/\//.test(queue))
     throw invalid("an address such as 'redis://127.0.0.1:6379'", 'queue', queue);

@@ -91,7 +91,7 @@ describe.each(engines)('$name', ({ name, options }) => {
 
   test('a full disk ends the run with its code, and it goes on when there is room', async () => {
     const inputs = await inputFiles(
-      `${name}-full`,
+      `${name}-full-inputs`,
       Array.from({ length: 12 }, (_, i) => i),
     );
     const out = place('full');

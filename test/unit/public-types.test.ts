@@ -108,7 +108,7 @@ test('every example compiles', () => {
       },
     };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, include: ['*.ts'] }));
-    expect(problems(folder)).toEqual([expect.stringMatching(/wrong\.ts\(4,13\): error/)]);
+    expect(problems(folder)).toEqual([expect.stringMatching(/wrong\.ts\(5,13\): error/)]);
   } finally {
     rmSync(folder, { recursive: true });
   }
