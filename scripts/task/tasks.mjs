@@ -63,7 +63,12 @@ export const tasks = {
   },
 
   /** TypeScript alone. */
-  typescript: () => withLock(compileTypeScript),
+  async typescript() {
+    await withLock(async () => {
+      await installDependencies();
+      await compileTypeScript();
+    });
+  },
 
   /** The addon alone, and its tests. */
   async native() {
