@@ -53,7 +53,7 @@ def main() -> None:
     }
     np.savez(FOLDER / "stored.npz", **arrays)
     np.savez_compressed(FOLDER / "deflated.npz", **arrays)
-    np.savez(FOLDER / "complex.npz", z=np.array([1j]))
+    np.savez(FOLDER / "texts.npz", z=np.array(["text"]))
 
     torch.manual_seed(0)
     exported = torch.export.export(torch.nn.Linear(4, 2).eval(), (torch.ones(1, 4),))

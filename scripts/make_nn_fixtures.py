@@ -528,7 +528,7 @@ def checkpoint_layouts():
     save(norm | {"norm.bias": torch.zeros(4, dtype=torch.complex64)}, "foreign_bias")
     del outside["other.complex64"]
     save_file(outside | norm, ROOT / "foreign.safetensors")
-    save_file(norm | {"norm.bias": torch.zeros(4, dtype=torch.uint16)}, ROOT / "foreign_bias.safetensors")
+    save_file(norm | {"norm.bias": torch.zeros(4).to(torch.float8_e4m3fn)}, ROOT / "foreign_bias.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { isDType, isQuantized } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
 import type { LoadOptions, RunLimits, Tensor, Value } from '../index';
@@ -62,9 +63,17 @@ export function toValue(entry: Entry | null, parameter: Parameter | undefined, d
   return scalar === 'bool' ? Number(data[0]) !== 0 : Number(data[0]);
 }
 
-/** A tensor as the entry of a file. */
+/**
+ * A tensor as the entry of a `.safetensors` file. Of types that the format or tensors here lack: the numbers that quantized
+ * elements stand for, complex128 as pairs of float64 in one more dimension, others as float32.
+ */
 export function toEntry(name: string, tensor: Tensor): Entry {
-  return { name, dtype: tensor.dtype, shape: [...tensor.shape], data: tensor.toTypedArray() as Entry['data'] };
+  const { dtype } = tensor;
+  if (isQuantized(dtype)) return toEntry(name, tensor.dequantize());
+  if (!isDType(dtype)) return toEntry(name, tensor.to({ dtype: 'float32' }));
+  const data = tensor.toTypedArray() as Entry['data'];
+  if (dtype === 'complex128') return { name, dtype: 'float64', shape: [...tensor.shape, 2], data };
+  return { name, dtype, shape: [...tensor.shape], data };
 }
 
 /** Says on a terminal what takes a while; quiet where the output goes to a file or another program. */

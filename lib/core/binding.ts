@@ -9,6 +9,8 @@ import { reasonOf } from './validate';
 export interface NativeTensor {
   shape(): number[];
   dtype(): string;
+  /** Bytes of an element, also of types that lib/core/dtype.ts lacks. */
+  itemSize(): number;
   device(): string;
   requiresGrad(): boolean;
   setRequiresGrad(value: boolean): void;
@@ -17,7 +19,7 @@ export interface NativeTensor {
   toTypedArray(): NativeTypedArray;
   data(): Promise<NativeTypedArray>;
   to(device: string | undefined, dtype: string | undefined): NativeTensor;
-  item(): number | bigint | boolean;
+  item(): number | bigint | boolean | [real: number, imaginary: number];
   backward(gradient: NativeTensor | undefined): Promise<void>;
   apply(operation: string, ...args: unknown[]): NativeTensor;
   dispose(): void;
@@ -31,7 +33,9 @@ export type NativeTypedArray =
   | Int16Array
   | Int8Array
   | Uint8Array
-  | Uint16Array;
+  | Uint16Array
+  | Uint32Array
+  | BigUint64Array;
 
 export interface NativeCancellation {
   request(): void;

@@ -2,15 +2,25 @@ import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from
 
 /** What there is to know of one type of elements. */
 interface DTypeInfo {
-  /** The typed array that holds them: half types as their bits, booleans as bytes. */
+  /** The typed array that holds them: half types as their bits, booleans as bytes, complex numbers as two, the real part first. */
   array: new (
     length: number,
-  ) => Float32Array | Float64Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array | Uint16Array;
-  kind: 'float' | 'integer' | 'boolean';
+  ) =>
+    | Float32Array
+    | Float64Array
+    | BigInt64Array
+    | Int32Array
+    | Int16Array
+    | Int8Array
+    | Uint8Array
+    | Uint16Array
+    | Uint32Array
+    | BigUint64Array;
+  kind: 'float' | 'complex' | 'integer' | 'boolean';
   /** Whether a typed array of that class holds this type where no other is named. */
   byDefault: boolean;
-  /** The range of integers; int64 is beyond what numbers hold. */
-  range?: readonly [least: number, most: number];
+  /** The range of integers, in bigints where it is beyond what numbers hold. */
+  range?: readonly [least: number, most: number] | readonly [least: bigint, most: bigint];
   /** The bits that stand for a number in the array, of types that it can't hold. */
   bits?: (value: number) => number;
   /** The number that such bits stand for. */
@@ -18,12 +28,12 @@ interface DTypeInfo {
   /** The decimal digits that tell its numbers apart, where JavaScript's own have more. */
   digits?: number;
   /**
-   * The names that formats have for it: torch.save's class of storages, safetensors, the Open Inference Protocol, NumPy
-   * without a byte order.
+   * The names that formats have for it: torch.save's class of storages (newer types have none: their tensors name the type),
+   * safetensors, the Open Inference Protocol, NumPy without a byte order.
    */
-  storage: string;
-  safetensors: string;
-  openInference: string;
+  storage?: string;
+  safetensors?: string;
+  openInference?: string;
   numpy?: string;
 }
 
@@ -71,10 +81,27 @@ export const DTYPES = {
     safetensors: 'BF16',
     openInference: 'BF16',
   },
+  complex64: {
+    array: Float32Array,
+    kind: 'complex',
+    byDefault: false,
+    digits: 7,
+    storage: 'ComplexFloatStorage',
+    safetensors: 'C64',
+    numpy: 'c8',
+  },
+  complex128: {
+    array: Float64Array,
+    kind: 'complex',
+    byDefault: false,
+    storage: 'ComplexDoubleStorage',
+    numpy: 'c16',
+  },
   int64: {
     array: BigInt64Array,
     kind: 'integer',
     byDefault: true,
+    range: [-(2n ** 63n), 2n ** 63n - 1n],
     storage: 'LongStorage',
     safetensors: 'I64',
     openInference: 'INT64',
@@ -120,6 +147,33 @@ export const DTYPES = {
     openInference: 'UINT8',
     numpy: 'u1',
   },
+  uint16: {
+    array: Uint16Array,
+    kind: 'integer',
+    byDefault: false,
+    range: [0, 2 ** 16 - 1],
+    safetensors: 'U16',
+    openInference: 'UINT16',
+    numpy: 'u2',
+  },
+  uint32: {
+    array: Uint32Array,
+    kind: 'integer',
+    byDefault: true,
+    range: [0, 2 ** 32 - 1],
+    safetensors: 'U32',
+    openInference: 'UINT32',
+    numpy: 'u4',
+  },
+  uint64: {
+    array: BigUint64Array,
+    kind: 'integer',
+    byDefault: true,
+    range: [0n, 2n ** 64n - 1n],
+    safetensors: 'U64',
+    openInference: 'UINT64',
+    numpy: 'u8',
+  },
   bool: {
     array: Uint8Array,
     kind: 'boolean',
@@ -149,7 +203,8 @@ export type DType = keyof typeof DTYPES;
 export type FloatingDType = { [Name in DType]: (typeof DTYPES)[Name]['kind'] extends 'float' ? Name : never }[DType];
 
 /**
- * The typed array that holds elements of a type: half types as their bits in a Uint16Array, bool as bytes in a Uint8Array.
+ * The typed array that holds elements of a type: half types as their bits in a Uint16Array, bool as bytes in a Uint8Array,
+ * complex types as two numbers each, the real part first.
  *
  * @example
  * const row: TypedArrayOf<'float32'> = Float32Array.of(1, 2, 3);
@@ -157,7 +212,8 @@ export type FloatingDType = { [Name in DType]: (typeof DTYPES)[Name]['kind'] ext
 export type TypedArrayOf<Name extends DType> = (typeof DTYPES)[Name]['array']['prototype'];
 
 /**
- * An element of a type, as `toArray` and `item` give it: a bigint of int64, a boolean of bool, a number of the others.
+ * An element of a type, as `toArray` and `item` give it: a bigint of int64 and uint64, a boolean of bool, a pair of the real
+ * and the imaginary part of complex types, a number of the others.
  *
  * @example
  * const id: ElementOf<'int64'> = 101n;
@@ -165,7 +221,9 @@ export type TypedArrayOf<Name extends DType> = (typeof DTYPES)[Name]['array']['p
 export type ElementOf<Name extends DType> = Name extends DType
   ? (typeof DTYPES)[Name]['kind'] extends 'boolean'
     ? boolean
-    : TypedArrayOf<Name>[number]
+    : (typeof DTYPES)[Name]['kind'] extends 'complex'
+      ? [real: number, imaginary: number]
+      : TypedArrayOf<Name>[number]
   : never;
 
 /** The type that typed arrays of a class hold where no other is named. */
@@ -183,8 +241,23 @@ export function isDType(value: unknown): value is DType {
   return typeof value === 'string' && Object.hasOwn(DTYPES, value);
 }
 
+/** Whether a type's elements stand for numbers by a scale and a zero point, which `Tensor.dequantize` gives. */
+export function isQuantized(dtype: string): boolean {
+  return /^qu?int\d/.test(dtype);
+}
+
 export function infoOf(dtype: DType): DTypeInfo {
   return DTYPES[dtype];
+}
+
+/** How many numbers of its array an element takes. */
+export function componentsOf(dtype: DType): 1 | 2 {
+  return DTYPES[dtype].kind === 'complex' ? 2 : 1;
+}
+
+/** The bytes of an element. */
+export function bytesPerElement(dtype: DType): number {
+  return DTYPES[dtype].array.BYTES_PER_ELEMENT * componentsOf(dtype);
 }
 
 /** The types of floating-point numbers. */
@@ -192,8 +265,11 @@ export const FLOATING_DTYPES: readonly FloatingDType[] = DTYPE_NAMES.filter(
   (name): name is FloatingDType => DTYPES[name].kind === 'float',
 );
 
+/** The formats that have names of their own for types. */
+type Format = 'storage' | 'safetensors' | 'openInference' | 'numpy';
+
 /** The types by the name that a format has for them. */
-export function dtypesBy(format: 'storage' | 'safetensors' | 'openInference' | 'numpy'): Record<string, DType> {
+export function dtypesBy(format: Format): Record<string, DType> {
   return Object.fromEntries(
     DTYPE_NAMES.flatMap((name) => {
       const code = infoOf(name)[format];

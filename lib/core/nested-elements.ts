@@ -1,4 +1,4 @@
-import { type DType, infoOf } from './dtype';
+import { componentsOf, type DType, infoOf } from './dtype';
 import { TorchError } from './errors';
 import { elementCount } from './shape';
 import type { NestedArray, NestedElements, Tensor } from './tensor';
@@ -36,10 +36,11 @@ export function nestedElements(tensor: Tensor): NestedArray | Element {
   }
   const elements = tensor.toTypedArray();
   const value = elementReader(dtype);
+  const nested = componentsOf(dtype) === 1 ? shape : [...shape, 2];
   let next = 0;
   const level = (dim: number): NestedArray | Element => {
-    if (dim === shape.length) return value(elements[next++] as number | bigint);
-    return Array.from({ length: shape[dim] as number }, () => level(dim + 1));
+    if (dim === nested.length) return value(elements[next++] as number | bigint);
+    return Array.from({ length: nested[dim] as number }, () => level(dim + 1));
   };
   return level(0);
 }

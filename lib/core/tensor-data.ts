@@ -1,4 +1,4 @@
-import { DTYPES, type DType, defaultDType, infoOf } from './dtype';
+import { componentsOf, DTYPE_NAMES, DTYPES, type DType, defaultDType, infoOf } from './dtype';
 import { TorchError } from './errors';
 import { checkRoom } from './memory';
 import { elementCount, MAX_DIMENSIONS } from './shape';
@@ -10,6 +10,7 @@ import { elements, invalid, MAX_ELEMENTS, reading } from './validate';
 /** A typed array that tensors are made of, as it is now. */
 export interface GivenArray extends TypedArrayInfo {
   dtype: DType;
+  /** The elements that it has of that type. */
   length: number;
 }
 
@@ -21,18 +22,29 @@ export function givenArray(data: unknown, dtype: DType | undefined): GivenArray 
   if (!known) return undefined;
   const resolvedType = dtype ?? defaultDType(info.name);
   if (!resolvedType) {
+    const held = DTYPE_NAMES.filter((name) => DTYPES[name].array.name === info.name).map((name) => `'${name}'`);
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
-      `Expected options.dtype ('float16' or 'bfloat16') beside a ${info.name}, whose elements are the bits of a half type`,
+      `Expected options.dtype (${held.join(' or ')}) beside a ${info.name}, which may hold elements of each`,
     );
   }
-  return { ...info, dtype: resolvedType, length: info.bytes.length / known.BYTES_PER_ELEMENT };
+  return { ...info, dtype: resolvedType, length: countOf(info.bytes.length / known.BYTES_PER_ELEMENT, resolvedType) };
+}
+
+/** The elements that so many numbers are. */
+function countOf(numbers: number, dtype: DType): number {
+  const count = numbers / componentsOf(dtype);
+  if (Number.isInteger(count)) return count;
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected two numbers for each element of ${dtype}, its real and its imaginary part, but received ${numbers} in all`,
+  );
 }
 
 /** The elements of a typed array as numbers, for a conversion to another type. */
-export function elementsOf({ name, bytes, length }: GivenArray): ArrayLike<number | bigint> {
+export function elementsOf({ name, bytes }: GivenArray): ArrayLike<number | bigint> {
   const { array } = Object.values(DTYPES).find((each) => each.array.name === name) as { array: typeof Float32Array };
-  return new array(bytes.buffer as ArrayBuffer, bytes.byteOffset, length);
+  return new array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length / array.BYTES_PER_ELEMENT);
 }
 
 /** The elements of nested arrays, which have to be rectangular, and their shape. */
@@ -77,6 +89,27 @@ export function flatten(data: unknown): { shape: number[]; values: unknown[] } {
   return { shape, values };
 }
 
+/**
+ * The shape of elements in nested arrays, and their numbers: the innermost arrays of complex ones are pairs of a real and an
+ * imaginary part. A number alone has no imaginary part.
+ *
+ * @param given The shape that they should have, where it is known: the numbers may be nested in any way then.
+ */
+export function shapedAs(
+  { shape, values }: { shape: number[]; values: unknown[] },
+  dtype: DType,
+  given: readonly number[] | undefined,
+): { shape: readonly number[]; values: unknown[] } {
+  const isPair = componentsOf(dtype) === 2;
+  if (isPair && shape.length === 0) return { shape: given ?? [], values: [...values, 0] };
+  if (given || !isPair || values.length === 0) return { shape: given ?? shape, values };
+  if (shape.at(-1) === 2) return { shape: shape.slice(0, -1), values };
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected pairs of a real and an imaginary part as the innermost arrays of ${dtype} data but received arrays of length ${shape.at(-1)}`,
+  );
+}
+
 /** Writes numbers into the typed array of a type, each checked to be of it. */
 export function encode(values: ArrayLike<unknown>, dtype: DType): Uint8Array {
   checkRoom(values.length * DTYPES[dtype].array.BYTES_PER_ELEMENT, () => `${values.length} elements of ${dtype}`);
@@ -87,22 +120,24 @@ export function encode(values: ArrayLike<unknown>, dtype: DType): Uint8Array {
     if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean') {
       throw invalid('numbers, bigints or booleans', `element ${i} of data`, value);
     }
-    if (dtype === 'int64') {
-      if (typeof value === 'number' && !Number.isInteger(value))
-        throw invalid('an integer', `element ${i} of int64 data`, value);
-      const integral = BigInt(value);
-      if (BigInt.asIntN(64, integral) !== integral)
-        throw invalid(`an integer from ${-(2n ** 63n)} to ${2n ** 63n - 1n}`, `element ${i} of int64 data`, value);
-      (array as BigInt64Array)[i] = integral;
-      continue;
-    }
-    const number = Number(value);
-    if (range && (!Number.isInteger(number) || number < range[0] || number > range[1])) {
+    const isInteger = typeof value !== 'number' || Number.isInteger(value);
+    const exact = typeof range?.[0] === 'bigint' && isInteger ? BigInt(value) : Number(value);
+    if (range && (!isInteger || exact < range[0] || exact > range[1])) {
       throw invalid(`an integer from ${range[0]} to ${range[1]}`, `element ${i} of ${dtype} data`, value);
     }
+    if (typeof exact === 'bigint') {
+      (array as BigInt64Array)[i] = exact;
+      continue;
+    }
+    const number = exact;
     (array as Float64Array)[i] = dtype === 'bool' ? (number ? 1 : 0) : bits ? bits(number) : number;
   }
   return new Uint8Array(array.buffer);
+}
+
+/** Checks that so many numbers are the elements of a shape. */
+export function checkNumbers(shape: readonly number[], numbers: number, dtype: DType): void {
+  checkCount(shape, countOf(numbers, dtype));
 }
 
 export function checkCount(shape: readonly number[], count: number): void {

@@ -1,5 +1,5 @@
 import { type InspectOptions, inspect } from 'node:util';
-import { infoOf } from './dtype';
+import { infoOf, isQuantized } from './dtype';
 import { nestedElements } from './nested-elements';
 import type { NestedArray, Tensor } from './tensor';
 import { reasonOf } from './validate';
@@ -51,6 +51,10 @@ function displayed(elements: unknown, sizes: readonly number[], digits: number |
       ? Number((elements as number).toPrecision(digits))
       : elements;
   }
+  if (sizes.length === 0) {
+    const [real, imaginary] = elements.map((part) => displayed(part, sizes, digits)) as [number, number];
+    return note(`${real}${imaginary < 0 ? '' : '+'}${imaginary}i`);
+  }
   const [size = 0, ...inner] = sizes;
   const shown: unknown[] = elements.map((each) => displayed(each, inner, digits));
   const more = size - elements.length;
@@ -58,11 +62,19 @@ function displayed(elements: unknown, sizes: readonly number[], digits: number |
   return shown;
 }
 
+/** The numbers of a tensor as far as they are shown. */
+function valuesOf(tensor: Tensor): unknown {
+  const { shape, dtype } = tensor;
+  if (!isQuantized(dtype)) return displayed(elementsOf(tensor, cornerOf(shape)), shape, infoOf(dtype)?.digits);
+  using numbers = tensor.dequantize();
+  return valuesOf(numbers);
+}
+
 function described(tensor: Tensor): Record<string, unknown> {
   const { shape, dtype, device, requiresGrad } = tensor;
   let values: unknown;
   try {
-    values = displayed(elementsOf(tensor, cornerOf(shape)), shape, infoOf(dtype)?.digits);
+    values = valuesOf(tensor);
   } catch (error) {
     values = note(`(${reasonOf(error)})`);
   }

@@ -3,13 +3,16 @@ import { isSharedArrayBuffer } from 'node:util/types';
 import { isMainThread } from 'node:worker_threads';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
 import {
+  bytesPerElement,
   type DefaultDType,
   DTYPE_NAMES,
   DTYPES,
   type DType,
   type ElementOf,
   type FloatingDType,
+  infoOf,
   isDType,
+  isQuantized,
   type TypedArrayOf,
 } from './dtype';
 import { TorchError } from './errors';
@@ -21,11 +24,13 @@ import {
   booleans,
   cannotShare,
   checkCount,
+  checkNumbers,
   elementsOf,
   encode,
   flatten,
   type GivenArray,
   givenArray,
+  shapedAs,
   takeOver,
 } from './tensor-data';
 import { inspectTensor } from './tensor-inspection';
@@ -53,7 +58,7 @@ export type Device = string;
 
 /**
  * The arrays that hold elements: one class for each `DType`, half types as their bits in a Uint16Array, bool as bytes in a
- * Uint8Array.
+ * Uint8Array, complex types as two numbers each in a Float32Array or Float64Array.
  *
  * @example
  * const row: TypedArray = Float32Array.of(1, 2, 3);
@@ -105,11 +110,14 @@ type DTypeBelow<Data, Levels extends number> = Data extends TypedArray
         ? 'bool'
         : 'float32';
 
+/** The types that hold fractions. */
+type FractionalDType = FloatingDType | 'complex64' | 'complex128';
+
 /** The element type of sums: of integers and booleans int64. */
-type SumOf<Name extends DType> = Name extends FloatingDType ? Name : 'int64';
+type SumOf<Name extends DType> = Name extends FractionalDType ? Name : 'int64';
 
 /** The element type of a result with a number: of integers it depends on the number. */
-type WithNumber<Name extends DType> = Name extends FloatingDType ? Name : DType;
+type WithNumber<Name extends DType> = Name extends FractionalDType ? Name : DType;
 
 /** The element type of a result of two tensors, known where both have the same. */
 type ResultOf<Name extends DType, Other extends DType> = [Name, Other] extends [Other, Name] ? Name : DType;
@@ -128,7 +136,7 @@ export interface TensorContents<Name extends DType = DType> {
   shape: readonly number[];
   /** Where the tensor is; the elements below are on the CPU. */
   device: Device;
-  /** The elements in row-major order, as `toTypedArray` gives them. */
+  /** The elements in row-major order, as `toTypedArray` gives them; the numbers that they stand for of a quantized tensor. */
   data: TypedArrayOf<Name>;
 }
 
@@ -145,7 +153,7 @@ export interface TensorJson<Name extends DType = DType> {
   /** Sizes of the dimensions. */
   shape: readonly number[];
   /**
-   * The elements, nested as `toArray` nests them. Those that JSON has no number for are texts: `'NaN'`, `'Infinity'`,
+   * The elements, nested as `toArray` nests them: complex ones as pairs. Those that JSON has no number for are texts: `'NaN'`, `'Infinity'`,
    * `'-Infinity'`, and integers beyond 2⁵³ in digits.
    */
   data: NestedElements<number | boolean | string>;
@@ -239,9 +247,12 @@ export class Tensor<Name extends DType = DType> {
   static readonly #contents: PropertyDescriptor = {
     enumerable: true,
     get(this: Tensor): TensorContents | null {
-      if (this.#native.isDisposed()) return null;
+      // A copy of a tensor's properties on another object, as test runners make to report a failure, is no tensor.
+      if (!(#native in this) || this.#native.isDisposed()) return null;
       const { dtype, shape, device } = this;
-      return { dtype, shape, device, data: this.toTypedArray() };
+      if (!isQuantized(dtype)) return { dtype, shape, device, data: this.toTypedArray() };
+      using numbers = this.dequantize();
+      return { dtype, shape, device, data: numbers.toTypedArray() };
     },
   };
 
@@ -274,8 +285,9 @@ export class Tensor<Name extends DType = DType> {
    *
    * Don't write into memory that a run under way reads: what it computes is undefined then.
    *
-   * @param data A typed array (half types as their bits in a Uint16Array, with `options.dtype`), or a number, or nested
-   *   arrays of numbers, bigints or booleans.
+   * @param data A typed array (half types as their bits in a Uint16Array, complex types as two numbers for each element, both
+   *   with `options.dtype`), or a number, or nested arrays of numbers, bigints or booleans, whose innermost arrays are pairs of
+   *   a real and an imaginary part where `options.dtype` is complex.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where data, shape and dtype don't fit, and with `copy: false` where the
    *   memory can't be used as it is: another type of elements, another device, a part of an ArrayBuffer, one that is
    *   resizable, detached or can't be transferred (WebAssembly's, the pool's of small Buffers, one that `toTypedArray`
@@ -283,6 +295,7 @@ export class Tensor<Name extends DType = DType> {
    *
    * @example
    * const ids = Tensor.from([[101n, 7592n, 102n]]); // int64 [1, 3]
+   * const roots = Tensor.from([[0, 1], [0, -1]], { dtype: 'complex64' }); // i and -i: complex64 [2]
    * const image = Tensor.from(new Float32Array(3 * 224 * 224), { shape: [1, 3, 224, 224], copy: false });
    */
   static from<Data extends TypedArray | NestedArray | number | bigint | boolean, Name extends DType = DTypeOf<Data>>(
@@ -316,12 +329,13 @@ export class Tensor<Name extends DType = DType> {
       else bytes = resolvedType === 'bool' ? booleans(given.bytes) : given.bytes;
     } else {
       const scalar = !reading('data', () => Array.isArray(data));
-      const { shape: ownShape, values } = scalar ? { shape: [], values: [data] } : flatten(data);
-      const first = values[0];
+      const nested = scalar ? { shape: [], values: [data] } : flatten(data);
+      const first = nested.values[0];
       resolvedType = dtype ?? (typeof first === 'bigint' ? 'int64' : typeof first === 'boolean' ? 'bool' : 'float32');
-      resolvedShape = sizes ?? ownShape;
-      checkCount(resolvedShape, values.length);
-      bytes = encode(values, resolvedType);
+      const shaped = shapedAs(nested, resolvedType, sizes);
+      resolvedShape = shaped.shape;
+      checkNumbers(resolvedShape, shaped.values.length, resolvedType);
+      bytes = encode(shaped.values, resolvedType);
     }
     return new Tensor(native((addon) => addon.NativeTensor.from(bytes, resolvedShape, resolvedType, device ?? 'cpu')));
   }
@@ -372,10 +386,7 @@ export class Tensor<Name extends DType = DType> {
     const sizes = sizesOf(shape, 'shape');
     const type = checkDType(dtype, 'options.dtype') ?? 'float32';
     optionalString(device, 'options.device');
-    checkRoom(
-      elementCount(sizes) * DTYPES[type].array.BYTES_PER_ELEMENT,
-      () => `a tensor of shape [${sizes.join(', ')}]`,
-    );
+    checkRoom(elementCount(sizes) * bytesPerElement(type), () => `a tensor of shape [${sizes.join(', ')}]`);
     return new Tensor<Name>(native((addon) => addon.NativeTensor.zeros(sizes, type, device ?? 'cpu')));
   }
 
@@ -390,7 +401,8 @@ export class Tensor<Name extends DType = DType> {
   }
 
   /**
-   * Element type.
+   * Element type. Models may also give tensors of types that have no typed array, by PyTorch's name: quantized ones
+   * (`'quint8'`), which `dequantize()` reads, and others (`'float8_e5m2'`), which `to({ dtype })` converts.
    *
    * @example
    * if (weights.dtype === 'float16') console.log(weights.to({ dtype: 'float32' }));
@@ -415,9 +427,11 @@ export class Tensor<Name extends DType = DType> {
    * tensor is contiguous: a write into one shows in the other, and in the next run with that tensor as its input. Not while
    * a run reads it: what that computes is undefined then. Blocks while a GPU copies; see `data()`.
    *
-   * int64 gives a BigInt64Array, bool a Uint8Array, float16 and bfloat16 their bits in a Uint16Array.
+   * int64 gives a BigInt64Array, uint64 a BigUint64Array, bool a Uint8Array, float16 and bfloat16 their bits in a Uint16Array,
+   * complex64 and complex128 the real and the imaginary part of each element in a Float32Array or Float64Array.
    *
-   * @throws TorchError `ERR_DISPOSED`; `ERR_INVALID_ARGUMENT` for elements that no typed array holds.
+   * @throws TorchError `ERR_DISPOSED`; `ERR_INVALID_ARGUMENT` for elements that no typed array holds, as those of quantized
+   *   tensors (see `dequantize`).
    *
    * @example
    * const values = Tensor.from([1, 2]).toTypedArray();
@@ -428,9 +442,10 @@ export class Tensor<Name extends DType = DType> {
   }
 
   /**
-   * The elements as nested arrays, one level for each dimension; the element itself of a tensor without dimensions. int64
-   * gives bigints, bool booleans, every other type numbers, half types too. `Tensor.from` makes the same tensor of it again,
-   * where `dtype` is named for types other than float32, int64 and bool.
+   * The elements as nested arrays, one level for each dimension; the element itself of a tensor without dimensions. int64 and
+   * uint64 give bigints, bool booleans, complex types pairs of the real and the imaginary part, every other type numbers, half
+   * types too. `Tensor.from` makes the same tensor of it again, where `dtype` is named for types other than float32, int64 and
+   * bool.
    *
    * A copy, about ten times as large as the tensor: for looking at small ones. Blocks as `toTypedArray` does.
    *
@@ -485,7 +500,7 @@ export class Tensor<Name extends DType = DType> {
 
   /**
    * This tensor on another device or with another element type; the same memory where neither changes. Blocks while a GPU
-   * copies to the CPU.
+   * copies to the CPU. A complex type made real loses its imaginary parts, as in PyTorch, which the process is warned of once.
    *
    * @throws TorchError `ERR_DEVICE_UNAVAILABLE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
@@ -496,7 +511,24 @@ export class Tensor<Name extends DType = DType> {
     const { device, dtype } = checkOptions(options, ['device', 'dtype'], 'the options of to()');
     optionalString(device, 'options.device');
     checkDType(dtype, 'options.dtype');
+    if (dtype !== undefined) warnOfImaginaryParts(this.dtype, dtype);
     return new Tensor<To>(this.#call((tensor) => tensor.to(device, dtype)));
+  }
+
+  /**
+   * The numbers that the elements of a quantized tensor stand for, (q - zero point) · scale, as float32: with one scale, or one
+   * for each channel. Other tensors as float32.
+   *
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for types that PyTorch doesn't dequantize, `ERR_DISPOSED`.
+   *
+   * @example
+   * model.registerForwardHook('encoder', (module, input, output) => {
+   *   const values = (output as Tensor).dequantize().toTypedArray(); // a Float32Array
+   *   console.log(values[0]);
+   * });
+   */
+  dequantize(): Tensor<'float32'> {
+    return this.#apply('dequantize');
   }
 
   /**
@@ -664,7 +696,8 @@ export class Tensor<Name extends DType = DType> {
   }
 
   /**
-   * The value of a tensor with one element: a bigint for int64, a boolean for bool, else a number. Blocks while a GPU copies.
+   * The value of a tensor with one element: a bigint for int64 and uint64, a boolean for bool, the real and the imaginary part
+   * for complex types, else a number. Blocks while a GPU copies.
    *
    * @throws TorchError `ERR_INVALID_ARGUMENT` for a tensor of another number of elements, `ERR_DISPOSED`.
    *
@@ -729,8 +762,36 @@ export class Tensor<Name extends DType = DType> {
   }
 
   #apply<Result extends DType>(operation: string, ...args: unknown[]): Tensor<Result> {
-    return new Tensor<Result>(this.#call((tensor) => tensor.apply(operation, ...args)));
+    try {
+      return new Tensor<Result>(this.#call((tensor) => tensor.apply(operation, ...args)));
+    } catch (error) {
+      throw withoutKernel(error, operation);
+    }
   }
+}
+
+/** Says of an operation that libtorch has no kernel for a type what would do; any other error as it is. */
+function withoutKernel(error: unknown, operation: string): unknown {
+  const [, kernel, type] =
+    (error instanceof TorchError && /^"(\w+)" not implemented for '(\w+)'/.exec(error.message)) || [];
+  if (kernel === undefined) return error;
+  return new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a type that PyTorch has ${operation}() for but received ${type}: convert the tensor with to({ dtype }) first ` +
+      `("${kernel}" not implemented for '${type}')`,
+    { cause: error },
+  );
+}
+
+let warned = false;
+
+/** Warns, once, where a conversion drops imaginary parts: PyTorch's own warning goes to stderr alone. */
+function warnOfImaginaryParts(from: string, to: DType): void {
+  if (warned || !isDType(from) || infoOf(from).kind !== 'complex' || /^(complex|bool)/.test(to)) return;
+  warned = true;
+  process.emitWarning(`${from} converted to ${to} loses its imaginary parts: toArray() and toTypedArray() give both`, {
+    code: 'LTA_IMAGINARY_PARTS',
+  });
 }
 
 /** The native side of a tensor, for the layers that pass it on. */

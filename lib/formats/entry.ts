@@ -1,7 +1,8 @@
-import { DTYPES, type DType } from '../core/dtype';
+import { componentsOf, DTYPES, type DType } from '../core/dtype';
 import { TorchError } from '../core/errors';
+import { elementCount } from '../core/shape';
 
-/** The array that holds the elements of a tensor; float16 and bfloat16 are their bits, bool is 0 or 1. */
+/** The array that holds the elements of a tensor; float16 and bfloat16 are their bits, bool is 0 or 1, complex types are pairs. */
 export type EntryData =
   | Float32Array
   | Float64Array
@@ -10,7 +11,9 @@ export type EntryData =
   | Int32Array
   | Int16Array
   | Int8Array
-  | Uint8Array;
+  | Uint8Array
+  | Uint32Array
+  | BigUint64Array;
 
 /** One tensor of a file: row-major elements with their shape. */
 export interface Entry {
@@ -55,6 +58,11 @@ export class Room {
       `some that repeat elements so often that they take ${this.#taken}`,
     );
   }
+}
+
+/** The length of the array that holds the elements of such a tensor. */
+export function arrayLength(dtype: DType, shape: readonly number[]): number {
+  return elementCount(shape) * componentsOf(dtype);
 }
 
 /** A view of `buffer` as elements of `dtype`. The buffer starts at its first element and has no other bytes. */

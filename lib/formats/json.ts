@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { DTYPE_NAMES, DTYPES, type DType, infoOf, isDType } from '../core/dtype';
+import { componentsOf, DTYPE_NAMES, DTYPES, type DType, infoOf, isDType } from '../core/dtype';
 import { elementCount, isShape, MAX_DIMENSIONS } from '../core/shape';
 import { shortened, shown } from '../core/validate';
-import { type Entries, type Entry, type EntryData, malformed } from './entry';
+import { arrayLength, type Entries, type Entry, type EntryData, malformed } from './entry';
 import { readWhole } from './file';
 
 /** A number as written: 1.0 is a float and 1 an integer, which JSON.parse would not tell apart. */
@@ -26,7 +26,8 @@ const MAX_DIGITS = 400;
 /**
  * Reads tensors from JSON: an object of named arrays, or an array of positional ones (named '0', '1', …).
  * Each is a scalar, a nested array, or `{ "dtype": …, "shape": …, "data": … }` with `shape` and `dtype` optional.
- * Without a dtype, integers become int64, numbers with a point or an exponent float32, booleans bool. `NaN` and
+ * Without a dtype, integers become int64, numbers with a point or an exponent float32, booleans bool. Elements of complex
+ * dtypes are pairs of a real and an imaginary part, which `shape` doesn't count as a dimension. `NaN` and
  * `Infinity` are read as Python writes them and, beside a dtype, as the texts that `Tensor.toJSON` has for them and for
  * integers beyond 2⁵³.
  * @throws {TorchError} ERR_INVALID_ARGUMENT for what isn't JSON, ragged arrays, or elements that don't fit the dtype.
@@ -173,12 +174,25 @@ function makeEntry(
   if (nestedShape.length > MAX_DIMENSIONS)
     throw malformed(where, `at most ${MAX_DIMENSIONS} dimensions`, `${nestedShape.length}`);
   collect(nested, nestedShape, 0, leaves, mark, where);
-  if (shape && elementCount(shape) !== leaves.length) {
-    throw malformed(where, `${elementCount(shape)} elements for shape [${shape}]`, `${leaves.length}`);
-  }
   const kind = dtype ?? inferDType(leaves, where);
+  const sizes = shape ?? elementShape(nestedShape, kind, leaves.length, where);
+  if (arrayLength(kind, sizes) !== leaves.length) {
+    const received = leaves.length / componentsOf(kind);
+    throw malformed(where, `${elementCount(sizes)} elements for shape [${sizes}]`, `${received}`);
+  }
   const numbers = dtype === undefined ? leaves : leaves.map(numberOfText);
-  return { name, dtype: kind, shape: shape ?? nestedShape, data: convert(numbers, kind, where) };
+  return { name, dtype: kind, shape: sizes, data: convert(numbers, kind, where) };
+}
+
+/** The shape of elements in arrays of a shape: the innermost ones of complex elements are pairs. */
+function elementShape(nested: readonly number[], dtype: DType, leaves: number, where: string): number[] {
+  if (componentsOf(dtype) === 1 || (leaves === 0 && nested.length > 0)) return [...nested];
+  if (nested.at(-1) === 2) return nested.slice(0, -1);
+  throw malformed(
+    where,
+    `pairs of a real and an imaginary part for ${dtype}`,
+    nested.length ? `arrays of ${nested.at(-1)}` : 'a number',
+  );
 }
 
 /** A number that stands as a text where JSON has none for it; anything else as it is. */
@@ -236,7 +250,7 @@ function element(leaf: unknown, dtype: DType, where: string): number | bigint {
     if (value !== 0 && value !== 1) throw malformed(where, 'true, false, 0 or 1', describe(leaf));
     return value;
   }
-  if (dtype === 'int64') return BigInt(integer(leaf, where));
+  if (typeof infoOf(dtype).range?.[0] === 'bigint') return BigInt(integer(leaf, where));
   if (DTYPES[dtype].kind === 'integer') return Number(integer(leaf, where));
   if (!(leaf instanceof NumberText)) throw malformed(where, `numbers for ${dtype}`, describe(leaf));
   const value = Number(leaf.text);

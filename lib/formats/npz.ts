@@ -1,4 +1,4 @@
-import { DTYPES, type DType, dtypesBy } from '../core/dtype';
+import { bytesPerElement, DTYPES, type DType, dtypesBy } from '../core/dtype';
 import { elementCount, isShape } from '../core/shape';
 import { shortened } from '../core/validate';
 import { arrayOf, type Entries, type Entry, malformed } from './entry';
@@ -54,13 +54,13 @@ export function parseNpy(bytes: Uint8Array, name: string, source: string): Entry
   if (end - start > MAX_HEADER_BYTES)
     throw malformed(where, `a header of at most ${MAX_HEADER_BYTES} bytes`, `one of ${end - start}`);
   const header = parseNpyHeader(Buffer.from(bytes.subarray(start, end)).toString('utf8'), where);
-  const size = DTYPES[header.dtype].array.BYTES_PER_ELEMENT;
+  const size = bytesPerElement(header.dtype);
   const expected = elementCount(header.shape) * size;
   if (bytes.length - end !== expected) {
     throw malformed(where, `${expected} bytes of ${header.dtype} [${header.shape}]`, `${bytes.length - end} bytes`);
   }
   const elements = new Uint8Array(bytes.subarray(end));
-  if (header.bigEndian) reverseEach(elements, size);
+  if (header.bigEndian) reverseEach(elements, DTYPES[header.dtype].array.BYTES_PER_ELEMENT);
   const { dtype, shape } = header;
   const columnMajor = shape.map((_, axis) => elementCount(shape.slice(0, axis)));
   const data = header.fortranOrder ? rowMajor(elements, size, shape, columnMajor) : elements;

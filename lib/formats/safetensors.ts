@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { DTYPES, type DType, dtypesBy } from '../core/dtype';
+import { bytesPerElement, componentsOf, DTYPES, type DType, dtypesBy, infoOf } from '../core/dtype';
 import { elementCount, isShape } from '../core/shape';
 import { shortened, shown } from '../core/validate';
-import { arrayOf, type Entries, type Entry, malformed, type StateEntries } from './entry';
+import { arrayLength, arrayOf, type Entries, type Entry, malformed, type StateEntries } from './entry';
 import { fileOf, type OpenFile, unwritable, withFile } from './file';
 
 // https://github.com/huggingface/safetensors: 8 bytes with the header's length, a JSON header, the elements.
@@ -80,8 +80,8 @@ export async function withSafetensors<Result>(
 /**
  * Writes a `.safetensors` file: tensor by tensor from their own memory, under another name that is moved into place at
  * the end. Tensors of larger elements come first, so that all are aligned, as in Hugging Face's own writer.
- * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, a name that comes twice, or a
- *   path that can't be written.
+ * @throws {TorchError} ERR_INVALID_ARGUMENT for an entry whose data doesn't fit its shape, a dtype that the format lacks
+ *   (complex128), a name that comes twice, or a path that can't be written.
  */
 export async function writeSafetensors(
   path: string,
@@ -114,9 +114,7 @@ export function encodeSafetensors(
   entries: readonly Entry[],
   metadata?: Record<string, string>,
 ): Uint8Array[] {
-  const sorted = entries.toSorted(
-    (a, b) => DTYPES[b.dtype].array.BYTES_PER_ELEMENT - DTYPES[a.dtype].array.BYTES_PER_ELEMENT,
-  );
+  const sorted = entries.toSorted((a, b) => bytesPerElement(b.dtype) - bytesPerElement(a.dtype));
   const header = encodeHeader(sorted, metadata, path);
   return [header, ...sorted.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength))];
 }
@@ -207,7 +205,7 @@ function parseTensorInfo(name: string, info: unknown, source: string): Layout['t
   const [begin, end] = offsets as [number, number];
   const dtype = Object.hasOwn(DTYPE_OF, code) ? DTYPE_OF[code] : undefined;
   if (!dtype && begin <= end) return { name, code, shape, begin, end };
-  const bytes = elementCount(shape) * (dtype ? DTYPES[dtype].array.BYTES_PER_ELEMENT : 1);
+  const bytes = elementCount(shape) * (dtype ? bytesPerElement(dtype) : 1);
   if (!dtype || end - begin !== bytes) {
     throw malformed(
       source,
@@ -237,11 +235,15 @@ function encodeHeader(
   for (const { name, dtype, shape, data } of entries) {
     if (name === '__metadata__' || infos.has(name))
       throw malformed(path, 'a name of its own for each tensor', `'${name}'`);
-    if (!(data instanceof DTYPES[dtype].array) || data.length !== elementCount(shape)) {
-      const received = `${data.length} elements in a ${data.constructor.name}`;
+    if (!(data instanceof DTYPES[dtype].array) || data.length !== arrayLength(dtype, shape)) {
+      const received = `${data.length / componentsOf(dtype)} elements in a ${data.constructor.name}`;
       throw malformed(path, `${elementCount(shape)} elements of ${dtype} for tensor '${name}' [${shape}]`, received);
     }
-    infos.set(name, { dtype: DTYPES[dtype].safetensors, shape, data_offsets: [position, position + data.byteLength] });
+    const code = infoOf(dtype).safetensors;
+    if (code === undefined) {
+      throw malformed(path, `a dtype of ${Object.values(DTYPE_OF).join(', ')} for tensor '${name}'`, dtype);
+    }
+    infos.set(name, { dtype: code, shape, data_offsets: [position, position + data.byteLength] });
     position += data.byteLength;
   }
   const pairs = [...infos].map(([name, info]) => `${JSON.stringify(name)}:${JSON.stringify(info)}`);

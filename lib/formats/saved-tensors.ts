@@ -1,4 +1,4 @@
-import { DTYPES, type DType, dtypesBy, isDType } from '../core/dtype';
+import { bytesPerElement, type DType, dtypesBy, isDType } from '../core/dtype';
 import { elementCount, isShape } from '../core/shape';
 import { shortened } from '../core/validate';
 import { arrayOf, type Entry, malformed, type Room } from './entry';
@@ -10,10 +10,8 @@ import { rowMajor } from './row-major';
 /** PyTorch's classes of storages: the type of their elements and its bytes. Those of types that tensors here lack, too. */
 const STORAGES: Record<string, [dtype: string, bytes: number]> = {
   ...Object.fromEntries(
-    Object.entries(dtypesBy('storage')).map(([name, dtype]) => [name, [dtype, DTYPES[dtype].array.BYTES_PER_ELEMENT]]),
+    Object.entries(dtypesBy('storage')).map(([name, dtype]) => [name, [dtype, bytesPerElement(dtype)]]),
   ),
-  ComplexFloatStorage: ['complex64', 8],
-  ComplexDoubleStorage: ['complex128', 16],
   QInt8Storage: ['qint8', 1],
   QUInt8Storage: ['quint8', 1],
   QInt32Storage: ['qint32', 4],
@@ -121,7 +119,7 @@ export function handlersFor(source: string, onStorage: (storage: Storage) => voi
 /** The elements of a tensor, row by row, out of the bytes of its storage. */
 export function entryOf(name: string, tensor: SavedTensor, bytes: Uint8Array, source: string, room: Room): Entry {
   const { dtype, shape, strides, offset, storage } = tensor;
-  const size = DTYPES[dtype].array.BYTES_PER_ELEMENT;
+  const size = bytesPerElement(dtype);
   const label = `tensor '${shortened(name)}'`;
   if (storage.count * storage.size > bytes.length) {
     throw malformed(

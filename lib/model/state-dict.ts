@@ -1,5 +1,5 @@
 import { isMap } from 'node:util/types';
-import { DTYPES, isDType } from '../core/dtype';
+import { DTYPES, type DType, infoOf, isDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { handleOf, Tensor } from '../core/tensor';
 import { invalid, isPlainObject, reading, shortened } from '../core/validate';
@@ -61,15 +61,24 @@ export interface StateDict {
   foreign: Map<string, string>;
 }
 
+/** Whether parameters can be converted from a type: they are real, and nothing drops imaginary parts unasked. */
+function isReal(dtype: string): dtype is DType {
+  return isDType(dtype) && infoOf(dtype).kind !== 'complex';
+}
+
 function fromEntries({ entries, foreign }: StateEntries): StateDict {
-  const tensors = entries.map(({ name, dtype, shape, data }) => [name, Tensor.from(data, { dtype, shape })] as const);
-  return { tensors: new Map(tensors), foreign };
+  const state: StateDict = { tensors: new Map(), foreign: new Map(foreign) };
+  for (const { name, dtype, shape, data } of entries) {
+    if (isReal(dtype)) state.tensors.set(name, Tensor.from(data, { dtype, shape }));
+    else state.foreign.set(name, dtype);
+  }
+  return state;
 }
 
 function fromTensors(given: Iterable<readonly [string, Tensor]>): StateDict {
   const state: StateDict = { tensors: new Map(), foreign: new Map() };
   for (const [name, tensor] of given) {
-    if (isDType(tensor.dtype)) state.tensors.set(name, tensor);
+    if (isReal(tensor.dtype)) state.tensors.set(name, tensor);
     else state.foreign.set(name, tensor.dtype);
   }
   return state;

@@ -48,7 +48,8 @@ export async function attentionOutputs(attention: AttentionWithoutWeights & Part
   const outputs: WireOutput[] = [];
   for (const [suffix, tensor] of namedTensorsOf(attention)) {
     const parameters = outputs.length === 0 ? { parameters: descriptionOf(attention) } : {};
-    outputs.push({ name: `attention.${attention.index}${suffix}`, tensor: await wireTensorOf(tensor), ...parameters });
+    const name = `attention.${attention.index}${suffix}`;
+    outputs.push({ name, tensor: await wireTensorOf(tensor, name), ...parameters });
     tensor.dispose();
   }
   return outputs;

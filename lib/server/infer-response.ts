@@ -5,7 +5,7 @@ import { shortened } from '../core/validate';
 import type { InferRequest } from './infer-request';
 import type { NamedValue } from './model-form';
 import type { ScalarType } from './type-form';
-import { datatypeOf, toBinaryData, toJsonData, type WireTensor } from './wire-tensor';
+import { datatypeOf, isWireDType, toBinaryData, toJsonData, type WireTensor } from './wire-tensor';
 
 /** One output of a response. */
 export interface WireOutput {
@@ -28,9 +28,19 @@ export interface EncodedResponse {
   headerLength?: number;
 }
 
-/** The elements of a tensor on any device; those of the CPU are not copied. */
-export async function wireTensorOf(tensor: Tensor): Promise<WireTensor> {
+/**
+ * The elements of a tensor on any device; those of the CPU are not copied.
+ *
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for a type that the protocol lacks.
+ */
+export async function wireTensorOf(tensor: Tensor, name: string): Promise<WireTensor> {
   const { dtype, shape } = tensor;
+  if (!isWireDType(dtype)) {
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected outputs of types that the Open Inference Protocol has but '${name}' is ${dtype}: ask for other outputs by name`,
+    );
+  }
   const array = await tensor.data();
   return { dtype, shape: [...shape], bytes: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) };
 }
@@ -66,7 +76,7 @@ export function pickOutputs<Output extends { name: string }>(
 export async function wantedOutputs(request: InferRequest, named: readonly NamedValue[]): Promise<WireOutput[]> {
   const outputs: WireOutput[] = [];
   for (const { name, value, type } of pickOutputs(request, named)) {
-    outputs.push({ name, tensor: Tensor.is(value) ? await wireTensorOf(value) : wireScalarOf(value, type) });
+    outputs.push({ name, tensor: Tensor.is(value) ? await wireTensorOf(value, name) : wireScalarOf(value, type) });
   }
   return outputs;
 }

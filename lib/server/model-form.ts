@@ -6,7 +6,7 @@ import type { DictionaryKey, Value } from '../core/value';
 import { ExportedProgram, type ProgramSignature, type ProgramValue } from '../model/exported-program';
 import type { ScriptModule } from '../model/script-module';
 import { type ScalarType, type TypeForm, typeForm } from './type-form';
-import { arrayOf, datatypeOf, type WireTensor } from './wire-tensor';
+import { arrayOf, datatypeOf, isWireDType, type WireTensor } from './wire-tensor';
 
 /** What the metadata says of one tensor that a model takes or gives. */
 export interface TensorMetadata {
@@ -288,7 +288,8 @@ function describedLeaf({ name, dtype, shape, constant }: ProgramValue): TensorMe
   }
   if (dtype === 'NoneType') return { name, ...UNDECLARED, ...mark };
   const sizes = shape.map((size) => (typeof size === 'number' ? size : -1));
-  return { name, datatype: datatypeOf(dtype as 'float32'), shape: isShape(shape) ? shape : sizes, ...mark };
+  const datatype = isWireDType(dtype) ? datatypeOf(dtype) : UNDECLARED.datatype;
+  return { name, datatype, shape: isShape(shape) ? shape : sizes, ...mark };
 }
 
 /** A program takes its leaves, whose names say where they stand. */

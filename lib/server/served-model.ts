@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import type { AttentionStream } from '../capture/attention-stream';
-import { DTYPES } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { elementCount } from '../core/shape';
+import { handleOf } from '../core/tensor';
 import { reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
 import type { ExportedProgram } from '../model/exported-program';
@@ -197,7 +197,7 @@ export class ServedModel {
 function bytesOf(model: ScriptModule | ExportedProgram): number {
   let bytes = 0;
   for (const tensor of Object.values(model.stateDict())) {
-    bytes += elementCount(tensor.shape) * DTYPES[tensor.dtype].array.BYTES_PER_ELEMENT;
+    bytes += elementCount(tensor.shape) * handleOf(tensor, 'a tensor').itemSize();
     tensor.dispose();
   }
   return bytes;

@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { DTYPES, type DType, dtypesBy, infoOf } from '../core/dtype';
+import { bytesPerElement, DTYPES, type DType, dtypesBy, infoOf, isDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { elementReader } from '../core/nested-elements';
 import { elementCount, isShape, MAX_DIMENSIONS } from '../core/shape';
@@ -9,20 +9,29 @@ import { invalid, shown } from '../core/validate';
 
 // Tensors as the Open Inference Protocol has them: elements in row-major order, as JSON or as bytes (little-endian).
 
-const DATATYPES = dtypesBy('openInference');
+/** The types that the protocol has a name for: not the complex ones. */
+export type WireDType = {
+  [Name in DType]: (typeof DTYPES)[Name] extends { openInference: string } ? Name : never;
+}[DType];
+
+const DATATYPES = dtypesBy('openInference') as Record<string, WireDType>;
 
 /** A tensor of numbers or booleans, or of texts (BYTES). */
 export type WireTensor = { shape: number[] } & (
-  | { dtype: DType; bytes: Uint8Array }
+  | { dtype: WireDType; bytes: Uint8Array }
   | { dtype: 'bytes'; texts: Uint8Array[] }
 );
 
+export function isWireDType(dtype: string): dtype is WireDType {
+  return isDType(dtype) && infoOf(dtype).openInference !== undefined;
+}
+
 /** The protocol's name of a type. */
-export function datatypeOf(dtype: DType | 'bytes'): string {
+export function datatypeOf(dtype: WireDType | 'bytes'): string {
   return dtype === 'bytes' ? 'BYTES' : DTYPES[dtype].openInference;
 }
 
-export function dtypeOf(datatype: unknown, what: string): DType | 'bytes' {
+export function dtypeOf(datatype: unknown, what: string): WireDType | 'bytes' {
   if (datatype === 'BYTES') return 'bytes';
   const dtype = typeof datatype === 'string' && Object.hasOwn(DATATYPES, datatype) ? DATATYPES[datatype] : undefined;
   if (dtype === undefined)
@@ -89,7 +98,7 @@ export function fromBinaryData(datatype: unknown, shape: unknown, bytes: Uint8Ar
     checkCount(texts.length, sizes, what);
     return { dtype, shape: sizes, texts };
   }
-  const expected = elementCount(sizes) * DTYPES[dtype].array.BYTES_PER_ELEMENT;
+  const expected = elementCount(sizes) * bytesPerElement(dtype);
   if (bytes.length !== expected) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',

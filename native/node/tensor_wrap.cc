@@ -55,8 +55,10 @@ void checkStorage(const at::Tensor& tensor) {
 // A dense, contiguous CPU tensor with these elements; `tensor` itself if it is one.
 at::Tensor readable(const at::Tensor& tensor) {
   if (!findDType(tensor.scalar_type())) {
-    throw Error("ERR_INVALID_ARGUMENT", "A tensor of type " + nameOf(tensor.scalar_type()) +
-                                            " has no typed array: convert it first with to({ dtype })");
+    const char* const remedy = tensor.is_quantized() ? "dequantize() gives the numbers that its elements stand for"
+                                                     : "convert it first with to({ dtype })";
+    throw Error("ERR_INVALID_ARGUMENT",
+                "A tensor of type " + nameOf(tensor.scalar_type()) + " has no typed array: " + remedy);
   }
   c10::NoGradGuard noGrad;
   auto dense = tensor.detach();
@@ -77,7 +79,7 @@ Napi::Value typedArrayOf(Napi::Env env, const at::Tensor& dense) {
     if (bytes > 0) std::memcpy(data, dense.data_ptr(), bytes);
   }
   napi_value array = nullptr;
-  if (napi_create_typedarray(env, dtype.array, bytes / c10::elementSize(dtype.type), buffer, 0, &array) != napi_ok) {
+  if (napi_create_typedarray(env, dtype.array, bytes / elementBytes(dtype.array), buffer, 0, &array) != napi_ok) {
     throw Napi::Error::New(env);
   }
   return Napi::Value(env, array);
@@ -118,6 +120,7 @@ const std::unordered_map<std::string, Operation>& operations() {
        }},
       {"softmax", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.softmax(integer(i, 1)); }},
       {"argmax", [](const at::Tensor& t, const Napi::CallbackInfo& i) { return t.argmax(optionalDim(t, i)); }},
+      {"dequantize", [](const at::Tensor& t, const Napi::CallbackInfo&) { return t.dequantize(); }},
       {"add",
        [](const at::Tensor& t, const Napi::CallbackInfo& i) {
          return i[1].IsNumber() ? t.add(i[1].As<Napi::Number>().DoubleValue()) : t.add(TensorWrap::of(i[1]));
@@ -140,6 +143,7 @@ void TensorWrap::define(Napi::Env env, Napi::Object exports) {
                   StaticMethod("zeros", &TensorWrap::zeros),
                   InstanceMethod("shape", &TensorWrap::shape),
                   InstanceMethod("dtype", &TensorWrap::dtype),
+                  InstanceMethod("itemSize", &TensorWrap::itemSize),
                   InstanceMethod("device", &TensorWrap::device),
                   InstanceMethod("requiresGrad", &TensorWrap::requiresGrad),
                   InstanceMethod("setRequiresGrad", &TensorWrap::setRequiresGrad),
@@ -228,6 +232,11 @@ Napi::Value TensorWrap::dtype(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), nameOf(tensor().scalar_type())); });
 }
 
+Napi::Value TensorWrap::itemSize(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(),
+                 [&] { return Napi::Number::New(info.Env(), static_cast<double>(tensor().dtype().itemsize())); });
+}
+
 Napi::Value TensorWrap::device(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), tensor().device().str()); });
 }
@@ -270,7 +279,12 @@ Napi::Value TensorWrap::to(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto result = tensor();
     if (!info[0].IsUndefined()) result = result.to(parseDevice(stringArgument(info[0], "device")));
-    if (!info[1].IsUndefined()) result = result.to(dtypeArgument(info[1]).type);
+    if (!info[1].IsUndefined()) {
+      const auto type = dtypeArgument(info[1]).type;
+      // What a conversion does as well, but with a warning on stderr. Truth looks at both parts.
+      if (result.is_complex() && !at::isComplexType(type) && type != at::kBool) result = at::real(result);
+      result = result.to(type);
+    }
     return wrap(info.Env(), result);
   });
 }
@@ -282,12 +296,25 @@ Napi::Value TensorWrap::item(const Napi::CallbackInfo& info) {
       throw Error("ERR_INVALID_ARGUMENT", "Expected a Tensor with one element for item() but received one with " +
                                               std::to_string(tensor().numel()));
     }
+    const auto type = tensor().scalar_type();
+    if (tensor().is_quantized()) {
+      throw Error("ERR_INVALID_ARGUMENT",
+                  "An element of type " + nameOf(type) + " has no number: dequantize() gives what it stands for");
+    }
     const auto value = tensor().item();
     if (value.isBoolean()) return Napi::Boolean::New(env, value.toBool());
-    if (tensor().scalar_type() == at::kLong) return Napi::BigInt::New(env, value.toLong());
+    if (type == at::kLong) return Napi::BigInt::New(env, value.toLong());
+    if (type == at::kUInt64) return Napi::BigInt::New(env, value.toUInt64());
     if (value.isIntegral(false)) return Napi::Number::New(env, static_cast<double>(value.toLong()));
     if (value.isFloatingPoint()) return Napi::Number::New(env, value.toDouble());
-    throw Error("ERR_INVALID_ARGUMENT", "An element of type " + nameOf(tensor().scalar_type()) + " has no number");
+    if (value.isComplex()) {
+      const auto number = value.toComplexDouble();
+      auto parts = Napi::Array::New(env, 2);
+      parts.Set(0u, Napi::Number::New(env, number.real()));
+      parts.Set(1u, Napi::Number::New(env, number.imag()));
+      return parts;
+    }
+    throw Error("ERR_INVALID_ARGUMENT", "An element of type " + nameOf(type) + " has no number");
   });
 }
 

@@ -34,6 +34,7 @@ class TensorWrap : public ObjectWrap<TensorWrap> {
   static Napi::Value zeros(const Napi::CallbackInfo& info);
   Napi::Value shape(const Napi::CallbackInfo& info);
   Napi::Value dtype(const Napi::CallbackInfo& info);
+  Napi::Value itemSize(const Napi::CallbackInfo& info);
   Napi::Value device(const Napi::CallbackInfo& info);
   Napi::Value requiresGrad(const Napi::CallbackInfo& info);
   Napi::Value grad(const Napi::CallbackInfo& info);

@@ -96,6 +96,11 @@ describe('texts of tensors', () => {
     ['int16', [1, -2, 3]],
     ['int8', [1, -2, 3]],
     ['uint8', [1, 2, 255]],
+    ['uint16', [1, 2, 65535]],
+    ['uint32', [1, 2, 2 ** 32 - 1]],
+    ['uint64', [1, 2, 2 ** 53 - 1]],
+    ['complex64', [1.5, -2, 0.1, 0, -0.5, 3]],
+    ['complex128', [Math.PI, 1e300, -0.5, 0, 1, 2]],
     ['bool', [1, 0, 1]],
   ])('JSON of %s makes the same tensor again', (dtype, elements) => {
     const tensor = Tensor.from(elements, { dtype, shape: [1, 3] });

@@ -183,6 +183,11 @@ describe('Tensor.from', () => {
     ['bool', new Uint8Array([1, 0, 1, 0])],
     ['float16', new Uint16Array([0x3c00, 0xc000, 0x7bff, 0])],
     ['bfloat16', new Uint16Array([0x3f80, 0xc000, 0x7f7f, 0])],
+    ['uint16', new Uint16Array([1, 2, 65535, 0])],
+    ['uint32', new Uint32Array([1, 2, 2 ** 32 - 1, 0])],
+    ['uint64', new BigUint64Array([1n, 2n, 2n ** 64n - 1n, 0n])],
+    ['complex64', new Float32Array([1.5, -2, -0, 3e38, Number.NaN, 1, 0, Number.NEGATIVE_INFINITY])],
+    ['complex128', new Float64Array([1.5, -2, -0, 3e300, Number.NaN, 1, 0, Number.NEGATIVE_INFINITY])],
   ])('%s goes through libtorch and back unchanged', (dtype, data) => {
     const tensor = Tensor.from(data as Float32Array, { shape: [2, 2], dtype });
     expect(tensor.dtype).toBe(dtype);
