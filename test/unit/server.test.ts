@@ -140,12 +140,10 @@ describe('tensors', () => {
         '  return (x, torch.complex(x, x), torch.quantize_per_tensor(x, 0.5, 0, 12))\n',
     );
     client = await serve({ mixed: { source: path, untrusted: false } });
-    const expected = {
-      error: { code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(/'output.1' is complex64/) },
-    };
+    const expected = { error: expect.stringMatching(/'output.1' is complex64/) };
     expect(await client.infer('mixed', [x])).toMatchObject({ status: 400, json: expected });
     const quantized = await client.infer('mixed', [x], { outputs: [{ name: 'output.2' }] });
-    expect(quantized).toMatchObject({ status: 400, json: { error: { message: expect.stringMatching(/is qint8/) } } });
+    expect(quantized).toMatchObject({ status: 400, json: { error: expect.stringMatching(/'output.2' is qint8/) } });
     const { status, json } = await client.infer('mixed', [x], { outputs: [{ name: 'output.0' }] });
     expect({ status, data: json.outputs[0].data }).toEqual({ status: 200, data: [1, 2, 3, 4] });
   });
