@@ -14,7 +14,10 @@ import { UNTRUSTED_LIMITS } from './run-options';
  * const uploaded = await ScriptModule.load('upload.pt', options);
  */
 export interface LoadOptions {
-  /** Where the parameters go. Default `'cpu'`. */
+  /**
+   * Where the parameters go. Devices other than the CPU that the file names itself, as traces made on a GPU do wherever they create
+   * a tensor, are replaced by it; the CPU stays where TorchScript names it, as in Python. Default `'cpu'`.
+   */
   device?: Device;
   /** Casts floating-point parameters and buffers to another floating-point type. Trades bits for speed; default: as saved. */
   dtype?: FloatingDType;

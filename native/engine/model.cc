@@ -117,7 +117,7 @@ void Model::to(c10::Device device, const Exchange& exchange) {
   exchange([&] {
     for (const auto& [tensor, data] : moved) tensor.set_data(data);
   });
-  onMoved();
+  onMoved(device);
 }
 
 void Model::checkHookPlace(const std::string& place) const {

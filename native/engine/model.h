@@ -81,7 +81,7 @@ class Model : public std::enable_shared_from_this<Model> {
   virtual std::shared_ptr<const ModuleResolver> resolver() const = 0;
   // What `to` moves, and a callback after it, under the exclusive lock.
   virtual std::vector<at::Tensor> movableTensors() const = 0;
-  virtual void onMoved() {}
+  virtual void onMoved(c10::Device device) {}
 
   // The hooks of this model and of its parts, by their names in it.
   std::shared_ptr<const HookSet> hooks() const;

@@ -70,7 +70,7 @@ ExportedProgram::ExportedProgram(Program program, const Options& options)
     auto& tensor = weight.tensor;
     if (tensor.device() != options.device) tensor.set_data(tensor.to(options.device));
   }
-  onMoved();
+  onMoved(options.device);
   auto owners = std::make_shared<engine::ParameterOwners>();
   for (const auto& [name, tensor] : parameters()) owners->emplace(tensor.unsafeGetTensorImpl(), ownerOf(name));
   owners_ = std::move(owners);
@@ -134,15 +134,12 @@ std::vector<at::Tensor> ExportedProgram::movableTensors() const {
 }
 
 // What the graph makes on the device that the program was exported on is made where the weights are.
-void ExportedProgram::onMoved() {
-  if (!program_.weights.empty()) {
-    const auto device = program_.weights.front().tensor.device();
-    eachNode(program_.graph, [&](Node& node) {
-      for (auto& argument : node.arguments) {
-        if (argument.constant.isDevice()) argument.constant = device;
-      }
-    });
-  }
+void ExportedProgram::onMoved(c10::Device device) {
+  eachNode(program_.graph, [&](Node& node) {
+    for (auto& argument : node.arguments) {
+      if (argument.constant.isDevice()) argument.constant = device;
+    }
+  });
   if (optimize_) {
     folded_ = std::make_unique<FoldedProgram>(program_);
     if (folded_->isEmpty()) folded_ = nullptr;

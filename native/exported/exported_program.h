@@ -49,7 +49,7 @@ class ExportedProgram final : public engine::Model {
                       bool captureGradients) override;
   std::shared_ptr<const ModuleResolver> resolver() const override { return resolver_; }
   std::vector<at::Tensor> movableTensors() const override;
-  void onMoved() override;
+  void onMoved(c10::Device device) override;
   // Hooks can be on nodes, too.
   void checkHookPlace(const std::string& place) const override;
 

@@ -64,7 +64,7 @@ std::shared_ptr<ScriptModule> loadFrom(const std::string& source, const LoadOpti
     if (options.dtype) castFloatingPoint(module, *options.dtype);
     const bool fuse = options.optimize && options.fuse.value_or(fusionPays());
     return std::make_shared<ScriptModule>(std::move(module),
-                                          ScriptModule::Options{options.optimize, fuse, options.dtype});
+                                          ScriptModule::Options{options.optimize, fuse, options.dtype, options.device});
   } catch (...) {
     throw loadError(source, std::current_exception());
   }

@@ -113,7 +113,8 @@ c10::IValue explainingDtype(const std::function<c10::IValue()>& run) {
 }  // namespace
 
 ScriptModule::ScriptModule(jit::Module module, const Options& options)
-    : module_(std::move(module)), options_(options), named_(namedModules(module_)) {
+    : module_(std::move(module)), devices_(module_), options_(options), named_(namedModules(module_)) {
+  devices_.place(options.device);
   std::unordered_set<const void*> seen;
   auto owners = std::make_shared<engine::ParameterOwners>();
   for (const auto& [moduleName, module] : named_) {
@@ -171,9 +172,10 @@ std::vector<at::Tensor> ScriptModule::movableTensors() const {
   return tensors;
 }
 
-void ScriptModule::onMoved() {
+void ScriptModule::onMoved(c10::Device device) {
   resolver_ = std::make_shared<Resolver>(owners_);  // the parameters' storages changed
-  if (options_.optimize) programs_->clear();        // their constants are on the old device
+  const bool named = devices_.place(device);
+  if (named || options_.optimize) programs_->clear();  // their constants are on the old device
 }
 
 c10::IValue ScriptModule::execute(engine::Inputs inputs, const engine::RunOptions& options,

@@ -12,6 +12,7 @@
 
 #include "engine/model.h"
 #include "engine/parameter_resolver.h"
+#include "script/device_constants.h"
 #include "script/program_cache.h"
 
 namespace lta::script {
@@ -21,7 +22,8 @@ class ScriptModule final : public engine::Model {
   struct Options {
     bool optimize = false;
     bool fuse = false;
-    std::optional<at::ScalarType> dtype;  // that the module was cast to
+    std::optional<at::ScalarType> dtype;                     // that the module was cast to
+    c10::Device device = c10::Device(c10::DeviceType::CPU);  // that it was loaded on
   };
   ScriptModule(torch::jit::Module module, const Options& options);
 
@@ -37,7 +39,7 @@ class ScriptModule final : public engine::Model {
                       bool captureGradients) override;
   std::shared_ptr<const ModuleResolver> resolver() const override { return resolver_; }
   std::vector<at::Tensor> movableTensors() const override;
-  void onMoved() override;
+  void onMoved(c10::Device device) override;
 
  private:
   using Resolver = engine::ParameterResolver<currentModuleName>;
@@ -50,6 +52,7 @@ class ScriptModule final : public engine::Model {
   void readState();
 
   torch::jit::Module module_;
+  DeviceConstants devices_;
   const Options options_;
   std::vector<NamedModule> named_;
   std::vector<engine::NamedTensor> parameters_;

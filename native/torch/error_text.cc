@@ -53,6 +53,32 @@ void cutBacktrace(ErrorText& text) {
   text.message = trimmed(text.message.substr(0, at));
 }
 
+// "Could not run '<operator>' with arguments from the '<backend>' backend. This could be because …", and the whole
+// table of backends that have a kernel.
+void nameBackend(ErrorText& text) {
+  static const std::string kStart = "Could not run '";
+  static const std::string kMiddle = "' with arguments from the '";
+  static const std::string kEnd = "' backend";
+  if (text.message.compare(0, kStart.size(), kStart) != 0) return;
+  const auto middle = text.message.find(kMiddle);
+  if (middle == std::string::npos) return;
+  const auto end = text.message.find(kEnd, middle);
+  if (end == std::string::npos) return;
+  const auto name = text.message.substr(kStart.size(), middle - kStart.size());
+  const auto from = middle + kMiddle.size();
+  const auto backend = text.message.substr(from, end - from);
+  // Tensors without elements of their own, sparse ones …: the backend is there.
+  const bool isDevice = backend.find("CUDA") != std::string::npos || backend == "XPU" || backend == "MPS" ||
+                        backend == "HPU" || backend == "XLA" || backend.find("PrivateUse") != std::string::npos;
+  if (text.stack.empty()) text.stack = text.message;
+  text.message = "'" + name + "' can't run on tensors of the kind '" + backend + "'";
+  if (isDevice) {
+    text.message +=
+        ": the program itself names a device that this libtorch lacks, where loading doesn't replace it by "
+        "the option `device`, or a tensor is on one";
+  }
+}
+
 }  // namespace
 
 ErrorText errorTextOf(const std::exception& exception) {
@@ -60,6 +86,7 @@ ErrorText errorTextOf(const std::exception& exception) {
   auto text = splitInterpreterText(own ? own->what_without_backtrace() : exception.what());
   if (own && text.stack.empty()) text.stack = exception.what();
   cutBacktrace(text);
+  nameBackend(text);
   return text;
 }
 

@@ -1,10 +1,13 @@
 #include <ATen/ATen.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <set>
+#include <sstream>
 
 #include "check.h"
 #include "hooks/recorder.h"
 #include "runtime/error.h"
+#include "script/device_constants.h"
 #include "script/load.h"
 
 namespace {
@@ -29,6 +32,38 @@ TEST("modules of one class have names of their own") {
   std::set<std::string> names;
   for (const auto& module : model->modules()) names.insert(module.name);
   EXPECT(names.size() == model->modules().size() && names.size() > 2);
+}
+
+TEST("devices of a trace follow the checkpoint, those that it names as the CPU stay") {
+  torch::jit::Module module("M");
+  module.define(R"(
+def forward(self, x):
+  if bool(x.sum() > 0):
+    x = x + torch.ones([2], device=torch.device("cuda:1"))
+  return torch.zeros([2], device=torch.device("cpu")) + x.cuda()
+)");
+  module.define(R"(
+def other(self):
+  return torch.device("cuda")
+)");
+  const auto devicesOf = [&](const char* method) {
+    std::multiset<std::string> devices;
+    std::istringstream lines(module.get_method(method).graph()->toString(false));
+    for (std::string line; std::getline(lines, line);) {
+      if (line.find(": Device = prim::Constant[") == std::string::npos) continue;
+      const auto from = line.find("value=\"") + 7;
+      devices.insert(line.substr(from, line.find('"', from) - from));
+    }
+    return devices;
+  };
+  lta::script::DeviceConstants constants(module);
+  for (const char* device : {"cpu", "meta", "cpu"}) {
+    EXPECT(constants.place(c10::Device(device)));
+    EXPECT((devicesOf("forward") == std::multiset<std::string>{"cpu", device, device}));
+    EXPECT((devicesOf("other") == std::multiset<std::string>{device}));
+  }
+  EXPECT(module.forward({at::ones({2})}).toTensor().equal(at::full({2}, 2.0)));
+  EXPECT(!lta::script::DeviceConstants(torch::jit::Module("N")).place(c10::Device("meta")));
 }
 
 TEST("a recorder records its module until it is removed") {

@@ -283,6 +283,21 @@ TEST("libtorch's errors are split into message and backtrace") {
   }
 }
 
+TEST("an operator without a kernel for a device is named without libtorch's table of backends") {
+  std::string message;
+  std::string stack;
+  try {
+    at::empty({1}, at::TensorOptions().device(c10::DeviceType::XPU));
+  } catch (const c10::Error& error) {
+    const auto text = lta::errorTextOf(error);
+    message = text.message;
+    stack = text.stack;
+  }
+  EXPECT(message.find("'aten::empty.memory_format' can't run on tensors of the kind 'XPU': the program itself names") ==
+         0);
+  EXPECT(message.find("registered at") == std::string::npos && stack.find("registered at") != std::string::npos);
+}
+
 TEST("the error of a duplicate registration names the file of the first") {
   std::string file;
   try {
