@@ -25,7 +25,11 @@ describe('a checkpoint made on a GPU', () => {
       const { output, attentions } = await model.captureAttention([tensor('x')]);
       expect(attentions).toHaveLength(1);
       model.registerForwardHook('', () => {});
-      for (const each of [output, await model.forward([tensor('x')]), await model.forward([tensor('x')], { grad: true })]) {
+      for (const each of [
+        output,
+        await model.forward([tensor('x')]),
+        await model.forward([tensor('x')], { grad: true }),
+      ]) {
         expect(bits(each)).toEqual(bits(tensor('traced')));
       }
       using optimized = await loadModel(file(name), { optimize: true });
@@ -62,7 +66,9 @@ it('says what is wrong where a program makes up a device that is not there, with
   const failure = await model.forward(['xpu:0'] as Value[]).then(String, (error: Error) => error);
   expect(failure).toMatchObject({
     code: 'ERR_MODEL_RUN',
-    message: expect.stringMatching(/'aten::\S+' can't run on tensors of the kind 'XPU': the program itself names a device/),
+    message: expect.stringMatching(
+      /'aten::\S+' can't run on tensors of the kind 'XPU': the program itself names a device/,
+    ),
   });
   expect((failure as Error).message.length).toBeLessThan(400);
 });
