@@ -511,7 +511,16 @@ export class Tensor<Name extends DType = DType> {
     const { device, dtype } = checkOptions(options, ['device', 'dtype'], 'the options of to()');
     optionalString(device, 'options.device');
     checkDType(dtype, 'options.dtype');
-    if (dtype !== undefined) warnOfImaginaryParts(this.dtype, dtype);
+    if (dtype !== undefined) {
+      const from: string = this.dtype;
+      if (isQuantized(from)) {
+        throw new TorchError(
+          'ERR_INVALID_ARGUMENT',
+          `Expected a tensor that isn't quantized for to({ dtype }) but received one of ${from}: convert what its dequantize() gives`,
+        );
+      }
+      warnOfImaginaryParts(from, dtype);
+    }
     return new Tensor<To>(this.#call((tensor) => tensor.to(device, dtype)));
   }
 

@@ -139,6 +139,19 @@ const CALLS = [
   ],
   ['Tensor.from typed', () => [Tensor, 'from', new Float32Array(6), { shape: [2, 3], dtype: 'float32' }]],
   ['Tensor.from shared', () => [Tensor, 'from', new Float32Array(6), { shape: [2, 3], copy: false }]],
+  [
+    'Tensor.from complex',
+    () => [
+      Tensor,
+      'from',
+      [
+        [1, 2],
+        [3, 4],
+      ],
+      { shape: [2], dtype: 'complex64' },
+    ],
+  ],
+  ['Tensor.from uint64', () => [Tensor, 'from', [1n, 2n], { dtype: 'uint64' }]],
   ['Tensor.zeros', () => [Tensor, 'zeros', [2, 3], { dtype: 'int64', device: 'cpu' }]],
   method('select', 0, 1),
   method('narrow', 1, 0, 2),

@@ -281,6 +281,15 @@ export function elementTypes(attention: Attention): void {
   const halves = Tensor.from([1, 2], { dtype: 'float16' });
   same<typeof halves, Tensor<'float16'>>();
   same<ReturnType<typeof halves.toTypedArray>, Uint16Array>();
+  const unsigned = [Tensor.from(new Uint32Array(1)).dtype, Tensor.from(new BigUint64Array(1)).dtype] as const;
+  same<typeof unsigned, readonly ['uint32', 'uint64']>();
+  const complex = Tensor.from([[1, 2]], { dtype: 'complex64' });
+  same<ReturnType<typeof complex.toTypedArray>, Float32Array>();
+  same<ReturnType<typeof complex.item>, [real: number, imaginary: number]>();
+  const complexSums = [complex.sum(), complex.mean(), complex.add(1)];
+  same<typeof complexSums, Tensor<'complex64'>[]>();
+  const numbers32 = x.dequantize();
+  same<typeof numbers32, Tensor<'float32'>>();
   const cast = ids.to({ dtype: 'int32' });
   same<typeof cast, Tensor<'int32'>>();
   const moved = ids.to({ device: 'cpu' });

@@ -61,6 +61,13 @@ describe('a quantized tensor', () => {
         expect(read).toThrow(error);
       }
       await expect(output.data()).rejects.toEqual(error);
+      expect(() => output.to({ dtype: 'float64' })).toThrow(
+        expect.objectContaining({
+          code: 'ERR_INVALID_ARGUMENT',
+          message: expect.stringMatching(/dequantize\(\) gives$/),
+        }),
+      );
+      expect(output.to({ device: 'cpu' }).dtype).toBe(output.dtype);
     }
   });
 
