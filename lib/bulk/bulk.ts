@@ -1,8 +1,9 @@
 import { type EngineOptions, runEmbedded } from './embedded-engine';
-import { type BulkOptions, type CheckedBulkOptions, checkBulkOptions, defaultWorkers } from './options';
-import { planFiles, planTexts } from './plan';
+import { type BulkOptions, type CheckedWorkerOptions, checkBulkOptions, defaultWorkers } from './options';
 import { ProgressMeter } from './progress';
-import { RunRecord } from './run-record';
+import { runQueued } from './queue-engine';
+import type { RunRecord } from './run-record';
+import { beginRun, submitChunks } from './submit';
 import { WorkerPool } from './worker-pool';
 
 /**
@@ -37,9 +38,19 @@ export interface BulkResult {
 export async function bulk(options: BulkOptions): Promise<BulkResult> {
   const checked = await checkBulkOptions(options);
   const record = await beginRun(checked);
+  if (checked.queue !== undefined) await submitChunks(record, checked.queue);
+  return await runOn(record, checked);
+}
+
+/** Runs what is missing of a run, with the engine that the options ask for. */
+export async function runOn(record: RunRecord, checked: CheckedWorkerOptions): Promise<BulkResult> {
+  const { queue: url, stalledAfter } = checked;
   const meter = new ProgressMeter(record.plan.count, record.counts, checked.onProgress);
   try {
-    await withPool(checked, record, meter, runEmbedded);
+    await withPool(checked, record, meter, async (options) => {
+      if (url === undefined) await runEmbedded(options);
+      else await runQueued(options, { url, stalledAfter, meter });
+    });
     return await finishRun(record);
   } catch (error) {
     await record.writeFailed().catch(() => {});
@@ -49,21 +60,14 @@ export async function bulk(options: BulkOptions): Promise<BulkResult> {
   }
 }
 
-/** Finds the inputs, and begins their run or goes on with it. */
-export async function beginRun({ job, inputs, store, resume, signal }: CheckedBulkOptions): Promise<RunRecord> {
-  const { source, chunkSize } = job;
-  const plan = source.kind === 'files' ? await planFiles(inputs, signal) : await planTexts(source, chunkSize, signal);
-  return await RunRecord.begin(store, job, plan, resume);
-}
-
-export async function finishRun(record: RunRecord): Promise<BulkResult> {
+async function finishRun(record: RunRecord): Promise<BulkResult> {
   const { inputs, written = 0, failed = 0, shards = [] } = await record.finish();
   return { inputs: inputs.count, written, failed, shards: shards.map(({ name }) => name) };
 }
 
 /** Lends workers for a run to an engine. */
-export async function withPool(
-  checked: Pick<CheckedBulkOptions, 'workers' | 'threads' | 'shutdownLimit' | 'signal'>,
+async function withPool(
+  checked: CheckedWorkerOptions,
   record: RunRecord,
   meter: ProgressMeter,
   engine: (options: EngineOptions) => Promise<void>,
@@ -76,9 +80,13 @@ export async function withPool(
     workers: count,
     threads,
     scratch: record.store.scratch,
-    onProgress: (inputs, failed) => meter.add(inputs, failed),
+    // A queue knows of what others do as well.
+    onProgress: (inputs, failed) => {
+      if (checked.queue === undefined) meter.add(inputs, failed);
+    },
   });
   try {
+    checked.signal.throwIfAborted();
     await engine({ record, pool, workers: count, shutdownLimit: checked.shutdownLimit, signal: checked.signal });
   } finally {
     await pool.close();

@@ -301,7 +301,7 @@ async function sizeOf(path: string, what: string): Promise<number> {
 }
 
 /** A model's file, with what tells it from others. */
-async function fileOf(path: string): Promise<Job['model']> {
+export async function fileOf(path: string): Promise<Job['model']> {
   const size = await sizeOf(path, 'model');
   const hash = createHash('sha256');
   for await (const piece of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(piece as Buffer);

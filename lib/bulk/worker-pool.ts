@@ -35,6 +35,16 @@ export class WorkerPool {
     this.#free = new Array<undefined>(options.workers).fill(undefined);
   }
 
+  /** Starts a worker, so that a model that can't be loaded is known before anything is run. */
+  async start(): Promise<void> {
+    let slot = await this.#take();
+    try {
+      slot = await this.#ready(slot);
+    } finally {
+      this.#give(slot);
+    }
+  }
+
   /**
    * Runs a chunk on a worker that is free, or will be.
    *

@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress';
 import { type Command, Option } from 'commander';
-import type { BulkOptions, BulkProgress, BulkResult } from '../bulk';
+import type { BulkOptions, BulkProgress, BulkResult, BulkStatus, BulkWorkOptions } from '../bulk';
 import { TorchError } from '../core/errors';
 import { addModelOptions, type ModelOptions } from './model';
 import {
@@ -31,6 +31,8 @@ interface CommandOptions extends ModelOptions {
   chunkSize?: number;
   shardSize?: number;
   shutdownLimit?: number;
+  queue?: string;
+  stalledAfter?: number;
   layers?: (string | RegExp | number)[];
   heads?: number[];
   queries?: number[];
@@ -79,6 +81,12 @@ function addRunOptions(command: Command): Command {
 /** The options that say who runs it. */
 function addWorkerOptions(command: Command): Command {
   return command
+    .option('--queue <address>', 'redis://… of a Redis or Valkey that gives chunks out to any number of machines')
+    .option(
+      '--stalled-after <time>',
+      "with --queue: when a chunk of a worker that isn't heard of goes to another (default: 30s)",
+      parseDuration,
+    )
     .option('--workers <count>', 'worker processes, each with the model (default: one a core)', parseCount)
     .option('--threads <count>', 'threads of each worker (default: the cores by the workers)', parseCount)
     .option(
@@ -96,7 +104,19 @@ export function registerBulk(program: Command): void {
     .argument('[model]', 'a TorchScript file or a program of torch.export (.pt2)')
     .enablePositionalOptions();
   addRunOptions(command);
-  addWorkerOptions(command)
+  addWorkerOptions(command);
+  const queued = (each: Command): Command => each.requiredOption('--out <folder>', 'where the results are kept');
+  addRunOptions(command.command('submit').description('begin a run on a queue, for others to work on'))
+    .argument('<model>', 'a model that all of them find under this path')
+    .requiredOption('--queue <address>', 'redis://… of the queue')
+    .action((model: string, options: CommandOptions) => runSubmit(model, options));
+  addWorkerOptions(queued(command.command('work').description('work on a run until all of it is done')))
+    .option('--model <file>', "the run's model, where it is elsewhere on this machine")
+    .action((options: CommandOptions & { model?: string }) => runWork(options));
+  queued(command.command('status').description('say how far a run is'))
+    .option('--queue <address>', 'redis://… of its queue')
+    .action((options: CommandOptions) => runStatus(options));
+  command
     .addHelpText(
       'after',
       `
@@ -106,9 +126,17 @@ off, by whatever it was, goes on with --resume. docs/bulk.md says the rest.
 Examples:
   libtorch-attention bulk bert.pt2 --inputs 'data/*.safetensors' --out results --top-k 10
   libtorch-attention bulk bert.pt2 --text lines.txt --tokenizer tokenizer.json --buckets 32,64,128 --out results --layers -1
-  libtorch-attention bulk bert.pt2 --text lines.parquet --tokenizer tokenizer.json --out results --format parquet --resume`,
+  libtorch-attention bulk bert.pt2 --text lines.parquet --tokenizer tokenizer.json --out results --format parquet --resume
+  libtorch-attention bulk submit bert.pt2 --inputs 'data/*.npz' --out /shared/results --queue redis://10.0.0.5
+  libtorch-attention bulk work --out /shared/results --queue redis://10.0.0.5
+  libtorch-attention bulk status --out /shared/results --queue redis://10.0.0.5`,
     )
     .action((model: string | undefined, options: CommandOptions) => runBulk(model, options));
+}
+
+function workerOptionsOf(options: CommandOptions) {
+  const { out, queue, workers, threads, shutdownLimit, stalledAfter } = options;
+  return { out, queue, workers, threads, shutdownLimit, stalledAfter };
 }
 
 function optionsOf(model: string | undefined, options: CommandOptions): BulkOptions {
@@ -143,16 +171,13 @@ function optionsOf(model: string | undefined, options: CommandOptions): BulkOpti
     buckets,
     decoderStart,
     given,
-    out,
     format,
     resume,
     chunkSize: options.chunkSize,
     shardBytes: options.shardSize,
     capture: attention && capture,
     output,
-    workers: options.workers,
-    threads: options.threads,
-    shutdownLimit: options.shutdownLimit,
+    ...workerOptionsOf(options),
   };
   return all as unknown as BulkOptions; // options that aren't set are undefined
 }
@@ -184,16 +209,55 @@ async function untilSignalled(run: (signal: AbortSignal) => Promise<void>): Prom
 async function runBulk(model: string | undefined, options: CommandOptions): Promise<void> {
   const given = optionsOf(model, options);
   const { bulk } = require('../bulk') as typeof import('../bulk');
+  await follow(String(options.out), (rest) => bulk({ ...given, ...rest }));
+}
+
+async function runWork({ model, ...options }: CommandOptions & { model?: string }): Promise<void> {
+  const { workBulk } = require('../bulk') as typeof import('../bulk');
+  const given = { ...workerOptionsOf(options), model } as BulkWorkOptions;
+  await follow(String(options.out), (rest) => workBulk({ ...given, ...rest }));
+}
+
+/** Runs until all is done, or a signal asks for the end; shows how far it is. */
+async function follow(
+  out: string,
+  run: (options: Pick<BulkOptions, 'signal' | 'onProgress'>) => Promise<BulkResult>,
+): Promise<void> {
   await untilSignalled(async (signal) => {
     const shown = showProgress();
     try {
-      const result = await bulk({ ...given, signal, onProgress: shown.report });
+      const result = await run({ signal, onProgress: shown.report });
       shown.end();
-      process.stdout.write(`${summary(result, String(given.out))}\n`);
+      process.stdout.write(`${summary(result, out)}\n`);
     } finally {
       shown.end();
     }
   });
+}
+
+async function runSubmit(model: string, options: CommandOptions): Promise<void> {
+  const { submitBulk } = require('../bulk') as typeof import('../bulk');
+  const { inputs, chunks, missing } = await submitBulk(optionsOf(model, options));
+  process.stdout.write(`${inputs} inputs in ${chunks} chunks, ${missing} of them to be done\n`);
+}
+
+async function runStatus({ out, queue }: CommandOptions): Promise<void> {
+  const { bulkStatus } = require('../bulk') as typeof import('../bulk');
+  const status = await bulkStatus({ out: String(out), ...(queue !== undefined && { queue }) });
+  process.stdout.write(`${describeStatus(status)}\n`);
+}
+
+function describeStatus({ state, inputs, written, failed, chunks, chunksDone, begun, queue }: BulkStatus): string {
+  const lines = [
+    `${state}, begun ${begun}`,
+    `${written + failed} of ${inputs} inputs done, ${failed} of them failed`,
+    `${chunksDone} of ${chunks} chunks done`,
+  ];
+  if (queue) {
+    const { waiting, active, delayed, failed: givenUp } = queue;
+    lines.push(`queue: ${waiting} waiting, ${active} under way, ${delayed} to be tried again, ${givenUp} given up`);
+  }
+  return lines.join('\n');
 }
 
 function summary({ inputs, written, failed, shards }: BulkResult, out: string): string {

@@ -1,20 +1,44 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BulkOptions, type BulkProgress, bulk, folderStore, type ResultStore } from '../../lib/bulk';
+import type { FromWorker, ToWorker } from '../../lib/bulk/job';
 import { ScriptModule, Tensor } from '../../lib/index';
-import {
-  doubling,
-  expectEachOnce,
-  folder,
-  inputFiles,
-  resultsOf,
-  TEXT_MODEL,
-  TOKENIZER,
-  workersOf,
-} from './bulk-fixtures';
+import { doubling, expectEachOnce, folder, inputFiles, resultsOf, TEXT_MODEL, TOKENIZER } from './bulk-fixtures';
+import { hasRedis, Redis } from './redis-fixtures';
+
+/** Inputs that end the process which runs them, as the system does where memory runs out. */
+const mockPoison = new Set<number>();
+
+jest.mock('node:child_process', () => {
+  const actual = jest.requireActual<typeof import('node:child_process')>('node:child_process');
+  const fork = (...args: Parameters<typeof actual.fork>) => {
+    const child = actual.fork(...args);
+    const send = child.send.bind(child) as (...given: unknown[]) => boolean;
+    child.send = (message: ToWorker, ...rest: unknown[]) => {
+      const isHeld = (index: number) =>
+        message.type === 'run' && index >= message.chunk.first && index < message.chunk.first + message.chunk.count;
+      if (message.type === 'run' && !message.careful && [...mockPoison].some(isHeld)) child.kill('SIGKILL');
+      return send(message, ...rest);
+    };
+    child.on('message', (message: FromWorker) => {
+      if (message.type === 'begin' && mockPoison.has(message.index)) child.kill('SIGKILL');
+    });
+    return child;
+  };
+  return { ...actual, fork };
+});
 
 // Both engines do the same: one machine by itself, and any number of them by a queue.
-const engines: { name: string; options: () => Partial<BulkOptions> }[] = [{ name: 'embedded', options: () => ({}) }];
+let redis: Redis | undefined;
+beforeAll(async () => {
+  if (hasRedis) redis = await Redis.start();
+});
+afterAll(() => redis?.end());
+const engines: { name: string; options: () => Partial<BulkOptions> }[] = [
+  { name: 'embedded', options: () => ({}) },
+  ...(hasRedis ? [{ name: 'queue', options: () => ({ queue: (redis as Redis).url, stalledAfter: 1000 }) }] : []),
+];
+if (!hasRedis) test.skip('left out, since there is no redis-server: the same on a queue', () => {});
 
 describe.each(engines)('$name', ({ name, options }) => {
   const place = (run: string): string => join(folder, `${name}-${run}`);
@@ -62,24 +86,16 @@ describe.each(engines)('$name', ({ name, options }) => {
     model.dispose();
   });
 
-  test('files: bad ones are in failed.jsonl; workers that are killed lose nothing; what kills them each time is failed', async () => {
-    const values = Array.from({ length: 30 }, (_, i) => (i === 3 ? 'no tensors' : i === 17 ? -1 : i));
+  test('files: bad ones are in failed.jsonl, and what ends its process each time; its neighbours are run again', async () => {
+    const values = Array.from({ length: 30 }, (_, i) => (i === 3 ? 'no tensors' : i));
     const inputs = await inputFiles(`${name}-inputs`, values);
     const out = place('files');
-    const done = run({ model: doubling(), inputs, capture: false, out, chunkSize: 5 });
-    // Input 17 never ends: only a signal ends it, as the system's does where memory runs out.
-    let running = true;
-    const ended = done.finally(() => (running = false));
-    const kill = async (): Promise<void> => {
-      let seen = new Map<number, number>();
-      while (running) {
-        await new Promise((resolve) => setTimeout(resolve, 100));
-        const now = Date.now();
-        seen = new Map(workersOf().map((pid) => [pid, seen.get(pid) ?? now]));
-        for (const [pid, since] of seen) if (now - since > 1500) process.kill(pid, 'SIGKILL');
-      }
-    };
-    await Promise.all([ended, kill()]);
+    mockPoison.add(17);
+    const progress: BulkProgress[] = [];
+    const onProgress = (each: BulkProgress) => progress.push(each);
+    await run({ model: doubling(), inputs, capture: false, out, chunkSize: 5, onProgress });
+    mockPoison.clear();
+    expect(progress.at(-1)).toMatchObject({ done: 30, failed: 2 });
     const results = await resultsOf(out);
     expectEachOnce(results, 30);
     expect(results.failed).toEqual([
