@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { type BulkOptions, type BulkProgress, bulk, folderStore, type ResultStore } from '../../lib/bulk';
 import type { FromWorker, ToWorker } from '../../lib/bulk/job';
 import { ScriptModule, Tensor } from '../../lib/index';
+import { hasRedis, Redis } from '../kills/redis.cjs';
 import { doubling, expectEachOnce, folder, inputFiles, resultsOf, TEXT_MODEL, TOKENIZER } from './bulk-fixtures';
-import { hasRedis, Redis } from './redis-fixtures';
 
 /** Inputs that end the process which runs them, as the system does where memory runs out. */
 const mockPoison = new Set<number>();
