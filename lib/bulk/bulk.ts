@@ -1,7 +1,10 @@
+import { mkdir } from 'node:fs/promises';
+import { checkQueue } from './chunk-queue';
 import { type EngineOptions, runEmbedded } from './embedded-engine';
 import { type BulkOptions, type CheckedWorkerOptions, checkBulkOptions, defaultWorkers } from './options';
 import { ProgressMeter } from './progress';
 import { runQueued } from './queue-engine';
+import { storeError } from './result-store';
 import type { RunRecord } from './run-record';
 import { beginRun, submitChunks } from './submit';
 import { WorkerPool } from './worker-pool';
@@ -37,6 +40,7 @@ export interface BulkResult {
  */
 export async function bulk(options: BulkOptions): Promise<BulkResult> {
   const checked = await checkBulkOptions(options);
+  if (checked.queue !== undefined) await checkQueue(checked.queue);
   const record = await beginRun(checked);
   if (checked.queue !== undefined) await submitChunks(record, checked.queue);
   return await runOn(record, checked);
@@ -65,6 +69,14 @@ async function finishRun(record: RunRecord): Promise<BulkResult> {
   return { inputs: inputs.count, written, failed, shards: shards.map(({ name }) => name) };
 }
 
+async function makeScratch({ store }: RunRecord): Promise<void> {
+  try {
+    await mkdir(store.scratch, { recursive: true });
+  } catch (error) {
+    throw storeError(store.name, 'the run', error);
+  }
+}
+
 /** Lends workers for a run to an engine. */
 async function withPool(
   checked: CheckedWorkerOptions,
@@ -87,6 +99,7 @@ async function withPool(
   });
   try {
     checked.signal.throwIfAborted();
+    await makeScratch(record);
     await engine({ record, pool, workers: count, shutdownLimit: checked.shutdownLimit, signal: checked.signal });
   } finally {
     await pool.close();

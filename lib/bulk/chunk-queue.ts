@@ -57,8 +57,7 @@ export class ChunkQueue {
    * @throws TorchError `ERR_QUEUE` where nothing answers; `ERR_MISSING_PACKAGE`.
    */
   static async open(url: string, run: string): Promise<ChunkQueue> {
-    bullmq();
-    await tryConnection(url);
+    await checkQueue(url);
     return new ChunkQueue(url, `libtorch-attention-${run}`);
   }
 
@@ -159,7 +158,13 @@ function bullmq(): typeof import('bullmq') {
   return optionalPackage<typeof import('bullmq')>('bullmq', 'which a queue is made with');
 }
 
-async function tryConnection(url: string): Promise<void> {
+/**
+ * Looks whether there is what a queue needs.
+ *
+ * @throws TorchError `ERR_QUEUE` where nothing answers; `ERR_MISSING_PACKAGE`.
+ */
+export async function checkQueue(url: string): Promise<void> {
+  bullmq();
   const { default: Redis } = optionalPackage<typeof import('ioredis')>('ioredis', 'which BullMQ reaches Redis with');
   const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, connectTimeout: CONNECT_TIMEOUT });
   let reason: unknown;

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { invalid } from '../core/validate';
@@ -12,17 +12,14 @@ const SCRATCH = '.scratch';
  * A store in a folder of this machine, or of a file system that several share. Each object is written under another name, reaches
  * the disk (fsync), is renamed, and so does its folder: a crash leaves it as a whole or not at all.
  *
- * @param path The folder, which is made where it isn't there.
- * @throws TorchError `ERR_RESULT_STORE` where it can't be.
+ * @param path The folder, which is made with the first object where it isn't there.
  *
  * @example
  * const store = folderStore('results');
  */
 export function folderStore(path: string): ResultStore {
   if (typeof path !== 'string' || path === '') throw invalid('the path of a folder', 'path', path);
-  const store = new FolderStore(resolve(path), path);
-  store.prepare();
-  return store;
+  return new FolderStore(resolve(path), path);
 }
 
 class FolderStore implements ResultStore {
@@ -35,18 +32,11 @@ class FolderStore implements ResultStore {
     this.scratch = join(folder, SCRATCH);
   }
 
-  prepare(): void {
-    try {
-      mkdirSync(this.scratch, { recursive: true });
-    } catch (error) {
-      throw storeError(this.name, 'the run', error);
-    }
-  }
-
   async put(name: string, content: Uint8Array | { path: string }): Promise<void> {
     const target = join(this.folder, name);
     let part: string | undefined;
     try {
+      await mkdir(this.scratch, { recursive: true });
       if (content instanceof Uint8Array) {
         part = join(this.scratch, `${randomBytes(8).toString('hex')}.part`);
         await writeSynced(part, [content]);

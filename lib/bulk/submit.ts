@@ -1,5 +1,5 @@
 import { invalid } from '../core/validate';
-import { ChunkQueue } from './chunk-queue';
+import { ChunkQueue, checkQueue } from './chunk-queue';
 import { type BulkOptions, type CheckedBulkOptions, checkBulkOptions } from './options';
 import { planFiles, planTexts } from './plan';
 import { RunRecord } from './run-record';
@@ -19,6 +19,7 @@ export async function submitBulk(options: BulkOptions): Promise<{ inputs: number
   const checked = await checkBulkOptions(options);
   const { queue } = checked;
   if (queue === undefined) throw invalid("an address such as 'redis://127.0.0.1:6379'", 'queue', queue);
+  await checkQueue(queue);
   const record = await beginRun(checked);
   await submitChunks(record, queue);
   const { chunks, inputs } = record.manifest;

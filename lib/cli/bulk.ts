@@ -1,7 +1,6 @@
 import { SingleBar } from 'cli-progress';
 import { type Command, Option } from 'commander';
 import type { BulkOptions, BulkProgress, BulkResult, BulkStatus, BulkWorkOptions } from '../bulk';
-import { TorchError } from '../core/errors';
 import { addModelOptions, type ModelOptions } from './model';
 import {
   addSelectionOptions,
@@ -23,7 +22,7 @@ interface CommandOptions extends ModelOptions {
   buckets?: number[];
   decoderStart?: number;
   input?: GivenInput[];
-  out?: string;
+  out: string;
   format?: 'safetensors' | 'parquet';
   resume?: boolean;
   workers?: number;
@@ -47,6 +46,9 @@ interface CommandOptions extends ModelOptions {
   output: boolean;
 }
 
+const OUT = 'where the results are kept: a folder, or s3://bucket/prefix';
+const QUEUE = 'redis://… of a Redis or Valkey that gives chunks out to any number of machines';
+
 function parseBuckets(text: string): number[] {
   return text.split(',').map((part) => parseCount(part.trim()));
 }
@@ -61,7 +63,7 @@ function addRunOptions(command: Command): Command {
     .option('--buckets <list>', 'lengths in tokens that texts are padded to, like 32,64,128', parseBuckets)
     .option('--decoder-start <id>', "the token that a decoder's text begins with, by its id", parseIndex)
     .option('--input <name=value>', 'one input of forward by name, for all: zeros, ones, or numbers', collectInputs)
-    .option('--out <folder>', 'where the results are kept: a folder, or s3://bucket/prefix')
+    .requiredOption('--out <folder>', OUT)
     .addOption(new Option('--format <format>', 'kind of the files of results').choices(['safetensors', 'parquet']))
     .option('--resume', 'go on with the run whose results are there')
     .option('--chunk-size <count>', 'inputs that are run and kept together (default: 256)', parseCount)
@@ -81,7 +83,6 @@ function addRunOptions(command: Command): Command {
 /** The options that say who runs it. */
 function addWorkerOptions(command: Command): Command {
   return command
-    .option('--queue <address>', 'redis://… of a Redis or Valkey that gives chunks out to any number of machines')
     .option(
       '--stalled-after <time>',
       "with --queue: when a chunk of a worker that isn't heard of goes to another (default: 30s)",
@@ -96,32 +97,17 @@ function addWorkerOptions(command: Command): Command {
     );
 }
 
-/** Adds `bulk`: any number of inputs, on the machine's cores. */
+/** Adds `bulk`: any number of inputs, on the machine's cores or on those of many. */
 export function registerBulk(program: Command): void {
   const command = program
     .command('bulk')
     .description('capture the attention of any number of inputs, or run them, on worker processes')
-    .argument('[model]', 'a TorchScript file or a program of torch.export (.pt2)')
-    .enablePositionalOptions();
-  addRunOptions(command);
-  addWorkerOptions(command);
-  const queued = (each: Command): Command => each.requiredOption('--out <folder>', 'where the results are kept');
-  addRunOptions(command.command('submit').description('begin a run on a queue, for others to work on'))
-    .argument('<model>', 'a model that all of them find under this path')
-    .requiredOption('--queue <address>', 'redis://… of the queue')
-    .action((model: string, options: CommandOptions) => runSubmit(model, options));
-  addWorkerOptions(queued(command.command('work').description('work on a run until all of it is done')))
-    .option('--model <file>', "the run's model, where it is elsewhere on this machine")
-    .action((options: CommandOptions & { model?: string }) => runWork(options));
-  queued(command.command('status').description('say how far a run is'))
-    .option('--queue <address>', 'redis://… of its queue')
-    .action((options: CommandOptions) => runStatus(options));
-  command
+    .usage('[options] <model> | submit | work | status')
     .addHelpText(
       'after',
       `
 Each input ends once in the results (part-*.safetensors, or .parquet), or with its error in failed.jsonl. A run that was cut
-off, by whatever it was, goes on with --resume. docs/bulk.md says the rest.
+off, by whatever it was, goes on with --resume. 'libtorch-attention bulk run --help' lists the options; docs/bulk.md says the rest.
 
 Examples:
   libtorch-attention bulk bert.pt2 --inputs 'data/*.safetensors' --out results --top-k 10
@@ -130,8 +116,27 @@ Examples:
   libtorch-attention bulk submit bert.pt2 --inputs 'data/*.npz' --out /shared/results --queue redis://10.0.0.5
   libtorch-attention bulk work --out /shared/results --queue redis://10.0.0.5
   libtorch-attention bulk status --out /shared/results --queue redis://10.0.0.5`,
-    )
-    .action((model: string | undefined, options: CommandOptions) => runBulk(model, options));
+    );
+  // What stands for itself where no other is named.
+  const run = command.command('run', { isDefault: true }).description('run all of it, and wait for the end');
+  addWorkerOptions(addRunOptions(run.argument('<model>', 'a TorchScript file or a program of torch.export (.pt2)')))
+    .option('--queue <address>', QUEUE)
+    .action((model: string, options: CommandOptions) => runBulk(model, options));
+  addRunOptions(command.command('submit').description('begin a run on a queue, for others to work on'))
+    .argument('<model>', 'a model that all of them find under this path')
+    .requiredOption('--queue <address>', QUEUE)
+    .action((model: string, options: CommandOptions) => runSubmit(model, options));
+  addWorkerOptions(command.command('work').description('work on a run until all of it is done'))
+    .requiredOption('--out <folder>', OUT)
+    .option('--queue <address>', QUEUE)
+    .option('--model <file>', "the run's model, where it is elsewhere on this machine")
+    .action((options: CommandOptions & { model?: string }) => runWork(options));
+  command
+    .command('status')
+    .description('say how far a run is')
+    .requiredOption('--out <folder>', OUT)
+    .option('--queue <address>', QUEUE)
+    .action((options: CommandOptions) => runStatus(options));
 }
 
 function workerOptionsOf(options: CommandOptions) {
@@ -139,14 +144,10 @@ function workerOptionsOf(options: CommandOptions) {
   return { out, queue, workers, threads, shutdownLimit, stalledAfter };
 }
 
-function optionsOf(model: string | undefined, options: CommandOptions): BulkOptions {
-  if (model === undefined) {
-    throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected a model: libtorch-attention bulk MODEL … but received none');
-  }
-  const { inputs, text, tokenizer, textField, buckets, decoderStart, input, out, format, resume } = options;
+function optionsOf(model: string, options: CommandOptions): BulkOptions {
+  const { inputs, text, tokenizer, textField, buckets, decoderStart, input, format, resume } = options;
   const { layers, heads, queries, averageHeads, topK, weights, scores, logSumExp, statistics, dtype } = options;
   const { device, untrusted, verify, timeLimit, memoryLimit, attention, output } = options;
-  if (out === undefined) throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected --out <folder> but received none');
   const given = Object.fromEntries((input ?? []).map(({ name, values }) => [name, values]));
   const capture = {
     layers,
@@ -206,16 +207,16 @@ async function untilSignalled(run: (signal: AbortSignal) => Promise<void>): Prom
   }
 }
 
-async function runBulk(model: string | undefined, options: CommandOptions): Promise<void> {
+async function runBulk(model: string, options: CommandOptions): Promise<void> {
   const given = optionsOf(model, options);
   const { bulk } = require('../bulk') as typeof import('../bulk');
-  await follow(String(options.out), (rest) => bulk({ ...given, ...rest }));
+  await follow(options.out, (rest) => bulk({ ...given, ...rest }));
 }
 
 async function runWork({ model, ...options }: CommandOptions & { model?: string }): Promise<void> {
   const { workBulk } = require('../bulk') as typeof import('../bulk');
   const given = { ...workerOptionsOf(options), model } as BulkWorkOptions;
-  await follow(String(options.out), (rest) => workBulk({ ...given, ...rest }));
+  await follow(options.out, (rest) => workBulk({ ...given, ...rest }));
 }
 
 /** Runs until all is done, or a signal asks for the end; shows how far it is. */
@@ -243,7 +244,7 @@ async function runSubmit(model: string, options: CommandOptions): Promise<void> 
 
 async function runStatus({ out, queue }: CommandOptions): Promise<void> {
   const { bulkStatus } = require('../bulk') as typeof import('../bulk');
-  const status = await bulkStatus({ out: String(out), ...(queue !== undefined && { queue }) });
+  const status = await bulkStatus({ out: out, ...(queue !== undefined && { queue }) });
   process.stdout.write(`${describeStatus(status)}\n`);
 }
 

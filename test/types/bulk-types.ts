@@ -3,9 +3,12 @@ import {
   type BulkOptions,
   type BulkProgress,
   bulk,
+  bulkStatus,
   folderStore,
   type ResultStore,
   s3Store,
+  submitBulk,
+  workBulk,
 } from 'libtorch-attention/bulk';
 
 export async function run(): Promise<number> {
@@ -25,5 +28,10 @@ export async function run(): Promise<number> {
   await bulk({ ...options, capture: { onAttention: () => {} } });
   // @ts-expect-error: a format that there isn't
   await bulk({ ...options, format: 'csv' });
+  const { missing } = await submitBulk({ ...options, queue: 'redis://127.0.0.1' });
+  const { shards: all } = await workBulk({ out: 'results', queue: 'redis://127.0.0.1', model: 'elsewhere.pt2' });
+  const { state, queue } = await bulkStatus({ out: 'results', queue: 'redis://127.0.0.1' });
+  const known: 'running' | 'done' = state;
+  console.log(missing, all, known, queue?.waiting);
   return written + failed + shards.length;
 }

@@ -90,8 +90,11 @@ test('every command is there, with its options', () => {
   expect(ours.length).toBeGreaterThan(10);
   const unknown = ours.flatMap(({ place, line }) => {
     const [, name = '', rest = ''] = /libtorch-attention (\w+)(.*)/.exec(line) ?? [];
-    const command: Command | undefined = program.commands.find((each) => each.name() === name);
-    if (!command) return [`${place}: ${name}`];
+    const found: Command | undefined = program.commands.find((each) => each.name() === name);
+    if (!found) return [`${place}: ${name}`];
+    // Commands below it, of which the first stands for itself.
+    const [word = ''] = rest.trim().split(' ');
+    const command = found.commands.find((each) => each.name() === word) ?? found.commands[0] ?? found;
     const flags = [...rest.replace(/"[^"]*"/g, '').matchAll(/--[\w-]+/g)].map(([flag]) => flag);
     return flags
       .filter((flag) => !command.options.some((option) => option.long === flag))
