@@ -82,9 +82,10 @@ test('every example compiles', () => {
 `;
       })
       .join('');
-    for (const { name, examples } of names) {
+    for (const [number, { name, examples }] of names.entries()) {
       for (const [i, example] of examples.entries()) {
-        const file = `${name.replace(/\W+/g, '_')}_${i}.ts`;
+        // Names may differ in case alone.
+        const file = `${number}_${name.replace(/\W+/g, '_')}_${i}.ts`;
         writeFileSync(join(folder, file), `${imports}${GIVEN}export async function example() {\n${example}\n}\n`);
       }
     }
