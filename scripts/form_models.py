@@ -1856,3 +1856,194 @@ class SelectedKernels(Loose):
         both = torch.stack([self.first(y), self.second(y)], 1)
         share = self.choice(both.sum(1).mean(-1)).view(BATCH, 2, WIDTH).softmax(1)
         return (both * share.unsqueeze(-1)).sum(1)
+
+
+# ---- heads where other dimensions are beside them -------------------------------------------------------------------
+
+
+@form()
+class OneQueryOfEachHead(Attention):
+    """Pooling by the mean of all queries: no dimension of queries is left."""
+
+    def forward(self, x):
+        q = self.query(x.mean(1)).view(-1, 4, 4)
+        k, v = self.key(x).view(-1, LENGTH, 4, 4), self.value(x).view(-1, LENGTH, 4, 4)
+        weights = torch.einsum('bhd,bthd->bht', q, k).softmax(-1)
+        seen(weights[:, :, None])
+        return torch.einsum('bht,bthd->bhd', weights, v)
+
+
+@form()
+class HeadsBehindPositions(Attention):
+    """One key for all heads, which stand behind the positions: heads are rows of the product."""
+
+    def extra(self):
+        self.key, self.value = nn.Linear(WIDTH, 4), nn.Linear(WIDTH, 4)
+
+    def forward(self, x):
+        weights = torch.einsum('bqhd,bkd->bqhk', self.query(x).view(-1, LENGTH, 4, 4), self.key(x)).softmax(-1)
+        seen(weights.transpose(1, 2))
+        return torch.einsum('bqhk,bkd->bqhd', weights, self.value(x))
+
+
+@form()
+class AbsorbedLatent(Attention):
+    """Latent attention as it decodes: the keys' projection is part of the queries', keys and values are one tensor."""
+
+    def extra(self):
+        self.down = nn.Linear(WIDTH, 5)
+        self.up, self.back = nn.Parameter(torch.randn(4, 4, 5)), nn.Parameter(torch.randn(4, 5, 4))
+
+    def forward(self, x):
+        latent = self.down(x)
+        q = torch.einsum('bqhd,hdc->bqhc', self.query(x).view(-1, LENGTH, 4, 4), self.up)
+        weights = torch.einsum('bqhc,bkc->bqhk', q, latent).softmax(-1)
+        seen(weights.transpose(1, 2))
+        mixed = torch.einsum('bqhk,bkc->bqhc', weights, latent)
+        return torch.einsum('bqhc,hcd->bqhd', mixed, self.back).flatten(2)
+
+
+@form()
+class JointFlatHeads(Attention):
+    """One projection, and batch times heads by a copy."""
+
+    def extra(self):
+        self.joint = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, x):
+        q, k, v = self.joint(x).view(-1, LENGTH, 3, 4, 4).permute(2, 0, 3, 1, 4).reshape(3, -1, LENGTH, 4).unbind(0)
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+        seen(weights.view(-1, 4, LENGTH, LENGTH))
+        return torch.bmm(weights, v).view(-1, 4, LENGTH, 4)
+
+
+@form()
+class ZeroAttention(Attention):
+    def extra(self):
+        self.attention = nn.MultiheadAttention(WIDTH, 4, add_zero_attn=True, batch_first=True)
+
+    def forward(self, x):
+        out, weights = self.attention(x, x, x, average_attn_weights=False)
+        seen(weights, name='attention.attention')
+        return out
+
+
+@form()
+class GroupsOfHeads(Attention):
+    """Grouped queries in a dimension of their own."""
+
+    def extra(self):
+        self.key, self.value = nn.Linear(WIDTH, 4), nn.Linear(WIDTH, 4)
+
+    def grouped(self, x):
+        q = self.query(x).view(-1, LENGTH, 2, 4, 2).permute(0, 2, 3, 1, 4)
+        k, v = (y.view(-1, LENGTH, 2, 1, 2).permute(0, 2, 3, 1, 4) for y in (self.key(x), self.value(x)))
+        return q, k, v
+
+    def forward(self, x):
+        q, k, v = self.grouped(x)
+        weights = (q @ k.transpose(-1, -2)).softmax(-1)
+        seen(weights.flatten(1, 2))
+        return (weights @ v).permute(0, 3, 1, 2, 4).reshape(-1, LENGTH, WIDTH)
+
+
+@form()
+class GroupsOfHeadsFused(GroupsOfHeads):
+    def forward(self, x):
+        q, k, v = self.grouped(x)
+        seen((q @ k.transpose(-1, -2) / math.sqrt(2)).softmax(-1).flatten(1, 2), operator='scaled_dot_product_attention')
+        return F.scaled_dot_product_attention(q, k.expand(-1, -1, 4, -1, -1), v.expand(-1, -1, 4, -1, -1))
+
+
+@form()
+class GroupsFlattenedAhead(GroupsOfHeads):
+    """Heads are one dimension in the softmax, and two in both products."""
+
+    def forward(self, x):
+        q = self.query(x).view(-1, LENGTH, 2, 4, 2)
+        k, v = self.key(x).view(-1, LENGTH, 2, 2), self.value(x).view(-1, LENGTH, 2, 2)
+        weights = torch.einsum('bqhgd,bkhd->bhgqk', q, k).reshape(-1, 8, LENGTH, LENGTH).softmax(-1)
+        seen(weights)
+        grouped = weights.view(-1, 2, 4, LENGTH, LENGTH)
+        return torch.einsum('bhgqk,bkhd->bqhgd', grouped, v).reshape(-1, LENGTH, WIDTH)
+
+
+@form()
+class PooledByVector(Attention):
+    """A learned query without heads: the batch is no dimension of queries."""
+
+    def extra(self):
+        self.pooling = nn.Parameter(torch.randn(WIDTH))
+
+    def forward(self, x):
+        weights = torch.einsum('btd,d->bt', self.key(x), self.pooling).softmax(1)
+        seen(weights[:, None, None])
+        return torch.einsum('bt,btd->bd', weights, self.value(x))
+
+
+@form()
+class LearnedSlots(Attention):
+    """Slots that depend on no input compete for the positions."""
+
+    def extra(self):
+        self.slots = nn.Parameter(torch.randn(1, 3, WIDTH))
+
+    def forward(self, x):
+        slots = self.query(self.slots.expand(x.size(0), 3, WIDTH))
+        weights = torch.einsum('bid,bjd->bij', slots, self.key(x)).softmax(1) + 1e-8
+        weights = weights / weights.sum(-1, keepdim=True)
+        seen(weights[:, None])
+        return torch.einsum('bij,bjd->bid', weights, self.value(x))
+
+
+@form()
+class WrittenOutSink(Attention):
+    """A sink that has no column, only a share of the sum."""
+
+    def extra(self):
+        self.sink = nn.Parameter(torch.randn(1, HEADS, 1, 1))
+
+    def mix(self, scores, v):
+        most = torch.maximum(scores.amax(-1, keepdim=True), self.sink)
+        raised = (scores - most).exp()
+        weights = raised / (raised.sum(-1, keepdim=True) + (self.sink - most).exp())
+        seen(weights, 'unnormalized', 'exp')
+        return weights @ v
+
+
+@form()
+class OverAllPairs(Attention):
+    """The softmax runs over queries and keys at once."""
+
+    def mix(self, scores, v):
+        weights = scores.flatten(2).softmax(-1).view_as(scores)
+        seen(weights, 'unnormalized')
+        return weights @ v
+
+
+@form()
+class TimesWaves(Between):
+    """Scaled by what has both signs."""
+
+    kind = 'signed'
+
+    def between(self, w):
+        return w * torch.arange(LENGTH * LENGTH).view(LENGTH, LENGTH).sin()
+
+
+@form()
+class TimesCurves(Between):
+    """Scaled by what nobody knows, and has one sign."""
+
+    def between(self, w):
+        return w * (1.5 + torch.arange(LENGTH * LENGTH).view(LENGTH, LENGTH).sin())
+
+
+@form(unseen=1)
+class CosineMemory(Attention):
+    def extra(self):
+        self.memory = nn.Parameter(torch.randn(7, WIDTH))
+
+    def forward(self, x):
+        weights = (2 * F.cosine_similarity(self.memory[None, None], self.key(x)[:, :, None], dim=-1)).softmax(-1)
+        return weights @ self.memory

@@ -61,6 +61,27 @@ void moveHeads(SdpaArguments& call, int64_t from) {
   call.mask = mask.movedim(from, -3);
 }
 
+// Makes one dimension of the last of a batch's, which are heads in groups.
+at::Tensor joinHeads(const at::Tensor& tensor, int64_t dims) { return tensor.flatten(-2 - dims, -3); }
+
+void joinHeads(SdpaArguments& call, int64_t dims) {
+  const auto& query = call.query;
+  const auto expanded = [&](const at::Tensor& tensor) {
+    auto sizes = tensor.sizes().vec();
+    for (auto dim = query.dim() - 2 - dims; dim < query.dim() - 2; ++dim) {
+      sizes[static_cast<size_t>(dim)] = query.size(dim);
+    }
+    return tensor.expand(sizes);
+  };
+  if (call.mask && call.mask->defined()) {
+    auto mask = *call.mask;
+    while (mask.dim() < query.dim()) mask = mask.unsqueeze(0);
+    call.mask = joinHeads(expanded(mask), dims);
+  }
+  call.key = joinHeads(expanded(call.key), dims);
+  call.query = joinHeads(query, dims);
+}
+
 std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std::string& module, AttentionShape shape,
                                             const at::Tensor& tensor) {
   auto pending = std::make_shared<PendingAttention>();
@@ -228,6 +249,7 @@ Capture::PendingPtr Capture::pendingOf(const flow::Consumed& consumed) const {
   pending->site.kind = consumed.kind;
   pending->site.path = consumed.value->path();
   if (consumed.headsKnown) pending->site.shape.headsKnown = true;
+  if (consumed.headsGuessed) pending->site.shape.headsKnown = false;
   return pending;
 }
 
@@ -254,7 +276,7 @@ void Capture::onProduct(const flow::Consumed& consumed, const at::Tensor& output
   auto weights = consumed.arrange(consumed.operand.detach());
   const auto pending = pendingOf(consumed);
   auto shape = shapeOf(weights.sizes());
-  if (!shape.headsKnown) shape.headsKnown = pending->site.shape.headsKnown;
+  shape.headsKnown = !consumed.headsGuessed && (shape.headsKnown || pending->site.shape.headsKnown);
   pending->site.shape = std::move(shape);
   pending->weights = std::move(weights);
   if (takesScores()) {
@@ -372,11 +394,14 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
                                   const at::Tensor& value, const at::Tensor& output) {
   broadcast(call, output);
   std::optional<int64_t> heads;
+  int64_t headDims = 1;
   if (call.query.dim() > 4 && call.key.dim() == call.query.dim() && !call.groupedQuery) {
     const std::lock_guard<std::mutex> lock(mutex_);
     heads = flow_.headsOf(call.query);
+    headDims = flow_.headDimsOf(call.query); 
   }
   if (heads) moveHeads(call, *heads);
+  if (headDims > 1) joinHeads(call, headDims);
   auto shape = shapeOf(call);
   if (!shape.headsKnown) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -387,6 +412,7 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   const auto pending = pendingAt(operatorName, module, std::move(shape), call.query);
   pending->call = std::move(call);
   if (heads) pending->arrange = [from = *heads](const at::Tensor& tensor) { return tensor.movedim(from, -3); };
+  if (headDims > 1) pending->arrange = [headDims](const at::Tensor& tensor) { return joinHeads(tensor, headDims); };
   auto result = output;
   if (options_.gradients) {
     // The model may write into what it continues with: the gradient is asked for at a point that it doesn't have.
@@ -466,7 +492,10 @@ bool Capture::note(const PendingPtr& pending, const at::Tensor& output) {
     pending->call.reset();
     pending->weights.reset();
   }
-  if (!pending->site.shape.headsKnown && output.defined()) {
+  const auto& shape = pending->site.shape;
+  const bool merged = output.defined() && output.dim() == 3 && shape.heads == 1 && shape.batches.empty() &&
+                      output.size(0) == shape.batch && output.size(1) == shape.queries;
+  if (!shape.headsKnown && merged) {
     // The model tells soon how many heads there are; where it never does, there is one.
     later =
         heads_.follow(output, [this, pending](int64_t batch, int64_t heads) { onHeadsKnown(pending, batch, heads); });

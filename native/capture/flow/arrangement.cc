@@ -86,6 +86,44 @@ Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, 
     whole_ = whole_ && identity;
     coordinates_.push_back(coordinatesOf(spans));
   }
+  // A softmax over queries and keys at once.
+  const bool overPairs = query == kNone && key != kNone && whole_ && sizes_.back() > shape_.back();
+  if (overPairs && shape_.size() == dims.size() + 1) {
+    shape_.erase(shape_.end() - 3);
+    for (const size_t last : {size_t{1}, size_t{2}}) {
+      auto& coordinates = coordinates_[coordinates_.size() - last];
+      auto& size = sizes_[sizes_.size() - last];
+      size = shape_[shape_.size() - last];
+      coordinates.resize(static_cast<size_t>(size));
+      std::iota(coordinates.begin(), coordinates.end(), 0);
+    }
+  }
+  // Heads that share keys in groups have two dimensions.
+  auto leading = static_cast<int64_t>(dims.size()) - 2;
+  for (; leading > 1 && isHeads(dims[static_cast<size_t>(leading - 1)]) &&
+         isHeads(dims[static_cast<size_t>(leading - 2)]);
+       --leading) {
+    joinLast(leading);
+    regrouped_ = true;
+  }
+  if (leading == 1 && isHeads(dims.front())) {
+    sizes_.insert(sizes_.begin(), 1);
+    coordinates_.insert(coordinates_.begin(), {0});
+    regrouped_ = true;
+  }
+}
+
+// Makes one of the last two leading dimensions.
+void Arrangement::joinLast(int64_t leading) {
+  const auto outer = static_cast<size_t>(leading - 2), inner = static_cast<size_t>(leading - 1);
+  std::vector<int64_t> joined;
+  for (const auto i : coordinates_[outer]) {
+    for (const auto j : coordinates_[inner]) joined.push_back(i * sizes_[inner] + j);
+  }
+  coordinates_[outer] = std::move(joined);
+  sizes_[outer] *= sizes_[inner];
+  coordinates_.erase(coordinates_.begin() + leading - 1);
+  sizes_.erase(sizes_.begin() + leading - 1);
 }
 
 at::Tensor Arrangement::operator()(const at::Tensor& tensor) const {
@@ -94,13 +132,16 @@ at::Tensor Arrangement::operator()(const at::Tensor& tensor) const {
     // What was expanded is the same everywhere; its gradients add up.
     arranged = arranged.stride(*place) == 0 ? arranged.select(*place, 0) : arranged.sum(*place);
   }
-  return arranged.permute(order_).reshape(shape_);
+  arranged = arranged.permute(order_);
+  return regrouped_ ? arranged.reshape(partSizes()) : arranged.reshape(shape_);
 }
 
-at::Tensor Arrangement::part(const at::Tensor& tensor) const {
+at::Tensor Arrangement::part(const at::Tensor& tensor) const { return (*this)(tensor).reshape(partSizes()); }
+
+std::vector<int64_t> Arrangement::partSizes() const {
   std::vector<int64_t> sizes;
   for (const auto& each : coordinates_) sizes.push_back(static_cast<int64_t>(each.size()));
-  return (*this)(tensor).reshape(sizes);
+  return sizes;
 }
 
 }  // namespace lta::flow

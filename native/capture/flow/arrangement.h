@@ -30,6 +30,9 @@ class Arrangement {
   at::Tensor part(const at::Tensor& tensor) const;
 
  private:
+  void joinLast(int64_t leading);
+  std::vector<int64_t> partSizes() const;
+
   std::vector<int64_t> factors_;  // sizes of the operand's dimensions, split
   std::vector<int64_t> foreign_;  // places of those that aren't the matrix's
   std::vector<int64_t> order_;    // of the others
@@ -37,6 +40,7 @@ class Arrangement {
   std::vector<int64_t> sizes_;
   std::vector<std::vector<int64_t>> coordinates_;
   bool whole_ = true;
+  bool regrouped_ = false;  // heads of several dimensions are one, or there is a dimension for a batch of one
 };
 
 }  // namespace lta::flow

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <memory>
 #include <tuple>
 #include <utility>
@@ -20,7 +21,7 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
   };
   if (over(matrix.key)) {
     aim.key = matrix.key;
-  } else if (matrix.fromScores) {
+  } else if (matrix.fromScores || matrix.fixedKeys) {
     for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
       if (matrix.roles[static_cast<size_t>(dim)] == Role::Free && view.has(summed, dim)) aim.key = dim;
     }
@@ -55,7 +56,14 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
     from = from->parents.front().get();
     consumed.scoresModule = from->module;
   }
-  consumed.headsKnown = matrix.allFeatures;
+  // The softmax may have run over more than the keys of one row.
+  const auto along = std::count_if(view.dims.begin(), view.dims.end(), [&](const auto& components) {
+    return std::any_of(components.begin(), components.end(),
+                       [&](const Component& component) { return component.span.dim == aim.key; });
+  });
+  if (along > 1) consumed.kind = loosened(consumed.kind);
+  consumed.headsKnown = matrix.allFeatures && !matrix.headsGuessed;
+  consumed.headsGuessed = matrix.headsGuessed;
   consumed.maybeContext =
       !matrix.fromScores && !matrix.fixedKeys && query != kNone && matrix.sizes[static_cast<size_t>(query)] > 1;
   matrix.meet();
@@ -90,6 +98,10 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
     }
     if (!matrix.layerKeys && other.dim() > 1 && matrix.metNothing.empty()) {
       matrix.metNothing = "its only product is with a table of constants";
+      const auto& shared = weights.value().matrix;
+      if (matrix.softmax && std::find(matrices_.begin(), matrices_.end(), shared) == matrices_.end()) {
+        matrices_.push_back(shared);
+      }
     }
     return std::nullopt;
   }

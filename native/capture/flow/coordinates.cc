@@ -19,13 +19,21 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   }
   const auto* note = find(source);
   if (!note || storageOf(source) == storageOf(result)) return;
-  // A copy: the dimension that moves fastest is the same where its size is.
-  if (source.dim() > 0 && result.dim() > 0 && source.size(-1) == result.size(-1)) {
-    if (const auto* feature = featureAlong(source, source.dim() - 1)) {
-      const Feature last{1, source.size(-1), feature->layer, feature->stacked};
-      if (result.stride(-1) == 1) noteOf(result).features = {last};
+  // A copy, in the order of the source's elements.
+  if (note->features.empty() || !result.is_contiguous()) return;
+  std::vector<Feature> features;
+  int64_t stride = 1;
+  for (auto dim = source.dim() - 1; dim >= 0; --dim) {
+    if (const auto* feature = featureAlong(source, dim)) {
+      features.push_back({stride, source.size(dim), feature->layer, feature->stacked, feature->whole});
+    } else if (const auto part = featurePart(source, dim)) {
+      const auto& [lead, of] = *part;
+      features.push_back({stride * (lead.headsFirst ? lead.inner : 1), lead.headsFirst ? lead.outer : lead.inner,
+                          of->layer, of->stacked, of->whole});
     }
+    stride *= source.size(dim);
   }
+  if (!features.empty()) noteOf(result).features = std::move(features);
 }
 
 void Flow::joined(const Call& call, const at::Tensor& result) {
@@ -51,12 +59,14 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
   }
   if (!source) {
     if (stacks && result.size(dim) > 1) {
-      noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true});
+      noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
     } else if (!tensors.empty() && tensors.front().dim() == result.dim()) {
       std::vector<Feature> features;
       for (int64_t each = 0; each < result.dim(); ++each) {
         const auto* feature = featureAlong(tensors.front(), each);
-        if (feature) features.push_back({result.stride(each), result.size(each), feature->layer, feature->stacked});
+        if (!feature) continue;
+        const auto whole = each == dim ? result.size(each) : feature->whole;
+        features.push_back({result.stride(each), result.size(each), feature->layer, feature->stacked, whole});
       }
       if (!features.empty()) noteOf(result).features = std::move(features);
     }
@@ -201,7 +211,7 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
     if (result.dim() > 2 && isFixed(call.tensor(1))) {
       auto& note = noteOf(result);
       note.layer = true;
-      if (result.size(1) > 1) note.features = {{result.stride(1), result.size(1), true, false}};
+      if (result.size(1) > 1) note.features = {{result.stride(1), result.size(1), true, false, result.size(1)}};
     }
     return;
   }

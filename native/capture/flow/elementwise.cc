@@ -85,7 +85,8 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
         auto reduced = *note->reduced;
         const auto other = call.rule.does == Does::Adds ? call.argument("other") : std::nullopt;
         const auto number = other ? numberOf(*other) : std::nullopt;
-        reduced.exact = reduced.exact && !(number && std::abs(*number) > 1e-2);
+        const bool more = call.rule.does == Does::Adds && !number && tensors.size() > 1;
+        reduced.exact = reduced.exact && !more && !(number && std::abs(*number) > 1e-2);
         noteOf(result).reduced = reduced;
       }
     }

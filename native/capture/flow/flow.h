@@ -36,6 +36,7 @@ struct Consumed {
   std::string scoresModule;    // of the product that the scores come from
   bool mayBeNameless = false;  // the product is one that the JIT makes of others
   bool headsKnown = false;     // a single leading dimension is batch
+  bool headsGuessed = false;   // the dimension read as heads may be another one of the batch
   bool second = false;         // the product's second operand
   // Whether what it gives may turn out to be the inner product of a linear attention, once it is used.
   bool maybeContext = false;
@@ -84,6 +85,8 @@ class Flow {
 
   // Of a tensor with more than four dimensions, the one of its heads, where that isn't the last but two.
   std::optional<int64_t> headsOf(const at::Tensor& tensor) const;
+  // How many of the last of its leading dimensions are heads (in groups), at least 1.
+  int64_t headDimsOf(const at::Tensor& tensor) const;
 
   // What gives `output` may be the inner product of a linear attention: `decide` is called once it is used, with
   // whether it was.
@@ -107,6 +110,12 @@ class Flow {
     int64_t size;
     bool layer;    // of a layer, not of a product written out
     bool stacked;  // tensors were put side by side
+    int64_t whole;  // how many the layer made in all
+  };
+  // A dimension that is made of two, one of which goes along features.
+  struct FeaturePart {
+    Lead lead;
+    const Feature* feature;
   };
   struct Reduced {
     MatrixPtr matrix;
@@ -168,6 +177,8 @@ class Flow {
   Operand operandOf(const at::Tensor& tensor) const;
   bool isFixed(const at::Tensor& tensor) const { return tensor.defined() && fixed_.contains(tensor); }
   const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
+  // None where all of the dimension goes along one.
+  std::optional<FeaturePart> featurePart(const at::Tensor& tensor, int64_t dim) const;
   void copyFeatures(const at::Tensor& source, const at::Tensor& result);
   // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
   bool isPositions(const at::Tensor& tensor, int64_t dim) const;

@@ -57,10 +57,10 @@ Flow::Operand Flow::operandOf(const at::Tensor& tensor) const {
 }
 
 std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
+  if (tensor.dim() != 3) return std::nullopt;
+  if (const auto part = featurePart(tensor, 0)) return part->lead;
   const auto* note = find(tensor);
-  if (!note || !note->lead || tensor.dim() != 3 || note->lead->outer * note->lead->inner != tensor.size(0)) {
-    return std::nullopt;
-  }
+  if (!note || !note->lead || note->lead->outer * note->lead->inner != tensor.size(0)) return std::nullopt;
   return note->lead;
 }
 
@@ -76,6 +76,13 @@ std::optional<int64_t> Flow::headsOf(const at::Tensor& tensor) const {
   return heads;
 }
 
+int64_t Flow::headDimsOf(const at::Tensor& tensor) const {
+  const auto leading = tensor.dim() - 2;
+  int64_t heads = 0;
+  while (heads + 1 < leading && featureAlong(tensor, leading - 1 - heads)) ++heads;
+  return std::max<int64_t>(heads, 1);
+}
+
 const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
   if (!note || dim < 0 || tensor.size(dim) < 2) return nullptr;
@@ -87,6 +94,24 @@ const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) c
   return nullptr;
 }
 
+std::optional<Flow::FeaturePart> Flow::featurePart(const at::Tensor& tensor, int64_t dim) const {
+  const auto* note = find(tensor);
+  if (!note || dim < 0 || featureAlong(tensor, dim)) return std::nullopt;
+  const auto size = tensor.size(dim), stride = tensor.stride(dim);
+  if (size < 4 || stride < 1) return std::nullopt;
+  for (const auto& feature : note->features) {
+    const auto reach = feature.stride * feature.size;
+    if (stride % feature.stride == 0 && reach % stride == 0) {  // [others · features]
+      const auto inner = reach / stride;
+      if (inner > 1 && inner < size && size % inner == 0) return FeaturePart{{size / inner, inner, false}, &feature};
+    } else if (feature.stride % stride == 0) {  // [features · others]
+      const auto inner = feature.stride / stride;
+      if (feature.size > 1 && size == inner * feature.size) return FeaturePart{{feature.size, inner, true}, &feature};
+    }
+  }
+  return std::nullopt;
+}
+
 void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   const auto* note = find(source);
   if (!note || !(note->layer || !note->features.empty()) || result.dim() < source.dim() ||
@@ -96,9 +121,15 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   std::vector<Feature> features;
   for (int64_t dim = 0; dim < source.dim(); ++dim) {
     const auto to = dim + result.dim() - source.dim();
-    const auto* feature = featureAlong(source, dim);
-    if (!feature || result.size(to) != source.size(dim)) continue;
-    features.push_back({result.stride(to), source.size(dim), feature->layer, feature->stacked});
+    if (result.size(to) != source.size(dim)) continue;
+    if (const auto* feature = featureAlong(source, dim)) {
+      features.push_back(
+          {result.stride(to), source.size(dim), feature->layer, feature->stacked, feature->whole});
+    } else if (const auto part = featurePart(source, dim)) {
+      const auto& [lead, of] = *part;
+      features.push_back({result.stride(to) * (lead.headsFirst ? lead.inner : 1),
+                          lead.headsFirst ? lead.outer : lead.inner, of->layer, of->stacked, of->whole});
+    }
   }
   const bool layer = note->layer;
   auto& copy = noteOf(result);

@@ -107,9 +107,16 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   if (fixedA && fixedB) return fixed_.add(result);
   if (const auto* note = find(a); rule.does == Does::Linear && fixedB && b.dim() == 2 && !(note && note->value)) {
     // A layer, as most products are.
+    std::vector<Feature> features;
+    if (b.size(0) > 1) features.push_back({result.stride(-1), b.size(0), true, false, b.size(0)});
+    // A layer that heads share leaves them where they were.
+    for (int64_t dim = 0; dim + 1 < result.dim(); ++dim) {
+      const auto* feature = featureAlong(a, dim);
+      if (feature) features.push_back({result.stride(dim), a.size(dim), true, feature->stacked, feature->whole});
+    }
     auto& made = newNote(result);
     made.layer = true;
-    if (b.size(0) > 1) made.features = {{result.stride(-1), b.size(0), true, false}};
+    made.features = std::move(features);
     return;
   }
   const auto product = productOf(rule.does, a, b);
@@ -169,16 +176,20 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   const bool layer = rule.does == Does::Linear || rule.operand == 1;
   if (fixedA || fixedB) {
     auto& note = newNote(result);
-    note.layer = layer;
+    note.layer = layer || rule.does == Does::Mm;
     const auto own = fixedA ? product.row : product.column;
-    if (own >= 0 && result.size(own) > 1) note.features.push_back({result.stride(own), result.size(own), layer, false});
+    auto whole = own >= 0 ? result.size(own) : 1;
     // Experts, each with a matrix of its own.
     const auto& table = fixedA ? a : b;
     for (int64_t dim = 0; dim < result.dim(); ++dim) {
       const auto of = (fixedA ? product.a : product.b)[static_cast<size_t>(dim)];
       if (dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 && result.size(dim) == table.size(of)) {
-        note.features.push_back({result.stride(dim), result.size(dim), layer, false});
+        note.features.push_back({result.stride(dim), result.size(dim), layer, false, result.size(dim)});
+        whole *= result.size(dim);
       }
+    }
+    if (own >= 0 && result.size(own) > 1) {
+      note.features.push_back({result.stride(own), result.size(own), layer, false, whole});
     }
     if (layer || own < 0) return;
   }
@@ -192,8 +203,6 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   const auto* featureA = featureAlong(a, product.summedA);
   const auto* featureB = featureAlong(b, product.summedB);
   matrix->ofFeatures = featureA && featureB;
-  matrix->allFeatures = matrix->ofFeatures && featureA->size == a.size(product.summedA) &&
-                        featureB->size == b.size(product.summedB) && a.dim() == 3;
   auto lead = leadOf(a);
   if (!lead) lead = leadOf(b);
   std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
@@ -208,15 +217,42 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
     if (dim == product.row || dim == product.column) {
       const bool ofA = dim == product.row;
       const auto of = (ofA ? product.a : product.b)[static_cast<size_t>(dim)];
-      if (ofA ? fixedA : fixedB) matrix->fixed = matrix->dims();
-      add(dim, size, Role::Free, featureAlong(ofA ? a : b, of) != nullptr);
+      const bool fixed = ofA ? fixedA : fixedB;
+      if (fixed) matrix->fixed = matrix->dims();
+      // Positions times heads, where heads share their keys.
+      if (const auto part = featurePart(ofA ? a : b, of); part && !fixed) {
+        const auto& [outer, inner, headsFirst] = part->lead;
+        add(dim, outer, headsFirst ? Role::Lead : Role::Free, headsFirst);
+        add(dim, inner, headsFirst ? Role::Free : Role::Lead, !headsFirst);
+      } else {
+        add(dim, size, Role::Free, featureAlong(ofA ? a : b, of) != nullptr);
+      }
     } else if (dim == 0 && lead && lead->outer * lead->inner == size) {
       add(dim, lead->outer, Role::Lead, lead->headsFirst);
       add(dim, lead->inner, Role::Lead, !lead->headsFirst);
     } else {
-      add(dim, size, Role::Lead, featureAlong(a, product.a[static_cast<size_t>(dim)]) != nullptr);
+      const auto ofA = product.a[static_cast<size_t>(dim)], ofB = product.b[static_cast<size_t>(dim)];
+      auto part = featurePart(a, ofA);
+      if (!part) part = featurePart(b, ofB);
+      if (part && part->lead.outer * part->lead.inner == size) {
+        add(dim, part->lead.outer, Role::Lead, part->lead.headsFirst);
+        add(dim, part->lead.inner, Role::Lead, !part->lead.headsFirst);
+      } else {
+        add(dim, size, Role::Lead, featureAlong(a, ofA) || featureAlong(b, ofB));
+      }
     }
   }
+  bool heads = false;
+  for (int64_t dim = 0; dim < matrix->dims(); ++dim) {
+    heads = heads || (matrix->roles[static_cast<size_t>(dim)] == Role::Lead && matrix->features[static_cast<size_t>(dim)]);
+  }
+  matrix->allFeatures = matrix->ofFeatures && !heads && featureA->whole == a.size(product.summedA) &&
+                        featureB->whole == b.size(product.summedB);
+  // A layer that was applied to each of them may have heads for positions.
+  const auto last = result.dim() - 3;
+  matrix->headsGuessed = !heads && last > 0 && result.size(last) > 1 &&
+                         (isPositions(a, product.a[static_cast<size_t>(last)]) ||
+                          isPositions(b, product.b[static_cast<size_t>(last)]));
   auto value = std::make_shared<Value>();
   value->matrix = std::move(matrix);
   value->version = ++versions_;

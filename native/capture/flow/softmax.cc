@@ -23,6 +23,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     matrix->fromScores = source.matrix().fromScores;
     matrix->ofFeatures = source.matrix().ofFeatures;
     matrix->allFeatures = source.matrix().allFeatures;
+    matrix->headsGuessed = source.matrix().headsGuessed;
     matrix->parents.push_back(source.value().matrix);
     if (const auto fixed = source.matrix().fixed; fixed != kNone) matrix->fixedKeys = source.view->has(dim, fixed);
   }
@@ -41,6 +42,11 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   }
 
   std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
+  // Where the softmax runs over a part of what one operand has, the rest of that is no queries.
+  auto keySource = kForeign;
+  if (source && !source.view->dims[static_cast<size_t>(dim)].empty()) {
+    keySource = source.view->dims[static_cast<size_t>(dim)].back().span.dim;
+  }
   // As one dimension of the scores that it stands for, or as one of its own.
   const auto add = [&](int64_t at, int64_t size, const Component* component) {
     const auto of = component ? component->span.dim : kForeign;
@@ -50,7 +56,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     matrix->features.push_back(own ? static_cast<size_t>(of) < features.size() && features[static_cast<size_t>(of)]
                                    : !source && featureAlong(input, at) != nullptr);
     matrix->sizes.push_back(size);
-    matrix->roles.push_back(own         ? source.matrix().roles[static_cast<size_t>(of)]
+    matrix->roles.push_back(own && of == keySource && at != dim ? Role::Lead
+                            : own                               ? source.matrix().roles[static_cast<size_t>(of)]
                             : component ? Role::Lead
                                         : Role::Unknown);
   };
@@ -72,10 +79,19 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     }
   }
   // Queries are what one operand of the scores' product has beside the keys; else the dimension ahead of the keys.
-  for (int64_t each = 0; each < matrix->dims(); ++each) {
-    if (each != matrix->key && matrix->roles[static_cast<size_t>(each)] == Role::Free) matrix->query = each;
+  for (const bool features : {true, false}) {
+    for (int64_t each = 0; each < matrix->dims(); ++each) {
+      const auto place = static_cast<size_t>(each);
+      if (each != matrix->key && matrix->roles[place] == Role::Free && matrix->features[place] == features) {
+        matrix->query = each;
+      }
+    }
   }
-  if (matrix->query == kNone && matrix->key == matrix->dims() - 1 && matrix->dims() > 2) {
+  const auto isHeads = [&](int64_t each) {
+    const auto place = static_cast<size_t>(each);
+    return matrix->roles[place] == Role::Lead && matrix->features[place];
+  };
+  if (matrix->query == kNone && matrix->key == matrix->dims() - 1 && matrix->dims() > 2 && !isHeads(matrix->key - 1)) {
     matrix->query = matrix->key - 1;
   }
   // Of weights for each channel, or for each head, too.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "capture/flow/dimensions.h"
+#include "torch/own_computation.h"
 
 namespace lta::flow {
 namespace {
@@ -19,6 +20,14 @@ bool isOdd(const Call& call) {
   const auto exponent = call.argument("exponent");
   const auto number = exponent ? numberOf(*exponent) : std::nullopt;
   return number && std::fmod(std::abs(*number), 2.0) == 1.0;
+}
+
+// Whether what scales weights changes the sign of some. Nothing but its values tells, of a tensor that isn't followed.
+bool hasNegative(const at::Tensor& tensor) {
+  if (tensor.is_complex() || tensor.layout() != at::kStrided) return true;
+  if (tensor.numel() == 0 || tensor.scalar_type() == at::kBool) return false;
+  const OwnComputation own;
+  return tensor.lt(0).any().item<bool>();
 }
 
 }  // namespace
@@ -143,8 +152,9 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
         value->exponential = false;
         if (isNonnegative(kind)) kind = exact ? Kind::Softmax : Kind::Unnormalized;
       } else {
-        kind =
-            (number && *number < 0) || (otherWeights && !isNonnegative(*otherWeights)) ? Kind::Signed : loosened(kind);
+        const bool negative = (number && *number < 0) || (otherWeights && !isNonnegative(*otherWeights)) ||
+                              (other.defined() && !otherWeights && hasNegative(other));
+        kind = negative ? Kind::Signed : loosened(kind);
       }
       break;
     case Does::Adds:

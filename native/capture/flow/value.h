@@ -42,6 +42,7 @@ struct Matrix {
   bool fromScores = false;     // of a product of two activations
   bool ofFeatures = false;     // that product was summed over dimensions that layers made: queries times keys
   bool allFeatures = false;    // over all that there were: there is one head
+  bool headsGuessed = false;   // nothing tells that the last of the leading dimensions is heads
   std::vector<bool> features;  // of the scores: dimensions that layers made themselves
   int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
   bool fixedKeys = false;      // the softmax runs over that
