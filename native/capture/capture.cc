@@ -398,12 +398,19 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   if (call.query.dim() > 4 && call.key.dim() == call.query.dim() && !call.groupedQuery) {
     const std::lock_guard<std::mutex> lock(mutex_);
     heads = flow_.headsOf(call.query);
-    headDims = flow_.headDimsOf(call.query); 
+    headDims = flow_.headDimsOf(call.query);
+  }
+  bool guessed = false;
+  if (call.query.dim() > 3 && !call.query.is_nested()) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    guessed = flow_.headsGuessed(call.query);
   }
   if (heads) moveHeads(call, *heads);
   if (headDims > 1) joinHeads(call, headDims);
   auto shape = shapeOf(call);
-  if (!shape.headsKnown) {
+  if (guessed) {
+    shape.headsKnown = false;
+  } else if (!shape.headsKnown) {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto lead = flow_.leadOf(call.query);
     if (!lead) lead = flow_.leadOf(call.key);

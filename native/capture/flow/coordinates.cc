@@ -21,19 +21,18 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   if (!note || storageOf(source) == storageOf(result)) return;
   // A copy, in the order of the source's elements.
   if (note->features.empty() || !result.is_contiguous()) return;
-  std::vector<Feature> features;
+  std::vector<int64_t> strides(static_cast<size_t>(source.dim()));
   int64_t stride = 1;
   for (auto dim = source.dim() - 1; dim >= 0; --dim) {
-    if (const auto* feature = featureAlong(source, dim)) {
-      features.push_back({stride, source.size(dim), feature->layer, feature->stacked, feature->whole});
-    } else if (const auto part = featurePart(source, dim)) {
-      const auto& [lead, of] = *part;
-      features.push_back({stride * (lead.headsFirst ? lead.inner : 1), lead.headsFirst ? lead.outer : lead.inner,
-                          of->layer, of->stacked, of->whole});
-    }
+    strides[static_cast<size_t>(dim)] = stride;
     stride *= source.size(dim);
   }
-  if (!features.empty()) noteOf(result).features = std::move(features);
+  auto features = featuresAt(source, strides);
+  if (features.empty()) return;
+  const bool layer = note->layer;
+  auto& copy = noteOf(result);
+  copy.features = std::move(features);
+  copy.layer = layer;
 }
 
 void Flow::joined(const Call& call, const at::Tensor& result) {

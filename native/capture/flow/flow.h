@@ -87,6 +87,8 @@ class Flow {
   std::optional<int64_t> headsOf(const at::Tensor& tensor) const;
   // How many of the last of its leading dimensions are heads (in groups), at least 1.
   int64_t headDimsOf(const at::Tensor& tensor) const;
+  // Whether nothing tells that the last of its leading dimensions is heads.
+  bool headsGuessed(const at::Tensor& tensor) const;
 
   // What gives `output` may be the inner product of a linear attention: `decide` is called once it is used, with
   // whether it was.
@@ -108,13 +110,14 @@ class Flow {
   struct Feature {
     int64_t stride;
     int64_t size;
-    bool layer;    // of a layer, not of a product written out
-    bool stacked;  // tensors were put side by side
+    bool layer;     // of a layer, not of a product written out
+    bool stacked;   // tensors were put side by side
     int64_t whole;  // how many the layer made in all
   };
-  // A dimension that is made of two, one of which goes along features.
+  // A factor of a dimension, and what it goes along; null for positions and the batch.
   struct FeaturePart {
-    Lead lead;
+    int64_t size;
+    int64_t stride;
     const Feature* feature;
   };
   struct Reduced {
@@ -177,8 +180,10 @@ class Flow {
   Operand operandOf(const at::Tensor& tensor) const;
   bool isFixed(const at::Tensor& tensor) const { return tensor.defined() && fixed_.contains(tensor); }
   const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
-  // None where all of the dimension goes along one.
-  std::optional<FeaturePart> featurePart(const at::Tensor& tensor, int64_t dim) const;
+  // What a dimension is made of, outermost first, where features are a part of it; else nothing.
+  std::vector<FeaturePart> featureParts(const at::Tensor& tensor, int64_t dim) const;
+  // Its features, as if its elements lay in memory with other strides: those of `strides`, by dimension.
+  std::vector<Feature> featuresAt(const at::Tensor& tensor, const std::vector<int64_t>& strides) const;
   void copyFeatures(const at::Tensor& source, const at::Tensor& result);
   // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
   bool isPositions(const at::Tensor& tensor, int64_t dim) const;

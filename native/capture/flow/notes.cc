@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace lta::flow {
@@ -58,7 +59,19 @@ Flow::Operand Flow::operandOf(const at::Tensor& tensor) const {
 
 std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
   if (tensor.dim() != 3) return std::nullopt;
-  if (const auto part = featurePart(tensor, 0)) return part->lead;
+  if (const auto parts = featureParts(tensor, 0); !parts.empty()) {
+    const auto all = [&](auto begin, auto end, bool features) {
+      return std::all_of(begin, end, [&](const FeaturePart& part) { return (part.feature != nullptr) == features; });
+    };
+    for (size_t cut = 1; cut < parts.size(); ++cut) {
+      const auto middle = parts.begin() + static_cast<std::ptrdiff_t>(cut);
+      const bool headsFirst = parts.front().feature != nullptr;
+      if (!all(parts.begin(), middle, headsFirst) || !all(middle, parts.end(), !headsFirst)) continue;
+      const auto outer = std::accumulate(parts.begin(), middle, int64_t{1},
+                                         [](int64_t size, const FeaturePart& part) { return size * part.size; });
+      return Lead{outer, tensor.size(0) / outer, headsFirst};
+    }
+  }
   const auto* note = find(tensor);
   if (!note || !note->lead || note->lead->outer * note->lead->inner != tensor.size(0)) return std::nullopt;
   return note->lead;
@@ -83,6 +96,15 @@ int64_t Flow::headDimsOf(const at::Tensor& tensor) const {
   return std::max<int64_t>(heads, 1);
 }
 
+bool Flow::headsGuessed(const at::Tensor& tensor) const {
+  const auto last = tensor.dim() - 3;
+  if (last < 1) return false;
+  for (int64_t dim = 0; dim <= last; ++dim) {
+    if (featureAlong(tensor, dim) || !featureParts(tensor, dim).empty()) return false;
+  }
+  return tensor.size(last) > 1 && isPositions(tensor, last);
+}
+
 const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
   if (!note || dim < 0 || tensor.size(dim) < 2) return nullptr;
@@ -94,22 +116,50 @@ const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) c
   return nullptr;
 }
 
-std::optional<Flow::FeaturePart> Flow::featurePart(const at::Tensor& tensor, int64_t dim) const {
+std::vector<Flow::FeaturePart> Flow::featureParts(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
-  if (!note || dim < 0 || featureAlong(tensor, dim)) return std::nullopt;
-  const auto size = tensor.size(dim), stride = tensor.stride(dim);
-  if (size < 4 || stride < 1) return std::nullopt;
-  for (const auto& feature : note->features) {
-    const auto reach = feature.stride * feature.size;
-    if (stride % feature.stride == 0 && reach % stride == 0) {  // [others · features]
-      const auto inner = reach / stride;
-      if (inner > 1 && inner < size && size % inner == 0) return FeaturePart{{size / inner, inner, false}, &feature};
-    } else if (feature.stride % stride == 0) {  // [features · others]
-      const auto inner = feature.stride / stride;
-      if (feature.size > 1 && size == inner * feature.size) return FeaturePart{{feature.size, inner, true}, &feature};
+  if (!note || dim < 0 || featureAlong(tensor, dim)) return {};
+  auto left = tensor.size(dim), stride = tensor.stride(dim);
+  if (left < 4 || stride < 1) return {};
+  std::vector<FeaturePart> parts;  // innermost first
+  while (left > 1) {
+    const Feature* next = nullptr;  // that begins here, or behind
+    int64_t size = left;
+    for (const auto& feature : note->features) {
+      const auto reach = feature.stride * feature.size;
+      if (feature.size < 2) continue;
+      if (stride % feature.stride == 0 && reach > stride && reach % stride == 0) {
+        next = &feature;
+        size = reach / stride;
+        break;
+      }
+      if (feature.stride > stride && feature.stride % stride == 0 && feature.stride / stride < size) {
+        size = feature.stride / stride;
+      }
+    }
+    if (size < 1 || left % size != 0) return {};
+    parts.push_back({size, stride, next});
+    left /= size;
+    stride *= size;
+  }
+  if (parts.size() < 2) return {};
+  std::reverse(parts.begin(), parts.end());
+  return parts;
+}
+
+std::vector<Flow::Feature> Flow::featuresAt(const at::Tensor& tensor, const std::vector<int64_t>& strides) const {
+  std::vector<Feature> features;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    const auto to = strides[static_cast<size_t>(dim)];
+    if (const auto* feature = featureAlong(tensor, dim)) {
+      features.push_back({to, tensor.size(dim), feature->layer, feature->stacked, feature->whole});
+      continue;
+    }
+    for (const auto& [size, stride, of] : featureParts(tensor, dim)) {
+      if (of) features.push_back({to * (stride / tensor.stride(dim)), size, of->layer, of->stacked, of->whole});
     }
   }
-  return std::nullopt;
+  return features;
 }
 
 void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
@@ -118,19 +168,15 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
       storageOf(source) == storageOf(result)) {
     return;
   }
-  std::vector<Feature> features;
+  const auto more = result.dim() - source.dim();
+  std::vector<int64_t> strides;
   for (int64_t dim = 0; dim < source.dim(); ++dim) {
-    const auto to = dim + result.dim() - source.dim();
-    if (result.size(to) != source.size(dim)) continue;
-    if (const auto* feature = featureAlong(source, dim)) {
-      features.push_back(
-          {result.stride(to), source.size(dim), feature->layer, feature->stacked, feature->whole});
-    } else if (const auto part = featurePart(source, dim)) {
-      const auto& [lead, of] = *part;
-      features.push_back({result.stride(to) * (lead.headsFirst ? lead.inner : 1),
-                          lead.headsFirst ? lead.outer : lead.inner, of->layer, of->stacked, of->whole});
-    }
+    // Of what is broadcast, nothing is known.
+    const bool same = result.size(dim + more) == source.size(dim);
+    strides.push_back(same ? result.stride(dim + more) : 0);
   }
+  auto features = featuresAt(source, strides);
+  std::erase_if(features, [](const Feature& feature) { return feature.stride == 0; });
   const bool layer = note->layer;
   auto& copy = noteOf(result);
   if (!features.empty()) copy.features = std::move(features);

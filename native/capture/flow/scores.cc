@@ -220,39 +220,33 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
       const bool fixed = ofA ? fixedA : fixedB;
       if (fixed) matrix->fixed = matrix->dims();
       // Positions times heads, where heads share their keys.
-      if (const auto part = featurePart(ofA ? a : b, of); part && !fixed) {
-        const auto& [outer, inner, headsFirst] = part->lead;
-        add(dim, outer, headsFirst ? Role::Lead : Role::Free, headsFirst);
-        add(dim, inner, headsFirst ? Role::Free : Role::Lead, !headsFirst);
-      } else {
-        add(dim, size, Role::Free, featureAlong(ofA ? a : b, of) != nullptr);
-      }
+      const auto parts = fixed ? std::vector<FeaturePart>() : featureParts(ofA ? a : b, of);
+      for (const auto& part : parts) add(dim, part.size, part.feature ? Role::Lead : Role::Free, part.feature);
+      if (parts.empty()) add(dim, size, Role::Free, featureAlong(ofA ? a : b, of) != nullptr);
     } else if (dim == 0 && lead && lead->outer * lead->inner == size) {
       add(dim, lead->outer, Role::Lead, lead->headsFirst);
       add(dim, lead->inner, Role::Lead, !lead->headsFirst);
     } else {
       const auto ofA = product.a[static_cast<size_t>(dim)], ofB = product.b[static_cast<size_t>(dim)];
-      auto part = featurePart(a, ofA);
-      if (!part) part = featurePart(b, ofB);
-      if (part && part->lead.outer * part->lead.inner == size) {
-        add(dim, part->lead.outer, Role::Lead, part->lead.headsFirst);
-        add(dim, part->lead.inner, Role::Lead, !part->lead.headsFirst);
-      } else {
-        add(dim, size, Role::Lead, featureAlong(a, ofA) || featureAlong(b, ofB));
-      }
+      const bool along = featureAlong(a, ofA) || featureAlong(b, ofB);
+      auto parts = along ? std::vector<FeaturePart>() : featureParts(a, ofA);
+      if (!along && parts.empty()) parts = featureParts(b, ofB);
+      for (const auto& part : parts) add(dim, part.size, Role::Lead, part.feature);
+      if (parts.empty()) add(dim, size, Role::Lead, along);
     }
   }
   bool heads = false;
   for (int64_t dim = 0; dim < matrix->dims(); ++dim) {
-    heads = heads || (matrix->roles[static_cast<size_t>(dim)] == Role::Lead && matrix->features[static_cast<size_t>(dim)]);
+    heads =
+        heads || (matrix->roles[static_cast<size_t>(dim)] == Role::Lead && matrix->features[static_cast<size_t>(dim)]);
   }
   matrix->allFeatures = matrix->ofFeatures && !heads && featureA->whole == a.size(product.summedA) &&
                         featureB->whole == b.size(product.summedB);
   // A layer that was applied to each of them may have heads for positions.
   const auto last = result.dim() - 3;
-  matrix->headsGuessed = !heads && last > 0 && result.size(last) > 1 &&
-                         (isPositions(a, product.a[static_cast<size_t>(last)]) ||
-                          isPositions(b, product.b[static_cast<size_t>(last)]));
+  matrix->headsGuessed =
+      !heads && last > 0 && result.size(last) > 1 &&
+      (isPositions(a, product.a[static_cast<size_t>(last)]) || isPositions(b, product.b[static_cast<size_t>(last)]));
   auto value = std::make_shared<Value>();
   value->matrix = std::move(matrix);
   value->version = ++versions_;

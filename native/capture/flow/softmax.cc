@@ -58,8 +58,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     matrix->sizes.push_back(size);
     matrix->roles.push_back(own && of == keySource && at != dim ? Role::Lead
                             : own                               ? source.matrix().roles[static_cast<size_t>(of)]
-                            : component ? Role::Lead
-                                        : Role::Unknown);
+                            : component                         ? Role::Lead
+                                                                : Role::Unknown);
   };
   for (int64_t each = 0; each < result.dim(); ++each) {
     const auto size = result.size(each);

@@ -30,6 +30,20 @@ bool hasNegative(const at::Tensor& tensor) {
   return tensor.lt(0).any().item<bool>();
 }
 
+// Whether zeros take the place of whole rows of a softmax, as where everything is masked.
+bool clearsRows(const Call& call, const at::Tensor& weights, int64_t keys) {
+  if (call.name != "where" && call.name != "masked_fill") return false;
+  const auto chosen = call.tensor(call.name == "where" ? 0 : 1);
+  if (!chosen.defined() || chosen.scalar_type() != at::kBool) return false;
+  const auto there = chosen.dim() - (weights.dim() - keys);
+  if (there >= 0 && chosen.size(there) > 1) return false;
+  if (const auto value = call.argument("value"); value && numberOf(*value)) return *numberOf(*value) == 0;
+  const auto filled = call.tensor(call.tensor(1).is_same(weights) ? 2 : 1);
+  if (!filled.defined()) return false;
+  const OwnComputation own;
+  return !filled.ne(0).any().item<bool>();
+}
+
 }  // namespace
 
 // What an operator makes of scores or weights, element by element. None where what it gives isn't followed.
@@ -144,6 +158,11 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   }
 
   auto& kind = value->kind;
+  int64_t keys = kNone;  // the dimension along which rows add up to one
+  for (int64_t dim = 0; dim < source.tensor.dim() && before.normalized != kNone; ++dim) {
+    if (source.view->has(dim, before.normalized)) keys = dim;
+  }
+  const bool isSoftmax = kind == Kind::Softmax && keys != kNone;
   switch (does) {
     case Does::Scales:
       if (normalizes(Does::Sums)) {
@@ -171,6 +190,10 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
       break;
     case Does::Masks:
     case Does::Scatters: {
+      if (does == Does::Masks && isSoftmax && clearsRows(call, source.tensor, keys)) {
+        value->normalized = before.normalized;
+        break;
+      }
       const bool unknown = does == Does::Scatters && !filled;  // tensors are written into it
       const bool negative = (filled && number && *number < 0) || (otherWeights && !isNonnegative(*otherWeights));
       kind = unknown || negative ? Kind::Signed : loosened(kind);
