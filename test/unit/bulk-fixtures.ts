@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
@@ -15,7 +15,9 @@ export const TOKENIZER = join(CLI, 'tokenizer.json');
 
 function scriptFile(name: string, body: string): string {
   const path = join(folder, `${name}.pt`);
-  writeFileSync(path, archiveOf(`def forward(self: __torch__.M, x: Tensor) -> Tensor:\n${body}`));
+  // Written once: each time it would be another file, by its id.
+  if (!existsSync(path))
+    writeFileSync(path, archiveOf(`def forward(self: __torch__.M, x: Tensor) -> Tensor:\n${body}`));
   return path;
 }
 

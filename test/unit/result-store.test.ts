@@ -10,7 +10,8 @@ let s3: S3Server;
 const before: Record<string, string | undefined> = {};
 beforeAll(async () => {
   s3 = await S3Server.start();
-  for (const [name, value] of Object.entries(s3.environment)) {
+  const quiet = { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true' };
+  for (const [name, value] of Object.entries({ ...s3.environment, ...quiet })) {
     before[name] = process.env[name];
     process.env[name] = value;
   }
