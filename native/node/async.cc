@@ -2,7 +2,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <future>
+#include <condition_variable>
+#include <mutex>
 #include <utility>
 
 #include "node/environment.h"
@@ -79,27 +80,41 @@ OnEventLoop onEventLoop(Napi::Env env) {
     // Whichever side claims it runs `body`; the other never touches it again.
     struct State {
       std::atomic<bool> claimed{false};
-      std::promise<void> done;
+      std::mutex mutex;
+      std::condition_variable ended;
+      bool done = false;
+      std::exception_ptr error;
+
+      void end(std::exception_ptr failure) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        done = true;
+        error = std::move(failure);
+        ended.notify_all();
+      }
     };
     const auto state = std::make_shared<State>();
-    auto done = state->done.get_future();
     const bool posted = channel->post([state, &body](napi_env rawEnv) {
       if (!rawEnv || state->claimed.exchange(true)) return;
       try {
         body();
-        state->done.set_value();
+        state->end(nullptr);
       } catch (...) {
-        state->done.set_exception(std::current_exception());
+        state->end(std::current_exception());
       }
     });
     if (posted) {
       const Executor::Waiting waiting;
-      while (done.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
+      std::unique_lock<std::mutex> lock(state->mutex);
+      while (!state->ended.wait_for(lock, std::chrono::milliseconds(20), [&] { return state->done; })) {
         // An environment that ends may be blocked on this task and runs no JavaScript any more.
-        if (channel->closed() && !state->claimed.exchange(true)) return body();
+        if (channel->closed() && !state->claimed.exchange(true)) {
+          lock.unlock();
+          return body();
+        }
         waiting.checkForStall();
       }
-      return done.get();
+      if (state->error) std::rethrow_exception(state->error);
+      return;
     }
     body();
   };

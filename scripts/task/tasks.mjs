@@ -13,7 +13,7 @@ import {
   versionBuild,
 } from './native.mjs';
 import { copyProducts, writePackages } from './package.mjs';
-import { run } from './process.mjs';
+import { Failure, run } from './process.mjs';
 import { runSanitized } from './sanitizers.mjs';
 import { measureCoverage, runNativeTests, runTests } from './tests.mjs';
 import { compileTypeScript } from './typescript.mjs';
@@ -132,6 +132,13 @@ export const tasks = {
     const made = [];
     for (const version of versions.length > 0 ? versions : [undefined]) made.push(await setUp({ version }));
     await withLock(() => writePackages(made));
+  },
+
+  /** What npm runs ahead of "npm pack" in this folder, if it runs scripts; .npmrc has what holds if it doesn't. */
+  'refuse-pack'() {
+    throw new Failure(
+      'Expected "npm run package", which builds what is published and writes it to packages/: a pack of this folder would lack that.',
+    );
   },
 
   /** What binding.gyp runs: the binaries for node-gyp's output folder. */

@@ -37,6 +37,46 @@ beforeAll(async () => {
 
 afterAll(() => registry.stop());
 
+describe('binaries', () => {
+  const files = ['attention.node', 'loader.node'].map((name) => join(binaries.directory, name));
+
+  (process.platform === 'linux' && process.arch === 'x64' ? it : it.skip)(
+    'ask for no newer system than libtorch does, but for the symbols that only the compiler gives',
+    () => {
+      const newest = (versions: (string | undefined)[]) =>
+        Math.max(...versions.map((each) => Number(each?.split('.').at(-1) ?? 0)));
+      const own = files.map(versionsNeeded);
+      const theirs = readdirSync(join(libtorch.root, 'lib'))
+        .filter((name) => /^lib(c10|torch|torch_cpu)\.so$/.test(name))
+        .map((name) => versionsNeeded(join(libtorch.root, 'lib', name)));
+      for (const family of ['GLIBC', 'GLIBCXX']) {
+        expect(newest(own.map((each) => each[family]))).toBeLessThanOrEqual(newest(theirs.map((each) => each[family])));
+      }
+    },
+  );
+
+  it('say nothing of where they were built', () => {
+    for (const file of files) {
+      const content = readFileSync(file).toString('latin1');
+      for (const path of [ROOT, libtorch.root]) expect(content.includes(path)).toBe(false);
+    }
+  });
+});
+
+describe('npm pack in the repository', () => {
+  it.each(['--ignore-scripts', '--ignore-scripts=false'])('is refused, and says what makes packages: %s', (option) => {
+    const { status, stdout, stderr } = spawnSync('npm', ['pack', option], {
+      cwd: ROOT,
+      encoding: 'utf8',
+      // Not as a task of npm's own, which passes its settings on.
+      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name))),
+    });
+    expect({ failed: status !== 0, stdout: stdout.replace(/^>.*\n|\n/gm, '') }).toEqual({ failed: true, stdout: '' });
+    expect(stderr).toMatch(/npm-run-package|"npm run package"/);
+    expect(readdirSync(ROOT).filter((name) => name.endsWith('.tgz'))).toEqual([]);
+  });
+});
+
 /** An environment in which nothing but the registry is known, and libtorch lies where it was found. */
 function environment(home: string): NodeJS.ProcessEnv {
   return {
