@@ -41,7 +41,7 @@ describe('binaries', () => {
   const files = ['attention.node', 'loader.node'].map((name) => join(binaries.directory, name));
 
   (process.platform === 'linux' && process.arch === 'x64' ? it : it.skip)(
-    'ask for no newer system than libtorch does, but for the symbols that only the compiler gives',
+    'ask for no newer system than libtorch does',
     () => {
       const newest = (versions: (string | undefined)[]) =>
         Math.max(...versions.map((each) => Number(each?.split('.').at(-1) ?? 0)));
