@@ -59,7 +59,7 @@ describe('the page of renderView: comparisons', () => {
         if (Math.abs(a - b) >= 0.001) expect(said).toBe(signed(a - b));
       }
       // All three show the same cell.
-      expect(await page.locator('.matrix-overlay .cell').count()).toBe(3);
+      expect(await page.locator('.matrix-marks .cell:not([hidden])').count()).toBe(3);
       expect(await page.locator('.compare-note').textContent()).toMatch(/texts differ.*by position/);
       const [row] = await page.locator('.differing tbody tr').allTextContents();
       expect(row).toMatch(/^\S+ \d0\.\d{4}0\.\d{4}[+−]0\.\d{4}$/);

@@ -2,9 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
+import { encodePng } from '../../lib/view/png';
 import { attention, describeInBrowser, type Example, long, PageWindow, weightOf } from './page-window';
 
 const HOSTILE = '</text><script>window.hacked = true</script>&"';
+const PIXEL = encodePng(new Uint32Array([0xff0000ff]), 1, 1).toString('base64');
 const example: Example = {
   title: `a ${HOSTILE}`,
   tokens: ['[CLS]', HOSTILE, '\u202eabc\u0007', 'sat', '.', '[SEP]'],
@@ -93,6 +95,35 @@ describe('the page of renderView: figures', () => {
       const compared = await svg();
       expect(await compared.count('g[shape-rendering] > rect')).toBe(3 * 36);
       expect(compared.texts).toContain('A − B');
+    });
+
+    test('running text: each word on the colour of its weight, the asked one framed', async () => {
+      await at.view('text');
+      await page.locator('.word').nth(2).click();
+      const { name, texts, count } = await svg();
+      expect(name).toBe('text-layer-0-head-0.svg');
+      expect(await count('rect[rx="3"]')).toBe(6);
+      expect(await count('rect[rx="3"][stroke]')).toBe(1);
+      expect(texts).toEqual(expect.arrayContaining(['[CLS]', 'sat', '[SEP]']));
+      expect(texts[0]).toMatch(/⟨RLO⟩abc.* at 2 attends to/);
+      expect(texts.join(' ')).toMatch(/layer 0, head 0 · self-attention · one logarithmic scale/);
+      expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
+    });
+
+    test('a picture of patches: as bright as its weight, the asked patch framed', async () => {
+      const patched: Example = {
+        title: 'patches',
+        image: { url: `data:image/png;base64,${PIXEL}`, patches: [3, 4], prefix: 1 },
+        attentions: [attention('vit.layers.0.attn', 1, 2, 13, 13)],
+      };
+      await at.openExamples('patches', [patched], 'view=image&locked=7');
+      await page.waitForFunction(() => (document.querySelector('.image-box img') as HTMLImageElement)?.complete);
+      const { name, texts, count } = await svg();
+      expect(name).toBe('image-layer-0-head-0.svg');
+      expect(await count('image')).toBe(1);
+      expect(await count('g[shape-rendering] > rect[fill-opacity]')).toBe(12);
+      expect(texts).toContain('patch 1,2 attends to');
+      expect(texts).toContain(`token #0 ${weightOf(patched, 0, 0, 7, 0).toFixed(4)}`);
     });
 
     test('PNG at one to four pixels a unit', async () => {

@@ -23,14 +23,27 @@ export function describePosition({ text, positions, areTokens, sources }: AxisLa
   return `${quote(text[i] as string)}${source === undefined ? '' : ` (${quote(source)} in the text)`} at ${position}`;
 }
 
+const known = new WeakMap<ViewDataAttention, { query?: AxisLabels; key?: AxisLabels }>();
+
+/** Labels are asked for at each move of the pointer, and an attention's stay the same. */
+function once(attention: ViewDataAttention, side: 'query' | 'key', make: () => AxisLabels): AxisLabels {
+  const labels = known.get(attention) ?? {};
+  known.set(attention, labels);
+  return (labels[side] ??= make());
+}
+
 export function queryLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
-  const positions = attention.queries ?? Array.from({ length: attention.rows }, (_, i) => i);
-  return axisLabels(positions, example, attention.queryTokens);
+  return once(attention, 'query', () => {
+    const positions = attention.queries ?? Array.from({ length: attention.rows }, (_, i) => i);
+    return axisLabels(positions, example, attention.queryTokens);
+  });
 }
 
 export function keyLabels(example: ViewDataExample, attention: ViewDataAttention): AxisLabels {
-  const positions = Array.from({ length: attention.columns }, (_, i) => i);
-  return axisLabels(positions, example, attention.keyTokens);
+  return once(attention, 'key', () => {
+    const positions = Array.from({ length: attention.columns }, (_, i) => i);
+    return axisLabels(positions, example, attention.keyTokens);
+  });
 }
 
 function axisLabels(positions: number[], example: ViewDataExample, list: number | undefined): AxisLabels {

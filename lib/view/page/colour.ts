@@ -50,13 +50,18 @@ function ramp(share: number, dark: boolean): string {
   return share < 0.1 ? mixWithWhite(interpolateBlues(0.1), share / 0.1) : interpolateBlues(share);
 }
 
-/** Whether white text on a colour is easier to read than black. */
-export function isStrong(colour: string): boolean {
+function luminance(colour: string): number {
   const { r, g, b } = rgb(colour);
   const linear = (part: number) => (part <= 10 ? part / 3294 : ((part / 255 + 0.055) / 1.055) ** 2.4);
-  const luminance = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+}
+
+/** What a text needs on a colour to be read easily: '' where its own colour will do, else 'on-pale' or 'on-strong'. */
+export function textOver(colour: string, own: string): '' | 'on-pale' | 'on-strong' {
+  const [behind, text] = [luminance(colour) + 0.05, luminance(own) + 0.05];
+  if (Math.max(behind, text) / Math.min(behind, text) >= 4.5) return '';
   // Contrast 1.05 / (L + 0.05) with white, (L + 0.05) / 0.05 with black.
-  return (luminance + 0.05) ** 2 < 1.05 * 0.05;
+  return behind ** 2 < 1.05 * 0.05 ? 'on-strong' : 'on-pale';
 }
 
 /** The colour of NaN: on neither ramp. */

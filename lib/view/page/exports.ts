@@ -2,20 +2,26 @@ import type { Scale } from './colour';
 import type { CompareView } from './compare-view';
 import { element, find, saveFile } from './dom';
 import { type Caption, describeScale, figureSvg } from './figure/figure';
+import { drawImage } from './figure/image-drawing';
 import { drawLines } from './figure/lines-drawing';
 import { cellsNote, drawMatrix, hasMasked, type MatrixFigure } from './figure/matrix-drawing';
 import { beside, type Drawing } from './figure/svg';
+import { drawText } from './figure/text-drawing';
 import { drawTiles } from './figure/tiles-drawing';
 import type { HeadsView } from './heads-view';
+import type { ImageView } from './image-view';
 import type { MatrixView } from './matrix-view';
 import type { ModelView } from './model-view';
 import { describeKind } from './patterns';
 import { headName, type State } from './state';
+import type { TextView } from './text-view';
 
 interface Views {
   model: ModelView;
   heads: HeadsView;
   matrix: MatrixView;
+  text: TextView;
+  image: ImageView;
   compare: CompareView;
 }
 
@@ -84,6 +90,14 @@ export class Exports {
       return figureSvg(drawLines(figure), { text, scales: [], masked: false });
     }
     if (view === 'compare') return this.compared(views.compare.figures, kind);
+    if (view === 'text' || view === 'image') {
+      const scale = state.scaleOf(attention, head);
+      const text = `${about}, ${headName(attention, head)} · ${kind} · ${describeScale(scale)}`;
+      if (view === 'text') return figureSvg(drawText(views.text.figure), { text, scales: [{ scale }], masked: false });
+      const shown = views.image.figure;
+      const how = scale.signed ? '' : ' · the darker, the less weight';
+      return shown && figureSvg(drawImage(shown), { text: text + how, scales: [], masked: false });
+    }
     const figure = views.matrix.figure;
     if (!figure) return undefined;
     const text = [`${about}, ${headName(attention, head)}`, kind, describeScale(figure.scale), cellsNote(figure)];

@@ -1,7 +1,8 @@
 import type { ViewDataImage } from '../view-data';
 import { type AxisLabels, keyLabels, queryLabels } from './axis-labels';
-import { colourOf, shareOf } from './colour';
+import { colourOf, nanColour, shareOf } from './colour';
 import { arrowStep, button, element, find } from './dom';
+import type { ImageFigure } from './figure/image-drawing';
 import { formatWeight, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
 import { resize } from './matrix-cells';
@@ -115,15 +116,11 @@ export class ImageView {
       heading.textContent = `This attention has ${rows} queries and ${columns} keys: its positions aren't the patches of the picture.`;
       return;
     }
-    const { attention, current } = this.state;
-    const scale = this.state.scaleOf(attention, current.head);
+    const { attention } = this.state;
     const values = asked ? lineValues(data, attention, asked.from, asked.index) : undefined;
     const hint = 'click to keep a patch; ⇧ click for who attends to it';
-    const verb = asked?.from === 'key' ? 'is attended to by' : 'attends to';
     heading.replaceChildren(
-      asked
-        ? element('strong', '', `${this.nameOf(asked.position)} ${verb}`)
-        : 'Point at a patch to see what it attends to',
+      asked ? element('strong', '', this.heading) : 'Point at a patch to see what it attends to',
       element('span', 'hint', ` — ${hint}${data.pooled ? '; a picture: neighbouring patches share a value' : ''}`),
     );
     this.drawChips(values);
@@ -138,17 +135,10 @@ export class ImageView {
     // By whole pixels, or lines would show between patches.
     const x = (column: number) => Math.round((column * width) / columns);
     const y = (row: number) => Math.round((row * height) / rows);
-    for (let patch = 0; values && patch < rows * columns; patch++) {
-      const at = this.lineIndex(image.prefix + patch, asked?.from ?? 'query');
-      const value = at < 0 ? 0 : (values[at] as number);
-      const share = shareOf(value, scale);
+    for (const [patch, { colour, opacity }] of (values ? this.shades(values, isDark()) : []).entries()) {
       const [row, column] = [Math.floor(patch / columns), patch % columns];
-      context.fillStyle = Number.isNaN(value)
-        ? getComputedStyle(this.root).getPropertyValue('--nan')
-        : scale.signed
-          ? colourOf(value, scale, isDark())
-          : '#000';
-      context.globalAlpha = Number.isNaN(value) ? 0.8 : scale.signed ? 0.25 + 0.6 * share : DIMMED * (1 - share);
+      context.fillStyle = colour;
+      context.globalAlpha = opacity;
       context.fillRect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
     }
     context.globalAlpha = 1;
@@ -166,6 +156,51 @@ export class ImageView {
     }
   }
 
+  /** What lies over each patch: the darker, the less it is attended to. */
+  private shades(values: Float32Array, dark: boolean): { colour: string; opacity: number }[] {
+    const { image, asked } = this;
+    const { attention, current } = this.state;
+    const [rows, columns] = image?.patches ?? [0, 0];
+    const scale = this.state.scaleOf(attention, current.head);
+    return Array.from({ length: rows * columns }, (_, patch) => {
+      const at = this.lineIndex((image?.prefix ?? 0) + patch, asked?.from ?? 'query');
+      const value = at < 0 ? 0 : (values[at] as number);
+      if (Number.isNaN(value)) return { colour: nanColour(dark), opacity: 0.8 };
+      const share = shareOf(value, scale);
+      if (scale.signed) return { colour: colourOf(value, scale, dark), opacity: 0.25 + 0.6 * share };
+      return { colour: '#000', opacity: DIMMED * (1 - share) };
+    });
+  }
+
+  /** Which patch or token is asked, and what; empty where none is. */
+  private get heading(): string {
+    const { asked } = this;
+    return asked ? `${this.nameOf(asked.position)} ${asked.from === 'key' ? 'is attended to by' : 'attends to'}` : '';
+  }
+
+  /** What is shown, for a figure. */
+  get figure(): ImageFigure | undefined {
+    const { data, image, asked } = this;
+    if (!data || !image || !this.fits) return undefined;
+    const values = asked && lineValues(data, this.state.attention, asked.from, asked.index);
+    const framed = asked ? asked.position - image.prefix : -1;
+    return {
+      heading: this.heading,
+      url: image.url,
+      size: { width: this.picture.naturalWidth, height: this.picture.naturalHeight },
+      patches: image.patches,
+      shades: values ? this.shades(values, false) : [],
+      framed: framed < 0 ? undefined : framed,
+      tokens: Array.from({ length: image.prefix }, (_, position) => this.tokenText(position, values ?? undefined)),
+    };
+  }
+
+  /** A token before the patches, with its weight where one is asked. */
+  private tokenText(position: number, values: Float32Array | undefined): string {
+    const value = values?.[this.lineIndex(position, this.asked?.from ?? 'query')];
+    return `${this.nameOf(position)}${value === undefined ? '' : ` ${formatWeight(value)}`}`;
+  }
+
   /** The place of a position among the values across. */
   private lineIndex(position: number, from: Side): number {
     return from === 'query' ? position : this.labels('query').positions.indexOf(position);
@@ -177,9 +212,7 @@ export class ImageView {
     const focused = (document.activeElement as HTMLElement | null)?.dataset?.position;
     const chips = Array.from({ length: prefix }, (_, position) => {
       const chip = button('chip', '', { position: String(position) });
-      const at = this.lineIndex(position, asked?.from ?? 'query');
-      const value = values?.[at];
-      chip.append(this.nameOf(position), value === undefined ? '' : ` ${formatWeight(value)}`);
+      chip.append(this.tokenText(position, values));
       chip.setAttribute('aria-pressed', String(asked?.position === position));
       return chip;
     });

@@ -4,6 +4,7 @@ import { type Selection as D3Selection, select } from 'd3-selection';
 import type { AxisLabels } from './axis-labels';
 import { labelOf, ticksOf, tickText } from './axis-ticks';
 import type { AxisWindow } from './axis-window';
+import { find } from './dom';
 
 /** The least distance between two labels down the left side, or turned ones above, in pixels. */
 const PITCH = 14;
@@ -19,11 +20,14 @@ export class MatrixAxis {
   private room = 0;
   private turned = false;
 
+  private readonly marked: HTMLElement;
+
   constructor(
-    node: SVGSVGElement,
+    root: HTMLElement,
     private readonly side: 'top' | 'left',
   ) {
-    this.svg = select(node);
+    this.svg = select(find<SVGSVGElement>(root, 'svg'));
+    this.marked = find(root, '.marked');
   }
 
   /** Takes the labels, and measures them. */
@@ -75,23 +79,19 @@ export class MatrixAxis {
       });
   }
 
-  /** Draws one label over the others: of what is pointed at, or kept. */
+  /** Shows one label over the others: of what is pointed at, or kept. It is a layer: the others stay as they are. */
   mark(i: number | null, window: AxisWindow): void {
-    const { svg, side, room, turned, labels } = this;
-    const at = i === null ? 0 : Math.max(8, Math.min(window.place(i + 0.5), window.length - 8));
-    svg
-      .selectAll<SVGTextElement, string>('text.marked')
-      .data(i === null || !labels ? [] : [tickText(labels.text[i] ?? '')])
-      .join('text')
-      .attr('class', 'marked')
-      .attr('dominant-baseline', 'central')
-      .text(String)
-      .attr('text-anchor', side === 'left' ? 'end' : turned ? 'start' : 'middle')
-      .attr(
-        'transform',
-        side === 'left'
-          ? `translate(${room - 8},${at})`
-          : `translate(${at},${room - (turned ? 7 : 12)}) rotate(${turned ? TOP_ANGLE : 0})`,
-      );
+    const { marked, side, room, turned, labels } = this;
+    marked.hidden = i === null || !labels;
+    if (i === null || !labels) return;
+    const text = tickText(labels.text[i] ?? '');
+    if (marked.textContent !== text) marked.textContent = text;
+    marked.classList.toggle('level', side === 'top' && !turned);
+    const at = Math.max(8, Math.min(window.place(i + 0.5), window.length - 8));
+    const place = (x: string, y: string) => `translate(${x}, ${y})`;
+    if (side === 'left') marked.style.transform = place(`calc(${room - 4}px - 100%)`, `calc(${at}px - 50%)`);
+    else if (turned)
+      marked.style.transform = `translate(${at}px, ${room - 4}px) rotate(${TOP_ANGLE}deg) translateY(-50%)`;
+    else marked.style.transform = place(`calc(${at}px - 50%)`, `calc(${room - 12}px - 50%)`);
   }
 }

@@ -13,6 +13,10 @@ const LARGEST_CELL = 34;
 /** Sides of a matrix of few rows or columns are stretched to this, so that they are no hairlines. */
 const LEAST_SIDE = 220;
 
+/** What lies over the cells: the row and column that are pointed at or kept, and where they meet; what is beside a kept row. */
+const MARKS = ['band row', 'band column', 'cell', 'shade above', 'shade below'] as const;
+type Mark = (typeof MARKS)[number];
+
 /** What a pane draws. */
 export interface Subject {
   /** How it is called: 'layer 3, head 5'. */
@@ -55,7 +59,8 @@ export interface PaneEvents {
  */
 export class MatrixPane {
   private readonly axes: { top: MatrixAxis; left: MatrixAxis };
-  private readonly overlay: SVGSVGElement;
+  private readonly grid: SVGSVGElement;
+  private readonly marks: Map<Mark, HTMLElement>;
   private readonly body: HTMLElement;
   private readonly canvas: HTMLCanvasElement;
   private readonly received: HTMLCanvasElement;
@@ -81,20 +86,22 @@ export class MatrixPane {
       <div class="matrix-frame">
         <div class="matrix-corner" aria-hidden="true"></div>
         <canvas class="margin received" aria-hidden="true"></canvas>
-        <svg class="matrix-top" aria-hidden="true"></svg>
-        <svg class="matrix-left" aria-hidden="true"></svg>
+        <div class="matrix-top" aria-hidden="true"><svg></svg><span class="marked"></span></div>
+        <div class="matrix-left" aria-hidden="true"><svg></svg><span class="marked"></span></div>
         <div class="matrix-body hatched" tabindex="0" role="application" aria-describedby="matrix-help">
-          <canvas></canvas><svg class="matrix-overlay" aria-hidden="true"></svg>
+          <canvas></canvas><svg class="matrix-grid" aria-hidden="true"></svg>
+          <div class="matrix-marks" aria-hidden="true">${MARKS.map((kind) => `<div class="${kind}" hidden></div>`).join('')}</div>
         </div>
         <canvas class="margin entropy" aria-hidden="true"></canvas>
       </div>
       <canvas class="minimap" aria-hidden="true"></canvas>`;
     this.frame = find(root, '.matrix-frame');
     this.axes = {
-      top: new MatrixAxis(find<SVGSVGElement>(root, '.matrix-top'), 'top'),
-      left: new MatrixAxis(find<SVGSVGElement>(root, '.matrix-left'), 'left'),
+      top: new MatrixAxis(find(root, '.matrix-top'), 'top'),
+      left: new MatrixAxis(find(root, '.matrix-left'), 'left'),
     };
-    this.overlay = find<SVGSVGElement>(root, '.matrix-overlay');
+    this.grid = find<SVGSVGElement>(root, '.matrix-grid');
+    this.marks = new Map(MARKS.map((kind) => [kind, find(root, `.matrix-marks .${kind.replace(' ', '.')}`)]));
     this.body = find(root, '.matrix-body');
     this.canvas = find(root, '.matrix-body canvas');
     this.received = find(root, '.received');
@@ -158,8 +165,8 @@ export class MatrixPane {
       resize(this.received, wide, MARGIN);
       resize(this.entropy, MARGIN, high);
     }
-    this.overlay.setAttribute('width', String(wide));
-    this.overlay.setAttribute('height', String(high));
+    this.grid.setAttribute('width', String(wide));
+    this.grid.setAttribute('height', String(high));
     const corner = [...(margins ? ['received ↑'] : []), 'keys →', 'queries ↓'];
     find(this.root, '.matrix-corner').replaceChildren(...corner.map((text) => element('span', '', text)));
     this.body.setAttribute('aria-label', `Attention of ${subject.name}: ${rows} queries by ${columns} keys`);
@@ -217,7 +224,7 @@ export class MatrixPane {
     paintMinimap(this.minimap, this.scratch, matrix, subject, shown, { across, down }, colours, frame);
     this.axes.top.draw(across);
     this.axes.left.draw(down);
-    select(this.overlay)
+    select(this.grid)
       .selectAll('path.cells')
       .data([this.gridPath()])
       .join('path')
@@ -258,27 +265,27 @@ export class MatrixPane {
     const row = locked.row ?? this.cursor?.row ?? null;
     const column = locked.column ?? this.cursor?.column ?? null;
     const [width, height] = [Math.max(1, across.size), Math.max(1, down.size)];
-    type Box = [kind: string, x: number, y: number, width: number, height: number];
-    const boxes: Box[] = [];
-    const thin = across.size < 6 || down.size < 6 ? ' thin' : '';
-    if (row !== null) boxes.push([`band${thin}`, 0, down.place(row), across.length, height]);
-    if (column !== null) boxes.push([`band${thin}`, across.place(column), 0, width, down.length]);
-    if (row !== null && column !== null && !thin)
-      boxes.push(['cell', across.place(column), down.place(row), width, height]);
+    const thin = across.size < 6 || down.size < 6;
+    const boxes: Partial<Record<Mark, [x: number, y: number, width: number, height: number]>> = {};
+    if (row !== null) boxes['band row'] = [0, down.place(row), across.length, height];
+    if (column !== null) boxes['band column'] = [across.place(column), 0, width, down.length];
+    if (row !== null && column !== null && !thin) boxes.cell = [across.place(column), down.place(row), width, height];
     if (locked.row !== null && !thin) {
       const below = down.place(locked.row) + height;
-      boxes.push(['shade', 0, 0, across.length, down.place(locked.row)]);
-      boxes.push(['shade', 0, below, across.length, down.length - below]);
+      boxes['shade above'] = [0, 0, across.length, down.place(locked.row)];
+      boxes['shade below'] = [0, below, across.length, down.length - below];
     }
-    select(this.overlay)
-      .selectAll<SVGRectElement, Box>('rect')
-      .data(boxes)
-      .join('rect')
-      .attr('class', ([kind]) => kind)
-      .attr('x', ([, x]) => x)
-      .attr('y', ([, , y]) => y)
-      .attr('width', ([, , , wide]) => Math.max(0, wide))
-      .attr('height', ([, , , , high]) => Math.max(0, high));
+    const pixel = (value: number) => Math.round(value * devicePixelRatio) / devicePixelRatio;
+    for (const [kind, node] of this.marks) {
+      const box = boxes[kind]?.map(pixel);
+      node.hidden = box === undefined || (box[2] as number) <= 0 || (box[3] as number) <= 0;
+      if (!box || node.hidden) continue;
+      // Marks are layers: where only their place changes, nothing is laid out or painted.
+      node.classList.toggle('thin', thin);
+      node.style.width = `${box[2]}px`;
+      node.style.height = `${box[3]}px`;
+      node.style.transform = `translate(${box[0]}px, ${box[1]}px)`;
+    }
     this.axes.left.mark(row, down);
     this.axes.top.mark(column, across);
   }

@@ -121,8 +121,8 @@ class Page {
   readonly model: ModelView;
   readonly matrix: MatrixView;
   readonly heads: HeadsView;
-  private readonly text: TextView;
-  private readonly image: ImageView;
+  readonly text: TextView;
+  readonly image: ImageView;
   readonly compare: CompareView;
   private readonly summary: RowSummary;
 

@@ -17,6 +17,9 @@ export class RowSummary {
     private readonly root: HTMLElement,
     private readonly state: State,
   ) {
+    new IntersectionObserver((entries) => {
+      this.inSight = entries.at(-1)?.isIntersecting ?? true;
+    }).observe(root);
     root.addEventListener('click', (event) => {
       if ((event.target as Element).closest('.csv')) this.download();
     });
@@ -25,7 +28,18 @@ export class RowSummary {
   private data: HeadData | undefined;
   private index: number | null = null;
 
+  private inSight = true;
+  private timer: number | undefined;
+
+  /** Below a long text it can't be seen: then it follows once the pointer rests. */
   update(data: HeadData | undefined, from: 'query' | 'key', index: number | null): void {
+    clearTimeout(this.timer);
+    const show = () => this.show(data, from, index);
+    if (this.inSight || this.state.current.locked !== null) show();
+    else this.timer = setTimeout(show, 150);
+  }
+
+  private show(data: HeadData | undefined, from: 'query' | 'key', index: number | null): void {
     const { attention, example } = this.state;
     const { locked } = this.state.current;
     const key = `${this.state.address}/${from}/${index}`;

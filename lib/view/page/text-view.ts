@@ -1,22 +1,31 @@
 import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
-import { colourOf, isStrong, shareOf } from './colour';
+import { colourOf, nanColour, shareOf, textOver } from './colour';
 import { button, element, find, oncePerFrame } from './dom';
+import type { TextFigure } from './figure/text-drawing';
 import { formatWeight, shorten, visible } from './format';
 import { lineValues } from './head-values';
 import type { State } from './state';
 import type { HeadData } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
+import { WordTints } from './word-tints';
 import { toWords, type Word } from './words';
 
 type Side = 'query' | 'key';
 
 interface DrawnWord {
   node: HTMLElement;
-  side: Side;
   word: Word;
-  tint: string;
-  asked: string;
+  special: boolean;
+  /** The class for a colour that can be read on the word's tint; none where its own can. */
+  over: string;
+}
+
+/** One text: its words' elements, and what is drawn behind them. */
+interface DrawnText {
+  side: Side;
+  words: DrawnWord[];
+  tints: WordTints;
 }
 
 /** The running text, tinted by what the chosen token attends to, or by who attends to it. */
@@ -27,8 +36,10 @@ export class TextView {
   private words: Record<Side, Word[]> = { query: [], key: [] };
   private pointed: { side: Side; word: number } | null = null;
   private values: Float32Array | undefined;
-  /** By text, the words' elements with how each is drawn: what stays as it is, or can't be seen, is not touched. */
-  private nodes: DrawnWord[][] = [];
+  private texts: DrawnText[] = [];
+  /** Tints by their share of the colours: the same few hundred, at every move. */
+  private readonly tints = new Map<number, { colour: string; plain: string; special: string }>();
+  private kept: HTMLElement | undefined;
   private readonly tintSoon = oncePerFrame(() => this.tint());
 
   constructor(
@@ -37,7 +48,7 @@ export class TextView {
     private readonly tooltip: Tooltip,
     private readonly onPoint: (from: Side, index: number | null) => void,
   ) {
-    root.innerHTML = '<p class="text-heading"></p><div class="text-columns"></div>';
+    root.innerHTML = `<p class="text-heading"><strong></strong><span class="hint"></span></p><div class="text-columns"></div>`;
     root.addEventListener('pointerover', (event) => this.point(event.target, event as PointerEvent));
     root.addEventListener('pointerleave', () => this.leave());
     root.addEventListener('focusin', (event) => this.point(event.target));
@@ -46,7 +57,8 @@ export class TextView {
     root.addEventListener('keydown', (event) => this.onKey(event));
     // Words that come into sight are drawn as the others are.
     document.addEventListener('scroll', () => this.tintSoon(), { capture: true, passive: true });
-    addEventListener('beforeprint', () => this.tint(true));
+    addEventListener('beforeprint', () => this.tintElements(true));
+    addEventListener('afterprint', () => this.tintElements(false));
   }
 
   update(data: HeadData): void {
@@ -67,6 +79,7 @@ export class TextView {
     ].join('/');
     if (key !== this.built) this.build();
     this.built = key;
+    this.tints.clear();
     this.tint();
   }
 
@@ -79,6 +92,8 @@ export class TextView {
 
   updateMarks(): void {
     this.tint();
+    // A row that was chosen elsewhere may be far down the text.
+    if (this.root.closest('.side')) this.kept?.scrollIntoView({ block: 'nearest' });
   }
 
   /** Queries and keys are one text where they are the same tokens. */
@@ -93,7 +108,8 @@ export class TextView {
     const shown = this.state.shown();
     const columns = find(this.root, '.text-columns');
     columns.replaceChildren();
-    this.nodes = [];
+    this.texts = [];
+    this.kept = undefined;
     for (const side of this.isOneText ? (['query'] as const) : (['query', 'key'] as const)) {
       const [from, to] = side === 'query' ? shown.rows : shown.columns;
       this.words[side] = toWords(labels[side], mergeWords).filter((word) => word.from >= from && word.to <= to);
@@ -103,20 +119,26 @@ export class TextView {
       text.setAttribute('role', 'group');
       text.setAttribute('aria-label', this.isOneText ? 'Text' : side === 'query' ? 'Queries' : 'Keys');
       const drawn: DrawnWord[] = [];
-      this.nodes.push(drawn);
       for (const [i, word] of this.words[side].entries()) {
         if (word.spaced) text.append(' ');
         const label = labels[side].areTokens ? shorten(visible(word.text), 80) : word.text;
         const node = button('word', label, { side, word: String(i) });
-        if (labels[side].special.has(word.from)) node.classList.add('special');
+        const special = labels[side].special.has(word.from);
+        if (special) node.classList.add('special');
         node.tabIndex = i === 0 ? 0 : -1;
         node.setAttribute('aria-pressed', 'false');
         text.append(node);
-        drawn.push({ node, side, word, tint: '', asked: '' });
+        drawn.push({ node, word, special, over: '' });
         if (/\n$/.test(word.text)) text.append(element('br'));
       }
       box.append(text);
       columns.append(box);
+      const tints = new WordTints(
+        text,
+        drawn.map(({ node }) => node),
+        this.tintSoon,
+      );
+      this.texts.push({ side, words: drawn, tints });
     }
     if (this.isOneText) this.words.key = this.words.query;
   }
@@ -135,45 +157,119 @@ export class TextView {
     return word ? { from: side, word } : null;
   }
 
-  private tint(all = false): void {
+  private tint(): void {
     if (!this.data || !this.labels) return;
     const { attention, current } = this.state;
     const { asked } = this;
-    const scale = this.state.scaleOf(attention, current.head);
-    const heading = find(this.root, '.text-heading');
-    const hint = ' click a token to ask from there; ⇧ click for who attends to it';
-    this.values = undefined;
-    if (!asked) {
-      heading.replaceChildren(element('span', 'hint', `Point at a token to see what it attends to;${hint}`));
-    } else {
-      const labels = this.labels[asked.from];
-      const name = describePosition(labels, asked.word.from);
-      const strong = element('strong', '', `${name} ${asked.from === 'query' ? 'attends to' : 'is attended to by'}`);
-      heading.replaceChildren(strong, element('span', 'hint', ` —${hint}`));
-      this.values = wordValues(this.data, attention, asked.from, asked.word);
+    const [name, hint] = [find(this.root, '.text-heading strong'), find(this.root, '.text-heading .hint')];
+    const how = ' click a token to ask from there; ⇧ click for who attends to it';
+    name.textContent = this.heading;
+    hint.textContent = asked ? ` —${how}` : `Point at a token to see what it attends to;${how}`;
+    this.values = asked ? wordValues(this.data, attention, asked.from, asked.word) : undefined;
+    for (const text of this.texts) {
+      text.tints.draw((i) => {
+        const drawn = text.words[i] as DrawnWord;
+        const { tint, over } = this.tintOf(text, drawn);
+        if (over !== drawn.over) {
+          if (drawn.over) drawn.node.classList.remove(drawn.over);
+          if (over) drawn.node.classList.add(over);
+          drawn.over = over;
+        }
+        return { tint, framed: this.isAsked(text, drawn) };
+      });
     }
-    const other: Side = asked?.from === 'query' ? 'key' : 'query';
-    const across = this.isOneText ? 'query' : other;
-    const dark = isDark();
-    for (const each of this.nodes.flatMap((drawn) => (all ? drawn : inSight(drawn)))) {
-      const { node, side, word } = each;
-      const value = this.values && side === across && asked ? combine(this.values, word, asked.from) : 0;
-      const share = Number.isNaN(value) ? 0 : shareOf(value, scale);
-      const tint = Number.isNaN(value) ? 'nan' : share > 0 ? colourOf(value, scale, dark) : '';
-      if (tint !== each.tint) {
-        each.tint = tint;
-        const colour = tint === 'nan' ? '' : tint;
-        node.style.backgroundColor = colour;
-        node.classList.toggle('tinted', colour !== '');
-        node.classList.toggle('strong', colour !== '' && isStrong(colour));
-        node.classList.toggle('nan', tint === 'nan');
+    const kept = current.locked === null ? undefined : this.askedNode;
+    if (kept === this.kept) return;
+    this.kept?.setAttribute('aria-pressed', 'false');
+    this.kept?.classList.remove('asked');
+    kept?.setAttribute('aria-pressed', 'true');
+    kept?.classList.add('asked');
+    this.kept = kept;
+  }
+
+  private isAsked({ side }: DrawnText, { word }: DrawnWord): boolean {
+    const { asked } = this;
+    return asked !== null && asked.word.from === word.from && (this.isOneText || side === asked.from);
+  }
+
+  private get askedNode(): HTMLElement | undefined {
+    for (const text of this.texts) {
+      const found = text.words.find((drawn) => this.isAsked(text, drawn));
+      if (found) return found.node;
+    }
+    return undefined;
+  }
+
+  /** The colour behind a word, and the class of a text colour that can be read on it. */
+  private tintOf({ side }: DrawnText, { word, special }: DrawnWord): { tint: string; over: string } {
+    const { asked, values } = this;
+    const across: Side = asked?.from === 'query' ? 'key' : 'query';
+    if (!asked || !values || (!this.isOneText && side !== across)) return { tint: '', over: '' };
+    const value = combine(values, word, asked.from);
+    if (Number.isNaN(value)) return { tint: '', over: 'nan' };
+    const { attention, current } = this.state;
+    const scale = this.state.scaleOf(attention, current.head);
+    const share = Math.round(255 * shareOf(value, scale));
+    if (share === 0) return { tint: '', over: '' };
+    const key = scale.signed && value < 0 ? -share : share;
+    let tint = this.tints.get(key);
+    if (!tint) {
+      const colour = colourOf(value, scale, isDark());
+      const own = (selector: string) => getComputedStyle(find(this.root, selector)).color;
+      tint = {
+        colour,
+        plain: textOver(colour, own('.text-columns')),
+        special: textOver(colour, own('.text-heading .hint')),
+      };
+      this.tints.set(key, tint);
+    }
+    return { tint: tint.colour, over: special ? tint.special : tint.plain };
+  }
+
+  /** What is shown, for a figure. */
+  get figure(): TextFigure {
+    const { asked, values, labels, state } = this;
+    const { attention, current } = state;
+    const scale = state.scaleOf(attention, current.head);
+    const title = (side: Side) => (this.isOneText ? '' : side === 'query' ? 'Queries' : 'Keys');
+    const tint = (side: Side, word: Word) => {
+      if (!asked || !values || (!this.isOneText && side === asked.from)) return '';
+      const value = combine(values, word, asked.from);
+      if (Number.isNaN(value)) return nanColour(false);
+      return shareOf(value, scale) > 0 ? colourOf(value, scale, false) : '';
+    };
+    return {
+      heading: this.heading,
+      texts: this.texts.map((text) => ({
+        title: title(text.side),
+        words: text.words.map((drawn) => ({
+          text: labels?.[text.side].areTokens ? shorten(visible(drawn.word.text), 80) : drawn.word.text,
+          spaced: drawn.word.spaced,
+          ends: /\n$/.test(drawn.word.text),
+          special: drawn.special,
+          tint: tint(text.side, drawn.word),
+          framed: this.isAsked(text, drawn),
+        })),
+      })),
+    };
+  }
+
+  /** Whose attention is shown; empty where no token is asked. */
+  private get heading(): string {
+    const { asked, labels } = this;
+    if (!asked || !labels) return '';
+    const verb = asked.from === 'query' ? 'attends to' : 'is attended to by';
+    return `${describePosition(labels[asked.from], asked.word.from)} ${verb}`;
+  }
+
+  /** On paper lines break elsewhere: there the words themselves have the colours. */
+  private tintElements(on: boolean): void {
+    for (const text of this.texts) {
+      for (const drawn of text.words) {
+        const { tint, over } = on ? this.tintOf(text, drawn) : { tint: '', over: drawn.over };
+        drawn.node.style.backgroundColor = tint;
+        if (over && on) drawn.node.classList.add(over);
       }
-      const isAsked = asked !== null && asked.word.from === word.from && (this.isOneText || side === asked.from);
-      const state = isAsked ? (current.locked === null ? 'pointed' : 'kept') : '';
-      if (state === each.asked) continue;
-      each.asked = state;
-      node.classList.toggle('asked', isAsked);
-      node.setAttribute('aria-pressed', String(state === 'kept'));
     }
   }
 
@@ -241,26 +337,6 @@ export class TextView {
     next.tabIndex = 0;
     next.focus();
   }
-}
-
-/** The words of a text that lie in the window, or in the part of it that scrolls, and a few lines around. */
-function inSight(drawn: readonly DrawnWord[]): readonly DrawnWord[] {
-  const scrolling = drawn[0]?.node.closest('.side')?.getBoundingClientRect();
-  const top = Math.max(0, scrolling?.top ?? 0) - 80;
-  const bottom = Math.min(window.innerHeight, scrolling?.bottom ?? window.innerHeight) + 80;
-  const firstThat = (test: (box: DOMRect) => boolean) => {
-    let [from, to] = [0, drawn.length];
-    while (from < to) {
-      const middle = (from + to) >> 1;
-      if (test((drawn[middle] as DrawnWord).node.getBoundingClientRect())) to = middle;
-      else from = middle + 1;
-    }
-    return from;
-  };
-  return drawn.slice(
-    firstThat((box) => box.bottom >= top),
-    firstThat((box) => box.top > bottom),
-  );
 }
 
 /** What a word attends to: the mean over its pieces as queries; who attends to it: the sum over its pieces as keys. */

@@ -1,10 +1,11 @@
-import { autoPlacement, computePosition, offset, shift } from '@floating-ui/dom';
+import { computePosition, flip, offset, platform, shift } from '@floating-ui/dom';
 import { element } from './dom';
 
 /** The box beside the pointer with a weight's value; what it says is also announced to screen readers. */
 export class Tooltip {
   private readonly box = element('div', 'tooltip');
   private announcing: number | undefined;
+  private size: { width: number; height: number } | undefined;
 
   constructor(
     parent: HTMLElement,
@@ -23,6 +24,7 @@ export class Tooltip {
     }
     this.box.replaceChildren(element('div', 'tooltip-weight', content.heading), list);
     this.box.hidden = false;
+    this.size = undefined;
     this.moveTo(x, y);
     // Only where the pointer rests: a screen reader can't say more.
     clearTimeout(this.announcing);
@@ -32,10 +34,24 @@ export class Tooltip {
   }
 
   moveTo(x: number, y: number): void {
-    const point = { getBoundingClientRect: () => new DOMRect(x, y, 0, 0) };
-    void computePosition(point, this.box, {
+    this.size ??= { width: this.box.offsetWidth, height: this.box.offsetHeight };
+    const { size } = this;
+    const window = { x: 0, y: 0, width: document.documentElement.clientWidth, height: innerHeight };
+    void computePosition({ getBoundingClientRect: () => new DOMRect(x, y, 0, 0) }, this.box, {
       strategy: 'fixed',
-      middleware: [offset(14), autoPlacement({ alignment: 'start' }), shift({ padding: 6, crossAxis: true })],
+      placement: 'right-start',
+      middleware: [offset(14), flip({ fallbackPlacements: ['left-start'] }), shift({ padding: 6, crossAxis: true })],
+      // All of this is known: asking the document would lay it out at each move.
+      platform: {
+        ...platform,
+        getElementRects: () => ({ reference: { x, y, width: 0, height: 0 }, floating: { x: 0, y: 0, ...size } }),
+        getDimensions: () => size,
+        getClippingRect: () => window,
+        getOffsetParent: () => globalThis.window,
+        convertOffsetParentRelativeRectToViewportRelativeRect: ({ rect }) => rect,
+        getScale: () => ({ x: 1, y: 1 }),
+        isRTL: () => false,
+      },
     }).then((place) => {
       this.box.style.transform = `translate(${Math.round(place.x)}px, ${Math.round(place.y)}px)`;
     });
