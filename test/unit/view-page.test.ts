@@ -273,7 +273,7 @@ describe('the page of renderView', () => {
         const ratio = canvas.width / canvas.clientWidth;
         return words.map((word) => {
           const box = word.getBoundingClientRect();
-          const [x, y] = [(box.left + box.width / 2 - left) * ratio, (box.top + box.height / 2 - top) * ratio];
+          const [x, y] = [(box.left + 3 - left) * ratio, (box.top + 4 - top) * ratio];
           return String(canvas.getContext('2d')?.getImageData(x, y, 1, 1).data);
         });
       });

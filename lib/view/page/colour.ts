@@ -56,12 +56,12 @@ function luminance(colour: string): number {
   return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
 }
 
-/** What a text needs on a colour to be read easily: '' where its own colour will do, else 'on-pale' or 'on-strong'. */
-export function textOver(colour: string, own: string): '' | 'on-pale' | 'on-strong' {
+/** The colour of a text on another one: its own where that can be read easily, else black or white. */
+export function textOver(colour: string, own: string): string {
   const [behind, text] = [luminance(colour) + 0.05, luminance(own) + 0.05];
-  if (Math.max(behind, text) / Math.min(behind, text) >= 4.5) return '';
+  if (Math.max(behind, text) / Math.min(behind, text) >= 4.5) return own;
   // Contrast 1.05 / (L + 0.05) with white, (L + 0.05) / 0.05 with black.
-  return behind ** 2 < 1.05 * 0.05 ? 'on-strong' : 'on-pale';
+  return behind ** 2 < 1.05 * 0.05 ? '#fff' : '#000';
 }
 
 /** The colour of NaN: on neither ramp. */

@@ -6,7 +6,7 @@ import { drawImage } from './figure/image-drawing';
 import { drawLines } from './figure/lines-drawing';
 import { cellsNote, drawMatrix, hasMasked, type MatrixFigure } from './figure/matrix-drawing';
 import { beside, type Drawing } from './figure/svg';
-import { drawText } from './figure/text-drawing';
+import { drawText, TEXT_FONT } from './figure/text-drawing';
 import { drawTiles } from './figure/tiles-drawing';
 import type { HeadsView } from './heads-view';
 import type { ImageView } from './image-view';
@@ -93,7 +93,8 @@ export class Exports {
     if (view === 'text' || view === 'image') {
       const scale = state.scaleOf(attention, head);
       const text = `${about}, ${headName(attention, head)} · ${kind} · ${describeScale(scale)}`;
-      if (view === 'text') return figureSvg(drawText(views.text.figure), { text, scales: [{ scale }], masked: false });
+      if (view === 'text')
+        return figureSvg(drawText(views.text.figure, measured()), { text, scales: [{ scale }], masked: false });
       const shown = views.image.figure;
       const how = scale.signed ? '' : ' · the darker, the less weight';
       return shown && figureSvg(drawImage(shown), { text: text + how, scales: [], masked: false });
@@ -125,6 +126,14 @@ export class Exports {
     const parts = current.view === 'model' ? ['heads'] : [attention.label, headName(attention, current.head)];
     return [current.view, ...parts].join(' ').replace(/[^\p{L}\p{N}.]+/gu, '-');
   }
+}
+
+/** How wide words are in the font of running text. */
+function measured(): ((word: string) => number) | undefined {
+  const context = element('canvas').getContext('2d');
+  if (!context) return undefined;
+  context.font = TEXT_FONT;
+  return (word) => context.measureText(word).width;
 }
 
 /** A picture through a canvas. */

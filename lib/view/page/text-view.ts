@@ -1,6 +1,6 @@
 import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
 import { colourOf, nanColour, shareOf, textOver } from './colour';
-import { button, element, find, oncePerFrame } from './dom';
+import { element, find, oncePerFrame } from './dom';
 import type { TextFigure } from './figure/text-drawing';
 import { formatWeight, shorten, visible } from './format';
 import { lineValues } from './head-values';
@@ -17,8 +17,6 @@ interface DrawnWord {
   node: HTMLElement;
   word: Word;
   special: boolean;
-  /** The class for a colour that can be read on the word's tint; none where its own can. */
-  over: string;
 }
 
 /** One text: its words' elements, and what is drawn behind them. */
@@ -53,7 +51,7 @@ export class TextView {
     root.addEventListener('pointerleave', () => this.leave());
     root.addEventListener('focusin', (event) => this.point(event.target));
     root.addEventListener('focusout', () => this.leave());
-    root.addEventListener('click', (event) => this.choose(event));
+    root.addEventListener('click', (event) => this.choose((event.target as Element).closest('.word'), event.shiftKey));
     root.addEventListener('keydown', (event) => this.onKey(event));
     // Words that come into sight are drawn as the others are.
     document.addEventListener('scroll', () => this.tintSoon(), { capture: true, passive: true });
@@ -122,13 +120,16 @@ export class TextView {
       for (const [i, word] of this.words[side].entries()) {
         if (word.spaced) text.append(' ');
         const label = labels[side].areTokens ? shorten(visible(word.text), 80) : word.text;
-        const node = button('word', label, { side, word: String(i) });
+        // Buttons clip what is in them, each by itself: of thousands a browser would take stock in every frame.
+        const node = element('span', 'word', label);
+        node.setAttribute('role', 'button');
+        Object.assign(node.dataset, { side, word: String(i) });
         const special = labels[side].special.has(word.from);
         if (special) node.classList.add('special');
         node.tabIndex = i === 0 ? 0 : -1;
         node.setAttribute('aria-pressed', 'false');
         text.append(node);
-        drawn.push({ node, word, special, over: '' });
+        drawn.push({ node, word, special });
         if (/\n$/.test(word.text)) text.append(element('br'));
       }
       box.append(text);
@@ -169,13 +170,7 @@ export class TextView {
     for (const text of this.texts) {
       text.tints.draw((i) => {
         const drawn = text.words[i] as DrawnWord;
-        const { tint, over } = this.tintOf(text, drawn);
-        if (over !== drawn.over) {
-          if (drawn.over) drawn.node.classList.remove(drawn.over);
-          if (over) drawn.node.classList.add(over);
-          drawn.over = over;
-        }
-        return { tint, framed: this.isAsked(text, drawn) };
+        return { ...this.tintOf(text, drawn), framed: this.isAsked(text, drawn) };
       });
     }
     const kept = current.locked === null ? undefined : this.askedNode;
@@ -200,17 +195,17 @@ export class TextView {
     return undefined;
   }
 
-  /** The colour behind a word, and the class of a text colour that can be read on it. */
-  private tintOf({ side }: DrawnText, { word, special }: DrawnWord): { tint: string; over: string } {
+  /** The colour that a word stands on, and one that can be read on it. */
+  private tintOf({ side }: DrawnText, { word, special }: DrawnWord): { tint: string; ink: string; nan: boolean } {
     const { asked, values } = this;
-    const across: Side = asked?.from === 'query' ? 'key' : 'query';
-    if (!asked || !values || (!this.isOneText && side !== across)) return { tint: '', over: '' };
+    const none = { tint: '', ink: '', nan: false };
+    if (!asked || !values || (!this.isOneText && side === asked.from)) return none;
     const value = combine(values, word, asked.from);
-    if (Number.isNaN(value)) return { tint: '', over: 'nan' };
+    if (Number.isNaN(value)) return { ...none, nan: true };
     const { attention, current } = this.state;
     const scale = this.state.scaleOf(attention, current.head);
     const share = Math.round(255 * shareOf(value, scale));
-    if (share === 0) return { tint: '', over: '' };
+    if (share === 0) return none;
     const key = scale.signed && value < 0 ? -share : share;
     let tint = this.tints.get(key);
     if (!tint) {
@@ -223,12 +218,12 @@ export class TextView {
       };
       this.tints.set(key, tint);
     }
-    return { tint: tint.colour, over: special ? tint.special : tint.plain };
+    return { tint: tint.colour, ink: special ? tint.special : tint.plain, nan: false };
   }
 
   /** What is shown, for a figure. */
   get figure(): TextFigure {
-    const { asked, values, labels, state } = this;
+    const { asked, values, state } = this;
     const { attention, current } = state;
     const scale = state.scaleOf(attention, current.head);
     const title = (side: Side) => (this.isOneText ? '' : side === 'query' ? 'Queries' : 'Keys');
@@ -243,7 +238,7 @@ export class TextView {
       texts: this.texts.map((text) => ({
         title: title(text.side),
         words: text.words.map((drawn) => ({
-          text: labels?.[text.side].areTokens ? shorten(visible(drawn.word.text), 80) : drawn.word.text,
+          text: drawn.node.textContent ?? '',
           spaced: drawn.word.spaced,
           ends: /\n$/.test(drawn.word.text),
           special: drawn.special,
@@ -266,9 +261,10 @@ export class TextView {
   private tintElements(on: boolean): void {
     for (const text of this.texts) {
       for (const drawn of text.words) {
-        const { tint, over } = on ? this.tintOf(text, drawn) : { tint: '', over: drawn.over };
+        const { tint, ink, nan } = on ? this.tintOf(text, drawn) : { tint: '', ink: '', nan: false };
         drawn.node.style.backgroundColor = tint;
-        if (over && on) drawn.node.classList.add(over);
+        drawn.node.style.color = ink;
+        drawn.node.classList.toggle('nan', nan);
       }
     }
   }
@@ -310,12 +306,11 @@ export class TextView {
     this.onPoint(asked?.from ?? 'query', asked?.word.from ?? null);
   }
 
-  private choose(event: MouseEvent): void {
-    const node = (event.target as Element).closest<HTMLElement>('.word');
+  private choose(node: HTMLElement | null, whoAttends: boolean): void {
     if (!node) return;
     const side = node.dataset.side as Side;
     const word = this.words[side][Number(node.dataset.word)] as Word;
-    const from: Side = this.isOneText ? (event.shiftKey ? 'key' : 'query') : side;
+    const from: Side = this.isOneText ? (whoAttends ? 'key' : 'query') : side;
     const { locked, from: before } = this.state.current;
     const same = locked !== null && locked >= word.from && locked < word.to && before === from;
     this.state.set({ locked: same ? null : word.from, from });
@@ -327,8 +322,14 @@ export class TextView {
       this.state.set({ locked: null });
       return;
     }
+    if (!node || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.key === 'Enter' || event.key === ' ') {
+      event.preventDefault();
+      this.choose(node, event.shiftKey);
+      return;
+    }
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!node || !step || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!step) return;
     const all = [...(node.parentElement as HTMLElement).querySelectorAll<HTMLElement>('.word')];
     const next = all[all.indexOf(node) + step];
     event.preventDefault();

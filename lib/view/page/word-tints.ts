@@ -1,10 +1,14 @@
+import { nanColour } from './colour';
 import { element } from './dom';
 import { resize } from './matrix-cells';
+import { isDark } from './theme';
 
-/** How a word is marked: the colour behind it, and the frame around it. */
+/** How a word is marked: on which colour it stands, in which it is written there, and whether it has a frame. */
 export interface WordMark {
   tint: string;
+  ink: string;
   framed: boolean;
+  nan: boolean;
 }
 
 /** Pixels above and below what is in sight that are drawn too, so that scrolling shows no bare words. */
@@ -18,8 +22,9 @@ interface Box {
 }
 
 /**
- * The colours behind the words of a running text, on a canvas of their own: what is pointed at changes at every move, and
- * words whose backgrounds change would be laid out and painted again.
+ * The colours of the words of a running text, on a canvas over them, where tinted words are written again: what is pointed
+ * at changes at every move, and words that change themselves would be laid out and painted anew. (Behind the words it
+ * would be as slow: whatever lies over a canvas is put together again in each frame.)
  */
 export class WordTints {
   private readonly canvas = element('canvas', 'tints');
@@ -55,21 +60,39 @@ export class WordTints {
     this.canvas.style.top = `${top}px`;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, -top * devicePixelRatio);
     context.clearRect(0, top, bounds.width, height);
+    const style = getComputedStyle(this.text);
+    context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+    context.textAlign = 'center';
+    const { fontBoundingBoxAscent: ascent, fontBoundingBoxDescent: descent } = context.measureText('x');
     for (let i = firstBelow(boxes, top); i < boxes.length; i++) {
       const { left, top: y, width, height: high } = boxes[i] as Box;
       if (y > top + height) break;
-      const { tint, framed } = markOf(i);
-      if (!tint && !framed) continue;
-      context.beginPath();
-      context.roundRect(left, y, width, high, 3);
+      const { tint, ink, framed, nan } = markOf(i);
       if (tint) {
+        // A word of several lines shows through.
+        const lines = Math.round(high / (2 * (ascent + descent)));
+        context.globalAlpha = lines > 1 ? 0.4 : 1;
         context.fillStyle = tint;
+        context.beginPath();
+        context.roundRect(left, y, width, high, 3);
         context.fill();
+        context.globalAlpha = 1;
+        context.fillStyle = ink;
+        if (lines <= 1)
+          context.fillText(
+            this.words[i]?.textContent ?? '',
+            left + width / 2,
+            y + (high - ascent - descent) / 2 + ascent,
+          );
+      }
+      if (nan) {
+        context.fillStyle = nanColour(isDark());
+        context.fillRect(left, y + high - 3, width, 3);
       }
       if (!framed) continue;
       context.strokeStyle = frame;
       context.lineWidth = 2;
-      context.stroke();
+      context.strokeRect(left, y + 1, width, high - 2);
     }
   }
 

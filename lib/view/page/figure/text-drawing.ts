@@ -1,5 +1,5 @@
 import { textOver } from '../colour';
-import { type Drawing, INK, MUTED, px, text, textWidth } from './svg';
+import { type Drawing, FONT, INK, MUTED, px, text, textWidth } from './svg';
 
 const WIDTH = 640;
 const SIZE = 13;
@@ -25,8 +25,17 @@ export interface TextFigure {
   }[];
 }
 
-/** Running text, each word on the colour of its weight. */
-export function drawText({ heading, texts }: TextFigure): Drawing {
+/** The font of running text, to measure it by. */
+export const TEXT_FONT = `${SIZE}px ${FONT}`;
+
+/**
+ * Running text, each word on the colour of its weight.
+ * @param measure How wide a word is, where that can be measured.
+ */
+export function drawText(
+  { heading, texts }: TextFigure,
+  measure: (word: string) => number = (word) => textWidth(word, SIZE),
+): Drawing {
   const parts: string[] = [];
   let y = 4;
   if (heading) {
@@ -40,20 +49,20 @@ export function drawText({ heading, texts }: TextFigure): Drawing {
     }
     let x = 0;
     for (const { text: word, spaced, ends, special, tint, framed } of words) {
-      const width = textWidth(word, SIZE) + 2;
+      const width = measure(word) + 3;
       if (spaced && x > 0) x += 5;
-      if (x > 0 && x + width > WIDTH) {
+      // A full stop stays with its word.
+      if (x > 0 && x + width > WIDTH + (spaced ? 0 : 12)) {
         x = 0;
         y += LINE;
       }
       const own = special ? MUTED : INK;
-      const over = tint ? textOver(tint, own) : '';
       const frame = framed ? ` stroke="${ACCENT}" stroke-width="1.6"` : '';
       if (tint || framed)
         parts.push(
           `<rect x="${px(x)}" y="${px(y)}" width="${px(width)}" height="${HIGH}" rx="3" fill="${tint || 'none'}"${frame}/>`,
         );
-      const colour = over === 'on-strong' ? '#fff' : over === 'on-pale' ? '#000' : own;
+      const colour = tint ? textOver(tint, own) : own;
       // Readers' fonts are wider or narrower than what was reckoned with: middles stay in place.
       parts.push(text(word, x + width / 2, y + HIGH / 2, { size: SIZE, anchor: 'middle', colour }));
       x += width;
@@ -64,5 +73,5 @@ export function drawText({ heading, texts }: TextFigure): Drawing {
     }
     y += LINE + 8;
   }
-  return { width: WIDTH, height: y, svg: parts.join('') };
+  return { width: WIDTH + 12, height: y, svg: parts.join('') };
 }
