@@ -364,6 +364,32 @@ describe('the page of renderView', () => {
         expect([labels.includes('[CLS]'), labels.includes('[SEP]')]).toEqual([true, true]);
       });
 
+      test('pointing changes no word, label or cell: what it shows lies over them', async () => {
+        await openExamples('long', [example], 'view=matrix');
+        await pointAt(10, 10, size, size);
+        await page.locator('#matrix .matrix-left .marked', { hasText: 'token9' }).waitFor();
+        const changes = await page.evaluateHandle(() => {
+          const seen = { nodes: 0, cells: 0 };
+          const watch = new MutationObserver((records) => {
+            seen.nodes += records.filter(({ target }) => !(target as Element).closest?.('.tints')).length;
+          });
+          const everything = { attributes: true, childList: true, characterData: true, subtree: true };
+          for (const part of document.querySelectorAll('.running-text, #matrix svg')) watch.observe(part, everything);
+          const cells = document.querySelector('#matrix .matrix-body canvas') as HTMLCanvasElement;
+          const context = cells.getContext('2d') as CanvasRenderingContext2D;
+          const draw = context.drawImage;
+          context.drawImage = (...given: unknown[]) => {
+            seen.cells++;
+            draw.apply(context, given as Parameters<typeof draw>);
+          };
+          return seen;
+        });
+        for (const row of [50, 150, 250]) await pointAt(row, 20, size, size);
+        await page.locator('#matrix .matrix-left .marked', { hasText: 'token249' }).waitFor();
+        expect(await page.locator('#text .text-heading').textContent()).toMatch(/“token249” at 250 attends to/);
+        expect(await changes.jsonValue()).toEqual({ nodes: 0, cells: 0 });
+      });
+
       test('wheel, drag and keys enlarge and move; a small map says where', async () => {
         await openExamples('long', [example], 'view=matrix');
         const box = (await page.locator('#matrix .matrix-body').boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
