@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import library from './library.mjs';
 import { Models } from './models.mjs';
 import { Report } from './report.mjs';
+import * as bulk from './sections/bulk.mjs';
 import * as calls from './sections/calls.mjs';
 import * as captures from './sections/captures.mjs';
 import * as eventLoop from './sections/event-loop.mjs';
@@ -17,7 +18,7 @@ import * as nn from './sections/nn.mjs';
 import * as peers from './sections/peers.mjs';
 import { timing } from './timing.mjs';
 
-const SECTIONS = { captures, peers, load, calls, idle, 'event-loop': eventLoop, hooks, nn, memory };
+const SECTIONS = { captures, peers, load, calls, idle, 'event-loop': eventLoop, hooks, nn, memory, bulk };
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const OPTIONS = {
