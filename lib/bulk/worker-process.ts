@@ -46,7 +46,9 @@ export class WorkerProcess {
    * @throws TorchError where the job can't be done with it; WorkerEnded.
    */
   static async start(job: Job, threads: number, onStarted: (worker: WorkerProcess) => void): Promise<WorkerProcess> {
-    const child = fork(SCRIPT, [], { execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    // All cores are busy: threads that spin while they wait, as libgomp's do, would only keep others from theirs.
+    const env = { OMP_WAIT_POLICY: 'passive', ...process.env };
+    const child = fork(SCRIPT, [], { execArgv: [], env, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const worker = new WorkerProcess(child);
     onStarted(worker);
     try {
