@@ -248,8 +248,10 @@ class Inliner {
       named->output()->replaceAllUsesWith(receiver);
       named->destroy();
     }
-    if (context.stack) {
-      for (auto* node = before->next(); node != after; node = node->next()) prependStack(*node, *context.stack);
+    const auto stack = stackOf(before->next(), after);
+    for (auto* node = before->next(); node != after; node = node->next()) {
+      if (stack) shareStack(*node, *stack);
+      if (context.stack) prependStack(*node, *context.stack);
     }
     return before->next();
   }
@@ -274,6 +276,16 @@ class Inliner {
     const auto callee = outer->callee() ? append(*outer->callee(), inner) : inner;
     return c10::make_intrusive<jit::InlinedCallStack>(callee, outer->function(), outer->source_range(),
                                                       outer->module_instance());
+  }
+
+  // libtorch gives no stack to nodes without results and to those in loops and branches. Calls get theirs once they are
+  // inlined.
+  static void shareStack(jit::Node& node, const jit::InlinedCallStackPtr& stack) {
+    const bool calls = node.kind() == jit::prim::CallFunction || node.kind() == jit::prim::CallMethod;
+    if (!calls && !node.callstack()) node.setCallStack(stack);
+    for (auto* block : node.blocks()) {
+      for (auto* inner : block->nodes()) shareStack(*inner, stack);
+    }
   }
 
   static void prependStack(jit::Node& node, const jit::InlinedCallStackPtr& stack) {

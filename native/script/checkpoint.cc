@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/api/compilation_unit.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/frontend/source_range.h>
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import_source.h>
@@ -24,6 +25,7 @@
 #include "script/code_depth.h"
 #include "script/debug_ranges.h"
 #include "script/guarded_operators.h"
+#include "script/loop_checks.h"
 #include "script/old_quantized.h"
 #include "script/type_check.h"
 #include "script/type_hints.h"
@@ -313,9 +315,7 @@ class Checkpoint {
       if (options_.untrusted) checkSetState(setState);
       const auto& expected = setState.getSchema().arguments()[1].type();
       if (!types_.fits(state, expected)) throw loadError("the state of a '" + className + "' isn't of its type");
-      // Code that runs before its class is complete must not be specialized for it.
-      const jit::GraphOptimizerEnabledGuard plain(false);
-      setState({object, state});
+      runSetState(setState, object, std::move(state));
     } else {
       if (!state.isGenericDict()) throw loadError("the state of a '" + className + "' isn't a dictionary");
       const auto values = state.toGenericDict();
@@ -334,6 +334,17 @@ class Checkpoint {
       }
     }
     return object;
+  }
+
+  // Code that runs before its class is complete must not be specialized for it. It can be stopped, as that of a run.
+  static void runSetState(jit::Function& setState, const c10::intrusive_ptr<c10::ivalue::Object>& object,
+                          c10::IValue state) {
+    auto graph = jit::toGraphFunction(setState).graph()->copy();
+    jit::Inline(*graph);
+    addLoopChecks(graph);
+    const jit::Code code(graph, setState.name());
+    jit::Stack stack{object, std::move(state)};
+    jit::InterpreterState(code).run(stack);
   }
 
   archive::Zip zip_;

@@ -37,9 +37,7 @@ bool isIdentity(const std::vector<Span>& spans, int64_t size) {
 Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, int64_t key) {
   std::vector<int64_t> dims;  // of the matrix, in the order of the result
   // Heads, which a layer made of its features, stand behind the batch.
-  const auto isHeads = [&](int64_t dim) {
-    return static_cast<size_t>(dim) < matrix.features.size() && matrix.features[static_cast<size_t>(dim)];
-  };
+  const auto isHeads = [&](int64_t dim) { return matrix.isFeature(dim); };
   for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
     if (dim != query && dim != key) dims.push_back(dim);
   }

@@ -25,6 +25,9 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
     for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
       if (matrix.roles[static_cast<size_t>(dim)] == Role::Free && view.has(summed, dim)) aim.key = dim;
     }
+    // The only key, along which a written-out softmax adds up to one.
+    const auto one = weights.value().normalized;
+    if (aim.key == kNone && one != kNone && matrix.sizes[static_cast<size_t>(one)] == 1 && over(one)) aim.key = one;
   }
   aim.touches = aim.key != kNone || over(matrix.query);
   if (row >= 0) {

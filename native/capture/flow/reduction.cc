@@ -17,6 +17,16 @@ bool isListed(const Matrix& matrix) {
                                    [](const auto& parent) { return isListed(*parent); });
 }
 
+// The dimension of the only key; none where there are several.
+int64_t keysOfSizeOne(const Matrix& matrix) {
+  if (matrix.key != kNone) return matrix.sizes[static_cast<size_t>(matrix.key)] == 1 ? matrix.key : kNone;
+  for (auto dim = matrix.dims() - 1; dim >= 0; --dim) {
+    const auto place = static_cast<size_t>(dim);
+    if (matrix.roles[place] == Role::Free && matrix.sizes[place] == 1) return dim;
+  }
+  return kNone;
+}
+
 }  // namespace
 
 std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result) {
@@ -85,7 +95,9 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
     }
   }
   if (ofEach || gone.empty()) {
-    if (gone.size() == 1) newNote(result).reduced = Reduced{source.value().matrix, call.rule.does, gone.front()};
+    auto dim = gone.size() == 1 ? gone.front() : kNone;
+    if (gone.empty() && dims.size() == 1) dim = keysOfSizeOne(matrix);
+    if (dim != kNone) newNote(result).reduced = Reduced{source.value().matrix, call.rule.does, dim};
     return std::nullopt;
   }
   // Over heads, or the batch.

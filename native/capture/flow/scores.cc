@@ -74,9 +74,7 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
     }
     for (const auto& component : *components) {
       const auto was = component.span.dim;
-      const auto& features = operand.matrix().features;
-      add(component.span.size, Role::Lead,
-          was != kForeign && static_cast<size_t>(was) < features.size() && features[static_cast<size_t>(was)]);
+      add(component.span.size, Role::Lead, was != kForeign && operand.matrix().isFeature(was));
     }
   }
   const auto sumsToOne = [](const Operand& operand, int64_t dim) {
@@ -148,8 +146,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
         const auto dim = component.span.dim;
         if (dim == kForeign || matrix.roles[static_cast<size_t>(dim)] != Role::Free || matrix.fixed != kNone) continue;
         if (operand == &operandA ? fixedB : fixedA) continue;
-        const auto place = static_cast<size_t>(dim);
-        if (place < matrix.features.size() && matrix.features[place]) {
+        if (matrix.isFeature(dim)) {
           listMatrix(operand->matrix(),
                      "linear attention: keys and values are multiplied first, so that no matrix of "
                      "queries and keys exists");

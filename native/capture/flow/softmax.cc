@@ -51,10 +51,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   const auto add = [&](int64_t at, int64_t size, const Component* component) {
     const auto of = component ? component->span.dim : kForeign;
     const bool own = of != kForeign;
-    const auto& features = own ? source.matrix().features : matrix->features;
     spans[static_cast<size_t>(at)].push_back({matrix->dims(), 0, 1, size});
-    matrix->features.push_back(own ? static_cast<size_t>(of) < features.size() && features[static_cast<size_t>(of)]
-                                   : !source && featureAlong(input, at) != nullptr);
+    matrix->features.push_back(own ? source.matrix().isFeature(of) : !source && featureAlong(input, at) != nullptr);
     matrix->sizes.push_back(size);
     matrix->roles.push_back(own && of == keySource && at != dim ? Role::Lead
                             : own                               ? source.matrix().roles[static_cast<size_t>(of)]
@@ -69,7 +67,21 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
       matrix->key = matrix->dims();
       add(each, size, told ? &components->back() : nullptr);
     } else if (told && components->size() > 1) {
-      for (const auto& component : *components) add(each, component.span.size, &component);
+      for (size_t first = 0; first < components->size();) {
+        // Queries that a view had split (a grid of them) are one dimension.
+        const auto& span = (*components)[first].span;
+        auto size = span.size;
+        auto next = first + 1;
+        const auto isQueries = [&](const Span& each) {
+          return each.dim != kForeign && source.matrix().roles[static_cast<size_t>(each.dim)] == Role::Free &&
+                 !source.matrix().isFeature(each.dim);
+        };
+        for (; isQueries(span) && next < components->size() && isQueries((*components)[next].span); ++next) {
+          size *= (*components)[next].span.size;
+        }
+        add(each, size, &(*components)[first]);
+        first = next;
+      }
     } else if (each == 0 && lead) {
       add(each, lead->outer, nullptr);
       add(each, lead->inner, nullptr);

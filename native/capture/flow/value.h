@@ -59,6 +59,10 @@ struct Matrix {
   std::string metNothing;                        // why what took it was no product with values, where something did
 
   int64_t dims() const { return static_cast<int64_t>(sizes.size()); }
+  bool isFeature(int64_t dim) const {
+    const auto place = static_cast<size_t>(dim);
+    return place < features.size() && features[place];
+  }
   void meet() {
     met = true;
     for (const auto& parent : parents) {
