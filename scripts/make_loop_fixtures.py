@@ -8,7 +8,7 @@ All take one float32 tensor. With torch 2.13.0.
 
 import argparse
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -250,11 +250,34 @@ class Row(nn.Module):
         return x
 
 
+class Restoring(nn.Module):
+    """Never comes out of its own loading."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = torch.ones(2)
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.kept, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[Tensor, bool]):
+        turns = 0
+        while turns >= 0:
+            turns = (turns + 1) % 7
+        self.kept = state[0]
+        self.training = state[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.kept
+
+
 MODELS = {
     'bare': Bare, 'nested': Nested, 'multiplied': Multiplied, 'huge': Huge, 'operators': Operators, 'modules': Linear,
     'attending': Attending, 'attending_once': AttendingOnce, 'called': Called, 'forked': Forked,
     'forked_alone': ForkedAlone, 'interface': Interface, 'growing': Growing, 'doubling': Doubling, 'counted': Counted,
-    'row': Row,
+    'row': Row, 'restoring': Restoring,
 }
 
 

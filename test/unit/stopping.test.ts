@@ -204,6 +204,22 @@ describe('ScriptModule.load', () => {
   });
 });
 
+describe('code that an archive runs while it is loaded', () => {
+  test('is stopped in its loops, and the process ends', async () => {
+    const { code, signal, output } = await runScript(`
+    const path = ${JSON.stringify(`${__dirname}/../fixtures/loops/restoring.pt`)};
+    console.log(await failure(ScriptModule.load(path, { timeLimit: 50 })));
+    console.log(await failure(ScriptModule.load(path, { signal: AbortSignal.timeout(50) })));
+    console.log(await failure(loops('counted')));
+  `);
+    expect({ code, signal, output }).toEqual({
+      code: 0,
+      signal: null,
+      output: 'ERR_TIME_LIMIT\nTimeoutError\nnothing',
+    });
+  });
+});
+
 describe('settled', () => {
   test('settled: resolves when what was aborted, queued or forked is over, and lent memory can be used again', async () => {
     const { code, output } = await runScript(`
