@@ -22,11 +22,16 @@ export function folderStore(path: string): ResultStore {
   return new FolderStore(resolve(path), path);
 }
 
+/** The folder of a store, where it is one of this kind. */
+export function folderOf(store: ResultStore): string | undefined {
+  return store instanceof FolderStore ? store.folder : undefined;
+}
+
 class FolderStore implements ResultStore {
   readonly scratch: string;
 
   constructor(
-    private readonly folder: string,
+    readonly folder: string,
     readonly name: string,
   ) {
     this.scratch = join(folder, SCRATCH);

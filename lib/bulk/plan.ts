@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { isAbsolute, relative, resolve } from 'node:path';
+import { isAbsolute, relative, resolve, sep } from 'node:path';
 import { glob } from 'tinyglobby';
 import { TorchError } from '../core/errors';
 import { reasonOf, shortened } from '../core/validate';
@@ -39,8 +39,12 @@ function noInputs(expected: string, received: string): TorchError {
   return new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} but received ${shortened(received)}`);
 }
 
-/** The files that patterns fit, each once, in order of their paths. */
-export async function planFiles(patterns: readonly string[], signal?: AbortSignal): Promise<Plan> {
+/**
+ * The files that patterns fit, each once, in order of their paths.
+ *
+ * @param results A folder whose files patterns don't fit: those of a run beside its inputs would be inputs of the next.
+ */
+export async function planFiles(patterns: readonly string[], results?: string, signal?: AbortSignal): Promise<Plan> {
   const found = new Set<string>();
   for (const pattern of patterns) {
     signal?.throwIfAborted();
@@ -52,6 +56,7 @@ export async function planFiles(patterns: readonly string[], signal?: AbortSigna
     const paths = isFile ? [pattern] : await glob(pattern, { onlyFiles: true, expandDirectories: false, dot: false });
     for (const path of paths) {
       const whole = resolve(path);
+      if (!isFile && results !== undefined && whole.startsWith(results + sep)) continue;
       const short = relative('', whole);
       found.add(short.startsWith('..') || isAbsolute(short) ? whole : short);
     }

@@ -1,5 +1,6 @@
 import { invalid } from '../core/validate';
 import { ChunkQueue, checkQueue } from './chunk-queue';
+import { folderOf } from './folder-store';
 import { type BulkOptions, type CheckedBulkOptions, checkBulkOptions } from './options';
 import { planFiles, planTexts } from './plan';
 import { RunRecord } from './run-record';
@@ -29,7 +30,10 @@ export async function submitBulk(options: BulkOptions): Promise<{ inputs: number
 /** Finds the inputs, and begins their run or goes on with it. */
 export async function beginRun({ job, inputs, store, resume, signal }: CheckedBulkOptions): Promise<RunRecord> {
   const { source, chunkSize } = job;
-  const plan = source.kind === 'files' ? await planFiles(inputs, signal) : await planTexts(source, chunkSize, signal);
+  const plan =
+    source.kind === 'files'
+      ? await planFiles(inputs, folderOf(store), signal)
+      : await planTexts(source, chunkSize, signal);
   return await RunRecord.begin(store, job, plan, resume);
 }
 
