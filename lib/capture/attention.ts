@@ -38,7 +38,10 @@ export interface Attention {
    * as batch.
    */
   shape: number[];
-  /** False where the model doesn't tell batch from heads, so that the first of `shape` is their product. */
+  /**
+   * False where the model doesn't tell batch from heads: the first of `shape` may be their product, or the one ahead of queries and
+   * keys windows, groups or positions rather than heads.
+   */
   headsKnown: boolean;
   /** `[B, H, Q, K]`, all batch dimensions in B; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
   weights: Tensor<FloatingDType>;
