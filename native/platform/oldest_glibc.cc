@@ -54,6 +54,9 @@ LTA_OLDEST(pow, "GLIBC_2.2.5");
 // std::condition_variable::wait, which is noexcept since GCC 12.
 LTA_OLDEST(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");
 
+// The linker makes the names of what --wrap puts in a symbol's place.
+// NOLINTBEGIN(bugprone-reserved-identifier)
+
 extern "C" {
 
 // libstdc++ asks (glibc 2.32) whether reference counts need no atomic operations: they do.
@@ -127,3 +130,5 @@ extern "C" __attribute__((visibility("hidden"))) std::from_chars_result __wrap__
     const char* first, const char* last, double& value, std::chars_format) {
   return decimal(first, last, value);
 }
+
+// NOLINTEND(bugprone-reserved-identifier)
