@@ -55,7 +55,9 @@ describe('binaries', () => {
     },
   );
 
-  it('say nothing of where they were built', () => {
+  // Those that count what runs know where to write the counts.
+  const isCounting = readFileSync(join(binaries.directory, 'attention.node')).includes('.gcda');
+  (isCounting ? it.skip : it)('say nothing of where they were built', () => {
     for (const file of files) {
       const content = readFileSync(file).toString('latin1');
       for (const path of [ROOT, libtorch.root]) expect(content.includes(path)).toBe(false);
