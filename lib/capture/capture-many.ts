@@ -86,9 +86,15 @@ async function* results<Input, Output, Options extends Own>(
 
   let started = 0;
   let last: Promise<unknown> | undefined;
+  let isReading = false;
   const run = async (index: number, before: typeof last): Promise<CapturedInput<Output> | undefined> => {
-    const { done, value } = await unlessAborted(source.next(), signal); // an input that can't be had ends the stream
+    isReading = true;
+    const read = unlessAborted(source.next(), signal); // an input that can't be had ends the stream
+    const { done, value } = await read.finally(() => {
+      isReading = false;
+    });
     if (done) return undefined;
+    fill();
     // What takes the attentions is not to get those of two inputs in turns.
     if (onAttention) await before;
     const take = onAttention && ((attention: Attention) => onAttention(attention, index));
@@ -101,26 +107,29 @@ async function* results<Input, Output, Options extends Own>(
   };
 
   const pending: Promise<CapturedInput<Output> | undefined>[] = [];
-  const fill = (count: number): void => {
-    while (!source.ended && pending.length < count) {
-      const next = run(started++, last);
-      last = next.catch(() => {}); // thrown when its turn comes
-      pending.push(next);
-    }
+  let limit = 0; // of `pending`
+  // Begins with the next input, which begins with the one behind it once it was read: how many there are isn't known.
+  const fill = (): void => {
+    if (isReading || source.ended || signal.aborted || pending.length >= limit) return;
+    const next = run(started++, last);
+    last = next.catch(() => {}); // thrown when its turn comes
+    pending.push(next);
   };
   let done = 0;
   let failed = 0;
   try {
     while (true) {
       signal.throwIfAborted();
-      fill(ahead + 1);
+      limit = ahead + 1;
+      fill();
+      limit = ahead; // beside the one that is waited for
       const result = await pending.shift();
       if (!result) return;
       ++done;
       if ('error' in result) ++failed; // even where the reason is undefined
       const reported: unknown = onProgress?.({ done, failed });
       if (isThenable(reported)) await reported;
-      fill(ahead); // works on while the consumer looks at this one
+      fill(); // works on while the consumer looks at this one
       yield result;
     }
   } catch (error) {

@@ -220,6 +220,13 @@ describe('captureMany', () => {
     expect(taken).toBeLessThanOrEqual(5);
   });
 
+  test('captureMany ends where it may be further ahead than there are inputs', async () => {
+    const indices: number[] = [];
+    for await (const { index } of checkpoint.captureMany([[input], [input]], { ahead: Number.MAX_SAFE_INTEGER }))
+      indices.push(index);
+    expect(indices).toEqual([0, 1]);
+  });
+
   test('onAttention of captureMany gets the attentions of one input after the other, and is told which', async () => {
     const sites = (await checkpoint.attentionSites([input])).map(({ index }) => index);
     const seen: number[][] = [];
