@@ -3,10 +3,10 @@ import { type Command, Option } from 'commander';
 import type { BulkOptions, BulkProgress, BulkResult, BulkStatus, BulkWorkOptions } from '../bulk';
 import { addModelOptions, type ModelOptions } from './model';
 import {
-  addSelectionOptions,
+  addCaptureOptions,
+  type CaptureFlags,
   collect,
   collectInputs,
-  collectStatistics,
   type GivenInput,
   parseBytes,
   parseCount,
@@ -14,7 +14,7 @@ import {
   parseIndex,
 } from './selection';
 
-interface CommandOptions extends ModelOptions {
+interface CommandOptions extends ModelOptions, CaptureFlags {
   inputs?: string[];
   text?: string;
   tokenizer?: string;
@@ -32,16 +32,6 @@ interface CommandOptions extends ModelOptions {
   shutdownLimit?: number;
   queue?: string;
   stalledAfter?: number;
-  layers?: (string | RegExp | number)[];
-  heads?: number[];
-  queries?: number[];
-  averageHeads?: boolean;
-  topK?: number;
-  weights: boolean;
-  scores?: boolean;
-  logSumExp?: boolean;
-  statistics?: ('received' | 'entropy')[];
-  dtype?: 'float32' | 'same';
   attention: boolean;
   output: boolean;
 }
@@ -68,13 +58,7 @@ function addRunOptions(command: Command): Command {
     .option('--resume', 'go on with the run whose results are there')
     .option('--chunk-size <count>', 'inputs that are run and kept together (default: 256)', parseCount)
     .option('--shard-size <size>', 'bytes of results after which another file begins (default: 64MiB)', parseBytes);
-  addSelectionOptions(command)
-    .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
-    .option('--scores', 'also the scores before the softmax, masks added')
-    .option('--log-sum-exp', 'also the logarithm of the sum that each softmax divides by')
-    .option('--statistics <list>', 'also sums of the weights: received, entropy', collectStatistics)
-    .option('--no-weights', 'not the weights themselves')
-    .addOption(new Option('--dtype <dtype>', 'dtype of weights and scores').choices(['float32', 'same']))
+  addCaptureOptions(command)
     .option('--no-attention', 'no attention: the outputs alone')
     .option('--no-output', 'no outputs: the attention alone');
   return addModelOptions(command);

@@ -1,4 +1,4 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { descriptionOf, namedTensorsOf } from '../capture/attention';
 import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
@@ -10,20 +10,13 @@ import { collectOutput } from './collect-output';
 import type { CommandModel } from './command-model';
 import { arrangeInputs, describeOrder } from './inputs';
 import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
-import {
-  addSelectionOptions,
-  collectInputs,
-  collectStatistics,
-  type GivenInput,
-  parseCount,
-  parseIndex,
-} from './selection';
+import { addCaptureOptions, type CaptureFlags, collectInputs, type GivenInput, parseIndex } from './selection';
 import { formatTable } from './table';
 import { TextTokenizer } from './tokenizer';
 import { reportUnseen } from './unseen';
 import { type Run, runsOfInputs, runsOfTexts } from './view-examples';
 
-interface CommandOptions extends ModelOptions {
+interface CommandOptions extends ModelOptions, CaptureFlags {
   inputs?: string;
   tokenizer?: string;
   text?: string;
@@ -32,16 +25,6 @@ interface CommandOptions extends ModelOptions {
   decoderStart?: number;
   input?: GivenInput[];
   out: string;
-  layers?: (string | RegExp | number)[];
-  heads?: number[];
-  queries?: number[];
-  averageHeads?: boolean;
-  topK?: number;
-  weights: boolean;
-  scores?: boolean;
-  logSumExp?: boolean;
-  statistics?: ('received' | 'entropy')[];
-  dtype?: 'float32' | 'same';
 }
 
 /** Adds `capture`: attention weights into a file. */
@@ -58,17 +41,7 @@ export function registerCapture(program: Command): void {
     .option('--decoder-start <id>', "the token that the decoder's text begins with, by its id", parseIndex)
     .option('--input <name=value>', 'one input of forward by name: zeros, ones, or numbers like 1,2,3', collectInputs)
     .requiredOption('--out <file>', 'the .safetensors file to write');
-  addSelectionOptions(command)
-    .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
-    .option('--scores', 'also the scores before the softmax, masks added')
-    .option('--log-sum-exp', 'also the logarithm of the sum that each softmax divides by')
-    .option(
-      '--statistics <list>',
-      'also sums of the weights: received (by each key), entropy (of each row)',
-      collectStatistics,
-    )
-    .option('--no-weights', 'not the weights themselves')
-    .addOption(new Option('--dtype <dtype>', 'dtype of weights and scores').choices(['float32', 'same']));
+  addCaptureOptions(command);
   addModelOptions(command)
     .addHelpText(
       'after',

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 
 /** Adds the options that say what is captured of a run, to be followed by the command's own. */
 export function addSelectionOptions(command: Command): Command {
@@ -7,6 +7,35 @@ export function addSelectionOptions(command: Command): Command {
     .option('--heads <list>', 'heads, like 3 or 0,5 or 0:4', collectIndices)
     .option('--queries <list>', 'query positions, like 3 or 0,5 or 0:10', collectIndices)
     .option('--average-heads', 'the mean over heads instead of each');
+}
+
+/** What the options of `addCaptureOptions` say. */
+export interface CaptureFlags {
+  layers?: (string | RegExp | number)[];
+  heads?: number[];
+  queries?: number[];
+  averageHeads?: boolean;
+  topK?: number;
+  weights: boolean;
+  scores?: boolean;
+  logSumExp?: boolean;
+  statistics?: ('received' | 'entropy')[];
+  dtype?: 'float32' | 'same';
+}
+
+/** Adds the options that say what is kept of a capture, beside those that say what is captured. */
+export function addCaptureOptions(command: Command): Command {
+  return addSelectionOptions(command)
+    .option('--top-k <k>', 'for each query the k largest weights and their key positions only', parseCount)
+    .option('--scores', 'also the scores before the softmax, masks added')
+    .option('--log-sum-exp', 'also the logarithm of the sum that each softmax divides by')
+    .option(
+      '--statistics <list>',
+      'also sums of the weights: received (by each key), entropy (of each row)',
+      collectStatistics,
+    )
+    .option('--no-weights', 'not the weights themselves')
+    .addOption(new Option('--dtype <dtype>', 'dtype of weights and scores').choices(['float32', 'same']));
 }
 
 /** Adds what one more `--layers` says: names, /regular expressions/ and positions, with commas between. */

@@ -1,3 +1,4 @@
+import type { NativeTypedArray } from './binding';
 import { fromBfloat16Bits, fromFloat16Bits, toBfloat16Bits, toFloat16Bits } from './half';
 
 /** What there is to know of one type of elements. */
@@ -5,17 +6,7 @@ interface DTypeInfo {
   /** The typed array that holds them: half types as their bits, booleans as bytes, complex numbers as two, the real part first. */
   array: new (
     length: number,
-  ) =>
-    | Float32Array
-    | Float64Array
-    | BigInt64Array
-    | Int32Array
-    | Int16Array
-    | Int8Array
-    | Uint8Array
-    | Uint16Array
-    | Uint32Array
-    | BigUint64Array;
+  ) => NativeTypedArray;
   kind: 'float' | 'complex' | 'integer' | 'boolean';
   /** Whether a typed array of that class holds this type where no other is named. */
   byDefault: boolean;
