@@ -9,7 +9,7 @@ const require = createRequire(import.meta.url);
 const dist = (name) => require(`../../dist/${name}.js`);
 const { readSafetensors, writeSafetensors } = dist('formats/safetensors');
 const { namedTensorsOf, descriptionOf } = dist('capture/attention');
-const { toEntry } = dist('cli/model');
+const { toEntry } = dist('io/entry-values');
 
 const [model, inputs, out, threads, shard] = process.argv.slice(2);
 library.setNumThreads(Number(threads));

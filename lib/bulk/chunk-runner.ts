@@ -1,10 +1,6 @@
 import { descriptionOf, namedTensorsOf, tensorsOf } from '../capture/attention';
 import { captureMany } from '../capture/capture-many';
 import { toNativeCapture } from '../capture/capture-options';
-import { collectOutput } from '../cli/collect-output';
-import { type CommandModel, commandModel } from '../cli/command-model';
-import { toEntry, toValue } from '../cli/model';
-import { TextTokenizer } from '../cli/tokenizer';
 import { TorchError } from '../core/errors';
 import { reasonOf } from '../core/validate';
 import type { Entry } from '../formats/entry';
@@ -18,6 +14,10 @@ import {
   type Unseen,
   type Value,
 } from '../index';
+import { collectOutput } from '../io/collect-output';
+import { toEntry, toValue } from '../io/entry-values';
+import { type FlatModel, flatModel } from '../io/flat-model';
+import { TextTokenizer } from '../text/tokenizer';
 import { type BulkInput, inputsOf } from './input-reader';
 import { type ChunkResult, type ChunkTask, captureOptionsOf, type FailedInput, type Job } from './job';
 import { ShardWriter } from './shard-writer';
@@ -37,7 +37,7 @@ const PROGRESS_INTERVAL = 200;
 export class ChunkRunner {
   private constructor(
     private readonly job: Job,
-    private readonly model: CommandModel,
+    private readonly model: FlatModel,
     private readonly tokenizer: TextTokenizer | undefined,
   ) {}
 
@@ -45,7 +45,7 @@ export class ChunkRunner {
   static async load(job: Job, threads: number): Promise<ChunkRunner> {
     setNumThreads(threads);
     setConcurrency(1); // one run at a time: what is done beside it is JavaScript's
-    const model = commandModel(await loadModel(job.model.path, job.load));
+    const model = flatModel(await loadModel(job.model.path, job.load));
     const names = () => ['', ...model.modules().map(({ name }) => name)];
     if (job.capture) toNativeCapture(captureOptionsOf(job), names);
     const { source } = job;

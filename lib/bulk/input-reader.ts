@@ -1,12 +1,14 @@
 import { open } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
-import type { CommandModel } from '../cli/command-model';
-import { givenEntries } from '../cli/given-entries';
-import { arrangeInputs, readInputs } from '../cli/inputs';
-import { buildTextInputs, padded, type TextTokenizer, withDecoderStart } from '../cli/tokenizer';
 import { TorchError } from '../core/errors';
 import { isPlainObject, reasonOf, shown } from '../core/validate';
 import type { Entry } from '../formats/entry';
+import type { FlatModel } from '../io/flat-model';
+import { givenEntries } from '../io/given-inputs';
+import { readInputs } from '../io/input-files';
+import { arrangeInputs } from '../io/parameters';
+import { buildTextInputs } from '../text/text-inputs';
+import { padded, type TextTokenizer, withDecoderStart } from '../text/tokenizer';
 import type { Chunk, Job, TextSource } from './job';
 import { readParquet } from './parquet';
 
@@ -29,7 +31,7 @@ interface Text {
 export async function inputsOf(
   job: Job,
   chunk: Chunk,
-  model: Pick<CommandModel, 'parameters'>,
+  model: Pick<FlatModel, 'parameters'>,
   tokenizer: TextTokenizer | undefined,
 ): Promise<BulkInput[]> {
   const { source } = job;
@@ -129,7 +131,7 @@ function textOf(row: unknown, { field }: TextSource): Text {
 function textInputs(
   { text, pair, decoder }: Text,
   { buckets, input, decoderStart }: TextSource,
-  { parameters }: Pick<CommandModel, 'parameters'>,
+  { parameters }: Pick<FlatModel, 'parameters'>,
   tokenizer: TextTokenizer,
 ): { entries: (Entry | null)[]; length: number } {
   const encoded = tokenizer.encode(text, pair);

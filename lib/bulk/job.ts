@@ -1,22 +1,8 @@
 import type { CaptureOptions } from '../capture/capture-options';
-import type { GivenInput } from '../cli/selection';
+import type { JsonCaptureOptions } from '../capture/json-capture-options';
+import type { GivenInput } from '../io/given-inputs';
 import type { LoadOptions } from '../model/load-options';
 import type { RunLimits } from '../model/run-options';
-
-/** The options of a capture that a run over many inputs may have: those that can be written down. */
-export const BULK_CAPTURE_OPTIONS = [
-  'layers',
-  'heads',
-  'queries',
-  'averageHeads',
-  'topK',
-  'weights',
-  'scores',
-  'logSumExp',
-  'statistics',
-  'dtype',
-  'maxBytes',
-] as const;
 
 /**
  * What is captured of each input of a bulk run: the options of `captureAttention` that can be sent to another process.
@@ -24,7 +10,7 @@ export const BULK_CAPTURE_OPTIONS = [
  * @example
  * const capture: BulkCapture = { layers: [-1, /cross_attn$/], topK: 10 };
  */
-export type BulkCapture = Pick<CaptureOptions, (typeof BULK_CAPTURE_OPTIONS)[number]>;
+export type BulkCapture = JsonCaptureOptions;
 
 /** A layer as JSON has it: regular expressions have a form of their own. */
 export type WrittenLayer = string | number | { pattern: string; flags: string };

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { extname, resolve } from 'node:path';
-import type { GivenInput } from '../cli/selection';
+import { JSON_CAPTURE_OPTIONS } from '../capture/json-capture-options';
 import { TorchError } from '../core/errors';
 import {
   options as checkOptions,
@@ -18,10 +18,11 @@ import {
   optionalString,
   reasonOf,
 } from '../core/validate';
+import type { GivenInput } from '../io/given-inputs';
 import type { LoadOptions } from '../model/load-options';
 import type { RunLimits } from '../model/run-options';
 import { folderStore } from './folder-store';
-import { BULK_CAPTURE_OPTIONS, type BulkCapture, type Job, type TextSource, writtenLayers } from './job';
+import { type BulkCapture, type Job, type TextSource, writtenLayers } from './job';
 import type { BulkProgress } from './progress';
 import type { ResultStore } from './result-store';
 import { s3Store } from './s3-store';
@@ -254,7 +255,7 @@ function givenOf(value: BulkOptions['given']): GivenInput[] {
 }
 
 function captureOf(value: BulkCapture | undefined): NonNullable<Job['capture']> {
-  const { layers, ...rest } = checkOptions(value, BULK_CAPTURE_OPTIONS, 'capture');
+  const { layers, ...rest } = checkOptions(value, JSON_CAPTURE_OPTIONS, 'capture');
   return { ...rest, ...(layers && { layers: writtenLayers(layers) }) };
 }
 

@@ -1,13 +1,14 @@
 import { SingleBar } from 'cli-progress';
 import { type Command, Option } from 'commander';
 import type { BulkOptions, BulkProgress, BulkResult, BulkStatus, BulkWorkOptions } from '../bulk';
+import type { GivenInput } from '../io/given-inputs';
 import { addModelOptions, type ModelOptions } from './model';
 import {
   addCaptureOptions,
   type CaptureFlags,
+  captureOf,
   collect,
   collectInputs,
-  type GivenInput,
   parseBytes,
   parseCount,
   parseDuration,
@@ -130,21 +131,8 @@ function workerOptionsOf(options: CommandOptions) {
 
 function optionsOf(model: string, options: CommandOptions): BulkOptions {
   const { inputs, text, tokenizer, textField, buckets, decoderStart, input, format, resume } = options;
-  const { layers, heads, queries, averageHeads, topK, weights, scores, logSumExp, statistics, dtype } = options;
   const { device, untrusted, verify, timeLimit, memoryLimit, attention, output } = options;
   const given = Object.fromEntries((input ?? []).map(({ name, values }) => [name, values]));
-  const capture = {
-    layers,
-    heads,
-    queries,
-    averageHeads,
-    topK,
-    ...(!weights && { weights }),
-    scores,
-    logSumExp,
-    statistics,
-    dtype,
-  };
   const all = {
     model,
     load: { device, untrusted, verify, timeLimit },
@@ -160,7 +148,7 @@ function optionsOf(model: string, options: CommandOptions): BulkOptions {
     resume,
     chunkSize: options.chunkSize,
     shardBytes: options.shardSize,
-    capture: attention && capture,
+    capture: attention && captureOf(options),
     output,
     ...workerOptionsOf(options),
   };

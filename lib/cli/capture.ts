@@ -4,15 +4,17 @@ import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
 import { checkWritable } from '../formats/file';
 import { writeSafetensors } from '../formats/safetensors';
-import type { Attention, AttentionWithoutWeights, CaptureOptions } from '../index';
+import type { Attention, AttentionWithoutWeights } from '../index';
+import { collectOutput } from '../io/collect-output';
+import { toEntry, toValue } from '../io/entry-values';
+import type { FlatModel } from '../io/flat-model';
+import type { GivenInput } from '../io/given-inputs';
+import { arrangeInputs, describeOrder } from '../io/parameters';
+import { TextTokenizer } from '../text/tokenizer';
 import { renderHeatmap } from '../view/heatmap';
-import { collectOutput } from './collect-output';
-import type { CommandModel } from './command-model';
-import { arrangeInputs, describeOrder } from './inputs';
-import { addModelOptions, limitsOf, type ModelOptions, progress, toEntry, toValue, withModel } from './model';
-import { addCaptureOptions, type CaptureFlags, collectInputs, type GivenInput, parseIndex } from './selection';
+import { addModelOptions, limitsOf, type ModelOptions, progress, withModel } from './model';
+import { addCaptureOptions, type CaptureFlags, captureOf, collectInputs, parseIndex } from './selection';
 import { formatTable } from './table';
-import { TextTokenizer } from './tokenizer';
 import { reportUnseen } from './unseen';
 import { type Run, runsOfInputs, runsOfTexts } from './view-examples';
 
@@ -67,7 +69,7 @@ Examples:
 }
 
 /** The run of a text, or of a file of inputs. */
-async function runOf(model: CommandModel, options: CommandOptions): Promise<Run> {
+async function runOf(model: FlatModel, options: CommandOptions): Promise<Run> {
   const { inputs, tokenizer, text, textPair, decoderText, decoderStart, input } = options;
   const list = (each: string | undefined) => (each === undefined ? [] : [each]);
   const texts = { text: list(text), textPair: list(textPair), decoderText: list(decoderText) };
@@ -92,14 +94,17 @@ function checkSource({ inputs, text, textPair, decoderText, decoderStart }: Comm
   if (useless) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected --text with ${useless[0]} but received none`);
 }
 
-async function runCapture(model: CommandModel, options: CommandOptions): Promise<void> {
+async function runCapture(model: FlatModel, options: CommandOptions): Promise<void> {
   const { parameters } = model;
   const { inputs } = await runOf(model, options);
   const note = describeOrder(inputs, parameters);
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');
   const values = arrangeInputs(inputs, parameters).map((entry, i) => toValue(entry, parameters[i], options.device));
-  const { output, attentions, unseen } = await model.captureAttention(values, captureOptions(options));
+  const { output, attentions, unseen } = await model.captureAttention(values, {
+    ...limitsOf(options),
+    ...captureOf(options),
+  });
 
   const entries: Entry[] = [];
   const metadata: Record<string, string> = {};
@@ -112,23 +117,6 @@ async function runCapture(model: CommandModel, options: CommandOptions): Promise
   metadata.unseen = JSON.stringify(unseen);
   await writeSafetensors(options.out, entries, metadata);
   process.stdout.write(`${[report(attentions, options), ...reportUnseen(unseen)].join('\n\n')}\n`);
-}
-
-function captureOptions(options: CommandOptions): CaptureOptions {
-  const { layers, heads, queries, averageHeads, topK, weights, scores, logSumExp, statistics, dtype } = options;
-  return {
-    ...limitsOf(options),
-    ...(topK && { topK }),
-    ...(!weights && { weights }),
-    ...(scores && { scores }),
-    ...(logSumExp && { logSumExp }),
-    ...(statistics && { statistics }),
-    ...(layers && { layers }),
-    ...(heads && { heads }),
-    ...(queries && { queries }),
-    ...(averageHeads && { averageHeads }),
-    ...(dtype && { dtype }),
-  };
 }
 
 function report(

@@ -2,9 +2,11 @@ import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { elementCount } from '../core/shape';
 import type { AttentionSite, ProgramSignature, ProgramValue, Signature, Unseen } from '../index';
-import type { CommandModel } from './command-model';
-import { arrangeInputs, describeOrder, readInputs } from './inputs';
-import { addModelOptions, limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
+import { toValue } from '../io/entry-values';
+import type { FlatModel } from '../io/flat-model';
+import { readInputs } from '../io/input-files';
+import { arrangeInputs, describeOrder } from '../io/parameters';
+import { addModelOptions, limitsOf, type ModelOptions, progress, withModel } from './model';
 import { parseCount } from './selection';
 import { formatTable } from './table';
 import { reportUnseen } from './unseen';
@@ -57,7 +59,7 @@ Examples:
     });
 }
 
-async function inspect(path: string, model: CommandModel, options: InspectOptions): Promise<Inspection> {
+async function inspect(path: string, model: FlatModel, options: InspectOptions): Promise<Inspection> {
   const tensors = model.namedParameters().map(({ name, tensor }) => {
     const described = { name, dtype: tensor.dtype, count: elementCount(tensor.shape) };
     tensor.dispose();
@@ -83,7 +85,7 @@ async function inspect(path: string, model: CommandModel, options: InspectOption
 }
 
 async function findSites(
-  model: CommandModel,
+  model: FlatModel,
   inputs: string,
   options: ModelOptions,
 ): Promise<AttentionSite[] & { unseen: Unseen[] }> {

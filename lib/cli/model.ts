@@ -1,11 +1,7 @@
 import type { Command } from 'commander';
-import { isDType, isQuantized } from '../core/dtype';
-import { TorchError } from '../core/errors';
-import type { Entry } from '../formats/entry';
-import type { LoadOptions, RunLimits, Tensor, Value } from '../index';
-import { type CommandModel, commandModel } from './command-model';
-import type { Parameter } from './inputs';
-import { loadPackage } from './package';
+import type { LoadOptions, RunLimits } from '../index';
+import { type FlatModel, flatModel } from '../io/flat-model';
+import { loadPackage } from '../io/package';
 import { parseBytes, parseDuration, unlessNone } from './selection';
 
 /** The options of every command that loads a model. */
@@ -31,7 +27,7 @@ export function limitsOf({ timeLimit, memoryLimit }: ModelOptions): RunLimits {
 export async function withModel<Result>(
   path: string,
   { device, untrusted, verify, timeLimit }: ModelOptions,
-  use: (model: CommandModel) => Promise<Result>,
+  use: (model: FlatModel) => Promise<Result>,
 ): Promise<Result> {
   const { loadModel } = loadPackage();
   const model = await loadModel(path, {
@@ -41,39 +37,10 @@ export async function withModel<Result>(
     ...(timeLimit !== undefined && { timeLimit }),
   });
   try {
-    return await use(commandModel(model));
+    return await use(flatModel(model));
   } finally {
     model.dispose();
   }
-}
-
-/** The value that a parameter takes from a tensor of a file: a number where it is one, else a tensor. */
-export function toValue(entry: Entry | null, parameter: Parameter | undefined, device: string | undefined): Value {
-  if (!entry) return null;
-  const { dtype, shape, data } = entry;
-  const scalar = /^(?:Optional\[)?(int|float|bool|number)\]?$/.exec(parameter?.type ?? '')?.[1];
-  if (!scalar) return loadPackage().Tensor.from(data, { dtype, shape, ...(device ? { device } : {}) });
-  if (data.length !== 1 || /^b?float16$/.test(dtype)) {
-    const received = `${dtype} [${shape.join(', ')}]`;
-    throw new TorchError(
-      'ERR_INVALID_ARGUMENT',
-      `Expected a single ${scalar} for '${parameter?.name}' but received ${received}`,
-    );
-  }
-  return scalar === 'bool' ? Number(data[0]) !== 0 : Number(data[0]);
-}
-
-/**
- * A tensor as the entry of a `.safetensors` file. Of types that the format or tensors here lack: the numbers that quantized
- * elements stand for, complex128 as pairs of float64 in one more dimension, others as float32.
- */
-export function toEntry(name: string, tensor: Tensor): Entry {
-  const { dtype } = tensor;
-  if (isQuantized(dtype)) return toEntry(name, tensor.dequantize());
-  if (!isDType(dtype)) return toEntry(name, tensor.to({ dtype: 'float32' }));
-  const data = tensor.toTypedArray() as Entry['data'];
-  if (dtype === 'complex128') return { name, dtype: 'float64', shape: [...tensor.shape, 2], data };
-  return { name, dtype, shape: [...tensor.shape], data };
 }
 
 /** Says on a terminal what takes a while; quiet where the output goes to a file or another program. */

@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { JSON_CAPTURE_OPTIONS, type JsonCaptureOptions } from '../capture/json-capture-options';
+import type { GivenInput } from '../io/given-inputs';
 
 /** Adds the options that say what is captured of a run, to be followed by the command's own. */
 export function addSelectionOptions(command: Command): Command {
@@ -10,17 +12,13 @@ export function addSelectionOptions(command: Command): Command {
 }
 
 /** What the options of `addCaptureOptions` say. */
-export interface CaptureFlags {
-  layers?: (string | RegExp | number)[];
-  heads?: number[];
-  queries?: number[];
-  averageHeads?: boolean;
-  topK?: number;
-  weights: boolean;
-  scores?: boolean;
-  logSumExp?: boolean;
-  statistics?: ('received' | 'entropy')[];
-  dtype?: 'float32' | 'same';
+export type CaptureFlags = Omit<JsonCaptureOptions, 'maxBytes'>;
+
+/** The options of a capture that were given: weights are asked for where nothing is said of them. */
+export function captureOf(flags: JsonCaptureOptions): JsonCaptureOptions {
+  const isGiven = (name: keyof JsonCaptureOptions) =>
+    flags[name] !== undefined && !(name === 'weights' && flags.weights);
+  return Object.fromEntries(JSON_CAPTURE_OPTIONS.filter(isGiven).map((name) => [name, flags[name]]));
 }
 
 /** Adds the options that say what is kept of a capture, beside those that say what is captured. */
@@ -142,12 +140,6 @@ export function parsePatches(text: string): [number, number] {
 export function parseIndex(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected an integer of at least 0.');
   return Number(text);
-}
-
-/** An input of forward by name: `zeros` or `ones`, as many as the text has tokens, or numbers. */
-export interface GivenInput {
-  name: string;
-  values: 'zeros' | 'ones' | number[];
 }
 
 /** Adds what one more `--input NAME=VALUE` says. */

@@ -4,18 +4,21 @@ import { shown } from '../core/validate';
 import type { Entry } from '../formats/entry';
 import { readJsonValue } from '../formats/json';
 import type { AttentionSite, Value } from '../index';
+import { toValue } from '../io/entry-values';
+import type { FlatModel } from '../io/flat-model';
+import type { GivenInput } from '../io/given-inputs';
+import { givenEntries } from '../io/given-inputs';
+import { readInputs } from '../io/input-files';
+import { arrangeInputs, describeOrder } from '../io/parameters';
+import { buildTextInputs } from '../text/text-inputs';
+import { type Encoded, TextTokenizer, withDecoderStart } from '../text/tokenizer';
 import { withDerived } from '../view/derived';
 import { refuseTooLarge } from '../view/page-budget';
 import type { PrepareExample, ViewAttention } from '../view/prepare';
 import { readImage } from '../view/render-view';
 import type { ViewDataImage } from '../view/view-data';
 import { withCaptureFile } from './capture-file';
-import type { CommandModel } from './command-model';
-import { givenEntries } from './given-entries';
-import { arrangeInputs, describeOrder, readInputs } from './inputs';
-import { limitsOf, type ModelOptions, progress, toValue, withModel } from './model';
-import type { GivenInput } from './selection';
-import { buildTextInputs, type Encoded, TextTokenizer, withDecoderStart } from './tokenizer';
+import { limitsOf, type ModelOptions, progress, withModel } from './model';
 
 /** The options of `view` that say what is run and what is captured of it. */
 export interface ExampleOptions extends ModelOptions {
@@ -140,7 +143,7 @@ function needTokenizer(tokenizer: TextTokenizer | undefined): TextTokenizer {
 }
 
 /** The runs of the texts of a command, or of one that was typed. */
-export function runsOfTexts(model: CommandModel, options: RunSource, tokenizer: TextTokenizer | undefined): Run[] {
+export function runsOfTexts(model: FlatModel, options: RunSource, tokenizer: TextTokenizer | undefined): Run[] {
   const known = needTokenizer(tokenizer);
   const { text: texts = [], input = [] } = options;
   for (const [name, list] of [
@@ -190,7 +193,7 @@ function tokensOf({ queryTokens, keyTokens, sources }: Partial<Run>): Partial<Pr
 
 /** The attentions of a run as they come, the model waiting for the page to take each. */
 export function captured(
-  model: CommandModel,
+  model: FlatModel,
   run: Run,
   options: ExampleOptions,
   tokenizer: TextTokenizer | undefined,
@@ -224,7 +227,7 @@ export function captured(
 }
 
 /** A run's inputs in the order of forward's parameters. */
-export function inputValues(model: CommandModel, run: Run, device: string | undefined): Value[] {
+export function inputValues(model: FlatModel, run: Run, device: string | undefined): Value[] {
   const { parameters } = model;
   return arrangeInputs(run.inputs, parameters).map((entry, i) => toValue(entry, parameters[i], device));
 }
@@ -233,7 +236,7 @@ export function inputValues(model: CommandModel, run: Run, device: string | unde
 const MOST_HEADS = 5000;
 
 /** A page that can't hold what is asked for is refused before anything is captured. */
-async function refuseBeforeRun(model: CommandModel, run: Run, values: Value[], options: ExampleOptions): Promise<void> {
+async function refuseBeforeRun(model: FlatModel, run: Run, values: Value[], options: ExampleOptions): Promise<void> {
   const longest = Math.max(0, ...run.inputs.flatMap(({ shape }) => shape.slice(1)));
   const selects = options.queries || options.layers || options.topK;
   if (selects || 4 * longest * MOST_HEADS < options.maxSize) return;

@@ -1,10 +1,10 @@
 import { TorchError } from '../core/errors';
+import type { FlatModel } from '../io/flat-model';
+import { TextTokenizer } from '../text/tokenizer';
 import { type LiveRequest, LiveServer, type LiveView } from '../view/live-server';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderExamples } from '../view/render-view';
-import type { CommandModel } from './command-model';
 import { limitsOf, withModel } from './model';
-import { TextTokenizer } from './tokenizer';
 import { captured, type ExampleOptions, inputValues, isCapture, type Run, runsOfTexts } from './view-examples';
 
 /** The options of `view` that are about serving. */
@@ -55,7 +55,7 @@ export async function serveView(
 
 /** Runs the model on a text, and keeps what it takes to run it again for weights at full resolution. */
 async function viewOf(
-  model: CommandModel,
+  model: FlatModel,
   tokenizer: TextTokenizer,
   options: ExampleOptions,
   {
@@ -107,7 +107,7 @@ async function viewOf(
 }
 
 async function fullHead(
-  model: CommandModel,
+  model: FlatModel,
   values: ReturnType<typeof inputValues>,
   index: number,
   head: number,

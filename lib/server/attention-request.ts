@@ -1,31 +1,18 @@
 import { type Attention, type AttentionWithoutWeights, descriptionOf, namedTensorsOf } from '../capture/attention';
-import type { CaptureOptions } from '../capture/capture-options';
-import { options as checkOptions, elements, invalid, isPlainObject } from '../core/validate';
+import { JSON_CAPTURE_OPTIONS, type JsonCaptureOptions } from '../capture/json-capture-options';
+import { options as checkOptions, elements, integer, invalid, isPlainObject } from '../core/validate';
 import type { InferRequest } from './infer-request';
 import { type WireOutput, wireTensorOf } from './infer-response';
 
-/** What a request may say of the attention that it wants. Patterns aren't among it: they could take for ever. */
-const OPTIONS = [
-  'layers',
-  'heads',
-  'queries',
-  'averageHeads',
-  'topK',
-  'weights',
-  'scores',
-  'logSumExp',
-  'statistics',
-] as const;
-
-export type RequestedCapture = Pick<CaptureOptions, (typeof OPTIONS)[number] | 'maxBytes'>;
-
 /** The attention that the parameter `attention` of a request asks for: `true` for all, or an object; undefined for none. */
-export function requestedCapture({ parameters }: InferRequest, maxBytes: number): RequestedCapture | undefined {
+export function requestedCapture({ parameters }: InferRequest, maxBytes: number): JsonCaptureOptions | undefined {
   const { attention } = parameters;
   if (attention === undefined || attention === false) return undefined;
   if (attention === true) return { maxBytes };
   if (!isPlainObject(attention)) throw invalid('an object, or true,', 'the parameter attention', attention);
-  return { ...checkOptions(attention as RequestedCapture, OPTIONS, 'the parameter attention'), maxBytes };
+  const asked = checkOptions(attention as JsonCaptureOptions, JSON_CAPTURE_OPTIONS, 'the parameter attention');
+  const { maxBytes: own } = asked;
+  return { ...asked, maxBytes: own === undefined ? maxBytes : Math.min(maxBytes, integer(own, 'maxBytes', 0)) };
 }
 
 /** How a page shows what a request asks for. */

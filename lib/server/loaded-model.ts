@@ -1,11 +1,12 @@
 import type { AttentionStream } from '../capture/attention-stream';
 import type { CapturingModel } from '../capture/capturing-model';
+import type { JsonCaptureOptions } from '../capture/json-capture-options';
 import { Tensor } from '../core/tensor';
 import type { Unseen } from '../core/unseen';
 import type { Value } from '../core/value';
 import type { ExportedProgram } from '../model/exported-program';
 import type { ScriptModule } from '../model/script-module';
-import type { RequestedCapture } from './attention-request';
+
 import type { InferRequest } from './infer-request';
 import { type WireOutput, wantedOutputs } from './infer-response';
 import { type ModelCall, type ModelForm, modelForm, type TensorMetadata } from './model-form';
@@ -108,7 +109,7 @@ export class LoadedModel {
   /** The same with its attentions, one at a time: the model waits until `use` is done with one. */
   async capture(
     request: InferRequest,
-    capture: RequestedCapture,
+    capture: JsonCaptureOptions,
     signal: AbortSignal,
     use: (attentions: AttentionStream) => Promise<void>,
   ): Promise<Captured> {

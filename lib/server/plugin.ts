@@ -2,11 +2,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createGunzip, createInflate } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { JsonCaptureOptions } from '../capture/json-capture-options';
 import { TorchError } from '../core/errors';
 import { invalid } from '../core/validate';
 import { renderView } from '../view/render-view';
 import { Access } from './access';
-import { attentionOutputs, type RequestedCapture, requestedCapture, viewOf } from './attention-request';
+import { attentionOutputs, requestedCapture, viewOf } from './attention-request';
 import { FrameStream } from './attention-stream';
 import { type InferRequest, parseInferRequest } from './infer-request';
 import { type EncodedResponse, encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
@@ -190,7 +191,7 @@ async function sendFrames(
   reply: FastifyReply,
   model: ServedModel,
   given: InferRequest,
-  capture: RequestedCapture,
+  capture: JsonCaptureOptions,
   options: CheckedOptions,
   models: Models,
 ): Promise<FastifyReply> {
@@ -217,7 +218,7 @@ async function sendPage(
   reply: FastifyReply,
   model: ServedModel,
   given: InferRequest,
-  capture: RequestedCapture,
+  capture: JsonCaptureOptions,
   options: CheckedOptions,
   models: Models,
 ): Promise<FastifyReply> {

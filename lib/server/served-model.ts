@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { AttentionStream } from '../capture/attention-stream';
+import type { JsonCaptureOptions } from '../capture/json-capture-options';
 import { TorchError } from '../core/errors';
 import { elementCount } from '../core/shape';
 import { handleOf } from '../core/tensor';
@@ -8,7 +9,7 @@ import { readJsonValue } from '../formats/json';
 import type { ExportedProgram } from '../model/exported-program';
 import { loadModel } from '../model/load-model';
 import type { ScriptModule } from '../model/script-module';
-import type { RequestedCapture } from './attention-request';
+
 import { Batcher, type Inferred } from './batcher';
 import { FileWatch } from './file-watch';
 import { type InferRequest, parseInferRequest } from './infer-request';
@@ -177,7 +178,7 @@ export class ServedModel {
   /** The same with its attentions, each to be used as soon as it exists. */
   async capture(
     request: InferRequest,
-    capture: RequestedCapture,
+    capture: JsonCaptureOptions,
     signal: AbortSignal,
     use: (attentions: AttentionStream) => Promise<void>,
   ): Promise<Captured> {

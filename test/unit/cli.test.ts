@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { arrangeInputs, describeOrder, type Parameter, readInputs } from '../../lib/cli/inputs';
 import {
   collectIndices,
   collectInputs,
@@ -12,9 +11,12 @@ import {
   parsePatches,
 } from '../../lib/cli/selection';
 import { formatTable } from '../../lib/cli/table';
-import { buildTextInputs, TextTokenizer, withDecoderStart } from '../../lib/cli/tokenizer';
 import type { Entry } from '../../lib/formats/entry';
 import { readSafetensors, writeSafetensors } from '../../lib/formats/safetensors';
+import { readInputs } from '../../lib/io/input-files';
+import { arrangeInputs, describeOrder, type Parameter } from '../../lib/io/parameters';
+import { buildTextInputs } from '../../lib/text/text-inputs';
+import { TextTokenizer, withDecoderStart } from '../../lib/text/tokenizer';
 import { refuseTooLarge } from '../../lib/view/page-budget';
 import type { ViewData } from '../../lib/view/view-data';
 import { program } from './archive-edits';

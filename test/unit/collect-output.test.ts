@@ -1,6 +1,6 @@
-import { collectOutput } from '../../lib/cli/collect-output';
 import type { Entry } from '../../lib/formats/entry';
 import { Tensor, type Value } from '../../lib/index';
+import { collectOutput } from '../../lib/io/collect-output';
 
 /** What a file gets of an output. */
 function collected(output: Value): { names: string[]; metadata: Record<string, string> } {

@@ -4,12 +4,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Zippable, zipSync } from 'fflate';
-import { readInputs } from '../../lib/cli/inputs';
-import { TextTokenizer } from '../../lib/cli/tokenizer';
 import { parseJson } from '../../lib/formats/json';
 import { parseNpz } from '../../lib/formats/npz';
 import { parseSafetensors } from '../../lib/formats/safetensors';
 import { nn, ScriptModule } from '../../lib/index';
+import { readInputs } from '../../lib/io/input-files';
+import { TextTokenizer } from '../../lib/text/tokenizer';
 
 const folder = mkdtempSync(join(tmpdir(), 'corrupt-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -98,11 +98,14 @@ test('what can not be captured is refused, and says why', async () => {
   expect(await ask({ layers: ['/(a+)+$/'] })).toEqual([400, 'ERR_UNKNOWN_MODULE']);
   expect(await ask({ heads: [-1] })).toEqual([400, 'ERR_INVALID_ARGUMENT']);
   expect(await ask({ onAttention: 1 })).toEqual([400, 'ERR_INVALID_ARGUMENT']);
-  expect(await ask({ maxBytes: 1e9 })).toEqual([400, 'ERR_INVALID_ARGUMENT']);
+  expect(await ask({ maxBytes: -1 })).toEqual([400, 'ERR_INVALID_ARGUMENT']);
+  expect(await ask({ device: 'same' })).toEqual([400, 'ERR_INVALID_ARGUMENT']);
+  expect(await ask({ maxBytes: 10 })).toEqual([413, 'ERR_CAPTURE_TOO_LARGE']);
   expect(await ask('all')).toEqual([400, 'ERR_INVALID_ARGUMENT']);
   expect(await ask(true, 'plain', [{ ...ids, name: 'x' }])).toEqual([400, 'ERR_NO_ATTENTION']);
   const long = { ...ids, shape: [1, 16], data: Array.from({ length: 16 }, () => 4) };
-  expect(await ask(true, 'text', [long])).toEqual([413, 'ERR_CAPTURE_TOO_LARGE']);
+  for (const attention of [true, { maxBytes: 1e9 }])
+    expect(await ask(attention, 'text', [long])).toEqual([413, 'ERR_CAPTURE_TOO_LARGE']);
 });
 
 test('a stream has a frame for each attention, and one with the outputs at the end', async () => {

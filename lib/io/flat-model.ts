@@ -11,11 +11,11 @@ import type {
   Unseen,
   Value,
 } from '../index';
-import type { Parameter } from './inputs';
 import { loadPackage } from './package';
+import type { Parameter } from './parameters';
 
-/** A model as commands use it, whatever its kind: its inputs are values of its parameters, in order. */
-export interface CommandModel {
+/** A model of any kind, called with one flat list of values: those of forward's parameters, or the leaves of an exported program. */
+export interface FlatModel {
   readonly parameters: readonly Parameter[];
   /** What `inspect` says of its forward. */
   readonly signature: { forward: Signature } | { program: ProgramSignature };
@@ -34,7 +34,7 @@ export interface CommandModel {
   dispose(): void;
 }
 
-function ofScript(model: ScriptModule): CommandModel {
+function ofScript(model: ScriptModule): FlatModel {
   const forward = model.signature();
   return {
     parameters: forward.parameters,
@@ -50,7 +50,7 @@ function ofScript(model: ScriptModule): CommandModel {
 }
 
 /** A program takes its leaves: those of caches and dictionaries have names of their own. */
-function ofProgram(program: ExportedProgram): CommandModel {
+function ofProgram(program: ExportedProgram): FlatModel {
   const signature = program.signature();
   const called = (values: Value[]) =>
     program.callOfLeaves(signature.inputs.map(({ constant }, i) => values[i] ?? constant));
@@ -82,7 +82,7 @@ function ofProgram(program: ExportedProgram): CommandModel {
   };
 }
 
-/** A model of any kind as commands use it. */
-export function commandModel(model: ScriptModule | ExportedProgram): CommandModel {
+/** A model of any kind, called with one flat list of values. */
+export function flatModel(model: ScriptModule | ExportedProgram): FlatModel {
   return model instanceof loadPackage().ExportedProgram ? ofProgram(model) : ofScript(model);
 }

@@ -1,6 +1,11 @@
 import { TorchError } from '../core/errors';
 import type { Entry } from '../formats/entry';
-import type { GivenInput } from './selection';
+
+/** An input of forward by name: `zeros` or `ones`, as many as the text has tokens, or numbers. */
+export interface GivenInput {
+  name: string;
+  values: 'zeros' | 'ones' | number[];
+}
 
 /**
  * The inputs that were given by name, as entries.

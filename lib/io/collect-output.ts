@@ -1,6 +1,6 @@
 import type { Entry } from '../formats/entry';
 import type { Value } from '../index';
-import { toEntry } from './model';
+import { toEntry } from './entry-values';
 import { loadPackage } from './package';
 
 /** The values that one holds, with their names in it: the keys of a dictionary, the fields of a named tuple. */
