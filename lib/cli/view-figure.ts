@@ -32,7 +32,7 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
   const attention = await find(example.attentions, options.layers ? /(?:)/ : layer);
   const matrix = matrixOf(attention, head);
   const { name, operator, queries } = attention;
-  const { weights, rows, columns } = markedHead(attention, 0, matrix);
+  const { weights, rows, columns } = await markedHead(attention, 0, matrix);
   const [queryTokens, keyTokens] = tokensOf(example, rows, columns, queries);
   const input = {
     weights,

@@ -128,7 +128,7 @@ async function fullHead(
   const [attention] = attentions;
   if (!attention) throw new TorchError('ERR_NO_ATTENTION', `The model computed no attention ${index} this time`);
   try {
-    return markedHead(attention, 0, 0).weights;
+    return (await markedHead(attention, 0, 0)).weights;
   } finally {
     attention.weights.dispose();
   }

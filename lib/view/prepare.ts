@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchError } from '../core/errors';
 import { attentionLabels } from './attention-labels';
 import { isPaddingToken, isSpecial, kindOf, TokenLists, withoutPadding } from './axis-tokens';
@@ -14,6 +15,7 @@ interface TensorLike {
   readonly dtype: string;
   select(dim: number, index: number): TensorLike;
   to(options: { dtype: 'float32' }): TensorLike;
+  mul(factor: number): TensorLike;
   toTypedArray(): unknown;
   dispose(): void;
 }
@@ -214,7 +216,10 @@ function isTensor(elements: Elements): elements is TensorLike {
   return 'toTypedArray' in elements;
 }
 
-/** The elements of one head, as the array that a tensor of this type has. */
+/**
+ * The elements of one head, as the array that a tensor of this type has. Of weights it is a copy: an array on the memory of a
+ * whole attention would hold that until the next garbage collection, whatever is disposed.
+ */
 function headElements(elements: Elements, item: number, head: number): ArrayLike<number | bigint> {
   const { shape } = elements;
   if (!isTensor(elements)) {
@@ -233,7 +238,8 @@ function headElements(elements: Elements, item: number, head: number): ArrayLike
   try {
     let tensor = keep(elements.select(0, item));
     if (shape.length === 4) tensor = keep(tensor.select(0, head));
-    if (tensor.dtype !== 'float32' && tensor.dtype !== 'int64') tensor = keep(tensor.to({ dtype: 'float32' }));
+    if (tensor.dtype === 'float32') tensor = keep(tensor.mul(1));
+    else if (tensor.dtype !== 'int64') tensor = keep(tensor.to({ dtype: 'float32' }));
     return tensor.toTypedArray() as ArrayLike<number | bigint>;
   } finally {
     for (const tensor of used) tensor.dispose();
@@ -278,13 +284,15 @@ class HeadReader {
 }
 
 /** What a first walk over all heads tells: which cells no head looks at, and how large weights get. */
-function survey(reader: HeadReader) {
+async function survey(reader: HeadReader) {
   const size = reader.rows * reader.columns;
   let mask: Uint8Array | undefined;
   let largest = 0;
   let signed = false;
   for (let head = 0; head < reader.matrices; head++) {
     const { weights, captured } = reader.read(head);
+    // Memory of tensors is given back between turns of the event loop only.
+    await nextTurn();
     if (!captured) {
       mask ??= new Uint8Array(size).fill(1);
       for (let i = 0; i < size; i++) if (weights[i] !== 0) mask[i] = 0;
@@ -309,14 +317,14 @@ function codeScale(kind: AttentionKind, signed: boolean, largest: number): numbe
 }
 
 /** One matrix of an attention, `rows × columns`, with cells that are masked or were not captured marked by their bits. */
-export function markedHead(
+export async function markedHead(
   attention: ViewAttention,
   item: number,
   matrix: number,
-): { weights: Float32Array; rows: number; columns: number } {
+): Promise<{ weights: Float32Array; rows: number; columns: number }> {
   check(attention);
   const reader = new HeadReader(attention, item);
-  const { mask } = survey(reader);
+  const { mask } = await survey(reader);
   const { weights, captured } = reader.read(matrix);
   const marked = weights.slice();
   const bits = new Uint32Array(marked.buffer);
@@ -339,7 +347,7 @@ async function prepareAttention(
   const reader = new HeadReader(attention, item);
   const { rows, columns, matrices } = reader;
   const averaged = attention.weights.shape.length === 3;
-  const { mask, signed, largest } = survey(reader);
+  const { mask, signed, largest } = await survey(reader);
   const identity = queries.every((query, row) => query === row);
   const causal = isCausal(mask, queries, rows, columns);
   const kind = KINDS.includes(attention.kind ?? '')
