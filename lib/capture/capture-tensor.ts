@@ -11,7 +11,7 @@ import { modulesNamed, RESULT_READERS } from './capture-options';
  * Selects the values that `captureTensor` returns. Whatever is left out selects all.
  *
  * @example
- * const selector: TensorSelector = { module: 'encoder.layers.0.router', operator: 'softmax', occurrence: 0 };
+ * const selector: TensorSelector = { module: 'encoder.layer.0.attention.self', operator: 'softmax', occurrence: 0 };
  * const { tensors } = await model.captureTensor(selector, [ids]);
  */
 export interface TensorSelector {
@@ -49,7 +49,7 @@ export interface TensorCaptureOptions extends RunLimits {
  * A value computed by an operator.
  *
  * @example
- * const { tensors } = await model.captureTensor({ operator: 'topk' }, [ids]);
+ * const { tensors } = await model.captureTensor({ operator: 'layer_norm' }, [ids]);
  * for (const { name, occurrence, output, tensor } of tensors) console.log(name, occurrence, output, tensor.shape);
  */
 export interface CapturedTensor {

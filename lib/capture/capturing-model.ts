@@ -133,7 +133,7 @@ export abstract class CapturingModel<
    *   that isn't there or computes none, `ERR_CAPTURE_TOO_LARGE` beyond `maxBytes`.
    *
    * @example
-   * const { output, attentions } = await model.captureAttention([ids, mask], { layers: [/layer\.11\./], heads: [0, 3] });
+   * const { output, attentions } = await model.captureAttention([ids, mask], { layers: [/layer\.1\./], heads: [0, 3] });
    * for (const { name, weights } of attentions) console.log(name, weights.shape, output); // [B, 2, Q, K]
    */
   captureAttention(

@@ -452,8 +452,11 @@ function withoutColumn(matrix: Tensor): Tensor {
  *   to step, so that nothing tells which belong together; where keys were dropped and `keyOffset` doesn't say which.
  *
  * @example
- * const next: NextInputs = (output) => [output]; // see NextInputs
- * const [first] = await assembleAttention(model.captureGeneration([ids], next));
+ * const generator = await ScriptModule.load<[ids: Tensor, caches: Value], [logits: Tensor, caches: Value]>('gpt.pt');
+ * const steps = generator.captureGeneration([ids, null], ([logits, caches], step) =>
+ *   step < 4 ? [logits.select(1, -1).argmax(-1).reshape([1, 1]), caches] : undefined,
+ * );
+ * const [first] = await assembleAttention(steps);
  * console.log(first?.weights.shape); // [B, H, all queries, longest keys]
  */
 export function assembleAttention(steps: Steps<StepAttention>, options?: AssembleOptions): Promise<Attention[]>;

@@ -16,7 +16,7 @@ import { invalid, shortened } from './validate';
  *   library, another libtorch, an operator that is registered already).
  *
  * @example
- * loadOperators('./build/libmy_operators.so');
+ * loadOperators('libmy_operators.so');
  * const program = await ExportedProgram.load('model.pt2');
  */
 export function loadOperators(path: string): void {

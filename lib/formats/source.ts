@@ -8,7 +8,9 @@ import { invalid, reading, reasonOf, shortened } from '../core/validate';
  * What a model is loaded from: a path, a `file:` URL (also as a text), or the bytes of the file.
  *
  * @example
- * const source: ModelSource = new URL('file:///srv/model.pt');
+ * import { pathToFileURL } from 'node:url';
+ *
+ * const source: ModelSource = pathToFileURL('model.pt');
  * const model = await ScriptModule.load(source);
  */
 export type ModelSource = string | FileUrl | Uint8Array | ArrayBuffer | SharedArrayBuffer;

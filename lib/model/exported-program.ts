@@ -290,7 +290,7 @@ export class ExportedProgram<
    *
    * @example
    * const handle = program.registerNodeHook('softmax', (_node, weights: Tensor) => weights.mul(0.5));
-   * await program.forward([ids]);
+   * await program.forward([ids], { kwargs: { attention_mask: mask } });
    * handle.remove();
    */
   registerNodeHook<Output extends Value = Value>(name: string, hook: NodeHook<Output>): RemovableHandle {
@@ -339,7 +339,7 @@ export class ExportedProgram<
    * @example
    * const steps = program.captureGeneration({ inputs: [ids], kwargs: { cache } }, (output, step) => {
    *   const { logits, cache } = output as { logits: Tensor; cache: Value };
-   *   return step < 20 ? { inputs: [logits.argmax(-1)], kwargs: { cache } } : undefined;
+   *   return step < 8 ? { inputs: [logits.argmax(-1)], kwargs: { cache } } : undefined;
    * });
    * for await (const { step, attentions } of steps) console.log(step, attentions.length);
    */

@@ -114,7 +114,8 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * @throws TorchError `ERR_DISPOSED`.
    *
    * @example
-   * await encoder.loadStateDict(model.stateDict(), { prefix: 'encoder.' });
+   * const state = model.stateDict();
+   * console.log(Object.keys(state).length, state['encoder.layer.0.output.weight']?.shape);
    */
   stateDict(): Record<string, Tensor> {
     const state = native(() => this.native.stateDict());
@@ -139,8 +140,8 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    *   that is no value of the module's, ends the run with `ERR_HOOK_FAILED`.
    *
    * @example
-   * const handle = model.registerForwardPreHook('encoder', (module, [x]: [Tensor]) => x.mul(2));
-   * await model.captureAttention([ids]);
+   * const handle = model.registerForwardPreHook('encoder.layer.0.output', (_module, [x]: [Tensor]) => x.mul(2));
+   * await model.forward([ids]);
    * handle.remove();
    */
   registerForwardPreHook<Input extends Value[] = Value[], Path extends string = string>(
@@ -160,6 +161,8 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * model.registerForwardHook('encoder', (_module, _input, output: Tensor) => {
    *   norms.push(Number(output.mul(output).sum().item()));
    * });
+   * await model.forward([ids]);
+   * console.log(norms.length); // 1
    */
   registerForwardHook<Input extends Value[] = Value[], Output extends Value = Value, Path extends string = string>(
     path: Path,
@@ -176,6 +179,8 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    *
    * @example
    * model.registerFullBackwardHook('encoder', (_module, gradInput) => gradInput.map((each) => each?.mul(0.5) ?? null));
+   * const output = (await model.forward([ids], { grad: true })) as Tensor;
+   * await output.sum().backward();
    */
   registerFullBackwardHook(path: string, hook: FullBackwardHook): RemovableHandle {
     return this.#register('backward', path, hook);
@@ -317,10 +322,14 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * @throws TorchError `ERR_MODEL_RUN` inside one of the model's own hooks, which would wait for itself.
    *
    * @example
-   * const input = new Float32Array(new SharedArrayBuffer(4 * 128));
-   * await model.captureAttention([Tensor.from(input, { copy: false })], { signal: AbortSignal.timeout(1000) }).catch(() => {});
-   * await model.settled();
-   * input.fill(0); // nothing reads it any more
+   * const input = new BigInt64Array(new SharedArrayBuffer(8 * 4));
+   * const signal = AbortSignal.timeout(1000);
+   * try {
+   *   await model.captureAttention([Tensor.from(input, { shape: [1, 4], copy: false })], { signal });
+   * } finally {
+   *   await model.settled(); // also after an abort
+   *   input.fill(0n); // nothing reads it any more
+   * }
    */
   async settled(): Promise<void> {
     checkNotInOwnHook('change', this);

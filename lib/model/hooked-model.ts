@@ -48,7 +48,7 @@ function tuple(result: unknown, length: number, what: string): unknown[] {
  *
  * @example
  * const hooked = new HookedModel(model);
- * hooked.setForwardHook('first', 'encoder.layers.0');
+ * hooked.setForwardHook('first', 'encoder.layer.0');
  * await model.forward([ids]);
  * console.log(hooked.hooks.get('first')?.output);
  */

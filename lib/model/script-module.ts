@@ -190,10 +190,10 @@ export class ScriptModule<
    * @throws TorchError as `captureAttention`, at the step that fails; what `next` throws.
    *
    * @example
-   * const steps = model.captureGeneration([ids, null], (output, step) => {
-   *   const [logits, caches] = output as [Tensor, Value];
-   *   return step < 20 ? [logits.select(1, -1).argmax(-1).reshape([1, 1]), caches] : undefined;
-   * });
+   * const generator = await ScriptModule.load<[ids: Tensor, caches: Value], [logits: Tensor, caches: Value]>('gpt.pt');
+   * const steps = generator.captureGeneration([ids, null], ([logits, caches], step) =>
+   *   step < 20 ? [logits.select(1, -1).argmax(-1).reshape([1, 1]), caches] : undefined,
+   * );
    * for await (const { step, attentions } of steps) console.log(step, attentions.length);
    */
   captureGeneration(

@@ -62,7 +62,7 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
    *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *
    * @example
-   * const output = await encoder.forward(src, { srcKeyPaddingMask: mask });
+   * const output = await encoder.forward(src, { srcKeyPaddingMask: Tensor.from([[false, false, false, true]]) });
    */
   forward(src: Tensor, options?: EncoderForwardOptions): Promise<Tensor> {
     return this.run([src], options);

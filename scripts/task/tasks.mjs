@@ -16,7 +16,7 @@ import { copyProducts, writePackages } from './package.mjs';
 import { Failure, run } from './process.mjs';
 import { runSanitized } from './sanitizers.mjs';
 import { measureCoverage, runNativeTests, runTests } from './tests.mjs';
-import { compileTypeScript } from './typescript.mjs';
+import { checkTypes, compileTypeScript } from './typescript.mjs';
 
 /**
  * Makes everything that a task needs, as far as it isn't there. Two tasks at once wait for each other here.
@@ -69,6 +69,9 @@ export const tasks = {
       await compileTypeScript();
     });
   },
+
+  /** What the compiler finds wrong in any of the projects. */
+  types: checkTypes,
 
   /** The addon alone, and its tests. */
   async native() {
