@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import type { BatchRecord } from './batch';
 import { checkQueue } from './chunk-queue';
 import { type EngineOptions, runEmbedded } from './embedded-engine';
 import { type BulkOptions, type CheckedWorkerOptions, checkBulkOptions, defaultWorkers } from './options';
@@ -24,6 +25,8 @@ export interface BulkResult {
   failed: number;
   /** The names of the files of results. */
   shards: string[];
+  /** With `batchSize`: how results of inputs that were run together compare to those of single runs. */
+  batches?: BatchRecord;
 }
 
 /**
@@ -31,7 +34,7 @@ export interface BulkResult {
  * ends once in the results or, with the error, in `failed.jsonl`. Whatever ends the run, `resume` goes on where it was.
  *
  * @param options The model, its inputs, what is kept and where.
- * @throws TorchError `ERR_INVALID_ARGUMENT` for options that aren't right; `ERR_NO_SPACE` and `ERR_RESULT_STORE` where results
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for options that aren't right; `ERR_TOO_MANY_FAILURES`; `ERR_NO_SPACE` and `ERR_RESULT_STORE` where results
  *   can't be kept; `ERR_WORKER_ENDED` where processes end before they run anything; `ERR_QUEUE`; `ERR_MISSING_PACKAGE`; as
  *   `loadModel` for a model that can't be loaded. An aborted run rejects with the signal's reason.
  *
@@ -65,8 +68,9 @@ export async function runOn(record: RunRecord, checked: CheckedWorkerOptions): P
 }
 
 async function finishRun(record: RunRecord): Promise<BulkResult> {
-  const { inputs, written = 0, failed = 0, shards = [] } = await record.finish();
-  return { inputs: inputs.count, written, failed, shards: shards.map(({ name }) => name) };
+  const { inputs, written = 0, failed = 0, shards = [], batches } = await record.finish();
+  const names = shards.map(({ name }) => name);
+  return { inputs: inputs.count, written, failed, shards: names, ...(batches && { batches }) };
 }
 
 async function makeScratch({ store }: RunRecord): Promise<void> {
@@ -99,6 +103,7 @@ async function withPool(
   });
   try {
     checked.signal.throwIfAborted();
+    record.checkFailures();
     await makeScratch(record);
     await engine({ record, pool, workers: count, shutdownLimit: checked.shutdownLimit, signal: checked.signal });
   } finally {

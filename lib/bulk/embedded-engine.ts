@@ -27,7 +27,7 @@ export async function runEmbedded({ record, pool, workers, shutdownLimit, signal
     let kept: Promise<void> = Promise.resolve();
     try {
       for (;;) {
-        if (signal.aborted || failure) break;
+        if (signal.aborted || failure || record.hasTooManyFailures) break;
         const { done, value: number } = missing.next();
         if (done) break;
         const chunk = chunkOf(plan, chunkSize, number);
@@ -51,6 +51,7 @@ export async function runEmbedded({ record, pool, workers, shutdownLimit, signal
   }
   signal.throwIfAborted();
   if (failure) throw failure.error;
+  record.checkFailures();
 }
 
 /** Stops what is under way when it has had its time since the signal, unless it was done before. */

@@ -44,7 +44,7 @@ class FolderStore implements ResultStore {
       await mkdir(this.scratch, { recursive: true });
       if (content instanceof Uint8Array) {
         part = join(this.scratch, `${randomBytes(8).toString('hex')}.part`);
-        await writeSynced(part, [content]);
+        await writeNew(part, [content], true);
       } else {
         part = content.path;
         await syncPath(part);
@@ -100,8 +100,8 @@ class FolderStore implements ResultStore {
   }
 }
 
-/** Writes a new file, all of which has reached the disk when this resolves; leaves none where it can't. */
-export async function writeSynced(path: string, parts: Iterable<Uint8Array>): Promise<number> {
+/** Writes a new file; leaves none where it can't. All of it has reached the disk when this resolves, with `sync`. */
+export async function writeNew(path: string, parts: Iterable<Uint8Array>, sync: boolean): Promise<number> {
   let file: FileHandle | undefined;
   try {
     file = await open(path, 'wx');
@@ -110,7 +110,7 @@ export async function writeSynced(path: string, parts: Iterable<Uint8Array>): Pr
       await file.writeFile(part);
       bytes += part.byteLength;
     }
-    await file.sync();
+    if (sync) await file.sync();
     await file.close();
     return bytes;
   } catch (error) {

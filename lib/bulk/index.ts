@@ -1,3 +1,4 @@
+export type { BatchRecord } from './batch';
 export { type BulkResult, bulk } from './bulk';
 export type { QueueCounts } from './chunk-queue';
 export { folderStore } from './folder-store';

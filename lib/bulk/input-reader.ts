@@ -7,8 +7,8 @@ import type { FlatModel } from '../io/flat-model';
 import { givenEntries } from '../io/given-inputs';
 import { readInputs } from '../io/input-files';
 import { arrangeInputs } from '../io/parameters';
-import { buildTextInputs } from '../text/text-inputs';
-import { padded, type TextTokenizer, withDecoderStart } from '../text/tokenizer';
+import { buildTextInputs, takesDecoderMask } from '../text/text-inputs';
+import { type Encoded, padded, type TextTokenizer, withDecoderStart } from '../text/tokenizer';
 import type { Chunk, Job, TextSource } from './job';
 import { readParquet } from './parquet';
 
@@ -16,8 +16,18 @@ import { readParquet } from './parquet';
 export interface BulkInput {
   index: number;
   name: string;
-  /** What forward is given, in the order of its parameters; `length` of a text: its tokens, without padding. */
-  read(): Promise<{ entries: (Entry | null)[]; length?: number }>;
+  read(): Promise<Pick<ReadInput, 'entries' | 'length' | 'decoderLength'>>;
+}
+
+/** An input that was read. */
+export interface ReadInput {
+  index: number;
+  name: string;
+  /** What forward is given, in the order of its parameters. */
+  entries: (Entry | null)[];
+  /** Of a text, and the decoder's: their tokens, without padding. */
+  length?: number;
+  decoderLength?: number;
 }
 
 /** A text, and what belongs to it. */
@@ -133,7 +143,7 @@ function textInputs(
   { buckets, input, decoderStart }: TextSource,
   { parameters }: Pick<FlatModel, 'parameters'>,
   tokenizer: TextTokenizer,
-): { entries: (Entry | null)[]; length: number } {
+): Pick<ReadInput, 'entries' | 'length' | 'decoderLength'> {
   const encoded = tokenizer.encode(text, pair);
   const { length } = encoded.ids;
   const written = decoder === undefined ? undefined : tokenizer.encode(decoder);
@@ -141,21 +151,25 @@ function textInputs(
     written && decoderStart !== undefined
       ? withDecoderStart(written, decoderStart, tokenizer.label(decoderStart))
       : written;
-  const bucket = buckets?.find((size) => size >= length);
-  if (buckets && bucket === undefined) {
+  const toBucket = (each: Encoded): Encoded => {
+    if (!buckets) return each;
+    const bucket = buckets.find((size) => size >= each.ids.length);
+    if (bucket !== undefined) return padded(each, bucket, tokenizer.paddingId as number);
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
-      `Expected a text of at most ${buckets.at(-1)} tokens but received ${length}`,
+      `Expected a text of at most ${buckets.at(-1)} tokens but received ${each.ids.length}`,
     );
-  }
-  const whole = bucket === undefined ? encoded : padded(encoded, bucket, tokenizer.paddingId as number);
+  };
+  const whole = toBucket(encoded);
+  const fitted = decoded && takesDecoderMask(parameters) ? toBucket(decoded) : decoded;
   const given = givenEntries(input, whole.ids.length, parameters);
-  const built = buildTextInputs(parameters, whole, decoded, given);
+  const built = buildTextInputs(parameters, whole, fitted, given);
   if (whole.ids.length > length && !built.masked) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',
       'Expected a model that takes a mask, so that texts can be padded to buckets, but received one that takes none',
     );
   }
-  return { entries: arrangeInputs(built.inputs, parameters), length };
+  const decoderLength = decoded && { decoderLength: decoded.ids.length };
+  return { entries: arrangeInputs(built.inputs, parameters), length, ...decoderLength };
 }

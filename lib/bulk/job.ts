@@ -3,6 +3,7 @@ import type { JsonCaptureOptions } from '../capture/json-capture-options';
 import type { GivenInput } from '../io/given-inputs';
 import type { LoadOptions } from '../model/load-options';
 import type { RunLimits } from '../model/run-options';
+import type { BatchRecord } from './batch';
 
 /**
  * What is captured of each input of a bulk run: the options of `captureAttention` that can be sent to another process.
@@ -50,6 +51,8 @@ export interface Job {
   /** Whether the model's outputs are among the results. */
   output: boolean;
   format: 'safetensors' | 'parquet';
+  /** How many inputs of one kind are run together. */
+  batchSize: number;
   /** Inputs of a chunk. */
   chunkSize: number;
   /** Bytes of results after which a chunk goes on in another shard. */
@@ -82,6 +85,8 @@ export interface ChunkResult {
   written: number;
   failed: FailedInput[];
   shards: { path: string; bytes: number; inputs: number }[];
+  /** Where inputs may be run together: how that went. */
+  batches?: BatchRecord;
 }
 
 /** What a worker is told to do. */

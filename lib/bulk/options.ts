@@ -69,6 +69,17 @@ export interface BulkOptions extends BulkWorkerOptions {
   limits?: Pick<RunLimits, 'timeLimit' | 'memoryLimit'>;
   /** The kind of files that results are in. Default `'safetensors'`. */
   format?: 'safetensors' | 'parquet';
+  /**
+   * How many inputs, at least 1, are run as one where their tensors differ in the first dimension alone: texts of one bucket.
+   * Other kernels may then be chosen, so that last bits of results differ: what is known of that is in `batches` of the result.
+   * What a model mixes up, or can't take, is run alone. Default 1: each by itself.
+   */
+  batchSize?: number;
+  /**
+   * How many inputs, at least 0, may fail, those of earlier attempts included: beyond that the run ends with
+   * `ERR_TOO_MANY_FAILURES` once the chunks under way are kept. Default: any number.
+   */
+  maxFailures?: number;
   /** How many inputs, at least 1, are run and kept together. What a crash costs is less than that, by worker. Default 256. */
   chunkSize?: number;
   /** Bytes of results, at least 1, after which a chunk goes on in another file. Default 64 MiB. */
@@ -128,6 +139,8 @@ const BULK_OPTIONS = [
   'output',
   'limits',
   'format',
+  'batchSize',
+  'maxFailures',
   'chunkSize',
   'shardBytes',
   'resume',
@@ -161,6 +174,7 @@ export interface CheckedBulkOptions extends CheckedWorkerOptions {
   /** Paths and patterns, where inputs are files. */
   inputs: string[];
   resume: boolean;
+  maxFailures: number | undefined;
 }
 
 function atLeast(value: unknown, what: string, min: number): number | undefined {
@@ -223,11 +237,13 @@ export async function checkBulkOptions(given: BulkOptions): Promise<CheckedBulkO
     capture,
     output,
     format: optionalChoice(options.format, ['safetensors', 'parquet'], 'format') ?? 'safetensors',
+    batchSize: atLeast(options.batchSize, 'batchSize', 1) ?? 1,
     chunkSize: atLeast(options.chunkSize, 'chunkSize', 1) ?? DEFAULTS.chunkSize,
     shardBytes: atLeast(options.shardBytes, 'shardBytes', 1) ?? DEFAULTS.shardBytes,
   };
   const resume = optionalBoolean(options.resume, 'resume') ?? false;
-  return { ...checkWorkerOptions(options), job, inputs, resume };
+  const maxFailures = atLeast(options.maxFailures, 'maxFailures', 0);
+  return { ...checkWorkerOptions(options), job, inputs, resume, maxFailures };
 }
 
 function inputsOf(value: unknown): string[] {

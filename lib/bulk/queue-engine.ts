@@ -19,7 +19,7 @@ export interface QueueOptions {
  * Runs chunks that the queue gives out, beside others who do so, until all of the run are done. What the queue has lost, or was
  * never told of, is added: the store says what is done.
  *
- * @throws What ended it: the signal's reason; TorchError `ERR_QUEUE` where chunks were given up.
+ * @throws What ended it: the signal's reason; TorchError `ERR_QUEUE` where chunks were given up, `ERR_TOO_MANY_FAILURES`.
  */
 export async function runQueued(
   { record, pool, workers, shutdownLimit, signal }: EngineOptions,
@@ -33,13 +33,15 @@ export async function runQueued(
   let complete = false;
   const run = async (number: number): Promise<void> => {
     if (await record.wasDone(number)) return;
-    if (failure || signal.aborted) throw new GiveBack();
+    if (failure || signal.aborted || record.hasTooManyFailures) throw new GiveBack();
     try {
       const chunk = chunkOf(plan, chunkSize, number);
       const result = await pool.run(chunk);
       // Another may have had it, while this one was taken for lost.
       if (await record.wasDone(number)) await Promise.all(result.shards.map(({ path }) => rm(path, { force: true })));
       else await record.commit(chunk, result);
+      // Only then others' count: a listing of the store.
+      if (result.failed.length > 0 && manifest.maxFailures !== undefined) await record.reconcile();
     } catch (error) {
       if (signal.aborted) throw new GiveBack();
       if (error instanceof TorchError && error.code === 'ERR_NO_SPACE') {
@@ -53,7 +55,7 @@ export async function runQueued(
   const limit = stopAfter(signal, shutdownLimit, () => pool.close(), done.signal);
   try {
     queue.work(run, workers, stalledAfter);
-    while (!signal.aborted && !failure) {
+    while (!signal.aborted && !failure && !record.hasTooManyFailures) {
       const { waiting, active, delayed, failed } = await queue.counts();
       const open = waiting + active + delayed;
       if (open === 0) {
@@ -79,6 +81,7 @@ export async function runQueued(
   }
   signal.throwIfAborted();
   if (failure) throw failure.error;
+  record.checkFailures();
   const { written, failed } = record.counts;
   meter.set(written + failed, failed);
 }

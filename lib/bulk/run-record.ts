@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { TorchError } from '../core/errors';
 import { shortened } from '../core/validate';
+import { type BatchRecord, mergeBatches } from './batch';
 import type { ChunkResult, FailedInput, Job } from './job';
 import { chunkCount, type Plan } from './plan';
 import type { ResultStore } from './result-store';
@@ -33,6 +34,7 @@ export interface ChunkRecord {
   written: number;
   failed: FailedInput[];
   shards: Shard[];
+  batches?: BatchRecord;
 }
 
 /** What `manifest.json` says. */
@@ -44,11 +46,15 @@ export interface Manifest {
   inputs: { count: number; fingerprint: string };
   chunks: number;
   begun: string;
+  /** How many inputs may fail. */
+  maxFailures?: number;
   /** Once it is done. */
   ended?: string;
   written?: number;
   failed?: number;
   shards?: Shard[];
+  /** Where inputs were run together: how results compare to those of single runs. */
+  batches?: BatchRecord;
 }
 
 function encode(value: unknown): Uint8Array {
@@ -82,6 +88,8 @@ function identityOf(job: Job): string {
 /** A run as its store has it. */
 export class RunRecord {
   readonly #done = new Map<number, ChunkRecord>();
+  #written = 0;
+  #failed = 0;
 
   private constructor(
     readonly store: ResultStore,
@@ -94,7 +102,13 @@ export class RunRecord {
    *
    * @throws TorchError `ERR_INVALID_ARGUMENT` where there is one and `resume` is false, or it is another.
    */
-  static async begin(store: ResultStore, job: Job, plan: Plan, resume: boolean): Promise<RunRecord> {
+  static async begin(
+    store: ResultStore,
+    job: Job,
+    plan: Plan,
+    { resume, maxFailures }: { resume: boolean; maxFailures: number | undefined },
+  ): Promise<RunRecord> {
+    const limit = maxFailures !== undefined && { maxFailures };
     const there = await read<Manifest>(store, MANIFEST);
     if (!there) {
       const strange = (await store.list(SHARDS))[0] ?? (await store.list(RECORDS))[0];
@@ -113,6 +127,7 @@ export class RunRecord {
         inputs: { count, fingerprint },
         chunks: chunkCount(plan, job.chunkSize),
         begun: new Date().toISOString(),
+        ...limit,
       };
       await store.put(PLAN, encode(plan));
       await store.put(MANIFEST, encode(manifest));
@@ -131,7 +146,10 @@ export class RunRecord {
         `Expected to go on with the run in ${shortened(store.name)}, as its ${MANIFEST} has it, but received others: ${what}`,
       );
     }
-    const record = new RunRecord(store, { ...there, job: { ...there.job, model: job.model } }, plan);
+    const { maxFailures: before, ...rest } = there;
+    if (before !== maxFailures) await store.put(MANIFEST, encode({ ...rest, ...limit }));
+    const manifest: Manifest = { ...rest, ...limit, job: { ...there.job, model: job.model } };
+    const record = new RunRecord(store, manifest, plan);
     await record.reconcile();
     return record;
   }
@@ -162,11 +180,11 @@ export class RunRecord {
     const unread = names.filter((name) => !this.#done.has(Number(/(\d+)\.json$/.exec(name)?.[1])));
     for (let at = 0; at < unread.length; at += AT_ONCE) {
       const records = unread.slice(at, at + AT_ONCE).map((name) => read<ChunkRecord>(this.store, name));
-      for (const record of await Promise.all(records)) if (record) this.#done.set(record.chunk, record);
+      for (const record of await Promise.all(records)) if (record) this.#add(record);
     }
     for (const { chunk, shards } of [...this.#done.values()]) {
       const whole = shards.every(({ name, bytes }) => sizes.get(name) === bytes);
-      if (!whole) this.#done.delete(chunk);
+      if (!whole) this.#remove(chunk);
     }
   }
 
@@ -178,7 +196,7 @@ export class RunRecord {
   async wasDone(chunk: number): Promise<boolean> {
     if (this.#done.has(chunk)) return true;
     const record = await read<ChunkRecord>(this.store, `${RECORDS}${numbered(chunk)}.json`);
-    if (record) this.#done.set(chunk, record);
+    if (record) this.#add(record);
     return record !== undefined;
   }
 
@@ -188,12 +206,21 @@ export class RunRecord {
   }
 
   get counts(): { chunks: number; written: number; failed: number } {
-    const counts = { chunks: this.#done.size, written: 0, failed: 0 };
-    for (const { written, failed } of this.#done.values()) {
-      counts.written += written;
-      counts.failed += failed.length;
-    }
-    return counts;
+    return { chunks: this.#done.size, written: this.#written, failed: this.#failed };
+  }
+
+  #add(record: ChunkRecord): void {
+    this.#remove(record.chunk);
+    this.#done.set(record.chunk, record);
+    this.#written += record.written;
+    this.#failed += record.failed.length;
+  }
+
+  #remove(chunk: number): void {
+    const record = this.#done.get(chunk);
+    if (!record || !this.#done.delete(chunk)) return;
+    this.#written -= record.written;
+    this.#failed -= record.failed.length;
   }
 
   /** Keeps what was made of a chunk. Under its number there are always the same inputs, so that none is there twice. */
@@ -208,14 +235,35 @@ export class RunRecord {
       await this.store.put(name, { path });
       shards.push({ name, bytes, inputs });
     }
-    const { written, failed } = result;
-    const record: ChunkRecord = { chunk: number, first, count, written, failed, shards };
+    const { written, failed, batches } = result;
+    const record: ChunkRecord = { chunk: number, first, count, written, failed, shards, ...(batches && { batches }) };
     await this.store.put(`${RECORDS}${numbered(number)}.json`, encode(record));
-    this.#done.set(number, record);
+    this.#add(record);
   }
 
   get #records(): ChunkRecord[] {
     return [...this.#done.values()].sort((a, b) => a.chunk - b.chunk);
+  }
+
+  get hasTooManyFailures(): boolean {
+    return this.#failed > (this.manifest.maxFailures ?? Number.POSITIVE_INFINITY);
+  }
+
+  /**
+   * Looks whether no more inputs have failed than may.
+   *
+   * @throws TorchError `ERR_TOO_MANY_FAILURES`.
+   */
+  checkFailures(): void {
+    if (!this.hasTooManyFailures) return;
+    const { maxFailures } = this.manifest;
+    const { failed } = this.counts;
+    const [{ input, code, message }] = this.#records.flatMap((record) => record.failed) as [FailedInput];
+    throw new TorchError(
+      'ERR_TOO_MANY_FAILURES',
+      `Expected at most ${maxFailures} inputs that fail but ${failed} have, the first of them ${input} (${code}: ${shortened(message)}); ` +
+        `${FAILED} has all. --resume with a higher --max-failures goes on`,
+    );
   }
 
   /** Writes down what has failed so far. */
@@ -234,6 +282,7 @@ export class RunRecord {
     for (const { name } of await this.store.list(SHARDS)) if (!known.has(name)) await this.store.remove(name);
     await this.writeFailed();
     const { written, failed } = this.counts;
+    const batches = mergeBatches(records.map((record) => record.batches));
     const done: Manifest = {
       ...this.manifest,
       state: 'done',
@@ -241,6 +290,7 @@ export class RunRecord {
       written,
       failed,
       shards,
+      ...(batches && { batches }),
     };
     await this.store.put(MANIFEST, encode(done));
     return done;

@@ -1,7 +1,9 @@
+import type { descriptionOf } from '../capture/attention';
 import { infoOf } from '../core/dtype';
+import type { Unseen } from '../core/unseen';
 import type { Entry } from '../formats/entry';
 import { encodeSafetensors } from '../formats/safetensors';
-import { writeSynced } from './folder-store';
+import { writeNew } from './folder-store';
 import type { ChunkResult, Job } from './job';
 import { encodeTensorRows, type TensorRow } from './parquet';
 import { storeError } from './result-store';
@@ -13,11 +15,20 @@ export interface InputResult {
   input: string;
   /** Tensors by their names in it: `output`, `attentions.0`, `attentions.0.keys`. */
   entries: Entry[];
-  /** What is known of it beside its tensors; `attentions` by their index. */
-  description: { input: string; attentions?: Record<string, { name: string; operator: string }> } & Record<
-    string,
-    unknown
-  >;
+  /** What is known of it beside its tensors. */
+  description: {
+    input: string;
+    /** Of a text, and the decoder's: their tokens, without padding. */
+    length?: number;
+    decoderLength?: number;
+    /** How many rows were computed together with it, its own among them; undefined where it was alone. */
+    batch?: number;
+    /** By their index. */
+    attentions?: Record<string, ReturnType<typeof descriptionOf>>;
+    unseen?: Unseen[];
+    /** What of the output isn't a tensor, as JSON. */
+    outputs?: Record<string, string>;
+  };
 }
 
 /** Collects results of a chunk, and writes them to files of the scratch folder, each a shard. */
@@ -45,9 +56,11 @@ export class ShardWriter {
 
   async #flush(): Promise<void> {
     const path = `${this.scratch}-${this.#shards.length}.part`;
+    this.#pending.sort((a, b) => a.index - b.index); // batches end in another order
     const parts = this.job.format === 'parquet' ? await parquetParts(this.#pending) : safetensorsParts(this.#pending);
     try {
-      const bytes = await writeSynced(path, parts);
+      // It reaches the disk when the store takes it, while the next chunk runs.
+      const bytes = await writeNew(path, parts, false);
       this.#shards.push({ path, bytes, inputs: this.#pending.length });
     } catch (error) {
       throw storeError(path, 'writing results', error);

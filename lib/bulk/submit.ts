@@ -28,13 +28,20 @@ export async function submitBulk(options: BulkOptions): Promise<{ inputs: number
 }
 
 /** Finds the inputs, and begins their run or goes on with it. */
-export async function beginRun({ job, inputs, store, resume, signal }: CheckedBulkOptions): Promise<RunRecord> {
+export async function beginRun({
+  job,
+  inputs,
+  store,
+  resume,
+  maxFailures,
+  signal,
+}: CheckedBulkOptions): Promise<RunRecord> {
   const { source, chunkSize } = job;
   const plan =
     source.kind === 'files'
       ? await planFiles(inputs, folderOf(store), signal)
       : await planTexts(source, chunkSize, signal);
-  return await RunRecord.begin(store, job, plan, resume);
+  return await RunRecord.begin(store, job, plan, { resume, maxFailures });
 }
 
 /** Adds what is to be done to the queue. */

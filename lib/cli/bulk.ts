@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress';
 import { type Command, Option } from 'commander';
-import type { BulkOptions, BulkProgress, BulkResult, BulkStatus, BulkWorkOptions } from '../bulk';
+import type { BatchRecord, BulkOptions, BulkProgress, BulkResult, BulkStatus, BulkWorkOptions } from '../bulk';
 import type { GivenInput } from '../io/given-inputs';
 import { addModelOptions, type ModelOptions } from './model';
 import {
@@ -28,6 +28,8 @@ interface CommandOptions extends ModelOptions, CaptureFlags {
   resume?: boolean;
   workers?: number;
   threads?: number;
+  batch?: number;
+  maxFailures?: number;
   chunkSize?: number;
   shardSize?: number;
   shutdownLimit?: number;
@@ -57,6 +59,12 @@ function addRunOptions(command: Command): Command {
     .requiredOption('--out <folder>', OUT)
     .addOption(new Option('--format <format>', 'kind of the files of results').choices(['safetensors', 'parquet']))
     .option('--resume', 'go on with the run whose results are there')
+    .option(
+      '--batch <count>',
+      'inputs of equal sizes that are run as one, as texts of one bucket (default: 1)',
+      parseCount,
+    )
+    .option('--max-failures <count>', 'inputs that may fail before the run ends (default: any number)', parseIndex)
     .option('--chunk-size <count>', 'inputs that are run and kept together (default: 256)', parseCount)
     .option('--shard-size <size>', 'bytes of results after which another file begins (default: 64MiB)', parseBytes);
   addCaptureOptions(command)
@@ -146,6 +154,8 @@ function optionsOf(model: string, options: CommandOptions): BulkOptions {
     given,
     format,
     resume,
+    batchSize: options.batch,
+    maxFailures: options.maxFailures,
     chunkSize: options.chunkSize,
     shardBytes: options.shardSize,
     capture: attention && captureOf(options),
@@ -233,10 +243,20 @@ function describeStatus({ state, inputs, written, failed, chunks, chunksDone, be
   return lines.join('\n');
 }
 
-function summary({ inputs, written, failed, shards }: BulkResult, out: string): string {
+function summary({ inputs, written, failed, shards, batches }: BulkResult, out: string): string {
   const where = `${shards.length} file${shards.length === 1 ? '' : 's'} in ${out}`;
   const bad = failed > 0 ? `; ${failed} failed, see failed.jsonl` : '';
-  return `${written} of ${inputs} inputs in ${where}${bad}`;
+  const lines = batches ? ['', ...describeBatches(batches)] : [];
+  return `${written} of ${inputs} inputs in ${where}${bad}${lines.join('\n')}`;
+}
+
+function describeBatches({ inputs, compared, equal, difference, refused }: BatchRecord): string[] {
+  const most =
+    difference > 0 ? `, the others differ by at most ${difference.toPrecision(1)} of the largest number` : '';
+  return [
+    `${inputs} inputs were run with others; ${equal} of ${compared} that were run alone as well gave the same bits${most}`,
+    ...(refused === undefined ? [] : [`some were run alone, since ${refused}`]),
+  ];
 }
 
 /** Milliseconds between two lines where there is no terminal. */

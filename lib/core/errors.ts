@@ -17,6 +17,7 @@ import type { Unseen } from './unseen';
  * | `ERR_MISSING_PACKAGE` | a package that only some users need isn't installed |
  * | `ERR_NO_SPACE`, `ERR_RESULT_STORE` | results of a bulk run can't be written or read: the disk is full, or another reason |
  * | `ERR_WORKER_ENDED` | the process that ran an input of a bulk run ended, each time that it was tried |
+ * | `ERR_TOO_MANY_FAILURES` | more inputs of a bulk run failed than `maxFailures` |
  * | `ERR_QUEUE` | the queue of a bulk run can't be reached, or gave up on a part of it |
  *
  * @example
@@ -45,6 +46,7 @@ export type ErrorCode =
   | 'ERR_NO_SPACE'
   | 'ERR_RESULT_STORE'
   | 'ERR_WORKER_ENDED'
+  | 'ERR_TOO_MANY_FAILURES'
   | 'ERR_QUEUE'
   | 'ERR_DISPOSED';
 

@@ -5,11 +5,16 @@ import type { Tensor, Value } from '../index';
 import { loadPackage } from './package';
 import type { Parameter } from './parameters';
 
+/** The type of a parameter that is a number or a boolean; undefined for one that is a tensor. */
+export function scalarType(parameter: Parameter | undefined): string | undefined {
+  return /^(?:Optional\[)?(int|float|bool|number)\]?$/.exec(parameter?.type ?? '')?.[1];
+}
+
 /** The value that a parameter takes from a tensor of a file: a number where it is one, else a tensor. */
 export function toValue(entry: Entry | null, parameter: Parameter | undefined, device: string | undefined): Value {
   if (!entry) return null;
   const { dtype, shape, data } = entry;
-  const scalar = /^(?:Optional\[)?(int|float|bool|number)\]?$/.exec(parameter?.type ?? '')?.[1];
+  const scalar = scalarType(parameter);
   if (!scalar) return loadPackage().Tensor.from(data, { dtype, shape, ...(device ? { device } : {}) });
   if (data.length !== 1 || /^b?float16$/.test(dtype)) {
     const received = `${dtype} [${shape.join(', ')}]`;

@@ -1,6 +1,5 @@
 import { anySignal } from '../core/any-signal';
-import { infoOf } from '../core/dtype';
-import { elementReader } from '../core/nested-elements';
+import { isRounding, relativeDifference } from '../io/rounding';
 import { unlessAborted } from '../model/cancellable';
 import type { InferRequest } from './infer-request';
 import { pickOutputs, type WireOutput } from './infer-response';
@@ -36,9 +35,6 @@ interface Runner {
   /** Told why requests can't be batched, if so. */
   refused(reason: string): void;
 }
-
-/** Results of a batch and of single runs differ by no more, relative to the largest number, by type. */
-const TOLERANCE: Record<string, number> = { float16: 1e-2, bfloat16: 5e-2, float32: 1e-3, float64: 1e-6 };
 
 /**
  * Puts requests together that came within some milliseconds and differ in their first dimension alone. The first batch is
@@ -214,12 +210,7 @@ function split(outputs: readonly WireOutput[], members: readonly Member[], rows:
 /** Whether two tensors hold the same, up to the rounding of another order of sums. */
 function isClose(a: WireTensor, b: WireTensor | undefined): boolean {
   if (!b || a.dtype === 'bytes' || b.dtype !== a.dtype || a.shape.join() !== b.shape.join()) return false;
-  if (infoOf(a.dtype).kind !== 'float') return Buffer.compare(a.bytes, b.bytes) === 0;
-  const read = elementReader(a.dtype) as (element: number | bigint) => number;
-  const [left, right] = [a, b].map(({ bytes }) =>
-    Array.from(arrayOf(a.dtype as 'float32', bytes as Uint8Array) as ArrayLike<number>, read),
-  ) as [number[], number[]];
-  const largest = left.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
-  const tolerance = (TOLERANCE[a.dtype] as number) * largest;
-  return left.every((value, i) => Object.is(value, right[i]) || Math.abs(value - (right[i] as number)) <= tolerance);
+  const { dtype } = a;
+  const [left, right] = [a.bytes, b.bytes as Uint8Array].map((bytes) => arrayOf(dtype, bytes) as ArrayLike<number>);
+  return isRounding(dtype, relativeDifference(dtype, left as ArrayLike<number>, right as ArrayLike<number>));
 }

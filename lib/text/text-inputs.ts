@@ -31,6 +31,16 @@ const MADE_UP = /^(arguments?|args?|inputs?|x)[._]?\d+$/;
 /** The roles by position: the order of Hugging Face's models. */
 const ORDER = ['ids', 'mask', 'typeIds', 'positions'] as const;
 
+/** The role that a parameter's name says. */
+function nameOf({ name }: Parameter): Role | undefined {
+  return NAMES.find(([pattern]) => pattern.test(name))?.[1];
+}
+
+/** Whether forward takes a mask of the decoder's tokens, so that these can be padded. */
+export function takesDecoderMask(parameters: readonly Parameter[]): boolean {
+  return parameters.some((parameter) => nameOf(parameter) === 'decoderMask');
+}
+
 /** The inputs of a model for a text, and what each parameter was given, in words. */
 export interface TextInputs {
   inputs: Entry[];
@@ -57,9 +67,8 @@ export function buildTextInputs(
     mask: text.mask ?? text.ids.map(() => 1),
     typeIds: text.typeIds,
     positions: text.ids.map((_, i) => i),
-    ...(decoderText && { decoderIds: decoderText.ids, decoderMask: decoderText.ids.map(() => 1) }),
+    ...(decoderText && { decoderIds: decoderText.ids, decoderMask: decoderText.mask ?? decoderText.ids.map(() => 1) }),
   };
-  const nameOf = ({ name }: Parameter) => NAMES.find(([pattern]) => pattern.test(name))?.[1];
   const open = parameters.filter(({ name }) => !given.has(name));
   const named = new Set(open.map(nameOf));
   if (

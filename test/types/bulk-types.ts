@@ -22,7 +22,9 @@ export async function run(): Promise<number> {
     out: stores[0] ?? 'results',
     onProgress: ({ done, secondsLeft }: BulkProgress) => console.log(done, secondsLeft?.toFixed(0)),
   };
-  const { written, failed, shards } = await bulk(options);
+  const { written, failed, shards, batches } = await bulk({ ...options, batchSize: 8, maxFailures: 0 });
+  const difference: number | undefined = batches?.difference;
+  void difference;
   await bulk({ model: 'bert.pt2', inputs: ['a/*.npz', 'b.json'], out: 's3://bucket/run', capture: false });
   // @ts-expect-error: functions can't be sent to other machines
   await bulk({ ...options, capture: { onAttention: () => {} } });

@@ -13,7 +13,7 @@ const CLI = join(__dirname, '..', 'fixtures', 'cli');
 export const TEXT_MODEL = join(CLI, 'text.pt');
 export const TOKENIZER = join(CLI, 'tokenizer.json');
 
-function scriptFile(name: string, body: string): string {
+export function scriptFile(name: string, body: string): string {
   const path = join(folder, `${name}.pt`);
   // Written once: each time it would be another file, by its id.
   if (!existsSync(path))
@@ -40,7 +40,10 @@ export interface Results {
   /** Of each input by its index: how often it is there, and its tensors. */
   counts: Map<number, number>;
   tensors: Map<string, { shape: number[]; data: number[] }>;
-  descriptions: Map<number, { input: string; length?: number; attentions?: Record<string, { name: string }> }>;
+  descriptions: Map<
+    number,
+    { input: string; length?: number; batch?: number; attentions?: Record<string, { name: string; shape: number[] }> }
+  >;
   failed: { index: number; input: string; code: string; message: string }[];
   manifest: { state: string; shards: { name: string }[]; written: number; failed: number };
 }

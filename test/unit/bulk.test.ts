@@ -3,8 +3,18 @@ import { join } from 'node:path';
 import { type BulkOptions, type BulkProgress, bulk, folderStore, type ResultStore } from '../../lib/bulk';
 import type { FromWorker, ToWorker } from '../../lib/bulk/job';
 import { ScriptModule, Tensor } from '../../lib/index';
+import { TextTokenizer } from '../../lib/text/tokenizer';
 import { hasRedis, Redis } from '../kills/redis.cjs';
-import { doubling, expectEachOnce, folder, inputFiles, resultsOf, TEXT_MODEL, TOKENIZER } from './bulk-fixtures';
+import {
+  doubling,
+  expectEachOnce,
+  folder,
+  inputFiles,
+  resultsOf,
+  scriptFile,
+  TEXT_MODEL,
+  TOKENIZER,
+} from './bulk-fixtures';
 
 /** Inputs that end the process which runs them, as the system does where memory runs out. */
 const mockPoison = new Set<number>();
@@ -40,6 +50,12 @@ const engines: { name: string; options: () => Partial<BulkOptions> }[] = [
 ];
 if (!hasRedis) test('queue', () => console.log('left out: there is no redis-server'));
 
+/** The ids of a text, as a model takes them. */
+async function tokens(text: string): Promise<Tensor> {
+  const { ids } = (await TextTokenizer.load(TOKENIZER)).encode(text);
+  return Tensor.from([ids.map(BigInt)]);
+}
+
 describe.each(engines)('$name', ({ name, options }) => {
   const place = (run: string): string => join(folder, `${name}-${run}`);
   const run = (given: Partial<BulkOptions> & Pick<BulkOptions, 'model' | 'out'>) =>
@@ -58,7 +74,6 @@ describe.each(engines)('$name', ({ name, options }) => {
       buckets: [4, 16],
       out,
       chunkSize: 2,
-      workers: 2,
       onProgress: (each) => progress.push(each),
     });
     expect(done).toMatchObject({ inputs: 5, written: 4, failed: 1 });
@@ -82,7 +97,21 @@ describe.each(engines)('$name', ({ name, options }) => {
       Array.from((output as Tensor).toTypedArray() as Float32Array),
     );
     expect(results.descriptions.get(0)?.attentions?.['1']?.name).toBe('layers.1');
-    expect(results.tensors.get('1.attentions.0')?.shape).toEqual([1, 3, 16, 16]);
+    // Of a text that was padded, the rows and columns of its own tokens are the same; padding is masked out.
+    const own = await model.captureAttention([await tokens('a cat sat')]);
+    for (const { index, weights } of own.attentions) {
+      const { shape, data } = results.tensors.get(`3.attentions.${index}`) as { shape: number[]; data: number[] };
+      expect([shape, weights.shape]).toEqual([
+        [1, 3, 16, 16],
+        [1, 3, 5, 5],
+      ]);
+      const expected = weights.toTypedArray();
+      for (let i = 0; i < 3 * 5 * 16; ++i) {
+        const [head, row, key] = [Math.floor(i / 80), Math.floor(i / 16) % 5, i % 16];
+        const value = key < 5 ? (expected[(head * 5 + row) * 5 + key] as number) : 0;
+        expect(Math.abs((data[(head * 16 + row) * 16 + key] as number) - value)).toBeLessThan(1e-6);
+      }
+    }
     model.dispose();
   });
 
@@ -93,8 +122,18 @@ describe.each(engines)('$name', ({ name, options }) => {
     mockPoison.add(17);
     const progress: BulkProgress[] = [];
     const onProgress = (each: BulkProgress) => progress.push(each);
-    await run({ model: doubling(), inputs, capture: false, out, chunkSize: 5, onProgress });
+    const given = { model: doubling(), inputs, capture: false, out, chunkSize: 5 } as const;
+    // The second is one too many, and what is done then is kept.
+    await expect(run({ ...given, maxFailures: 1 })).rejects.toMatchObject({
+      code: 'ERR_TOO_MANY_FAILURES',
+      message: expect.stringMatching(/at most 1 .* but 2 have.*0003\.safetensors.*--max-failures/),
+    });
     mockPoison.clear();
+    expect((await resultsOf(out)).failed.map(({ index }) => index)).toEqual([3, 17]);
+    await expect(run({ ...given, maxFailures: 0, resume: true })).rejects.toMatchObject({
+      code: 'ERR_TOO_MANY_FAILURES',
+    });
+    await run({ ...given, maxFailures: 2, resume: true, onProgress });
     expect(progress.at(-1)).toMatchObject({ done: 30, failed: 2 });
     const results = await resultsOf(out);
     expectEachOnce(results, 30);
@@ -148,5 +187,77 @@ describe.each(engines)('$name', ({ name, options }) => {
     const results = await resultsOf(out);
     expectEachOnce(results, 12);
     expect(results.tensors.get('11.output')?.data).toEqual([22]);
+  });
+});
+
+describe('batches', () => {
+  const run = (given: Partial<BulkOptions> & Pick<BulkOptions, 'model' | 'out'>) => bulk({ workers: 1, ...given });
+
+  test('texts of one bucket run together, and each result is that of the text by itself but for rounding', async () => {
+    const text = join(folder, 'batches.txt');
+    const words = ['the', 'cat', 'sat', 'on', 'mat', 'dog'];
+    const lines = Array.from({ length: 23 }, (_, i) =>
+      Array.from({ length: 1 + (i % 9) }, (_, j) => words[(i + j) % 6]).join(' '),
+    );
+    lines[7] = 'cat '.repeat(30);
+    writeFileSync(text, lines.join('\n'));
+    const given = { model: TEXT_MODEL, text, tokenizer: TOKENIZER, buckets: [4, 8, 16], capture: { logSumExp: true } };
+    const [out, single] = [join(folder, 'batches'), join(folder, 'single')];
+    const { batches, failed } = await run({ ...given, out, batchSize: 4 });
+    await run({ ...given, out: single });
+    expect(failed).toBe(1);
+    expect(batches).toMatchObject({ compared: 6 });
+    expect(batches?.inputs).toBeGreaterThan(18);
+    expect(batches?.difference).toBeLessThan(1e-5);
+    expect(batches?.refused).toBeUndefined();
+    const [together, alone] = [await resultsOf(out), await resultsOf(single)];
+    expectEachOnce(together, 23);
+    expect([...together.tensors.keys()]).toEqual([...alone.tensors.keys()]);
+    for (const [name, { shape, data }] of alone.tensors) {
+      const other = together.tensors.get(name);
+      expect(other?.shape).toEqual(shape);
+      expect(Math.max(...data.map((value, i) => Math.abs(value - (other?.data[i] as number))))).toBeLessThan(1e-5);
+    }
+    const { batch, length, attentions } = together.descriptions.get(0) ?? {};
+    expect({ batch, length, shape: attentions?.['0']?.shape }).toEqual({ batch: 4, length: 3, shape: [1, 3, 4, 4] });
+    // The same but for what says that others were computed with it.
+    for (const [index, { batch: _, ...description }] of together.descriptions)
+      expect(description).toEqual(alone.descriptions.get(index));
+  });
+
+  test('a model that mixes rows runs its inputs alone, and says so; an input that fails takes no other with it', async () => {
+    const values = Array.from({ length: 12 }, (_, i) => i);
+    const mixing = scriptFile('mixing', '  return torch.sub(x, torch.mean(x))\n');
+    const mixed = await run({
+      model: mixing,
+      inputs: await inputFiles('mixed', values),
+      capture: false,
+      out: join(folder, 'mixed-out'),
+      batchSize: 4,
+    });
+    expect(mixed.batches).toMatchObject({ inputs: 0, refused: expect.stringMatching(/output.*differs/) });
+    const { tensors } = await resultsOf(join(folder, 'mixed-out'));
+    for (const i of values) expect(tensors.get(`${i}.output`)).toEqual({ shape: [1], data: [0] });
+    const picky = scriptFile(
+      'picky',
+      "  if bool(torch.any(torch.eq(x, 5))):\n    ops.prim.RaiseException('five')\n  return torch.mul(x, 2)\n",
+    );
+    const picked = await run({
+      model: picky,
+      inputs: await inputFiles('picked', values),
+      capture: false,
+      out: join(folder, 'picked-out'),
+      batchSize: 4,
+    });
+    expect(picked).toMatchObject({
+      written: 11,
+      failed: 1,
+      batches: { inputs: 8, compared: 2, equal: 2, difference: 0 },
+    });
+    const results = await resultsOf(join(folder, 'picked-out'));
+    expectEachOnce(results, 12);
+    expect(results.failed[0]).toMatchObject({ index: 5, message: expect.stringMatching(/five/) });
+    expect(results.tensors.get('11.output')).toEqual({ shape: [1], data: [22] });
+    expect(results.tensors.get('4.output')).toEqual({ shape: [1], data: [8] });
   });
 });
