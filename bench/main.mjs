@@ -9,6 +9,7 @@ import { Report } from './report.mjs';
 import * as bulk from './sections/bulk.mjs';
 import * as calls from './sections/calls.mjs';
 import * as captures from './sections/captures.mjs';
+import * as concurrency from './sections/concurrency.mjs';
 import * as eventLoop from './sections/event-loop.mjs';
 import * as hooks from './sections/hooks.mjs';
 import * as idle from './sections/idle.mjs';
@@ -16,9 +17,23 @@ import * as load from './sections/load.mjs';
 import * as memory from './sections/memory.mjs';
 import * as nn from './sections/nn.mjs';
 import * as peers from './sections/peers.mjs';
+import * as threads from './sections/threads.mjs';
 import { timing } from './timing.mjs';
 
-const SECTIONS = { captures, peers, load, calls, idle, 'event-loop': eventLoop, hooks, nn, memory, bulk };
+const SECTIONS = {
+  captures,
+  peers,
+  load,
+  calls,
+  concurrency,
+  threads,
+  idle,
+  'event-loop': eventLoop,
+  hooks,
+  nn,
+  memory,
+  bulk,
+};
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const OPTIONS = {
@@ -28,7 +43,7 @@ const OPTIONS = {
     about: 'what the turns of one comparison may take; three are taken anyway (default: 30)',
   },
   threads: { type: 'string', about: 'threads of one run, here and in the peers (default: those of the package)' },
-  long: { type: 'boolean', default: false, about: 'every way at 4,096 tokens, peers too' },
+  long: { type: 'boolean', default: false, about: 'every way at 4,096 tokens, peers too; more waiting policies' },
   quick: {
     type: 'boolean',
     default: false,

@@ -39,6 +39,10 @@ export const WAYS = {
     (await model.forward(inputs)).dispose();
     return 0;
   },
+  forwardSync: (model, inputs) => {
+    model.forwardSync(inputs).dispose();
+    return 0;
+  },
   'every weight': captured(),
   'heads: [0]': captured({ heads: [0] }),
   'one row per head': captured({ queries: [0] }),

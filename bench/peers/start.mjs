@@ -14,12 +14,17 @@ const libtorchProgram = () => {
   return names.map((name) => join(directory, name)).find((path) => existsSync(path));
 };
 
-/** This package in another process; `command` puts something before Node, as `taskset` does. */
-export function startPackage({ models, threads, model, command = [], env }) {
-  const node = [process.execPath, '--expose-gc', program('package.mjs'), threads, models.path(model), WIDTHS[model]];
+function startNode(script, { models, threads, model, command = [], env }) {
+  const node = [process.execPath, '--expose-gc', program(script), threads, models.path(model), WIDTHS[model]];
   const [first, ...rest] = [...command, ...node.map(String)];
   return Peer.start(first, rest, env);
 }
+
+/** This package in another process; `command` puts something before Node, as `taskset` does. */
+export const startPackage = (options) => startNode('package.mjs', options);
+
+/** A server of this package in another process, which also asks it. */
+export const startServer = (options) => startNode('server.mjs', options);
 
 /** The same file in C++: by libtorch itself (`libtorch`) and by this package's native side (`package`). */
 export function startLibtorch({ models, threads, model, env }) {
