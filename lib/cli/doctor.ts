@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { TorchError } from '../core/errors';
 import { type Binaries, binariesFor, findBinaries, PACKAGE_ROOT, requirementOf } from '../libtorch/binaries';
-import { remediesFor, requireBinaries } from '../libtorch/load';
+import { remediesFor, requireBinaries, waitPolicyAhead } from '../libtorch/load';
 import { type Libtorch, locateLibtorch, type Rejection, searchLibtorch } from '../libtorch/locate';
 import { verifyLibtorch } from '../libtorch/verify';
 import { compareVersions, releaseOf, SERVED_RELEASES } from '../libtorch/versions';
+import { describeWaitPolicy } from '../libtorch/wait-policy';
 import { describeLibtorch } from './setup';
 
 /** What `doctor` found out. */
@@ -27,6 +28,8 @@ export interface Diagnosis {
   readonly devices: readonly string[];
   /** Why models can't run on CUDA though this libtorch was built with it; null where they can, or it wasn't. */
   readonly withoutCuda: string | null;
+  /** How threads wait for work between parallel regions. */
+  readonly waiting: string | null;
   /** What is wrong, and what to do about it. */
   readonly problems: readonly string[];
 }
@@ -66,6 +69,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot
   let loads = false;
   let devices: string[] = [];
   let withoutCuda: string | null = null;
+  let waiting: string | null = null;
   const binaries = binariesFor(available, libtorch?.version ?? '') ?? null;
   if (binaries && libtorch) {
     const verdict = await verifyLibtorch(libtorch, binaries, { env });
@@ -75,6 +79,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot
       const remedies = remediesFor(verdict.reason).slice(0, -1);
       problems.push([`The addon does not load on this libtorch: ${verdict.reason}`, ...remedies].join('\n  - '));
     } else if (packageRoot === PACKAGE_ROOT) {
+      waiting = describeWaitPolicy(waitPolicyAhead(binaries));
       devices = listDevices();
       if (libtorch.cuda !== null && !devices.some((device) => device.startsWith('cuda'))) {
         withoutCuda ??= "no CUDA device is found: is NVIDIA's driver installed, and new enough for this CUDA?";
@@ -94,6 +99,7 @@ export async function diagnose(env: NodeJS.ProcessEnv = process.env, packageRoot
     loads,
     devices,
     withoutCuda,
+    waiting,
     problems,
   };
 }
@@ -115,7 +121,7 @@ function messageOf(failing: () => unknown): string {
 }
 
 function report(diagnosis: Diagnosis): string {
-  const { addon, releases, libtorch, loads, devices, withoutCuda, problems } = diagnosis;
+  const { addon, releases, libtorch, loads, devices, withoutCuda, waiting, problems } = diagnosis;
   const rows: [string, string][] = [
     ['package', `libtorch-attention ${diagnosis.package}`],
     ['Node', `${diagnosis.node} on ${diagnosis.platform}`],
@@ -124,6 +130,7 @@ function report(diagnosis: Diagnosis): string {
     ['libtorch', libtorch ? describeLibtorch(libtorch).replace(/^libtorch /, '') : 'missing'],
     ['loads', loads ? 'yes' : 'no'],
     ['devices', devices.length > 0 ? devices.join(', ') : 'unknown'],
+    ...(waiting === null ? [] : [['waiting', waiting] as [string, string]]),
     ...(withoutCuda === null ? [] : [['CUDA', `unavailable: ${withoutCuda}`] as [string, string]]),
   ];
   const table = rows.map(([name, value]) => `${name.padEnd(10)}${value}\n`).join('');

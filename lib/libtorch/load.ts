@@ -13,6 +13,7 @@ import {
 import { damageOf, versionsNeeded } from './elf';
 import { type Libtorch, locateLibtorch } from './locate';
 import { firstTrial } from './verify';
+import { type WaitPolicy, waitPolicy, waitVariables } from './wait-policy';
 
 /** What was loaded: the raw addon, and what it runs on. */
 export interface Loaded {
@@ -82,8 +83,8 @@ export function loadFrom(available: readonly Binaries[], env: NodeJS.ProcessEnv)
   const broken = damageAmong(libtorch, binaries) ?? firstTrial(libtorch, binaries, env);
   if (broken) throw addonLoadError(`Expected to load ${binaries.addon} on ${place}`, new Error(broken));
   try {
-    const loader = require(binaries.loader) as { open(paths: readonly string[]): void };
-    loader.open(libtorch.libraries);
+    const loader = loaderOf(binaries);
+    loader.open(libtorch.libraries, waitVariables(waitPolicy(loader)));
     try {
       // Before the addon, which is linked against none of it: a linker would drop what nothing refers to.
       loader.open(libtorch.cudaLibraries);
@@ -102,6 +103,21 @@ export function loadFrom(available: readonly Binaries[], env: NodeJS.ProcessEnv)
       cause,
     );
   }
+}
+
+/** The addon that opens libtorch. */
+interface Loader {
+  /** Opens libraries for the rest of the process, with variables of its environment set meanwhile. */
+  open(paths: readonly string[], variables?: readonly [name: string, value: string][]): void;
+  variable(name: string): string | undefined;
+  loaded(name: string): string | undefined;
+}
+
+const loaderOf = ({ loader }: Binaries): Loader => require(loader) as Loader;
+
+/** How threads of libtorch's OpenMP runtime will wait for work, where libtorch isn't open yet. */
+export function waitPolicyAhead(binaries: Binaries): WaitPolicy {
+  return waitPolicy(loaderOf(binaries));
 }
 
 function addonLoadError(expectation: string, cause: unknown): TorchError {

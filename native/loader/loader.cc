@@ -3,8 +3,12 @@
 
 #include <node_api.h>
 
+#include <stdlib.h>
+
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
@@ -14,7 +18,6 @@
 #endif
 #ifdef __linux__
 #include <link.h>
-#include <stdlib.h>
 #endif
 
 namespace {
@@ -102,14 +105,94 @@ bool toText(napi_env env, napi_value value, std::string* text) {
   return napi_get_value_string_utf8(env, value, &(*text)[0], length + 1, &length) == napi_ok;
 }
 
-// open(paths: string[]): void
-napi_value openAll(napi_env env, napi_callback_info info) {
+// A variable of the process's environment, while one lives. Not process.env, which is a copy in worker threads.
+class Variable {
+ public:
+#ifdef _WIN32
+  Variable(const std::string& name, const std::string& value) : name_(name) { _putenv_s(name.c_str(), value.c_str()); }
+  ~Variable() { _putenv_s(name_.c_str(), ""); }
+#else
+  Variable(const std::string& name, const std::string& value) : name_(name) { setenv(name.c_str(), value.c_str(), 1); }
+  ~Variable() { unsetenv(name_.c_str()); }
+#endif
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const std::string name_;
+};
+
+// variable(name: string): string | undefined — of the process's environment
+napi_value variable(napi_env env, napi_callback_info info) {
   size_t count = 1;
-  napi_value paths = nullptr;
+  napi_value argument = nullptr;
+  std::string name;
+  if (napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr) != napi_ok || count != 1 ||
+      !toText(env, argument, &name)) {
+    return throwError(env, "Expected a string for name");
+  }
+  napi_value result = nullptr;
+  const char* const value = getenv(name.c_str());
+  if (value != nullptr) napi_create_string_utf8(env, value, NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+// loaded(name: string): string | undefined — path of a library of the process whose file name begins with `name`
+napi_value loaded(napi_env env, napi_callback_info info) {
+  struct Search {
+    std::string name;
+    std::string found;
+  } search;
+  size_t count = 1;
+  napi_value argument = nullptr;
+  if (napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr) != napi_ok || count != 1 ||
+      !toText(env, argument, &search.name)) {
+    return throwError(env, "Expected a string for name");
+  }
+#ifdef __linux__
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* data) -> int {
+        auto* const search = static_cast<Search*>(data);
+        const std::string path = info->dlpi_name ? info->dlpi_name : "";
+        const auto slash = path.rfind('/');
+        if (path.compare(slash == std::string::npos ? 0 : slash + 1, search->name.size(), search->name) != 0) return 0;
+        search->found = path;
+        return 1;
+      },
+      &search);
+#endif
+  napi_value result = nullptr;
+  if (!search.found.empty()) napi_create_string_utf8(env, search.found.c_str(), NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+// open(paths: string[], variables?: [name: string, value: string][]): void — the variables are set in the environment
+// while the libraries are opened
+napi_value openAll(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2] = {nullptr, nullptr};
   bool is_array = false;
-  if (napi_get_cb_info(env, info, &count, &paths, nullptr, nullptr) != napi_ok || count != 1 ||
-      napi_is_array(env, paths, &is_array) != napi_ok || !is_array) {
+  if (napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr) != napi_ok || count < 1 ||
+      napi_is_array(env, arguments[0], &is_array) != napi_ok || !is_array) {
     return throwError(env, "Expected an array of paths for paths");
+  }
+  napi_value paths = arguments[0];
+  std::vector<std::unique_ptr<Variable>> variables;
+  uint32_t pairs = 0;
+  if (count > 1 && napi_get_array_length(env, arguments[1], &pairs) != napi_ok) {
+    return throwError(env, "Expected an array of pairs for variables");
+  }
+  for (uint32_t index = 0; index < pairs; ++index) {
+    napi_value pair = nullptr;
+    napi_value part = nullptr;
+    std::string name;
+    std::string value;
+    if (napi_get_element(env, arguments[1], index, &pair) != napi_ok ||
+        napi_get_element(env, pair, 0, &part) != napi_ok || !toText(env, part, &name) ||
+        napi_get_element(env, pair, 1, &part) != napi_ok || !toText(env, part, &value)) {
+      return throwError(env, "Expected a name and a value for variables[" + std::to_string(index) + "]");
+    }
+    variables.push_back(std::make_unique<Variable>(name, value));
   }
   uint32_t length = 0;
   napi_get_array_length(env, paths, &length);
@@ -130,10 +213,17 @@ napi_value openAll(napi_env env, napi_callback_info info) {
 }  // namespace
 
 NAPI_MODULE_INIT() {
-  napi_value open = nullptr;
-  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, openAll, nullptr, &open) != napi_ok ||
-      napi_set_named_property(env, exports, "open", open) != napi_ok) {
-    napi_throw_error(env, nullptr, "The loader could not be initialised");
+  const struct {
+    const char* name;
+    napi_callback callback;
+  } functions[] = {{"open", openAll}, {"variable", variable}, {"loaded", loaded}};
+  for (const auto& each : functions) {
+    napi_value function = nullptr;
+    if (napi_create_function(env, each.name, NAPI_AUTO_LENGTH, each.callback, nullptr, &function) != napi_ok ||
+        napi_set_named_property(env, exports, each.name, function) != napi_ok) {
+      napi_throw_error(env, nullptr, "The loader could not be initialised");
+      return exports;
+    }
   }
   return exports;
 }

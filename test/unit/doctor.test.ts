@@ -73,6 +73,7 @@ describe('libtorch-attention doctor', () => {
     expect(report).toMatch(/^libtorch +2\.\d+/m);
     expect(report).toMatch(new RegExp(`^releases +2\\.\\d+.* built \\(served: ${SERVED_RELEASES.join(', ')}\\)$`, 'm'));
     expect(report).toMatch(/^devices +cpu/m);
+    expect(report).toMatch(/^waiting +(as|after) .*/m);
     expect(report).toContain('Everything is in place.');
     expect(JSON.parse(json)).toMatchObject({ usable: true, loads: true, problems: [] });
   });

@@ -13,7 +13,8 @@ const env = { ...process.env, LIBTORCH: root, XDG_CACHE_HOME: join(folder, 'cach
 
 /** JavaScript in place of the compiled files. */
 function binaries(name: string, loader: string, addon: string, builtAgainst = '2.13.0+cpu'): Binaries {
-  const directory = writeFiles(join(folder, name), { 'loader.js': loader, 'addon.js': addon });
+  const surroundings = 'exports.variable = exports.loaded = () => undefined;';
+  const directory = writeFiles(join(folder, name), { 'loader.js': `${surroundings} ${loader}`, 'addon.js': addon });
   const info = { libtorch: builtAgainst };
   return { directory, loader: join(directory, 'loader.js'), addon: join(directory, 'addon.js'), info };
 }
