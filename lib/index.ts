@@ -23,6 +23,7 @@ export { attentionRelevance, attentionRollout, type RolloutOptions } from './cap
 export type { FloatingDType } from './core/dtype';
 export { type ErrorCode, TorchError } from './core/errors';
 export { loadOperators } from './core/operators';
+export type { RunLimits } from './core/run-limits';
 export {
   devices,
   getConcurrency,
@@ -72,7 +73,7 @@ export type {
 export { loadModel } from './model/load-model';
 export type { LoadOptions } from './model/load-options';
 export { RemovableHandle } from './model/removable-handle';
-export type { RunLimits, RunOptions } from './model/run-options';
+export type { RunOptions } from './model/run-options';
 export { type ForwardOptions, ScriptModule, type Signature } from './model/script-module';
 export type { LoadResult, LoadStateDictOptions, StateDictSource } from './model/state-dict';
 /**

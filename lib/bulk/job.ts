@@ -1,8 +1,8 @@
 import type { CaptureOptions } from '../capture/capture-options';
 import type { JsonCaptureOptions } from '../capture/json-capture-options';
+import type { RunLimits } from '../core/run-limits';
 import type { GivenInput } from '../io/given-inputs';
 import type { LoadOptions } from '../model/load-options';
-import type { RunLimits } from '../model/run-options';
 import type { BatchRecord } from './batch';
 
 /**

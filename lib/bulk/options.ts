@@ -5,6 +5,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { extname, resolve } from 'node:path';
 import { JSON_CAPTURE_OPTIONS } from '../capture/json-capture-options';
 import { TorchError } from '../core/errors';
+import type { RunLimits } from '../core/run-limits';
 import {
   options as checkOptions,
   elements,
@@ -20,7 +21,6 @@ import {
 } from '../core/validate';
 import type { GivenInput } from '../io/given-inputs';
 import type { LoadOptions } from '../model/load-options';
-import type { RunLimits } from '../model/run-options';
 import { folderStore } from './folder-store';
 import { type BulkCapture, type Job, type TextSource, writtenLayers } from './job';
 import type { BulkProgress } from './progress';

@@ -1,11 +1,11 @@
 import { anySignal } from '../core/any-signal';
+import { unlessAborted } from '../core/cancellable';
 import { type Inputs, sourceOf } from '../core/inputs';
 import { interruptible } from '../core/interruptible';
 import { isThenable } from '../core/thenable';
 import type { Unseen } from '../core/unseen';
 import { integer, invalid, isCallable, optionalSignal, optionsObject, reading } from '../core/validate';
 import type { Value } from '../core/value';
-import { unlessAborted } from '../model/cancellable';
 import type { Attention } from './attention';
 import type { CaptureOptions } from './capture-options';
 

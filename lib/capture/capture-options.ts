@@ -1,6 +1,8 @@
 import { isRegExp } from 'node:util/types';
 import type { NativeCaptureOptions } from '../core/binding';
+import { type Stop, stopOf } from '../core/cancellable';
 import { TorchError } from '../core/errors';
+import { RUN_LIMITS, type RunLimits } from '../core/run-limits';
 import type { Tensor } from '../core/tensor';
 import {
   options as checkOptions,
@@ -14,8 +16,6 @@ import {
   shortened,
 } from '../core/validate';
 import type { Value } from '../core/value';
-import { type Stop, stopOf } from '../model/cancellable';
-import { RUN_LIMITS, type RunLimits } from '../model/run-options';
 import type { Attention } from './attention';
 
 /**

@@ -1,10 +1,10 @@
 import type { NativeTensorCapture, NativeTensorCaptureOptions } from '../core/binding';
+import { type Stop, stopOf } from '../core/cancellable';
 import { TorchError } from '../core/errors';
 import { adopt } from '../core/realm';
+import { RUN_LIMITS, type RunLimits } from '../core/run-limits';
 import { fromHandle, type Tensor } from '../core/tensor';
 import { options as checkOptions, integer, invalid, optionalString, shortened } from '../core/validate';
-import { type Stop, stopOf } from '../model/cancellable';
-import { RUN_LIMITS, type RunLimits } from '../model/run-options';
 import { modulesNamed, RESULT_READERS } from './capture-options';
 
 /**

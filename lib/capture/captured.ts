@@ -1,8 +1,8 @@
 import type { NativeCapture, NativeTensor } from '../core/binding';
+import { cancellable, type Stop, unlessAborted } from '../core/cancellable';
 import { TorchError } from '../core/errors';
 import { fromHandle, handleOf, type Tensor } from '../core/tensor';
 import type { Unseen } from '../core/unseen';
-import { cancellable, type Stop, unlessAborted } from '../model/cancellable';
 import { type Attention, fromNativeAttention } from './attention';
 
 /** What a capture of the addon gave, as users get it; with the gradients of the scalar that `gradientOf` names. */

@@ -6,18 +6,19 @@ import type {
   NativeCaptureOptions,
   NativeRunOptions,
 } from '../core/binding';
+import { cancellableNow, type Stop, stopOf } from '../core/cancellable';
 import type { FloatingDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import type { Inputs as ManyInputs } from '../core/inputs';
 import { adopt } from '../core/realm';
+import { RUN_LIMITS, type RunLimits } from '../core/run-limits';
 import type { Tensor } from '../core/tensor';
 import type { Unseen } from '../core/unseen';
 import { options as checkOptions, optionalBoolean, optionalSignal, reading, refuseOption } from '../core/validate';
-import { type Stop, stopOf } from '../model/cancellable';
 import { explainFailure } from '../model/explain-failure';
 import { waitedFor } from '../model/hook-callback';
 import { HookableModel } from '../model/hookable-model';
-import { type DefaultLimits, RUN_LIMITS, type RunLimits, withDefaults } from '../model/run-options';
+import { type DefaultLimits, withDefaults } from '../model/run-options';
 import { isInsideHook } from '../model/waiting-hooks';
 import {
   type Attention,
@@ -42,6 +43,9 @@ import { fromNativeCapture } from './captured';
 import type { StepCapture } from './generation';
 
 type Given = Record<string, unknown>;
+
+/** Names of the options of every forward. */
+const RUN_OPTIONS = ['grad', ...RUN_LIMITS] as const;
 
 /** The options of a capture that a stream of attentions doesn't take, and why. */
 const NOT_IN_STREAMS = {
@@ -70,8 +74,8 @@ export interface PreparedForward {
  * A model of any kind: a `ScriptModule`, or a module of `nn`. What all of them have: modules, parameters, hooks, a device, an
  * end, and attentions that can be captured. A function that takes a `Model` takes each of them, whatever it is typed with.
  *
- * Runs happen on threads of the addon's own and never block the event loop; several of one model may be under way at once
- * (`setConcurrency`).
+ * Runs happen on threads of the addon's own and never block the event loop, except `forwardSync`; several of one model may
+ * be under way at once (`setConcurrency`).
  *
  * `Inputs` is what its forward takes by position, `Output` what it returns, `CallOptions` are the options of its forward that
  * a capture takes beside its own; `HookInput` and `HookOutput` are what hooks on the model itself get.
@@ -220,12 +224,36 @@ export abstract class CapturingModel<
 
   /** @internal What `forward` does with its inputs and its options. */
   protected async run(inputs: unknown, options: object | undefined): Promise<Output> {
-    const { ofCall, ofCapture: ofRun } = this.#split(options, ['grad', ...RUN_LIMITS], 'forward');
-    const prepared = this.prepare(inputs, ofCall);
-    const grad = optionalBoolean(ofRun.grad, 'grad') ?? false;
-    const stop = stopOf(withDefaults(ofRun as RunLimits, this.defaultLimits));
+    const { prepared, grad, stop } = this.#checkRun(inputs, options, 'forward');
     const output = await this.#run(grad, prepared, stop, (handles, run) => this.native.run(handles, { ...run, grad }));
     return this.convert(output);
+  }
+
+  /** @internal What `forwardSync` does with them. */
+  protected runSync(inputs: unknown, options: object | undefined): Output {
+    const { prepared, grad, stop } = this.#checkRun(inputs, options, 'forwardSync');
+    const output = this.withHooksNow(grad, () => {
+      try {
+        return cancellableNow(stop, (cancellation) =>
+          this.native.runBlocking(prepared.inputs, { ...prepared.options, grad, cancellation }),
+        );
+      } catch (error) {
+        throw this.#explain(error, prepared);
+      }
+    });
+    return this.convert(output);
+  }
+
+  /** Checks the inputs and the options of a run without a capture. */
+  #checkRun(
+    inputs: unknown,
+    options: object | undefined,
+    method: string,
+  ): { prepared: PreparedForward; grad: boolean; stop: Stop } {
+    const { ofCall, ofCapture: ofRun } = this.#split(options, RUN_OPTIONS, method);
+    const prepared = this.prepare(inputs, ofCall);
+    const grad = optionalBoolean(ofRun.grad, 'grad') ?? false;
+    return { prepared, grad, stop: stopOf(withDefaults(ofRun as RunLimits, this.defaultLimits)) };
   }
 
   async #capture(
@@ -267,21 +295,26 @@ export abstract class CapturingModel<
   /** Runs a prepared forward: `call` hands it to the addon, with what belongs to every run. */
   #run<Result>(
     grad: boolean,
-    { inputs, options }: PreparedForward,
+    prepared: PreparedForward,
     stop: Stop,
     call: (inputs: unknown[], options: NativeRunOptions) => Promise<Result>,
   ): Promise<Result> {
     return this.withHooks(grad, async () => {
       try {
         return await this.cancellable(stop, (cancellation) =>
-          call(inputs, { ...options, insideHook: isInsideHook(), cancellation }),
+          call(prepared.inputs, { ...prepared.options, insideHook: isInsideHook(), cancellation }),
         );
       } catch (error) {
-        throw explainFailure(error, inputs, this.native, () => {
-          const signature = this.native.signature(options.method ?? 'forward');
-          return (signature?.parameters ?? []).map(({ name }) => name);
-        });
+        throw this.#explain(error, prepared);
       }
+    });
+  }
+
+  /** What a run failed with, by the names of its inputs where those are why. */
+  #explain(error: unknown, { inputs, options }: PreparedForward): unknown {
+    return explainFailure(error, inputs, this.native, () => {
+      const signature = this.native.signature(options.method ?? 'forward');
+      return (signature?.parameters ?? []).map(({ name }) => name);
     });
   }
 

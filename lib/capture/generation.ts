@@ -1,4 +1,5 @@
 import { fromNative, native } from '../core/binding';
+import { unlessAborted } from '../core/cancellable';
 import type { FloatingDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { itemsOf } from '../core/inputs';
@@ -15,7 +16,6 @@ import {
   refuseOption,
 } from '../core/validate';
 import type { Value } from '../core/value';
-import { unlessAborted } from '../model/cancellable';
 import type { Attention, AttentionStatistics, AttentionWithoutWeights } from './attention';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 

@@ -1,4 +1,4 @@
-import type { RunLimits } from '../model/run-options';
+import type { RunLimits } from '../core/run-limits';
 import type { CaptureOptions } from './capture-options';
 
 /**

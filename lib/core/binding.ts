@@ -20,7 +20,7 @@ export interface NativeTensor {
   data(): Promise<NativeTypedArray>;
   to(device: string | undefined, dtype: string | undefined): NativeTensor;
   item(): number | bigint | boolean | [real: number, imaginary: number];
-  backward(gradient: NativeTensor | undefined): Promise<void>;
+  backward(gradient: NativeTensor | undefined, cancellation?: NativeCancellation): Promise<void>;
   apply(operation: string, ...args: unknown[]): NativeTensor;
   dispose(): void;
 }
@@ -209,6 +209,8 @@ export interface NativeProgramNode {
 /** A model of any kind. Its class can only be made by the addon. */
 export interface NativeModel {
   run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
+  /** The same on the calling thread. */
+  runBlocking(inputs: unknown[], options: NativeRunOptions): unknown;
   capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
   captureTensors(inputs: unknown[], options: NativeTensorCaptureOptions): Promise<NativeTensorCapture>;
   modules(): { name: string; type: string }[];

@@ -2,6 +2,7 @@ import { type InspectOptions, inspect } from 'node:util';
 import { isSharedArrayBuffer } from 'node:util/types';
 import { isMainThread } from 'node:worker_threads';
 import { binding, fromNative, type NativeTensor, type NativeTypedArray, native } from './binding';
+import { cancellable, stopOf } from './cancellable';
 import {
   bytesPerElement,
   type DefaultDType,
@@ -19,6 +20,7 @@ import { TorchError } from './errors';
 import { checkRoom } from './memory';
 import { jsonOf, nestedElements } from './nested-elements';
 import { adopt } from './realm';
+import { RUN_LIMITS, type RunLimits } from './run-limits';
 import { elementCount, MAX_DIMENSIONS } from './shape';
 import {
   booleans,
@@ -578,20 +580,22 @@ export class Tensor<Name extends DType = DType> {
    * Adds the gradients of this tensor to those of the leaves it was computed from. Runs on a thread of the addon's own; full
    * backward hooks fire in it.
    *
+   * One that is stopped, by the signal, a limit or a hook, has added to some leaves and not to others, and its graph can't be
+   * used again. A hook that never settles holds it up until it is stopped.
+   *
    * @param gradient What is known of this tensor's own gradient, of its shape. Default: 1, for a tensor of one element.
+   * @param options What ends it early: default nothing.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where there is nothing to differentiate, also a second time (libtorch frees the
-   *   graph); `ERR_HOOK_FAILED`, `ERR_DISPOSED`.
+   *   graph); `ERR_HOOK_FAILED`, `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *
    * @example
    * const logits = (await model.forward([ids], { grad: true })) as Tensor;
-   * await logits.select(-1, 0).sum().backward();
+   * await logits.select(-1, 0).sum().backward(undefined, { timeLimit: 10_000 });
    */
-  async backward(gradient?: Tensor): Promise<void> {
-    try {
-      await this.#native.backward(gradient === undefined ? undefined : handleOf(gradient, 'gradient'));
-    } catch (error) {
-      throw fromNative(error);
-    }
+  async backward(gradient?: Tensor, options?: RunLimits): Promise<void> {
+    const handle = gradient === undefined ? undefined : handleOf(gradient, 'gradient');
+    const stop = stopOf(checkOptions(options, RUN_LIMITS, 'the options of backward'));
+    await cancellable(stop, (cancellation) => this.#native.backward(handle, cancellation));
   }
 
   /**

@@ -15,6 +15,7 @@ import {
   type NativeProgramModule,
   native,
 } from '../core/binding';
+import { cancellable } from '../core/cancellable';
 import {
   options as checkOptions,
   elements,
@@ -26,7 +27,6 @@ import {
 } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import type { ModelSource } from '../formats/source';
-import { cancellable } from './cancellable';
 import { nodeCallback } from './hook-callback';
 import type { HookInputs } from './hookable-model';
 import type { HookedModule, HookedNode, HookKind, HookRecord, NodeHook } from './hooks';
@@ -202,6 +202,20 @@ export class ExportedProgram<
    */
   async forward(inputs: Inputs, options?: RunOptions & ProgramCallOptions): Promise<Output> {
     return await this.run(inputs, options);
+  }
+
+  /**
+   * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
+   *
+   * @param options As of `forward`. The `signal` counts if it is aborted before, or by one of the hooks.
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while the program is moved (`to`), and in a hook that a run of it waits
+   *   for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const output = program.forwardSync([ids], { kwargs: { attention_mask: mask } });
+   */
+  forwardSync(inputs: Inputs, options?: RunOptions & ProgramCallOptions): Output {
+    return this.runSync(inputs, options);
   }
 
   #flatten(inputs: unknown, kwargs: unknown): unknown[] {

@@ -3,7 +3,7 @@ import { TorchError } from '../core/errors';
 import { isThenable } from '../core/thenable';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import type { HookedModule, HookedNode, HookKind, NodeHook } from './hooks';
-import { currentHookCall, type HookCall, type HookOwner, notePending } from './waiting-hooks';
+import { currentHookCall, type HookCall, type HookOwner, isBlocking, notePending } from './waiting-hooks';
 
 /**
  * The function that the addon calls where a model waits for one of ours.
@@ -26,6 +26,12 @@ export function waitedFor(owner: HookOwner, call: (...values: Value[]) => unknow
         // Any thenable will do, whatever its `then` returns; what it begins belongs to the hook as well.
         const promise = currentHookCall.run(hook, () => Promise.resolve(result));
         notePending(owner, promise);
+        if (isBlocking()) {
+          throw new TorchError(
+            'ERR_HOOK_FAILED',
+            'Expected a result, since forwardSync blocks the event loop that a promise needs, but received a promise: use forward',
+          );
+        }
         return (settle) => {
           promise
             .then((value) => answer(hook, value))

@@ -8,14 +8,21 @@ import {
   type NativeModel,
   native,
 } from '../core/binding';
+import { cancellable, type Stop } from '../core/cancellable';
 import { type Device, fromHandle, type Tensor } from '../core/tensor';
 import { invalid, isCallable } from '../core/validate';
 import type { Value } from '../core/value';
-import { cancellable, type Stop } from './cancellable';
 import { hookCallback } from './hook-callback';
 import type { ForwardHook, ForwardPreHook, FullBackwardHook, HookedModule, HookKind, HookRecord } from './hooks';
 import { RemovableHandle } from './removable-handle';
-import { checkNotInOwnHook, type HookOwner, hooksOver, noteDisposed, waitedForByHooks } from './waiting-hooks';
+import {
+  blockingHooks,
+  checkNotInOwnHook,
+  type HookOwner,
+  hooksOver,
+  noteDisposed,
+  waitedForByHooks,
+} from './waiting-hooks';
 
 /** Names what follows, which only the compiler sees. */
 declare const hookTypes: unique symbol;
@@ -256,6 +263,15 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
     return result;
   }
 
+  /** @internal The same with a run that blocks. */
+  protected withHooksNow<Result>(grad: boolean, run: () => Result): Result {
+    checkNotInOwnHook('run', this);
+    const expected = [...this.#unfiredHooks.keys()];
+    const result = blockingHooks(this, run);
+    this.#reportUnfired(expected, grad);
+    return result;
+  }
+
   /** Warns, once for each hook and in one warning for a run, of those that it should have reached and didn't. */
   #reportUnfired(expected: NativeHook[], grad: boolean): void {
     const unfired: string[] = [];
@@ -332,8 +348,8 @@ export abstract class HookableModel<HookInput extends readonly unknown[] = Value
    * }
    */
   async settled(): Promise<void> {
-    checkNotInOwnHook('change', this);
-    await waitedForByHooks('change', this, async () => {
+    checkNotInOwnHook('wait', this);
+    await waitedForByHooks('wait', this, async () => {
       do {
         await this.native.settled();
       } while (await hooksOver(this));

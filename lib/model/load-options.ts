@@ -1,9 +1,9 @@
+import { type Stop, stopOf } from '../core/cancellable';
 import { FLOATING_DTYPES, type FloatingDType } from '../core/dtype';
 import type { Device } from '../core/tensor';
 import { options as checkOptions, optionalBoolean, optionalChoice, optionalString } from '../core/validate';
 import { checkFile } from '../formats/file';
 import { sourceOf } from '../formats/source';
-import { type Stop, stopOf } from './cancellable';
 import { UNTRUSTED_LIMITS } from './run-options';
 
 /**

@@ -8,10 +8,10 @@ import {
   type StepOptions,
 } from '../capture/generation';
 import { binding, type NativeModel, type NativeSignature, native } from '../core/binding';
+import { cancellable } from '../core/cancellable';
 import { elements, invalid, optionalBoolean, optionalString } from '../core/validate';
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import type { ModelSource } from '../formats/source';
-import { cancellable } from './cancellable';
 import type { HookInputs } from './hookable-model';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
 import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
@@ -56,7 +56,8 @@ function checkInputs(inputs: unknown): unknown[] {
 /**
  * A TorchScript checkpoint, ready to run.
  *
- * Runs happen on threads of the addon's own; several may be under way at once. The model is in evaluation mode.
+ * Runs happen on threads of the addon's own, except `forwardSync`; several may be under way at once. The model is in
+ * evaluation mode.
  *
  * `Inputs` and `Output` are what `forward` takes and gives, as `load` was told: nothing checks that they are true before the
  * model runs, which refuses other inputs. They are what hooks on the model itself get, and what captures take and give, also
@@ -137,6 +138,29 @@ export class ScriptModule<
     options?: ForwardOptions & { method?: Method },
   ): Promise<OfMethod<Method, Output, Value>> {
     return (await this.run(inputs, options)) as OfMethod<Method, Output, Value>;
+  }
+
+  /**
+   * The same on the calling thread, which it blocks: for small models, scripts, and worker threads of one's own. Spares the
+   * hand-overs between threads, and uses no other core.
+   *
+   * It computes with one thread, whatever `setNumThreads` says, tasks that the model forks one after the other; so the last
+   * bits may differ from those of a `forward` with several. What needs the event loop can't happen before it returns: timers,
+   * `AbortSignal.timeout`, the end of a worker that is to terminate. `timeLimit` works. Hooks are called as by `forward`, but
+   * must not return promises. Other runs of the model go on beside it.
+   *
+   * @param options As of `forward`. The `signal` counts if it is aborted before, or by one of the hooks.
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while the model is moved (`to`), and in a hook that a run of the model
+   *   waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const output = model.forwardSync([ids, mask], { timeLimit: 1000 });
+   */
+  forwardSync<Method extends string = 'forward'>(
+    inputs: OfMethod<Method, Inputs, readonly Value[]>,
+    options?: ForwardOptions & { method?: Method },
+  ): OfMethod<Method, Output, Value> {
+    return this.runSync(inputs, options) as OfMethod<Method, Output, Value>;
   }
 
   /**

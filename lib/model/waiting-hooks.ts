@@ -38,8 +38,8 @@ export function noteDisposed(model: HookOwner): void {
   if (hook?.owner === model) hook.disposed = true;
 }
 
-/** What is done with a model: a run, or a change of its parameters, which comes after the runs in flight. */
-type Operation = 'run' | 'change';
+/** What is done with a model: a run, a change of its parameters, which comes after the runs in flight, or waiting for the end of all. */
+type Operation = 'run' | 'change' | 'wait';
 
 /** What is in flight, and the hook that waits for it, or may: whether a hook waits for what it begins can't be told. */
 const inFlight = new Set<{
@@ -87,6 +87,33 @@ export async function waitedForByHooks<Result>(
   }
 }
 
+/** How many runs block the current thread: the last of them in a hook of the one before it, and so on. */
+let blocking = 0;
+
+/** Whether hooks that are called now are called by a run that can't wait for what they promise. */
+export const isBlocking = (): boolean => blocking > 0;
+
+/** Runs a model on the current thread, so that its hooks know which other hooks wait for them. */
+export function blockingHooks<Result>(model: HookOwner, call: () => Result): Result {
+  for (const { operation, model: changing } of inFlight) {
+    if (operation !== 'change' || !share(model, changing)) continue;
+    throw new TorchError(
+      'ERR_MODEL_RUN',
+      'Expected a model whose parameters stay as they are but its parameters are being moved or loaded, which needs the ' +
+        'event loop that a run of forwardSync blocks: await that before',
+    );
+  }
+  const entry = { operation: 'run', model, caller: enclosingHook() } as const;
+  inFlight.add(entry);
+  blocking++;
+  try {
+    return call();
+  } finally {
+    blocking--;
+    inFlight.delete(entry);
+  }
+}
+
 function share(one: HookOwner, other: HookOwner): boolean {
   for (const member of one.members) if (other.members.has(member)) return true;
   return false;
@@ -128,7 +155,9 @@ export function checkNotInOwnHook(operation: Operation, model: HookOwner): void 
       `Expected a model that is not waiting for this very code, but it was called from inside ${where}: ` +
         (operation === 'run'
           ? 'use the values that the hook received, or run the model before or after'
-          : 'change its parameters before or after the run'),
+          : operation === 'change'
+            ? 'change its parameters before or after the run'
+            : 'wait for it outside of the hook'),
     );
   }
 }

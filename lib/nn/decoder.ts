@@ -88,6 +88,19 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
     return this.run([tgt, memory], options);
   }
 
+  /**
+   * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
+   *
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
+   *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const output = decoder.forwardSync(Tensor.zeros([1, 3, 64]), Tensor.zeros([1, 7, 64]));
+   */
+  forwardSync(tgt: Tensor, memory: Tensor, options?: DecoderForwardOptions): Tensor {
+    return this.runSync([tgt, memory], options);
+  }
+
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
     const { dModel, batchFirst, nhead } = this.options;

@@ -68,6 +68,19 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
     return this.run([src], options);
   }
 
+  /**
+   * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
+   *
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
+   *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const output = encoder.forwardSync(src, { srcKeyPaddingMask: mask });
+   */
+  forwardSync(src: Tensor, options?: EncoderForwardOptions): Tensor {
+    return this.runSync([src], options);
+  }
+
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
     const src = sequence(inputs[0], 'src', this.#features, this.options.batchFirst);

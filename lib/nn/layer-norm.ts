@@ -64,6 +64,19 @@ export class LayerNorm extends NnModule<Tensor, object, Tensor> {
     return this.run([x], options);
   }
 
+  /**
+   * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
+   *
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
+   *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const normed = new nn.LayerNorm(4).forwardSync(Tensor.from([[1, 2, 3, 4]]));
+   */
+  forwardSync(x: Tensor, options?: RunOptions): Tensor {
+    return this.runSync([x], options);
+  }
+
   /** @internal */
   protected override check(inputs: readonly unknown[]): Named {
     sequence(inputs[0], 'x', this.size, true);

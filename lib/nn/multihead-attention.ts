@@ -142,6 +142,19 @@ export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArgum
     return this.run([query, key, value], options);
   }
 
+  /**
+   * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
+   *
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
+   *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const { output } = attention.forwardSync(src, src, src);
+   */
+  forwardSync(query: Tensor, key: Tensor, value: Tensor, options?: AttentionForwardOptions): AttentionOutput {
+    return this.runSync([query, key, value], options);
+  }
+
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
     const { embedDim, kdim, vdim, batchFirst, numHeads } = this.#options;

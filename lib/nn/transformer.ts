@@ -128,6 +128,19 @@ export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> 
     return this.run([src, tgt], options);
   }
 
+  /**
+   * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
+   *
+   * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
+   *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
+   *
+   * @example
+   * const output = transformer.forwardSync(Tensor.zeros([1, 7, 64]), Tensor.zeros([1, 3, 64]));
+   */
+  forwardSync(src: Tensor, tgt: Tensor, options?: TransformerForwardOptions): Tensor {
+    return this.runSync([src, tgt], options);
+  }
+
   /** @internal */
   protected override check(inputs: readonly unknown[], given: Record<string, unknown>): Named {
     const { dModel, batchFirst } = this.#layer;

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { FastifyReply } from 'fastify';
-import { unlessAborted } from '../model/cancellable';
+import { unlessAborted } from '../core/cancellable';
 import { encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
 import { errorAnswer } from './request-error';
 

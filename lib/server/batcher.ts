@@ -1,6 +1,6 @@
 import { anySignal } from '../core/any-signal';
+import { unlessAborted } from '../core/cancellable';
 import { isRounding, relativeDifference } from '../io/rounding';
-import { unlessAborted } from '../model/cancellable';
 import type { InferRequest } from './infer-request';
 import { pickOutputs, type WireOutput } from './infer-response';
 import type { ModelForm } from './model-form';

@@ -32,25 +32,32 @@ Model::~Model() {
   }
 }
 
-void Model::collectMutexes(std::vector<std::shared_mutex*>& mutexes) const {
-  mutexes.push_back(&parameters_);
-  for (const auto& part : parts_) part.model->collectMutexes(mutexes);
-}
-
-std::vector<std::shared_mutex*> Model::allMutexes() const {
-  std::vector<std::shared_mutex*> mutexes;
-  collectMutexes(mutexes);
+std::vector<std::shared_mutex*> Model::mutexesOf(const std::vector<Part>& parts, std::shared_mutex& own) {
+  std::vector<std::shared_mutex*> mutexes{&own};
+  for (const auto& part : parts) {
+    const auto& others = part.model->mutexes_;
+    mutexes.insert(mutexes.end(), others.begin(), others.end());
+  }
   std::sort(mutexes.begin(), mutexes.end());
   mutexes.erase(std::unique(mutexes.begin(), mutexes.end()), mutexes.end());
   return mutexes;
 }
 
-Model::SharedLocks Model::lockForRun() const {
-  return lockAllYieldingSlot<std::shared_lock<std::shared_mutex>>(allMutexes());
+Model::SharedLocks Model::lockForRun(bool blocking) const {
+  if (!blocking) return lockAllYieldingSlot<std::shared_lock<std::shared_mutex>>(mutexes_);
+  SharedLocks locks;
+  locks.reserve(mutexes_.size());
+  for (auto* const mutex : mutexes_) {
+    if (locks.emplace_back(*mutex, std::try_to_lock)) continue;
+    throw Error("ERR_MODEL_RUN",
+                "Expected parameters that stay as they are but received a model whose parameters are being changed: await "
+                "that before a run that blocks");
+  }
+  return locks;
 }
 
 Model::ExclusiveLocks Model::lockForChange() const {
-  return lockAllYieldingSlot<std::unique_lock<std::shared_mutex>>(allMutexes());
+  return lockAllYieldingSlot<std::unique_lock<std::shared_mutex>>(mutexes_);
 }
 
 std::shared_ptr<const HookSet> Model::hooks() const {
@@ -75,13 +82,13 @@ std::shared_ptr<const Snapshot> Model::snapshot() const {
 }
 
 c10::IValue Model::run(Inputs inputs, const RunOptions& options) {
-  const auto locks = lockForRun();
+  const auto locks = lockForRun(options.blocking);
   const auto seen = options.snapshot ? options.snapshot : snapshot();
   return execute(std::move(inputs), options, *seen, /*captureGradients=*/false);
 }
 
 CaptureResult Model::capture(Inputs inputs, const RunOptions& options, CaptureOptions capture) {
-  const auto locks = lockForRun();
+  const auto locks = lockForRun(options.blocking);
   const auto seen = options.snapshot ? options.snapshot : snapshot();
   const bool gradients = capture.gradients;
   capture.hooked = seen->hooks != nullptr;
@@ -97,7 +104,7 @@ CaptureResult Model::capture(Inputs inputs, const RunOptions& options, CaptureOp
 }
 
 TensorCaptureResult Model::captureTensors(Inputs inputs, const RunOptions& options, TensorCaptureOptions capture) {
-  const auto locks = lockForRun();
+  const auto locks = lockForRun(options.blocking);
   const auto seen = options.snapshot ? options.snapshot : snapshot();
   const auto watching = std::make_shared<TensorCapture>(std::move(capture), resolver());
   TensorCaptureResult result;

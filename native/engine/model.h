@@ -72,7 +72,8 @@ class Model : public std::enable_shared_from_this<Model> {
   // Throws ERR_UNKNOWN_MODULE where no hook can be: by default, at what is no module.
   virtual void checkHookPlace(const std::string& place) const;
 
-  explicit Model(std::vector<Part> parts = {}) : parts_(std::move(parts)) {}
+  explicit Model(std::vector<Part> parts = {})
+      : parts_(std::move(parts)), mutexes_(mutexesOf(parts_, parameters_)) {}
 
   // Runs a method. With `captureGradients`, attention has to be differentiable and every operator visible to the
   // dispatcher.
@@ -88,18 +89,19 @@ class Model : public std::enable_shared_from_this<Model> {
   // Lock this model and, recursively, its parts: shared by runs, exclusive for changes of parameters.
   using SharedLocks = std::vector<std::shared_lock<std::shared_mutex>>;
   using ExclusiveLocks = std::vector<std::unique_lock<std::shared_mutex>>;
-  SharedLocks lockForRun() const;
+  // Of a blocking run: throws ERR_MODEL_RUN where others would wait.
+  SharedLocks lockForRun(bool blocking) const;
   ExclusiveLocks lockForChange() const;
 
  private:
-  void collectMutexes(std::vector<std::shared_mutex*>& mutexes) const;
-  std::vector<std::shared_mutex*> allMutexes() const;
+  static std::vector<std::shared_mutex*> mutexesOf(const std::vector<Part>& parts, std::shared_mutex& own);
   void collectActivity(std::vector<std::shared_ptr<const void>>& into);
   // The part that a module belongs to and the module's name in it; null for a module of this model itself.
   std::pair<const Part*, std::string> partOf(const std::string& module) const;
 
   const std::vector<Part> parts_;
-  mutable std::shared_mutex parameters_;
+  std::shared_mutex parameters_;
+  const std::vector<std::shared_mutex*> mutexes_;  // its own and those of its parts, each once, in one order
   HookRegistry hooks_;  // without those of its parts
   std::mutex hooksOnPartsMutex_;
   std::vector<std::pair<std::string, std::weak_ptr<Hook>>> hooksOnParts_;  // added through this model

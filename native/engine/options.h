@@ -34,6 +34,8 @@ struct RunOptions {
   bool grad = false;         // records for a backward pass
   bool needWeights = false;  // native attention returns weights, whatever its own flag says
   CancellationPtr cancellation;
+  // The calling thread is an event loop's, which alone computes: nothing may wait for another thread, that may need it.
+  bool blocking = false;
   std::shared_ptr<const Snapshot> snapshot;  // null: taken when the run begins
 };
 

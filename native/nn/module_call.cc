@@ -41,11 +41,13 @@ std::string typeName(const torch::nn::Module& module) {
 ModelScope::ModelScope(const HookSet* hooks, bool needWeights, const Modes* modes)
     : outerHooks_(std::exchange(modelHooks, hooks)),
       outerNeedsWeights_(std::exchange(modelNeedsWeights, needWeights)),
-      outerModes_(std::exchange(modelModes, modes)) {}
+      outerModes_(std::exchange(modelModes, modes)),
+      outerPath_(std::exchange(path, {})) {}
 ModelScope::~ModelScope() {
   modelHooks = outerHooks_;
   modelNeedsWeights = outerNeedsWeights_;
   modelModes = outerModes_;
+  path = std::move(outerPath_);
 }
 
 bool trains(const torch::nn::Module& module) {

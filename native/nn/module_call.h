@@ -32,6 +32,7 @@ class ModelScope {
   const HookSet* const outerHooks_;
   const bool outerNeedsWeights_;
   const Modes* const outerModes_;
+  std::vector<const std::string*> outerPath_;  // a hook on this thread may run another model
 };
 
 // Whether a module is in training mode in the current run, as of the run's request.

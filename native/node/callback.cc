@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "node/blocking.h"
 #include "node/thrown.h"
 #include "runtime/executor.h"
 #include "runtime/spin_until.h"
@@ -50,6 +51,16 @@ class Outcome {
     whileOpen([&] { close(failure(thrown(box))); });
   }
 
+  // Fails the call if it is still open.
+  void refuse(const Error& reason) {
+    whileOpen([&] { close(std::make_exception_ptr(reason)); });
+  }
+
+  // Throws what the call failed with.
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
   void abandon() {
     whileOpen([&] { close(std::make_exception_ptr(Cancelled())); });
   }
@@ -64,7 +75,7 @@ class Outcome {
       if ((cancellation && cancellation->requested()) || channel.closed()) close(std::make_exception_ptr(Cancelled()));
       waiting.checkForStall();
     }
-    if (failure_) std::rethrow_exception(failure_);
+    rethrow();
   }
 
  private:
@@ -98,6 +109,35 @@ struct Settler {
   std::shared_ptr<Outcome> outcome;
 };
 
+// Calls the function on its event loop's thread, which settles the outcome now or later.
+void callInto(const std::shared_ptr<Outcome>& outcome, const Napi::FunctionReference& function,
+              const Callback::Arguments& arguments, const Callback::Take& take) {
+  const auto env = function.Env();
+  const Napi::HandleScope scope(env);
+  std::vector<napi_value> values;
+  if (!outcome->whileOpen([&] { values = arguments(env); })) return;
+  try {
+    const auto answer = function.Value().Call(values);
+    if (answer.IsUndefined()) {
+      outcome->settle([] {});
+    } else if (answer.IsFunction()) {
+      const auto settler = std::make_shared<Settler>(outcome);
+      answer.As<Napi::Function>().Call({Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
+        settler->outcome->answer(info[0], info[1], take);
+      })});
+    } else {
+      const auto pair = answer.As<Napi::Array>();
+      outcome->answer(pair.Get(0u), pair.Get(1u), take);
+    }
+  } catch (const Napi::Error&) {
+    outcome->fail();
+  }
+}
+
+Error notNow(const char* reason) {
+  return {"ERR_HOOK_FAILED", std::string("A function that the running model called ") + reason};
+}
+
 }  // namespace
 
 Callback::Callback(Napi::Function function)
@@ -110,29 +150,18 @@ void Callback::call(Arguments arguments, Take take, const CancellationPtr& cance
                     Executor::Waiting::Reason reason) const {
   auto outcome = std::make_shared<Outcome>();
   const auto* function = function_.get();
+  if (inBlockingRun()) {
+    outsideBlockingRun([&] { callInto(outcome, *function, arguments, take); });
+    outcome->refuse(notNow("returned a promise, which a run that blocks the event loop can't wait for"));
+    return outcome->rethrow();
+  }
+  if (const auto* run = Cancellation::current(); run && run->blocksEventLoop()) {
+    throw notNow("would be called from another thread than that which the run blocks");
+  }
   const bool posted =
-      channel_->post([outcome, function, arguments = std::move(arguments), take = std::move(take)](napi_env rawEnv) {
-        if (!rawEnv) return outcome->abandon();
-        const Napi::Env env(rawEnv);
-        const Napi::HandleScope scope(env);
-        std::vector<napi_value> values;
-        if (!outcome->whileOpen([&] { values = arguments(env); })) return;
-        try {
-          const auto answer = function->Value().Call(values);
-          if (answer.IsUndefined()) {
-            outcome->settle([] {});
-          } else if (answer.IsFunction()) {
-            const auto settler = std::make_shared<Settler>(outcome);
-            answer.As<Napi::Function>().Call({Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
-              settler->outcome->answer(info[0], info[1], take);
-            })});
-          } else {
-            const auto pair = answer.As<Napi::Array>();
-            outcome->answer(pair.Get(0u), pair.Get(1u), take);
-          }
-        } catch (const Napi::Error&) {
-          outcome->fail();
-        }
+      channel_->post([outcome, function, arguments = std::move(arguments), take = std::move(take)](napi_env env) {
+        if (!env) return outcome->abandon();
+        callInto(outcome, *function, arguments, take);
       });
   if (!posted) throw Cancelled();
   outcome->wait(cancellation, *channel_, reason);

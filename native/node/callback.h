@@ -13,11 +13,13 @@
 
 namespace lta::node {
 
-// A JavaScript function, called on the event loop's thread while the calling thread blocks. It returns
+// A JavaScript function, called on the event loop's thread while the calling thread blocks, or by that thread itself in
+// a run that blocks it (see blocking.h). It returns
 //   undefined         no value
 //   [failure, value]  0 and a value, or an object that holds what was thrown (see Error::cause)
 //   a function        the result is asynchronous: called with `settle`, which must be called once as
-//                     settle(failure, value). If `settle` is collected uncalled, the call fails.
+//                     settle(failure, value). If `settle` is collected uncalled, the call fails. So it does in a
+//                     run that blocks the event loop.
 // May be destroyed on any thread.
 class Callback {
  public:

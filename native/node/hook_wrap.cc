@@ -70,8 +70,10 @@ class JavaScriptHook final : public Hook {
 
   std::optional<std::vector<at::Tensor>> onGradients(const ModuleCall& call, const std::vector<at::Tensor>& gradInputs,
                                                      const std::vector<at::Tensor>& gradOutputs) override {
+    // A backward pass is a run of its own, whatever recorded the graph.
+    auto* const run = Cancellation::current();
     return ask<std::vector<at::Tensor>>(
-        call, nullptr,
+        call, run ? run->shared_from_this() : nullptr,
         [&](Napi::Env env) { return std::vector<napi_value>{toArray(env, gradInputs), toArray(env, gradOutputs)}; },
         [&](Napi::Value value) {
           static const auto kGradient = c10::OptionalType::create(c10::TensorType::get());

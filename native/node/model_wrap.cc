@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "node/arguments.h"
+#include "node/blocking.h"
 #include "node/cancellation_wrap.h"
 #include "node/captures.h"
 #include "node/errors.h"
@@ -83,6 +84,7 @@ void ModelWrap::define(Napi::Env env, Napi::Object exports) {
   defineClass(env, exports,
               {
                   InstanceMethod("run", &ModelWrap::run),
+                  InstanceMethod("runBlocking", &ModelWrap::runBlocking),
                   InstanceMethod("capture", &ModelWrap::capture),
                   InstanceMethod("captureTensors", &ModelWrap::captureTensors),
                   InstanceMethod("modules", &ModelWrap::modules),
@@ -144,6 +146,26 @@ Napi::Value ModelWrap::run(const Napi::CallbackInfo& info) {
           return model.run(std::move(inputs), options);
         },
         fromIValue);
+  });
+}
+
+// The same on the calling thread → raw value
+Napi::Value ModelWrap::runBlocking(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto running = model();  // a hook may dispose of it
+    const auto given = objectArgument(info[1], "the options of runBlocking");
+    auto options = runOptions(*running, given);
+    options.blocking = true;
+    auto inputs = inputsOf(*running, info[0], given, options.method);
+    ReleasedValue output;
+    guarded(
+        info.Env(),
+        [&] {
+          node::runBlocking([&] { output = running->run(std::move(inputs), options); },
+                            taskOf(*running, given, options.cancellation));
+        },
+        "ERR_MODEL_RUN");
+    return fromIValue(info.Env(), output);
   });
 }
 

@@ -27,6 +27,7 @@ class ModelWrap : public ObjectWrap<ModelWrap> {
 
  private:
   Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value runBlocking(const Napi::CallbackInfo& info);
   Napi::Value capture(const Napi::CallbackInfo& info);
   Napi::Value captureTensors(const Napi::CallbackInfo& info);
   Napi::Value modules(const Napi::CallbackInfo& info);

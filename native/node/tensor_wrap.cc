@@ -8,6 +8,7 @@
 
 #include "node/arguments.h"
 #include "node/async.h"
+#include "node/cancellation_wrap.h"
 #include "node/dtypes.h"
 #include "node/environment.h"
 #include "node/errors.h"
@@ -318,12 +319,14 @@ Napi::Value TensorWrap::item(const Napi::CallbackInfo& info) {
   });
 }
 
+// (gradient or undefined, cancellation or undefined) → Promise<undefined>
 Napi::Value TensorWrap::backward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto gradient = info[0].IsUndefined() ? at::Tensor() : of(info[0]);
     return runAsync(
         info.Env(), [tensor = tensor(), gradient] { tensor.backward(gradient); },
-        [](Napi::Env env) { return env.Undefined(); }, {"ERR_INVALID_ARGUMENT"});
+        [](Napi::Env env) { return env.Undefined(); },
+        {.code = "ERR_INVALID_ARGUMENT", .cancellation = CancellationWrap::of(info[1])});
   });
 }
 

@@ -26,7 +26,7 @@ struct Slot;
 
 // Whether a run has to stop: its caller requested it, its environment ends, or a limit is reached. Thread-safe; the run
 // polls it wherever it can stop.
-class Cancellation {
+class Cancellation : public std::enable_shared_from_this<Cancellation> {
  public:
   // `ended` is set when the environment ends. `mayBeRequested`: somebody can call `request`.
   explicit Cancellation(std::shared_ptr<const std::atomic<bool>> ended = nullptr, RunLimits limits = {},
@@ -54,6 +54,11 @@ class Cancellation {
   void begin(std::shared_ptr<Slot> slot = nullptr);
   std::shared_ptr<Slot> slot() const;
 
+  // Said before a run begins that an event loop's thread computes: until the end of it no other thread can have that
+  // call JavaScript.
+  void blockEventLoop() noexcept { blocksEventLoop_ = true; }
+  bool blocksEventLoop() const noexcept { return blocksEventLoop_; }
+
   // Whether the run may have to stop between any two operators.
   bool watchesOperators() const noexcept { return mayBeRequested_ || limits_.time.has_value(); }
   const std::shared_ptr<MemoryBudget>& memory() const { return memory_; }
@@ -72,6 +77,7 @@ class Cancellation {
   std::exception_ptr stopped_;
   std::shared_ptr<Slot> slot_;
   bool begun_ = false;
+  bool blocksEventLoop_ = false;
 };
 
 using CancellationPtr = std::shared_ptr<Cancellation>;

@@ -16,8 +16,6 @@
 namespace lta {
 namespace {
 
-constexpr size_t kStackBytes = size_t{1} << 30;
-
 struct Call {
   const std::function<void()>& function;
   ThreadState state;
@@ -45,7 +43,7 @@ void* runOwned(void* argument) {
 bool start(pthread_t& thread, int detached, void* (*body)(void*), void* argument) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  const bool started = pthread_attr_setstacksize(&attributes, kStackBytes) == 0 &&
+  const bool started = pthread_attr_setstacksize(&attributes, kDeepStackBytes) == 0 &&
                        pthread_attr_setdetachstate(&attributes, detached) == 0 &&
                        pthread_create(&thread, &attributes, body, argument) == 0;
   pthread_attr_destroy(&attributes);
@@ -83,7 +81,7 @@ void withDeepStacks(const std::function<void()>& body) {
   const bool limited = getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY;
   const bool known = !limited && pthread_getattr_default_np(&before) == 0;
   if (known && pthread_getattr_default_np(&deep) == 0) {
-    if (pthread_attr_setstacksize(&deep, kStackBytes) == 0) pthread_setattr_default_np(&deep);
+    if (pthread_attr_setstacksize(&deep, kDeepStackBytes) == 0) pthread_setattr_default_np(&deep);
     pthread_attr_destroy(&deep);
   }
   const auto restore = c10::make_scope_exit([&] {

@@ -1,6 +1,7 @@
 // Threads with a stack of a gigabyte of address space (memory is committed as it is used).
 #pragma once
 
+#include <cstddef>
 #include <exception>
 #include <functional>
 
@@ -8,6 +9,8 @@ namespace lta {
 
 // libtorch's compiler recurses for every level of nesting, and destroying nested lists recurses as well; a program may
 // nest millions. The stack size of other threads is up to the system.
+
+inline constexpr size_t kDeepStackBytes = size_t{1} << 30;
 
 // Runs a function on such a thread, waits for it and rethrows what it throws.
 void onDeepStack(const std::function<void()>& function);

@@ -44,6 +44,9 @@ void launchForked(std::function<void()> task) {
       Executor::Kind::Urgent);
 }
 
+// Runs a forked task at once, on the thread that forks it.
+void runForked(std::function<void()> task) { task(); }
+
 void collectState(const jit::Module& module, const std::string& prefix, std::vector<engine::NamedTensor>& into) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
     into.push_back({prefix + parameter.name, parameter.value});
@@ -205,7 +208,7 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
     const std::lock_guard<std::mutex> lock(stateMutex_);
     for (const auto& [name, tensor] : state_) capture->fixedTensors().add(tensor);
   }
-  if (!hooks) return call(*program, inputs);
+  if (!hooks) return call(*program, inputs, options.blocking);
 
   // Shares ownership of the program: forked tasks that nobody awaits may outlive the cache's entry.
   const std::shared_ptr<const std::vector<ModuleCall>> calls(program, &program->method.calls);
@@ -215,10 +218,10 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
   try {
     // The root is a module like any other, called here.
     const auto rootModuleCall = rootCall(options.method);
-    if (!rootModuleCall) return call(*program, inputs);
+    if (!rootModuleCall) return call(*program, inputs, options.blocking);
     c10::intrusive_ptr<BackwardState> state;
     inputs = run->enter(*rootModuleCall, std::move(inputs), state);
-    return run->leave(*rootModuleCall, inputs, state, call(*program, inputs));
+    return run->leave(*rootModuleCall, inputs, state, call(*program, inputs, options.blocking));
   } catch (...) {
     if (const auto failure = run->failure()) std::rethrow_exception(failure);
     throw;
@@ -234,24 +237,25 @@ std::optional<ModuleCall> ScriptModule::rootCall(const std::string& method) cons
   return rootModuleCall;
 }
 
-c10::IValue ScriptModule::call(const Program& program, const std::vector<c10::IValue>& inputs) {
-  if (!program.assigns) return interpret(program, inputs);
-  auto output = interpret(program, inputs);
+c10::IValue ScriptModule::call(const Program& program, const std::vector<c10::IValue>& inputs, bool blocking) {
+  if (!program.assigns) return interpret(program, inputs, blocking);
+  auto output = interpret(program, inputs, blocking);
   readState();
   return output;
 }
 
-c10::IValue ScriptModule::interpret(const Program& program, const std::vector<c10::IValue>& inputs) {
+c10::IValue ScriptModule::interpret(const Program& program, const std::vector<c10::IValue>& inputs, bool blocking) {
   jit::Stack stack;
   stack.reserve(inputs.size() + 1);
   stack.emplace_back(module_._ivalue());
   stack.insert(stack.end(), inputs.begin(), inputs.end());
   const auto* hooks = HookRun::current();
-  if (!program.method.forks || !hooks || !hooks->hasHooks()) {
+  const bool hooked = hooks && hooks->hasHooks();
+  if (!program.method.forks || !(hooked || blocking)) {
     program.function->run(stack);
     return std::move(stack.front());
   }
-  const auto future = program.function->runAsync(stack, launchForked);
+  const auto future = program.function->runAsync(stack, blocking ? runForked : launchForked);
   if (!future->completed()) {
     const Executor::Waiting waiting;
     future->wait();

@@ -46,8 +46,8 @@ class ScriptModule final : public engine::Model {
 
   c10::IValue runProgram(std::vector<c10::IValue> inputs, const engine::RunOptions& options,
                          const std::shared_ptr<const HookSet>& hooks, bool captureGradients);
-  c10::IValue call(const Program& program, const std::vector<c10::IValue>& inputs);
-  c10::IValue interpret(const Program& program, const std::vector<c10::IValue>& inputs);
+  c10::IValue call(const Program& program, const std::vector<c10::IValue>& inputs, bool blocking);
+  c10::IValue interpret(const Program& program, const std::vector<c10::IValue>& inputs, bool blocking);
   std::optional<ModuleCall> rootCall(const std::string& method) const;
   void readState();
 

@@ -94,6 +94,39 @@ describe('signal and timeLimit', () => {
     expect({ code, output }).toEqual({ code: 0, output: 'ERR_TIME_LIMIT\nthrough' });
   });
 
+  test('a backward pass stops: in a hook that never settles, between operators, and before it begins', async () => {
+    const { code, output } = await runScript(`
+    const layer = new nn.TransformerEncoderLayer({ dModel: 16, nhead: 2 }).eval();
+    const x = f32(2, 5, 16);
+    const recorded = async () => (await layer.forward(x, { grad: true })).sum();
+    const handle = layer.registerFullBackwardHook('linear1', () => new Promise(() => {}));
+    const stop = new AbortController();
+    const aborted = failure((await recorded()).backward(undefined, { signal: stop.signal }));
+    setTimeout(() => stop.abort(), 20);
+    console.log(await aborted);
+    console.log(await failure((await recorded()).backward(undefined, { timeLimit: 20 })));
+    console.log(await failure((await recorded()).backward(undefined, { signal: AbortSignal.abort() })));
+    handle.remove();
+    console.log(await failure((await recorded()).backward(undefined, { timeLimit: 0 })));
+    console.log(await failure((await recorded()).backward(undefined, { memoryLimit: 1 })));
+    console.log(await failure((await recorded()).backward(Tensor.from(2), { timeLimit: 60000, signal: new AbortController().signal })));
+    console.log(await failure((await recorded()).backward(undefined, { timelimit: 1 })));
+    await layer.settled();
+  `);
+    expect({ code, output: output.split('\n') }).toEqual({
+      code: 0,
+      output: [
+        'AbortError',
+        'ERR_TIME_LIMIT',
+        'AbortError',
+        'ERR_TIME_LIMIT',
+        'ERR_MEMORY_LIMIT',
+        'nothing',
+        'ERR_INVALID_ARGUMENT',
+      ],
+    });
+  });
+
   test('loops that end give the same bits with limits and without', async () => {
     const { code, output } = await runScript(`
     const model = await loops('counted');

@@ -1,6 +1,6 @@
-import { binding, fromNative, isCancelled, type NativeCancellation } from '../core/binding';
-import { integer, invalid, optionalSignal } from '../core/validate';
-import type { RunLimits } from './run-options';
+import { binding, fromNative, isCancelled, type NativeCancellation } from './binding';
+import type { RunLimits } from './run-limits';
+import { integer, invalid, optionalSignal } from './validate';
 
 /** What may end one call, for all native calls that it is made of: its limits hold for them together. */
 export interface Stop {
@@ -49,10 +49,31 @@ export async function cancellable<Result>(
       signal.removeEventListener('abort', abort);
     }
   } catch (error) {
-    // A reason is thrown as it is, also where it looks like an error of the addon's.
-    if (signal?.aborted && (error === signal.reason || isCancelled(error))) throw signal.reason;
-    throw fromNative(error);
+    throw reasonOfEnd(error, signal);
   }
+}
+
+/** The same for a native call that blocks: what it calls back into may abort the signal, nothing else can meanwhile. */
+export function cancellableNow<Result>(
+  { signal, cancellation }: Stop,
+  call: (cancellation: NativeCancellation | undefined) => Result,
+): Result {
+  const abort = (): void => cancellation?.request();
+  try {
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', abort, { once: true });
+    return call(cancellation);
+  } catch (error) {
+    throw reasonOfEnd(error, signal);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** What a native call failed with, as its caller is told. A reason is thrown as it is, also where it looks like an error of the addon's. */
+function reasonOfEnd(error: unknown, signal: AbortSignal | undefined): unknown {
+  if (signal?.aborted && (error === signal.reason || isCancelled(error))) return signal.reason;
+  return fromNative(error);
 }
 
 /** Awaits what a function of the caller returned, unless the signal comes first. */
