@@ -225,18 +225,25 @@ export abstract class CapturingModel<
   /** @internal What `forward` does with its inputs and its options. */
   protected async run(inputs: unknown, options: object | undefined): Promise<Output> {
     const { prepared, grad, stop } = this.#checkRun(inputs, options, 'forward');
-    const output = await this.#run(grad, prepared, stop, (handles, run) => this.native.run(handles, { ...run, grad }));
+    const output = await this.#run(grad, prepared, stop, (handles, run) => {
+      run.grad = grad;
+      return this.native.run(handles, run);
+    });
     return this.convert(output);
   }
 
   /** @internal What `forwardSync` does with them. */
   protected runSync(inputs: unknown, options: object | undefined): Output {
     const { prepared, grad, stop } = this.#checkRun(inputs, options, 'forwardSync');
+    const { inputs: handles, options: run } = prepared;
     const output = this.withHooksNow(grad, () => {
       try {
-        return cancellableNow(stop, (cancellation) =>
-          this.native.runBlocking(prepared.inputs, { ...prepared.options, grad, cancellation }),
-        );
+        return cancellableNow(stop, (cancellation) => {
+          // Set one by one, here and below: a spread takes a fifth of a small model's run.
+          run.grad = grad;
+          run.cancellation = cancellation;
+          return this.native.runBlocking(handles, run);
+        });
       } catch (error) {
         throw this.#explain(error, prepared);
       }
@@ -301,9 +308,12 @@ export abstract class CapturingModel<
   ): Promise<Result> {
     return this.withHooks(grad, async () => {
       try {
-        return await this.cancellable(stop, (cancellation) =>
-          call(prepared.inputs, { ...prepared.options, insideHook: isInsideHook(), cancellation }),
-        );
+        return await this.cancellable(stop, (cancellation) => {
+          const { inputs, options: run } = prepared;
+          run.insideHook = isInsideHook();
+          run.cancellation = cancellation;
+          return call(inputs, run);
+        });
       } catch (error) {
         throw this.#explain(error, prepared);
       }
