@@ -15,6 +15,8 @@ import { programPath } from './exported-fixtures';
 import { plain } from './hook-fixtures';
 import { scriptOf } from './script-archive';
 
+jest.setTimeout(150_000);
+
 const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
 const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
