@@ -16,9 +16,10 @@ import * as load from './sections/load.mjs';
 import * as memory from './sections/memory.mjs';
 import * as nn from './sections/nn.mjs';
 import * as peers from './sections/peers.mjs';
+import * as serve from './sections/serve.mjs';
 import { timing } from './timing.mjs';
 
-const SECTIONS = { captures, peers, load, calls, idle, 'event-loop': eventLoop, hooks, nn, memory, bulk };
+const SECTIONS = { captures, peers, load, calls, idle, 'event-loop': eventLoop, hooks, nn, memory, bulk, serve };
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const OPTIONS = {

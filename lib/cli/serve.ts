@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, isPlainObject, optionalString, reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
+import { SLEEPING_THREADS } from '../libtorch/waiting-threads';
 import type { CreateServerOptions } from '../server';
 import { collect, parseCount, parseDuration } from './selection';
 
@@ -209,6 +210,7 @@ async function runServe(given: readonly string[], options: CommandOptions): Prom
       `Expected keys (--api-key-env, or apiKeys in the configuration), or --public, to listen on ${host}, which other machines reach, but received neither`,
     );
   }
+  Object.assign(process.env, { ...SLEEPING_THREADS, ...process.env });
   const { openServer } = require('../server/create-server') as typeof import('../server/create-server');
   const { app, loaded, models } = openServer({ ...own, ...(tls && { https: await readTls(tls) }) });
   let ending = false;

@@ -115,7 +115,7 @@ export const tasks = {
   /** What takes longer than the tests may, all of it even where a part fails. */
   async long() {
     const failed = [];
-    for (const name of ['fuzz', 'test:installs', 'test:leaks', 'test:kills', 'test:asan', 'test:tsan']) {
+    for (const name of ['fuzz', 'test:installs', 'test:leaks', 'test:kills', 'test:load', 'test:asan', 'test:tsan']) {
       console.log(`\n== ${name}`);
       if ((await run('npm', ['run', '--silent', name])) !== 0) failed.push(name);
     }
