@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""AntiBERTy, a language model of antibodies: 8 layers of 8 heads (BERT), a token for each amino acid. As a program of torch.export."""
+"""AntiBERTy, a language model of antibodies: 8 layers of 8 heads (BERT), a token for each amino acid. One of its heads has found the
+bridge between two cysteines, 74 positions apart, that holds the fold together. As a program of torch.export."""
 
 import torch
 import transformers
@@ -16,4 +17,4 @@ ids = torch.tensor([[vocabulary[token] for token in tokens]])
 inputs = {'input_ids': ids, 'attention_mask': torch.ones_like(ids)}
 path = file_for('.pt2')
 export(model, inputs, path)
-picture(path, inputs, tokens, 'AntiBERTy', layer=4, head=0)
+picture(path, inputs, tokens, 'AntiBERTy', layer=4, head=7, queries='15:33')

@@ -1,7 +1,6 @@
 """What the scripts of the gallery share: where a package keeps its weights, and from an exported model to its picture."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,10 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import save_file
 
 warnings.filterwarnings('ignore')
-os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ['node', str(ROOT / 'dist' / 'cli' / 'main.js')]
@@ -47,12 +48,12 @@ def export(model, inputs: dict, path: Path) -> None:
             torch.jit.save(torch.jit.trace(model, example_kwarg_inputs=inputs, strict=False, check_trace=False), path)
 
 
-def picture(model_file: Path, inputs: dict, tokens, title: str, layer: int, head: int) -> None:
-    """Writes NAME.html, a page of all heads, and NAME.png, one head, beside the model."""
+def picture(model_file: Path, inputs: dict, tokens, title: str, layer: int, head: int, queries: str = '') -> None:
+    """Writes NAME.html, a page of all heads, and NAME.png, one head (or some of its rows), beside the model."""
     save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, model_file.with_suffix('.safetensors'))
     model_file.with_suffix('.json').write_text(json.dumps(tokens))
     view = [*COMMAND, 'view', model_file, '--inputs', model_file.with_suffix('.safetensors'), '--tokens', model_file.with_suffix('.json')]
-    figure = ['--png', model_file.with_suffix('.png'), '--layer', layer, '--head', head, '--scale', 'root', '--pixel-ratio', 1, '--title', title]
+    figure = ['--png', model_file.with_suffix('.png'), '--layer', layer, '--head', head, '--scale', 'root', '--pixel-ratio', 1, *(['--queries', queries] if queries else [])]
     for options in (['--title', title, '--out', model_file.with_suffix('.html')], figure):
         subprocess.run([str(part) for part in [*view, *options]], check=True)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""rxnfp: 12 layers of 4 heads (BERT), fine-tuned to tell the class of a reaction from its first token. As a TorchScript trace."""
+"""rxnfp: 12 layers of 4 heads (BERT), fine-tuned to tell the class of a reaction from its first token, which looks at the
+atom that reacts. As a TorchScript trace."""
 
 import torch
 import transformers
@@ -14,4 +15,4 @@ ids = torch.tensor([[vocabulary[token] for token in tokens]])
 inputs = {'input_ids': ids, 'attention_mask': torch.ones_like(ids)}
 path = file_for('.pt')
 export(model, inputs, path)
-picture(path, inputs, tokens, 'rxnfp', layer=11, head=0)
+picture(path, inputs, tokens, 'rxnfp', layer=10, head=1)
