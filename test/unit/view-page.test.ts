@@ -217,17 +217,41 @@ describe('the page of renderView', () => {
       await page.locator('.keys .token[data-index="4"]').hover();
       expect(await tooltip()).toContain(`head 2${weightOf(second, 2, 2, 1, 4).toFixed(4)}`);
       expect(await page.locator('.lines-count').textContent()).toMatch(/\(\d+ of 36 shown, \d+ % of the weight\)/);
-      const inked = await page.locator('.lines-sheet canvas').evaluate((canvas: HTMLCanvasElement) => {
+      const inked = await page.locator('.lines-all').evaluate((canvas: HTMLCanvasElement) => {
         const { data } = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] };
         return Array.from(data).some((value) => value > 0);
       });
       expect(inked).toBe(true);
     });
 
+    test('pointing draws no line again: the lines of the token that is asked lie over the others', async () => {
+      await view('heads');
+      await page.locator('.queries .token').first().hover();
+      const drawn = await page.evaluateHandle(() => {
+        const seen = { all: 0, asked: 0 };
+        for (const name of ['all', 'asked'] as const) {
+          const canvas = document.querySelector(`.lines-${name}`) as HTMLCanvasElement;
+          const context = canvas.getContext('2d') as CanvasRenderingContext2D;
+          const stroke = context.stroke;
+          context.stroke = () => {
+            seen[name]++;
+            stroke.call(context);
+          };
+        }
+        return seen;
+      });
+      for (const side of ['queries', 'keys']) await page.locator(`.${side} .token`).nth(3).hover();
+      await page.waitForTimeout(100);
+      const { all, asked } = (await drawn.jsonValue()) as { all: number; asked: number };
+      expect(all).toBe(0);
+      expect(asked).toBeGreaterThan(0);
+      expect(await page.locator('.lines-all.behind').count()).toBe(1);
+    });
+
     test.each([1280, 420])('lines have room beside the tokens, %i pixels wide', async (width) => {
       await page.setViewportSize({ width, height: 800 });
       await view('heads');
-      const { width: room } = (await page.locator('.lines-sheet canvas').boundingBox()) ?? { width: 0 };
+      const { width: room } = (await page.locator('.lines-all').boundingBox()) ?? { width: 0 };
       expect(room).toBeGreaterThan(width * 0.3);
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       expect(overflow).toBeLessThanOrEqual(0);
