@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchError } from '../core/errors';
+import { elementCount } from '../core/shape';
 import { attentionLabels } from './attention-labels';
 import { isPaddingToken, isSpecial, kindOf, TokenLists, withoutPadding } from './axis-tokens';
 import { pack } from './block';
@@ -200,11 +201,11 @@ function listOf(
 function check({ name, weights, keys, heads, queries }: ViewAttention): void {
   const { shape } = weights;
   const averaged = shape.length === 3;
-  const received = isTensor(weights) ? elementsOf(shape) : weights.data.length;
+  const received = isTensor(weights) ? elementCount(shape) : weights.data.length;
   const fits =
     (averaged || (shape.length === 4 && shape[1] === heads.length)) &&
     shape.at(-2) === queries.length &&
-    received === elementsOf(shape) &&
+    received === elementCount(shape) &&
     (!keys || keys.shape.join() === shape.join());
   if (fits) return;
   const expected = `[B, ${heads.length}, ${queries.length}, K], or [B, ${queries.length}, K] for averaged heads`;
@@ -212,10 +213,6 @@ function check({ name, weights, keys, heads, queries }: ViewAttention): void {
     'ERR_INVALID_ARGUMENT',
     `Expected weights of shape ${expected}, for attention '${name}' but received ${received} elements of shape [${shape.join(', ')}]`,
   );
-}
-
-function elementsOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
 }
 
 function isTensor(elements: Elements): elements is TensorLike {

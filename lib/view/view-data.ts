@@ -41,6 +41,8 @@ export interface ViewDataExample {
 export interface ViewDataImage {
   /** A data: URL. */
   url: string;
+  /** Pixels of the picture. */
+  size: { width: number; height: number };
   /** Rows and columns of patches. */
   patches: [number, number];
   /** So many tokens (class, registers) come before the patches. */

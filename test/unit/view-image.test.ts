@@ -12,13 +12,16 @@ function picture(columns: number, rows: number): string {
 
 const patched: Example = {
   title: 'patches',
-  image: { url: picture(80, 60), patches: [3, 4], prefix: 1 },
+  image: { url: picture(80, 60), size: { width: 80, height: 60 }, patches: [3, 4], prefix: 1 },
   attentions: [attention('vit.layers.0.attn', 1, 2, 13, 13), attention('vit.pool', 2, 2, 1, 5)],
 };
 
 describe('prepareView', () => {
   test('a picture whose patches are the keys of nothing is refused', async () => {
-    const wrong = { ...patched, image: { url: picture(8, 8), patches: [4, 4] as [number, number], prefix: 1 } };
+    const wrong = {
+      ...patched,
+      image: { url: picture(8, 8), size: { width: 8, height: 8 }, patches: [4, 4] as [number, number], prefix: 1 },
+    };
     await expect(prepareView([wrong], { maxSize: 1e6 })).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',
       message: expect.stringMatching(

@@ -233,9 +233,9 @@ describe('the page of renderView', () => {
           const canvas = document.querySelector(`.lines-${name}`) as HTMLCanvasElement;
           const context = canvas.getContext('2d') as CanvasRenderingContext2D;
           const stroke = context.stroke;
-          context.stroke = () => {
+          context.stroke = (...given: unknown[]) => {
             seen[name]++;
-            stroke.call(context);
+            (stroke as (...all: unknown[]) => void).apply(context, given);
           };
         }
         return seen;

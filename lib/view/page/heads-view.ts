@@ -3,29 +3,19 @@ import { lineStrength, lineStyle, MOST_LINES, shareOf } from './colour';
 import { button, element, find, oncePerFrame } from './dom';
 import type { LinesFigure } from './figure/lines-drawing';
 import { formatWeight, percent, shorten, visible } from './format';
+import { type HeadLine, headLines } from './head-lines';
 import { cellValue, describeValue } from './head-values';
 import { resize } from './matrix-cells';
 import { headName, type State } from './state';
 import { type HeadData, isMean, type Store } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
+import type { Side } from './word-values';
 
 const LABEL_CHARACTERS = 24;
 const TOP = 26;
-/** Lines that a browser draws without being asked to wait. */
-const MOST_DRAWN = 6000;
 /** Width of the bars beside the tokens across, by head. */
 const BARS = 64;
-
-type Side = 'query' | 'key';
-
-interface Line {
-  row: number;
-  column: number;
-  weight: number;
-  /** Which of the heads that are drawn. */
-  head: number;
-}
 
 /** Queries on the left, keys on the right, a line between them as strong as the weight, for several heads at once. */
 export class HeadsView {
@@ -41,7 +31,7 @@ export class HeadsView {
   private readonly remark = oncePerFrame(() => this.paintAsked());
 
   private heads: { index: number; data: HeadData }[] = [];
-  private lines: Line[] = [];
+  private lines: HeadLine[] = [];
   private labels: Record<Side, AxisLabels> | undefined;
   private pointed: { side: Side; index: number } | null = null;
   private pitch = 22;
@@ -124,52 +114,11 @@ export class HeadsView {
   private collect(): void {
     const { attention, current } = this.state;
     const { threshold } = current;
-    const shown = this.state.shown();
-    const lines: Line[] = [];
-    let weight = 0;
-    let all = 0;
-    let cells = 0;
-    let pooled = false;
-    for (const [head, { data }] of this.heads.entries()) {
-      pooled ||= data.pooled;
-      const add = (row: number, column: number, value: number) => {
-        all += value;
-        if (value < threshold) return;
-        weight += value;
-        lines.push({ row, column, weight: value, head });
-      };
-      const { matrix } = data;
-      const values = matrix.exact ? undefined : matrix.values();
-      for (let row = shown.rows[0]; row < shown.rows[1]; row++) {
-        cells += shown.columns[1] - shown.columns[0];
-        if (data.pooled) {
-          for (const { key, weight: value } of data.top.row(row)) add(row, key, Math.abs(value));
-          continue;
-        }
-        const start = row * attention.columns;
-        for (let column = shown.columns[0]; column < shown.columns[1]; column++) {
-          const i = start + column;
-          const value = values ? (values[matrix.codes[i] as number] as number) : matrix.value(i);
-          if (value !== 0 && !Number.isNaN(value)) add(row, column, Math.abs(value));
-        }
-      }
-      // Of a picture only the strongest are known, but that rows sum to 1 is known too.
-      if (data.pooled && !attention.capturedTopK && !attention.signed)
-        all = Math.max(all, (head + 1) * (shown.rows[1] - shown.rows[0]));
-    }
-    const found = lines.length;
-    if (found > MOST_DRAWN) {
-      lines.sort((a, b) => b.weight - a.weight);
-      lines.length = MOST_DRAWN;
-    }
-    lines.sort((a, b) => a.weight - b.weight);
+    const heads = this.heads.map(({ data }) => data);
+    const { lines, cells, found, share, pooled } = headLines(heads, attention, this.state.shown(), threshold);
     this.lines = lines;
-    const share =
-      all > 0
-        ? percent((found > MOST_DRAWN ? lines.reduce((sum, line) => sum + line.weight, 0) : weight) / all)
-        : '0 %';
-    const count = `${lines.length.toLocaleString('en')} of ${cells.toLocaleString('en')} shown, ${share} of the weight`;
-    const more = found > MOST_DRAWN ? `; the strongest of ${found.toLocaleString('en')}` : '';
+    const count = `${lines.length.toLocaleString('en')} of ${cells.toLocaleString('en')} shown, ${percent(share)} of the weight`;
+    const more = found > lines.length ? `; the strongest of ${found.toLocaleString('en')}` : '';
     const only = pooled ? '; of each query its strongest keys only' : '';
     find(this.root, '.lines-count').textContent = `(${count}${more}${only})`;
     const slider = find<HTMLInputElement>(this.root, '#threshold');
