@@ -55,9 +55,10 @@ export async function* withDerived(
         own.push(weights, gradient);
         continue;
       }
+      const isLarge = elementCount(weights.shape) >= LARGE;
       weights.dispose();
       // It would wait for the next attention, while the page takes memory of its own.
-      if (elementCount(weights.shape) >= LARGE) releaseMemory();
+      if (isLarge) releaseMemory();
     }
     for (const { part, means, graded } of sequences.values()) {
       const of = sequences.size > 1 ? ` of the ${part}` : '';

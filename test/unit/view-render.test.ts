@@ -11,6 +11,7 @@ import {
   Tensor,
   writeAttentionView,
 } from '../../lib';
+import { encodePng } from '../../lib/view/png';
 import type { ViewData } from '../../lib/view/view-data';
 
 const folder = mkdtempSync(join(tmpdir(), 'render-'));
@@ -145,15 +146,16 @@ describe('renderView', () => {
     await refused([{ attentions, prompt: 0 }], {}, /at least 1 for prompt of example 0/);
     const image = { path: join(folder, 'none.png'), patches: [2, 2], prefix: 1 };
     await refused([{ attentions, image }], {}, /a picture that can be read for example 0.*none\.png/);
-    await refused([{ attentions, image: { ...image, path: 'x.svg' } }], {}, /\.png, \.jpg, \.webp or \.gif/);
-    writeFileSync(join(folder, 'none.png'), 'x');
+    writeFileSync(join(folder, 'none.png'), '<svg>');
+    await refused([{ attentions, image }], {}, /PNG, JPEG, WebP or GIF file for image.path of example 0/);
+    writeFileSync(join(folder, 'none.png'), encodePng(new Uint32Array(2), 2, 1));
     await refused(
       [{ attentions, image: { ...image, patches: [3, 3] } }],
       {},
       /3 × 3 patches and 1 tokens before them, 10 in all, where attentions have 5 keys/,
     );
     const page = await renderView([{ attentions, image: { ...image, path: join(folder, 'none.png') } as never }]);
-    expect(dataOf(page).examples[0]?.image).toMatchObject({ patches: [2, 2], prefix: 1 });
+    expect(dataOf(page).examples[0]?.image).toMatchObject({ size: { width: 2, height: 1 }, patches: [2, 2] });
     await expect(writeAttentionView(1 as never, [])).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   });
 });
