@@ -44,6 +44,9 @@ export async function* withDerived(
         own.push(mean);
         layers.means.push(mean);
       }
+      const isLarge = dispose && elementCount(weights.shape) >= LARGE;
+      // What waits for the run's next results would lie beside what the page takes meanwhile.
+      if (isLarge) releaseMemory();
       yield attention;
       if (gradient) {
         yield { ...attention, name, operator: 'gradient', kind: 'derived', weights: gradient };
@@ -55,9 +58,7 @@ export async function* withDerived(
         own.push(weights, gradient);
         continue;
       }
-      const isLarge = elementCount(weights.shape) >= LARGE;
       weights.dispose();
-      // It would wait for the next attention, while the page takes memory of its own.
       if (isLarge) releaseMemory();
     }
     for (const { part, means, graded } of sequences.values()) {

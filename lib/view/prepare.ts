@@ -7,7 +7,7 @@ import { pack } from './block';
 import { maxPool, pictureSize } from './max-pool';
 import { type PackedAttention, type PackedHead, PageBudget, THUMBNAIL_SIDE } from './page-budget';
 import { type HeadLayout, scanHead, TOP } from './scan-head';
-import type { AttentionKind, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
+import type { AttentionKind, HeldType, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
 import { ABSENT, ABSENT_BITS, encodeWeight, logCodeOf, MASKED, MASKED_BITS } from './weight-code';
 
 /** What is used of a `Tensor`. */
@@ -35,6 +35,8 @@ export interface ViewAttention {
   keys?: Elements;
   /** The shape of the whole attention: its last size tells the number of keys of a capture with `topK`. */
   shape?: readonly number[];
+  /** Of a capture that holds codes: the weights that they stand for. */
+  decode?(): TensorLike;
   heads: readonly number[];
   queries: readonly number[];
   /** `'encoder'`, `'decoder'`, `'cross'` or `'derived'`; told from the name and the weights where it is none of these. */
@@ -116,9 +118,17 @@ async function prepareExample(
     check(attention);
     names.push(attention.name);
     const batch = attention.weights.shape[0] as number;
-    for (let item = 0; item < batch; item++) {
-      const target = (items[item] ??= { tokens: new TokenLists(), attentions: [] });
-      target.attentions.push(await prepareAttention(attention, item, names, example, target.tokens, budget, scratch));
+    const held = heldType(attention);
+    const decoded = held === 'uint8' ? attention.decode?.() : undefined;
+    try {
+      const whole = decoded ? { ...attention, weights: decoded } : attention;
+      for (let item = 0; item < batch; item++) {
+        const target = (items[item] ??= { tokens: new TokenLists(), attentions: [] });
+        const draft = await prepareAttention(whole, item, names, example, target.tokens, budget, scratch);
+        target.attentions.push({ ...draft, ...(held && { held }) });
+      }
+    } finally {
+      decoded?.dispose();
     }
   }
   if (!items.length) items.push({ tokens: new TokenLists(), attentions: [] });
@@ -146,6 +156,13 @@ async function prepareExample(
       attentions: attentions.map((attention, i) => ({ ...attention, label: labels[i] as string })),
     };
   });
+}
+
+/** The type that a capture holds weights in, where it rounds them. */
+function heldType({ weights, decode }: ViewAttention): HeldType | undefined {
+  const dtype = isTensor(weights) ? weights.dtype : '';
+  if (dtype === 'float16' || dtype === 'bfloat16') return dtype;
+  return dtype === 'uint8' && decode ? 'uint8' : undefined;
 }
 
 /** Labels that fit nowhere would be left out without a word. */

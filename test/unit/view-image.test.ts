@@ -73,6 +73,46 @@ describe('the page of renderView: pictures', () => {
       }
     });
 
+    test('a hundred numbers at random, by query and by key, are the capture’s', async () => {
+      const to = async (position: number) => {
+        if (position === 0) return await page.locator('.image-chips .chip').hover();
+        const { x, y } = await patch(Math.floor((position - 1) / 4), (position - 1) % 4);
+        await page.mouse.move(x, y);
+      };
+      const random = () => Math.floor(13 * Math.random());
+      for (const from of ['query', 'key'] as const) {
+        for (let asked = 0; asked < 5; asked++) {
+          const index = random();
+          const head = asked % 2;
+          const hash = `view=image&head=${head}&locked=${index}&from=${from}&n=${asked}`;
+          await page.evaluate((text) => {
+            location.hash = text;
+          }, hash);
+          await page.waitForFunction(
+            ([verb, name]) => {
+              const heading = document.querySelector('#image .text-heading')?.textContent ?? '';
+              return (
+                heading.includes(verb as string) && document.querySelector('#head option:checked')?.textContent === name
+              );
+            },
+            [
+              `${index === 0 ? 'token #0' : `patch ${Math.floor((index - 1) / 4)},${(index - 1) % 4}`} ${from === 'query' ? 'attends to' : 'is attended to by'}`,
+              `head ${head}`,
+            ],
+          );
+          for (let i = 0; i < 10; i++) {
+            const other = random();
+            await page.mouse.move(2, 2);
+            await to(other);
+            const [row, column] = from === 'query' ? [index, other] : [other, index];
+            expect(await page.locator('.tooltip-weight').textContent()).toBe(
+              weightOf(patched, 0, head, row, column).toFixed(4),
+            );
+          }
+        }
+      }
+    });
+
     test('tokens before the patches are chips; keys go from patch to patch', async () => {
       await page.locator('.image-box').focus();
       for (const key of ['ArrowRight', 'ArrowRight', 'ArrowDown', 'Enter']) await page.keyboard.press(key);

@@ -107,6 +107,46 @@ describe('the page of renderView', () => {
       expect(await tooltip()).toContain('👩‍🚀');
     });
 
+    test('in no view, tooltip, address, figure or row is a token anything but text', async () => {
+      const odd = [
+        HOSTILE,
+        '<img src=x onerror="window.hacked = true">',
+        '\u202eabc',
+        '\u200b',
+        'x'.repeat(10_000),
+        '"=1+1',
+      ];
+      const image = { url: 'data:image/gif;base64,R0lGODlhAQABAAAAACw=', size: { width: 1, height: 1 } };
+      const patched = { ...first, tokens: odd, image: { ...image, patches: [2, 2] as [number, number], prefix: 2 } };
+      await openExamples('everywhere', [patched, { ...patched, title: odd[1] as string }]);
+      for (const name of ['model', 'heads', 'matrix', 'text', 'image', 'compare']) {
+        await view(name);
+        await page.evaluate(() => {
+          for (const node of document.querySelectorAll<HTMLElement>('.token, .word, .chip, .tile')) node.focus();
+        });
+        if (name === 'matrix' || name === 'compare') {
+          const pane = name === 'matrix' ? '#matrix' : '[data-pane=a]';
+          for (let i = 0; i < 6; i++) await pointAt(i, i, 6, 6, pane);
+        }
+        const seen = await page.evaluate(() => ({
+          elements: document.querySelectorAll('.app script, .app img:not(.image-box img)').length,
+          text: document.querySelector('main')?.textContent ?? '',
+          wide: document.documentElement.scrollWidth - innerWidth,
+        }));
+        expect([name, seen.elements, seen.wide]).toEqual([name, 0, 0]);
+        expect([name, /\u202e|\u200b|x{100}/.test(seen.text)]).toEqual([name, false]);
+        await page.locator('#export summary').click();
+        const [download] = await Promise.all([
+          page.waitForEvent('download'),
+          page.locator('#export [data-format=svg]').click(),
+        ]);
+        const svg = readFileSync(await download.path(), 'utf8');
+        expect([name, /<script|<img|\u202e|\u200b|x{100}/.test(svg)]).toEqual([name, false]);
+      }
+      expect(decodeURIComponent(page.url())).not.toMatch(/<|\u202e|xxx/);
+      expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
+    });
+
     test('the exact value is under the pointer, with its tokens and the row sum', async () => {
       await tile(1, 2).click();
       await pointAt(2, 4, 6, 6);

@@ -105,6 +105,30 @@ describe('renderView', () => {
     expect(attentions[0]?.weights.shape).toEqual([1, 3, 5, 5]);
   });
 
+  test.each(['float16', 'bfloat16'] as const)(
+    'of a capture in %s the page says how far off numbers are',
+    async (dtype) => {
+      const { attentions } = await model.captureAttention(inputs());
+      const halves = attentions.map((each) => ({ ...each, weights: each.weights.to({ dtype }) }));
+      const html = await renderView([{ attentions: halves, tokens }]);
+      const [shown] = dataOf(html).examples[0]?.attentions ?? [];
+      expect(shown?.held).toBe(dtype);
+      closeTo(weightsOf(html, 0, 1), halves[0]?.weights.select(0, 0).select(0, 1).to({ dtype: 'float32' }) as Tensor);
+    },
+  );
+
+  test('codes of a capture are decoded, and that is said', async () => {
+    const { attentions } = await model.captureAttention(inputs());
+    const coded = attentions.map((each) => ({
+      ...each,
+      weights: each.weights.mul(255).to({ dtype: 'uint8' }),
+      decode: () => each.weights.mul(1),
+    }));
+    const html = await renderView([{ attentions: coded as never, tokens }]);
+    expect(dataOf(html).examples[0]?.attentions[0]?.held).toBe('uint8');
+    closeTo(weightsOf(html, 0, 1), (attentions[0] as Attention).weights.select(0, 0).select(0, 1));
+  });
+
   test('rollout, gradients and relevance stand beside the layers', async () => {
     const { attentions } = await model.captureAttention(inputs(), {
       gradientOf: (output) => (output as Tensor).select(1, 0).select(1, 3).sum(),

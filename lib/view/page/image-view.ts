@@ -196,15 +196,16 @@ export class ImageView {
   private drawChips(values: Float32Array | undefined): void {
     const { image, asked } = this;
     const prefix = image?.prefix ?? 0;
-    const focused = (document.activeElement as HTMLElement | null)?.dataset?.position;
-    const chips = Array.from({ length: prefix }, (_, position) => {
-      const chip = button('chip', '', { position: String(position) });
-      chip.append(this.tokenText(position, values));
+    // The same buttons, for as long as they are as many: one that has the focus would lose it.
+    if (this.chips.children.length !== prefix) {
+      const chips = Array.from({ length: prefix }, (_, position) => button('chip', '', { position: String(position) }));
+      this.chips.replaceChildren(...chips);
+    }
+    for (const [position, chip] of [...this.chips.children].entries()) {
+      const text = this.tokenText(position, values);
+      if (chip.textContent !== text) chip.textContent = text;
       chip.setAttribute('aria-pressed', String(asked?.position === position));
-      return chip;
-    });
-    this.chips.replaceChildren(...chips);
-    if (focused !== undefined) this.chips.querySelector<HTMLElement>(`[data-position="${focused}"]`)?.focus();
+    }
   }
 
   private nameOf(position: number): string {
