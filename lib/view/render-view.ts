@@ -75,6 +75,8 @@ export const DEFAULT_MAX_SIZE = 20_000_000;
  * Attentions are looked at one at a time, on the event loop's thread, between which it goes on; compressing happens on Node's
  * own threads.
  *
+ * @param examples At least one: the attentions of a run (or a stream of them), with its tokens or its image.
+ * @param options The title, the most bytes, and what the page opens with.
  * @returns The document, for a file, a response, or the `srcdoc` of an `<iframe>`.
  * @throws TorchError `ERR_INVALID_ARGUMENT` for examples that don't fit their attentions, `ERR_CAPTURE_TOO_LARGE` where not
  *   even small pictures of all heads fit in `maxSize`, `ERR_DISPOSED`.
@@ -120,6 +122,8 @@ export async function renderExamples(
  * Writes what `renderView` returns to a file.
  *
  * @param path The HTML file to write, over what is there.
+ * @param examples As for `renderView`.
+ * @param options As for `renderView`.
  * @throws TorchError as `renderView`; `ERR_INVALID_ARGUMENT` where it can't be written.
  *
  * @example

@@ -1,6 +1,7 @@
 import { requireCompiler } from './compiler.mjs';
 import { clangFormat, clangTidy } from './cpp-checks.mjs';
 import { installDependencies } from './dependencies.mjs';
+import { checkReference, makeReference } from './docs.mjs';
 import { modules, provideLibtorch, provideVersion } from './libtorch.mjs';
 import { withLock } from './lock.mjs';
 import {
@@ -68,6 +69,16 @@ export const tasks = {
       await installDependencies();
       await compileTypeScript();
     });
+  },
+
+  /** The API reference of docs/api; with `--check` it is only compared to what the docstrings make. */
+  async docs([flag]) {
+    if (flag === '--check') return checkReference();
+    await withLock(async () => {
+      await installDependencies();
+      await compileTypeScript();
+    });
+    return makeReference();
   },
 
   /** What the compiler finds wrong in any of the projects. */
