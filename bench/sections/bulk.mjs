@@ -9,6 +9,7 @@ import { inputData, WIDTHS } from '../models.mjs';
 const require = createRequire(import.meta.url);
 const { bulk } = require('../../dist/bulk/index.js');
 const { writeSafetensors } = require('../../dist/formats/safetensors.js');
+const { SLEEPING_THREADS } = require('../../dist/libtorch/waiting-threads.js');
 const { hasRedis, Redis } = require('../../test/kills/redis.cjs');
 
 export const about =
@@ -39,9 +40,10 @@ async function makeInputs(folder, file, count) {
 }
 
 /** Milliseconds that an input takes in the plain loop, once the model is warm. */
-function loopTime(model, inputs, out, threads, count) {
+function loopTime(model, inputs, out, threads, count, more = {}) {
   const args = [LOOP, model, inputs, out, String(threads), String(CHUNK)];
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  const env = { ...process.env, ...more };
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', env });
   if (status !== 0) throw new Error(stderr);
   return Number(stdout) / count;
 }
@@ -54,7 +56,10 @@ async function bulkTime(options) {
   return performance.now() - start;
 }
 
-/** A loop before and behind, so that what else the machine does meets both; two sizes, so that the time of the start falls out. */
+/**
+ * A loop before and behind, so that what else the machine does meets both; the one behind with threads that sleep while they wait,
+ * as those of a bulk run do. Two sizes, so that the time of the start falls out.
+ */
 async function compare(file, model, folder, { cores, quick }) {
   const few = await makeInputs(join(folder, 'few'), file, CHUNK);
   const estimate = loopTime(model, few, join(folder, 'loop'), cores, CHUNK);
@@ -65,13 +70,13 @@ async function compare(file, model, folder, { cores, quick }) {
     await makeInputs(join(folder, 'once'), file, count),
     await makeInputs(join(folder, 'twice'), file, 2 * count),
   ];
-  const alone = [loopTime(model, once, join(folder, 'loop'), cores, count)];
+  const spinning = loopTime(model, once, join(folder, 'loop'), cores, count);
   const out = join(folder, 'results');
   const times = [await bulkTime({ model, inputs: once, out }), await bulkTime({ model, inputs: twice, out })];
-  alone.push(loopTime(model, once, join(folder, 'loop'), cores, count));
+  const sleeping = loopTime(model, once, join(folder, 'loop'), cores, count, SLEEPING_THREADS);
   const each = (times[1] - times[0]) / count;
-  const loop = (alone[0] + alone[1]) / 2;
-  return { file, count, loop, each, start: times[0] - each * count, ratio: loop / each };
+  const ratio = Math.min(spinning, sleeping) / each;
+  return { file, count, spinning, sleeping, each, start: times[0] - each * count, ratio };
 }
 
 /** What a chunk costs beside its inputs: chunks of one beside one of all. */
@@ -92,16 +97,17 @@ export async function run({ report, models: files, quick }) {
       rmSync(folder, { recursive: true });
     }
   }
-  const lines = rows.map(({ file, loop, each, start, ratio }) => [
+  const lines = rows.map(({ file, spinning, sleeping, each, start, ratio }) => [
     file,
-    loop.toFixed(2),
+    spinning.toFixed(2),
+    sleeping.toFixed(2),
     each.toFixed(2),
     ratio.toFixed(2),
     (start / 1000).toFixed(1),
   ]);
-  const head = ['captureMany, ms an input', 'bulk', 'bulk × captureMany', 'start, s'];
+  const head = ['captureMany, ms an input', 'its threads sleeping', 'bulk', 'bulk × the faster loop', 'start, s'];
   report.table(`${TOKENS} tokens, topK 10, ${cores} cores`, head, lines, { rows });
-  for (const { file, ratio } of rows) report.goal(`${file}: bulk × captureMany`, ratio, LEAST, { atLeast: true });
+  for (const { file, ratio } of rows) report.goal(`${file}: bulk × the faster loop`, ratio, LEAST, { atLeast: true });
   if (files.has('tiny.pt')) await chunkCosts(report, files.path('tiny.pt'));
 }
 
