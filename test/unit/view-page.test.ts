@@ -638,6 +638,24 @@ describe('the page of renderView', () => {
       expect((await page.pdf()).length).toBeGreaterThan(5000);
     });
 
+    test('a text is printed from dark as it is from light', async () => {
+      await view('text');
+      await page.locator('.word').nth(2).click();
+      const printed = () =>
+        page.evaluate(() => {
+          dispatchEvent(new Event('beforeprint'));
+          const words = [...document.querySelectorAll<HTMLElement>('.word')];
+          const colours = words.map(({ style }) => `${style.color} on ${style.backgroundColor}`);
+          dispatchEvent(new Event('afterprint'));
+          return colours;
+        });
+      const light = await printed();
+      expect(new Set(light).size).toBeGreaterThan(3);
+      await page.emulateMedia({ colorScheme: 'dark' });
+      expect(await printed()).toEqual(light);
+      expect(await page.locator('.word').nth(2).getAttribute('style')).not.toMatch(/rgb/);
+    });
+
     test('forced colours keep what is chosen, and a page in a frame works', async () => {
       await page.emulateMedia({ forcedColors: 'active' });
       expect(await tile(0, 0).evaluate((node) => getComputedStyle(node).outlineStyle)).toBe('solid');

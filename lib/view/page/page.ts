@@ -175,11 +175,13 @@ class Page {
     addEventListener('beforeprint', () => {
       theme = document.documentElement.dataset.theme;
       document.documentElement.dataset.theme = 'light';
+      this.text.tintElements(true);
       repaint();
     });
     addEventListener('afterprint', () => {
       if (theme === undefined) delete document.documentElement.dataset.theme;
       else document.documentElement.dataset.theme = theme;
+      this.text.tintElements(false);
       repaint();
     });
     find('#theme').addEventListener('click', () => {

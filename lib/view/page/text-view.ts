@@ -54,8 +54,6 @@ export class TextView {
     root.addEventListener('keydown', (event) => this.onKey(event));
     // Words that come into sight are drawn as the others are.
     document.addEventListener('scroll', () => this.tintSoon(), { capture: true, passive: true });
-    addEventListener('beforeprint', () => this.tintElements(true));
-    addEventListener('afterprint', () => this.tintElements(false));
   }
 
   update(data: HeadData): void {
@@ -235,7 +233,8 @@ export class TextView {
   }
 
   /** On paper lines break elsewhere: there the words themselves have the colours. */
-  private tintElements(on: boolean): void {
+  tintElements(on: boolean): void {
+    this.tints.clear();
     for (const text of this.texts) {
       for (const drawn of text.words) {
         const { tint, ink, nan } = on ? this.tintOf(text, drawn) : { tint: '', ink: '', nan: false };
