@@ -17,6 +17,7 @@ import * as load from './sections/load.mjs';
 import * as memory from './sections/memory.mjs';
 import * as nn from './sections/nn.mjs';
 import * as peers from './sections/peers.mjs';
+import * as serve from './sections/serve.mjs';
 import * as threads from './sections/threads.mjs';
 import { timing } from './timing.mjs';
 
@@ -33,6 +34,7 @@ const SECTIONS = {
   nn,
   memory,
   bulk,
+  serve,
 };
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export a Hugging Face model for libtorch-attention, as a program of torch.export (.pt2) and as TorchScript (.pt).
+"""Export a Hugging Face model for libtorch-attention, as a program of torch.export (.pt2) and as TorchScript (.pt), with its tokenizer.
 
     python3 examples/export_model.py google-bert/bert-base-uncased
     python3 examples/export_model.py FOLDER --class AutoModelForSequenceClassification --format export --out bert
@@ -86,6 +86,17 @@ def check(model, loaded, inputs: dict, what: str) -> None:
     print(f'  {what}: {len(found)} tensors for {sizes}, at most {furthest:.1e} away')
 
 
+def save_tokenizer(model: str, path: Path) -> None:
+    """The tokenizer that comes with a model of texts, as the file that `view` and others take; nothing where there is none."""
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError, ImportError):
+        return
+    if getattr(tokenizer, 'is_fast', False):
+        tokenizer.backend_tokenizer.save(str(path))
+        print(f'{path} (tokenizer)')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('model')
@@ -107,6 +118,7 @@ def main() -> None:
     inputs = example_inputs(model, options.batch, options.length)
     others = inputs if options.fixed else example_inputs(model, options.batch + 1, options.length + 3)
     stem = options.out or options.model.rstrip('/').split('/')[-1]
+    save_tokenizer(options.model, Path(f'{stem}-tokenizer.json'))
     for name, ending in FORMATS.items():
         if options.format not in (name, 'both'):
             continue

@@ -1,3 +1,9 @@
+/**
+ * Models, tensors, captures, hooks and pictures: `import … from 'libtorch-attention'`.
+ *
+ * @module libtorch-attention
+ */
+
 export type {
   Attention,
   AttentionKind,

@@ -34,6 +34,7 @@ export interface BulkResult {
  * ends once in the results or, with the error, in `failed.jsonl`. Whatever ends the run, `resume` goes on where it was.
  *
  * @param options The model, its inputs, what is kept and where.
+ * @returns How many inputs there are, are in the results, and failed.
  * @throws TorchError `ERR_INVALID_ARGUMENT` for options that aren't right; `ERR_TOO_MANY_FAILURES`; `ERR_NO_SPACE` and `ERR_RESULT_STORE` where results
  *   can't be kept; `ERR_WORKER_ENDED` where processes end before they run anything; `ERR_QUEUE`; `ERR_MISSING_PACKAGE`; as
  *   `loadModel` for a model that can't be loaded. An aborted run rejects with the signal's reason.

@@ -146,7 +146,9 @@ export class ChunkQueue {
       if (!/ECONN|closed|ETIMEDOUT|EPIPE/i.test(`${(error as NodeJS.ErrnoException).code} ${error.message}`)) return;
       if (this.#reachable) {
         this.#reachable = false;
-        process.emitWarning(`The queue can't be reached, and is tried again: ${error.message || String(error)}`);
+        process.emitWarning(`The queue can't be reached, and is tried again: ${error.message || String(error)}`, {
+          code: 'QUEUE_UNREACHABLE',
+        });
         setTimeout(() => (this.#reachable = true), 60_000).unref();
       }
     });

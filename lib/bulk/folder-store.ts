@@ -13,6 +13,8 @@ const SCRATCH = '.scratch';
  * the disk (fsync), is renamed, and so does its folder: a crash leaves it as a whole or not at all.
  *
  * @param path The folder, which is made with the first object where it isn't there.
+ * @returns The store; nothing is made yet.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for an empty path.
  *
  * @example
  * const store = folderStore('results');

@@ -1,3 +1,10 @@
+/**
+ * Captures of any number of inputs, on worker processes of one machine or many: `import … from 'libtorch-attention/bulk'`. The
+ * guide is docs/bulk.md.
+ *
+ * @module libtorch-attention/bulk
+ */
+
 export type { BatchRecord } from './batch';
 export { type BulkResult, bulk } from './bulk';
 export type { QueueCounts } from './chunk-queue';

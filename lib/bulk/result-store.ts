@@ -17,14 +17,33 @@ export interface ResultStore {
   /**
    * Keeps bytes, or a file below `scratch`, which may be moved, under a name; over what is there.
    *
+   * @param name A path of names with slashes between them.
+   * @param content Bytes, or a file below `scratch`.
    * @throws TorchError `ERR_NO_SPACE` where there is no room, `ERR_RESULT_STORE` for any other reason.
    */
   put(name: string, content: Uint8Array | { path: string }): Promise<void>;
-  /** The bytes under a name; undefined where there is nothing. */
+  /**
+   * The bytes under a name; undefined where there is nothing.
+   *
+   * @param name As it was put.
+   * @returns The bytes, as a whole.
+   * @throws TorchError `ERR_RESULT_STORE` where it can not be read.
+   */
   get(name: string): Promise<Uint8Array | undefined>;
-  /** What is there below a prefix, which ends with a slash or is part of a name, in any order. */
+  /**
+   * What is there below a prefix, which ends with a slash or is part of a name, in any order.
+   *
+   * @param prefix `''` for all of it.
+   * @returns Names and sizes.
+   * @throws TorchError `ERR_RESULT_STORE`.
+   */
   list(prefix: string): Promise<StoredResult[]>;
-  /** Removes what is there under a name, if anything. */
+  /**
+   * Removes what is there under a name, if anything.
+   *
+   * @param name As it was put.
+   * @throws TorchError `ERR_RESULT_STORE`.
+   */
   remove(name: string): Promise<void>;
 }
 

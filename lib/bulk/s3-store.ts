@@ -13,7 +13,9 @@ type Client = import('@aws-sdk/client-s3').S3Client;
  * (`AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` …) and files. It needs the package `@aws-sdk/client-s3`.
  *
  * @param address `s3://bucket/prefix`.
- * @throws TorchError `ERR_MISSING_PACKAGE` where the package isn't installed.
+ * @returns The store; nothing is asked of the bucket yet.
+ * @throws TorchError `ERR_INVALID_ARGUMENT` for another address; `ERR_MISSING_PACKAGE` where the package isn't
+ *   installed.
  *
  * @example
  * const store = s3Store('s3://captures/run-1');

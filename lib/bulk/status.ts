@@ -32,6 +32,7 @@ export interface BulkStatus {
  * Looks how far a run is, without touching it.
  *
  * @param options Where the run is.
+ * @returns What is done and what is left.
  * @throws TorchError `ERR_INVALID_ARGUMENT` where there is none; `ERR_QUEUE` where nothing answers.
  *
  * @example

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
 import { type ErrorCode, TorchError } from '../core/errors';
+import { SLEEPING_THREADS } from '../libtorch/waiting-threads';
 import type { ChunkResult, ChunkTask, FromWorker, Job, ToWorker } from './job';
 
 const SCRIPT = join(__dirname, '..', '..', 'dist', 'bulk', 'worker.js');
@@ -46,8 +47,7 @@ export class WorkerProcess {
    * @throws TorchError where the job can't be done with it; WorkerEnded.
    */
   static async start(job: Job, threads: number, onStarted: (worker: WorkerProcess) => void): Promise<WorkerProcess> {
-    // All cores are busy: threads that spin while they wait, as libgomp's do, would only keep others from theirs.
-    const env = { OMP_WAIT_POLICY: 'passive', ...process.env };
+    const env = { ...SLEEPING_THREADS, ...process.env };
     const child = fork(SCRIPT, [], { execArgv: [], env, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const worker = new WorkerProcess(child);
     onStarted(worker);

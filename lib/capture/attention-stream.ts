@@ -110,6 +110,7 @@ export class AttentionStream<Output = Value, Each extends AttentionWithoutWeight
   /**
    * Goes through the attentions, once.
    *
+   * @returns The iterator that a `for await` loop goes through.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where that was done before, or the model runs for its output alone; what
    *   `captureAttention` rejects with.
    *

@@ -89,7 +89,11 @@ export interface AttentionStatistics {
  */
 export type AttentionWithoutWeights = Omit<Attention, 'weights'>;
 
-/** Options of a capture with `weights: false`. */
+/**
+ * Options of a capture with `weights: false`.
+ *
+ * @inline
+ */
 export type WithoutWeights<Options> = Omit<Options, 'weights' | 'onAttention'> & {
   weights: false;
   onAttention?: (attention: AttentionWithoutWeights) => unknown;

@@ -53,7 +53,11 @@ const NOT_IN_STREAMS = {
   gradientOf: 'gradients exist only once all attentions do (captureAttention returns both)',
 };
 
-/** Options of `captureMany` with `weights: false`. */
+/**
+ * Options of `captureMany` with `weights: false`.
+ *
+ * @inline
+ */
 type ManyWithoutWeights<Output> = Omit<CaptureManyOptions<Output>, 'weights' | 'onAttention'> & {
   weights: false;
   onAttention?: (attention: AttentionWithoutWeights, index: number) => unknown;
@@ -113,6 +117,10 @@ export abstract class CapturingModel<
    * Runs the model once and says which attentions `captureAttention` would record for these inputs, without recording
    * them: about the cost of a forward.
    *
+   * @param inputs What `forward` takes by position.
+   * @param options Those of `forward` (for modules of `nn`: masks and flags), and the limits of the run.
+   * @returns The sites in execution order; `unseen` of the array lists what looked like attention and can not be
+   *   recorded.
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none.
    *
    * @example
@@ -133,6 +141,8 @@ export abstract class CapturingModel<
    *
    * @param inputs What `forward` takes by position.
    * @param options What the capture records, and the options of `forward` (for modules of `nn`: masks and flags).
+   * @returns The output of the model, its attentions in execution order (none where `onAttention` took them), and
+   *   what looked like attention and could not be recorded.
    * @throws TorchError as `forward`; `ERR_NO_ATTENTION` where the model computes none, `ERR_UNKNOWN_MODULE` for a layer
    *   that isn't there or computes none, `ERR_CAPTURE_TOO_LARGE` beyond `maxBytes`.
    *
@@ -340,6 +350,8 @@ export abstract class CapturingModel<
    * one is looked at. Leaving the loop early stops the run. One that the loop has done with stays in memory until the
    * garbage collector finds it: dispose its `weights` (and `keys`) where that matters.
    *
+   * @param inputs What `forward` takes by position.
+   * @param options Those of `captureAttention`, without `onAttention` and `gradientOf`.
    * @returns An iterable, to be gone through once; the run begins with the loop. Its `output` resolves when the run is over
    *   and rejects as `captureAttention` (as the loop does); asked for without a loop, it runs the model for itself.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for `onAttention` and `gradientOf`, in the loop.
@@ -398,6 +410,7 @@ export abstract class CapturingModel<
    * @param options Those of all captures, and how the stream goes.
    * @returns For each input its result, or the error that it failed with: one failing input doesn't end the stream. An input
    *   that can't be had, and what `onProgress` throws, do; an aborted `signal` rejects with its reason.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for options that are not right, `ERR_DISPOSED`; in the loop.
    *
    * @example
    * for await (const result of model.captureMany([[ids], [ids]], { layers: [-1], ahead: 2 })) {

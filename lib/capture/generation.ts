@@ -30,7 +30,11 @@ export type GenerationOptions<Output = Value> = Omit<CaptureOptions<Output>, 'on
   method?: string;
 };
 
-/** Options of the capture of each step, of models of any kind. */
+/**
+ * Options of the capture of each step, of models of any kind.
+ *
+ * @inline
+ */
 export type StepOptions<Output> = Omit<GenerationOptions<Output>, 'method'>;
 
 /**
@@ -208,7 +212,11 @@ export interface AssembleOptions {
 /** An attention of a step of which any of its tensors may be missing. */
 type Part = AttentionWithoutWeights & { weights?: Tensor };
 
-/** What `assembleAttention` goes through. */
+/**
+ * What `assembleAttention` goes through.
+ *
+ * @inline
+ */
 type Steps<Each> =
   | Iterable<{ readonly attentions: readonly Each[] }>
   | AsyncIterable<{ readonly attentions: readonly Each[] }>;
@@ -447,6 +455,8 @@ function withoutColumn(matrix: Tensor): Tensor {
  * full from the first step on it may not: that looks like the keys of another sequence.
  *
  * @param steps The records of `captureGeneration` (the generator itself, too), or results of `captureAttention` in order.
+ * @param options `keyOffset`, for caches that drop keys.
+ * @returns One attention for each layer, in the order in which the layers first ran.
  * @throws TorchError `ERR_INVALID_ARGUMENT` where rows or keys were left out by `queries` or `topK`, where steps differ in
  *   batch, heads or type, and where attentions without module names (of a frozen checkpoint) differ in number from step
  *   to step, so that nothing tells which belong together; where keys were dropped and `keyOffset` doesn't say which.

@@ -15,6 +15,11 @@ export interface RolloutOptions {
   headFusion?: 'mean' | 'max' | 'min';
 }
 
+/**
+ * What is read of an attention.
+ *
+ * @inline
+ */
 type Layer = Pick<Attention, 'weights' | 'gradient' | 'keys'>;
 
 function checkSquare(tensor: Tensor, dims: readonly number[], what: string, first: Tensor): void {
@@ -69,6 +74,7 @@ function layersOf(attentions: unknown): GivenLayer[] {
  * Computed on the calling thread; T³ operations a layer.
  *
  * @param attentions The self-attentions of all layers in order, whole (all queries and heads), or their weights.
+ * @param options `headFusion`: how the heads of a layer become one matrix.
  * @returns `[B, T, T]`, on the weights' device.
  * @throws TorchError `ERR_INVALID_ARGUMENT` where there is none, or some are not square, of another length, or captured with
  *   `topK`; `ERR_DISPOSED`.

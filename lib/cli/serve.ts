@@ -4,8 +4,9 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, isPlainObject, optionalString, reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
+import { SLEEPING_THREADS } from '../libtorch/waiting-threads';
 import type { CreateServerOptions } from '../server';
-import { collect, parseCount, parseDuration } from './selection';
+import { collect, parseBytes, parseCount, parseDuration } from './selection';
 
 /** What stands in the file of `--config`: the options of `createServer`, and where to listen. */
 interface ServeConfig extends Omit<CreateServerOptions, 'https'> {
@@ -28,6 +29,8 @@ interface CommandOptions {
   device?: string;
   maxBatch?: number;
   maxDelay?: number;
+  memoryBudget?: number;
+  onDemand?: boolean;
   logLevel?: string;
   shutdownLimit?: number;
 }
@@ -59,6 +62,8 @@ export function registerServe(program: Command): void {
     .option('--allowed-host <name>', 'a name that the server is reached by, beside localhost and addresses', collect)
     .option('--max-batch <rows>', 'compute requests together, up to so many rows (default: 1)', parseCount)
     .option('--max-delay <time>', 'how long one waits for others of its batch (default: 5ms)', parseDuration)
+    .option('--memory-budget <size>', 'what all models may take together: 500MB, 8GiB (default: no limit)', parseBytes)
+    .option('--on-demand', 'load models when they are asked for, and free idle ones where there is no room for others')
     .option('--public', 'answer other machines without a key, too')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent (default: info)')
     .option(
@@ -170,6 +175,8 @@ async function configOf(models: readonly string[], options: CommandOptions): Pro
     ...(keys.length > 0 && { apiKeys: [...(config.apiKeys ?? []), ...keys] }),
     ...(options.allowedHost && { allowedHosts: [...(config.allowedHosts ?? []), ...options.allowedHost] }),
     ...(options.public && { public: true }),
+    ...(options.onDemand && { onDemand: true }),
+    ...(options.memoryBudget !== undefined && { memoryBudget: options.memoryBudget }),
     ...(options.host !== undefined && { host: options.host }),
     ...(options.port !== undefined && { port: options.port }),
     ...(options.shutdownLimit !== undefined && { shutdownLimit: options.shutdownLimit }),
@@ -209,6 +216,7 @@ async function runServe(given: readonly string[], options: CommandOptions): Prom
       `Expected keys (--api-key-env, or apiKeys in the configuration), or --public, to listen on ${host}, which other machines reach, but received neither`,
     );
   }
+  Object.assign(process.env, { ...SLEEPING_THREADS, ...process.env });
   const { openServer } = require('../server/create-server') as typeof import('../server/create-server');
   const { app, loaded, models } = openServer({ ...own, ...(tls && { https: await readTls(tls) }) });
   let ending = false;

@@ -1,7 +1,9 @@
 import { TorchError } from '../core/errors';
 import { writeWhole } from '../formats/file';
+import type { FigureKind } from '../view/figure-input';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderHeadFigure, renderPng, renderRowCsv } from '../view/render-figure';
+import type { ViewDataImage } from '../view/view-data';
 
 /** The options of `view` that ask for one head as a figure. */
 export interface FigureOptions {
@@ -10,7 +12,11 @@ export interface FigureOptions {
   csv?: string;
   layer?: string | RegExp | number;
   head?: number;
+  figure: FigureKind;
   query?: number;
+  key?: number;
+  threshold: number;
+  mergeWords?: boolean;
   /** Of a checkpoint the layer alone is captured. */
   layers?: (string | RegExp | number)[];
   scale: 'log' | 'root' | 'linear';
@@ -24,11 +30,18 @@ export function wantsFigure({ svg, png, csv }: FigureOptions): boolean {
 
 /** Writes one head of an example as SVG and PNG, a row of it as CSV. */
 export async function writeFigure(example: PrepareExample, options: FigureOptions): Promise<string[]> {
-  const { svg, png, csv, layer, head, query, scale, pixelRatio } = options;
+  const { svg, png, csv, layer, head, figure: kind, query, key, scale, threshold, mergeWords, pixelRatio } = options;
   if (layer === undefined)
     throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected --layer with --svg, --png and --csv but received none');
   if (csv !== undefined && query === undefined)
     throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected --query with --csv but received none');
+  if (query !== undefined && key !== undefined)
+    throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected either --query or --key but received both');
+  if ((kind === 'text' || kind === 'image') && query === undefined && key === undefined)
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected --query or --key with --figure ${kind} but received neither`,
+    );
   const attention = await find(example.attentions, options.layers ? /(?:)/ : layer);
   const matrix = matrixOf(attention, head);
   const { name, operator, queries } = attention;
@@ -47,7 +60,24 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
     const averaged = attention.weights.shape.length === 3;
     const which = averaged ? `mean of ${attention.heads.length} heads` : `head ${attention.heads[matrix]}`;
     const caption = [`${name || `attention ${layer}`}, ${which}`, operator, example.title].filter(Boolean).join(' · ');
-    const figure = renderHeadFigure({ ...input, scale, caption });
+    const asked =
+      key === undefined
+        ? query === undefined
+          ? undefined
+          : { from: 'query' as const, index: rowOf(query, queries) }
+        : { from: 'key' as const, index: columnOf(key, columns) };
+    const image = kind === 'image' ? imageOf(example, columns) : undefined;
+    const figure = renderHeadFigure({
+      ...input,
+      figure: kind,
+      name: which,
+      ...(asked && { asked }),
+      threshold,
+      mergeWords: mergeWords ?? false,
+      ...(image && { image }),
+      scale,
+      caption,
+    });
     if (svg !== undefined) {
       await writeWhole(svg, figure);
       written.push(svg);
@@ -58,15 +88,39 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
     }
   }
   if (csv !== undefined) {
-    const row = queries.indexOf(query as number);
-    if (row < 0) {
-      const expected = `a query from ${queries[0]} to ${queries.at(-1)}`;
-      throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} for --query but received ${query}`);
-    }
-    await writeWhole(csv, renderRowCsv(input, row));
+    await writeWhole(csv, renderRowCsv(input, rowOf(query as number, queries)));
     written.push(csv);
   }
   return written;
+}
+
+/** The row of a query position. */
+function rowOf(query: number, queries: readonly number[]): number {
+  const row = queries.indexOf(query);
+  if (row >= 0) return row;
+  const expected = `a query from ${queries[0]} to ${queries.at(-1)}`;
+  throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${expected} for --query but received ${query}`);
+}
+
+function columnOf(key: number, columns: number): number {
+  if (key < columns) return key;
+  throw new TorchError('ERR_INVALID_ARGUMENT', `Expected a key from 0 to ${columns - 1} for --key but received ${key}`);
+}
+
+/** The picture whose patches are the keys. */
+function imageOf({ image }: PrepareExample, columns: number): ViewDataImage {
+  if (!image)
+    throw new TorchError(
+      'ERR_INVALID_ARGUMENT',
+      'Expected --image (with --patches) with --figure image but received none',
+    );
+  const { prefix, patches } = image;
+  const count = prefix + patches[0] * patches[1];
+  if (count === columns) return image;
+  throw new TorchError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected a picture whose patches are the ${columns} keys but received ${patches.join(' × ')} patches and ${prefix} tokens before them, ${count} in all`,
+  );
 }
 
 /** The attention of a layer: by its position, its module's name, or a pattern. */

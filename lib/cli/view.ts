@@ -64,7 +64,15 @@ export function registerView(program: Command): void {
     .option('--csv <file>', 'one row of it as CSV; with --query')
     .option('--layer <layer>', 'for figures: a module name, a /regular expression/ or a position', parseOneLayer)
     .option('--head <head>', 'for figures: the head', parseIndex)
-    .option('--query <position>', 'for --csv: the query position', parseIndex)
+    .addOption(
+      new Option('--figure <view>', 'for figures: what is drawn of the head')
+        .choices(['matrix', 'heads', 'text', 'image'])
+        .default('matrix'),
+    )
+    .option('--query <position>', 'for figures and --csv: the query that is asked what it attends to', parseIndex)
+    .option('--key <position>', 'for figures: the key that is asked who attends to it', parseIndex)
+    .option('--threshold <weight>', 'for --figure heads: lines are drawn for weights from this on', parseWeight, 0.05)
+    .option('--merge-words', 'for --figure text: the pieces of a word are one')
     .addOption(new Option('--scale <scale>', 'for figures: colours').choices(['log', 'root', 'linear']).default('log'))
     .option('--pixel-ratio <n>', 'for --png: pixels a unit, from 1 to 4', parsePixelRatio, 2)
     .addHelpText(
@@ -76,7 +84,8 @@ Examples:
   libtorch-attention view model.pt --tokenizer tokenizer.json --serve --open
   libtorch-attention view vit.pt --inputs image.safetensors --image cat.png --patches 14x14 --prefix 1
   libtorch-attention view capture.safetensors --tokens tokens.json
-  libtorch-attention view model.pt --tokenizer tokenizer.json --text "One." --svg head.svg --layer 3 --head 5`,
+  libtorch-attention view model.pt --tokenizer tokenizer.json --text "One." --svg head.svg --layer 3 --head 5
+  libtorch-attention view model.pt --tokenizer tokenizer.json --text "One." --png text.png --figure text --query 1 --layer 3 --head 5`,
     )
     .action((path: string, options: ViewOptions) => runView(path, options, command));
 }
@@ -92,6 +101,13 @@ function parsePixelRatio(text: string): number {
   return ratio;
 }
 
+function parseWeight(text: string): number {
+  const weight = Number(text);
+  if (text.trim() === '' || !(weight >= 0))
+    throw new TorchError('ERR_INVALID_ARGUMENT', `Expected a weight of at least 0 but received '${text}'`);
+  return weight;
+}
+
 /** Options that say something only beside another one, which is said to be missing where it is. */
 const NEEDS: readonly [option: string, needed: readonly (keyof ViewOptions)[], flags: string][] = [
   ['textPair', ['text', 'serve'], '--text'],
@@ -103,7 +119,11 @@ const NEEDS: readonly [option: string, needed: readonly (keyof ViewOptions)[], f
   ['host', ['serve'], '--serve'],
   ['layer', ['svg', 'png', 'csv'], '--svg, --png or --csv'],
   ['head', ['svg', 'png', 'csv'], '--svg, --png or --csv'],
-  ['query', ['csv'], '--csv'],
+  ['query', ['svg', 'png', 'csv'], '--svg, --png or --csv'],
+  ['key', ['svg', 'png'], '--svg or --png'],
+  ['figure', ['svg', 'png'], '--svg or --png'],
+  ['threshold', ['svg', 'png'], '--svg or --png'],
+  ['mergeWords', ['svg', 'png'], '--svg or --png'],
   ['scale', ['svg', 'png'], '--svg or --png'],
   ['pixelRatio', ['png'], '--png'],
 ];

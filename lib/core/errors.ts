@@ -91,6 +91,14 @@ export class TorchError extends Error {
    */
   declare readonly unseen?: readonly Unseen[];
 
+  /**
+   * Errors are made by this package; a mock in a test may make one.
+   *
+   * @param code What went wrong.
+   * @param message What was expected, and what was received.
+   * @param options The `cause`, the native stack, and what was `unseen`.
+   * @throws Nothing.
+   */
   constructor(
     code: ErrorCode,
     message: string,

@@ -1,6 +1,10 @@
 import { invalid, reading } from './validate';
 
-/** What `for await` goes through. */
+/**
+ * What `for await` goes through.
+ *
+ * @inline
+ */
 export type Inputs<Input> = AsyncIterable<Input> | Iterable<Input | PromiseLike<Input>>;
 
 /** The inputs of a stream, as `for await` takes them. */

@@ -12,6 +12,7 @@ import { invalid, shortened } from './validate';
  *
  * The library runs code of its own as it is loaded. It is first tried in a child process, which takes about a second.
  *
+ * @param path The shared library: a path, from the working directory on where it is relative.
  * @throws TorchError `ERR_INVALID_ARGUMENT` where there is no such file, or it can't be loaded (which says why: a missing
  *   library, another libtorch, an operator that is registered already).
  *

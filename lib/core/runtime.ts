@@ -7,7 +7,8 @@ import { integer } from './validate';
  * Sets the threads, from 1 to 1024, that one run uses inside its operators. Default: the cores, shared by runs from eight cores
  * on. Runs that begin from now on have as many; what the event loop's thread computes (operations of tensors) uses one.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT`.
+ * @param count From 1 to 1024.
+ * @throws TorchError `ERR_INVALID_ARGUMENT`; as `devices`.
  *
  * @example
  * setNumThreads(4);
@@ -19,6 +20,9 @@ export function setNumThreads(count: number): void {
 /**
  * The threads that one run uses inside its operators.
  *
+ * @returns From 1 to 1024.
+ * @throws TorchError as `devices`.
+ *
  * @example
  * console.log(getNumThreads());
  */
@@ -29,7 +33,8 @@ export function getNumThreads(): number {
 /**
  * Sets how many runs, from 1 to 1024, may be under way at once; others wait. Default: one for every four cores, at least one.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT`.
+ * @param count From 1 to 1024.
+ * @throws TorchError `ERR_INVALID_ARGUMENT`; as `devices`.
  *
  * @example
  * setConcurrency(2);
@@ -40,6 +45,9 @@ export function setConcurrency(count: number): void {
 
 /**
  * How many runs may be under way at once.
+ *
+ * @returns From 1 to 1024.
+ * @throws TorchError as `devices`.
  *
  * @example
  * console.log(getConcurrency());
@@ -54,6 +62,8 @@ export function getConcurrency(): number {
  * use (of the machine's, or its control group's) waits at most; the environment variable `LIBTORCH_ATTENTION_RESULT_MEMORY`
  * sets another limit, in bytes.
  *
+ * @throws TorchError as `devices`.
+ *
  * @example
  * releaseMemory();
  */
@@ -66,7 +76,7 @@ export function releaseMemory(): void {
  * checkpoints. The same seed gives the same numbers where runs follow one another.
  *
  * @param seed An integer of at least 0.
- * @throws TorchError `ERR_INVALID_ARGUMENT`.
+ * @throws TorchError `ERR_INVALID_ARGUMENT`; as `devices`.
  *
  * @example
  * manualSeed(42);
@@ -79,6 +89,7 @@ export function manualSeed(seed: number): void {
 /**
  * The devices that models can run on here: `'cpu'`, then `'cuda:0'` …
  *
+ * @returns Names, `'cpu'` first; those of CUDA where this libtorch, a driver and a GPU are there.
  * @throws TorchError `ERR_LIBTORCH_NOT_FOUND`, `ERR_LIBTORCH_VERSION`, `ERR_ADDON_LOAD`.
  *
  * @example

@@ -290,6 +290,8 @@ export class Tensor<Name extends DType = DType> {
    * @param data A typed array (half types as their bits in a Uint16Array, complex types as two numbers for each element, both
    *   with `options.dtype`), or a number, or nested arrays of numbers, bigints or booleans, whose innermost arrays are pairs of
    *   a real and an imaginary part where `options.dtype` is complex.
+   * @param options `shape`, `dtype`, `device`, and `copy`.
+   * @returns The tensor, which needs no gradients.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where data, shape and dtype don't fit, and with `copy: false` where the
    *   memory can't be used as it is: another type of elements, another device, a part of an ArrayBuffer, one that is
    *   resizable, detached or can't be transferred (WebAssembly's, the pool's of small Buffers, one that `toTypedArray`
@@ -373,6 +375,7 @@ export class Tensor<Name extends DType = DType> {
    *
    * @param shape Sizes of the dimensions, each at least 0; at most 64.
    * @param options `dtype` (default `'float32'`) and `device` (default `'cpu'`).
+   * @returns The tensor, which needs no gradients.
    * @throws TorchError `ERR_INVALID_ARGUMENT`, also for more elements than the memory that is free holds;
    *   `ERR_DEVICE_UNAVAILABLE`.
    *
@@ -432,6 +435,7 @@ export class Tensor<Name extends DType = DType> {
    * int64 gives a BigInt64Array, uint64 a BigUint64Array, bool a Uint8Array, float16 and bfloat16 their bits in a Uint16Array,
    * complex64 and complex128 the real and the imaginary part of each element in a Float32Array or Float64Array.
    *
+   * @returns The array, of as many elements as the tensor has (twice as many of complex types).
    * @throws TorchError `ERR_DISPOSED`; `ERR_INVALID_ARGUMENT` for elements that no typed array holds, as those of quantized
    *   tensors (see `dequantize`).
    *
@@ -451,6 +455,7 @@ export class Tensor<Name extends DType = DType> {
    *
    * A copy, about ten times as large as the tensor: for looking at small ones. Blocks as `toTypedArray` does.
    *
+   * @returns The nested arrays, or the element.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for more than 2²⁵ elements and rows; otherwise as `toTypedArray`.
    *
    * @example
@@ -464,6 +469,7 @@ export class Tensor<Name extends DType = DType> {
   /**
    * What `JSON.stringify` writes of it: dtype, shape and elements, for small tensors.
    *
+   * @returns A plain object that `JSON.parse` gives back, which `Tensor.from` takes apart: see `TensorJson`.
    * @throws TorchError as `toArray`.
    *
    * @example
@@ -477,6 +483,9 @@ export class Tensor<Name extends DType = DType> {
   /**
    * The text that `console.log` shows.
    *
+   * @returns Shape, dtype, device and the first elements, on several lines where they need them.
+   * @throws Nothing: a disposed tensor says that it is.
+   *
    * @example
    * const text = `${Tensor.from([1, 2])}`; // Tensor { shape: [ 2 ], dtype: 'float32', device: 'cpu', values: [ 1, 2 ] }
    */
@@ -487,6 +496,7 @@ export class Tensor<Name extends DType = DType> {
   /**
    * Like `toTypedArray`, without blocking the event loop while a GPU copies.
    *
+   * @returns What `toTypedArray` returns.
    * @throws TorchError as `toTypedArray`.
    *
    * @example
@@ -504,6 +514,8 @@ export class Tensor<Name extends DType = DType> {
    * This tensor on another device or with another element type; the same memory where neither changes. Blocks while a GPU
    * copies to the CPU. A complex type made real loses its imaginary parts, as in PyTorch, which the process is warned of once.
    *
+   * @param options `device` and `dtype`; what is left out stays.
+   * @returns The tensor, differentiable where this one is.
    * @throws TorchError `ERR_DEVICE_UNAVAILABLE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
    * @example
@@ -530,6 +542,7 @@ export class Tensor<Name extends DType = DType> {
    * The numbers that the elements of a quantized tensor stand for, (q - zero point) · scale, as float32: with one scale, or one
    * for each channel. Other tensors as float32.
    *
+   * @returns A tensor of the same shape.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for types that PyTorch doesn't dequantize, `ERR_DISPOSED`.
    *
    * @example
@@ -601,6 +614,11 @@ export class Tensor<Name extends DType = DType> {
   /**
    * Slice `index` of dimension `dim`, which disappears. A view: no elements are copied. `index` may be negative.
    *
+   * @param dim The dimension, from -rank to rank - 1; negative ones count from the last.
+   * @param index From -size to size - 1 of the dimension.
+   * @returns A tensor with a dimension less, on the same memory.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
    * @example
    * const firstHead = weights.select(1, 0); // [B, Q, K] of [B, H, Q, K]
    */
@@ -610,6 +628,12 @@ export class Tensor<Name extends DType = DType> {
 
   /**
    * `length` elements (at least 0) of dimension `dim` from `start` on. A view: no elements are copied.
+   *
+   * @param dim The dimension, from -rank to rank - 1; negative ones count from the last.
+   * @param start The first element, from -size to size of the dimension.
+   * @param length At least 0; with `start`, at most the size of the dimension.
+   * @returns A tensor of as many dimensions, on the same memory.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
    * @example
    * const firstQueries = weights.narrow(-2, 0, 4);
@@ -621,6 +645,10 @@ export class Tensor<Name extends DType = DType> {
   /**
    * The same elements in another shape; one size may be -1, and is worked out. A view where possible, else a copy.
    *
+   * @param shape Sizes of the dimensions, at most 64; their product is the number of elements.
+   * @returns The tensor in that shape.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
    * @example
    * const rows = weights.reshape([-1, weights.shape.at(-1) ?? 0]);
    */
@@ -630,6 +658,11 @@ export class Tensor<Name extends DType = DType> {
 
   /**
    * Dimensions `a` and `b` swapped. A view: no elements are copied.
+   *
+   * @param a The dimension, from -rank to rank - 1; negative ones count from the last.
+   * @param b The other one.
+   * @returns A tensor on the same memory.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
    * @example
    * const byKeys = weights.transpose(-2, -1);
@@ -641,6 +674,10 @@ export class Tensor<Name extends DType = DType> {
   /**
    * Sum over all elements, or over `dim`, which disappears.
    *
+   * @param dim The dimension, from -rank to rank - 1; negative ones count from the last. Default: all of them.
+   * @returns Of the same type where that is of floating-point or complex type, else int64.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
+   *
    * @example
    * const received = weights.sum(-2); // by key
    */
@@ -650,6 +687,10 @@ export class Tensor<Name extends DType = DType> {
 
   /**
    * Mean over all elements, or over `dim`, which disappears. Of floating-point types.
+   *
+   * @param dim The dimension, from -rank to rank - 1; negative ones count from the last. Default: all of them.
+   * @returns Of the same type.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, also for other types; `ERR_DISPOSED`.
    *
    * @example
    * const overHeads = weights.mean(1);
@@ -661,6 +702,10 @@ export class Tensor<Name extends DType = DType> {
   /**
    * exp(x) / Σ exp(x) along `dim`. Of floating-point types.
    *
+   * @param dim The dimension, from -rank to rank - 1; negative ones count from the last.
+   * @returns Of the same shape and type; sums to 1 along `dim`.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, also for other types; `ERR_DISPOSED`.
+   *
    * @example
    * const probabilities = Tensor.from([1, 2, 3]).softmax(-1);
    */
@@ -670,6 +715,11 @@ export class Tensor<Name extends DType = DType> {
 
   /**
    * Index of the largest element along `dim` (int64), or among all elements in row-major order; an error where there are none.
+   *
+   * @param dim The dimension, from -rank to rank - 1; negative ones count from the last. Default: all of them, as one
+   *   row.
+   * @returns int64, without `dim`; a scalar for all elements.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, also where there are no elements; `ERR_DISPOSED`.
    *
    * @example
    * const strongestKey = weights.argmax(-1); // int64 [B, H, Q]
@@ -681,7 +731,10 @@ export class Tensor<Name extends DType = DType> {
   /**
    * Element-wise sum with a tensor whose shape broadcasts with this one's, or with a number.
    *
-   * @throws TorchError `ERR_INVALID_ARGUMENT` also where the result wouldn't fit into the memory that is free.
+   * @param x A number, or a tensor on the same device.
+   * @returns Of the shape that both broadcast to, and the type that PyTorch promotes both to.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, also where the result wouldn't fit into the memory that is free;
+   *   `ERR_DISPOSED`.
    *
    * @example
    * const shifted = Tensor.from([1, 2, 3]).add(0.5);
@@ -696,7 +749,10 @@ export class Tensor<Name extends DType = DType> {
   /**
    * Element-wise product with a tensor whose shape broadcasts with this one's, or with a number.
    *
-   * @throws TorchError `ERR_INVALID_ARGUMENT` also where the result wouldn't fit into the memory that is free.
+   * @param x A number, or a tensor on the same device.
+   * @returns Of the shape that both broadcast to, and the type that PyTorch promotes both to.
+   * @throws TorchError `ERR_INVALID_ARGUMENT`, also where the result wouldn't fit into the memory that is free;
+   *   `ERR_DISPOSED`.
    *
    * @example
    * const scaled = Tensor.from([[1, 2], [3, 4]]).mul(Tensor.from([10, 100]));
@@ -712,6 +768,7 @@ export class Tensor<Name extends DType = DType> {
    * The value of a tensor with one element: a bigint for int64 and uint64, a boolean for bool, the real and the imaginary part
    * for complex types, else a number. Blocks while a GPU copies.
    *
+   * @returns The element.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for a tensor of another number of elements, `ERR_DISPOSED`.
    *
    * @example
@@ -725,6 +782,8 @@ export class Tensor<Name extends DType = DType> {
    * Frees the tensor's memory now, unless something else uses it: a view, a typed array, a run. May be called twice; every
    * other use then throws `ERR_DISPOSED`.
    *
+   * @throws Nothing.
+   *
    * @example
    * for await (const { weights } of model.captureAttentionStream([ids])) {
    *   console.log(weights.shape);
@@ -737,6 +796,8 @@ export class Tensor<Name extends DType = DType> {
 
   /**
    * What `using` calls: `dispose()`.
+   *
+   * @throws Nothing.
    *
    * @example
    * using total = weights.sum();

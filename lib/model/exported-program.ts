@@ -95,10 +95,18 @@ export interface ProgramModule {
   hookable: 'exact' | 'single' | false;
 }
 
-/** The inputs of one step of a generation: by position, or by position and by name. */
+/**
+ * The inputs of one step of a generation: by position, or by position and by name.
+ *
+ * @inline
+ */
 type StepInputs<Inputs extends readonly Value[]> = Inputs | ({ inputs: Inputs } & ProgramCallOptions);
 
-/** Makes the inputs of the next step of a generation; nothing ends it. */
+/**
+ * Makes the inputs of the next step of a generation; nothing ends it.
+ *
+ * @inline
+ */
 type NextStep<Inputs extends readonly Value[], Output> = (
   output: Output,
   step: number,
@@ -161,6 +169,7 @@ export class ExportedProgram<
    * @param options `optimize` computes once what weights alone decide, with the same bits, for runs without gradients, hooks and captures;
    *   `fuse` is TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
    *   graph casts to the type that its weights had it casts to this one.
+   * @returns The program, on its device.
    * @throws TorchError `ERR_MODEL_LOAD` where the file is none or broken, `ERR_UNSUPPORTED_FILE` for what isn't served (files of
    *   2.5 and before, compiled packages, objects that exist in Python only), `ERR_UNKNOWN_OPERATOR` for an operator that isn't
    *   registered, `ERR_UNTRUSTED`, `ERR_TIME_LIMIT`, `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_UNAVAILABLE`; the signal's reason
@@ -193,6 +202,7 @@ export class ExportedProgram<
    *
    * @param inputs One value for each positional parameter.
    * @param options `kwargs` are the inputs by name. As in Python, a parameter may be given either way.
+   * @returns What the program gives, in the form that the model had.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where the inputs aren't such as the program was exported for: their form, types,
    *   ranks, sizes, and what its guards say of those; `ERR_MODEL_RUN` where it fails, `ERR_TIME_LIMIT` and
    *   `ERR_MEMORY_LIMIT` beyond the limits, `ERR_DISPOSED`; the signal's reason where it was aborted.
@@ -236,6 +246,9 @@ export class ExportedProgram<
   /**
    * What the program takes and gives, leaf by leaf, and the sizes that may differ from run to run.
    *
+   * @returns Leaves of inputs and outputs in order, and the symbols in their shapes with their ranges.
+   * @throws Nothing.
+   *
    * @example
    * for (const { name, dtype, shape } of program.signature().inputs) console.log(name, dtype, shape);
    */
@@ -269,6 +282,7 @@ export class ExportedProgram<
    * | `'single'` | the only tensor that went in (an array of it; empty where there were several) and the only one that came out, whatever was around it |
    * | `false` | no hook: the graph doesn't tell |
    *
+   * @returns All modules, `''` (the model itself) first.
    * @throws TorchError `ERR_DISPOSED`.
    *
    * @example
@@ -285,6 +299,7 @@ export class ExportedProgram<
   /**
    * All nodes of the graph that give values, in order: where `registerNodeHook` can put a hook.
    *
+   * @returns Name, operator and module of each.
    * @throws TorchError `ERR_DISPOSED`.
    *
    * @example
@@ -300,6 +315,8 @@ export class ExportedProgram<
    * same type and shape. Inputs of the graph, parameters among them, are nodes as well.
    *
    * @param name One of `nodes()`.
+   * @param hook Gets (node, output) and returns what takes its place; nothing keeps it. It may be async.
+   * @returns What takes the hook off.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for a name that no node has, `ERR_DISPOSED`.
    *
    * @example
@@ -347,7 +364,11 @@ export class ExportedProgram<
    * Captures the attention of a program that generates step by step and is given its key/value caches back, as
    * `ScriptModule.captureGeneration`. Inputs of a step may also be `{ inputs, kwargs }`.
    *
+   * @param inputs Those of the first step: what `forward` takes by position, or `{ inputs, kwargs }`.
    * @param next Makes the inputs of the following step from the output of a step; `undefined` ends the generation.
+   * @param options As for `captureAttention`; a layer may leave steps out.
+   * @returns The records, one a step: the next step begins when it is asked for. Leaving the loop ends the
+   *   generation.
    * @throws TorchError as `captureAttention`, at the step that fails; what `next` throws.
    *
    * @example

@@ -53,6 +53,7 @@ const MOST_UNFIRED_NAMED = 5;
  * model itself get.
  */
 export abstract class HookableModel<HookInput extends readonly unknown[] = Value[], HookOutput = Value> {
+  /** @hidden */
   declare readonly [hookTypes]?: readonly [HookInput, HookOutput];
   /** @internal */
   protected readonly native: NativeModel;

@@ -9,14 +9,22 @@ import { type AtPath, HookableModel, type HookInputOf, type HookOutputOf } from 
 import type { FullBackwardHook, HookedModule, HookKind, HookRecord } from './hooks';
 import type { RemovableHandle } from './removable-handle';
 
-/** What maps the inputs and the output of a module to what is stored of them. */
+/**
+ * What maps the inputs and the output of a module to what is stored of them.
+ *
+ * @inline
+ */
 type ForwardRecorder<Input, Output> = (
   module: HookedModule,
   input: Input,
   output: Output,
 ) => Awaitable<[Value[], Value]>;
 
-/** What maps the inputs of a module to what is stored of them. */
+/**
+ * What maps the inputs of a module to what is stored of them.
+ *
+ * @inline
+ */
 type ForwardPreRecorder<Input> = (module: HookedModule, input: Input) => Awaitable<Value[]>;
 
 interface Entry {
@@ -44,8 +52,6 @@ function tuple(result: unknown, length: number, what: string): unknown[] {
  * Without `fn`, values stay native: nothing crosses to JavaScript during a run, and tensors become typed arrays only
  * where they are read. With `fn`, what it returns is stored.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no model.
- *
  * @example
  * const hooked = new HookedModel(model);
  * hooked.setForwardHook('first', 'encoder.layer.0');
@@ -62,6 +68,10 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
   readonly model: Hooked;
   readonly #entries = new Map<string, Entry>();
 
+  /**
+   * @param model A `ScriptModule`, an `ExportedProgram` or a module of `nn`.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no model.
+   */
   constructor(model: Hooked) {
     const isHookable = reading(
       'model',
@@ -95,7 +105,10 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
   /**
    * Records input and output of the module at `path`.
    *
+   * @param name Under which it is recorded; each is used once.
+   * @param path The dotted name of a module, as `modules()` lists it; `''` is the model itself.
    * @param fn Gets (module, input, output) and returns `[input, output]` as they are to be stored.
+   * @returns What takes the hook off; the record stays until `delHook`.
    * @throws TorchError `ERR_HOOK_NAME_IN_USE`, `ERR_UNKNOWN_MODULE`, `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
    * @example
@@ -116,7 +129,10 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
   /**
    * Records the input of the module at `path`.
    *
+   * @param name Under which it is recorded; each is used once.
+   * @param path The dotted name of a module, as `modules()` lists it; `''` is the model itself.
    * @param fn Gets (module, input) and returns the input as it is to be stored.
+   * @returns What takes the hook off; the record stays until `delHook`.
    * @throws TorchError as `setForwardHook`.
    *
    * @example
@@ -138,8 +154,11 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
   /**
    * Records the gradients of the inputs and outputs of the module at `path`, from runs with `{ grad: true }`.
    *
+   * @param name Under which it is recorded; each is used once.
+   * @param path The dotted name of a module, as `modules()` lists it; `''` is the model itself.
    * @param fn Gets (module, gradInput, gradOutput) and returns `[gradInput, gradOutput]` as they are to be stored; this
    *   gradInput also goes on in the backward pass.
+   * @returns What takes the hook off; the record stays until `delHook`.
    * @throws TorchError as `setForwardHook`.
    *
    * @example
@@ -163,6 +182,7 @@ export class HookedModel<Hooked extends CapturingModel = CapturingModel> {
   /**
    * Removes a hook and what it recorded.
    *
+   * @param name Of a record that was set.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for a name that isn't in use.
    *
    * @example

@@ -16,7 +16,11 @@ export interface HookedModule {
   readonly type: string;
 }
 
-/** What a hook returns that keeps everything: a function without a return statement has the type void. */
+/**
+ * What a hook returns that keeps everything: a function without a return statement has the type void.
+ *
+ * @inline
+ */
 // biome-ignore lint/suspicious/noConfusingVoidType: void is what such functions are inferred to return
 type Nothing = undefined | void;
 

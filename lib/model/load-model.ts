@@ -36,6 +36,8 @@ const ADVICE: Partial<Record<FileKind, string>> = {
  * `torch.export`, as `ExportedProgram.load`.
  *
  * @param source A path, a `file:` URL, or the bytes of the file.
+ * @param options Those of the loader of that kind.
+ * @returns A `ScriptModule` or an `ExportedProgram`.
  * @throws TorchError `ERR_UNSUPPORTED_FILE` for a file of another kind, which is named (weights alone, a compiled
  *   package, a model of another framework); otherwise as `ScriptModule.load` and `ExportedProgram.load`.
  *

@@ -47,6 +47,8 @@ export class RemovableHandle {
   /**
    * Removes the hook at once, also for runs under way, also from inside itself. May be called twice.
    *
+   * @throws Nothing.
+   *
    * @example
    * const handle = model.registerForwardHook('encoder', (_module, _input, output) => {
    *   handle.remove(); // the first call only
@@ -60,6 +62,8 @@ export class RemovableHandle {
 
   /**
    * What `using` calls: `remove()`.
+   *
+   * @throws Nothing.
    *
    * @example
    * using handle = model.registerForwardHook('encoder', () => {});

@@ -27,7 +27,11 @@ export interface ForwardOptions extends RunOptions {
   method?: string;
 }
 
-/** The options of a forward that captures of checkpoints take as well. */
+/**
+ * The options of a forward that captures of checkpoints take as well.
+ *
+ * @inline
+ */
 export type CheckpointCallOptions = Pick<ForwardOptions, 'method'>;
 
 /**
@@ -86,6 +90,8 @@ export class ScriptModule<
    * Reading and compiling happen on a thread of the addon's own. Of bytes, memory is taken once more while it loads.
    *
    * @param source A path, a `file:` URL, or the bytes of the file.
+   * @param options Where parameters go, and what is trusted, checked and optimized.
+   * @returns The model, in evaluation mode.
    * @throws TorchError `ERR_MODEL_LOAD` where it is no TorchScript archive, `ERR_UNTRUSTED`, `ERR_TIME_LIMIT`,
    *   `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_UNAVAILABLE`, `ERR_LIBTORCH_NOT_FOUND` and the like where libtorch is missing; the
    *   signal's reason where it was aborted.
@@ -125,6 +131,8 @@ export class ScriptModule<
    * Runs the model.
    *
    * @param inputs One value for each parameter of the method, in order; parameters with defaults may be left out at the end.
+   * @param options `method` names another method; `grad` records gradients; limits.
+   * @returns What the method returns.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where the inputs don't fit the method's signature, `ERR_MODEL_RUN` where the
    *   model fails, `ERR_HOOK_FAILED`, `ERR_TIME_LIMIT` and `ERR_MEMORY_LIMIT` beyond the limits, `ERR_DISPOSED`; the signal's
    *   reason where it was aborted.
@@ -166,6 +174,7 @@ export class ScriptModule<
   /**
    * Names of the methods that `forward` can run.
    *
+   * @returns `'forward'` among them, where there is one.
    * @throws TorchError `ERR_DISPOSED`.
    *
    * @example
@@ -179,6 +188,7 @@ export class ScriptModule<
    * What a method takes and gives.
    *
    * @param method One of `methods()`. Default `'forward'`.
+   * @returns Parameters in order, and the type of the result.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for a method that isn't there, `ERR_DISPOSED`.
    *
    * @example
@@ -211,6 +221,7 @@ export class ScriptModule<
    *   `undefined` ends the generation. Caches are passed on as they are, without a copy.
    * @param options As for `captureAttention`; a layer may leave steps out. A generation in which a selected layer took no
    *   part at all ends with `ERR_UNKNOWN_MODULE`, one without any attention with `ERR_NO_ATTENTION`.
+   * @returns The records, one a step.
    * @throws TorchError as `captureAttention`, at the step that fails; what `next` throws.
    *
    * @example
@@ -253,6 +264,7 @@ export class ScriptModule<
    * compile it.
    *
    * @param inputs Inputs like those to come. The model runs three times on them.
+   * @param options As for `forward`.
    * @throws TorchError as `forward`.
    *
    * @example

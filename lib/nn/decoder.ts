@@ -74,9 +74,12 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
   }
 
   /**
-   * `tgt`: `[B, T, dModel]`, `[T, B, dModel]` without `batchFirst`, or `[T, dModel]`; `memory` the same with S for T. Runs on a
-   * thread of the addon's own.
+   * Runs the decoder, on a thread of the addon's own.
    *
+   * @param tgt `[B, T, dModel]`, `[T, B, dModel]` without `batchFirst`, or `[T, dModel]`.
+   * @param memory What an encoder gave: the same with S for T.
+   * @param options Masks, flags, and limits of the run.
+   * @returns Of the shape of `tgt`.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
    *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *
@@ -114,12 +117,17 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
 /**
  * One layer: self-attention, attention to a memory, a feed-forward block, as PyTorch's `nn.TransformerDecoderLayer`.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
- *
  * @example
  * const layer = new nn.TransformerDecoderLayer({ dModel: 512, nhead: 8, normFirst: true }).eval();
  */
 export class TransformerDecoderLayer extends DecoderModule {
+  /**
+   * Makes a layer with random weights, in training mode.
+   *
+   * @param options Sizes, and how the layer is made.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the
+   *   machine.
+   */
   constructor(options: TransformerLayerOptions) {
     super('TransformerDecoderLayer', singleLayer(options, 'decoder'));
   }
@@ -129,15 +137,20 @@ export class TransformerDecoderLayer extends DecoderModule {
  * A stack of copies of `layer`, as PyTorch's `nn.TransformerDecoder`. Hooks on `layer` stay on it alone: PyTorch copies them
  * too, but no handle would remove such a copy.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no layer, or a `numLayers` below 1 or beyond the memory of the machine;
- *   `ERR_DISPOSED`.
- *
  * @example
  * const layer = new nn.TransformerDecoderLayer({ dModel: 512, nhead: 8, batchFirst: true });
  * const stack = new nn.TransformerDecoder(layer, 6).eval();
  */
 export class TransformerDecoder extends DecoderModule {
-  /** `options.norm`: normalization of the output, shared with this decoder, not copied. */
+  /**
+   * Makes a stack, in training mode.
+   *
+   * @param layer The layer to copy, with its weights.
+   * @param numLayers How many, at least 1.
+   * @param options `norm`: normalization of the output, shared with this decoder, not copied.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no layer, or a `numLayers` below 1 or beyond the memory of
+   *   the machine; `ERR_DISPOSED`.
+   */
   constructor(layer: TransformerDecoderLayer, numLayers: number, options?: { norm?: LayerNorm | null }) {
     checkPart(layer, TransformerDecoderLayer, 'layer');
     integer(numLayers, 'numLayers', 1);

@@ -55,9 +55,12 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
   }
 
   /**
-   * `src`: `[B, T, E]`, `[T, B, E]` without `batchFirst`, or `[T, E]`, where E is `dModel`; in a `TransformerModel` it is
-   * `dInput`, and `dOutput` in the output. Runs on a thread of the addon's own.
+   * Runs the encoder, on a thread of the addon's own.
    *
+   * @param src `[B, T, E]`, `[T, B, E]` without `batchFirst`, or `[T, E]`, where E is `dModel` (`dInput` of a
+   *   `TransformerModel`).
+   * @param options Masks, flags, and limits of the run.
+   * @returns Of the shape of `src`, with `dOutput` for E of a `TransformerModel`.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
    *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *
@@ -91,12 +94,17 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
 /**
  * One layer: self-attention and a feed-forward block, as PyTorch's `nn.TransformerEncoderLayer`.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
- *
  * @example
  * const layer = new nn.TransformerEncoderLayer({ dModel: 512, nhead: 8, batchFirst: true }).eval();
  */
 export class TransformerEncoderLayer extends EncoderModule {
+  /**
+   * Makes a layer with random weights, in training mode.
+   *
+   * @param options Sizes, and how the layer is made.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the
+   *   machine.
+   */
   constructor(options: TransformerLayerOptions) {
     super('TransformerEncoderLayer', singleLayer(options, 'encoder'));
   }
@@ -119,14 +127,20 @@ export interface TransformerEncoderOptions {
  * A stack of copies of `layer`, as PyTorch's `nn.TransformerEncoder`. Hooks on `layer` stay on it alone: PyTorch copies them
  * too, but no handle would remove such a copy.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no layer, or a `numLayers` below 1 or beyond the memory of the machine;
- *   `ERR_DISPOSED`.
- *
  * @example
  * const layer = new nn.TransformerEncoderLayer({ dModel: 512, nhead: 8, batchFirst: true });
  * const stack = new nn.TransformerEncoder(layer, 6, { norm: new nn.LayerNorm(512) }).eval();
  */
 export class TransformerEncoder extends EncoderModule {
+  /**
+   * Makes a stack, in training mode.
+   *
+   * @param layer The layer to copy, with its weights.
+   * @param numLayers How many, at least 1.
+   * @param options Normalization of the output, and what is done with padding.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for what is no layer, or a `numLayers` below 1 or beyond the memory of
+   *   the machine; `ERR_DISPOSED`.
+   */
   constructor(layer: TransformerEncoderLayer, numLayers: number, options?: TransformerEncoderOptions) {
     checkPart(layer, TransformerEncoderLayer, 'layer');
     integer(numLayers, 'numLayers', 1);

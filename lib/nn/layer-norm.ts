@@ -21,8 +21,6 @@ export interface LayerNormOptions {
 /**
  * Normalization over the last dimension, of `size` features; the `norm` of encoders and decoders.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for a size below 1 or beyond the memory of the machine, and options out of range.
- *
  * @example
  * const norm = new nn.LayerNorm(512, { eps: 1e-6 });
  */
@@ -39,6 +37,14 @@ export class LayerNorm extends NnModule<Tensor, object, Tensor> {
    */
   readonly size: number;
 
+  /**
+   * Makes a normalization of weight 1 and bias 0.
+   *
+   * @param size Features of the last dimension, at least 1.
+   * @param options `eps` and `bias`.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for a size below 1 or beyond the memory of the machine, and options out
+   *   of range.
+   */
   constructor(size: number, options?: LayerNormOptions) {
     const { eps, bias } = checkOptions(options, ['eps', 'bias'], 'the options of LayerNorm');
     const checked = {
@@ -52,8 +58,11 @@ export class LayerNorm extends NnModule<Tensor, object, Tensor> {
   }
 
   /**
-   * `x`: `[…, size]` with two or three dimensions. Runs on a thread of the addon's own.
+   * Normalizes, on a thread of the addon's own.
    *
+   * @param x `[…, size]`, with two or three dimensions.
+   * @param options Whether gradients are recorded, and limits of the run.
+   * @returns Of the same shape.
    * @throws TorchError `ERR_INVALID_ARGUMENT` for another shape or type, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`, `ERR_TIME_LIMIT`,
    *   `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *

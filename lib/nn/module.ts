@@ -124,6 +124,7 @@ export abstract class NnModule<
    * Puts the module and all below it into training mode, or with `false` into evaluation mode. Returns at once: runs under way
    * go on as they began.
    *
+   * @param mode Default true.
    * @returns The module.
    * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
@@ -140,6 +141,7 @@ export abstract class NnModule<
    * Puts the module and all below it into evaluation mode: `train(false)`.
    *
    * @returns The module.
+   * @throws TorchError `ERR_DISPOSED`.
    *
    * @example
    * const layer = new nn.TransformerEncoderLayer({ dModel: 64, nhead: 4 }).eval();
@@ -166,6 +168,7 @@ export abstract class NnModule<
    * on them see both. The output stays the same bits. With `grad` the weights take part in gradients. Where nobody looks,
    * a fused layer computes nothing.
    *
+   * @param need Default true.
    * @returns The module.
    * @throws TorchError `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`.
    *
@@ -186,6 +189,7 @@ export abstract class NnModule<
    * Copies parameters from a checkpoint: a TorchScript archive, a `.safetensors` file, what `torch.save` wrote, or
    * tensors by name, in an object or a Map. Values are converted to the parameters' type and device.
    *
+   * @param source A path, a `file:` URL, bytes, or tensors by name.
    * @param options `prefix`: take the names that begin with it, without it. `strict` (default true): missing and
    *   unexpected names are errors; tensors of another shape always are. `verify` (default false): the checksums of a zip archive's
    *   records are compared.

@@ -91,8 +91,6 @@ const OPTIONS = [
 /**
  * Attention of several heads, as PyTorch's `nn.MultiheadAttention`.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
- *
  * @example
  * const crossAttention = new nn.MultiheadAttention({ embedDim: 512, numHeads: 8, kdim: 256, vdim: 256 }).eval();
  */
@@ -103,6 +101,13 @@ export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArgum
   protected override readonly inputNames = ['query', 'key', 'value'];
   readonly #options: Required<MultiheadAttentionOptions>;
 
+  /**
+   * Makes an attention with random weights, in training mode.
+   *
+   * @param options Sizes, and how the attention is made.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the
+   *   machine.
+   */
   constructor(options: MultiheadAttentionOptions) {
     const given = checkOptions(options, OPTIONS, 'the options of MultiheadAttention');
     const embedDim = integer(given.embedDim, 'embedDim', 1);
@@ -132,6 +137,8 @@ export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArgum
    * @param query `[B, T, embedDim]`, `[T, B, embedDim]` without `batchFirst`, or `[T, embedDim]`.
    * @param key The same with S for T and `kdim` features.
    * @param value As the key, with `vdim` features. Give the same tensor for all three for fast self-attention.
+   * @param options Masks, flags, what weights are returned, and limits of the run.
+   * @returns The output, and the weights where they are needed.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
    *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *

@@ -29,13 +29,18 @@ const OPTIONS = ['dInput', 'dOutput', 'dHid', 'nlayers', ...LAYER_OPTIONS.filter
  * An encoder stack between two linear projections. Its parameters are those of `input_projection` (dInput → dModel),
  * `transformer_encoder` (as `nn.TransformerEncoder`) and `output_projection` (dModel → dOutput).
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the machine.
- *
  * @example
  * const classifier = new nn.TransformerModel({ dInput: 80, dOutput: 10, dModel: 256, nhead: 4, nlayers: 2 }).eval();
  * const { output, attentionWeights } = await getOutputAndAttentionWeights(classifier, Tensor.zeros([7, 1, 80]));
  */
 export class TransformerModel extends EncoderModule {
+  /**
+   * Makes a model with random weights, in training mode.
+   *
+   * @param options Sizes, and how the layers are made.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, also for sizes beyond the memory of the
+   *   machine.
+   */
   constructor(options: TransformerModelOptions) {
     const given = checkOptions(options, OPTIONS, 'the options of TransformerModel');
     const { dInput, dOutput, dHid, nlayers, ...layer } = given;

@@ -78,9 +78,6 @@ function checkCustom<Part extends TransformerEncoder | TransformerDecoder>(
 /**
  * Encoder and decoder, as PyTorch's `nn.Transformer`. Defaults: `dModel` 512, `nhead` 8.
  *
- * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, for parts that don't fit one another, and for sizes beyond
- *   the memory of the machine; `ERR_DISPOSED`.
- *
  * @example
  * const transformer = new nn.Transformer({ dModel: 256, nhead: 4, batchFirst: true }).eval();
  */
@@ -92,6 +89,13 @@ export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> 
   readonly #layer: CheckedLayerOptions;
   readonly #heads: { encoder: number; decoder: number };
 
+  /**
+   * Makes a transformer with random weights, in training mode.
+   *
+   * @param options Sizes, numbers of layers, and parts to use instead.
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for options out of range, for parts that don't fit one another, and for
+   *   sizes beyond the memory of the machine; `ERR_DISPOSED`.
+   */
   constructor(options: TransformerOptions = {}) {
     const given = checkOptions(
       options,
@@ -114,9 +118,12 @@ export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> 
   }
 
   /**
-   * `src`: `[B, S, dModel]`, `[S, B, dModel]` without `batchFirst`, or `[S, dModel]`; `tgt` the same with T for S. Runs on a
-   * thread of the addon's own.
+   * Runs encoder and decoder, on a thread of the addon's own.
    *
+   * @param src `[B, S, dModel]`, `[S, B, dModel]` without `batchFirst`, or `[S, dModel]`.
+   * @param tgt The same with T for S.
+   * @param options Masks, flags, and limits of the run.
+   * @returns Of the shape of `tgt`.
    * @throws TorchError `ERR_INVALID_ARGUMENT` where shapes, types or masks don't fit, `ERR_MODEL_RUN`, `ERR_HOOK_FAILED`,
    *   `ERR_TIME_LIMIT`, `ERR_MEMORY_LIMIT`, `ERR_DISPOSED`; the signal's reason where it was aborted.
    *

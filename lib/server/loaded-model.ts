@@ -34,6 +34,8 @@ export class LoadedModel {
   constructor(
     readonly model: ScriptModule | ExportedProgram,
     readonly device: string,
+    /** What its parameters and buffers take. */
+    readonly bytes: number,
     private readonly free: () => void,
   ) {
     this.form = modelForm(model);

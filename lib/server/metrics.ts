@@ -38,6 +38,10 @@ export class Metrics {
         (model: Models['all'][number]) => model.queue.waiting,
       ],
       libtorch_model_ready: ['Whether a model is ready', (model: Models['all'][number]) => (model.ready ? 1 : 0)],
+      libtorch_model_bytes: [
+        'Bytes of the parameters of a model, 0 while it is not loaded',
+        (model: Models['all'][number]) => model.bytes,
+      ],
     } as const;
     for (const [name, [help, read]] of Object.entries(gauges)) {
       new client.Gauge({

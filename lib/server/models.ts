@@ -15,7 +15,7 @@ export class Models {
     const budget = new MemoryBudget(options.memoryBudget);
     for (const each of options.models) {
       const versions = this.#byName.get(each.name) ?? new Map<string, ServedModel>();
-      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each, log, budget)));
+      this.#byName.set(each.name, versions.set(each.version, new ServedModel(each, log, budget, this.#loading.signal)));
     }
   }
 
@@ -24,18 +24,17 @@ export class Models {
   }
 
   get ready(): boolean {
-    return !this.#draining && this.all.every(({ ready }) => ready);
+    return !this.#draining && this.all.every(({ ready, onDemand }) => ready || onDemand);
   }
 
   /**
-   * Loads all models, one after the other, and warms them up.
+   * Loads all models that aren't loaded on demand, one after the other, and warms them up.
    *
    * @throws TorchError what the first that can't be loaded failed with, once the others are there.
    */
   async load(): Promise<void> {
     const failures: unknown[] = [];
-    for (const model of this.all)
-      await model.load(this.#loading.signal).catch((error: unknown) => failures.push(error));
+    for (const model of this.all) await model.load().catch((error: unknown) => failures.push(error));
     if (failures.length > 0) throw failures[0];
   }
 

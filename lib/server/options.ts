@@ -49,6 +49,11 @@ export interface ServedModelOptions extends Omit<LoadOptions, 'signal' | 'untrus
   maxBatch?: number;
   /** Milliseconds, at least 0, that a request waits for others of its batch. Default 5. */
   maxDelay?: number;
+  /**
+   * Whether it is loaded by the first request that needs it. While nobody uses it, it may make room for others within
+   * `memoryBudget`, the least recently used one first. Default: that of the server.
+   */
+  onDemand?: boolean;
 }
 
 /**
@@ -98,10 +103,13 @@ export interface ServerOptions {
   /** Bytes of attention that one request may capture (`maxBytes` of captures), at least 1. Default 256 MiB. */
   maxAttentionBytes?: number;
   /**
-   * Bytes, at least 1, that the parameters of all models may take together: one that there is no room for isn't loaded
-   * (`ERR_MEMORY_LIMIT`), and a changed file, which is loaded beside the model that it replaces, neither. Default: no limit.
+   * Bytes, at least 1, that the parameters of all models may take together. Idle models with `onDemand` make room for others;
+   * beyond that, one that there is no room for isn't loaded (`ERR_MEMORY_LIMIT`), and a changed file, which is loaded beside the
+   * model that it replaces, neither. Default: no limit.
    */
   memoryBudget?: number;
+  /** Whether models are loaded by the first request that needs them. Default false: all are loaded before the server is ready. */
+  onDemand?: boolean;
   /**
    * Milliseconds between two looks at the files of models, at least 0: one that has changed is loaded, warmed up and put in the
    * place of the model, without a failed request; where that can't be, the model stays. 0: never. Default 2000.
@@ -133,6 +141,7 @@ export interface CheckedModel {
   maxQueue: number;
   maxBatch: number;
   maxDelay: number;
+  onDemand: boolean;
   reloadInterval: number;
 }
 
@@ -158,6 +167,7 @@ export const SERVER_OPTIONS = [
   'bodyLimit',
   'maxAttentionBytes',
   'memoryBudget',
+  'onDemand',
   'reloadInterval',
   'metrics',
   'apiKeys',
@@ -175,6 +185,7 @@ const MODEL_OPTIONS = [
   'maxQueue',
   'maxBatch',
   'maxDelay',
+  'onDemand',
   ...LOAD_OPTIONS,
 ] as const;
 
@@ -183,7 +194,7 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 
 const MIB = 2 ** 20;
 
-type Defaults = Pick<CheckedModel, 'concurrency' | 'maxQueue' | 'reloadInterval'>;
+type Defaults = Pick<CheckedModel, 'concurrency' | 'maxQueue' | 'onDemand' | 'reloadInterval'>;
 
 function optionalInteger(value: unknown, what: string, min: number, byDefault: number): number {
   return value === undefined ? byDefault : integer(value, what, min);
@@ -203,7 +214,8 @@ function checkModel(name: string, given: unknown, defaults: Defaults): CheckedMo
   const options = isSource
     ? { source: given as string | ScriptModule }
     : checkOptions(given as ServedModelOptions, MODEL_OPTIONS, what);
-  const { source, version, warmUp, concurrency, maxQueue, maxBatch, maxDelay, ...load } = options as ServedModelOptions;
+  const { source, version, warmUp, concurrency, maxQueue, maxBatch, maxDelay, onDemand, ...load } =
+    options as ServedModelOptions;
   if (typeof source !== 'string' && !HookableModel.is(source)) {
     throw invalid('the path of a file, or a model that is loaded,', `the source of model '${name}'`, source);
   }
@@ -239,6 +251,9 @@ function checkModel(name: string, given: unknown, defaults: Defaults): CheckedMo
     maxQueue: optionalInteger(maxQueue, `maxQueue of model '${name}'`, 0, defaults.maxQueue),
     maxBatch: optionalInteger(maxBatch, `maxBatch of model '${name}'`, 1, 1),
     maxDelay: optionalInteger(maxDelay, `maxDelay of model '${name}'`, 0, 5),
+    // One that is loaded already stays where it is: it is the caller's.
+    onDemand:
+      typeof source === 'string' && (optionalBoolean(onDemand, `onDemand of model '${name}'`) ?? defaults.onDemand),
     reloadInterval: defaults.reloadInterval,
   };
 }
@@ -276,6 +291,7 @@ export function checkServerOptions(given: ServerOptions | undefined): CheckedOpt
   const defaults = {
     concurrency: optionalInteger(options.concurrency, 'concurrency', 1, getConcurrency()),
     maxQueue: optionalInteger(options.maxQueue, 'maxQueue', 0, 64),
+    onDemand: optionalBoolean(options.onDemand, 'onDemand') ?? false,
     reloadInterval: optionalInteger(options.reloadInterval, 'reloadInterval', 0, 2000),
   };
   return {

@@ -95,11 +95,11 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
     guarded.post('/v2/repository/index', { config: { listing: true } }, async (request) => {
       const shown = models.all.filter(({ name }) => access.mayList(askerOf(request), name));
       if (shown.length === 0) access.checkAsker(askerOf(request), undefined);
-      return shown.map(({ name, version, ready, failure }) => ({
+      return shown.map(({ name, version, ready, reason }) => ({
         name,
         version,
         state: ready ? 'READY' : 'UNAVAILABLE',
-        reason: failure ?? '',
+        reason,
       }));
     });
     if (metrics) {
@@ -133,7 +133,7 @@ function registerModelRoutes(
       name: model.name,
       versions: models.versionsOf(model.name).map(({ version }) => version),
       platform: 'libtorch',
-      ...model.describe(),
+      ...(await model.describe()),
     };
   });
   app.get(`${path}/ready`, async (request, reply) => {

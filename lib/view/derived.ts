@@ -1,7 +1,12 @@
 import type { Attention } from '../capture/attention';
 import { attentionRelevance, attentionRollout } from '../capture/relevance';
+import { releaseMemory } from '../core/runtime';
+import { elementCount } from '../core/shape';
 import type { Tensor } from '../core/tensor';
 import type { ViewAttention } from './prepare';
+
+/** Elements of an attention from which on its memory is given back to the system: less is had again sooner than it is missed. */
+const LARGE = 2 ** 26;
 
 /** Self-attentions of one sequence, in order. */
 interface Layers {
@@ -39,6 +44,9 @@ export async function* withDerived(
         own.push(mean);
         layers.means.push(mean);
       }
+      const isLarge = dispose && elementCount(weights.shape) >= LARGE;
+      // What waits for the run's next results would lie beside what the page takes meanwhile.
+      if (isLarge) releaseMemory();
       yield attention;
       if (gradient) {
         yield { ...attention, name, operator: 'gradient', kind: 'derived', weights: gradient };
@@ -46,8 +54,12 @@ export async function* withDerived(
       }
       if (!dispose) continue;
       keys?.dispose();
-      if (gradient) own.push(weights, gradient);
-      else weights.dispose();
+      if (gradient) {
+        own.push(weights, gradient);
+        continue;
+      }
+      weights.dispose();
+      if (isLarge) releaseMemory();
     }
     for (const { part, means, graded } of sequences.values()) {
       const of = sequences.size > 1 ? ` of the ${part}` : '';

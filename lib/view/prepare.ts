@@ -1,12 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TorchError } from '../core/errors';
+import { elementCount } from '../core/shape';
 import { attentionLabels } from './attention-labels';
 import { isPaddingToken, isSpecial, kindOf, TokenLists, withoutPadding } from './axis-tokens';
 import { pack } from './block';
 import { maxPool, pictureSize } from './max-pool';
 import { type PackedAttention, type PackedHead, PageBudget, THUMBNAIL_SIDE } from './page-budget';
 import { type HeadLayout, scanHead, TOP } from './scan-head';
-import type { AttentionKind, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
+import type { AttentionKind, HeldType, ViewData, ViewDataAttention, ViewDataExample, ViewDataImage } from './view-data';
 import { ABSENT, ABSENT_BITS, encodeWeight, logCodeOf, MASKED, MASKED_BITS } from './weight-code';
 
 /** What is used of a `Tensor`. */
@@ -15,6 +16,7 @@ interface TensorLike {
   readonly dtype: string;
   select(dim: number, index: number): TensorLike;
   to(options: { dtype: 'float32' }): TensorLike;
+  narrow(dim: number, start: number, length: number): TensorLike;
   mul(factor: number): TensorLike;
   toTypedArray(): unknown;
   dispose(): void;
@@ -33,6 +35,8 @@ export interface ViewAttention {
   keys?: Elements;
   /** The shape of the whole attention: its last size tells the number of keys of a capture with `topK`. */
   shape?: readonly number[];
+  /** Of a capture that holds codes: the weights that they stand for. */
+  decode?(): TensorLike;
   heads: readonly number[];
   queries: readonly number[];
   /** `'encoder'`, `'decoder'`, `'cross'` or `'derived'`; told from the name and the weights where it is none of these. */
@@ -88,7 +92,8 @@ const KINDS: readonly string[] = ['encoder', 'decoder', 'cross', 'derived'];
 export async function prepareView(examples: readonly PrepareExample[], options: PrepareOptions): Promise<PreparedView> {
   const budget = new PageBudget(options.maxSize);
   const prepared: ViewDataExample[] = [];
-  for (const example of examples) prepared.push(...(await prepareExample(example, budget)));
+  const scratch = new Scratch();
+  for (const example of examples) prepared.push(...(await prepareExample(example, budget, scratch)));
   const data: ViewData = {
     encoding: budget.encoding,
     topK: 0,
@@ -102,16 +107,28 @@ export async function prepareView(examples: readonly PrepareExample[], options: 
 /** An attention of the page while its example isn't complete. */
 type Draft = Omit<ViewDataAttention, 'label'>;
 
-async function prepareExample(example: PrepareExample, budget: PageBudget): Promise<ViewDataExample[]> {
+async function prepareExample(
+  example: PrepareExample,
+  budget: PageBudget,
+  scratch: Scratch,
+): Promise<ViewDataExample[]> {
   const items: { tokens: TokenLists; attentions: Draft[] }[] = [];
   const names: string[] = [];
   for await (const attention of example.attentions) {
     check(attention);
     names.push(attention.name);
     const batch = attention.weights.shape[0] as number;
-    for (let item = 0; item < batch; item++) {
-      const target = (items[item] ??= { tokens: new TokenLists(), attentions: [] });
-      target.attentions.push(await prepareAttention(attention, item, names, example, target.tokens, budget));
+    const held = heldType(attention);
+    const decoded = held === 'uint8' ? attention.decode?.() : undefined;
+    try {
+      const whole = decoded ? { ...attention, weights: decoded } : attention;
+      for (let item = 0; item < batch; item++) {
+        const target = (items[item] ??= { tokens: new TokenLists(), attentions: [] });
+        const draft = await prepareAttention(whole, item, names, example, target.tokens, budget, scratch);
+        target.attentions.push({ ...draft, ...(held && { held }) });
+      }
+    } finally {
+      decoded?.dispose();
     }
   }
   if (!items.length) items.push({ tokens: new TokenLists(), attentions: [] });
@@ -139,6 +156,13 @@ async function prepareExample(example: PrepareExample, budget: PageBudget): Prom
       attentions: attentions.map((attention, i) => ({ ...attention, label: labels[i] as string })),
     };
   });
+}
+
+/** The type that a capture holds weights in, where it rounds them. */
+function heldType({ weights, decode }: ViewAttention): HeldType | undefined {
+  const dtype = isTensor(weights) ? weights.dtype : '';
+  if (dtype === 'float16' || dtype === 'bfloat16') return dtype;
+  return dtype === 'uint8' && decode ? 'uint8' : undefined;
 }
 
 /** Labels that fit nowhere would be left out without a word. */
@@ -194,11 +218,11 @@ function listOf(
 function check({ name, weights, keys, heads, queries }: ViewAttention): void {
   const { shape } = weights;
   const averaged = shape.length === 3;
-  const received = isTensor(weights) ? elementsOf(shape) : weights.data.length;
+  const received = isTensor(weights) ? elementCount(shape) : weights.data.length;
   const fits =
     (averaged || (shape.length === 4 && shape[1] === heads.length)) &&
     shape.at(-2) === queries.length &&
-    received === elementsOf(shape) &&
+    received === elementCount(shape) &&
     (!keys || keys.shape.join() === shape.join());
   if (fits) return;
   const expected = `[B, ${heads.length}, ${queries.length}, K], or [B, ${queries.length}, K] for averaged heads`;
@@ -208,41 +232,64 @@ function check({ name, weights, keys, heads, queries }: ViewAttention): void {
   );
 }
 
-function elementsOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
 function isTensor(elements: Elements): elements is TensorLike {
   return 'toTypedArray' in elements;
 }
 
+/** Elements that are read of a tensor at once. */
+const READ = 2 ** 20;
+
 /**
- * The elements of one head, as the array that a tensor of this type has. Of weights it is a copy: an array on the memory of a
- * whole attention would hold that until the next garbage collection, whatever is disposed.
+ * Copies the elements of one head of a tensor, a few rows at a time. They are copied twice, since an array on the memory of a
+ * tensor holds all of that until the next garbage collection, whatever is disposed: here, of a few rows.
  */
-function headElements(elements: Elements, item: number, head: number): ArrayLike<number | bigint> {
+async function copyHead(elements: TensorLike, item: number, head: number, target: Float32Array): Promise<void> {
   const { shape } = elements;
-  if (!isTensor(elements)) {
-    const size = (shape.at(-1) as number) * (shape.at(-2) as number);
-    const heads = shape.length === 4 ? (shape[1] as number) : 1;
-    const start = (item * heads + head) * size;
-    const { data } = elements;
-    if (data instanceof Float32Array) return data.subarray(start, start + size);
-    return Array.prototype.slice.call(data, start, start + size) as (number | bigint)[];
-  }
+  const [rows, columns] = shape.slice(-2) as [number, number];
   const used: TensorLike[] = [];
   const keep = (tensor: TensorLike) => {
     used.push(tensor);
     return tensor;
   };
   try {
-    let tensor = keep(elements.select(0, item));
-    if (shape.length === 4) tensor = keep(tensor.select(0, head));
-    if (tensor.dtype === 'float32') tensor = keep(tensor.mul(1));
-    else if (tensor.dtype !== 'int64') tensor = keep(tensor.to({ dtype: 'float32' }));
-    return tensor.toTypedArray() as ArrayLike<number | bigint>;
+    let matrix = keep(elements.select(0, item));
+    if (shape.length === 4) matrix = keep(matrix.select(0, head));
+    const step = Math.max(1, Math.floor(READ / Math.max(1, columns)));
+    for (let row = 0; row < rows; row += step) {
+      const part = keep(matrix.narrow(0, row, Math.min(step, rows - row)));
+      const copy = keep(part.dtype === 'float32' ? part.mul(1) : part.to({ dtype: 'float32' }));
+      target.set(copy.toTypedArray() as Float32Array, row * columns);
+      for (const tensor of used.splice(-2)) tensor.dispose();
+      // Their memory is given back between turns of the event loop only.
+      if (row + step < rows) await nextTurn();
+    }
   } finally {
     for (const tensor of used) tensor.dispose();
+  }
+}
+
+/** The elements of one head of an array. */
+function headOf(
+  { shape, data }: Exclude<Elements, TensorLike>,
+  item: number,
+  head: number,
+): ArrayLike<number | bigint> {
+  const size = (shape.at(-1) as number) * (shape.at(-2) as number);
+  const heads = shape.length === 4 ? (shape[1] as number) : 1;
+  const start = (item * heads + head) * size;
+  if (data instanceof Float32Array) return data.subarray(start, start + size);
+  return Array.prototype.slice.call(data, start, start + size) as (number | bigint)[];
+}
+
+/** Memory that is used again for the next attention: freed, it would stay until the next garbage collection. */
+class Scratch {
+  private readonly arrays = new Map<string, Float32Array>();
+
+  /** So many elements, of whatever was there last. */
+  take(use: 'head' | 'sum', length: number): Float32Array {
+    let array = this.arrays.get(use);
+    if (!array || array.length < length) this.arrays.set(use, (array = new Float32Array(length)));
+    return array.subarray(0, length);
   }
 }
 
@@ -251,35 +298,48 @@ class HeadReader {
   readonly matrices: number;
   readonly rows: number;
   readonly columns: number;
-  /** Keys of each row that the capture holds, where those are not all. */
+  /** Keys of each row that the capture holds. */
+  private readonly held: number;
+  /** The same, where those are not all. */
   readonly topK: number | undefined;
 
   constructor(
     private readonly attention: ViewAttention,
     private readonly item: number,
+    private readonly scratch: Scratch,
   ) {
     const { shape } = attention.weights;
     this.matrices = shape.length === 3 ? 1 : (shape[1] as number);
     this.rows = shape.at(-2) as number;
-    const held = shape.at(-1) as number;
-    this.columns = attention.keys ? Math.max(held, attention.shape?.at(-1) ?? held) : held;
-    this.topK = attention.keys && held < this.columns ? held : undefined;
+    this.held = shape.at(-1) as number;
+    this.columns = attention.keys ? Math.max(this.held, attention.shape?.at(-1) ?? this.held) : this.held;
+    this.topK = attention.keys && this.held < this.columns ? this.held : undefined;
   }
 
-  read(head: number): { weights: Float32Array; captured: Uint8Array | undefined } {
-    const elements = headElements(this.attention.weights, this.item, head);
-    const values = elements instanceof Float32Array ? elements : Float32Array.from(elements as ArrayLike<number>);
-    if (!this.attention.keys) return { weights: values, captured: undefined };
-    const keys = headElements(this.attention.keys, this.item, head);
+  /** The weights of a head, until the next are read; which were captured, where not all were. */
+  async read(head: number): Promise<{ weights: Float32Array; captured: Uint8Array | undefined }> {
+    const { weights: elements, keys } = this.attention;
+    const values = await this.elementsOf(elements, head, this.scratch.take('head', this.rows * this.held));
+    if (!keys) return { weights: values, captured: undefined };
+    // Positions below 2²⁴ are exact in float32.
+    const positions = await this.elementsOf(keys, head, new Float32Array(values.length));
     const weights = new Float32Array(this.rows * this.columns);
     const captured = this.topK === undefined ? undefined : new Uint8Array(weights.length);
-    const held = values.length / this.rows;
     for (let i = 0; i < values.length; i++) {
-      const at = Math.floor(i / held) * this.columns + Number(keys[i]);
+      const at = Math.floor(i / this.held) * this.columns + (positions[i] as number);
       weights[at] = values[i] as number;
       if (captured) captured[at] = 1;
     }
     return { weights, captured };
+  }
+
+  private async elementsOf(elements: Elements, head: number, target: Float32Array): Promise<Float32Array> {
+    if (isTensor(elements)) {
+      await copyHead(elements, this.item, head, target);
+      return target;
+    }
+    const own = headOf(elements, this.item, head);
+    return own instanceof Float32Array ? own : Float32Array.from(own, Number);
   }
 }
 
@@ -290,9 +350,7 @@ async function survey(reader: HeadReader) {
   let largest = 0;
   let signed = false;
   for (let head = 0; head < reader.matrices; head++) {
-    const { weights, captured } = reader.read(head);
-    // Memory of tensors is given back between turns of the event loop only.
-    await nextTurn();
+    const { weights, captured } = await reader.read(head);
     if (!captured) {
       mask ??= new Uint8Array(size).fill(1);
       for (let i = 0; i < size; i++) if (weights[i] !== 0) mask[i] = 0;
@@ -323,9 +381,9 @@ export async function markedHead(
   matrix: number,
 ): Promise<{ weights: Float32Array; rows: number; columns: number }> {
   check(attention);
-  const reader = new HeadReader(attention, item);
+  const reader = new HeadReader(attention, item, new Scratch());
   const { mask } = await survey(reader);
-  const { weights, captured } = reader.read(matrix);
+  const { weights, captured } = await reader.read(matrix);
   const marked = weights.slice();
   const bits = new Uint32Array(marked.buffer);
   for (let i = 0; i < marked.length; i++) {
@@ -342,9 +400,10 @@ async function prepareAttention(
   example: PrepareExample,
   tokens: TokenLists,
   budget: PageBudget,
+  scratch: Scratch,
 ): Promise<Draft> {
   const { name, operator, heads, queries } = attention;
-  const reader = new HeadReader(attention, item);
+  const reader = new HeadReader(attention, item, scratch);
   const { rows, columns, matrices } = reader;
   const averaged = attention.weights.shape.length === 3;
   const { mask, signed, largest } = await survey(reader);
@@ -384,7 +443,7 @@ async function prepareAttention(
   const hasMean = matrices > 1 && reader.topK === undefined;
   const thumbnails = new Uint8Array((hasMean ? matrices + 1 : matrices) * thumbnail.rows * thumbnail.columns);
   const stats: ViewDataAttention['stats'] = [];
-  const sum = hasMean ? new Float32Array(rows * columns) : undefined;
+  const sum = hasMean ? scratch.take('sum', rows * columns).fill(0) : undefined;
 
   const store = async (weights: Float32Array, captured: Uint8Array | undefined, isMean: boolean) => {
     const scanned = scanHead(weights, { ...layout, captured } satisfies HeadLayout);
@@ -410,7 +469,7 @@ async function prepareAttention(
   };
 
   for (let head = 0; head < matrices; head++) {
-    const { weights, captured } = reader.read(head);
+    const { weights, captured } = await reader.read(head);
     if (sum) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (weights[i] as number);
     await store(weights, captured, false);
   }

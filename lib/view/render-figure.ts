@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { TorchError } from '../core/errors';
 import { optionalPackage } from '../core/optional-package';
-import type { FigureModule, HeadFigureInput } from './figure-input';
+import type { FigureModule, HeadFigureInput, RowInput } from './figure-input';
 import { PAGE } from './html';
 import { encodePng } from './png';
 
-/** One head as an SVG document: cells as vectors up to 64 × 64, above that an embedded picture. */
+/** One head as an SVG document: of a matrix, cells are vectors up to 64 × 64, above that an embedded picture. */
 export function renderHeadFigure(input: Omit<HeadFigureInput, 'encode'>): string {
   const encode: HeadFigureInput['encode'] = (pixels, columns, rows) =>
     `data:image/png;base64,${encodePng(pixels, columns, rows).toString('base64')}`;
@@ -13,7 +13,7 @@ export function renderHeadFigure(input: Omit<HeadFigureInput, 'encode'>): string
 }
 
 /** One row of a head as CSV. */
-export function renderRowCsv(input: Parameters<FigureModule['rowCsv']>[0], row: number): string {
+export function renderRowCsv(input: RowInput, row: number): string {
   return figures().rowCsv(input, row);
 }
 

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
-import { extname } from 'node:path';
 import type { Attention } from '../capture/attention';
 import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, optionalBoolean } from '../core/validate';
 import { checkWritable, writeWhole } from '../formats/file';
 import { withDerived } from './derived';
 import { pageSize, renderHtml } from './html';
+import { imageInfo } from './image-size';
 import { type PrepareExample, type PrepareOptions, prepareView } from './prepare';
 import type { ViewDataImage } from './view-data';
 
@@ -70,19 +70,13 @@ export interface ViewOptions {
 
 export const DEFAULT_MAX_SIZE = 20_000_000;
 
-const IMAGE_TYPES: Record<string, string> = {
-  '.png': 'image/png',
-  '.jpg': 'image/jpeg',
-  '.jpeg': 'image/jpeg',
-  '.webp': 'image/webp',
-  '.gif': 'image/gif',
-};
-
 /**
  * Attention as one HTML page that needs nothing else and loads nothing else.
  * Attentions are looked at one at a time, on the event loop's thread, between which it goes on; compressing happens on Node's
  * own threads.
  *
+ * @param examples At least one: the attentions of a run (or a stream of them), with its tokens or its image.
+ * @param options The title, the most bytes, and what the page opens with.
  * @returns The document, for a file, a response, or the `srcdoc` of an `<iframe>`.
  * @throws TorchError `ERR_INVALID_ARGUMENT` for examples that don't fit their attentions, `ERR_CAPTURE_TOO_LARGE` where not
  *   even small pictures of all heads fit in `maxSize`, `ERR_DISPOSED`.
@@ -128,6 +122,8 @@ export async function renderExamples(
  * Writes what `renderView` returns to a file.
  *
  * @param path The HTML file to write, over what is there.
+ * @param examples As for `renderView`.
+ * @param options As for `renderView`.
  * @throws TorchError as `renderView`; `ERR_INVALID_ARGUMENT` where it can't be written.
  *
  * @example
@@ -180,8 +176,7 @@ export async function readImage(
   what: string,
 ): Promise<ViewDataImage> {
   checkOptions(image, ['path', 'patches', 'prefix'], `image of ${what}`);
-  const type = IMAGE_TYPES[extname(String(image.path)).toLowerCase()];
-  if (!type) throw invalid('the path of a .png, .jpg, .webp or .gif file', `image.path of ${what}`, image.path);
+  if (typeof image.path !== 'string') throw invalid('a path', `image.path of ${what}`, image.path);
   if (!Array.isArray(image.patches) || image.patches.length !== 2) {
     throw invalid('[rows, columns]', `image.patches of ${what}`, image.patches);
   }
@@ -194,5 +189,13 @@ export async function readImage(
     const message = `Expected a picture that can be read for ${what}: ${(error as Error).message}`;
     throw new TorchError('ERR_INVALID_ARGUMENT', message, { cause: error });
   }
-  return { url: `data:${type};base64,${bytes.toString('base64')}`, patches: patches as [number, number], prefix };
+  const info = imageInfo(bytes);
+  if (!info) throw invalid('the path of a PNG, JPEG, WebP or GIF file', `image.path of ${what}`, image.path);
+  const { type, width, height } = info;
+  return {
+    url: `data:${type};base64,${bytes.toString('base64')}`,
+    size: { width, height },
+    patches: patches as [number, number],
+    prefix,
+  };
 }

@@ -7,6 +7,9 @@ export type AttentionKind = 'encoder' | 'decoder' | 'cross' | 'derived';
 /** What a head does, as far as its weights tell. */
 export type Pattern = 'previous' | 'next' | 'self' | 'local' | 'special' | 'content' | 'broad';
 
+/** Types of fewer bits than float32 that a capture may hold weights in; uint8: as codes of 256 levels. */
+export type HeldType = 'float16' | 'bfloat16' | 'uint8';
+
 /** How the weights at full resolution are stored: exactly, or as codes of 16 or 8 bits. */
 export type FullEncoding = 'float32' | 'log16' | 'log8';
 
@@ -41,6 +44,8 @@ export interface ViewDataExample {
 export interface ViewDataImage {
   /** A data: URL. */
   url: string;
+  /** Pixels of the picture. */
+  size: { width: number; height: number };
   /** Rows and columns of patches. */
   patches: [number, number];
   /** So many tokens (class, registers) come before the patches. */
@@ -66,6 +71,8 @@ export interface ViewDataAttention {
   keyTokens?: number;
   /** The capture holds so many keys of each query and no others. */
   capturedTopK?: number;
+  /** The capture holds numbers of this type, which are off by what it rounds. */
+  held?: HeldType;
   /** Weights are negative too, and codes have signs; what is counted in `stats` is their size. */
   signed?: boolean;
   /** Whether attention from later positions is masked. */

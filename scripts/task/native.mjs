@@ -120,7 +120,7 @@ async function compile({ directory, title, options }, libtorch, target = []) {
       ...options,
     ];
     await runLogged('cmake', configure, { log: 'configure', env });
-    const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableJobs());
+    const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL || String(availableJobs());
     const build = ['--build', directory, '--config', 'Release', '--parallel', parallel, ...target];
     // Both of CMake's generators begin a line with how far they are.
     const onLine = (line) => /^\[ *\d/.test(line) && update(line);

@@ -21,6 +21,7 @@ const contents = [
   'CMakeLists.txt',
   ...['compiler', 'libtorch', 'native', 'process', 'progress'].map((name) => `scripts/task/${name}.mjs`),
   'CHANGELOG.md',
+  'CONTRIBUTING.md',
   'LICENSE',
   'README.md',
 ];

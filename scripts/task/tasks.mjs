@@ -1,6 +1,7 @@
 import { requireCompiler } from './compiler.mjs';
 import { clangFormat, clangTidy } from './cpp-checks.mjs';
 import { installDependencies } from './dependencies.mjs';
+import { checkReference, makeReference } from './docs.mjs';
 import { modules, provideLibtorch, provideVersion } from './libtorch.mjs';
 import { withLock } from './lock.mjs';
 import {
@@ -70,6 +71,16 @@ export const tasks = {
     });
   },
 
+  /** The API reference of docs/api; with `--check` it is only compared to what the docstrings make. */
+  async docs([flag]) {
+    if (flag === '--check') return checkReference();
+    await withLock(async () => {
+      await installDependencies();
+      await compileTypeScript();
+    });
+    return makeReference();
+  },
+
   /** What the compiler finds wrong in any of the projects. */
   types: checkTypes,
 
@@ -115,7 +126,7 @@ export const tasks = {
   /** What takes longer than the tests may, all of it even where a part fails. */
   async long() {
     const failed = [];
-    for (const name of ['fuzz', 'test:installs', 'test:leaks', 'test:kills', 'test:asan', 'test:tsan']) {
+    for (const name of ['fuzz', 'test:installs', 'test:leaks', 'test:kills', 'test:load', 'test:asan', 'test:tsan']) {
       console.log(`\n== ${name}`);
       if ((await run('npm', ['run', '--silent', name])) !== 0) failed.push(name);
     }

@@ -46,6 +46,12 @@ export const EVERYWHERE: Given = {
   new nn.TransformerEncoderLayer({ dModel: 16, nhead: 4, dimFeedforward: 32, batchFirst: true }), 2).eval();`,
     attention: 'const attention = new nn.MultiheadAttention({ embedDim: 16, numHeads: 4, batchFirst: true }).eval();',
     src: 'const src = Tensor.zeros([1, 4, 16]);',
+    // A generation of the decoder.
+    prompt: 'const prompt = Tensor.from([[3n, 14n, 15n, 9n]]);',
+    END: 'const END = 2n;',
+    next: `const next: NextInputs<[Tensor, Value], [Tensor, Value]> = ([logits, caches], step) =>
+  step < 4 ? [logits.select(1, -1).argmax(-1).reshape([1, 1]), caches] : undefined;`,
+    tokens: "const tokens = ['[CLS]', 'hello', 'there', '[SEP]'];",
     srcKeyPaddingMask: 'const srcKeyPaddingMask = Tensor.from([[false, false, false, true]]);',
     Fastify: "import Fastify from 'fastify';",
   },
@@ -53,6 +59,15 @@ export const EVERYWHERE: Given = {
 
 /** By document (`docs/bulk.md`), or by name of what a docstring is of (`Tensor.from`): goes ahead of what all have. */
 export const DOCUMENTS: { [document: string]: Given } = {
+  'README.md': {
+    files: {
+      'model.pt': 'test/fixtures/snippets/bert_base.pt',
+      'tokenizer/tokenizer.json': 'test/fixtures/cli/tokenizer.json',
+    },
+  },
+  'docs/serving.md': { files: { 'bert.pt2': 'test/fixtures/exported/bert_dynamic.pt2' } },
+  'docs/view.md': { files: { 'model.pt': 'test/fixtures/snippets/bert_base.pt' } },
+  'docs/exporting.md': { files: { 'eager.pt2': 'test/fixtures/exported/bert_eager.pt2' } },
   loadOperators: {
     files: {
       'libmy_operators.so': join(BINARIES, 'test_operators.so'),

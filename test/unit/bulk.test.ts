@@ -142,7 +142,7 @@ describe.each(engines)('$name', ({ name, options }) => {
       expect.objectContaining({ index: 17, code: 'ERR_WORKER_ENDED', message: expect.stringMatching(/SIGKILL/) }),
     ]);
     expect(results.tensors.get('29.output')).toEqual({ shape: [1], data: [58] });
-  });
+  }, 120_000); // eight starts of processes that load libtorch
 
   test('a full disk ends the run with its code, and it goes on when there is room', async () => {
     const inputs = await inputFiles(

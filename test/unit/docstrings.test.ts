@@ -20,7 +20,8 @@ test('every example compiles', () => {
 
 test('every example runs', async () => {
   expect(await run(compiled)).toEqual([]);
-});
+  // A quarter of a minute of computing, on a machine that has it.
+}, 180_000);
 
 test('what is given to an example is given to one that is there', () => {
   const examples = new Set(compiled.programs.map(({ snippet }) => snippet.document));

@@ -1,6 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { setTimeout as wait } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Tensor } from '../../lib/index';
 import { type CreateServerOptions, createServer } from '../../lib/server';
@@ -121,4 +123,20 @@ export function binaryBody(
     body: Buffer.concat([header, ...inputs.map(({ bytes }) => bytes)]),
     headers: { 'Inference-Header-Content-Length': String(header.length), 'Content-Type': 'application/octet-stream' },
   };
+}
+
+export async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await wait(20);
+}
+
+/** A log, and its lines so far. */
+export function logged(): [{ stream: Writable }, () => string[]] {
+  let text = '';
+  const stream = new Writable({
+    write(chunk, _, done) {
+      text += chunk;
+      done();
+    },
+  });
+  return [{ stream }, () => text.split('\n')];
 }

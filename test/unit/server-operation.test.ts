@@ -1,13 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import { type TracerProvider, trace } from '@opentelemetry/api';
 import { createServer } from '../../lib/server';
 import { archiveOf } from './script-archive';
-import { type Client, counting, echo, folder, listen, serve } from './server-fixtures';
+import { type Client, counting, echo, folder, listen, serve, until } from './server-fixtures';
 
 const x = { name: 'x', datatype: 'FP32', shape: [1], data: [1] };
 
@@ -19,10 +18,6 @@ function replace(path: string, factor: number | string): void {
       : archiveOf(`def forward(self: __torch__.M, x: Tensor) -> Tensor:\n  return torch.mul(x, ${factor})\n`);
   writeFileSync(`${path}.new`, content);
   renameSync(`${path}.new`, path);
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await wait(20);
 }
 
 test('a file that has changed is served without a failed request, and one that is broken is not', async () => {
@@ -157,39 +152,3 @@ const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
   });
   expect([url, status]).toEqual([expect.stringMatching(/^https:/), 200]);
 });
-
-test('models beyond the budget are not loaded, and one that is replaced gives its part back', async () => {
-  const text = join(__dirname, '..', 'fixtures', 'cli', 'text.pt');
-  const path = join(folder, 'text.pt');
-  copyFileSync(text, path);
-  const { size } = statSync(path);
-  await expect(createServer({ models: { text: path }, memoryBudget: size - 1 })).rejects.toMatchObject({
-    code: 'ERR_MEMORY_LIMIT',
-    message: expect.stringContaining("'text'"),
-  });
-  await expect(createServer({ models: { a: path, b: text }, memoryBudget: size + 1 })).rejects.toMatchObject({
-    code: 'ERR_MEMORY_LIMIT',
-    message: expect.stringContaining("'b'"),
-  });
-  // Room for the model and its file beside it: again and again only if each gives its part back.
-  const [log, lines] = logged();
-  const client = await serve({ text: path }, { memoryBudget: 2 * size, reloadInterval: 30, logger: log });
-  for (let round = 1; round <= 4; ++round) {
-    copyFileSync(text, `${path}.new`);
-    renameSync(`${path}.new`, path);
-    await until(async () => lines().filter((line) => line.includes('loaded again')).length === round);
-  }
-  expect((await client.get('/v2/models/text/ready')).status).toBe(200);
-});
-
-/** A log, and its lines so far. */
-function logged(): [{ stream: Writable }, () => string[]] {
-  let text = '';
-  const stream = new Writable({
-    write(chunk, _, done) {
-      text += chunk;
-      done();
-    },
-  });
-  return [{ stream }, () => text.split('\n')];
-}

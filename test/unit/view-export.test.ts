@@ -113,7 +113,7 @@ describe('the page of renderView: figures', () => {
     test('a picture of patches: as bright as its weight, the asked patch framed', async () => {
       const patched: Example = {
         title: 'patches',
-        image: { url: `data:image/png;base64,${PIXEL}`, patches: [3, 4], prefix: 1 },
+        image: { url: `data:image/png;base64,${PIXEL}`, size: { width: 1, height: 1 }, patches: [3, 4], prefix: 1 },
         attentions: [attention('vit.layers.0.attn', 1, 2, 13, 13)],
       };
       await at.openExamples('patches', [patched], 'view=image&locked=7');

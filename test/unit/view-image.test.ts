@@ -12,13 +12,16 @@ function picture(columns: number, rows: number): string {
 
 const patched: Example = {
   title: 'patches',
-  image: { url: picture(80, 60), patches: [3, 4], prefix: 1 },
+  image: { url: picture(80, 60), size: { width: 80, height: 60 }, patches: [3, 4], prefix: 1 },
   attentions: [attention('vit.layers.0.attn', 1, 2, 13, 13), attention('vit.pool', 2, 2, 1, 5)],
 };
 
 describe('prepareView', () => {
   test('a picture whose patches are the keys of nothing is refused', async () => {
-    const wrong = { ...patched, image: { url: picture(8, 8), patches: [4, 4] as [number, number], prefix: 1 } };
+    const wrong = {
+      ...patched,
+      image: { url: picture(8, 8), size: { width: 8, height: 8 }, patches: [4, 4] as [number, number], prefix: 1 },
+    };
     await expect(prepareView([wrong], { maxSize: 1e6 })).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',
       message: expect.stringMatching(
@@ -67,6 +70,46 @@ describe('the page of renderView: pictures', () => {
         const to = await patch(row, column);
         await page.mouse.move(to.x, to.y);
         expect(await at.tooltip()).toContain(weightOf(patched, 0, 0, 7, 1 + row * 4 + column).toFixed(4));
+      }
+    });
+
+    test('a hundred numbers at random, by query and by key, are the capture’s', async () => {
+      const to = async (position: number) => {
+        if (position === 0) return await page.locator('.image-chips .chip').hover();
+        const { x, y } = await patch(Math.floor((position - 1) / 4), (position - 1) % 4);
+        await page.mouse.move(x, y);
+      };
+      const random = () => Math.floor(13 * Math.random());
+      for (const from of ['query', 'key'] as const) {
+        for (let asked = 0; asked < 5; asked++) {
+          const index = random();
+          const head = asked % 2;
+          const hash = `view=image&head=${head}&locked=${index}&from=${from}&n=${asked}`;
+          await page.evaluate((text) => {
+            location.hash = text;
+          }, hash);
+          await page.waitForFunction(
+            ([verb, name]) => {
+              const heading = document.querySelector('#image .text-heading')?.textContent ?? '';
+              return (
+                heading.includes(verb as string) && document.querySelector('#head option:checked')?.textContent === name
+              );
+            },
+            [
+              `${index === 0 ? 'token #0' : `patch ${Math.floor((index - 1) / 4)},${(index - 1) % 4}`} ${from === 'query' ? 'attends to' : 'is attended to by'}`,
+              `head ${head}`,
+            ],
+          );
+          for (let i = 0; i < 10; i++) {
+            const other = random();
+            await page.mouse.move(2, 2);
+            await to(other);
+            const [row, column] = from === 'query' ? [index, other] : [other, index];
+            expect(await page.locator('.tooltip-weight').textContent()).toBe(
+              weightOf(patched, 0, head, row, column).toFixed(4),
+            );
+          }
+        }
       }
     });
 

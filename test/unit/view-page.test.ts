@@ -107,6 +107,46 @@ describe('the page of renderView', () => {
       expect(await tooltip()).toContain('👩‍🚀');
     });
 
+    test('in no view, tooltip, address, figure or row is a token anything but text', async () => {
+      const odd = [
+        HOSTILE,
+        '<img src=x onerror="window.hacked = true">',
+        '\u202eabc',
+        '\u200b',
+        'x'.repeat(10_000),
+        '"=1+1',
+      ];
+      const image = { url: 'data:image/gif;base64,R0lGODlhAQABAAAAACw=', size: { width: 1, height: 1 } };
+      const patched = { ...first, tokens: odd, image: { ...image, patches: [2, 2] as [number, number], prefix: 2 } };
+      await openExamples('everywhere', [patched, { ...patched, title: odd[1] as string }]);
+      for (const name of ['model', 'heads', 'matrix', 'text', 'image', 'compare']) {
+        await view(name);
+        await page.evaluate(() => {
+          for (const node of document.querySelectorAll<HTMLElement>('.token, .word, .chip, .tile')) node.focus();
+        });
+        if (name === 'matrix' || name === 'compare') {
+          const pane = name === 'matrix' ? '#matrix' : '[data-pane=a]';
+          for (let i = 0; i < 6; i++) await pointAt(i, i, 6, 6, pane);
+        }
+        const seen = await page.evaluate(() => ({
+          elements: document.querySelectorAll('.app script, .app img:not(.image-box img)').length,
+          text: document.querySelector('main')?.textContent ?? '',
+          wide: document.documentElement.scrollWidth - innerWidth,
+        }));
+        expect([name, seen.elements, seen.wide]).toEqual([name, 0, 0]);
+        expect([name, /\u202e|\u200b|x{100}/.test(seen.text)]).toEqual([name, false]);
+        await page.locator('#export summary').click();
+        const [download] = await Promise.all([
+          page.waitForEvent('download'),
+          page.locator('#export [data-format=svg]').click(),
+        ]);
+        const svg = readFileSync(await download.path(), 'utf8');
+        expect([name, /<script|<img|\u202e|\u200b|x{100}/.test(svg)]).toEqual([name, false]);
+      }
+      expect(decodeURIComponent(page.url())).not.toMatch(/<|\u202e|xxx/);
+      expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
+    });
+
     test('the exact value is under the pointer, with its tokens and the row sum', async () => {
       await tile(1, 2).click();
       await pointAt(2, 4, 6, 6);
@@ -217,17 +257,41 @@ describe('the page of renderView', () => {
       await page.locator('.keys .token[data-index="4"]').hover();
       expect(await tooltip()).toContain(`head 2${weightOf(second, 2, 2, 1, 4).toFixed(4)}`);
       expect(await page.locator('.lines-count').textContent()).toMatch(/\(\d+ of 36 shown, \d+ % of the weight\)/);
-      const inked = await page.locator('.lines-sheet canvas').evaluate((canvas: HTMLCanvasElement) => {
+      const inked = await page.locator('.lines-all').evaluate((canvas: HTMLCanvasElement) => {
         const { data } = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] };
         return Array.from(data).some((value) => value > 0);
       });
       expect(inked).toBe(true);
     });
 
+    test('pointing draws no line again: the lines of the token that is asked lie over the others', async () => {
+      await view('heads');
+      await page.locator('.queries .token').first().hover();
+      const drawn = await page.evaluateHandle(() => {
+        const seen = { all: 0, asked: 0 };
+        for (const name of ['all', 'asked'] as const) {
+          const canvas = document.querySelector(`.lines-${name}`) as HTMLCanvasElement;
+          const context = canvas.getContext('2d') as CanvasRenderingContext2D;
+          const stroke = context.stroke;
+          context.stroke = (...given: unknown[]) => {
+            seen[name]++;
+            (stroke as (...all: unknown[]) => void).apply(context, given);
+          };
+        }
+        return seen;
+      });
+      for (const side of ['queries', 'keys']) await page.locator(`.${side} .token`).nth(3).hover();
+      await page.waitForTimeout(100);
+      const { all, asked } = (await drawn.jsonValue()) as { all: number; asked: number };
+      expect(all).toBe(0);
+      expect(asked).toBeGreaterThan(0);
+      expect(await page.locator('.lines-all.behind').count()).toBe(1);
+    });
+
     test.each([1280, 420])('lines have room beside the tokens, %i pixels wide', async (width) => {
       await page.setViewportSize({ width, height: 800 });
       await view('heads');
-      const { width: room } = (await page.locator('.lines-sheet canvas').boundingBox()) ?? { width: 0 };
+      const { width: room } = (await page.locator('.lines-all').boundingBox()) ?? { width: 0 };
       expect(room).toBeGreaterThan(width * 0.3);
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       expect(overflow).toBeLessThanOrEqual(0);
@@ -572,6 +636,24 @@ describe('the page of renderView', () => {
       await page.waitForTimeout(200);
       expect(await corner()).toBe(dark);
       expect((await page.pdf()).length).toBeGreaterThan(5000);
+    });
+
+    test('a text is printed from dark as it is from light', async () => {
+      await view('text');
+      await page.locator('.word').nth(2).click();
+      const printed = () =>
+        page.evaluate(() => {
+          dispatchEvent(new Event('beforeprint'));
+          const words = [...document.querySelectorAll<HTMLElement>('.word')];
+          const colours = words.map(({ style }) => `${style.color} on ${style.backgroundColor}`);
+          dispatchEvent(new Event('afterprint'));
+          return colours;
+        });
+      const light = await printed();
+      expect(new Set(light).size).toBeGreaterThan(3);
+      await page.emulateMedia({ colorScheme: 'dark' });
+      expect(await printed()).toEqual(light);
+      expect(await page.locator('.word').nth(2).getAttribute('style')).not.toMatch(/rgb/);
     });
 
     test('forced colours keep what is chosen, and a page in a frame works', async () => {

@@ -11,6 +11,7 @@ import {
   Tensor,
   writeAttentionView,
 } from '../../lib';
+import { encodePng } from '../../lib/view/png';
 import type { ViewData } from '../../lib/view/view-data';
 
 const folder = mkdtempSync(join(tmpdir(), 'render-'));
@@ -104,6 +105,30 @@ describe('renderView', () => {
     expect(attentions[0]?.weights.shape).toEqual([1, 3, 5, 5]);
   });
 
+  test.each(['float16', 'bfloat16'] as const)(
+    'of a capture in %s the page says how far off numbers are',
+    async (dtype) => {
+      const { attentions } = await model.captureAttention(inputs());
+      const halves = attentions.map((each) => ({ ...each, weights: each.weights.to({ dtype }) }));
+      const html = await renderView([{ attentions: halves, tokens }]);
+      const [shown] = dataOf(html).examples[0]?.attentions ?? [];
+      expect(shown?.held).toBe(dtype);
+      closeTo(weightsOf(html, 0, 1), halves[0]?.weights.select(0, 0).select(0, 1).to({ dtype: 'float32' }) as Tensor);
+    },
+  );
+
+  test('codes of a capture are decoded, and that is said', async () => {
+    const { attentions } = await model.captureAttention(inputs());
+    const coded = attentions.map((each) => ({
+      ...each,
+      weights: each.weights.mul(255).to({ dtype: 'uint8' }),
+      decode: () => each.weights.mul(1),
+    }));
+    const html = await renderView([{ attentions: coded as never, tokens }]);
+    expect(dataOf(html).examples[0]?.attentions[0]?.held).toBe('uint8');
+    closeTo(weightsOf(html, 0, 1), (attentions[0] as Attention).weights.select(0, 0).select(0, 1));
+  });
+
   test('rollout, gradients and relevance stand beside the layers', async () => {
     const { attentions } = await model.captureAttention(inputs(), {
       gradientOf: (output) => (output as Tensor).select(1, 0).select(1, 3).sum(),
@@ -145,15 +170,16 @@ describe('renderView', () => {
     await refused([{ attentions, prompt: 0 }], {}, /at least 1 for prompt of example 0/);
     const image = { path: join(folder, 'none.png'), patches: [2, 2], prefix: 1 };
     await refused([{ attentions, image }], {}, /a picture that can be read for example 0.*none\.png/);
-    await refused([{ attentions, image: { ...image, path: 'x.svg' } }], {}, /\.png, \.jpg, \.webp or \.gif/);
-    writeFileSync(join(folder, 'none.png'), 'x');
+    writeFileSync(join(folder, 'none.png'), '<svg>');
+    await refused([{ attentions, image }], {}, /PNG, JPEG, WebP or GIF file for image.path of example 0/);
+    writeFileSync(join(folder, 'none.png'), encodePng(new Uint32Array(2), 2, 1));
     await refused(
       [{ attentions, image: { ...image, patches: [3, 3] } }],
       {},
       /3 × 3 patches and 1 tokens before them, 10 in all, where attentions have 5 keys/,
     );
     const page = await renderView([{ attentions, image: { ...image, path: join(folder, 'none.png') } as never }]);
-    expect(dataOf(page).examples[0]?.image).toMatchObject({ patches: [2, 2], prefix: 1 });
+    expect(dataOf(page).examples[0]?.image).toMatchObject({ size: { width: 2, height: 1 }, patches: [2, 2] });
     await expect(writeAttentionView(1 as never, [])).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
   });
 });

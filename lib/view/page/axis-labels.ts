@@ -1,4 +1,4 @@
-import type { ViewDataAttention, ViewDataExample } from '../view-data';
+import type { ViewDataAttention, ViewDataExample, ViewDataImage } from '../view-data';
 import { quote } from './format';
 
 /** How tokens and the positions of rows and columns are written. */
@@ -21,6 +21,11 @@ export function describePosition({ text, positions, areTokens, sources }: AxisLa
   if (!areTokens) return `position ${position}`;
   const source = sources[position];
   return `${quote(text[i] as string)}${source === undefined ? '' : ` (${quote(source)} in the text)`} at ${position}`;
+}
+
+/** What is shown of a position: what it attends to as a query, or who attends to it as a key. */
+export function verbOf(from: 'query' | 'key'): string {
+  return from === 'query' ? 'attends to' : 'is attended to by';
 }
 
 const known = new WeakMap<ViewDataAttention, { query?: AxisLabels; key?: AxisLabels }>();
@@ -48,15 +53,13 @@ export function keyLabels(example: ViewDataExample, attention: ViewDataAttention
 
 function axisLabels(positions: number[], example: ViewDataExample, list: number | undefined): AxisLabels {
   const at = list ?? -1;
-  const patches = list === undefined ? patchNames(example) : undefined;
+  const patches = list === undefined && example.image ? patchNames(example.image) : undefined;
   if (patches && positions.every((position) => position < patches.length)) return labelsOf(positions, patches, [], {});
   return labelsOf(positions, example.tokens[at], example.special[at] ?? [], example.sources?.[at] ?? {});
 }
 
-/** Patches by their row and column, where the positions of an example are those of a picture. */
-function patchNames({ image }: ViewDataExample): string[] | undefined {
-  if (!image) return undefined;
-  const { prefix, patches } = image;
+/** Patches by their row and column, the tokens before them by their position. */
+export function patchNames({ prefix, patches }: Pick<ViewDataImage, 'prefix' | 'patches'>): string[] {
   const names = Array.from({ length: prefix }, (_, i) => `#${i}`);
   for (let row = 0; row < patches[0]; row++) {
     for (let column = 0; column < patches[1]; column++) names.push(`${row},${column}`);

@@ -1,7 +1,7 @@
 import type { Scale } from './colour';
 import type { CompareView } from './compare-view';
 import { element, find, saveFile } from './dom';
-import { type Caption, describeScale, figureSvg } from './figure/figure';
+import { type Caption, describeScale, dimmedNote, figureSvg, linesNote } from './figure/figure';
 import { drawImage } from './figure/image-drawing';
 import { drawLines } from './figure/lines-drawing';
 import { cellsNote, drawMatrix, hasMasked, type MatrixFigure } from './figure/matrix-drawing';
@@ -86,7 +86,7 @@ export class Exports {
       if (!figure) return undefined;
       const names = figure.heads.map(({ name }) => name).join(', ');
       const scale = figure.heads[0]?.scale as Scale;
-      const text = `${about}, ${names} · ${kind} · lines for weights of ${state.current.threshold} and more, as strong as the weight: ${describeScale(scale)}`;
+      const text = `${about}, ${names} · ${kind} · ${linesNote(state.current.threshold, scale)}`;
       return figureSvg(drawLines(figure), { text, scales: [], masked: false });
     }
     if (view === 'compare') return this.compared(views.compare.figures, kind);
@@ -96,8 +96,7 @@ export class Exports {
       if (view === 'text')
         return figureSvg(drawText(views.text.figure, measured()), { text, scales: [{ scale }], masked: false });
       const shown = views.image.figure;
-      const how = scale.signed ? '' : ' · the darker, the less weight';
-      return shown && figureSvg(drawImage(shown), { text: text + how, scales: [], masked: false });
+      return shown && figureSvg(drawImage(shown), { text: text + dimmedNote(scale), scales: [], masked: false });
     }
     const figure = views.matrix.figure;
     if (!figure) return undefined;

@@ -63,8 +63,8 @@ export function describeValue({ state, weight, exact }: CellValue, { error, code
 
 /** A row (or a column) as weights by key (or query); NaN stays, the rest that is no weight is 0. */
 export function lineValues(
-  data: HeadData,
-  attention: ViewDataAttention,
+  data: Pick<HeadData, 'matrix' | 'pooled' | 'top'>,
+  attention: Pick<ViewDataAttention, 'rows' | 'columns'>,
   from: 'query' | 'key',
   index: number,
 ): Float32Array {

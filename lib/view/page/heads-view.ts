@@ -3,44 +3,39 @@ import { lineStrength, lineStyle, MOST_LINES, shareOf } from './colour';
 import { button, element, find, oncePerFrame } from './dom';
 import type { LinesFigure } from './figure/lines-drawing';
 import { formatWeight, percent, shorten, visible } from './format';
+import { type HeadLine, headLines } from './head-lines';
 import { cellValue, describeValue } from './head-values';
+import { resize } from './matrix-cells';
 import { headName, type State } from './state';
 import { type HeadData, isMean, type Store } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
+import type { Side } from './word-values';
 
 const LABEL_CHARACTERS = 24;
 const TOP = 26;
-/** Lines that a browser draws without being asked to wait. */
-const MOST_DRAWN = 6000;
 /** Width of the bars beside the tokens across, by head. */
 const BARS = 64;
 
-type Side = 'query' | 'key';
-
-interface Line {
-  row: number;
-  column: number;
-  weight: number;
-  /** Which of the heads that are drawn. */
-  head: number;
-}
-
 /** Queries on the left, keys on the right, a line between them as strong as the weight, for several heads at once. */
 export class HeadsView {
+  /** All lines. */
   private readonly canvas: HTMLCanvasElement;
+  /** Over them: the lines of the token that is asked, and how much weight the tokens across have. */
+  private readonly asked: HTMLCanvasElement;
   private readonly scroll: HTMLElement;
   private readonly sheet: HTMLElement;
   private readonly columns: Record<Side, HTMLElement>;
   private readonly chips: HTMLElement;
   private readonly repaint = oncePerFrame(() => this.paint());
+  private readonly remark = oncePerFrame(() => this.paintAsked());
 
   private heads: { index: number; data: HeadData }[] = [];
-  private lines: Line[] = [];
+  private lines: HeadLine[] = [];
   private labels: Record<Side, AxisLabels> | undefined;
   private pointed: { side: Side; index: number } | null = null;
   private pitch = 22;
-  private widths = { query: 100, key: 100, bars: 0, all: 0 };
+  private widths = { query: 100, key: 100, bars: 0, lines: 0 };
   private firsts: Record<Side, number> = { query: 0, key: 0 };
 
   constructor(
@@ -59,11 +54,13 @@ export class HeadsView {
       </div>
       <div class="lines-scroll" tabindex="-1"><div class="lines-sheet">
         <div class="token-column queries" role="group" aria-label="Queries"></div>
-        <canvas aria-hidden="true"></canvas>
+        <canvas class="lines-all" aria-hidden="true"></canvas>
         <div class="token-column keys" role="group" aria-label="Keys"></div>
+        <canvas class="lines-asked" aria-hidden="true"></canvas>
       </div></div>`;
     this.chips = find(root, '.head-chips');
-    this.canvas = find(root, 'canvas');
+    this.canvas = find(root, '.lines-all');
+    this.asked = find(root, '.lines-asked');
     this.scroll = find(root, '.lines-scroll');
     this.sheet = find(root, '.lines-sheet');
     this.columns = { query: find(root, '.queries'), key: find(root, '.keys') };
@@ -108,60 +105,20 @@ export class HeadsView {
     this.paint();
   }
 
+  /** After another token is asked: what lies over the lines, which stay as they are. */
   updateMarks(): void {
     this.markTokens();
-    this.repaint();
+    this.remark();
   }
 
   private collect(): void {
     const { attention, current } = this.state;
     const { threshold } = current;
-    const shown = this.state.shown();
-    const lines: Line[] = [];
-    let weight = 0;
-    let all = 0;
-    let cells = 0;
-    let pooled = false;
-    for (const [head, { data }] of this.heads.entries()) {
-      pooled ||= data.pooled;
-      const add = (row: number, column: number, value: number) => {
-        all += value;
-        if (value < threshold) return;
-        weight += value;
-        lines.push({ row, column, weight: value, head });
-      };
-      const { matrix } = data;
-      const values = matrix.exact ? undefined : matrix.values();
-      for (let row = shown.rows[0]; row < shown.rows[1]; row++) {
-        cells += shown.columns[1] - shown.columns[0];
-        if (data.pooled) {
-          for (const { key, weight: value } of data.top.row(row)) add(row, key, Math.abs(value));
-          continue;
-        }
-        const start = row * attention.columns;
-        for (let column = shown.columns[0]; column < shown.columns[1]; column++) {
-          const i = start + column;
-          const value = values ? (values[matrix.codes[i] as number] as number) : matrix.value(i);
-          if (value !== 0 && !Number.isNaN(value)) add(row, column, Math.abs(value));
-        }
-      }
-      // Of a picture only the strongest are known, but that rows sum to 1 is known too.
-      if (data.pooled && !attention.capturedTopK && !attention.signed)
-        all = Math.max(all, (head + 1) * (shown.rows[1] - shown.rows[0]));
-    }
-    const found = lines.length;
-    if (found > MOST_DRAWN) {
-      lines.sort((a, b) => b.weight - a.weight);
-      lines.length = MOST_DRAWN;
-    }
-    lines.sort((a, b) => a.weight - b.weight);
+    const heads = this.heads.map(({ data }) => data);
+    const { lines, cells, found, share, pooled } = headLines(heads, attention, this.state.shown(), threshold);
     this.lines = lines;
-    const share =
-      all > 0
-        ? percent((found > MOST_DRAWN ? lines.reduce((sum, line) => sum + line.weight, 0) : weight) / all)
-        : '0 %';
-    const count = `${lines.length.toLocaleString('en')} of ${cells.toLocaleString('en')} shown, ${share} of the weight`;
-    const more = found > MOST_DRAWN ? `; the strongest of ${found.toLocaleString('en')}` : '';
+    const count = `${lines.length.toLocaleString('en')} of ${cells.toLocaleString('en')} shown, ${percent(share)} of the weight`;
+    const more = found > lines.length ? `; the strongest of ${found.toLocaleString('en')}` : '';
     const only = pooled ? '; of each query its strongest keys only' : '';
     find(this.root, '.lines-count').textContent = `(${count}${more}${only})`;
     const slider = find<HTMLInputElement>(this.root, '#threshold');
@@ -188,17 +145,14 @@ export class HeadsView {
     };
     const most = Math.max(60, width * 0.3);
     const bars = width > 640 ? BARS : 0;
-    this.widths = {
-      query: Math.min(widest(labels.query), most),
-      key: Math.min(widest(labels.key), most) + bars,
-      bars,
-      all: width,
-    };
+    const [query, key] = [Math.min(widest(labels.query), most), Math.min(widest(labels.key), most) + bars];
     this.sheet.style.height = `${TOP + count * this.pitch + 8}px`;
-    this.columns.query.style.width = `${this.widths.query}px`;
-    this.columns.key.style.width = `${this.widths.key}px`;
+    this.columns.query.style.width = `${query}px`;
+    this.columns.key.style.width = `${key}px`;
     const room = window.innerHeight - this.scroll.getBoundingClientRect().top - window.scrollY - 16;
     this.scroll.style.maxHeight = `${Math.max(300, room)}px`;
+    // What a scroll bar leaves.
+    this.widths = { query, key, bars, lines: Math.max(40, this.sheet.clientWidth - query - key) };
   }
 
   private drawChips(): void {
@@ -277,7 +231,7 @@ export class HeadsView {
         node.style.top = `${this.y(i, side) - this.pitch / 2}px`;
         node.style.height = `${this.pitch}px`;
         node.append(element('span', 'token-text', shorten(visible(labels[side].text[i] as string), LABEL_CHARACTERS)));
-        if (side === 'key' && this.widths.bars) node.append(element('span', 'token-bars'));
+        if (side === 'key') node.style.paddingRight = `${this.widths.bars + 4}px`;
         node.setAttribute('aria-label', `${side}, ${describePosition(labels[side], i)}`);
         node.classList.toggle('special', labels[side].special.has(i));
         node.tabIndex = i === first ? 0 : -1;
@@ -294,76 +248,102 @@ export class HeadsView {
     return locked === null ? this.pointed : { side: from, index: locked };
   }
 
-  /** On the tokens across from the one asked: how much of its weight they have, by head. */
+  /** The token that is asked, and those across that have enough of its weight for a line. */
   private markTokens(): void {
     const { focus } = this;
-    const { attention, current } = this.state;
+    const { current } = this.state;
     for (const node of this.sheet.querySelectorAll<HTMLElement>('.token')) {
       const side = node.dataset.side as Side;
       const index = Number(node.dataset.index);
       node.classList.toggle('focus', focus?.side === side && focus.index === index);
-      node.setAttribute('aria-pressed', String(current.locked === index && current.from === side));
-      let strongestShare = 0;
-      const bars = node.querySelector<HTMLElement>('.token-bars');
-      bars?.replaceChildren();
-      if (focus && focus.side !== side) {
-        for (const [at, { index: head, data }] of this.heads.entries()) {
-          const [row, column] = side === 'key' ? [focus.index, index] : [index, focus.index];
-          const cell = cellValue(data, attention, row, column);
-          if (cell.block || !(Math.abs(cell.weight) > 0)) continue;
-          const share = shareOf(cell.weight, this.state.scaleOf(attention, head));
-          strongestShare = Math.max(strongestShare, Math.abs(cell.weight));
-          if (!bars) continue;
-          const bar = element('span', '');
-          bar.style.width = `${Math.max(1, share * (this.widths.bars - 8))}px`;
-          bar.style.backgroundColor = lineStyle(at, isDark()).colour;
-          bars.append(bar);
-        }
-      }
-      node.classList.toggle('strong', strongestShare >= current.threshold);
+      const pressed = String(current.locked === index && current.from === side);
+      if (node.getAttribute('aria-pressed') !== pressed) node.setAttribute('aria-pressed', pressed);
+      const strongest = Math.max(0, ...this.across(side, index).map(({ weight }) => weight));
+      node.classList.toggle('strong', strongest > 0 && strongest >= current.threshold);
     }
   }
 
-  private paint(): void {
-    const context = this.canvas.getContext('2d');
-    if (!context || !this.labels) return;
-    const { attention, current } = this.state;
+  /** The weights between a token and the one that is asked, across from it: by head, as far as they are known. */
+  private across(side: Side, index: number): { head: number; weight: number; share: number }[] {
+    const { focus } = this;
+    const { attention } = this.state;
+    if (!focus || focus.side === side) return [];
+    const [row, column] = side === 'key' ? [focus.index, index] : [index, focus.index];
+    return this.heads.flatMap(({ index: head, data }, at) => {
+      const { block, weight } = cellValue(data, attention, row, column);
+      const size = Math.abs(weight);
+      if (block || !(size > 0)) return [];
+      return [{ head: at, weight: size, share: shareOf(size, this.state.scaleOf(attention, head)) }];
+    });
+  }
+
+  /** Puts a canvas over what is in sight, from the lines' left end on; y counts from the top of the sheet. */
+  private place(canvas: HTMLCanvasElement, width: number): CanvasRenderingContext2D | null {
     const { scrollTop } = this.scroll;
     const height = Math.min(this.scroll.clientHeight || 600, this.sheet.offsetHeight);
-    const width = Math.max(40, this.widths.all - this.widths.query - this.widths.key - 18);
-    const ratio = devicePixelRatio;
-    const size = [Math.round(width * ratio), Math.round(height * ratio)] as const;
-    if (this.canvas.width !== size[0]) this.canvas.width = size[0];
-    if (this.canvas.height !== size[1]) this.canvas.height = size[1];
-    Object.assign(this.canvas.style, {
-      width: `${width}px`,
-      height: `${height}px`,
-      left: `${this.widths.query}px`,
-      top: `${scrollTop}px`,
-    });
-    context.setTransform(ratio, 0, 0, ratio, 0, -scrollTop * ratio);
-    context.clearRect(0, scrollTop, width, height);
-    context.lineCap = 'butt';
-    const { focus } = this;
+    resize(canvas, width, height);
+    canvas.style.left = `${this.widths.query}px`;
+    canvas.style.top = `${scrollTop}px`;
+    const context = canvas.getContext('2d');
+    context?.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, -scrollTop * devicePixelRatio);
+    context?.clearRect(0, scrollTop, width, height);
+    return context;
+  }
+
+  private paint(): void {
+    if (!this.labels) return;
+    const context = this.place(this.canvas, this.widths.lines);
+    if (context) this.drawLines(context, null);
+    this.paintAsked();
+  }
+
+  /** Lines of the token that is asked; all others step back, without being drawn again. */
+  private paintAsked(): void {
+    const { focus, widths } = this;
+    if (!this.labels) return;
+    this.canvas.classList.toggle('behind', focus !== null);
+    this.asked.hidden = focus === null;
+    if (!focus) return;
+    const context = this.place(this.asked, this.sheet.clientWidth - widths.query);
+    if (!context) return;
+    this.drawLines(context, focus);
+    if (!widths.bars || focus.side === 'key') return;
+    const left = this.sheet.clientWidth - widths.query - widths.bars;
+    const { scrollTop, clientHeight } = this.scroll;
+    const [from, to] = this.state.shown().columns;
+    for (let index = from; index < to; index++) {
+      const y = this.y(index, 'key');
+      if (y < scrollTop - this.pitch || y > scrollTop + clientHeight + this.pitch) continue;
+      const bars = this.across('key', index);
+      for (const [i, { head, share }] of bars.entries()) {
+        context.fillStyle = lineStyle(head, isDark()).colour;
+        context.fillRect(left, y + (i - bars.length / 2) * 4, Math.max(1, share * (widths.bars - 8)), 3);
+      }
+    }
+  }
+
+  /** Draws all lines, or those of the token that is asked. */
+  private drawLines(context: CanvasRenderingContext2D, focus: { side: Side; index: number } | null): void {
+    const { attention, current } = this.state;
+    const { query, key } = this.labels as Record<Side, AxisLabels>;
+    const { scrollTop, clientHeight } = this.scroll;
+    const width = this.widths.lines;
     const scales = this.heads.map(({ index }) => this.state.scaleOf(attention, index));
     const muted = getComputedStyle(this.root).getPropertyValue('--muted');
+    const dark = isDark();
     const several = this.heads.length > 1;
+    context.lineCap = 'butt';
     for (const line of this.lines) {
-      const asked = !focus || (focus.side === 'query' ? line.row : line.column) === focus.index;
+      if (focus && (focus.side === 'query' ? line.row : line.column) !== focus.index) continue;
       const from = this.y(line.row, 'query');
       const to = this.y(line.column, 'key');
-      if (Math.max(from, to) < scrollTop || Math.min(from, to) > scrollTop + height) continue;
+      if (Math.max(from, to) < scrollTop || Math.min(from, to) > scrollTop + clientHeight) continue;
       const share = shareOf(line.weight, scales[line.head] as (typeof scales)[number]);
-      const { colour, dash } = lineStyle(line.head, isDark());
-      const special =
-        current.fadeSpecial && (this.labels.query.special.has(line.row) || this.labels.key.special.has(line.column));
-      context.strokeStyle = special ? muted : colour;
-      const { opacity, width: thick } = lineStrength(share, {
-        asked,
-        focus: focus !== null,
-        faded: special,
-        count: this.lines.length,
-      });
+      const { colour, dash } = lineStyle(line.head, dark);
+      const faded = current.fadeSpecial && (query.special.has(line.row) || key.special.has(line.column));
+      context.strokeStyle = faded ? muted : colour;
+      const strength = { asked: focus !== null, focus: focus !== null, faded, count: this.lines.length };
+      const { opacity, width: thick } = lineStrength(share, strength);
       context.globalAlpha = opacity;
       context.lineWidth = thick;
       context.setLineDash(several ? dash : []);
@@ -373,6 +353,7 @@ export class HeadsView {
       context.stroke();
     }
     context.globalAlpha = 1;
+    context.setLineDash([]);
   }
 
   private point(target: EventTarget | null, event?: PointerEvent): void {

@@ -1,25 +1,16 @@
 import type { ViewDataImage } from '../view-data';
-import { type AxisLabels, keyLabels, queryLabels } from './axis-labels';
-import { colourOf, nanColour, shareOf } from './colour';
+import { type AxisLabels, keyLabels, queryLabels, verbOf } from './axis-labels';
 import { arrowStep, button, element, find } from './dom';
 import type { ImageFigure } from './figure/image-drawing';
-import { formatWeight, shorten, visible } from './format';
+import { formatWeight } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
 import { resize } from './matrix-cells';
+import { patchShade, positionName, weighted } from './patches';
 import type { State } from './state';
 import type { HeadData } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
-
-type Side = 'query' | 'key';
-
-/** How dark a patch gets that isn't looked at. */
-const DIMMED = 0.84;
-
-/** The colours of a white picture from where it is dimmed to where it isn't. */
-export const DIMMED_STOPS = [1 - DIMMED, 1].map(
-  (light) => `rgb(${[light, light, light].map((part) => Math.round(255 * part)).join(', ')})`,
-);
+import type { Side } from './word-values';
 
 /** A picture whose patches are the positions: dimmed where the patch that is asked doesn't look. */
 export class ImageView {
@@ -164,18 +155,14 @@ export class ImageView {
     const scale = this.state.scaleOf(attention, current.head);
     return Array.from({ length: rows * columns }, (_, patch) => {
       const at = this.lineIndex((image?.prefix ?? 0) + patch, asked?.from ?? 'query');
-      const value = at < 0 ? 0 : (values[at] as number);
-      if (Number.isNaN(value)) return { colour: nanColour(dark), opacity: 0.8 };
-      const share = shareOf(value, scale);
-      if (scale.signed) return { colour: colourOf(value, scale, dark), opacity: 0.25 + 0.6 * share };
-      return { colour: '#000', opacity: DIMMED * (1 - share) };
+      return patchShade(at < 0 ? 0 : (values[at] as number), scale, dark);
     });
   }
 
   /** Which patch or token is asked, and what; empty where none is. */
   private get heading(): string {
     const { asked } = this;
-    return asked ? `${this.nameOf(asked.position)} ${asked.from === 'key' ? 'is attended to by' : 'attends to'}` : '';
+    return asked ? `${this.nameOf(asked.position)} ${verbOf(asked.from)}` : '';
   }
 
   /** What is shown, for a figure. */
@@ -187,7 +174,7 @@ export class ImageView {
     return {
       heading: this.heading,
       url: image.url,
-      size: { width: this.picture.naturalWidth, height: this.picture.naturalHeight },
+      size: image.size,
       patches: image.patches,
       shades: values ? this.shades(values, false) : [],
       framed: framed < 0 ? undefined : framed,
@@ -198,7 +185,7 @@ export class ImageView {
   /** A token before the patches, with its weight where one is asked. */
   private tokenText(position: number, values: Float32Array | undefined): string {
     const value = values?.[this.lineIndex(position, this.asked?.from ?? 'query')];
-    return `${this.nameOf(position)}${value === undefined ? '' : ` ${formatWeight(value)}`}`;
+    return weighted(this.nameOf(position), value);
   }
 
   /** The place of a position among the values across. */
@@ -209,21 +196,21 @@ export class ImageView {
   private drawChips(values: Float32Array | undefined): void {
     const { image, asked } = this;
     const prefix = image?.prefix ?? 0;
-    const focused = (document.activeElement as HTMLElement | null)?.dataset?.position;
-    const chips = Array.from({ length: prefix }, (_, position) => {
-      const chip = button('chip', '', { position: String(position) });
-      chip.append(this.tokenText(position, values));
+    // The same buttons, for as long as they are as many: one that has the focus would lose it.
+    if (this.chips.children.length !== prefix) {
+      const chips = Array.from({ length: prefix }, (_, position) => button('chip', '', { position: String(position) }));
+      this.chips.replaceChildren(...chips);
+    }
+    for (const [position, chip] of [...this.chips.children].entries()) {
+      const text = this.tokenText(position, values);
+      if (chip.textContent !== text) chip.textContent = text;
       chip.setAttribute('aria-pressed', String(asked?.position === position));
-      return chip;
-    });
-    this.chips.replaceChildren(...chips);
-    if (focused !== undefined) this.chips.querySelector<HTMLElement>(`[data-position="${focused}"]`)?.focus();
+    }
   }
 
   private nameOf(position: number): string {
     const { prefix } = this.image as ViewDataImage;
-    const name = shorten(visible(this.labels('key').text[position] ?? String(position)), 24);
-    return position < prefix ? `token ${name}` : `patch ${name}`;
+    return positionName(this.labels('key').text[position] ?? String(position), position < prefix);
   }
 
   private positionAt(event: MouseEvent): number | null {

@@ -1,5 +1,5 @@
 import type { ViewDataAttention } from '../view-data';
-import { describePosition, keyLabels, queryLabels } from './axis-labels';
+import { describePosition, keyLabels, queryLabels, verbOf } from './axis-labels';
 import { button, element, saveFile } from './dom';
 import { formatWeight, percent, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues } from './head-values';
@@ -54,7 +54,7 @@ export class RowSummary {
     const queries = queryLabels(example, attention);
     const keys = keyLabels(example, attention);
     const [own, others] = from === 'query' ? [queries, keys] : [keys, queries];
-    const heading = `${describePosition(own, index)} ${from === 'query' ? 'attends to' : 'is attended to by'}`;
+    const heading = `${describePosition(own, index)} ${verbOf(from)}`;
     const { current } = this.state;
     const isOne = current.view !== 'heads' || current.heads.length < 2;
     const which = isOne ? '' : `, ${headName(attention, current.head)}`;

@@ -1,17 +1,16 @@
-import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
-import { colourOf, nanColour, shareOf, textOver } from './colour';
+import { type AxisLabels, describePosition, keyLabels, queryLabels, verbOf } from './axis-labels';
+import { colourOf, shareOf, textOver } from './colour';
 import { element, find, oncePerFrame } from './dom';
 import type { TextFigure } from './figure/text-drawing';
-import { formatWeight, shorten, visible } from './format';
-import { lineValues } from './head-values';
+import { textFigure } from './figure/text-figure';
+import { formatWeight } from './format';
 import type { State } from './state';
 import type { HeadData } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 import { WordTints } from './word-tints';
-import { toWords, type Word } from './words';
-
-type Side = 'query' | 'key';
+import { combine, type Side, wordValues } from './word-values';
+import { toWords, type Word, wordLabel } from './words';
 
 interface DrawnWord {
   node: HTMLElement;
@@ -55,8 +54,6 @@ export class TextView {
     root.addEventListener('keydown', (event) => this.onKey(event));
     // Words that come into sight are drawn as the others are.
     document.addEventListener('scroll', () => this.tintSoon(), { capture: true, passive: true });
-    addEventListener('beforeprint', () => this.tintElements(true));
-    addEventListener('afterprint', () => this.tintElements(false));
   }
 
   update(data: HeadData): void {
@@ -119,9 +116,8 @@ export class TextView {
       const drawn: DrawnWord[] = [];
       for (const [i, word] of this.words[side].entries()) {
         if (word.spaced) text.append(' ');
-        const label = labels[side].areTokens ? shorten(visible(word.text), 80) : word.text;
         // Buttons clip what is in them, each by itself: of thousands a browser would take stock in every frame.
-        const node = element('span', 'word', label);
+        const node = element('span', 'word', wordLabel(word, labels[side]));
         node.setAttribute('role', 'button');
         Object.assign(node.dataset, { side, word: String(i) });
         const special = labels[side].special.has(word.from);
@@ -223,42 +219,22 @@ export class TextView {
 
   /** What is shown, for a figure. */
   get figure(): TextFigure {
-    const { asked, values, state } = this;
-    const { attention, current } = state;
-    const scale = state.scaleOf(attention, current.head);
-    const title = (side: Side) => (this.isOneText ? '' : side === 'query' ? 'Queries' : 'Keys');
-    const tint = (side: Side, word: Word) => {
-      if (!asked || !values || (!this.isOneText && side === asked.from)) return '';
-      const value = combine(values, word, asked.from);
-      if (Number.isNaN(value)) return nanColour(false);
-      return shareOf(value, scale) > 0 ? colourOf(value, scale, false) : '';
-    };
-    return {
-      heading: this.heading,
-      texts: this.texts.map((text) => ({
-        title: title(text.side),
-        words: text.words.map((drawn) => ({
-          text: drawn.node.textContent ?? '',
-          spaced: drawn.word.spaced,
-          ends: /\n$/.test(drawn.word.text),
-          special: drawn.special,
-          tint: tint(text.side, drawn.word),
-          framed: this.isAsked(text, drawn),
-        })),
-      })),
-    };
+    const { asked, values, state, isOneText, words } = this;
+    const labels = this.labels as Record<Side, AxisLabels>;
+    const scale = state.scaleOf(state.attention, state.current.head);
+    return textFigure({ labels, words, isOneText, asked, values, scale });
   }
 
   /** Whose attention is shown; empty where no token is asked. */
   private get heading(): string {
     const { asked, labels } = this;
     if (!asked || !labels) return '';
-    const verb = asked.from === 'query' ? 'attends to' : 'is attended to by';
-    return `${describePosition(labels[asked.from], asked.word.from)} ${verb}`;
+    return `${describePosition(labels[asked.from], asked.word.from)} ${verbOf(asked.from)}`;
   }
 
   /** On paper lines break elsewhere: there the words themselves have the colours. */
-  private tintElements(on: boolean): void {
+  tintElements(on: boolean): void {
+    this.tints.clear();
     for (const text of this.texts) {
       for (const drawn of text.words) {
         const { tint, ink, nan } = on ? this.tintOf(text, drawn) : { tint: '', ink: '', nan: false };
@@ -338,22 +314,4 @@ export class TextView {
     next.tabIndex = 0;
     next.focus();
   }
-}
-
-/** What a word attends to: the mean over its pieces as queries; who attends to it: the sum over its pieces as keys. */
-function wordValues(data: HeadData, attention: Parameters<typeof lineValues>[1], from: Side, word: Word): Float32Array {
-  const sum = lineValues(data, attention, from, word.from);
-  for (let i = word.from + 1; i < word.to; i++) {
-    const next = lineValues(data, attention, from, i);
-    for (let at = 0; at < sum.length; at++) sum[at] = (sum[at] as number) + (next[at] as number);
-  }
-  const count = from === 'query' ? word.to - word.from : 1;
-  return count > 1 ? sum.map((value) => value / count) : sum;
-}
-
-/** The weight of a word among others: the sum over its pieces as keys, the mean over its pieces as queries. */
-function combine(values: Float32Array, word: Word, from: Side): number {
-  let sum = 0;
-  for (let i = word.from; i < word.to; i++) sum += values[i] as number;
-  return from === 'query' ? sum : sum / (word.to - word.from);
 }

@@ -1,4 +1,5 @@
 import type { AxisLabels } from './axis-labels';
+import { shorten, visible } from './format';
 
 /** Pieces of one word: [from, to) of the labels, and the text as it is read. */
 export interface Word {
@@ -7,6 +8,11 @@ export interface Word {
   text: string;
   /** Whether a space comes before it. */
   spaced: boolean;
+}
+
+/** A word as it is written: what shows nothing made visible, long ones shortened. */
+export function wordLabel({ text }: Word, { areTokens }: Pick<AxisLabels, 'areTokens'>): string {
+  return areTokens ? shorten(visible(text), 80) : text;
 }
 
 type Style = 'wordpiece' | 'leading-space' | 'characters' | 'words';

@@ -22,6 +22,16 @@ export function describeScale(scale: Scale): string {
   return scale.kind === 'root' ? `square root scale from 0 to ${largest}` : `linear scale from 0 to ${largest}`;
 }
 
+/** What lines are, for a caption. */
+export function linesNote(threshold: number, scale: Scale): string {
+  return `lines for weights of ${threshold} and more, as strong as the weight: ${describeScale(scale)}`;
+}
+
+/** What dimming a picture says, for a caption; values with signs have colours. */
+export function dimmedNote({ signed }: Scale): string {
+  return signed ? '' : ' · the darker, the less weight';
+}
+
 /** A figure as an SVG document: text is text, in the reader's own fonts; nothing is loaded. */
 export function figureSvg(drawing: Drawing, caption: Caption): string {
   const width = Math.max(drawing.width, 320);
