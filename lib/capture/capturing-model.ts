@@ -2,6 +2,7 @@ import { anySignal } from '../core/any-signal';
 import type {
   NativeAttention,
   NativeCallback,
+  NativeCancellation,
   NativeCapture,
   NativeCaptureOptions,
   NativeRunOptions,
@@ -235,25 +236,22 @@ export abstract class CapturingModel<
   /** @internal What `forward` does with its inputs and its options. */
   protected async run(inputs: unknown, options: object | undefined): Promise<Output> {
     const { prepared, grad, stop } = this.#checkRun(inputs, options, 'forward');
-    const output = await this.#run(grad, prepared, stop, (handles, run) => {
-      run.grad = grad;
-      return this.native.run(handles, run);
-    });
+    const { inputs: handles, options: form } = prepared;
+    const output = await this.#running(grad, prepared, stop, (cancellation) =>
+      this.native.run(handles, form, form.method, grad, isInsideHook(), cancellation),
+    );
     return this.convert(output);
   }
 
   /** @internal What `forwardSync` does with them. */
   protected runSync(inputs: unknown, options: object | undefined): Output {
     const { prepared, grad, stop } = this.#checkRun(inputs, options, 'forwardSync');
-    const { inputs: handles, options: run } = prepared;
+    const { inputs: handles, options: form } = prepared;
     const output = this.withHooksNow(grad, () => {
       try {
-        return cancellableNow(stop, (cancellation) => {
-          // Set one by one, here and below: a spread takes a fifth of a small model's run.
-          run.grad = grad;
-          run.cancellation = cancellation;
-          return this.native.runBlocking(handles, run);
-        });
+        return cancellableNow(stop, (cancellation) =>
+          this.native.runBlocking(handles, form, form.method, grad, false, cancellation),
+        );
       } catch (error) {
         throw this.#explain(error, prepared);
       }
@@ -309,21 +307,28 @@ export abstract class CapturingModel<
     return { ofCall, ofCapture };
   }
 
-  /** Runs a prepared forward: `call` hands it to the addon, with what belongs to every run. */
+  /** Runs a prepared forward with a capture: `call` hands it to the addon, with what belongs to every run. */
   #run<Result>(
     grad: boolean,
     prepared: PreparedForward,
     stop: Stop,
     call: (inputs: unknown[], options: NativeRunOptions) => Promise<Result>,
   ): Promise<Result> {
+    return this.#running(grad, prepared, stop, (cancellation) =>
+      call(prepared.inputs, { ...prepared.options, insideHook: isInsideHook(), cancellation }),
+    );
+  }
+
+  /** Awaits what a prepared forward is handed to. */
+  #running<Result>(
+    grad: boolean,
+    prepared: PreparedForward,
+    stop: Stop,
+    call: (cancellation: NativeCancellation | undefined) => Promise<Result>,
+  ): Promise<Result> {
     return this.withHooks(grad, async () => {
       try {
-        return await this.cancellable(stop, (cancellation) => {
-          const { inputs, options: run } = prepared;
-          run.insideHook = isInsideHook();
-          run.cancellation = cancellation;
-          return call(inputs, run);
-        });
+        return await this.cancellable(stop, call);
       } catch (error) {
         throw this.#explain(error, prepared);
       }

@@ -78,6 +78,16 @@ export interface NativeRunOptions {
   cancellation?: NativeCancellation | undefined;
 }
 
+/** What a run without a capture is called with; `options` are read of modules of nn alone. */
+export type NativeRequest = [
+  inputs: unknown[],
+  options?: NativeRunOptions,
+  method?: string,
+  grad?: boolean,
+  insideHook?: boolean,
+  cancellation?: NativeCancellation,
+];
+
 export interface NativeCaptureOptions extends NativeRunOptions {
   layers?: ({ label: string; position: number } | { label: string; names: string[] })[];
   heads?: number[];
@@ -208,9 +218,9 @@ export interface NativeProgramNode {
 
 /** A model of any kind. Its class can only be made by the addon. */
 export interface NativeModel {
-  run(inputs: unknown[], options: NativeRunOptions): Promise<unknown>;
+  run(...request: NativeRequest): Promise<unknown>;
   /** The same on the calling thread. */
-  runBlocking(inputs: unknown[], options: NativeRunOptions): unknown;
+  runBlocking(...request: NativeRequest): unknown;
   capture(inputs: unknown[], options: NativeCaptureOptions): Promise<NativeCapture>;
   captureTensors(inputs: unknown[], options: NativeTensorCaptureOptions): Promise<NativeTensorCapture>;
   modules(): { name: string; type: string }[];

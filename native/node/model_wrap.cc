@@ -27,15 +27,15 @@ engine::RunOptions runOptions(const engine::Model& model, const Napi::Object& op
 }
 
 // Converts by the method's schema; without one, inputs are tensors, and named ones tensors or flags (undefined:
-// omitted).
-engine::Inputs inputsOf(const engine::Model& model, Napi::Value given, const Napi::Object& options,
-                        const std::string& method) {
+// omitted), which stand among `options`.
+engine::Inputs inputsOf(const engine::Model& model, Napi::Value given, Napi::Value namedBy, const std::string& method) {
   const auto array = arrayArgument(given, "inputs");
   engine::Inputs inputs;
   if (const auto* schema = model.schema(method)) {
     inputs.positional = toInputs(array, *schema, method);
     return inputs;
   }
+  const auto options = objectArgument(namedBy, "the options of run");
   inputs.names = stringsArgument(options.Get("inputNames"), "inputNames");
   if (inputs.names.size() != array.Length()) {
     mismatch("as many inputs as inputNames has (" + std::to_string(inputs.names.size()) + ")", "inputs", given);
@@ -58,9 +58,27 @@ engine::Inputs inputsOf(const engine::Model& model, Napi::Value given, const Nap
   return inputs;
 }
 
-TaskOptions taskOf(engine::Model& model, const Napi::Object& options, const CancellationPtr& cancellation) {
-  return {"ERR_MODEL_RUN", kindOf(options), cancellation, model.beginActivity()};
+TaskOptions taskOf(engine::Model& model, Executor::Kind kind, const CancellationPtr& cancellation) {
+  return {"ERR_MODEL_RUN", kind, cancellation, model.beginActivity()};
 }
+
+// What a run without a capture is called with. By position, since reading an object takes a tenth of what a small
+// model's run does: inputs, options of models without schemas, method, grad, insideHook, cancellation.
+struct Request {
+  Request(engine::Model& model, const Napi::CallbackInfo& info) {
+    if (!info[2].IsUndefined()) options.method = stringArgument(info[2], "method");
+    options.grad = !info[3].IsUndefined() && booleanArgument(info[3], "grad");
+    const bool insideHook = !info[4].IsUndefined() && booleanArgument(info[4], "insideHook");
+    options.cancellation = CancellationWrap::of(info[5]);
+    options.snapshot = model.snapshot();
+    inputs = inputsOf(model, info[0], info[1], options.method);
+    task = taskOf(model, insideHook ? Executor::Kind::Urgent : Executor::Kind::Run, options.cancellation);
+  }
+
+  engine::RunOptions options;
+  engine::Inputs inputs;
+  TaskOptions task{};
+};
 
 template <typename List, typename Convert>
 Napi::Array toArray(Napi::Env env, const List& list, Convert convert) {
@@ -126,7 +144,7 @@ Napi::Value runTask(const std::shared_ptr<engine::Model>& model, Napi::Value giv
                     Work work, Complete complete) {
   auto options = runOptions(*model, given);
   auto inputs = inputsOf(*model, givenInputs, given, options.method);
-  const auto task = taskOf(*model, given, options.cancellation);
+  const auto task = taskOf(*model, kindOf(given), options.cancellation);
   return runAsync<Result>(
       given.Env(),
       [model, work = std::move(work), options = std::move(options), inputs = std::move(inputs)]() mutable {
@@ -137,15 +155,16 @@ Napi::Value runTask(const std::shared_ptr<engine::Model>& model, Napi::Value giv
 
 }  // namespace
 
-// (inputs, { method, grad, cancellation, … }) → Promise<raw value>
+// (see Request) → Promise<raw value>
 Napi::Value ModelWrap::run(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    return runTask<ReleasedValue>(
-        model(), info[0], objectArgument(info[1], "the options of run"),
-        [](engine::Model& model, engine::Inputs inputs, const engine::RunOptions& options) {
-          return model.run(std::move(inputs), options);
+    Request request(*model(), info);
+    return runAsync<ReleasedValue>(
+        info.Env(),
+        [model = model(), inputs = std::move(request.inputs), options = std::move(request.options)]() mutable {
+          return model->run(std::move(inputs), options);
         },
-        fromIValue);
+        fromIValue, std::move(request.task));
   });
 }
 
@@ -153,18 +172,11 @@ Napi::Value ModelWrap::run(const Napi::CallbackInfo& info) {
 Napi::Value ModelWrap::runBlocking(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const auto running = model();  // a hook may dispose of it
-    const auto given = objectArgument(info[1], "the options of runBlocking");
-    auto options = runOptions(*running, given);
-    options.blocking = true;
-    auto inputs = inputsOf(*running, info[0], given, options.method);
+    Request request(*running, info);
+    request.options.blocking = true;
     ReleasedValue output;
-    guarded(
-        info.Env(),
-        [&] {
-          node::runBlocking([&] { output = running->run(std::move(inputs), options); },
-                            taskOf(*running, given, options.cancellation));
-        },
-        "ERR_MODEL_RUN");
+    const auto run = [&] { output = running->run(std::move(request.inputs), request.options); };
+    guarded(info.Env(), [&] { node::runBlocking(run, std::move(request.task)); }, "ERR_MODEL_RUN");
     return fromIValue(info.Env(), output);
   });
 }

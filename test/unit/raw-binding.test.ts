@@ -3,6 +3,7 @@ import {
   binding,
   type NativeCaptureOptions,
   type NativeModel,
+  type NativeRequest,
   type NativeRunOptions,
   type NativeTensor,
 } from '../../lib/core/binding';
@@ -143,6 +144,13 @@ const RUN: Place[] = [
   ...flags(1, 'grad', 'insideHook', 'needWeights'),
   optional([1, 'cancellation'], 'an object of another class of the addon'),
 ];
+/** The arguments of a run without a capture behind its inputs and their options. */
+const REQUEST: Place[] = [
+  optional([2]),
+  optional([3], 'boolean'),
+  optional([4], 'boolean'),
+  optional([5], 'an object of another class of the addon'),
+];
 const CAPTURE: Place[] = [
   ...RUN,
   optional([1, 'layers'], 'array'),
@@ -251,8 +259,13 @@ const cases: Record<string, () => Case> = {
   }),
   'NativeModel#run of nn': () => ({
     args: () => [nnInput(), nnOptions()],
-    call: ((...args: [unknown[], object]) => encoder.run(...args)) as never,
-    places: [...nnPlaces, ...RUN],
+    call: ((...args: NativeRequest) => encoder.run(...args)) as never,
+    places: [...nnPlaces, ...REQUEST],
+  }),
+  'NativeModel#runBlocking of nn': () => ({
+    args: () => [nnInput(), nnOptions()],
+    call: ((...args: NativeRequest) => encoder.runBlocking(...args)) as never,
+    places: [...nnPlaces, ...REQUEST],
   }),
   'NativeModel#capture of nn': () => ({
     args: () => [nnInput(), nnOptions()],
@@ -273,9 +286,14 @@ const cases: Record<string, () => Case> = {
     ],
   }),
   'NativeModel#run of a checkpoint': () => ({
-    args: () => [[tensor([3, 7, 16])], {}],
-    call: ((...args: [unknown[], object]) => model.run(...args)) as never,
-    places: [required([0]), required([1], ...EMPTY), optional([1, 'method']), ...RUN],
+    args: () => [[tensor([3, 7, 16])]],
+    call: ((...args: NativeRequest) => model.run(...args)) as never,
+    places: [required([0]), ...REQUEST],
+  }),
+  'NativeModel#runBlocking of a checkpoint': () => ({
+    args: () => [[tensor([3, 7, 16])]],
+    call: ((...args: NativeRequest) => model.runBlocking(...args)) as never,
+    places: [required([0]), ...REQUEST],
   }),
   'NativeModel#signature': () => ({
     args: () => ['forward'],
