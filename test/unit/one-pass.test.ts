@@ -3,7 +3,7 @@ import { bits, difference, inputsOf, manifest, numbers, path, tensorsIn } from '
 
 // exact: false: attention and weights in one pass, the output about as near to the fused kernel's as that is to the truth.
 const largest = (value: Value): number =>
-  Math.max(...tensorsIn(value).flatMap((tensor) => Array.from(numbers(tensor), Math.abs)));
+  Math.max(...tensorsIn(value).flatMap((tensor) => [...numbers(tensor)].filter(Number.isFinite).map(Math.abs)));
 
 /** The largest difference of two values, as a share of the largest element. */
 function share(a: Value, b: Value): number {
@@ -19,14 +19,15 @@ const src = (length: number, width: number, batch = 2): Tensor =>
 
 describe.each(
   manifest.fixtures
-    .filter(({ attentions, throws }) => attentions.length > 0 && !throws)
+    .filter(({ attentions, throws }) => !throws && attentions.some(({ operator }) => operator.startsWith('scaled_dot')))
     .map((each) => [each.name, each] as const),
 )('%s', (_, each) => {
   it('has the same attentions, and an output as near as its type tells', async () => {
     const model = await ScriptModule.load(path(each.file));
     const options = each.method === 'forward' ? {} : { method: each.method };
     const exact = await model.captureAttention(await inputsOf(each), options);
-    const onePass = await model.captureAttention(await inputsOf(each), { ...options, exact: false });
+    const other = await ScriptModule.load(path(each.file)); // one may keep what it was given
+    const onePass = await other.captureAttention(await inputsOf(each), { ...options, exact: false });
     expect(share(onePass.output, exact.output)).toBeLessThan(each.tolerance);
     expect(onePass.attentions.map(({ name, operator }) => [name, operator])).toEqual(
       exact.attentions.map(({ name, operator }) => [name, operator]),
@@ -35,6 +36,7 @@ describe.each(
       expect(difference(onePass.attentions[i]?.weights as Tensor, weights)).toBeLessThanOrEqual(each.tolerance);
     }
     model.dispose();
+    other.dispose();
   });
 });
 

@@ -31,13 +31,14 @@ void arrangeValues(const float* values, int64_t stride, int64_t keys, int64_t em
 
 }  // namespace
 
-Attending::Attending(const at::Tensor& given, int64_t heads, int64_t queries, bool causal)
+Attending::Attending(const at::Tensor& query, const at::Tensor& given, bool causal)
     : keys_(given.size(2)),
       embed_(given.size(3)),
       columns_((embed_ + panelColumns() - 1) / panelColumns() * panelColumns()),
       valueHeads_(given.size(1)),
-      heads_(heads),
-      causal_(causal) {
+      heads_(query.size(1)),
+      causal_(causal),
+      output_(at::empty_like(query)) {
   const auto value = given.stride(3) == 1 ? given : given.contiguous();
   thread_local Scratch<float> kept;
   panels_ = memory_.take(kept, static_cast<size_t>(value.size(0) * valueHeads_ * keys_ * columns_));
@@ -51,7 +52,6 @@ Attending::Attending(const at::Tensor& given, int64_t heads, int64_t queries, bo
                     panels_ + (matrix * keys_ + first) * columns_);
     }
   });
-  output_ = at::empty({value.size(0), queries, heads, embed_}, value.options()).transpose(1, 2);
 }
 
 // The sums of some rows, [rows, columns_]; `part` has room for as many.
@@ -85,7 +85,7 @@ void Attending::tile(int64_t entry, int64_t head, int64_t first, int64_t count, 
       scale(elements + row * stride, factors[row], keys_);
       multiplyRows(panels, elements + row * stride, stride, 1, visible, own, part);
     }
-    std::copy(own, own + embed_, into);
+    for (int64_t i = 0; i < embed_; ++i) into[i * output_.stride(3)] = own[i];
   }
 }
 

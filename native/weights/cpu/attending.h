@@ -12,15 +12,15 @@ namespace lta {
 // The output of an attention, made tile by tile while the weights are in the cache.
 class Attending {
  public:
-  // `value`: [B, H, K, E] in float32, of which each head may serve a group; `queries` of `heads`.
-  Attending(const at::Tensor& value, int64_t heads, int64_t queries, bool causal);
+  // `query`: [B, H, Q, E]; `value`: [B, H, K, E], of which each head may serve a group. In float32.
+  Attending(const at::Tensor& query, const at::Tensor& value, bool causal);
 
   // Rows `first` … `first + count` of a head: elements [count, K], `stride` apart and zero where keys are masked, each
   // row times its factor, times the values. May change the elements.
   void tile(int64_t entry, int64_t head, int64_t first, int64_t count, float* elements, int64_t stride,
             const float* factors);
 
-  // [B, H, Q, E], laid out as libtorch's fused kernel does it: heads beside their positions.
+  // [B, H, Q, E], laid out as the query is, which is what libtorch's fused kernel does.
   const at::Tensor& output() const { return output_; }
 
  private:

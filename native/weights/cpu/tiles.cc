@@ -469,7 +469,7 @@ Weights computeInTiles(const SdpaArguments& call, const Wanted& wanted) {
 }
 
 Weights attendInTiles(const SdpaArguments& call, const at::Tensor& value, const Wanted& wanted, at::Tensor& output) {
-  Attending attending(value, call.query.size(1), call.query.size(2), call.causal);
+  Attending attending(call.query, value, call.causal);
   auto weights = reduceTiles<float>(Computed<float>(call, wanted), wanted, &attending);
   output = attending.output();
   return weights;
