@@ -19,7 +19,7 @@ const TABLES = {
 export function decodedCodes(
   codes: Uint8Array | Float32Array,
   scale: CodeScale,
-  weights = new Float32Array(codes.length),
+  weights: Float32Array = new Float32Array(codes.length),
 ): Float32Array {
   const table = TABLES[scale];
   for (let i = 0; i < codes.length; i++) weights[i] = table[codes[i] as number] as number;
