@@ -441,7 +441,7 @@ describe('libtorch-attention capture', () => {
     const read = async (path: string) => {
       const { entries, metadata } = await readSafetensors(path);
       const entry = entries.find(({ name }) => name === 'attentions.1');
-      return { ...entry, scale: JSON.parse(metadata['attentions.1'] as string).scale };
+      return { ...entry, scale: JSON.parse(metadata?.['attentions.1'] as string).scale };
     };
     const exact = (await read(whole)).data as Float32Array;
     for (const [dtype, type, scale] of [
