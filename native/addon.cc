@@ -3,6 +3,7 @@
 
 #include "node/cancellation_wrap.h"
 #include "node/captures.h"
+#include "node/decode_weights_function.h"
 #include "node/environment.h"
 #include "node/errors.h"
 #include "node/exported_functions.h"
@@ -39,6 +40,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::node::defineNnFunctions(env, exports);
   lta::node::defineRelevanceFunctions(env, exports);
   lta::node::defineStackRows(env, exports);
+  lta::node::defineDecodeWeights(env, exports);
   lta::node::defineRuntimeFunctions(env, exports);
   exports.Set("maximumDepth", Napi::Number::New(env, lta::node::kMaximumDepth));
   return exports;

@@ -1,4 +1,5 @@
 import type { descriptionOf } from '../capture/attention';
+import { type CodeScale, decodedCodes } from '../capture/weight-codes';
 import { infoOf } from '../core/dtype';
 import type { Unseen } from '../core/unseen';
 import type { Entry } from '../formats/entry';
@@ -82,17 +83,18 @@ async function parquetParts(results: readonly InputResult[]): Promise<Uint8Array
   const rows = results.flatMap(({ index, input, entries, description }) =>
     entries.map((entry): TensorRow => {
       const [, attention = ''] = /^attentions\.(\d+)/.exec(entry.name) ?? [];
-      const { name: module = null, operator = null } = description.attentions?.[attention] ?? {};
+      const { name: module = null, operator = null, scale } = description.attentions?.[attention] ?? {};
       const { name: tensor, dtype, shape } = entry;
-      return { index, input, tensor, module, operator, dtype, shape, values: numbersOf(entry) };
+      return { index, input, tensor, module, operator, dtype, shape, values: numbersOf(entry, scale) };
     }),
   );
   const metadata = Object.fromEntries(results.map(({ index, description }) => [index, JSON.stringify(description)]));
   return [await encodeTensorRows(rows, metadata)];
 }
 
-/** The elements as numbers, whatever their type. */
-function numbersOf({ dtype, data }: Entry): number[] {
+/** The elements as numbers, whatever their type; codes of weights as what they stand for. */
+function numbersOf({ dtype, data }: Entry, scale: CodeScale | undefined): number[] {
+  if (scale && data instanceof Uint8Array) return Array.from(decodedCodes(data, scale));
   const { value } = infoOf(dtype);
   return Array.from(data as ArrayLike<number | bigint>, value ? (bits) => value(Number(bits)) : Number);
 }

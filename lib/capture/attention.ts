@@ -1,6 +1,7 @@
 import type { NativeAttention } from '../core/binding';
 import type { FloatingDType } from '../core/dtype';
 import { type DType, fromHandle, type Tensor } from '../core/tensor';
+import { floatWeights } from './weight-codes';
 
 /**
  * What weights are: `'softmax'`: each row is a distribution over the keys. The others aren't: `'unnormalized'` weights are not
@@ -43,8 +44,13 @@ export interface Attention {
    * keys windows, groups or positions rather than heads.
    */
   headsKnown: boolean;
-  /** `[B, H, Q, K]`, all batch dimensions in B; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without any key is zero. */
-  weights: Tensor<FloatingDType>;
+  /**
+   * `[B, H, Q, K]`, all batch dimensions in B; `[B, Q, K]` with `averageHeads`; K is at most `topK`. A fused kernel's row without
+   * any key is zero. With `dtype: { type: 'uint8' }` these are codes, which `decode` reads.
+   */
+  weights: Tensor<FloatingDType | 'uint8'>;
+  /** With `dtype: { type: 'uint8' }`: the scale of the codes. */
+  scale?: 'linear' | 'log';
   /** With `topK`: the key positions of `weights`, int64, of the same shape. */
   keys?: Tensor<'int64'>;
   /** Which heads these are (with `averageHeads`: the mean of). */
@@ -60,8 +66,22 @@ export interface Attention {
   logSumExp?: Tensor<FloatingDType>;
   /** With `statistics`: those requested. Undefined where the weights aren't a distribution. */
   statistics?: AttentionStatistics;
-  /** With `gradientOf`: d(scalar)/d(weights), the shape of the weights (with `averageHeads`: the mean over the heads). */
+  /**
+   * With `gradientOf`: d(scalar)/d(weights), the shape of the weights (with `averageHeads`: the mean over the heads), in float32
+   * or, with `dtype: 'same'`, in the type of the weights.
+   */
   gradient?: Tensor<FloatingDType>;
+  /**
+   * The weights as float32: what codes stand for, other types converted. A new tensor, of whole size; where the weights are
+   * float32 already, it shares their memory. Not among the properties that a copy (`{ ...attention }`) takes along.
+   *
+   * @throws TorchError `ERR_DISPOSED` where the weights are.
+   *
+   * @example
+   * const { attentions: [first] } = await model.captureAttention([ids], { dtype: { type: 'uint8', scale: 'log' } });
+   * console.log(first?.weights.dtype, first?.decode().select(1, 0).toArray()); // 'uint8', the weights of head 0
+   */
+  decode(): Tensor<'float32'>;
 }
 
 /**
@@ -87,7 +107,7 @@ export interface AttentionStatistics {
  * const show = ({ name, logSumExp }: AttentionWithoutWeights) => console.log(name, logSumExp?.shape);
  * attentions.forEach(show);
  */
-export type AttentionWithoutWeights = Omit<Attention, 'weights'>;
+export type AttentionWithoutWeights = Omit<Attention, 'weights' | 'scale' | 'decode'>;
 
 /**
  * Options of a capture with `weights: false`.
@@ -151,11 +171,26 @@ export function descriptionOf({
   queries,
   shape,
   headsKnown,
-}: AttentionWithoutWeights): Omit<
-  AttentionWithoutWeights,
-  'index' | 'keys' | 'scores' | 'logSumExp' | 'statistics' | 'gradient'
+  scale,
+}: AttentionWithoutWeights & Pick<Partial<Attention>, 'scale'>): Omit<
+  Attention,
+  'index' | 'weights' | 'keys' | 'scores' | 'logSumExp' | 'statistics' | 'gradient' | 'decode'
 > {
-  return { name, operator, path, kind, heads, queries, shape, headsKnown };
+  return { name, operator, path, kind, heads, queries, shape, headsKnown, ...(scale && { scale }) };
+}
+
+function decode(this: Attention): Tensor<'float32'> {
+  return floatWeights(this);
+}
+
+/** Gives an attention its method `decode`, which is hidden, so that attentions can be cloned and compared. */
+export function decodable<Each extends object>(attention: Each): Each & Pick<Attention, 'decode'> {
+  return Object.defineProperty(attention, 'decode', {
+    value: decode,
+    enumerable: false,
+    configurable: true,
+    writable: true,
+  }) as Each & Pick<Attention, 'decode'>;
 }
 
 /** An attention of the addon as users get it; it lacks its weights where those weren't asked for. */
@@ -165,6 +200,7 @@ export function toAttention<Each>(
 ): Attention {
   const { index, name, operator, path, kind, shape, headsKnown, heads, queries, received, entropy } = given;
   const attention: AttentionWithoutWeights = { index, name, operator, path, kind, shape, headsKnown, heads, queries };
+  if (given.scale !== undefined) Object.assign(attention, { scale: given.scale });
   for (const member of ['weights', 'keys', 'scores', 'logSumExp'] as const) {
     const tensor = given[member];
     if (tensor !== undefined) Object.assign(attention, { [member]: toTensor(tensor) });
@@ -175,7 +211,7 @@ export function toAttention<Each>(
       ...(entropy === undefined ? {} : { entropy: toTensor(entropy) }),
     };
   }
-  return attention as Attention;
+  return (given.weights === undefined ? attention : decodable(attention)) as Attention;
 }
 
 export function fromNativeAttention(attention: NativeAttention): Attention {

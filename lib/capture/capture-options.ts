@@ -10,6 +10,7 @@ import {
   integer,
   invalid,
   isCallable,
+  isPlainObject,
   optionalBoolean,
   optionalChoice,
   reading,
@@ -58,10 +59,30 @@ export interface CaptureOptions<Output = Value> extends RunLimits {
    * and the `'entropy'` of each row. Default: none.
    */
   statistics?: readonly ('received' | 'entropy')[];
+  /**
+   * Whether the output is bit-identical to `forward`'s. If false, `scaled_dot_product_attention` and its weights are computed
+   * together on the CPU, each score once: faster, the weights are the same bits, and the output is as exact as that of libtorch's
+   * fused kernel, in another order of sums (the two differ by about 1e-6 of the largest element). Only where all heads and queries
+   * are captured, in float32, without dropout and gradients, of more than five queries; all other attentions stay bit-identical.
+   * Default true.
+   */
+  exact?: boolean;
   /** Where the tensors end up. Default `'cpu'`. */
   device?: 'cpu' | 'same';
-  /** The element type of weights and scores. Default `'float32'`. */
-  dtype?: 'float32' | 'same';
+  /**
+   * The element type of weights and scores, which are written in it at once. Sums of them (`logSumExp`, `statistics`) and
+   * gradients are float32, or, with `'same'`, what the model computes in. Default `'float32'`.
+   *
+   * - `'same'`: the type that the model computes in.
+   * - `'float16'`: half the bytes. Rounded to nearest, ties to even: within 2⁻¹¹ = 0.05 % of weights from 2⁻¹⁴ on, within 2⁻²⁵ of
+   *   smaller ones. Scores beyond 65,504 are infinite.
+   * - `{ type: 'uint8', scale }`: a quarter of the bytes, as codes that `Attention.decode` reads. For weights from 0 to 1: kinds
+   *   `'signed'` and `'relu'`, and attentions with any other weight, are refused. Not with `scores`.
+   *   `scale: 'linear'`: code / 255; at most 1/510 = 0.002 off. NaN is refused.
+   *   `scale: 'log'`: zero is 0, NaN is 255, others are 2^(24 · (code - 254) / 253), which is within 3.4 % of weights from 2⁻²⁴ on;
+   *   smaller ones become 2⁻²⁴ = 6e-8.
+   */
+  dtype?: 'float32' | 'same' | 'float16' | { type: 'uint8'; scale: 'linear' | 'log' };
   /** Refuses a capture that would hold more bytes, before they are allocated (`ERR_CAPTURE_TOO_LARGE`). */
   maxBytes?: number;
   /**
@@ -189,10 +210,24 @@ function callable(value: unknown, what: string, told: NativeCaptureOptions): Nat
   return told;
 }
 
-/** Of options that all captures have: where what is captured ends up, as what, and how much of it there may be. */
+/** A type of weights as the addon names it. */
+function dtype(value: unknown): NonNullable<NativeCaptureOptions['dtype']> {
+  const names = ['float32', 'same', 'float16'] as const;
+  const name = names.find((each) => each === value);
+  if (name !== undefined) return name;
+  if (!isPlainObject(value)) {
+    throw invalid("'float32', 'same', 'float16' or { type: 'uint8', scale: 'linear' | 'log' }", 'dtype', value);
+  }
+  const given = checkOptions(value as { type?: unknown; scale?: unknown }, ['type', 'scale'], 'dtype');
+  if (given.type !== 'uint8') throw invalid("'uint8'", 'dtype.type', given.type);
+  const scale = optionalChoice(given.scale, ['linear', 'log'], 'dtype.scale');
+  if (scale === undefined) throw invalid("'linear' or 'log'", 'dtype.scale', scale);
+  return scale;
+}
+
+/** Of options that all captures have: where what is captured ends up, and how much of it there may be. */
 export const RESULT_READERS = {
   device: (value: unknown) => ({ sameDevice: optionalChoice(value, ['cpu', 'same'], 'device') === 'same' }),
-  dtype: (value: unknown) => ({ sameDtype: optionalChoice(value, ['float32', 'same'], 'dtype') === 'same' }),
   maxBytes: (value: unknown) => (value === Number.POSITIVE_INFINITY ? {} : { maxBytes: integer(value, 'maxBytes', 0) }),
 };
 
@@ -207,7 +242,9 @@ const READERS = {
   logSumExp: (value) => ({ logSumExp: optionalBoolean(value, 'logSumExp') ?? false }),
   statistics: (value) => ({ statistics: statistics(value) }),
   topK: (value) => ({ topK: integer(value, 'topK', 1) }),
+  exact: (value) => ({ exact: optionalBoolean(value, 'exact') ?? true }),
   ...RESULT_READERS,
+  dtype: (value) => ({ dtype: dtype(value) }),
   // The function itself is put in place by the model, whose hooks it is like.
   onAttention: (value) => callable(value, 'onAttention', {}),
   gradientOf: (value) => callable(value, 'gradientOf', { gradients: true }),
@@ -242,6 +279,20 @@ export function toNativeCapture(
       'Expected scores, logSumExp, statistics, topK or gradientOf beside weights: false but received none of them; ' +
         'attentionSites tells what there is',
     );
+  }
+  if (capture.dtype === 'linear' || capture.dtype === 'log') {
+    if (scores) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        "Expected dtype 'float32', 'float16' or 'same' with scores, which no scale of codes covers, but received { type: 'uint8' }",
+      );
+    }
+    if (weights === false) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        "Expected weights with dtype { type: 'uint8' }, which is about nothing else, but received weights: false",
+      );
+    }
   }
   return { capture, stop: stopOf(options) };
 }

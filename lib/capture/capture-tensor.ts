@@ -4,7 +4,7 @@ import { TorchError } from '../core/errors';
 import { adopt } from '../core/realm';
 import { RUN_LIMITS, type RunLimits } from '../core/run-limits';
 import { fromHandle, type Tensor } from '../core/tensor';
-import { options as checkOptions, integer, invalid, optionalString, shortened } from '../core/validate';
+import { options as checkOptions, integer, invalid, optionalChoice, optionalString, shortened } from '../core/validate';
 import { modulesNamed, RESULT_READERS } from './capture-options';
 
 /**
@@ -65,8 +65,13 @@ export interface CapturedTensor {
   tensor: Tensor;
 }
 
+const READERS = {
+  ...RESULT_READERS,
+  dtype: (value: unknown) => ({ sameDtype: optionalChoice(value, ['float32', 'same'], 'dtype') === 'same' }),
+};
+
 /** The options of `captureTensor` that are the same for all models. */
-export const TENSOR_CAPTURE_OPTIONS: readonly string[] = [...Object.keys(RESULT_READERS), ...RUN_LIMITS];
+export const TENSOR_CAPTURE_OPTIONS: readonly string[] = [...Object.keys(READERS), ...RUN_LIMITS];
 
 /** Checks a selector and the options beside it, whose names are known by now, and puts them as the addon takes them. */
 export function toNativeTensorCapture(
@@ -88,8 +93,8 @@ export function toNativeTensorCapture(
   }
   if (operator !== undefined) capture.operator = operatorName(operator);
   if (occurrence !== undefined) capture.occurrence = integer(occurrence, 'selector.occurrence', 0);
-  for (const [name, read] of Object.entries(RESULT_READERS)) {
-    const value = options[name as keyof typeof RESULT_READERS];
+  for (const [name, read] of Object.entries(READERS)) {
+    const value = options[name as keyof typeof READERS];
     if (value !== undefined) Object.assign(capture, read(value));
   }
   return { capture, stop: stopOf(options) };

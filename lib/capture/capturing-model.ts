@@ -138,7 +138,7 @@ export abstract class CapturingModel<
   }
 
   /**
-   * Runs the model and records the weights of its attentions. The output is the same bits as `forward`'s.
+   * Runs the model and records the weights of its attentions. The output is the same bits as `forward`'s, unless `exact` is false.
    *
    * @param inputs What `forward` takes by position.
    * @param options What the capture records, and the options of `forward` (for modules of `nn`: masks and flags).

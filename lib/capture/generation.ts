@@ -12,11 +12,12 @@ import {
   integer,
   invalid,
   isCallable,
+  optionalChoice,
   reading,
   refuseOption,
 } from '../core/validate';
 import type { Value } from '../core/value';
-import type { Attention, AttentionStatistics, AttentionWithoutWeights } from './attention';
+import { type Attention, type AttentionStatistics, type AttentionWithoutWeights, decodable } from './attention';
 import { CAPTURE_OPTIONS, type CaptureOptions } from './capture-options';
 
 /**
@@ -94,7 +95,7 @@ export interface GenerationStep<Output = Value, Each = GenerationAttention> {
  */
 export type StepAttention<Each extends AttentionWithoutWeights = Attention> = Omit<
   Each,
-  'path' | 'kind' | 'headsKnown'
+  'path' | 'kind' | 'headsKnown' | 'decode'
 > &
   Partial<Each>;
 
@@ -136,7 +137,12 @@ class Positions {
       const layer = this.#layers.get(key) ?? { queries: 0, inStep: true };
       const [own, keyLength] = attention.shape.slice(-2) as [number, number];
       layer.inStep &&= own === queries;
-      placed.push({ ...attention, queryOffset: layer.inStep ? queryOffset : layer.queries, keyLength });
+      const { decode, ...copied } = {
+        ...attention,
+        queryOffset: layer.inStep ? queryOffset : layer.queries,
+        keyLength,
+      };
+      placed.push(decodable(copied));
       layer.queries += own;
       this.#layers.set(key, layer);
     }
@@ -210,7 +216,7 @@ export interface AssembleOptions {
 }
 
 /** An attention of a step of which any of its tensors may be missing. */
-type Part = AttentionWithoutWeights & { weights?: Tensor };
+type Part = AttentionWithoutWeights & Pick<Partial<Attention>, 'weights' | 'scale'>;
 
 /**
  * What `assembleAttention` goes through.
@@ -256,6 +262,7 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
       if (tensorGiven !== undefined) handleOf(tensorGiven, `the ${name} of ${what}`);
       return tensorGiven as Tensor<FloatingDType> | undefined;
     };
+    const scale = optionalChoice(given.scale, ['linear', 'log'], `scale of ${what}`);
     const members = {
       weights: tensor(given.weights, 'weights'),
       scores: tensor(given.scores, 'scores'),
@@ -286,6 +293,7 @@ function givenAttention(value: unknown, step: number): Part & Partial<Generation
       shape,
       headsKnown: given.headsKnown !== false,
       ...present(members),
+      ...(scale && { scale }),
       ...(Object.values(statistics).some((each) => each !== undefined) ? { statistics: present(statistics) } : {}),
       ...(keys ? { keys: keys as Tensor<'int64'> } : {}),
       heads: integers(given.heads, 'heads'),
@@ -309,12 +317,13 @@ function checkPart(attention: Part, step: number, first: Part | undefined): void
   }
   if (!first) return;
   const alike = (part: Part) => {
-    const { weights, scores, logSumExp, statistics, heads, shape } = part;
+    const { weights, scale, scores, logSumExp, statistics, heads, shape } = part;
     const named = { weights, scores, logSumExp, received: statistics?.received, entropy: statistics?.entropy };
     const tensors = Object.entries(present(named)).map(([name, tensor]) => {
       const rank = tensor.shape.length;
       return `${name} of ${name === 'weights' || name === 'scores' ? rank : rank + 1} dimensions in ${tensor.dtype}`;
     });
+    if (scale) tensors.push(`scale ${scale}`);
     return `${tensors.join(', ')}, batch ${shape[0]}, heads ${heads.join(', ')}`;
   };
   if (alike(attention) !== alike(first)) {
@@ -330,7 +339,7 @@ function beginsCausal({ weights, shape }: Part): boolean {
   const others = row.narrow(-1, 1, keys - 1);
   const sum = others.sum();
   try {
-    return sum.item() === 0;
+    return Number(sum.item()) === 0;
   } finally {
     for (const each of [row, others, sum]) each.dispose();
   }
@@ -529,10 +538,10 @@ export async function assembleAttention(
   const made: Tensor[] = [];
   try {
     const results = assembled.map(({ first, parts, queries }): Part => {
-      const { index, name, operator, path, kind, headsKnown, heads } = first;
+      const { index, name, operator, path, kind, headsKnown, heads, scale } = first;
       const keyCount = Math.max(...parts.map(({ part, keyOffset: offset }) => offset + (part.shape.at(-1) as number)));
       const shape = [...first.shape.slice(0, -2), queries.length, keyCount];
-      return { index, name, operator, path, kind, shape, headsKnown, heads, queries };
+      return { index, name, operator, path, kind, shape, headsKnown, heads, queries, ...(scale && { scale }) };
     });
     for (const { fill, of, toRows, fromRows, into } of ASSEMBLED) {
       const which = assembled.flatMap(({ first }, i) => (of(first) ? [i] : []));
@@ -549,7 +558,7 @@ export async function assembleAttention(
         made.push(matrix);
       }
     }
-    return results;
+    return results.map((each) => (each.weights ? decodable(each) : each));
   } catch (error) {
     throw fromNative(error);
   } finally {

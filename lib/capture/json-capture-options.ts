@@ -15,6 +15,7 @@ const IS_JSON = {
   scores: true,
   logSumExp: true,
   statistics: true,
+  exact: true,
   device: false,
   dtype: true,
   maxBytes: true,

@@ -3,6 +3,7 @@ import { TorchError } from '../core/errors';
 import { fromHandle, handleOf, Tensor } from '../core/tensor';
 import { options as checkOptions, elements, optionalChoice } from '../core/validate';
 import type { Attention } from './attention';
+import { type CodeScale, floatWeights } from './weight-codes';
 
 /**
  * Options of `attentionRollout`.
@@ -20,7 +21,7 @@ export interface RolloutOptions {
  *
  * @inline
  */
-type Layer = Pick<Attention, 'weights' | 'gradient' | 'keys'>;
+type Layer = Pick<Attention, 'weights' | 'gradient' | 'keys' | 'scale'>;
 
 function checkSquare(tensor: Tensor, dims: readonly number[], what: string, first: Tensor): void {
   const { shape } = tensor;
@@ -48,10 +49,11 @@ interface GivenLayer {
 
 function layersOf(attentions: unknown): GivenLayer[] {
   const layers = elements(attentions, 'an array of attentions', 'attentions', (each, i): GivenLayer => {
-    const { weights, gradient, keys } = (Tensor.is(each) ? { weights: each } : (each ?? {})) as {
+    const { weights, gradient, keys, scale } = (Tensor.is(each) ? { weights: each } : (each ?? {})) as {
       weights?: unknown;
       gradient?: unknown;
       keys?: unknown;
+      scale?: unknown;
     };
     if (keys) {
       // Square where there are no more keys than that, but its columns are no positions.
@@ -60,7 +62,20 @@ function layersOf(attentions: unknown): GivenLayer[] {
         `Expected attentions of all keys but attention ${i} was captured with topK`,
       );
     }
-    return { weights: weights as Tensor, handle: handleOf(weights, `the weights of attention ${i}`), gradient };
+    const handle = handleOf(weights, `the weights of attention ${i}`);
+    if ((weights as Tensor).dtype !== 'uint8') return { weights: weights as Tensor, handle, gradient };
+    const codes = {
+      weights: weights as Tensor,
+      scale: optionalChoice(scale, ['linear', 'log'], `scale of attention ${i}`),
+    };
+    if (codes.scale === undefined) {
+      throw new TorchError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected weights or attentions but received codes in uint8, without their scale, as attention ${i}; decode() gives the weights`,
+      );
+    }
+    const decoded = floatWeights(codes as { weights: Tensor; scale: CodeScale });
+    return { weights: decoded, handle: handleOf(decoded, 'weights'), gradient };
   });
   if (layers.length === 0)
     throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected at least one attention but received none');

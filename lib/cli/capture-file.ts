@@ -1,3 +1,4 @@
+import { type CodeScale, decodedCodes } from '../capture/weight-codes';
 import { infoOf } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { type Entry, malformed } from '../formats/entry';
@@ -14,6 +15,8 @@ interface Description {
   queries: number[];
   /** Of the whole attention, whatever was selected of it. */
   shape?: number[];
+  /** Of weights that are codes. */
+  scale?: CodeScale;
 }
 
 /**
@@ -58,11 +61,11 @@ async function* read(file: SafetensorsFile, path: string, indices: readonly numb
   for (const index of indices) {
     const name = `attentions.${index}`;
     const weights = await file.read(name);
-    const { shape, ...description } = describe(file.metadata[name], weights, `${name} in ${path}`);
+    const { shape, scale, ...description } = describe(file.metadata[name], weights, `${name} in ${path}`);
     const keys = names.has(`${name}.keys`) ? await file.read(`${name}.keys`) : undefined;
     yield {
       ...description,
-      weights: floats(weights),
+      weights: floats(weights, scale),
       ...(keys && { keys: { shape: keys.shape, data: keys.data } }),
       ...(keys && { shape: shape ?? wholeShape(keys) }),
     };
@@ -91,13 +94,21 @@ function describe(json: string | undefined, { shape }: Entry, what: string): Des
     heads: named,
     queries,
     shape: whole,
+    scale,
   } = (given ?? {}) as Partial<Record<keyof Description, unknown>>;
   const counts = (list: unknown): list is number[] =>
     Array.isArray(list) && list.every((item) => Number.isSafeInteger(item) && item >= 0);
   if (typeof name !== 'string' || typeof operator !== 'string' || !counts(named) || !counts(queries)) {
     throw malformed(what, 'a description with name, operator, heads and queries', json.slice(0, 200));
   }
-  return { name, operator, heads: named, queries, ...(counts(whole) && whole.length >= 4 ? { shape: whole } : {}) };
+  return {
+    name,
+    operator,
+    heads: named,
+    queries,
+    ...(counts(whole) && whole.length >= 4 ? { shape: whole } : {}),
+    ...(scale === 'linear' || scale === 'log' ? { scale } : {}),
+  };
 }
 
 /** Of the strongest keys alone, there are at least as many keys as their positions say. */
@@ -107,8 +118,12 @@ function wholeShape({ shape, data }: Entry): number[] {
   return [...shape.slice(0, -1), last + 1];
 }
 
-function floats({ dtype, shape, data }: Entry): { shape: readonly number[]; data: Float32Array } {
+function floats(
+  { dtype, shape, data }: Entry,
+  scale: CodeScale | undefined,
+): { shape: readonly number[]; data: Float32Array } {
   if (data instanceof Float32Array) return { shape, data };
+  if (scale && data instanceof Uint8Array) return { shape, data: decodedCodes(data, scale) };
   const { value: half } = infoOf(dtype);
   return {
     shape,

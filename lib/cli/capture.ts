@@ -51,6 +51,8 @@ export function registerCapture(program: Command): void {
 Inputs go to forward by the names of its parameters, or in file order where the names differ.
 Each attention becomes a tensor attentions.<index> ([batch, heads, queries, keys]) with its name, operator, heads,
 queries and whole shape as JSON in the metadata under the same key; the output becomes output, output.<i> or output.<key>.
+With --dtype uint8-linear and uint8-log the metadata has a scale: linear is code / 255; log is 0 for 0, NaN for 255, else
+2^(24 * (code - 254) / 253).
 What else is asked for stands beside it: attentions.<index>.keys (of --top-k), .scores, .logSumExp, .received, .entropy.
 What looks like attention and can't be recorded is a JSON list in the metadata under unseen.
 
@@ -144,11 +146,11 @@ function report(
 }
 
 /** The first head of the first sequence. */
-function heatmapOf({ name, index, weights, keys, heads, queries, shape }: Attention, averaged: boolean): string[] {
+function heatmapOf(attention: Attention, averaged: boolean): string[] {
+  const { name, index, weights, keys, heads, queries, shape } = attention;
   const [rows, kept] = weights.shape.slice(-2) as [number, number];
   const columns = shape.at(-1) as number;
-  const first = weights.dtype === 'float32' ? weights : weights.to({ dtype: 'float32' });
-  const values = first.toTypedArray() as Float32Array;
+  const values = attention.decode().toTypedArray();
   const positions = keys?.toTypedArray();
   const data = new Float32Array(rows * columns);
   for (let i = 0; i < rows * kept; i++) {

@@ -1,4 +1,5 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { CaptureOptions } from '../capture/capture-options';
 import { JSON_CAPTURE_OPTIONS, type JsonCaptureOptions } from '../capture/json-capture-options';
 import type { GivenInput } from '../io/given-inputs';
 
@@ -14,10 +15,10 @@ export function addSelectionOptions(command: Command): Command {
 /** What the options of `addCaptureOptions` say. */
 export type CaptureFlags = Omit<JsonCaptureOptions, 'maxBytes'>;
 
-/** The options of a capture that were given: weights are asked for where nothing is said of them. */
+/** The options of a capture that were given: weights are asked for, exactly, where nothing is said of them. */
 export function captureOf(flags: JsonCaptureOptions): JsonCaptureOptions {
   const isGiven = (name: keyof JsonCaptureOptions) =>
-    flags[name] !== undefined && !(name === 'weights' && flags.weights);
+    flags[name] !== undefined && !((name === 'weights' || name === 'exact') && flags[name]);
   return Object.fromEntries(JSON_CAPTURE_OPTIONS.filter(isGiven).map((name) => [name, flags[name]]));
 }
 
@@ -33,7 +34,27 @@ export function addCaptureOptions(command: Command): Command {
       collectStatistics,
     )
     .option('--no-weights', 'not the weights themselves')
-    .addOption(new Option('--dtype <dtype>', 'dtype of weights and scores').choices(['float32', 'same']));
+    .option('--no-exact', 'attention and its weights in one pass, where that can be: faster, the output about 1e-6 off')
+    .option(
+      '--dtype <dtype>',
+      `of weights and scores: ${Object.keys(DTYPES).join(', ')} (the last two: of weights alone, as codes of a byte)`,
+      parseDType,
+    );
+}
+
+const DTYPES: Record<string, NonNullable<CaptureOptions['dtype']>> = {
+  float32: 'float32',
+  same: 'same',
+  float16: 'float16',
+  'uint8-linear': { type: 'uint8', scale: 'linear' },
+  'uint8-log': { type: 'uint8', scale: 'log' },
+};
+
+function parseDType(text: string): CaptureOptions['dtype'] {
+  if (!Object.hasOwn(DTYPES, text)) {
+    throw new InvalidArgumentError(`Expected ${Object.keys(DTYPES).join(', ')} but received '${text}'.`);
+  }
+  return DTYPES[text];
 }
 
 /** Adds what one more `--layers` says: names, /regular expressions/ and positions, with commas between. */

@@ -99,8 +99,10 @@ export interface NativeCaptureOptions extends NativeRunOptions {
   scores?: boolean;
   logSumExp?: boolean;
   statistics?: ('received' | 'entropy')[];
+  exact?: boolean;
   sameDevice?: boolean;
-  sameDtype?: boolean;
+  /** Of weights and scores; 'linear' and 'log' are the scales of codes. */
+  dtype?: 'float32' | 'same' | 'float16' | 'linear' | 'log';
   sitesOnly?: boolean;
   gradients?: boolean;
   mayMiss?: boolean;
@@ -126,6 +128,8 @@ export interface NativeAttention<Each = NativeTensor> {
   headsKnown: boolean;
   dtype: string;
   device: string;
+  /** Of weights that are codes. */
+  scale?: 'linear' | 'log';
 }
 
 /** What a capture gives: `weights` of the attentions are absent where only sites were asked for. */
@@ -282,6 +286,8 @@ export interface Binding {
   describeExportedProgram(program: NativeModel): NativeExportedProgram;
   attentionRollout(weights: NativeTensor[], fusion: string): NativeTensor;
   attentionRelevance(weights: NativeTensor[], gradients: NativeTensor[]): NativeTensor;
+  /** Codes of weights as float32, by a table of what each stands for. */
+  decodeWeights(codes: NativeTensor, table: NativeTensor): NativeTensor;
   stackRows(parts: NativeTensor[][], fill: number): Promise<NativeTensor[]>;
   createNnModule(
     type: string,

@@ -1,5 +1,6 @@
 import type { Attention } from '../capture/attention';
 import { attentionRelevance, attentionRollout } from '../capture/relevance';
+import { floatWeights } from '../capture/weight-codes';
 import { releaseMemory } from '../core/runtime';
 import { elementCount } from '../core/shape';
 import type { Tensor } from '../core/tensor';
@@ -37,10 +38,13 @@ export async function* withDerived(
   const own: Tensor[] = [];
   try {
     for await (const attention of attentions) {
-      const { name, weights, keys, gradient } = attention;
+      const { scale, ...rest } = attention;
+      const { weights, keys, gradient } = rest;
       const layers = isWholeSelfAttention(attention) ? layersOf(sequences, attention) : undefined;
       if (rollout && layers) {
-        const mean = weights.shape.length === 4 ? weights.mean(1) : weights.reshape(weights.shape);
+        const floats = scale ? floatWeights(attention) : weights.reshape(weights.shape);
+        const mean = weights.shape.length === 4 ? floats.mean(1) : floats;
+        if (mean !== floats) floats.dispose();
         own.push(mean);
         layers.means.push(mean);
       }
@@ -49,7 +53,7 @@ export async function* withDerived(
       if (isLarge) releaseMemory();
       yield attention;
       if (gradient) {
-        yield { ...attention, name, operator: 'gradient', kind: 'derived', weights: gradient };
+        yield { ...rest, operator: 'gradient', kind: 'derived', weights: gradient };
         if (layers && weights.shape.length === 4) layers.graded.push(attention);
       }
       if (!dispose) continue;

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type CodeScale, decodedCodes } from '../capture/weight-codes';
 import { TorchError } from '../core/errors';
 import { elementCount } from '../core/shape';
 import { attentionLabels } from './attention-labels';
@@ -31,6 +32,8 @@ export interface ViewAttention {
   operator: string;
   /** `[B, H, Q, K]`, or `[B, Q, K]` where the heads were averaged. */
   weights: Elements;
+  /** Of weights in uint8 that are codes. */
+  scale?: CodeScale;
   /** Of a capture with `topK`: the key positions of the weights. */
   keys?: Elements;
   /** The shape of the whole attention: its last size tells the number of keys of a capture with `topK`. */
@@ -281,6 +284,11 @@ function headOf(
   return Array.prototype.slice.call(data, start, start + size) as (number | bigint)[];
 }
 
+/** Whether weights that have a scale are codes still, in an array of their own or a tensor. */
+function areCodes(elements: Elements): boolean {
+  return isTensor(elements) ? elements.dtype === 'uint8' : elements.data instanceof Uint8Array;
+}
+
 /** Memory that is used again for the next attention: freed, it would stay until the next garbage collection. */
 class Scratch {
   private readonly arrays = new Map<string, Float32Array>();
@@ -318,8 +326,9 @@ class HeadReader {
 
   /** The weights of a head, until the next are read; which were captured, where not all were. */
   async read(head: number): Promise<{ weights: Float32Array; captured: Uint8Array | undefined }> {
-    const { weights: elements, keys } = this.attention;
+    const { weights: elements, scale, keys } = this.attention;
     const values = await this.elementsOf(elements, head, this.scratch.take('head', this.rows * this.held));
+    if (scale && areCodes(elements)) decodedCodes(values, scale, values);
     if (!keys) return { weights: values, captured: undefined };
     // Positions below 2²⁴ are exact in float32.
     const positions = await this.elementsOf(keys, head, new Float32Array(values.length));

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,8 @@ struct Attention {
   at::Tensor entropy;    // [B, H, Q], or [B, Q]
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
-  GradientPoints gradient;  // with the option `gradients`
+  std::optional<CodeScale> scale;  // of weights that are codes
+  GradientPoints gradient;         // with the option `gradients`
 };
 
 }  // namespace lta

@@ -391,8 +391,13 @@ void Capture::deliverDead() {
 }
 
 at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
-                                  const at::Tensor& value, const at::Tensor& output) {
-  broadcast(call, output);
+                                  const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel) {
+  const bool attends = mayAttend() && dropout == 0 && canAttend(call, value);
+  at::Tensor output;
+  if (!attends) {
+    output = kernel();
+    broadcast(call, output);
+  }
   std::optional<int64_t> heads;
   int64_t headDims = 1;
   if (call.query.dim() > 4 && call.key.dim() == call.query.dim() && !call.groupedQuery) {
@@ -420,6 +425,10 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   pending->call = std::move(call);
   if (heads) pending->arrange = [from = *heads](const at::Tensor& tensor) { return tensor.movedim(from, -3); };
   if (headDims > 1) pending->arrange = [headDims](const at::Tensor& tensor) { return joinHeads(tensor, headDims); };
+  if (attends) {
+    output = addAttending(pending, value);
+    return output.defined() ? output : kernel();
+  }
   auto result = output;
   if (options_.gradients) {
     // The model may write into what it continues with: the gradient is asked for at a point that it doesn't have.
@@ -484,6 +493,27 @@ void Capture::add(const PendingPtr& pending, const at::Tensor& output) {
     checkCancelled();
     if (note(pending, output)) deliver(*pending);
   });
+}
+
+// Whether outputs of fused kernels may be computed with the weights: only where all rows of those are wanted, since the
+// output needs all.
+bool Capture::mayAttend() const {
+  return !options_.exact && !options_.gradients && !options_.sitesOnly && !options_.heads && !options_.queries &&
+         !options_.queryRange;
+}
+
+// The output of an attention whose weights are taken now, computed with them; undefined for others.
+at::Tensor Capture::addAttending(const PendingPtr& pending, const at::Tensor& value) {
+  at::Tensor output;
+  failure_.noting([&] {
+    checkCancelled();
+    if (!note(pending, {})) return;
+    pending->value = value;
+    pending->attends = true;
+    deliver(*pending);
+    output = std::move(pending->output);
+  });
+  return output;
 }
 
 // Numbers an attention among those of the forward. Whether its weights can be computed now; where they may be later,
@@ -554,6 +584,7 @@ AttentionSink::Delivery Capture::complete(PendingAttention& pending) {
   attention.site = pending.site;
   attention.heads = kept.heads;
   attention.queries = kept.queries;
+  if (options_.weights) attention.scale = kept.codes;
   auto reading = retained_.reading();
   pending.restore();
   if (pending.assembly) {
@@ -583,7 +614,7 @@ AttentionSink::Delivery Capture::complete(PendingAttention& pending) {
                        &attention.received, &attention.entropy}) {
     if (moves && tensor->defined()) *tensor = sink_.toCpu(*tensor);
   }
-  delivery.output = pending.output;
+  if (!pending.attends) delivery.output = pending.output;
   if (pending.returnedWeights.defined()) {
     attention.gradient.push_back(gradientPointOfReturned(pending.returnedWeights, attention, options_));
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -45,10 +46,10 @@ class Capture : public RunLocal {
   const ModuleResolver& modules() const { return *modules_; }
   FixedTensors& fixedTensors() { return fixed_; }
 
-  // A fused kernel, whose weights have to be computed beside it. `output` is what it returned; the model continues with
-  // what this returns (bit-identical).
+  // A fused kernel, whose weights have to be computed beside it: `kernel` runs it. The model continues with what this
+  // returns (bit-identical, unless the option `exact` is false).
   at::Tensor onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
-                           const at::Tensor& value, const at::Tensor& output);
+                           const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel);
   // Such a kernel's weights, which the model computed beside its `output` and returns, [B, H, Q, K]: with the option
   // `gradients` their gradient is a part of the attention's. The model continues with what this returns
   // (bit-identical).
@@ -124,6 +125,8 @@ class Capture : public RunLocal {
   };
 
   void add(const PendingPtr& pending, const at::Tensor& output);
+  bool mayAttend() const;
+  at::Tensor addAttending(const PendingPtr& pending, const at::Tensor& value);
   bool note(const PendingPtr& pending, const at::Tensor& output);
   void addPart(const flow::Consumed& consumed, const at::Tensor& output);
   void completeParts(const PendingPtr& pending);

@@ -57,13 +57,38 @@ Rows rowsOf(const Site& site, const CaptureOptions& options) {
   return rows;
 }
 
+// The scale of the codes that weights are to be kept in, if they are. Throws ERR_INVALID_ARGUMENT for what codes can't
+// stand for.
+std::optional<CodeScale> codesOf(const Site& site, const CaptureOptions& options) {
+  if (options.type != KeptType::LinearCodes && options.type != KeptType::LogCodes) return std::nullopt;
+  if (options.weights && (site.kind == Kind::Signed || site.kind == Kind::Relu)) {
+    throw Error("ERR_INVALID_ARGUMENT", "Expected weights from 0 to 1 for dtype 'uint8', but those of " +
+                                            describeSite(site) + " are of kind '" + nameOf(site.kind) +
+                                            "'; dtype 'float16' takes any");
+  }
+  return options.type == KeptType::LinearCodes ? CodeScale::Linear : CodeScale::Log;
+}
+
+[[noreturn]] void refuseUncodable(double weight, CodeScale scale, const Site& site) {
+  std::ostringstream message;
+  message << "Expected weights from 0 to 1 for dtype 'uint8', but among those of " << describeSite(site) << " is ";
+  if (weight == weight) {
+    message << weight;
+  } else {
+    message << "NaN";
+  }
+  message << (scale == CodeScale::Linear && weight != weight ? "; scale 'log' and dtype 'float16' take it"
+                                                             : "; dtype 'float16' takes any");
+  throw Error("ERR_INVALID_ARGUMENT", message.str());
+}
+
 // What is wanted of weights that exist.
 Weights fromExisting(const PendingAttention& pending, const Wanted& wanted) {
   const auto& shape = pending.site.shape;
   auto ofWeights = wanted;
   ofWeights.scores = ofWeights.logSumExp = false;
   // The weights themselves stay where they are, if they can.
-  const bool asTheyAre = wanted.weights && !wanted.reduced();
+  const bool asTheyAre = wanted.weights && !wanted.reduced() && !wanted.codes;
   if (asTheyAre) ofWeights.weights = false;
   Weights result;
   if (ofWeights.weights || ofWeights.topK || ofWeights.received || ofWeights.entropy) {
@@ -100,20 +125,30 @@ Kept keptOf(const Site& site, const CaptureOptions& options) {
   kept.rows = rowsOf(site, options);
   kept.heads = kept.rows.heads.value_or(upTo(site.shape.heads));
   kept.queries = kept.rows.queries.value_or(upTo(site.shape.queries));
-  kept.dtype = options.toFloat ? at::kFloat : site.dtype;
+  kept.codes = codesOf(site, options);
+  if (options.type == KeptType::Same) {
+    kept.dtype = site.dtype;
+  } else {
+    kept.dtype = options.type == KeptType::Half ? at::kHalf : at::kFloat;
+  }
   return kept;
+}
+
+at::ScalarType gradientTypeOf(const Site& site, const CaptureOptions& options) {
+  return options.type == KeptType::Same ? site.dtype : at::kFloat;
 }
 
 int64_t bytesOf(const Site& site, const Kept& kept, const CaptureOptions& options) {
   const auto columns = std::min(options.topK.value_or(site.shape.keys), site.shape.keys);
   const auto queries = static_cast<int64_t>(kept.queries.size());
-  const auto matrices = int{options.weights} + int{options.scores} + int{options.gradients};
-  const auto elementBytes = static_cast<int64_t>(c10::elementSize(kept.dtype) * static_cast<size_t>(matrices) +
-                                                 (options.topK ? sizeof(int64_t) : 0));
+  size_t elementBytes = options.topK ? sizeof(int64_t) : 0;
+  if (options.weights) elementBytes += kept.codes ? 1 : c10::elementSize(kept.dtype);
+  if (options.scores) elementBytes += c10::elementSize(kept.dtype);
+  if (options.gradients) elementBytes += c10::elementSize(gradientTypeOf(site, options));
   const auto sums = (int{options.logSumExp} + int{options.entropy}) * queries + int{options.received} * site.shape.keys;
   const auto sumBytes = static_cast<int64_t>(std::max(sizeof(float), c10::elementSize(kept.dtype)));
   return site.shape.batch * (options.averageHeads ? 1 : static_cast<int64_t>(kept.heads.size())) *
-         (queries * columns * elementBytes + sums * sumBytes);
+         (queries * columns * static_cast<int64_t>(elementBytes) + sums * sumBytes);
 }
 
 at::Tensor pickRows(at::Tensor weights, const AttentionShape& shape, const Rows& rows) {
@@ -129,18 +164,20 @@ at::Tensor averageAndCast(at::Tensor weights, bool averageHeads, at::ScalarType 
 }
 
 Materialised materialise(PendingAttention& pending, const Kept& kept, const CaptureOptions& options, bool ownMemory) {
-  Wanted wanted{kept.rows,      options.averageHeads, options.topK,     kept.dtype,     options.weights,
-                options.scores, options.logSumExp,    options.received, options.entropy};
+  Wanted wanted{kept.rows,       options.averageHeads, options.topK,      kept.dtype,       kept.codes,
+                options.weights, options.scores,       options.logSumExp, options.received, options.entropy};
   // Of what is no distribution, neither says anything.
   if (pending.site.kind != Kind::Softmax) wanted.received = wanted.entropy = false;
   Materialised made;
   auto& weights = made.result.weights;
   if (pending.call) {
     if (pending.call->query.dim() == 3) splitHeads(pending);
-    made.result = computeWeights(*pending.call, wanted);
+    made.result = pending.attends ? attend(*pending.call, pending.value, wanted, pending.output)
+                                  : computeWeights(*pending.call, wanted);
   } else {
     made.result = fromExisting(pending, wanted);
   }
+  if (const auto weight = made.result.uncodable) refuseUncodable(*weight, *kept.codes, pending.site);
   if (!weights.defined()) return made;
   made.borrowed = !pending.call && weights.storage().is_alias_of(pending.weights.storage());
   // A part of a larger tensor would keep all of it alive.

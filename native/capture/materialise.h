@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "capture/options.h"
@@ -18,10 +19,14 @@ struct Kept {
   std::vector<int64_t> heads;
   std::vector<int64_t> queries;
   at::ScalarType dtype;
+  std::optional<CodeScale> codes;  // the weights alone
 };
 
-// Throws ERR_INVALID_ARGUMENT where the options name heads or queries that the attention doesn't have.
+// Throws ERR_INVALID_ARGUMENT where the options name heads or queries that the attention doesn't have, or codes for
+// weights that may be outside of [0, 1].
 Kept keptOf(const Site& site, const CaptureOptions& options);
+// The type of a gradient of its weights. Narrow ones would lose what is small.
+at::ScalarType gradientTypeOf(const Site& site, const CaptureOptions& options);
 // The bytes that it takes.
 int64_t bytesOf(const Site& site, const Kept& kept, const CaptureOptions& options);
 

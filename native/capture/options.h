@@ -25,6 +25,9 @@ struct QueryRange {
   int64_t end;
 };
 
+// The type of captured weights and scores, as the option `dtype` names it.
+enum class KeptType : uint8_t { Float, Same, Half, LinearCodes, LogCodes };
+
 struct CaptureOptions {
   std::vector<LayerSelector> layers;  // empty: all
   std::optional<std::vector<int64_t>> heads;
@@ -38,8 +41,11 @@ struct CaptureOptions {
   bool logSumExp = false;
   bool received = false;
   bool entropy = false;
+  // Whether fused kernels run as they would, and the weights are computed beside them; false: both at once, where that
+  // can be (see canAttend).
+  bool exact = true;
   bool toCpu = true;
-  bool toFloat = true;
+  KeptType type = KeptType::Float;
   std::optional<int64_t> maxBytes;
   // Takes each attention as soon as it exists, on the thread that computed it, which goes on when this returns; absent:
   // they are collected. One at a time: those of one thread in execution order, those of tasks that the model forked in

@@ -31,10 +31,12 @@ struct PendingAttention {
   std::shared_ptr<Assembly> assembly;  // of others that products take in parts
   int64_t paddedTo = 0;                // of a nested batch: the length that it was padded to
   bool selected = false;
+  bool attends = false;  // of a fused call that didn't run: its output is computed with the weights
 
+  // With the option `gradients`, or where it attends:
+  at::Tensor value;   // of a fused call
+  at::Tensor output;  // of a fused call: what the model continues with
   // With the option `gradients`:
-  at::Tensor value;            // of a fused call
-  at::Tensor output;           // of a fused call: what the model continues with
   at::Tensor gradientPoint;    // whose gradient tells that of the weights
   at::Tensor returnedWeights;  // weights that the model returned beside the output
 

@@ -65,21 +65,15 @@ class FusedScope {
 at::Tensor scaledDotProductAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                      const std::optional<at::Tensor>& mask, double dropout, bool causal,
                                      std::optional<double> scale, bool groupedQuery) {
-  at::Tensor output;
-  {
-    const ProbeSuspended suspended;
-    output = at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
-    auto& target = capture();
-    SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
-    if (fused) {
-      fused->seen = true;
-      output = target.onFusedKernel(fused->operatorName, fused->module, std::move(call), value, output);
-    } else {
-      output = target.onFusedKernel("scaled_dot_product_attention", target.modules().current(), std::move(call), value,
-                                    output);
-    }
-  }
-  return output;
+  const ProbeSuspended suspended;
+  auto& target = capture();
+  if (fused) fused->seen = true;
+  const auto kernel = [&] {
+    return at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
+  };
+  return target.onFusedKernel(fused ? fused->operatorName : "scaled_dot_product_attention",
+                              fused ? fused->module : target.modules().current(),
+                              {query, key, mask, causal, scale, groupedQuery}, value, dropout, kernel);
 }
 
 std::tuple<at::Tensor, at::Tensor> nativeMultiHeadAttention(c10::DispatchKeySet keys, const at::Tensor& query,

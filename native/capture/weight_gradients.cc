@@ -25,6 +25,7 @@ GradientPoint pointAt(at::Tensor tensor, ToRows toRows, at::ScalarType dtype, at
 
 GradientPoints gradientPointsOf(const PendingAttention& pending, const Kept& kept, const at::Tensor& keys,
                                 const CaptureOptions& options) {
+  const auto dtype = gradientTypeOf(pending.site, options);
   if (pending.assembly) {
     GradientPoints points;
     for (const auto& part : pending.assembly->parts()) {
@@ -32,7 +33,7 @@ GradientPoints gradientPointsOf(const PendingAttention& pending, const Kept& kep
                        rows = kept.rows](const at::Tensor& gradient) {
         return pickRows(assembly->place(part, gradient), shape, rows);
       };
-      points.push_back(pointAt(part.gradientPoint, std::move(toRows), kept.dtype, keys, options));
+      points.push_back(pointAt(part.gradientPoint, std::move(toRows), dtype, keys, options));
     }
     return points;
   }
@@ -49,15 +50,14 @@ GradientPoints gradientPointsOf(const PendingAttention& pending, const Kept& kep
       return pickRows(arrange(gradient), shape, rows);
     };
   }
-  return {pointAt(pending.gradientPoint, std::move(toRows), kept.dtype, keys, options)};
+  return {pointAt(pending.gradientPoint, std::move(toRows), dtype, keys, options)};
 }
 
 GradientPoint gradientPointOfReturned(const at::Tensor& weights, const Attention& attention,
                                       const CaptureOptions& options) {
   ToRows toRows = [shape = attention.site.shape, rows = Rows{attention.heads, attention.queries}](
                       const at::Tensor& gradient) { return pickRows(gradient, shape, rows); };
-  return pointAt(weights, std::move(toRows), options.toFloat ? at::kFloat : attention.site.dtype, attention.keys,
-                 options);
+  return pointAt(weights, std::move(toRows), gradientTypeOf(attention.site, options), attention.keys, options);
 }
 
 }  // namespace lta

@@ -55,6 +55,7 @@ Napi::Object fromAttention(Napi::Env env, const Attention& attention) {
   object.Set("queries", toArray(env, attention.queries));
   object.Set("dtype", nameOf(site.dtype));
   object.Set("device", site.device.str());
+  if (attention.scale) object.Set("scale", *attention.scale == CodeScale::Linear ? "linear" : "log");
   const auto set = [&](const char* name, const at::Tensor& tensor) {
     if (tensor.defined()) object.Set(name, TensorWrap::wrap(env, tensor));
   };
@@ -149,10 +150,16 @@ constexpr OptionReader kOptions[] = {
          (which == 0 ? into.received : into.entropy) = true;
        }
      }},
+    {"exact", [](CaptureOptions& into, Napi::Value value,
+                 const Napi::Object&) { into.exact = booleanArgument(value, "exact"); }},
     {"sameDevice", [](CaptureOptions& into, Napi::Value value,
                       const Napi::Object&) { into.toCpu = !booleanArgument(value, "sameDevice"); }},
-    {"sameDtype", [](CaptureOptions& into, Napi::Value value,
-                     const Napi::Object&) { into.toFloat = !booleanArgument(value, "sameDtype"); }},
+    {"dtype",
+     [](CaptureOptions& into, Napi::Value value, const Napi::Object&) {
+       static constexpr KeptType kTypes[] = {KeptType::Float, KeptType::Same, KeptType::Half, KeptType::LinearCodes,
+                                             KeptType::LogCodes};
+       into.type = kTypes[choiceArgument(value, "dtype", {"float32", "same", "float16", "linear", "log"})];
+     }},
     {"maxBytes", [](CaptureOptions& into, Napi::Value value,
                     const Napi::Object&) { into.maxBytes = integerArgument(value, "maxBytes", 0); }},
     {"onAttention",
@@ -172,9 +179,9 @@ constexpr OptionReader kOptions[] = {
 // `queries` may be, `received` and `entropy`, which `statistics` names, and `hooked`, which the engine tells.
 [[maybe_unused]] void checkMembers(const CaptureOptions& options) {
   [[maybe_unused]] const auto& [layers, heads, queries, queryRange, averageHeads, topK, weights, scores, logSumExp,
-                                received, entropy, toCpu, toFloat, maxBytes, onAttention, mayMiss, sitesOnly, gradients,
-                                hooked] = options;
-  static_assert(std::size(kOptions) == 19 - 3);
+                                received, entropy, exact, toCpu, type, maxBytes, onAttention, mayMiss, sitesOnly,
+                                gradients, hooked] = options;
+  static_assert(std::size(kOptions) == 20 - 3);
 }
 
 }  // namespace

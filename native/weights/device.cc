@@ -101,7 +101,14 @@ Weights reduce(const Dense& dense, const Wanted& wanted) {
     result.weights = weights;
   }
   if (wanted.scores) result.scores = cast(result.scores);
-  result.weights = wanted.weights ? cast(result.weights) : at::Tensor();
+  if (!wanted.weights) {
+    result.weights.reset();
+  } else if (wanted.codes) {
+    result.uncodable = uncodableOf(result.weights, *wanted.codes);
+    result.weights = encodeWeights(result.weights, *wanted.codes);
+  } else {
+    result.weights = cast(result.weights);
+  }
   return result;
 }
 
@@ -121,8 +128,17 @@ Weights inSteps(const Wanted& wanted, const AttentionShape& shape, Compute compu
     for (const auto& part : parts) tensors.push_back(part.*member);
     return tensors.front().defined() ? at::cat(tensors, dim) : at::Tensor();
   };
-  return {together(&Weights::weights, -2),   together(&Weights::keys, -2), together(&Weights::scores, -2),
-          together(&Weights::logSumExp, -1), parts.back().received,        together(&Weights::entropy, -1)};
+  Weights whole = {together(&Weights::weights, -2),
+                   together(&Weights::keys, -2),
+                   together(&Weights::scores, -2),
+                   together(&Weights::logSumExp, -1),
+                   parts.back().received,
+                   together(&Weights::entropy, -1),
+                   std::nullopt};
+  for (const auto& part : parts) {
+    if (part.uncodable) whole.uncodable = part.uncodable;
+  }
+  return whole;
 }
 
 }  // namespace

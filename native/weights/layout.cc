@@ -49,7 +49,7 @@ Weights makeWeights(const Extent& extent, const Wanted& wanted, at::ScalarType c
     return sizes;
   };
   Weights result;
-  if (wanted.weights) result.weights = make(sized({extent.queries, columns}), type);
+  if (wanted.weights) result.weights = make(sized({extent.queries, columns}), wanted.codes ? at::kByte : type);
   if (wanted.topK) result.keys = make(sized({extent.queries, columns}), at::kLong);
   if (wanted.scores) result.scores = make(sized({extent.queries, columns}), type);
   if (wanted.logSumExp) result.logSumExp = make(sized({extent.queries}), sumType);
@@ -66,7 +66,12 @@ bool fillWhereEmpty(Weights& result, const Extent& extent, const Wanted& wanted)
   const auto fill = [&](const at::Tensor& tensor, double value) {
     if (tensor.defined()) tensor.fill_(meanOfNone ? kNone : value);
   };
-  fill(result.weights, 0);
+  if (wanted.codes && meanOfNone && result.weights.defined()) {
+    result.weights.fill_(codeOf(kNone, CodeScale::Log));
+    if (!isCodable(kNone, *wanted.codes)) result.uncodable = kNone;
+  } else {
+    fill(result.weights, 0);
+  }
   fill(result.scores, 0);
   fill(result.logSumExp, -kInfinity);
   fill(result.received, 0);

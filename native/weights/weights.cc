@@ -1,6 +1,8 @@
 #include "weights/weights.h"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <optional>
@@ -126,6 +128,35 @@ Weights computeWeights(const SdpaArguments& call, const Wanted& wanted) {
   plain.key = call.key.detach();
   if (plain.mask && plain.mask->defined()) plain.mask = plain.mask->detach();
   return computeInTiles(plain, wanted);
+}
+
+bool canAttend(const SdpaArguments& call, const at::Tensor& value) {
+  const auto &query = call.query, &key = call.key;
+  const auto plain = [](const at::Tensor& tensor) {
+    return tensor.is_cpu() && !tensor.is_nested() && tensor.layout() == at::kStrided && tensor.dim() == 4 &&
+           tensor.scalar_type() == at::kFloat && !tensor.is_neg() && tensor.numel() > 0;
+  };
+  if (!plain(query) || !plain(key) || !plain(value)) return false;
+  // Where there are few rows, or long ones, computing weights doesn't pack what it multiplies.
+  if (query.size(2) <= kFewRows || query.size(3) > kMostDepth) return false;
+  const bool hasMask = call.mask && call.mask->defined();
+  if (hasMask) {
+    const auto& mask = *call.mask;
+    if (call.causal || !mask.is_cpu() || (mask.scalar_type() != at::kBool && mask.scalar_type() != at::kFloat)) {
+      return false;
+    }
+  }
+  const bool differentiable =
+      query.requires_grad() || key.requires_grad() || value.requires_grad() || (hasMask && call.mask->requires_grad());
+  if (c10::GradMode::is_enabled() && differentiable) return false;
+  if (at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  constexpr int64_t kFlash = 1;  // sdp::SDPBackend::flash_attention: all else is written out
+  return at::_fused_sdp_choice(query, key, value, call.mask, /*dropout_p=*/0.0, call.causal, call.scale,
+                               call.groupedQuery) == kFlash;
+}
+
+Weights attend(const SdpaArguments& call, const at::Tensor& value, const Wanted& wanted, at::Tensor& output) {
+  return attendInTiles(call, value, wanted, output);
 }
 
 Weights reduceWeights(const at::Tensor& weights, const Wanted& wanted) {

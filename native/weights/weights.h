@@ -7,6 +7,8 @@
 #include <optional>
 #include <vector>
 
+#include "weights/codes.h"
+
 namespace lta {
 
 // The arguments of scaled_dot_product_attention that its weights depend on.
@@ -50,6 +52,7 @@ struct Wanted {
   bool averageHeads = false;
   std::optional<int64_t> topK;          // only the largest weights of every row
   std::optional<at::ScalarType> dtype;  // absent: the type that they are computed in
+  std::optional<CodeScale> codes;       // the weights as codes, whatever `dtype` says; they must be from 0 to 1
   bool weights = true;
   bool scores = false;
   bool logSumExp = false;
@@ -70,12 +73,22 @@ struct Weights {
   at::Tensor logSumExp;  // [B, H, Q], of the scores
   at::Tensor received;   // [B, H, K]: the sum over the rows asked for
   at::Tensor entropy;    // [B, H, Q], in nats
+  std::optional<double> uncodable;  // where codes were wanted, and a weight has none: that weight, or another like it
 };
 
 // softmax(query · keyᵀ · scale + mask), computed beside the fused kernel, which doesn't return its weights. Half types
 // are computed in float32, float64 in float64. A row whose keys are all masked is zero, as in fused kernels. On the
 // CPU, memory is bounded by the result and a tile per thread.
 Weights computeWeights(const SdpaArguments& call, const Wanted& wanted);
+
+// Whether `attend` takes a call without dropout: one that libtorch's fused kernel for the CPU would compute, in
+// float32, that no gradient depends on, and of more than a few rows.
+bool canAttend(const SdpaArguments& call, const at::Tensor& value);
+
+// What scaled_dot_product_attention gives, and what is wanted of its weights, all rows: in one pass over the scores,
+// each tile of which is multiplied with the values while it is in the cache. The weights are the same bits as those of
+// computeWeights; the output is as exact as the fused kernel's, and laid out alike.
+Weights attend(const SdpaArguments& call, const at::Tensor& value, const Wanted& wanted, at::Tensor& output);
 
 // What is wanted of weights that exist already, [B, H, Q, K]; no scores.
 Weights reduceWeights(const at::Tensor& weights, const Wanted& wanted);

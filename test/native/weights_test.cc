@@ -1,7 +1,9 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "check.h"
@@ -335,4 +337,288 @@ TEST("any size may be zero: there is a result, and no division by zero") {
              .weights.isnan()
              .all()
              .item<bool>());
+}
+
+namespace {
+
+// What codes stand for, in doubles.
+at::Tensor decoded(const at::Tensor& codes, lta::CodeScale scale) {
+  const auto code = codes.to(at::kDouble);
+  if (scale == lta::CodeScale::Linear) return code / 255;
+  auto weights = at::pow(2.0, (code - 254) * (24.0 / 253));
+  weights.masked_fill_(code.eq(0), 0.0);
+  return weights.masked_fill_(code.eq(255), std::numeric_limits<double>::quiet_NaN());
+}
+
+// Whether codes are as near to weights as their scale says, and zero exactly where those are.
+bool isNear(const at::Tensor& codes, const at::Tensor& given, lta::CodeScale scale) {
+  const auto weights = given.to(at::kDouble), from = decoded(codes, scale);
+  if (scale == lta::CodeScale::Linear) return distance(from, weights) <= 1.0 / 510 + 1e-7;
+  const bool sameZeros = from.eq(0).eq(weights.eq(0)).all().item<bool>();
+  const auto large = weights.ge(std::pow(2.0, -24));
+  const bool ratios = from.div(weights).sub(1).abs().masked_select(large).le(0.034).all().item<bool>();
+  return sameZeros && ratios && distance(from, weights) < 0.034;
+}
+
+constexpr lta::CodeScale kScales[] = {lta::CodeScale::Linear, lta::CodeScale::Log};
+
+}  // namespace
+
+TEST("weights in float16 are those in float32, rounded") {
+  for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {3, 9}, {40, 131}, {300, 512}}) {
+    auto call = sample(queries, keys);
+    call.query = call.query * 8;
+    call.mask = at::rand({queries, keys}) > 0.3;
+    for (const bool average : {false, true}) {
+      for (const std::optional<int64_t> topK : {std::optional<int64_t>(), std::optional<int64_t>(4)}) {
+        Wanted wanted{{}, average, topK};
+        wanted.scores = true;
+        const auto whole = lta::computeWeights(call, wanted);
+        wanted.dtype = at::kHalf;
+        const auto half = lta::computeWeights(call, wanted);
+        EXPECT(half.weights.scalar_type() == at::kHalf && half.scores.scalar_type() == at::kHalf);
+        EXPECT(half.weights.equal(whole.weights.to(at::kHalf)));
+        EXPECT(half.scores.equal(whole.scores.to(at::kHalf)));
+        EXPECT(!topK || half.keys.equal(whole.keys));
+      }
+    }
+    const auto wide = call;
+    call.query = call.query.to(at::kDouble);
+    call.key = call.key.to(at::kDouble);
+    Wanted wanted;
+    wanted.dtype = at::kHalf;
+    EXPECT(lta::computeWeights(call, wanted).weights.equal(weightsOf(call).to(at::kHalf)));
+  }
+}
+
+TEST("every float becomes the nearest float16") {
+  // As weights that exist, of all sizes, signs and kinds.
+  auto bits = at::arange(1 << 20, at::kInt).mul(4099);
+  auto values = at::empty({1, 1, 1024, 1024}, at::kFloat);
+  std::memcpy(values.mutable_data_ptr(), bits.const_data_ptr(), values.nbytes());
+  values = at::where(values.isnan(), at::full({}, 65520.0, at::kFloat), values);
+  Wanted wanted;
+  wanted.dtype = at::kHalf;
+  wanted.entropy = true;  // in tiles
+  EXPECT(lta::reduceWeights(values, wanted).weights.equal(values.to(at::kHalf)));
+}
+
+TEST("codes are as near to the weights as their scale says") {
+  for (const auto scale : kScales) {
+    for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+      for (const auto& [queries, keys] :
+           std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {3, 9}, {40, 131}, {300, 512}}) {
+        auto call = sample(queries, keys, 4, type);
+        call.query = call.query * 4;
+        call.mask = at::rand({queries, keys}) > 0.3;
+        for (const bool average : {false, true}) {
+          for (const std::optional<int64_t> topK : {std::optional<int64_t>(), std::optional<int64_t>(4)}) {
+            Wanted wanted{{}, average, topK};
+            const auto whole = lta::computeWeights(call, wanted);
+            wanted.codes = scale;
+            const auto coded = lta::computeWeights(call, wanted);
+            EXPECT(coded.weights.scalar_type() == at::kByte && !coded.uncodable);
+            EXPECT(isNear(coded.weights, whole.weights, scale));
+            EXPECT(!topK || coded.keys.equal(whole.keys));
+            const auto reduced = lta::reduceWeights(lta::computeWeights(call, {}).weights, wanted);
+            EXPECT(isNear(reduced.weights, whole.weights, scale) && !reduced.uncodable);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("codes of every weight are the nearest, by kernels and by operators, and what is none is told") {
+  const auto weights = at::cat({at::linspace(0, 1, 9000), at::logspace(-8, 0, 9000)}).view({1, 1, 10, 1800});
+  for (const auto scale : kScales) {
+    Wanted wanted;
+    wanted.codes = scale;
+    const auto kernels = lta::reduceWeights(weights, wanted);
+    EXPECT(isNear(kernels.weights, weights, scale));
+    EXPECT(isNear(lta::encodeWeights(weights, scale), weights, scale));
+    EXPECT(!lta::uncodableOf(weights, scale));
+    auto table = at::empty({256});
+    for (int64_t code = 0; code < 256; ++code) {
+      table[code] = decoded(at::full({}, code, at::kByte), scale).item<double>();
+    }
+    EXPECT(lta::decodeWeights(kernels.weights, table).equal(decoded(kernels.weights, scale).to(at::kFloat)));
+    for (const double other : {-0.5, 1.5, std::numeric_limits<double>::infinity()}) {
+      for (const auto type : {at::kFloat, at::kDouble}) {
+        auto wrong = weights.to(type, false, true);
+        wrong[0][0][7][1799] = other;
+        EXPECT(lta::reduceWeights(wrong, wanted).uncodable == other);
+        EXPECT(lta::uncodableOf(wrong, scale) == other);
+      }
+    }
+    auto nan = weights.clone();
+    nan[0][0][3][5] = std::numeric_limits<double>::quiet_NaN();
+    const auto coded = lta::reduceWeights(nan, wanted);
+    EXPECT(coded.uncodable.has_value() == (scale == lta::CodeScale::Linear));
+    EXPECT(lta::uncodableOf(nan, scale).has_value() == (scale == lta::CodeScale::Linear));
+    EXPECT(scale == lta::CodeScale::Linear || coded.weights[0][0][3][5].item<int>() == 255);
+    EXPECT(scale == lta::CodeScale::Linear || lta::encodeWeights(nan, scale)[0][0][3][5].item<int>() == 255);
+  }
+}
+
+namespace {
+
+// The output of a fused kernel, and that of one pass, beside the formula in doubles: how far each is off, as a share of
+// the largest element.
+struct Attended {
+  lta::Weights weights;
+  at::Tensor output, fused, exact;
+
+  double share(const at::Tensor& a, const at::Tensor& b) const {
+    return distance(a, b) / exact.abs().max().item<double>();
+  }
+};
+
+Attended attendTo(const SdpaArguments& call, const at::Tensor& value, const Wanted& wanted) {
+  Attended result;
+  result.fused = at::scaled_dot_product_attention(call.query, call.key, value, call.mask, 0.0, call.causal, call.scale,
+                                                  call.groupedQuery);
+  result.weights = lta::attend(call, value, wanted, result.output);
+  auto values = value.to(at::kDouble);
+  if (call.groupedQuery) values = values.repeat_interleave(call.query.size(1) / value.size(1), 1);
+  result.exact = at::matmul(reference(call), values);
+  return result;
+}
+
+// `like`: how often as far off as the fused kernel the output may be, where that isn't exact either.
+void expectAttends(const SdpaArguments& call, const at::Tensor& value, const Wanted& wanted = {}, double like = 0) {
+  EXPECT(lta::canAttend(call, value));
+  const auto attended = attendTo(call, value, wanted);
+  const auto& output = attended.output;
+  EXPECT(output.sizes() == attended.fused.sizes() && output.strides() == attended.fused.strides());
+  EXPECT(output.scalar_type() == at::kFloat);
+  const auto off = attended.share(attended.fused, attended.exact);
+  EXPECT(attended.share(output, attended.exact) < std::max(1e-6, like * off));
+  EXPECT(attended.share(output, attended.fused) < std::max(1.5e-6, (like + 1) * off));
+  const auto beside = lta::computeWeights(call, wanted);
+  for (const auto member : {&lta::Weights::weights, &lta::Weights::keys, &lta::Weights::scores,
+                            &lta::Weights::logSumExp, &lta::Weights::received, &lta::Weights::entropy}) {
+    EXPECT((attended.weights.*member).defined() == (beside.*member).defined());
+    if ((beside.*member).defined()) EXPECT((attended.weights.*member).equal(beside.*member));
+  }
+}
+
+at::Tensor values(const SdpaArguments& call, int64_t depth) {
+  return at::randn({call.key.size(0), call.key.size(2), call.key.size(1), depth}).transpose(1, 2);
+}
+
+}  // namespace
+
+TEST("one pass gives the output of the fused kernel, and the weights as they are, whatever the sizes") {
+  const c10::NoGradGuard noGrad;
+  for (const int64_t queries : {6, 7, 16, 33, 130, 513}) {
+    for (const int64_t keys : {1, 5, 17, 63, 64, 65, 129, 640}) {
+      auto call = sample(queries, keys);
+      expectAttends(call, values(call, 8));
+      call.causal = true;
+      expectAttends(call, values(call, 8));
+    }
+  }
+  for (const int64_t depth : {1, 5, 16, 20, 33, 64, 80, 256}) {
+    // Laid out by heads, which the output then is as well.
+    SdpaArguments call;
+    call.query = at::randn({2, 3, 40, depth});
+    call.key = at::randn({2, 3, 50, depth});
+    expectAttends(call, values(call, depth));
+  }
+}
+
+TEST("one pass takes masks of every form, groups of heads, and rows without any key") {
+  const c10::NoGradGuard noGrad;
+  for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{{6, 9}, {19, 150}, {130, 130}}) {
+    for (const auto& shape : std::vector<std::vector<int64_t>>{{queries, keys},
+                                                               {1, keys},
+                                                               {2, 1, queries, keys},
+                                                               {2, 1, 1, keys},
+                                                               {2, 4, queries, keys},
+                                                               {1, 4, 1, keys}}) {
+      auto call = sample(queries, keys);
+      call.mask = at::rand(shape) > 0.4;
+      expectAttends(call, values(call, 8));
+      call.mask = at::randn(shape);
+      expectAttends(call, values(call, 8));
+      call.mask = at::randn(shape).masked_fill(at::rand(shape) > 0.5, -std::numeric_limits<double>::infinity());
+      expectAttends(call, values(call, 8));
+    }
+    auto grouped = sample(queries, keys, 2);
+    expectAttends(grouped, values(grouped, 8));
+    auto call = sample(queries, keys);
+    auto mask = at::ones({queries, keys}, at::kBool);
+    mask[2].fill_(false);
+    call.mask = mask;
+    const auto attended = attendTo(call, values(call, 8), {});
+    EXPECT(attended.output.select(2, 2).eq(0).all().item<bool>());
+    expectAttends(call, values(call, 8));
+  }
+}
+
+TEST("one pass gives what else is wanted of the weights") {
+  const c10::NoGradGuard noGrad;
+  const auto call = sample(70, 200);
+  for (const bool average : {false, true}) {
+    for (const std::optional<int64_t> topK : {std::optional<int64_t>(), std::optional<int64_t>(4)}) {
+      for (const bool scores : {false, true}) {
+        Wanted wanted{{}, average, topK};
+        wanted.scores = wanted.logSumExp = scores;
+        wanted.received = wanted.entropy = true;
+        expectAttends(call, values(call, 8), wanted);
+        wanted.dtype = at::kHalf;
+        expectAttends(call, values(call, 8), wanted);
+        wanted.weights = false;
+        expectAttends(call, values(call, 8), wanted);
+      }
+    }
+  }
+}
+
+TEST("one pass is as sound as the fused kernel where numbers are large, and passes NaN on") {
+  const c10::NoGradGuard noGrad;
+  auto call = sample(40, 90);
+  call.query = call.query * 100;
+  expectAttends(call, values(call, 8), {}, 3);
+  call = sample(40, 90);
+  call.query = call.query + 6.0;
+  call.key = call.key + 1.5;
+  // Exponentials up to e^60, times values that overflow with them.
+  expectAttends(call, values(call, 8) * 1e30, {}, 3);
+  auto value = values(call, 8);
+  value[0][1][3][2] = std::numeric_limits<double>::quiet_NaN();
+  const auto attended = attendTo(call, value, {});
+  EXPECT(attended.output.isnan().equal(attended.fused.isnan()));
+  auto query = call.query.clone();
+  query[1][2][7][0] = std::numeric_limits<double>::quiet_NaN();
+  call.query = query;
+  const auto other = attendTo(call, values(call, 8), {});
+  EXPECT(other.output.isnan().equal(other.fused.isnan()));
+}
+
+TEST("what one pass isn't for is told: other types, gradients, few rows, no keys, and what isn't fused") {
+  auto call = sample(40, 90);
+  const auto value = values(call, 8);
+  EXPECT(lta::canAttend(call, value));
+  const auto with = [&](auto change) {
+    auto other = call;
+    auto otherValue = value;
+    change(other, otherValue);
+    return lta::canAttend(other, otherValue);
+  };
+  EXPECT(!with([](auto& each, auto& v) {
+    v = v.to(at::kDouble), each.query = each.query.to(at::kDouble), each.key = each.key.to(at::kDouble);
+  }));
+  EXPECT(!with([](auto& each, auto& v) {
+    v = v.to(at::kBFloat16), each.query = each.query.to(at::kBFloat16), each.key = each.key.to(at::kBFloat16);
+  }));
+  EXPECT(!with([](auto& each, auto&) { each.query = each.query.narrow(2, 0, 5); }));
+  EXPECT(!with([](auto& each, auto& v) { v = v.narrow(2, 0, 0), each.key = each.key.narrow(2, 0, 0); }));
+  EXPECT(!with([](auto& each, auto& v) { v = v[0], each.query = each.query[0], each.key = each.key[0]; }));
+  EXPECT(!with([](auto&, auto& v) { v = v.narrow(3, 0, 4); }));
+  EXPECT(!with([](auto& each, auto&) { each.query = each.query.detach().requires_grad_(); }));
+  EXPECT(!with([](auto& each, auto&) { each.mask = at::ones({40, 90}, at::kBool), each.causal = true; }));
+  EXPECT(!with([](auto& each, auto&) { each.mask = at::ones({40, 90}, at::kDouble); }));
+  EXPECT(!with([](auto& each, auto&) { each.query = each.query.narrow(0, 0, 1); }));
 }

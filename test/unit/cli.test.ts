@@ -435,6 +435,35 @@ describe('libtorch-attention capture', () => {
     );
   });
 
+  test('capture: weights in fewer bytes, in one pass, which view reads', async () => {
+    const whole = join(folder, 'float32.safetensors');
+    run('capture', MODEL, '--inputs', ids(), '--out', whole);
+    const read = async (path: string) => {
+      const { entries, metadata } = await readSafetensors(path);
+      const entry = entries.find(({ name }) => name === 'attentions.1');
+      return { ...entry, scale: JSON.parse(metadata?.['attentions.1'] as string).scale };
+    };
+    const exact = (await read(whole)).data as Float32Array;
+    for (const [dtype, type, scale] of [
+      ['float16', 'float16', undefined],
+      ['uint8-linear', 'uint8', 'linear'],
+      ['uint8-log', 'uint8', 'log'],
+    ]) {
+      const out = join(folder, `${dtype}.safetensors`);
+      const options = ['--dtype', dtype as string, '--no-exact'];
+      expect(run('capture', MODEL, '--inputs', ids(), '--out', out, ...options).stderr).toBe('');
+      expect(await read(out)).toMatchObject({ dtype: type, shape: [1, 3, 4, 4], scale });
+      expect(run('view', out, '--out', join(folder, 'out.html'))).toMatchObject({ status: 0 });
+    }
+    const { data } = await read(join(folder, 'uint8-linear.safetensors'));
+    exact.forEach((weight, i) => {
+      expect(Math.abs(Number(data?.[i]) / 255 - weight)).toBeLessThan(1 / 509);
+    });
+    expect(run('capture', MODEL, '--inputs', ids(), '--out', whole, '--dtype', 'int8').stderr).toMatch(
+      /Expected float32, same, float16, uint8-linear, uint8-log but received 'int8'/,
+    );
+  });
+
   test('capture: a text gives what its tokens give as inputs', async () => {
     const [one, two] = [join(folder, 'text.safetensors'), join(folder, 'tokens.safetensors')];
     const tokens = write('tokens.json', {

@@ -375,7 +375,8 @@ describe('assembleAttention', () => {
       });
       const averaged = windowed(await collect(named('tuples'), { averageHeads: true }), () => 4);
       await expect(assembleAttention(averaged)).rejects.toThrow(/keyOffset.*of step 1 /);
-      for (const { attentions } of full) for (const each of attentions) each.weights = each.weights.add(0.1);
+      for (const { attentions } of full)
+        for (const each of attentions) each.weights = each.weights.add(0.1) as typeof each.weights;
       await expect(assembleAttention(full)).resolves.toHaveLength(2);
     });
 

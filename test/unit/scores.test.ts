@@ -5,6 +5,7 @@ import {
   type CaptureOptions,
   nn,
   ScriptModule,
+  type StepAttention,
   setNumThreads,
   Tensor,
   type Value,
@@ -319,7 +320,7 @@ describe('other captures', () => {
 
 describe('steps put together', () => {
   // A decoder by hand: each step sees one more key.
-  const step = (queries: number, keys: number, seed: number): Attention => {
+  const step = (queries: number, keys: number, seed: number): StepAttention => {
     const scores = Tensor.from(
       Float32Array.from({ length: 2 * queries * keys }, (_, i) => Math.sin(seed + i)),
       {

@@ -4,11 +4,18 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <c10/util/Half.h>
 
 #include "runtime/scratch.h"
 
@@ -29,6 +36,9 @@ struct Kernels {
   void (*applyMask)(float*, const bool*, int64_t);
   float (*exponentials)(float*, int64_t);
   void (*scaleInto)(float*, const float*, float, int64_t);
+  void (*toHalves)(uint8_t*, const float*, float, int64_t);
+  float (*toCodes)(uint8_t*, const float*, float, int64_t, CodeScale);
+  void (*copyInto)(uint8_t*, const uint8_t*, int64_t);
   void (*scale)(float*, float, int64_t);
   void (*addScaled)(float*, const float*, float, int64_t);
   float (*entropy)(const float*, float, int64_t);
@@ -48,8 +58,22 @@ struct Kernels {
 #define LTA_ROWS 4
 #define LTA_STREAM(to, vector) store(to, vector)
 #define LTA_SIGNS(vector) signsOf(vector)
+#define LTA_HALVES(vector) halvesOf(vector)
 namespace any {
+typedef float FourFloats __attribute__((vector_size(16)));
 typedef int32_t FourInts __attribute__((vector_size(16)));
+typedef uint16_t FourHalves __attribute__((vector_size(8)));
+LTA_INLINE FourHalves halvesOf(const FourFloats& vector) {
+  const FourInts bits = (FourInts)vector;
+  const FourInts size = bits & 0x7fffffff;
+  const FourInts normal = (size + (0xfff - (112 << 23)) + ((size >> 13) & 1)) >> 13;
+  // The last place of 0.5 is the smallest float16.
+  const FourInts subnormal = (FourInts)((FourFloats)size + 0.5f) - 0x3f000000;
+  FourInts half = size < 0x38800000 ? subnormal : normal;
+  half = size >= 0x477ff000 ? FourInts{} + 0x7c00 : half;  // what rounds to more than the largest
+  half = size > 0x7f800000 ? FourInts{} + 0x7e00 : half;   // NaN
+  return __builtin_convertvector(half | ((bits >> 16) & 0x8000), FourHalves);
+}
 LTA_INLINE uint32_t signsOf(const FourInts& vector) {
   uint32_t bits = 0;
   for (int i = 0; i < 4; ++i) bits |= static_cast<uint32_t>(vector[i] < 0) << i;
@@ -62,20 +86,22 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
 #undef LTA_ROWS
 #undef LTA_STREAM
 #undef LTA_SIGNS
+#undef LTA_HALVES
 
 #if defined(__x86_64__)
 #if defined(__clang__)
 #define LTA_STREAM(to, vector) __builtin_nontemporal_store(vector, reinterpret_cast<Floats*>(to))
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #define LTA_STREAM(to, vector) __builtin_ia32_movntps256(to, vector)
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #define LTA_LANES 8
 #define LTA_PANEL 16
 #define LTA_ROWS 6
 #define LTA_SIGNS(vector) static_cast<uint32_t>(__builtin_ia32_movmskps256((Floats)(vector)))
+#define LTA_HALVES(vector) __builtin_ia32_vcvtps2ph256(vector, 0)
 namespace avx2 {
 #include "weights/cpu/kernels.inc"
 }
@@ -83,6 +109,7 @@ namespace avx2 {
 #undef LTA_PANEL
 #undef LTA_ROWS
 #undef LTA_SIGNS
+#undef LTA_HALVES
 #if defined(__clang__)
 #pragma clang attribute pop
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
@@ -97,6 +124,8 @@ namespace avx2 {
 #define LTA_PANEL 32
 #define LTA_ROWS 8
 #define LTA_SIGNS(vector) static_cast<uint32_t>(__builtin_ia32_cvtd2mask512(vector))
+typedef short SixteenShorts __attribute__((vector_size(32)));
+#define LTA_HALVES(vector) __builtin_ia32_vcvtps2ph512_mask(vector, 0, SixteenShorts{}, 0xffff)
 namespace avx512 {
 #include "weights/cpu/kernels.inc"
 }
@@ -105,6 +134,14 @@ namespace avx512 {
 #else
 #pragma GCC pop_options
 #endif
+#endif
+
+#if defined(__x86_64__)
+// Compilers differ in what of this __builtin_cpu_supports knows.
+bool supportsF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & (1U << 29U)) != 0;
+}
 #endif
 
 const Kernels& choose() {
@@ -117,7 +154,7 @@ const Kernels& choose() {
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return avx512::kernels;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kernels;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && supportsF16c()) return avx2::kernels;
 #endif
   return any::kernels;
 }
@@ -182,6 +219,32 @@ void scaleInto(float* to, const float* row, float factor, int64_t count) { kerne
 void scaleInto(double* to, const double* row, double factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = row[i] * factor;
 }
+
+void toHalves(uint8_t* to, const float* row, float factor, int64_t count) { kernels.toHalves(to, row, factor, count); }
+void toHalves(uint8_t* to, const double* row, double factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const auto half = c10::Half(static_cast<float>(row[i] * factor)).x;
+    std::memcpy(to + 2 * i, &half, sizeof half);
+  }
+}
+
+float toCodes(uint8_t* to, const float* row, float factor, int64_t count, CodeScale scale) {
+  return kernels.toCodes(to, row, factor, count, scale);
+}
+double toCodes(uint8_t* to, const double* row, double factor, int64_t count, CodeScale scale) {
+  double uncodable = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double weight = row[i] * factor;
+    if (isCodable(weight, scale)) {
+      to[i] = codeOf(weight, scale);
+    } else {
+      uncodable = weight;
+    }
+  }
+  return uncodable;
+}
+
+void copyInto(uint8_t* to, const uint8_t* from, int64_t count) { kernels.copyInto(to, from, count); }
 
 void scale(float* row, float factor, int64_t count) { kernels.scale(row, factor, count); }
 void scale(double* row, double factor, int64_t count) {

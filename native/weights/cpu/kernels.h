@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "weights/codes.h"
+
 namespace lta {
 
 // Packs the key [keys, depth] of a head, times `factor`, into panels[column / panelColumns()][depth][column %
@@ -54,6 +56,17 @@ double exponentials(double* row, int64_t count);
 // to = row * factor with non-temporal stores, for results that aren't read again soon.
 void scaleInto(float* to, const float* row, float factor, int64_t count);
 void scaleInto(double* to, const double* row, double factor, int64_t count);
+
+// row * factor as float16, rounded to nearest, ties to even: its bits. `to` may be where the row is.
+void toHalves(uint8_t* to, const float* row, float factor, int64_t count);
+void toHalves(uint8_t* to, const double* row, double factor, int64_t count);
+
+// row * factor as codes. Gives an element that has none, or 0. `to` may be where the row is.
+float toCodes(uint8_t* to, const float* row, float factor, int64_t count, CodeScale scale);
+double toCodes(uint8_t* to, const double* row, double factor, int64_t count, CodeScale scale);
+
+// Copies bytes with non-temporal stores.
+void copyInto(uint8_t* to, const uint8_t* from, int64_t count);
 
 // row *= factor
 void scale(float* row, float factor, int64_t count);

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -11,7 +12,9 @@
 #include <vector>
 
 #include "runtime/scratch.h"
+#include "weights/cpu/attending.h"
 #include "weights/cpu/kernels.h"
+#include "weights/cpu/panel_memory.h"
 #include "weights/cpu/result_memory.h"
 #include "weights/cpu/topk.h"
 #include "weights/layout.h"
@@ -59,10 +62,7 @@ class Computed {
     heads = static_cast<int64_t>(heads_.size());
     queries = query_.size(2);
     keys = key_.size(2);
-    // Packing the key costs as much as a few rows of the product. The packed product is faster than the general one up
-    // to this depth.
-    constexpr int64_t kFewRows = 5;
-    if (std::is_same_v<T, float> && queries > kFewRows && query_.size(3) <= 256) {
+    if (std::is_same_v<T, float> && queries > kFewRows && query_.size(3) <= kMostDepth) {
       makePanels(static_cast<float>(scale));
     } else {
       query_ = query_.mul(scale);
@@ -204,7 +204,8 @@ class Computed {
     const auto depth = key_.size(3);
     const auto keyHeads = key_.size(1);
     panelsOfHead_ = columns * depth;
-    float* const panels = scratch(static_cast<size_t>(key_.size(0) * keyHeads * panelsOfHead_));
+    thread_local Scratch<float> kept;
+    float* const panels = memory_.take(kept, static_cast<size_t>(key_.size(0) * keyHeads * panelsOfHead_));
     if (key_.stride(3) != 1) key_ = key_.contiguous();
     const auto* const elements = key_.template const_data_ptr<T>();
     at::parallel_for(
@@ -219,16 +220,6 @@ class Computed {
     panels_ = panels;
   }
 
-  // Memory for the panels, kept by the thread: freeing it between the model's own allocations makes the allocator
-  // return pages that the model then faults in again.
-  float* scratch(size_t count) {
-    constexpr size_t kKept = 8 * 1024 * 1024 / sizeof(float);
-    thread_local Scratch<float> kept;
-    if (count <= kKept) return kept_.emplace(kept, count).data();
-    own_.resize(std::max(own_.size(), count));
-    return own_.data();
-  }
-
   static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
   bool causal_;
   bool logSumExp_;
@@ -236,8 +227,7 @@ class Computed {
   bool fewRows_ = false;
   const float* panels_ = nullptr;
   int64_t panelsOfHead_ = 0;
-  std::vector<float> own_;
-  std::optional<Scratch<float>::Use> kept_;
+  PanelMemory memory_;
   int64_t allHeads_ = 0;
   std::vector<int64_t> heads_, positions_;
 };
@@ -303,15 +293,25 @@ void forEachTile(const Division& division, const Work& work) {
   });
 }
 
-// Values that a tile has in `from`, to their place in a result of any type.
+uint8_t* bytesOf(const at::Tensor& result, int64_t offset) {
+  return static_cast<uint8_t*>(result.mutable_data_ptr()) + offset * result.element_size();
+}
+
+// Values that a tile has in `from`, to their place in a result of any type. Leaves something else there.
 template <typename T>
 void convertInto(const at::Tensor& result, int64_t offset, T* from, int64_t count) {
+  if (result.scalar_type() == at::kHalf) {
+    auto* const halves = reinterpret_cast<uint8_t*>(from);
+    toHalves(halves, from, T(1), count);
+    return copyInto(bytesOf(result, offset), halves, count * result.element_size());
+  }
   const auto options = at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value);
   result.view(-1).narrow(0, offset, count).copy_(at::from_blob(from, {count}, options));
 }
 
+// `attending`: gets each tile as well.
 template <typename T, typename Source>
-Weights reduceTiles(const Source& source, const Wanted& wanted) {
+Weights reduceTiles(const Source& source, const Wanted& wanted, Attending* attending = nullptr) {
   constexpr auto type = c10::CppTypeToScalarType<T>::value;
   const auto batch = source.batch, heads = source.heads, queries = source.queries, keys = source.keys;
   const auto columns = wanted.topK ? std::min(*wanted.topK, keys) : keys;
@@ -338,6 +338,13 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
   };
   T* const outWeights = matrixOf(result.weights);
   T* const outScores = averages || wanted.topK ? nullptr : matrixOf(result.scores);
+  // Weights in fewer bytes leave a tile as they are going to be.
+  const bool isNarrow = wanted.weights && (wanted.codes || result.weights.scalar_type() == at::kHalf);
+  std::atomic<double> uncodable{0};
+  const auto narrow = [&](uint8_t* to, const T* elements, T factor, int64_t count) {
+    if (!wanted.codes) return toHalves(to, elements, factor, count);
+    if (const auto element = toCodes(to, elements, factor, count, *wanted.codes); element != 0) uncodable = element;
+  };
   const auto put = [](const at::Tensor& tensor, int64_t at, T value) {
     if (tensor.scalar_type() == type) {
       tensor.template mutable_data_ptr<T>()[at] = value;
@@ -363,6 +370,8 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     T* const scores = averages && wanted.scores ? made + 2 * area : scoresOfHead;
     T* const largestScores = made + scoresAreas * area;  // with topK
     T* const out = outWeights ? outWeights + offset : nullptr;
+    auto* const packed = reinterpret_cast<uint8_t*>(made);
+    const auto width = isNarrow ? result.weights.element_size() : 0;
     if (wanted.received) std::fill(columnSums, columnSums + keys, T(0));
     // Few rows at a time are summed up in the type of the weights, so that nothing is lost.
     constexpr int64_t kSummed = 32;
@@ -388,6 +397,12 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
         largestScores[row * columns + i] = scores[row * keys + positions[i]];
       }
     };
+    std::vector<T> factors(attending ? static_cast<size_t>(count) : 0);
+    const auto attend = [&](int64_t ofHead) {
+      if constexpr (std::is_same_v<T, float>) {
+        if (attending) attending->tile(entry, ofHead, first, count, tile, stride, factors.data());
+      }
+    };
     if (averages) {
       // The sum is collected where it is going to stay, if it can.
       T* const sums = out && !wanted.topK ? out : made;
@@ -398,10 +413,12 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
       for (int64_t h = 0; h < heads; ++h) {
         source.tile(entry, h, first, count, tile, stride, scoresOfHead,
                     [&](int64_t row, T* elements, T factor, T shift) {
+                      if (attending) factors[static_cast<size_t>(row)] = factor;
                       addScaled(sums + row * keys, elements, factor / static_cast<T>(heads), keys);
                       if (wanted.logSumExp) logSums[static_cast<size_t>(row)] += (shift - std::log(factor)) * share;
                     });
         if (wanted.scores) addScaled(scores, scoresOfHead, share, area);
+        attend(h);
       }
       for (int64_t row = 0; row < count; ++row) {
         if (wanted.logSumExp) put(result.logSumExp, row0 + row, logSums[static_cast<size_t>(row)]);
@@ -412,15 +429,24 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     } else {
       source.tile(entry, head, first, count, tile, stride, scoresOfHead,
                   [&](int64_t row, T* elements, T factor, T shift) {
+                    if (attending) factors[static_cast<size_t>(row)] = factor;
                     if (wanted.logSumExp) put(result.logSumExp, row0 + row, shift - std::log(factor));
-                    if (wanted.weights && !wanted.topK) {
+                    if (isNarrow && !wanted.topK) {
+                      narrow(packed + row * keys * width, elements, factor, keys);
+                    } else if (wanted.weights && !wanted.topK) {
                       scaleInto((out ? out : made) + row * keys, elements, factor, keys);
                     }
                     finish(row, elements, factor);
                   });
+      attend(head);
     }
     if (out && wanted.topK) std::copy(made, made + count * columns, out);
-    if (wanted.weights && !out) convertInto(result.weights, offset, made, count * columns);
+    if (isNarrow) {
+      if (averages || wanted.topK) narrow(packed, made, T(1), count * columns);
+      copyInto(bytesOf(result.weights, offset), packed, count * columns * width);
+    } else if (wanted.weights && !out) {
+      convertInto(result.weights, offset, made, count * columns);
+    }
     if (wanted.scores && !outScores) {
       convertInto(result.scores, offset, wanted.topK ? largestScores : scores, count * columns);
     }
@@ -431,6 +457,7 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
     const auto all = at::from_blob(received.data(), {outer, chunks, keys}, at::TensorOptions().dtype(at::kDouble));
     result.received.copy_(all.sum(1).view_as(result.received));
   }
+  if (const double element = uncodable; element != 0) result.uncodable = element;
   return result;
 }
 
@@ -439,6 +466,13 @@ Weights reduceTiles(const Source& source, const Wanted& wanted) {
 Weights computeInTiles(const SdpaArguments& call, const Wanted& wanted) {
   if (call.query.scalar_type() == at::kDouble) return reduceTiles<double>(Computed<double>(call, wanted), wanted);
   return reduceTiles<float>(Computed<float>(call, wanted), wanted);
+}
+
+Weights attendInTiles(const SdpaArguments& call, const at::Tensor& value, const Wanted& wanted, at::Tensor& output) {
+  Attending attending(call.query, value, call.causal);
+  auto weights = reduceTiles<float>(Computed<float>(call, wanted), wanted, &attending);
+  output = attending.output();
+  return weights;
 }
 
 Weights reduceInTiles(const at::Tensor& weights, const Wanted& wanted) {
