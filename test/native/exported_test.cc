@@ -132,7 +132,8 @@ TEST("what weights alone decide is folded, and nothing that a run writes to") {
   const auto folded = [](const char* name) {
     const Package package(lta::archive::Mapping::ofFile(std::string(LTA_FIXTURES) + "/../exported/" + name), false);
     std::string names;
-    for (const auto& node : lta::exported::FoldedProgram(lta::exported::readProgram(package, {})).foldedNodes()) {
+    const auto program = lta::exported::readProgram(package, {});
+    for (const auto& node : lta::exported::FoldedProgram(program, program.graph).foldedNodes()) {
       names += node + " ";
     }
     return names;
