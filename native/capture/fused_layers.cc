@@ -47,8 +47,9 @@ void tell(Capture& capture, const fused::LinearCall& call, const at::Tensor& out
   if (const char* const activation = nameOf(call.activation)) tellInPlace(capture, activation, "", {output});
   if (call.residual) tellInPlace(capture, "add", "Tensor", {output, *call.residual, 1});
   if (!call.norm.epsilon) return;
-  tellInPlace(capture, "layer_norm", "",
-              {output, c10::List<int64_t>({weight.size(0)}), call.norm.weight, call.norm.bias, *call.norm.epsilon, true});
+  tellInPlace(
+      capture, "layer_norm", "",
+      {output, c10::List<int64_t>({weight.size(0)}), call.norm.weight, call.norm.bias, *call.norm.epsilon, true});
 }
 
 // Whether a layer works on scores or weights, or on what no input changes: then each of its operators is followed.
@@ -78,8 +79,8 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const Optio
 at::Tensor feedForward(const at::Tensor& input, const at::Tensor& weight, const OptionalTensor& bias,
                        const at::Tensor& packed, int64_t version, int64_t activation, const at::Tensor& secondWeight,
                        const OptionalTensor& secondBias, const at::Tensor& secondPacked, int64_t secondVersion,
-                       const OptionalTensor& residual, const OptionalTensor& normWeight,
-                       const OptionalTensor& normBias, std::optional<double> epsilon) {
+                       const OptionalTensor& residual, const OptionalTensor& normWeight, const OptionalTensor& normBias,
+                       std::optional<double> epsilon) {
   const fused::LinearCall first{
       input, {weight, bias, packed, version}, static_cast<Activation>(activation), std::nullopt, {}};
   fused::LinearCall second{at::Tensor(),

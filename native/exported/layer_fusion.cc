@@ -214,8 +214,8 @@ class Fusion {
     const auto packed = packed_.of(**weight, *bias);
     const auto none = constantOf(IValue());
     auto arguments = linear.arguments;
-    for (auto& argument : {constantOf(packed.packed), constantOf(packed.version),
-                           constantOf(static_cast<int64_t>(chain.activation))}) {
+    for (auto& argument :
+         {constantOf(packed.packed), constantOf(packed.version), constantOf(static_cast<int64_t>(chain.activation))}) {
       arguments.push_back(argument);
     }
     arguments.push_back(chain.residual.value_or(none));

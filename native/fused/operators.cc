@@ -148,8 +148,8 @@ at::Tensor feedForward(const LinearCall& first, const LinearCall& second) {
   static const auto handle = feedForwardOperator().typed<decltype(feedForwardKernel)>();
   return handle.call(first.input, first.weight.weight, first.weight.bias, first.weight.packed, first.weight.version,
                      static_cast<int64_t>(first.activation), second.weight.weight, second.weight.bias,
-                     second.weight.packed, second.weight.version, second.residual, second.norm.weight,
-                     second.norm.bias, second.norm.epsilon);
+                     second.weight.packed, second.weight.version, second.residual, second.norm.weight, second.norm.bias,
+                     second.norm.epsilon);
 }
 
 at::Tensor unfusedLinear(const LinearCall& call) {

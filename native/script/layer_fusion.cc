@@ -84,10 +84,9 @@ class Chain {
     const auto constant = [&](const c10::IValue& value) { return graph.insertConstant(value); };
     auto* const none = constant(c10::IValue());
     auto* const node = graph.create(
-        kLinear,
-        {linear->input(0), linear->input(1), linear->input(2), constant(weight_.packed), constant(weight_.version),
-         constant(static_cast<int64_t>(activation_)), residual_ ? residual_ : none,
-         norm_ ? norm_->input(2) : none, norm_ ? norm_->input(3) : none, norm_ ? norm_->input(4) : none});
+        kLinear, {linear->input(0), linear->input(1), linear->input(2), constant(weight_.packed),
+                  constant(weight_.version), constant(static_cast<int64_t>(activation_)), residual_ ? residual_ : none,
+                  norm_ ? norm_->input(2) : none, norm_ ? norm_->input(3) : none, norm_ ? norm_->input(4) : none});
     finish(*node, *linear, *last);
     for (auto each = nodes_.rbegin(); each != nodes_.rend(); ++each) (*each)->destroy();
   }

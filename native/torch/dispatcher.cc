@@ -24,8 +24,8 @@ void claimNamespace(const char* operatorNamespace, const char* file) {
 }
 
 torch::Library& operatorsOf(const char* operatorNamespace) {
-  return retain(std::make_unique<torch::Library>(torch::Library::FRAGMENT, operatorNamespace, std::nullopt, __FILE__,
-                                                 __LINE__));
+  return retain(
+      std::make_unique<torch::Library>(torch::Library::FRAGMENT, operatorNamespace, std::nullopt, __FILE__, __LINE__));
 }
 
 torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace) {

@@ -128,9 +128,9 @@ TEST("a fused layer gives what libtorch's operators give, whatever its sizes") {
 TEST("a fused layer takes every shape and layout of inputs and residuals") {
   if (!pays()) return;
   at::manual_seed(1);
-  for (const auto& input : {at::randn({16}), at::randn({2, 3, 16}), at::randn({2, 1, 3, 16}), at::randn({2, 0, 16}),
-                            at::randn({16, 7}).t(), at::randn({2, 16, 5}).transpose(1, 2), at::randn({4, 32}).slice(1, 16),
-                            at::randn({1, 16}).expand({9, 16})}) {
+  for (const auto& input :
+       {at::randn({16}), at::randn({2, 3, 16}), at::randn({2, 1, 3, 16}), at::randn({2, 0, 16}), at::randn({16, 7}).t(),
+        at::randn({2, 16, 5}).transpose(1, 2), at::randn({4, 32}).slice(1, 16), at::randn({1, 16}).expand({9, 16})}) {
     auto call = layerOf(input, 20, Activation::Gelu);
     EXPECT(isRight(call));
     call.norm.epsilon = 1e-5;
@@ -297,15 +297,16 @@ graph(%x : Tensor, %w0 : Tensor, %b0 : Tensor, %w1 : Tensor, %b1 : Tensor, %g : 
 TEST("what a graph writes to, keeps or draws at random stays as it is") {
   if (!pays()) return;
   const auto fused = [](const std::string& body) {
-    auto graph = graphOf("graph(%x : Tensor, %y : Tensor, %w : Tensor):\n"
-                         "  %none : NoneType = prim::Constant()\n"
-                         "  %yes : bool = prim::Constant[value=1]()\n"
-                         "  %half : float = prim::Constant[value=0.5]()\n"
-                         "  %one : int = prim::Constant[value=1]()\n"
-                         "  %two : int = prim::Constant[value=2]()\n"
-                         "  %0 : Tensor = aten::linear(%x, %w, %none)\n" +
-                             body,
-                         {at::eye(4)});
+    auto graph = graphOf(
+        "graph(%x : Tensor, %y : Tensor, %w : Tensor):\n"
+        "  %none : NoneType = prim::Constant()\n"
+        "  %yes : bool = prim::Constant[value=1]()\n"
+        "  %half : float = prim::Constant[value=0.5]()\n"
+        "  %one : int = prim::Constant[value=1]()\n"
+        "  %two : int = prim::Constant[value=2]()\n"
+        "  %0 : Tensor = aten::linear(%x, %w, %none)\n" +
+            body,
+        {at::eye(4)});
     lta::script::fuseLayers(graph);
     return operatorsOf(graph);
   };

@@ -78,7 +78,10 @@ export function difference(a: Tensor, b: Tensor): number {
 
 /** Whether a tensor differs from another one by rounding alone: 1e-5 of its largest element, or of 1. */
 export function isRounded(a: Tensor, b: Tensor): boolean {
-  const largest = numbers(b).reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 1);
+  const largest = numbers(b).reduce(
+    (most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most),
+    1,
+  );
   return difference(a, b) <= 1e-5 * largest;
 }
 

@@ -64,7 +64,9 @@ describe('ScriptModule.load with optimize and fuse', () => {
 });
 
 describe('a model that was loaded with optimize', () => {
-  const encoder = manifest.fixtures.find(({ name }) => name.includes('gelu') && !name.includes('padded')) as (typeof manifest.fixtures)[0];
+  const encoder = manifest.fixtures.find(
+    ({ name }) => name.includes('gelu') && !name.includes('padded'),
+  ) as (typeof manifest.fixtures)[0];
 
   it('records gradients, calls hooks and captures single operators as the file has them', async () => {
     using plain = await ScriptModule.load(path(encoder.file));
@@ -86,7 +88,11 @@ describe('a model that was loaded with optimize', () => {
     };
     expect(await called(optimized)).toEqual(await called(plain));
     const operators = async (model: ScriptModule) =>
-      (await model.captureTensor({}, inputs)).tensors.map(({ name, operator, tensor }) => [name, operator, tensor.shape]);
+      (await model.captureTensor({}, inputs)).tensors.map(({ name, operator, tensor }) => [
+        name,
+        operator,
+        tensor.shape,
+      ]);
     const [own, files] = [await operators(optimized), await operators(plain)];
     expect(own.filter(([, operator]) => String(operator).startsWith('lta'))).toEqual([]);
     expect(own.filter(([, operator]) => operator === 'linear')).toEqual(

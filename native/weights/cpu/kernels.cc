@@ -87,7 +87,7 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
 namespace avx2 {
 #include "weights/cpu/kernels.inc"
 #include "weights/cpu/layers.inc"
-}
+}  // namespace avx2
 #undef LTA_LANES
 #undef LTA_PANEL
 #undef LTA_ROWS
@@ -109,7 +109,7 @@ namespace avx2 {
 namespace avx512 {
 #include "weights/cpu/kernels.inc"
 #include "weights/cpu/layers.inc"
-}
+}  // namespace avx512
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
