@@ -45,19 +45,21 @@ void tell(Capture& capture, const fused::LinearCall& call, const at::Tensor& out
   const auto& weight = call.weight.weight;
   capture.productRan(*flow::ruleFor("linear"), "linear", call.input, weight, output, /*consumed=*/false);
   if (const char* const activation = nameOf(call.activation)) tellInPlace(capture, activation, "", {output});
-  if (call.residual) tellInPlace(capture, "add", "Tensor", {output, *call.residual, 1});
+  if (call.residual) {
+    tellInPlace(capture, "add", "Tensor", {output, *call.residual, 1});
+    // No input changes a sum of two that none changes.
+    auto& fixed = capture.fixedTensors();
+    if (!fixed.contains(*call.residual)) fixed.remove(output);
+  }
   if (!call.norm.epsilon) return;
   tellInPlace(
       capture, "layer_norm", "",
       {output, c10::List<int64_t>({weight.size(0)}), call.norm.weight, call.norm.bias, *call.norm.epsilon, true});
 }
 
-// Whether a layer works on scores or weights, or on what no input changes: then each of its operators is followed.
+// Whether a layer works on scores or weights: then it runs as single operators, each of which is followed.
 bool isFollowed(Capture& capture, const fused::LinearCall& call) {
-  const auto follows = [&](const at::Tensor& tensor) {
-    return capture.follows(tensor) || capture.fixedTensors().contains(tensor);
-  };
-  return follows(call.input) || (call.residual && follows(*call.residual));
+  return capture.follows(call.input) || (call.residual && capture.follows(*call.residual));
 }
 
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const OptionalTensor& bias,
