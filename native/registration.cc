@@ -8,6 +8,7 @@
 #endif
 
 #include "capture/probe.h"
+#include "fused/operators.h"
 #include "nn/native_module.h"
 #include "runtime/error.h"
 #include "runtime/fork_threads.h"
@@ -41,6 +42,7 @@ void registerAll() {
   try {
     // Of all copies in a process only one gets the namespace.
     claimNamespace("lta", ownFile());
+    fused::registerFusedOperators();
     registerProbe();
     registerRunScope();
     nn::registerSkipInit();

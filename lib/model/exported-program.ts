@@ -166,8 +166,7 @@ export class ExportedProgram<
    *
    * @param source A path, a `file:` URL, or the bytes of the file. A path is mapped into memory, bytes (and with `untrusted` the file) are
    *   copied.
-   * @param options `optimize` computes once what weights alone decide, with the same bits, for runs without gradients, hooks and captures;
-   *   `fuse` is TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
+   * @param options `optimize` is for runs without gradients and hooks; `fuse` is TorchScript's. With `dtype`, inputs have to be of that type, too, and what the
    *   graph casts to the type that its weights had it casts to this one.
    * @returns The program, on its device.
    * @throws TorchError `ERR_MODEL_LOAD` where the file is none or broken, `ERR_UNSUPPORTED_FILE` for what isn't served (files of

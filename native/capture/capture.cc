@@ -154,6 +154,11 @@ bool Capture::concerns(c10::ArrayRef<c10::IValue> arguments) {
   return flow_.concerns(arguments);
 }
 
+bool Capture::follows(const at::Tensor& tensor) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return flow_.follows(tensor);
+}
+
 void Capture::onOperator(const flow::Call& call, const at::Tensor& result) {
   std::optional<HeadSplit::Split> split;
   std::optional<flow::Consumed> consumed;

@@ -71,6 +71,8 @@ class Capture : public RunLocal {
   void onSoftmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, RetainedScores scores);
   // Whether an operator that takes these has anything to do with what is followed; told of with what it gave.
   bool concerns(c10::ArrayRef<c10::IValue> arguments);
+  // Whether a tensor holds scores or weights that are followed.
+  bool follows(const at::Tensor& tensor);
   void onOperator(const flow::Call& call, const at::Tensor& result);
   // The tensor that a multiplication is to take in place of one that may be weights (bit-identical).
   at::Tensor multiplied(const at::Tensor& tensor);

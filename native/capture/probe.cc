@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/fused_layers.h"
 #include "capture/masked_scores.h"
 #include "capture/watched_operators.h"
 #include "torch/dispatcher.h"
@@ -207,6 +208,7 @@ void registerProbe() {
 
   library.impl("_nested_tensor_from_mask", nestedFromMask);
 
+  registerFusedLayers(currentCapture);
   watchOperators({"aten::_softmax.out"}, currentCapture, insideFused);
 }
 

@@ -14,9 +14,10 @@ using c10::IValue;
 
 // Composite operators whose schema says nothing of aliases may return their input (`dropout` in eval mode does). These
 // never do.
-constexpr std::array<std::string_view, 6> kFresh{"aten::linear",     "aten::matmul",
+constexpr std::array<std::string_view, 8> kFresh{"aten::linear",     "aten::matmul",
                                                  "aten::layer_norm", "aten::conv1d",
-                                                 "aten::embedding",  "aten::scaled_dot_product_attention"};
+                                                 "aten::embedding",  "aten::scaled_dot_product_attention",
+                                                 "lta::linear",      "lta::feed_forward"};
 
 bool mayReturnItsInput(const c10::OperatorHandle& handle) {
   if (std::find(kFresh.begin(), kFresh.end(), handle.operator_name().name) != kFresh.end()) return false;
@@ -25,7 +26,7 @@ bool mayReturnItsInput(const c10::OperatorHandle& handle) {
 
 bool isOurs(const c10::OperatorHandle& handle) {
   const auto space = handle.operator_name().getNamespace();
-  return space == "aten" || space == "prims";
+  return space == "aten" || space == "prims" || space == "lta";
 }
 
 bool writesAnything(const Graph& graph) {
@@ -106,7 +107,7 @@ bool mayBeFolded(const Node& node) {
 // Which nodes can be folded.
 class Plan {
  public:
-  explicit Plan(const Program& program) : graph_(program.graph), aliases_(program.graph) {
+  Plan(const Program& program, const Graph& graph) : graph_(graph), aliases_(graph) {
     weights_.resize(static_cast<size_t>(graph_.slotCount));
     for (const int slot : slotsOfWeights(program)) weights_[static_cast<size_t>(slot)] = true;
     // Memory that is others' as well: what users give and get, and weights that the program gives new values.
@@ -195,9 +196,8 @@ struct FoldedProgram::Values {
   std::vector<IValue> list;
 };
 
-FoldedProgram::FoldedProgram(const Program& program) {
-  const auto& graph = program.graph;
-  const auto folded = Plan(program).folded();
+FoldedProgram::FoldedProgram(const Program& program, const Graph& graph) {
+  const auto folded = Plan(program, graph).folded();
   constants_.slotCount = rest_.slotCount = graph.slotCount;
   rest_.outputs = graph.outputs;
   std::vector<bool> made(static_cast<size_t>(graph.slotCount));

@@ -18,8 +18,8 @@ namespace lta::exported {
 // are never folded, nor are values that the program returns, which belong to its users. Results have the same bits.
 class FoldedProgram {
  public:
-  // `program` is only read here.
-  explicit FoldedProgram(const Program& program);
+  // Of a program's graph, or of one that has its inputs, outputs and slots. `program` is only read here.
+  FoldedProgram(const Program& program, const Graph& graph);
 
   // Whether there is anything to fold.
   bool isEmpty() const { return constants_.nodes.empty(); }

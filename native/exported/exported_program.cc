@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "exported/layer_fusion.h"
 #include "hooks/hook_run.h"
 #include "runtime/error.h"
+#include "runtime/run_scope.h"
 
 namespace lta::exported {
 namespace {
@@ -141,7 +143,8 @@ void ExportedProgram::onMoved(c10::Device device) {
     }
   });
   if (optimize_) {
-    folded_ = std::make_unique<FoldedProgram>(program_);
+    fused_ = device.is_cpu() ? std::make_unique<const Graph>(fuseLayers(program_)) : nullptr;
+    folded_ = std::make_unique<FoldedProgram>(program_, fused_ ? *fused_ : program_.graph);
     if (folded_->isEmpty()) folded_ = nullptr;
   }
   if (owners_) resolver_ = std::make_shared<Resolver>(owners_);  // the storages are others
@@ -193,10 +196,12 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
   }
   const c10::AutoGradMode grad(options.grad || captureGradients);
   const auto hooked = snapshot.hooks ? hookedGraph(*snapshot.hooks) : nullptr;
-  const auto& graph = hooked ? hooked->graph : program_.graph;
+  // Those who look at single operators, or record gradients, see those of the file.
+  const bool mayFuse = !options.grad && !captureGradients && !hooked && !RunScope::isObserved();
+  const auto& graph = hooked ? hooked->graph : mayFuse && fused_ ? *fused_ : program_.graph;
   auto frame = frameOfWeights(graph);
   // A capture sees every operator: weights of attention may be what weights alone decide.
-  const bool mayFold = folded_ && !options.grad && !captureGradients && !hooked && !capture;
+  const bool mayFold = folded_ && mayFuse && !capture;
   const auto folded = mayFold ? folded_->values(frame) : nullptr;
   for (size_t i = 0; i < given.size(); ++i) {
     const int slot = program_.inputs[i];

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "script/freezing.h"
+#include "script/layer_fusion.h"
 #include "script/loop_checks.h"
 #include "script/one_type.h"
 #include "script/self_containing.h"
@@ -17,6 +18,7 @@ std::string keyOf(const std::string& method, const ProgramOptions& options) {
   if (options.inlining.boundaries) key += " boundaries";
   if (options.inlining.unfused) key += " unfused";
   if (options.frozen) key += " frozen";
+  if (options.layers) key += " layers";
   if (options.fused) key += " fused";
   return key;
 }
@@ -49,6 +51,7 @@ std::shared_ptr<const Program> ProgramCache::program(const std::string& method, 
   refuseSelfContainingLists(*graph);
   if (dtype_) unifyOperandTypes(*graph, *dtype_);
   if (options.frozen) freezeGraph(graph, module_);
+  if (options.layers) fuseLayers(graph);
   addLoopChecks(graph);
   if (hasCalls(*graph)) checkLoopsOfCallees();
   compiled->assigns = assigns(*graph);

@@ -27,6 +27,7 @@ struct Program {
 struct ProgramOptions {
   InlineOptions inlining;
   bool frozen = false;  // parameters are folded constants
+  bool layers = false;  // frozen, and layers are single operators (layer_fusion.h)
   bool fused = false;   // optimized by oneDNN as well
 };
 

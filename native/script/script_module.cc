@@ -201,6 +201,8 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
   wanted.inlining.boundaries = hooks != nullptr;
   wanted.frozen = options_.optimize && !recordsGrad;
   wanted.fused = options_.fuse && wanted.frozen;
+  // Hooks and those who look at single operators see the modules and operators of the file; oneDNN fuses those itself.
+  wanted.layers = wanted.frozen && !wanted.fused && !hooks && !RunScope::isObserved();
   const FusionScope fusion(wanted.fused);
   const auto program = programs_->program(options.method, wanted);
   if (auto* const capture = runLocal<Capture>(kCaptureSlot)) {

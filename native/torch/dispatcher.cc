@@ -23,6 +23,11 @@ void claimNamespace(const char* operatorNamespace, const char* file) {
   retain(std::make_unique<torch::Library>(torch::Library::DEF, operatorNamespace, std::nullopt, file, 0));
 }
 
+torch::Library& operatorsOf(const char* operatorNamespace) {
+  return retain(
+      std::make_unique<torch::Library>(torch::Library::FRAGMENT, operatorNamespace, std::nullopt, __FILE__, __LINE__));
+}
+
 torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace) {
   return retain(std::make_unique<torch::Library>(torch::Library::IMPL, operatorNamespace, key, __FILE__, __LINE__));
 }

@@ -16,6 +16,9 @@ namespace lta {
 // error of the next claimant then names.
 void claimNamespace(const char* operatorNamespace, const char* file);
 
+// Where operators of a claimed namespace are defined, with kernels for all keys. They stay for good.
+torch::Library& operatorsOf(const char* operatorNamespace);
+
 // Where kernels for the operators of a namespace ("_" for fallbacks of all) are registered under a key. They stay for
 // good: threads may run models while the process ends.
 torch::Library& kernelsUnder(c10::DispatchKey key, const char* operatorNamespace);

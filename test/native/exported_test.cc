@@ -1,14 +1,19 @@
 #include <cmath>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "archive/mapping.h"
 #include "check.h"
 #include "exported/constant_folding.h"
 #include "exported/expression.h"
 #include "exported/json.h"
+#include "exported/layer_fusion.h"
+#include "exported/module_calls.h"
 #include "exported/numbers.h"
 #include "exported/pytree.h"
 #include "runtime/error.h"
+#include "weights/cpu/layers.h"
 
 namespace {
 
@@ -32,7 +37,117 @@ std::string valueOf(const std::string& text) {
 
 std::string textOf(const std::string& text) { return Expression::parse(text)->text(); }
 
+// A graph of operators on tensors, written down in modules: slot 0 is what users give, slot 1 a weight.
+class GraphOfModules {
+ public:
+  GraphOfModules() {
+    graph.inputs = {0, 1};
+    graph.inputNames = {"x", "w"};
+    graph.slotCount = 2;
+  }
+
+  // Adds a node; gives the slot of its result. `identity`: of the call of the module, its name for the first.
+  int add(const char* name, const char* overload, const std::vector<int>& slots, const std::string& identity) {
+    lta::exported::Node node;
+    node.kind = lta::exported::Node::Kind::Operator;
+    node.name = "node_" + std::to_string(graph.nodes.size());
+    node.handle = c10::Dispatcher::singleton().findSchemaOrThrow(name, overload);
+    for (const int slot : slots) node.arguments.push_back(lta::exported::slotArgument(slot));
+    const auto module = identity.substr(0, identity.find('@'));
+    node.modules = std::make_shared<const lta::exported::ModuleStack>(
+        lta::exported::ModuleStack{{"", "Model", ""}, {module, "Part", identity}});
+    lta::exported::Result result;
+    result.slot = graph.slotCount;
+    node.results.push_back(result);
+    graph.nodes.push_back(std::move(node));
+    return graph.slotCount++;
+  }
+
+  // What hooks on each module are given: "name: inputs -> outputs", slots or a question mark.
+  std::string hooks() {
+    graph.isNumber.assign(static_cast<size_t>(graph.slotCount), false);
+    graph.outputs = {lta::exported::slotArgument(graph.slotCount - 1)};
+    lta::exported::findModuleCalls(graph, {}, {1});
+    std::string all;
+    const auto known = lta::exported::hooksOfModules(graph, {});
+    const auto slots = [](const std::optional<std::vector<lta::exported::Argument>>& values) {
+      return values ? std::to_string(values->at(0).slot) : std::string("?");
+    };
+    for (const auto& call : graph.calls) {
+      all += call.module + ": " + slots(call.inputs) + " -> " + slots(call.outputs);
+      all += known.at(call.module).kind == lta::exported::ModuleHooks::Kind::None ? " (none); " : "; ";
+    }
+    return all;
+  }
+
+  lta::exported::Graph graph;
+};
+
 }  // namespace
+
+TEST("what passes the boundary of a module is what the graph makes clear") {
+  {
+    GraphOfModules model;
+    const int hidden = model.add("aten::matmul", "", {0, 1}, "a");
+    model.add("aten::relu", "", {hidden}, "b");
+    EXPECT(model.hooks() == "a: 0 -> 2; b: 2 -> 3; ");
+  }
+  {
+    // Two tensors go in: only what comes out is clear.
+    GraphOfModules model;
+    const int hidden = model.add("aten::matmul", "", {0, 1}, "a");
+    model.add("aten::mul", "Tensor", {hidden, 0}, "b");
+    EXPECT(model.hooks() == "a: 0 -> 2; b: ? -> 3; ");
+  }
+  {
+    // Two come out: only what goes in is.
+    GraphOfModules model;
+    const int first = model.add("aten::matmul", "", {0, 1}, "a");
+    const int second = model.add("aten::relu", "", {first}, "a");
+    model.add("aten::mul", "Tensor", {first, second}, "b");
+    EXPECT(model.hooks() == "a: 0 -> ?; b: ? -> 4; ");
+  }
+  {
+    // It writes into what others gave it.
+    GraphOfModules model;
+    const int hidden = model.add("aten::matmul", "", {0, 1}, "a");
+    const int written = model.add("aten::relu_", "", {hidden}, "b");
+    model.add("aten::mul", "Tensor", {written, hidden}, "c");
+    EXPECT(model.hooks().find("b: ? -> ? (none)") != std::string::npos);
+  }
+  {
+    // Others stand between its nodes.
+    GraphOfModules model;
+    const int first = model.add("aten::matmul", "", {0, 1}, "a");
+    const int second = model.add("aten::relu", "", {first}, "b");
+    model.add("aten::relu", "", {second}, "a");
+    EXPECT(model.hooks().find("a: ? -> ? (none)") != std::string::npos);
+  }
+  {
+    // Called twice, which only the identity tells.
+    GraphOfModules model;
+    const int first = model.add("aten::relu", "", {0}, "a");
+    model.add("aten::relu", "", {first}, "a@1");
+    EXPECT(model.hooks() == "a: 0 -> 2; a: 2 -> 3; ");
+  }
+}
+
+TEST("layers of a program become single operators, where the processor makes it pay") {
+  using lta::exported::Package;
+  const auto targets = [](const std::string& name) {
+    const Package package(lta::archive::Mapping::ofFile(std::string(LTA_FIXTURES) + "/../exported/" + name), false);
+    const auto program = lta::exported::readProgram(package, {});
+    std::map<std::string, int> counts;
+    for (const auto& node : lta::exported::fuseLayers(program).nodes) ++counts[node.target];
+    return counts;
+  };
+  if (!lta::layersPay()) return;
+  auto bert = targets("bert_sdpa.pt2");
+  EXPECT(bert["aten::linear"] == 0 && bert["lta::linear"] > 0 && bert["lta::feed_forward"] > 0);
+  EXPECT(bert["aten::gelu"] == 0);
+  auto half = targets("encoder_bfloat16.pt2");
+  EXPECT(half["lta::linear"] == 0 && half["lta::feed_forward"] == 0);
+}
 
 TEST("JSON of every kind is read as it is written, and nothing else") {
   const JsonDocument document(R"({"a": [1, -2.5, "x\u00e9\ud83d\ude00\n", true, null, {}], "inf": "-Infinity"})",
@@ -132,7 +247,8 @@ TEST("what weights alone decide is folded, and nothing that a run writes to") {
   const auto folded = [](const char* name) {
     const Package package(lta::archive::Mapping::ofFile(std::string(LTA_FIXTURES) + "/../exported/" + name), false);
     std::string names;
-    for (const auto& node : lta::exported::FoldedProgram(lta::exported::readProgram(package, {})).foldedNodes()) {
+    const auto program = lta::exported::readProgram(package, {});
+    for (const auto& node : lta::exported::FoldedProgram(program, program.graph).foldedNodes()) {
       names += node + " ";
     }
     return names;

@@ -76,6 +76,15 @@ export function difference(a: Tensor, b: Tensor): number {
   return worst;
 }
 
+/** Whether a tensor differs from another one by rounding alone: 1e-5 of its largest element, or of 1. */
+export function isRounded(a: Tensor, b: Tensor): boolean {
+  const largest = numbers(b).reduce(
+    (most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most),
+    1,
+  );
+  return difference(a, b) <= 1e-5 * largest;
+}
+
 /** All tensors of a value, in order. */
 export function tensorsIn(value: Value): Tensor[] {
   if (value instanceof Tensor) return [value];

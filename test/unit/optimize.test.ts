@@ -1,5 +1,5 @@
 import { ScriptModule, setNumThreads, type Tensor } from '../../lib/index';
-import { bits, build, difference, inputsOf, manifest, path, tensorsIn, tensorsOf } from './model-fixtures';
+import { bits, build, difference, inputsOf, isRounded, manifest, path, tensorsIn, tensorsOf } from './model-fixtures';
 
 // What `optimize` may change are last bits: never the results beyond them, nor what a capture or a hook sees.
 beforeAll(() => setNumThreads(1));
@@ -31,6 +31,8 @@ describe('ScriptModule.load with optimize and fuse', () => {
     const inputs = await inputsOf(each);
     const options = { method: each.method };
     const expected = tensorsIn(build(each.output, tensors));
+    using plain = await ScriptModule.load(path(each.file));
+    const unoptimized = tensorsIn(await plain.forward(await inputsOf(each), options));
     for (let run = 0; run < (fuse ? 3 : 2); run++) {
       const output = tensorsIn(await optimized.forward(inputs, options));
       expect(output).toHaveLength(expected.length);
@@ -41,6 +43,7 @@ describe('ScriptModule.load with optimize and fuse', () => {
           wanted.dtype,
           true,
         ]);
+        if (!fuse && tensor.dtype === 'float32') expect(isRounded(tensor, unoptimized[i] as Tensor)).toBe(true);
       });
     }
     expect(optimized.modules()).toEqual(await modulesOf(each.file));
@@ -57,5 +60,68 @@ describe('ScriptModule.load with optimize and fuse', () => {
       const wanted = build({ $tensor: `attention.${i}` }, tensors) as Tensor;
       expect(close(weights, wanted, each.tolerance)).toBe(true);
     });
+  });
+});
+
+describe('a model that was loaded with optimize', () => {
+  const encoder = manifest.fixtures.find(
+    ({ name }) => name.includes('gelu') && !name.includes('padded'),
+  ) as (typeof manifest.fixtures)[0];
+
+  it('records gradients, calls hooks and captures single operators as the file has them', async () => {
+    using plain = await ScriptModule.load(path(encoder.file));
+    using optimized = await ScriptModule.load(path(encoder.file), { optimize: true, fuse: false });
+    const inputs = await inputsOf(encoder);
+    await optimized.forward(inputs);
+    const gradients = async (model: ScriptModule) => {
+      const [output] = tensorsIn(await model.forward(inputs, { grad: true }));
+      await (output as Tensor).sum().backward();
+      return model.namedParameters().map(({ name, tensor }) => [name, tensor.grad && bits(tensor.grad)]);
+    };
+    expect(await gradients(optimized)).toEqual(await gradients(plain));
+    const called = async (model: ScriptModule) => {
+      const names: string[] = [];
+      const linears = model.modules().filter(({ name }) => /\.linear\d$/.test(name));
+      const handles = linears.map(({ name }) => model.registerForwardHook(name, () => void names.push(name)));
+      await model.forward(inputs);
+      for (const handle of handles) handle.remove();
+      return names;
+    };
+    expect(await called(optimized)).toEqual(await called(plain));
+    const operators = async (model: ScriptModule) =>
+      (await model.captureTensor({}, inputs)).tensors.map(({ name, operator, tensor }) => [
+        name,
+        operator,
+        tensor.shape,
+      ]);
+    const [own, files] = [await operators(optimized), await operators(plain)];
+    expect(own.filter(([, operator]) => String(operator).startsWith('lta'))).toEqual([]);
+    expect(own.filter(([, operator]) => operator === 'linear')).toEqual(
+      files.filter(([, operator]) => operator === 'linear'),
+    );
+  });
+
+  it('is as right after it was moved, and at every size', async () => {
+    using plain = await ScriptModule.load(path(encoder.file));
+    using optimized = await ScriptModule.load(path(encoder.file), { optimize: true, fuse: false });
+    const [input] = (await inputsOf(encoder)) as [Tensor];
+    const compare = async (given: Tensor) => {
+      const [output] = tensorsIn(await optimized.forward([given]));
+      const [expected] = tensorsIn(await plain.forward([given]));
+      expect(isRounded(output as Tensor, expected as Tensor)).toBe(true);
+    };
+    await compare(input);
+    await optimized.to('cpu');
+    await compare(input);
+    await compare(input.narrow(0, 0, 1));
+    await compare(input.narrow(1, 0, 1));
+  });
+
+  it('gives the same bits however many run at once', async () => {
+    using optimized = await ScriptModule.load(path(encoder.file), { optimize: true, fuse: false });
+    const inputs = await inputsOf(encoder);
+    const expected = bits(await optimized.forward(inputs));
+    const outputs = await Promise.all(Array.from({ length: 8 }, () => optimized.forward(inputs)));
+    for (const output of outputs) expect(bits(output)).toEqual(expected);
   });
 });

@@ -20,6 +20,11 @@ bool Flow::concerns(c10::ArrayRef<c10::IValue> arguments) const {
   return false;
 }
 
+bool Flow::follows(const at::Tensor& tensor) const {
+  const auto* note = find(tensor);
+  return note && (note->value || note->context || note->chosen);
+}
+
 bool Flow::isWeights(const at::Tensor& tensor) const {
   const auto* note = find(tensor);
   return note && note->value && note->value->stage == Stage::Weights;

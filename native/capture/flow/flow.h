@@ -59,6 +59,8 @@ class Flow {
 
   bool empty() const { return notes_.empty(); }
 
+  // Whether a tensor is more than features: scores, weights, or what is chosen or made by them.
+  bool follows(const at::Tensor& tensor) const;
   // Whether a tensor holds weights.
   bool isWeights(const at::Tensor& tensor) const;
 

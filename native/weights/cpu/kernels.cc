@@ -18,6 +18,7 @@
 #include <c10/util/Half.h>
 
 #include "runtime/scratch.h"
+#include "weights/cpu/layers.h"
 
 #define LTA_INLINE inline __attribute__((always_inline))
 
@@ -52,6 +53,12 @@ struct Kernels {
   int64_t (*atLeast)(const float*, int64_t, float, int32_t*);
 };
 
+// A number of rows, told to a template by an argument.
+template <int Count>
+struct RowCount {
+  static constexpr int value = Count;
+};
+
 // One binary for every processor of an architecture: kernels are compiled per instruction set and chosen at run time.
 #define LTA_LANES 4
 #define LTA_PANEL 8
@@ -80,6 +87,7 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
   return bits;
 }
 #include "weights/cpu/kernels.inc"
+#include "weights/cpu/layers.inc"
 }  // namespace any
 #undef LTA_LANES
 #undef LTA_PANEL
@@ -104,7 +112,8 @@ LTA_INLINE uint32_t signsOf(const FourInts& vector) {
 #define LTA_HALVES(vector) __builtin_ia32_vcvtps2ph256(vector, 0)
 namespace avx2 {
 #include "weights/cpu/kernels.inc"
-}
+#include "weights/cpu/layers.inc"
+}  // namespace avx2
 #undef LTA_LANES
 #undef LTA_PANEL
 #undef LTA_ROWS
@@ -128,7 +137,8 @@ typedef short SixteenShorts __attribute__((vector_size(32)));
 #define LTA_HALVES(vector) __builtin_ia32_vcvtps2ph512_mask(vector, 0, SixteenShorts{}, 0xffff)
 namespace avx512 {
 #include "weights/cpu/kernels.inc"
-}
+#include "weights/cpu/layers.inc"
+}  // namespace avx512
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
@@ -144,24 +154,47 @@ bool supportsF16c() {
 }
 #endif
 
-const Kernels& choose() {
+enum class InstructionSet { Any, Avx2, Avx512 };
+
+InstructionSet instructionSet() {
 #if defined(__x86_64__)
   // Honours libtorch's own variable, so that each can be tested on a machine that supports all of them.
   const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
   const std::string most = capability ? capability : "avx512";
-  if (most == "default") return any::kernels;
+  if (most == "default") return InstructionSet::Any;
   if (most != "avx2" && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    return avx512::kernels;
+    return InstructionSet::Avx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && supportsF16c()) return avx2::kernels;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && supportsF16c()) return InstructionSet::Avx2;
 #endif
-  return any::kernels;
+  return InstructionSet::Any;
 }
 
-const Kernels kernels = choose();
+const InstructionSet chosen = instructionSet();
+
+template <typename Table>
+const Table& choose(const Table& any, [[maybe_unused]] const Table& avx2, [[maybe_unused]] const Table& avx512) {
+  return chosen == InstructionSet::Avx512 ? avx512 : chosen == InstructionSet::Avx2 ? avx2 : any;
+}
+
+#if defined(__x86_64__)
+const Kernels& kernels = choose(any::kernels, avx2::kernels, avx512::kernels);
+#else
+const Kernels& kernels = any::kernels;
+#endif
 
 }  // namespace
+
+const LayerKernels& layerKernels() {
+#if defined(__x86_64__)
+  return choose(any::layerKernels, avx2::layerKernels, avx512::layerKernels);
+#else
+  return any::layerKernels;
+#endif
+}
+
+bool layersPay() { return chosen != InstructionSet::Any; }
 
 int64_t panelColumns() { return kernels.panel; }
 int64_t rowsAtOnce() { return kernels.rows; }

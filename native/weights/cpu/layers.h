@@ -1,0 +1,39 @@
+// Kernels of linear layers on rows of a tile: products with packed weights, and what follows them while a tile is in
+// cache. Compiled for several instruction sets like those of kernels.h.
+#pragma once
+
+#include <cstdint>
+
+namespace lta {
+
+// What is done to each element of a product, in this order: bias, activation, residual.
+enum class Activation : int8_t { None, Gelu, GeluTanh, Silu, Relu };
+struct LayerEnd {
+  const float* bias = nullptr;  // of the panel's columns; null for none
+  Activation activation = Activation::None;
+  const float* residual = nullptr;  // [rows, columns]; null for none
+  int64_t residualStride = 0;       // elements between its rows
+};
+
+// One instruction set's kernels.
+struct LayerKernels {
+  int64_t panel;  // columns of a panel
+  int64_t rows;   // per step: a multiple of it leaves no slower remainder
+  // weight [columns, depth], times a factor, as panels[column / panel][depth][column % panel], padded with zeros.
+  // `stride`: elements between columns.
+  void (*pack)(const float* weight, int64_t stride, int64_t columns, int64_t depth, float factor, float* panels);
+  // tile [rows, panel] = input [rows, depth] · a panel. Each element is summed in the same order, whatever the rows.
+  void (*multiply)(const float* input, int64_t inputStride, int64_t rows, const float* panel, int64_t depth,
+                   float* tile);
+  // output [rows, columns], `stride` elements between rows, = a tile with `end` applied. `columns` is at most `panel`.
+  // GELU is accurate to 4e-7 of its largest value or 1e-6 of itself, whichever is more.
+  void (*finish)(const float* tile, int64_t rows, int64_t columns, const LayerEnd& end, float* output, int64_t stride);
+  // Layer norm of a row in place; null for no weight or bias.
+  void (*normalize)(float* row, int64_t count, const float* weight, const float* bias, float epsilon);
+};
+
+// Those of this processor, and whether they are faster than libtorch's general products: where vectors are long.
+const LayerKernels& layerKernels();
+bool layersPay();
+
+}  // namespace lta
