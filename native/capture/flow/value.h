@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -62,6 +63,11 @@ struct Matrix {
   bool isFeature(int64_t dim) const {
     const auto place = static_cast<size_t>(dim);
     return place < features.size() && features[place];
+  }
+  // Whether it, or one that it was made of, was told of.
+  bool isTold() const {
+    return met ||
+           std::any_of(parents.begin(), parents.end(), [](const auto& parent) { return parent->isTold(); });
   }
   void meet() {
     met = true;
