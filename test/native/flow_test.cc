@@ -340,6 +340,22 @@ TEST("without a matrix of queries and keys: states of recurrences, averages by e
          }) == 0);
 }
 
+TEST("a recurrence may have any number of steps") {
+  const auto result = run(
+      [&](NoModules& modules) {
+        modules.parameter = at::randn({4, 4});
+        const auto key = at::linear(at::randn({1, 4}), modules.parameter);
+        auto state = at::zeros({1, 4, 4}), weights = at::softmax(at::mm(key, key.t()), -1);
+        for (int step = 0; step < 60000; ++step) {
+          state = state + key.unsqueeze(-1) * key.unsqueeze(-2);
+          weights = weights * 1.0;
+        }
+        at::bmm(state, key.unsqueeze(-1));
+      },
+      mayMiss());
+  EXPECT(result.unseen.size() == 2);
+}
+
 TEST("transforms of Fourier: between one and its inverse there is a convolution") {
   const auto listed = [](const std::function<void(const at::Tensor&)>& model) {
     return run([&](NoModules&) { model(at::randn({2, 6, 8})); }, mayMiss()).unseen.size();

@@ -104,7 +104,7 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     changed.push_back(!stacks && each == dim);
   }
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   const bool alongKeys = !stacks && source.view->has(dim, source.matrix().key);
   if (value.stage == Stage::Weights && (alongKeys || !all)) {
@@ -134,7 +134,7 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
   auto from = identity(result.dim());
   std::vector<bool> changed(from.size(), false);
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   const auto& matrix = source.matrix();
   const auto loosen = [&] {
@@ -261,7 +261,7 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
   }
   changed[1] = true;
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   if (value.stage != Stage::Scores) {
     value.kind = Kind::Signed;

@@ -56,7 +56,7 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
         if (!note.value) return;
         Value value = *note.value;
         value.module = value.matrix->module = of->module;
-        value.last = std::make_shared<Step>(Step{call.name, nullptr});
+        value.last = std::make_shared<Step>(call.name, nullptr);
         if (!sum->exact) {
           value.kind = Kind::Unnormalized;
           value.normalized = kNone;

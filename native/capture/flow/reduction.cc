@@ -129,7 +129,7 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
   }
   if (static_cast<int64_t>(from.size()) != result.dim()) return std::nullopt;
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   if (value.stage == Stage::Weights && call.rule.does != Does::Averages) {
     value.kind = loosened(value.kind);

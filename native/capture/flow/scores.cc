@@ -90,7 +90,7 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
     value.kind = isSigned ? Kind::Signed : Kind::Unnormalized;
     value.normalized = kNone;
   }
-  value.last = std::make_shared<Step>(Step{name, value.last});
+  value.last = std::make_shared<Step>(name, value.last);
   value.version = ++versions_;
   value.matrix = std::move(matrix);
   auto& note = newNote(result);
@@ -168,7 +168,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     if (!mixes || matrix.dims() < 3) continue;
     std::vector<bool> changed(from->size(), false);
     Value value = operand->value();
-    value.last = std::make_shared<Step>(Step{name, value.last});
+    value.last = std::make_shared<Step>(name, value.last);
     value.version = ++versions_;
     if (value.stage != Stage::Scores) {
       value.kind = Kind::Signed;
