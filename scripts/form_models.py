@@ -2158,20 +2158,6 @@ class DeltaRule(Attention):
 
 
 @form(unseen=1)
-class GatedDeltaRule(Attention):
-    def forward(self, x):
-        q, k, v = self.qkv(x)
-        decay, beta = self.out(x)[..., :2 * HEADS].sigmoid().transpose(1, 2).chunk(2, 1)
-        state, mixed = torch.zeros(BATCH, HEADS, DEPTH, DEPTH), []
-        for t in range(LENGTH):
-            state = state * decay[:, :, t, None, None]
-            old = torch.einsum('bhkv,bhk->bhv', state, k[:, :, t])
-            state = state + torch.einsum('bhk,bhv->bhkv', k[:, :, t], (v[:, :, t] - old) * beta[:, :, t, None])
-            mixed.append(torch.einsum('bhkv,bhk->bhv', state, q[:, :, t]))
-        return self.together(torch.stack(mixed, 2))
-
-
-@form(unseen=1)
 class AveragedRecurrence(Attention):
     """Each channel is averaged by exponentials that decay (RWKV)."""
 

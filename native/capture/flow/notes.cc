@@ -175,8 +175,8 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   const auto more = result.dim() - source.dim();
   std::vector<int64_t> strides;
   for (int64_t dim = 0; dim < source.dim(); ++dim) {
-    // Of what is broadcast, nothing is known.
-    const bool same = result.size(dim + more) == source.size(dim);
+    // Of what is broadcast or was expanded, nothing is known.
+    const bool same = result.size(dim + more) == source.size(dim) && source.stride(dim) != 0;
     strides.push_back(same ? result.stride(dim + more) : 0);
   }
   auto features = featuresAt(source, strides);
