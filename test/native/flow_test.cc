@@ -380,7 +380,7 @@ TEST("scores written out as multiplication and sum are scores, of cosines and ta
   EXPECT(sizes([&](NoModules& modules) {
            modules.parameter = at::randn({8, 8});
            const auto memory = modules.parameter.unsqueeze(0);
-           const auto key = layer(modules).mean(1);
+           const auto key = at::linear(at::randn({2, 8}), modules.parameter);
            const auto weights = at::softmax(at::cosine_similarity(memory, key.unsqueeze(1), -1), -1);
            at::mm(weights, modules.parameter);
          }) == std::vector<int64_t>({2, 1, 1, 8}));
