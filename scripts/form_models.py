@@ -2039,11 +2039,294 @@ class TimesCurves(Between):
         return w * (1.5 + torch.arange(LENGTH * LENGTH).view(LENGTH, LENGTH).sin())
 
 
-@form(unseen=1)
+@form()
 class CosineMemory(Attention):
     def extra(self):
         self.memory = nn.Parameter(torch.randn(7, WIDTH))
 
     def forward(self, x):
         weights = (2 * F.cosine_similarity(self.memory[None, None], self.key(x)[:, :, None], dim=-1)).softmax(-1)
+        seen(weights[:, None])
         return weights @ self.memory
+
+
+@form()
+class AddressedMemory(Attention):
+    """One key of each sample, compared with a memory, then shifted and sharpened (neural Turing machines)."""
+
+    def extra(self):
+        self.memory, self.shift = nn.Parameter(torch.randn(7, WIDTH)), nn.Linear(WIDTH, 2)
+
+    def forward(self, x):
+        h = x.mean(1)
+        w = (2 * F.cosine_similarity(self.memory[None], self.key(h)[:, None], dim=-1)).softmax(-1)
+        s = self.shift(h).softmax(-1)
+        w = (w * s[:, :1] + w.roll(1, -1) * s[:, 1:]) ** 2
+        w = w / w.sum(-1, keepdim=True)
+        seen(w[:, None, None])
+        return w @ self.memory
+
+
+@form()
+class SigmoidOfProductsWrittenOut(Attention):
+    """Scores that are multiplied and summed, and no softmax."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        w = torch.sigmoid((q.unsqueeze(3) * k.unsqueeze(2)).sum(-1))
+        seen(w, 'sigmoid', 'sigmoid')
+        return self.together(w @ v)
+
+
+@form()
+class OnlyKeySummed(Loose):
+    """The only key's weights and values are multiplied and summed."""
+
+    def forward(self, x):
+        k = x[:, :1]
+        w = self.out(torch.tanh(self.query(x)[:, :, None] + self.key(k)[:, None])).sum(-1).softmax(-1)
+        seen(w[:, None])
+        return (w[..., None] * self.value(k)[:, None]).sum(-2)
+
+
+@form()
+class PooledSteps(Loose):
+    """Positions are the steps of a recurrence, which were stacked."""
+
+    def extra(self):
+        self.recurrence, self.score = nn.GRU(WIDTH, WIDTH, batch_first=True), nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        h = self.recurrence(x)[0]
+        w = self.score(torch.tanh(self.key(h))).softmax(1)
+        seen(w.transpose(1, 2)[:, None])
+        return (w * h).sum(1)
+
+
+@form()
+class WeightsOfChannels(Loose):
+    """Each channel has weights of its own: rows are channels."""
+
+    def forward(self, x):
+        w = self.key(x).softmax(1)
+        seen(w.transpose(1, 2)[:, None])
+        return self.out(self.query(x).sigmoid() * (w * self.value(x)).sum(1, keepdim=True))
+
+
+@form()
+class SortedBuckets(Attention):
+    """Positions are sorted by bucket, and attend within chunks of the sorted order."""
+
+    def forward(self, x):
+        q, _, v = self.qkv(x)
+        order = (q[..., 0] * 3).argsort(-1)
+        places = order.unsqueeze(-1).expand(-1, -1, -1, DEPTH)
+        qs, vs = (t.gather(2, places).view(BATCH, HEADS, 3, 2, DEPTH) for t in (q, v))
+        ks = F.normalize(qs, dim=-1)
+        w = self.scores(qs, ks).softmax(-1)
+        seen(w.transpose(1, 2).reshape(-1, HEADS, 2, 2), shape=[BATCH, 3, HEADS, 2, 2])
+        mixed = (w @ vs).view(BATCH, HEADS, LENGTH, DEPTH)
+        return self.together(mixed.gather(2, order.argsort(-1).unsqueeze(-1).expand(-1, -1, -1, DEPTH)))
+
+
+# ---- no matrix of queries and keys ---------------------------------------------------------------------------------
+
+
+@form(unseen=1)
+class LinearAttentionPlusTensor(Attention):
+    """As exported programs have it: the number that is added is a tensor."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        one = torch.ones(())
+        q, k = F.elu(q) + one, F.elu(k) + one
+        return self.together((q @ (k.transpose(-1, -2) @ v)) / (q @ k.sum(2).unsqueeze(-1)))
+
+
+@form(unseen=1)
+class DeltaRule(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        k = F.normalize(k, dim=-1)
+        beta = self.out(x)[..., :HEADS].sigmoid().transpose(1, 2)
+        state, mixed = torch.zeros(BATCH, HEADS, DEPTH, DEPTH), []
+        for t in range(LENGTH):
+            old = (state @ k[:, :, t].unsqueeze(-1)).squeeze(-1)
+            state = state + beta[:, :, t, None, None] * (v[:, :, t] - old).unsqueeze(-1) * k[:, :, t].unsqueeze(-2)
+            mixed.append((state @ q[:, :, t].unsqueeze(-1)).squeeze(-1))
+        return self.together(torch.stack(mixed, 2))
+
+
+@form(unseen=1)
+class AveragedRecurrence(Attention):
+    """Each channel is averaged by exponentials that decay (RWKV)."""
+
+    def extra(self):
+        self.decay, self.first = nn.Parameter(torch.rand(WIDTH)), nn.Parameter(torch.rand(WIDTH))
+
+    def forward(self, x):
+        k, v = self.key(x), self.value(x)
+        total, mixed, steps = torch.zeros_like(k[:, 0]), torch.zeros_like(k[:, 0]), []
+        for t in range(LENGTH):
+            now = torch.exp(self.first + k[:, t])
+            steps.append((mixed + now * v[:, t]) / (total + now))
+            shrink, more = torch.exp(-self.decay), torch.exp(k[:, t])
+            mixed, total = shrink * mixed + more * v[:, t], shrink * total + more
+        return self.out(self.query(x).sigmoid() * torch.stack(steps, 1))
+
+
+class AttentionFree(Attention):
+    """Each channel is averaged by exponentials, which positions scale (attention-free transformers)."""
+
+    def forward(self, x):
+        k = self.key(x).exp()
+        return self.out(self.query(x).sigmoid() * self.over(k * self.value(x)) / self.over(k))
+
+
+@form(unseen=1)
+class AttentionFreePositions(AttentionFree):
+    def extra(self):
+        self.positions = nn.Parameter(torch.randn(LENGTH, LENGTH))
+
+    def over(self, y):
+        return self.positions.exp() @ y
+
+
+@form(unseen=1)
+class AttentionFreeConvolution(AttentionFree):
+    def extra(self):
+        self.kernel = nn.Parameter(torch.randn(WIDTH, 1, 3))
+
+    def over(self, y):
+        y = y.transpose(1, 2)
+        return (F.conv1d(y, self.kernel.exp(), padding=1, groups=WIDTH) + y.sum(2, keepdim=True)).transpose(1, 2)
+
+
+@form(unseen=1)
+class PooledByNorm(Attention):
+    """One query out of all, by weights that a norm made (SwiftFormer)."""
+
+    def extra(self):
+        self.weight = nn.Parameter(torch.randn(WIDTH, 1))
+
+    def forward(self, x):
+        q, k = F.normalize(self.query(x), dim=-1), F.normalize(self.key(x), dim=-1)
+        a = F.normalize(q @ self.weight * 0.25, dim=1)
+        return self.out(self.value((a * q).sum(1, keepdim=True) * k) + q)
+
+
+@form(unseen=1)
+class PooledBySigmoid(Scored):
+    def forward(self, x):
+        a = self.score(torch.tanh(self.query(x)) * self.key(x).sigmoid()).sigmoid()
+        return self.out((a.transpose(1, 2) @ x).squeeze(1) / a.sum(1))
+
+
+@form(unseen=1)
+class PooledByMaps(Loose):
+    """Maps of an image, each with a mean of its own (TokenLearner)."""
+
+    def extra(self):
+        self.maps = nn.Conv2d(WIDTH, 3, 1)
+
+    def forward(self, x):
+        maps = self.maps(x.transpose(1, 2).reshape(BATCH, WIDTH, 2, 3)).sigmoid().flatten(2)
+        return (maps.unsqueeze(-1) * x.unsqueeze(1)).mean(2)
+
+
+@form(unseen=1)
+class SpectralConvolution(Loose):
+    """As exported programs have it, made of the transforms themselves."""
+
+    def extra(self):
+        self.filter = nn.Parameter(torch.randn(LENGTH, WIDTH))
+
+    def forward(self, x):
+        spectrum = torch.ops.aten._fft_r2c(self.key(x) * self.value(x), [1], 0, True)
+        filtered = spectrum * torch.fft.rfft(self.filter, dim=0)
+        return self.query(x) * torch.ops.aten._fft_c2r(filtered, [1], 2, LENGTH)
+
+
+# ---- no attention --------------------------------------------------------------------------------------------------
+
+
+@form()
+class ChannelGates(Loose):
+    """Squeeze and excitation, of images and of sequences."""
+
+    def extra(self):
+        self.less, self.more = nn.Conv2d(WIDTH, 4, 1), nn.Conv2d(4, WIDTH, 1)
+        self.spatial = nn.Conv2d(WIDTH, 1, 3, padding=1)
+
+    def forward(self, x):
+        y = self.value(x) * self.key(x.mean(1)).sigmoid()[:, None]
+        image = x.transpose(1, 2).reshape(BATCH, WIDTH, 2, 3)
+        image = image * self.more(F.relu(self.less(image.mean((2, 3), keepdim=True)))).sigmoid()
+        gated = F.relu(image * self.spatial(image).sigmoid() + image)
+        return F.adaptive_avg_pool2d(image, 1).flatten(1) + gated.mean((2, 3)) + y.mean(1)
+
+
+@form()
+class Mixers(Loose):
+    """Positions are mixed by constants: MLP-Mixer, gMLP, and Fourier transforms."""
+
+    def extra(self):
+        self.tokens, self.spatial = nn.Linear(LENGTH, LENGTH), nn.Conv1d(LENGTH, LENGTH, 1)
+
+    def forward(self, x):
+        x = x + self.tokens(F.gelu(x.transpose(1, 2))).transpose(1, 2)
+        x = x + self.query(x) * self.spatial(self.key(x))
+        return self.out(x + torch.fft.fft(torch.fft.fft(x, dim=-1), dim=1).real).mean(1)
+
+
+@form()
+class MadeSpectrum(Loose):
+    """What a vocoder's last layer makes is a spectrum, and waves are features."""
+
+    def forward(self, x):
+        waves = self.query(x)
+        size, phase = self.out(torch.cat([waves.sin(), waves.cos()], -1)[..., ::2]).chunk(2, -1)
+        return torch.fft.irfft(torch.complex(size.exp() * phase.cos(), size.exp() * phase.sin()), dim=-1)
+
+
+@form()
+class Recurrences(Loose):
+    """Gates of cells, whose steps are stacked."""
+
+    def extra(self):
+        self.long = nn.LSTM(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
+        self.gated = nn.GRUCell(WIDTH, WIDTH)
+
+    def forward(self, x):
+        x = self.long(x)[0]
+        state, minimal, steps = torch.zeros(BATCH, WIDTH), torch.zeros(BATCH, WIDTH), []
+        keep, new = self.query(x).sigmoid(), self.key(x).tanh()
+        for t in range(LENGTH):
+            state = self.gated(x[:, t], state)
+            minimal = (1 - keep[:, t]) * minimal + keep[:, t] * new[:, t]
+            steps.append(state + minimal)
+        return self.out(torch.stack(steps, 1)).mean(1).softmax(-1)
+
+
+@form()
+class Covariances(Loose):
+    """Gram matrices in a loss, and normalization by statistics."""
+
+    def forward(self, x):
+        y = self.value(x) - self.value(x).mean(1, keepdim=True)
+        covariance = y.transpose(1, 2) @ y / (LENGTH - 1)
+        off = covariance - torch.diag_embed(torch.diagonal(covariance, dim1=1, dim2=2))
+        z = (self.key(x) - self.key(x).mean((0, 1))) / (self.key(x).var((0, 1)) + 1e-5).sqrt()
+        return off.pow(2).sum((1, 2)) + self.out(z).mean((1, 2))
+
+
+@form()
+class MaskedMeans(Loose):
+    """The mean over what a mask of the input leaves, and a mixture of densities."""
+
+    def forward(self, x):
+        mask = (x[..., :1] > -0.5).float()
+        pooled = (self.value(x) * mask).sum(1) / mask.sum(1).clamp(min=1)
+        spread = self.key(pooled).exp()
+        density = (-((pooled - self.query(pooled)) / spread) ** 2).exp() / spread
+        return (self.out(pooled).softmax(-1) * density).sum(-1).log()

@@ -218,10 +218,15 @@ void Capture::productRan(const flow::Rule& rule, const std::string& name, const 
   flow_.productRan(rule, name, a, b, result, consumed);
 }
 
-void Capture::onUnseen(const char* operatorName, at::IntArrayRef shape, std::string reason) {
+void Capture::onTransform(const std::string& operatorName, bool inverse, const at::Tensor& result) {
   auto module = modules_->current();
   const std::lock_guard<std::mutex> lock(mutex_);
-  flow_.list({std::move(module), operatorName, shape.vec(), std::move(reason)});
+  if (!inverse) {
+    transformed_ = true;
+  } else if (std::exchange(transformed_, false) && result.defined()) {
+    flow_.list({std::move(module), operatorName, result.sizes().vec(),
+                "a convolution by Fourier transforms mixes positions: no matrix of queries and keys exists"});
+  }
 }
 
 void Capture::onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments,

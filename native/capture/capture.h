@@ -84,8 +84,8 @@ class Capture : public RunLocal {
   void onProduct(const flow::Consumed& consumed, const at::Tensor& output);
   void productRan(const flow::Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                   const at::Tensor& result, bool consumed);
-  // What looks like attention, and can't be followed.
-  void onUnseen(const char* operatorName, at::IntArrayRef shape, std::string reason);
+  // A transform of Fourier, or an inverse one, of something that depends on an input.
+  void onTransform(const std::string& operatorName, bool inverse, const at::Tensor& result);
   // An operator that isn't followed took these and gave `result`. `attends`: it may have computed attention.
   void onUnknownOperator(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result,
                          bool attends);
@@ -155,6 +155,7 @@ class Capture : public RunLocal {
   std::mutex mutex_;
   ScoreTracker scores_;
   flow::Flow flow_;
+  bool transformed_ = false;  // into a spectrum, and not back so far
   std::unordered_map<const flow::Matrix*, std::pair<flow::MatrixPtr, std::vector<Taken>>> taken_;
   std::vector<PendingPtr> partial_;             // attentions that are taken in parts, and not whole yet
   std::vector<std::array<int64_t, 3>> nested_;  // padded batches that were nested: batch, longest, padded length

@@ -105,17 +105,16 @@ class Watched final : public c10::OperatorKernel {
       return degenerateEinsum(*capture, given, resultOf(op, *stack));
     }
     const bool fixed = written ? *written : isFixed(*capture, arguments);
-    if (rule_->does == flow::Does::InverseFourier && !fixed) {
+    if ((rule_->does == flow::Does::Fourier || rule_->does == flow::Does::InverseFourier) && !fixed) {
+      const auto forward = op.schema().argumentIndexWithName("forward");
+      const bool inverse = rule_->does == flow::Does::InverseFourier ||
+                           (forward && !arguments[static_cast<size_t>(*forward)].toBool());
       redispatchBelow(kProbeKey, op, keys, stack);
-      const auto result = resultOf(op, *stack);
-      if (result.defined()) {
-        capture->onUnseen(name.c_str(), result.sizes(),
-                          "a convolution by Fourier transforms mixes positions: no matrix of queries and keys exists");
-      }
-      return;
+      return capture->onTransform(name, inverse, resultOf(op, *stack));
     }
     // What layers and stacking make is told from positions.
-    const bool makesFeatures = rule_->does == flow::Does::Convolves || rule_->does == flow::Does::Stacks;
+    const bool recurs = rule_->does == flow::Does::Recurs;
+    const bool makesFeatures = recurs || rule_->does == flow::Does::Convolves || rule_->does == flow::Does::Stacks;
     // Softmaxes as well, of whatever they are.
     const bool makesWeights = rule_->does == flow::Does::LogSoftmax || rule_->does == flow::Does::Exponentiates;
     const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments);
@@ -135,8 +134,8 @@ class Watched final : public c10::OperatorKernel {
       }
     }
     {
-      std::optional<ProbeSuspended> suspended;  // a softmax in it isn't another one
-      if (rule_->does == flow::Does::LogSoftmax) suspended.emplace();
+      std::optional<ProbeSuspended> suspended;  // a softmax in it isn't another one, nor are a recurrence's layers
+      if (recurs || rule_->does == flow::Does::LogSoftmax) suspended.emplace();
       redispatchBelow(kProbeKey, op, keys, stack);
     }
     const auto result = resultOf(op, *stack);

@@ -288,6 +288,104 @@ TEST("heads that stand ahead of windows are heads; hard attention is listed") {
   EXPECT(chosen.attentions.empty() && chosen.unseen.size() == 1);
 }
 
+lta::CaptureOptions mayMiss() {
+  lta::CaptureOptions options;
+  options.mayMiss = true;
+  return options;
+}
+
+TEST("without a matrix of queries and keys: states of recurrences, averages by exponentials, weights of positions are listed") {
+  const auto listed = [](const std::function<void(const std::function<at::Tensor(int64_t)>&)>& model) {
+    const auto result = run(
+        [&](NoModules& modules) {
+          modules.parameter = at::randn({1, 8, 8});
+          model([&](int64_t width) {
+            return at::linear(at::randn({2, 6, 8}), modules.parameter.select(0, 0).narrow(0, 0, width));
+          });
+        },
+        mayMiss());
+    EXPECT(result.attentions.empty());
+    return result.unseen.size();
+  };
+  // What was read of the state is subtracted from the values.
+  EXPECT(listed([](auto& layer) {
+           const auto q = layer(8), k = layer(8), v = layer(8);
+           auto state = at::zeros({2, 8, 8});
+           for (int64_t step = 0; step < 3; ++step) {
+             const auto key = k.select(1, step);
+             const auto rest = v.select(1, step) - at::bmm(state, key.unsqueeze(-1)).squeeze(-1);
+             state = state + rest.unsqueeze(-1) * key.unsqueeze(-2);
+             at::bmm(state, q.select(1, step).unsqueeze(-1));
+           }
+         }) == 1);
+  EXPECT(listed([](auto& layer) {
+           const auto k = layer(8), v = layer(8);
+           auto sum = at::zeros({2, 8}), mixed = at::zeros({2, 8});
+           for (int64_t step = 0; step < 4; ++step) {
+             const auto raised = k.select(1, step).exp();
+             mixed = mixed * 0.5 + raised * v.select(1, step);
+             sum = sum * 0.5 + raised;
+             mixed / sum;
+           }
+         }) == 1);
+  EXPECT(listed([](auto& layer) { (layer(1).sigmoid() * layer(8)).sum(1); }) == 1);
+  EXPECT(listed([](auto& layer) { at::bmm(layer(1).transpose(1, 2), layer(8)); }) == 1);
+  // Gates of channels, two branches, means.
+  EXPECT(listed([](auto& layer) { (layer(8).mean(1, true).sigmoid() * layer(8)).sum(1); }) == 0);
+  EXPECT(listed([](auto& layer) { (layer(8).sigmoid() * layer(8)).sum(1); }) == 0);
+  EXPECT(listed([](auto& layer) { at::bmm(layer(8).transpose(1, 2), layer(8)).pow(2).mean(); }) == 0);
+  EXPECT(listed([](auto& layer) {
+           const auto a = layer(8).exp(), b = layer(8).exp();
+           (a * layer(8) + b * layer(8)) / (a + b);
+         }) == 0);
+}
+
+TEST("a recurrence may have any number of steps") {
+  const auto result = run(
+      [&](NoModules& modules) {
+        modules.parameter = at::randn({4, 4});
+        const auto key = at::linear(at::randn({1, 4}), modules.parameter);
+        auto state = at::zeros({1, 4, 4}), weights = at::softmax(at::mm(key, key.t()), -1);
+        for (int step = 0; step < 60000; ++step) {
+          state = state + key.unsqueeze(-1) * key.unsqueeze(-2);
+          weights = weights * 1.0;
+        }
+        at::bmm(state, key.unsqueeze(-1));
+      },
+      mayMiss());
+  EXPECT(result.unseen.size() == 2);
+}
+
+TEST("transforms of Fourier: between one and its inverse there is a convolution") {
+  const auto listed = [](const std::function<void(const at::Tensor&)>& model) {
+    return run([&](NoModules&) { model(at::randn({2, 6, 8})); }, mayMiss()).unseen.size();
+  };
+  EXPECT(listed([](auto& x) { at::fft_irfft(at::fft_rfft(x) * 2, 8); }) == 1);
+  EXPECT(listed([](auto& x) { at::fft_irfft2(at::fft_rfft2(x) * 2); }) == 1);
+  EXPECT(listed([](auto& x) { at::_fft_c2r(at::_fft_r2c(x, {2}, 0, true) * 2, {2}, 2, 8); }) == 1);
+  EXPECT(listed([](auto& x) { at::real(at::fft_fft2(x)); }) == 0);
+  EXPECT(listed([](auto& x) { at::fft_irfft(at::complex(x, x)); }) == 0);
+}
+
+TEST("scores written out as multiplication and sum are scores, of cosines and tables of constants too") {
+  const auto sizes = [](const std::function<void(NoModules&)>& model) {
+    return run(model).attentions.at(0).site.shape.sizes();
+  };
+  const auto layer = [](NoModules& modules) { return at::linear(at::randn({2, 6, 8}), modules.parameter); };
+  EXPECT(sizes([&](NoModules& modules) {
+           modules.parameter = at::randn({8, 8});
+           const auto q = layer(modules), k = layer(modules);
+           at::bmm(at::sigmoid((q.unsqueeze(2) * k.unsqueeze(1)).sum(-1)), layer(modules));
+         }) == std::vector<int64_t>({2, 1, 6, 6}));
+  EXPECT(sizes([&](NoModules& modules) {
+           modules.parameter = at::randn({8, 8});
+           const auto memory = modules.parameter.unsqueeze(0);
+           const auto key = at::linear(at::randn({2, 8}), modules.parameter);
+           const auto weights = at::softmax(at::cosine_similarity(memory, key.unsqueeze(1), -1), -1);
+           at::mm(weights, modules.parameter);
+         }) == std::vector<int64_t>({2, 1, 1, 8}));
+}
+
 // Operators whose kernels hide what they compute.
 at::Tensor doubled(const at::Tensor& tensor) {
   const auto given = tensor.contiguous();

@@ -32,7 +32,10 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
   aim.touches = aim.key != kNone || over(matrix.query);
   if (row >= 0) {
     for (const auto& component : view.dims[static_cast<size_t>(row)]) {
-      if (component.span.dim != kForeign && component.span.dim != aim.key) aim.row = component.span.dim;
+      const auto dim = component.span.dim;
+      if (dim == kForeign || dim == aim.key) continue;
+      // Beside a table of constants that was written out, the batch is told from queries.
+      if (!matrix.fixedKeys || matrix.roles[static_cast<size_t>(dim)] != Role::Lead) aim.row = dim;
     }
   }
   return aim;
@@ -99,11 +102,13 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
     if (matrix.fixedKeys) {
       return consume(weights.tensor, *weights.view, weights.note->value, aim);
     }
-    if (!matrix.layerKeys && other.dim() > 1 && matrix.metNothing.empty()) {
-      matrix.metNothing = "its only product is with a table of constants";
-      const auto& shared = weights.value().matrix;
-      if (matrix.softmax && std::find(matrices_.begin(), matrices_.end(), shared) == matrices_.end()) {
-        matrices_.push_back(shared);
+    // Of what was made of a softmax, that is what is told of.
+    auto softmax = weights.value().matrix;
+    while (!softmax->softmax && !softmax->parents.empty()) softmax = softmax->parents.back();
+    if (!matrix.layerKeys && other.dim() > 1 && softmax->metNothing.empty()) {
+      softmax->metNothing = "its only product is with a table of constants";
+      if (softmax->softmax && std::find(matrices_.begin(), matrices_.end(), softmax) == matrices_.end()) {
+        matrices_.push_back(std::move(softmax));
       }
     }
     return std::nullopt;

@@ -35,6 +35,17 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   copy.layer = layer;
 }
 
+// Whether the same layer made all of them, as in the steps of a recurrence.
+bool Flow::areOfOneLayer(const std::vector<at::Tensor>& tensors) const {
+  const void* by = nullptr;
+  for (const auto& tensor : tensors) {
+    const auto* note = find(tensor);
+    if (!note || !note->by || (by && by != note->by)) return false;
+    by = note->by;
+  }
+  return by != nullptr;
+}
+
 void Flow::joined(const Call& call, const at::Tensor& result) {
   if (!call.arguments[0].isTensorList()) return;
   const auto tensors = call.arguments[0].toTensorVector();
@@ -57,7 +68,22 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     }
   }
   if (!source) {
-    if (stacks && result.size(dim) > 1) {
+    if (stacks && areOfOneLayer(tensors)) {
+      // One after the other: positions.
+      std::vector<Feature> features;
+      for (int64_t each = 0; each < tensors.front().dim(); ++each) {
+        if (const auto* feature = featureAlong(tensors.front(), each)) {
+          features.push_back(*feature);
+          features.back().stride = result.stride(each < dim ? each : each + 1);
+          features.back().size = tensors.front().size(each);
+        }
+      }
+      const auto* const by = find(tensors.front())->by;
+      auto& note = noteOf(result);
+      note.features = std::move(features);
+      note.layer = true;
+      note.by = by;
+    } else if (stacks && result.size(dim) > 1) {
       noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
     } else if (!tensors.empty() && tensors.front().dim() == result.dim()) {
       std::vector<Feature> features;
@@ -78,7 +104,7 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     changed.push_back(!stacks && each == dim);
   }
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   const bool alongKeys = !stacks && source.view->has(dim, source.matrix().key);
   if (value.stage == Stage::Weights && (alongKeys || !all)) {
@@ -95,17 +121,20 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
     if (source.note && source.note->context) decide(*source.note, false);
     if (call.rule.does == Does::Scatters && operandOf(call.tensor(0))) return elementwise(call, result);
     if (source.note && source.note->raised && call.rule.does == Does::Scatters) {
-      noteOf(result).raisedSum = RaisedSum{source.note->raised, kNone};
+      noteOf(result).raisedSum = RaisedSum{source.note->raised->of, kNone};
     } else if (source.note && source.note->raisedSum) {
       noteOf(result).raisedSum = source.note->raisedSum;
     }
+    const bool keepsOthers =
+        call.rule.does == Does::Picks || call.rule.does == Does::Selects || call.rule.does == Does::Pads;
+    if (source.note && keepsOthers && result.dim() == source.tensor.dim()) copyFeatures(source.tensor, result);
     return;
   }
   const auto dims = source.tensor.dim();
   auto from = identity(result.dim());
   std::vector<bool> changed(from.size(), false);
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   const auto& matrix = source.matrix();
   const auto loosen = [&] {
@@ -206,10 +235,12 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
   }
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
+    raisedMixed(call.tensor(0), call.tensor(1), result);
     // Channels are a layer's.
     if (result.dim() > 2 && isFixed(call.tensor(1))) {
       auto& note = noteOf(result);
       note.layer = true;
+      note.by = storageOf(call.tensor(1));
       if (result.size(1) > 1) note.features = {{result.stride(1), result.size(1), true, false, result.size(1)}};
     }
     return;
@@ -230,7 +261,7 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
   }
   changed[1] = true;
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   if (value.stage != Stage::Scores) {
     value.kind = Kind::Signed;

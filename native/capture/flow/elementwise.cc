@@ -22,6 +22,11 @@ bool descends(const Matrix& matrix, const Matrix* from) {
 
 }  // namespace
 
+// Whether it is what an activation and a table of constants gave: scores, or what any layer gives.
+bool Flow::isLayers(const Operand& operand) {
+  return operand.value().stage == Stage::Scores && operand.matrix().fixed != kNone;
+}
+
 // Whether a dimension of a softmax's result is one that a layer made, and not its keys.
 bool Flow::isChannel(const Operand& weights, int64_t dim) {
   const auto& matrix = weights.matrix();
@@ -59,24 +64,16 @@ void Flow::overwritten(const at::Tensor& tensor, const at::Tensor& by) {
   noteOf(tensor).value = std::make_shared<Value>(std::move(value));
 }
 
-void Flow::elementwise(const Call& call, const at::Tensor& result) {
-  std::vector<Operand> sources;
-  std::vector<at::Tensor> tensors;
-  const bool copiesInto = call.rule.does == Does::Copies && call.rule.operand == 1;
-  for (size_t place = 0; place < call.arguments.size(); ++place) {
-    const auto tensor = call.tensor(place);
-    if (!tensor.defined() || (copiesInto && place == 0)) continue;
-    tensors.push_back(tensor);
-    if (auto operand = operandOf(tensor)) sources.push_back(std::move(operand));
-  }
+// What is known of operands that aren't scores or weights goes on to what is made of them.
+void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
   const auto* const storage = storageOf(result);
   const bool writes = call.schema.is_mutable();
   for (const auto& tensor : tensors) {
     const auto* note = find(tensor);
     if (!note) continue;
-    // Of a residual sum nobody asks what its features were.
-    const bool residual =
-        call.rule.does == Does::Adds && tensors.size() > 1 && !isFixed(tensors[&tensor == &tensors[0]]);
+    // Of a residual sum nobody asks what its features were. A number may be a tensor without dimensions.
+    const auto& beside = tensors[&tensor == tensors.data() && tensors.size() > 1 ? 1 : 0];
+    const bool residual = call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 && !isFixed(beside);
     if (storageOf(tensor) != storage && !residual) copyFeatures(tensor, result);
     if (note->value) continue;
     if (storageOf(tensor) != storage) {
@@ -106,12 +103,101 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
       break;
     }
   }
-  if (sources.empty()) {
-    if (writes && copiesInto) overwritten(result, tensors.front());
-    if (!outer(call, tensors, result)) raised(call, tensors, result);
-    return;
-  }
+}
 
+// Of what was expanded, an operator makes copies that are alike.
+void Flow::constantAlong(const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  std::vector<std::pair<int64_t, int64_t>> constant;
+  for (int64_t dim = 0; dim < result.dim(); ++dim) {
+    const bool any = std::any_of(tensors.begin(), tensors.end(), [&](const at::Tensor& each) {
+      return varies(each, aligned(each, result, dim));
+    });
+    if (!any && result.size(dim) > 1) constant.emplace_back(result.stride(dim), result.size(dim));
+  }
+  if (!constant.empty() || find(result)) noteOf(result).constant = std::move(constant);
+}
+
+void Flow::elementwise(const Call& call, const at::Tensor& result) {
+  std::vector<Operand> sources;
+  std::vector<at::Tensor> tensors;
+  const bool copiesInto = call.rule.does == Does::Copies && call.rule.operand == 1;
+  for (size_t place = 0; place < call.arguments.size(); ++place) {
+    const auto tensor = call.tensor(place);
+    if (!tensor.defined() || (copiesInto && place == 0)) continue;
+    tensors.push_back(tensor);
+    if (auto operand = operandOf(tensor)) sources.push_back(std::move(operand));
+  }
+  noteOperands(call, tensors, result);
+  const bool writes = call.schema.is_mutable();
+  if (writes && find(result)) {
+    auto& note = noteOf(result);
+    note.writtenOut.reset();
+    note.gated.reset();
+  }
+  const bool layers = std::all_of(sources.begin(), sources.end(), isLayers);
+  const bool scores = std::all_of(sources.begin(), sources.end(),
+                                  [](const Operand& each) { return each.value().stage == Stage::Scores; });
+  if (scores && outer(call, tensors, result)) return;
+  if (!sources.empty()) combined(call, sources, tensors, result);
+  if (!layers) return;
+  if (sources.empty() && writes && copiesInto) overwritten(result, tensors.front());
+  const auto isDense = [](const at::Tensor& each) { return each.layout() == at::kStrided && !each.is_nested(); };
+  if (!isDense(result) || !std::all_of(tensors.begin(), tensors.end(), isDense)) return;
+  constantAlong(tensors, result);
+  writtenOut(call, tensors, result);
+  gated(call, tensors, result);
+  raised(call, tensors, result);
+}
+
+// Weights times values, whose sum may follow: values have the keys, and dimensions that the weights don't, or there are
+// weights for each channel.
+std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weights,
+                                                           const std::vector<at::Tensor>& tensors,
+                                                           const at::Tensor& result) const {
+  const auto& matrix = weights.matrix();
+  const bool perChannel = isPerChannel(weights);
+  // Of a dimension of size one, strides don't tell which one it is.
+  const bool onlyKey = matrix.key != kNone && matrix.sizes[static_cast<size_t>(matrix.key)] == 1;
+  for (const auto& tensor : tensors) {
+    if (tensor.is_same(weights.tensor) || tensor.dim() == 0 || isFixed(tensor)) continue;
+    bool keys = onlyKey, queries = false, behind = onlyKey, channels = false, beyond = false;
+    int64_t keyDim = kNone, channel = kNone;
+    for (int64_t dim = 0; dim < result.dim(); ++dim) {
+      const auto here = aligned(weights.tensor, result, dim), there = aligned(tensor, result, dim);
+      const bool has = there >= 0 && tensor.size(there) > 1;
+      beyond = beyond || ((here < 0 || weights.tensor.size(here) == 1) && result.size(dim) > 1);
+      if (perChannel && has && here >= 0 && isChannel(weights, here)) {
+        channels = true;
+        channel = weights.view->dims[static_cast<size_t>(here)].back().span.dim;
+      }
+      if (here >= 0 && weights.view->has(here, matrix.key)) {
+        keys = has;
+        keyDim = dim;
+      } else if (here >= 0 && weights.view->has(here, matrix.query)) {
+        queries = has;
+      } else if (has && (here < 0 || weights.tensor.size(here) == 1)) {
+        behind = behind || keyDim != kNone;
+        channels = channels || (!matrix.fromScores && featureAlong(tensor, there));
+      }
+    }
+    if (!keys || !(beyond || channels) || (queries && !behind && !channels && !matrix.layerKeys)) continue;
+    auto made = std::make_shared<Multiplied>();
+    made->given = weights.tensor;
+    made->features = keyDim != kNone && featureAlong(tensor, aligned(tensor, result, keyDim)) != nullptr;
+    if (!beyond) made->channel = channel;
+    made->operand = retained_.retain(weights.tensor);
+    made->view = *weights.view;
+    made->value = weights.note->value;
+    return made;
+  }
+  return nullptr;
+}
+
+// What an operator makes, element by element, of scores or weights among its operands.
+void Flow::combined(const Call& call, const std::vector<Operand>& sources, const std::vector<at::Tensor>& tensors,
+                    const at::Tensor& result) {
+  const auto* const storage = storageOf(result);
+  const bool writes = call.schema.is_mutable();
   const auto rank = [](const Operand& operand) {
     return std::pair(operand.value().stage == Stage::Weights ? 2
                      : operand.value().stage == Stage::Log   ? 1
@@ -159,7 +245,6 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
   const at::Tensor whole = part ? at::Tensor(result._base()) : result;
   std::vector<int64_t> from;
   std::vector<bool> changed;
-  bool beyond = false;  // dimensions that only what is beside it has
   for (int64_t dim = 0; dim < whole.dim(); ++dim) {
     auto at = dim;
     if (part) {
@@ -169,48 +254,23 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
     }
     const auto here = at < 0 ? kForeign : aligned(source.tensor, result, at);
     const bool broadcast = here < 0 || (source.tensor.size(here) == 1 && whole.size(dim) != 1);
-    beyond = beyond || (broadcast && whole.size(dim) > 1);
     from.push_back(here);
     changed.push_back(!broadcast && source.tensor.size(here) != whole.size(dim));
   }
   // What scales weights times values scales what their sum gives.
   const bool scales = call.rule.does == Does::Scales || call.rule.does == Does::Copies;
   auto multiplied = scales ? source.note->multiplied : nullptr;
-  const bool perChannel = isPerChannel(source);
-  if (call.rule.does == Does::Scales && (beyond || perChannel) && source.value().stage == Stage::Weights &&
-      sources.size() == 1 && !multiplied) {
-    // Weights times values, whose sum may follow: values have the keys, and dimensions that the weights don't, or
-    // there are weights for each channel.
-    for (const auto& tensor : tensors) {
-      if (tensor.is_same(source.tensor) || tensor.dim() == 0 || isFixed(tensor)) continue;
-      bool keys = false, queries = false, behind = false, channels = false;
-      int64_t keyDim = kNone;
-      for (int64_t dim = 0; dim < result.dim(); ++dim) {
-        const auto here = aligned(source.tensor, result, dim), there = aligned(tensor, result, dim);
-        const bool has = there >= 0 && tensor.size(there) > 1;
-        if (perChannel && has && here >= 0 && isChannel(source, here)) channels = true;
-        if (here >= 0 && source.view->has(here, source.matrix().key)) {
-          keys = has;
-          keyDim = dim;
-        } else if (here >= 0 && source.view->has(here, source.matrix().query)) {
-          queries = has;
-        } else if (has && (here < 0 || source.tensor.size(here) == 1)) {
-          behind = behind || keyDim != kNone;
-          channels = channels || (!source.matrix().fromScores && featureAlong(tensor, there));
-        }
-      }
-      if (!keys || !(beyond || channels) || (queries && !behind && !channels && !source.matrix().layerKeys)) continue;
-      const bool features = featureAlong(tensor, aligned(tensor, result, keyDim)) != nullptr;
-      auto made = std::make_shared<Multiplied>();
-      made->given = source.tensor;
-      made->features = features;
-      made->operand = retained_.retain(source.tensor);
-      made->view = *source.view;
-      made->value = source.note->value;
-      multiplied = std::move(made);
-    }
+  const bool alone = std::all_of(sources.begin(), sources.end(), [&](const Operand& each) {
+    return each.tensor.is_same(source.tensor) || isLayers(each);
+  });
+  if (call.rule.does == Does::Scales && source.value().stage == Stage::Weights && alone && !multiplied) {
+    multiplied = multipliedBy(source, tensors, result);
   }
+  // What reads a state and is subtracted from values has their features.
+  const auto* const known = find(result);
+  auto features = known && value->stage == Stage::Scores ? known->features : std::vector<Feature>();
   follow(source, whole, from, changed, part, *value, std::move(others));
+  if (!features.empty() && find(result)) noteOf(result).features = std::move(features);
   if (multiplied) {
     if (const auto* note = find(result); note && note->value) noteOf(result).multiplied = std::move(multiplied);
   }

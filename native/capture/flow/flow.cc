@@ -75,6 +75,12 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
     case Does::Convolves:
       convolved(call, result);
       break;
+    case Does::Recurs: {
+      auto& note = newNote(result);
+      note.layer = true;
+      note.features = {{result.stride(-1), result.size(-1), true, false, result.size(-1)}};
+      break;
+    }
     case Does::Chooses:
       if (const auto source = operandOf(call.tensor(0)); source && source.matrix().ofFeatures) {
         newNote(result).chosen = source.value().matrix;
@@ -96,8 +102,9 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
 }
 
 void Flow::listMatrix(Matrix& matrix, std::string reason) {
-  if (matrix.met) return;
+  const bool told = matrix.isTold();
   matrix.meet();
+  if (told) return;
   list({matrix.module, matrix.operatorName, matrix.sizes, std::move(reason)});
 }
 

@@ -25,6 +25,11 @@
 
 namespace lta::flow {
 
+// Why what is told of outer products has no matrix.
+inline constexpr const char* kRecurrence =
+    "a recurrence whose states are outer products (a state-space layer, linear attention, a delta rule): no matrix of "
+    "queries and keys exists";
+
 // An operand of a product that is attention weights.
 struct Consumed {
   at::Tensor operand;
@@ -131,13 +136,36 @@ class Flow {
   // A product written out as multiplication and sum: what was multiplied.
   struct Multiplied {
     at::Tensor given;
-    bool features = false;  // a layer made the dimension of the values that is summed over
+    bool features = false;    // a layer made the dimension of the values that is summed over
+    int64_t channel = kNone;  // of weights for each channel: the dimension of those
     std::shared_ptr<RetainedTensor> operand;
     View view;
     ValuePtr value;
   };
   struct Context {
     Decide decide;
+  };
+  // Scores written out: activations that were multiplied, each with a dimension of its own, before they are summed over
+  // one that both have.
+  struct WrittenOut {
+    struct Dimension {
+      Role role;
+      bool feature;     // a layer made it
+      bool contracted;  // both have it
+      bool ofFeatures;  // a layer made it in both
+    };
+    Layout layout;
+    std::vector<Dimension> dims;
+    int64_t fixed = kNone;   // of one with a table of constants: the dimension that is the table's
+    bool bothOwn = false;    // each has a dimension that the other hasn't
+    bool constant = false;   // one of them is a table of constants
+    std::string operatorName;
+  };
+  // What a number for each position multiplied: the positions, as strides and sizes.
+  struct Gated {
+    std::vector<std::pair<int64_t, int64_t>> positions;
+    std::vector<int64_t> sizes;  // of the numbers
+    std::string operatorName;
   };
   // Exponentials that no product of queries and keys led to: a softmax, once they are divided by their sum.
   struct Raised {
@@ -146,10 +174,16 @@ class Flow {
     bool listed = false;
   };
   using RaisedPtr = std::shared_ptr<Raised>;
+  struct RaisedTerm {
+    RaisedPtr of;
+    int64_t terms = 1;    // how many were added up
+    int64_t factors = 0;  // how often something else multiplied them
+  };
   struct RaisedSum {
     RaisedPtr of;
     int64_t dim;  // kNone: over groups
     bool exact = true;
+    int64_t factors = 0;
   };
   struct Note {
     WeakStorage storage;
@@ -158,9 +192,14 @@ class Flow {
     std::shared_ptr<const Multiplied> multiplied;
     std::optional<Reduced> reduced;
     std::vector<Feature> features;
-    bool layer = false;  // a layer made it: what isn't along a feature goes along positions
-    MatrixPtr chosen;    // positions of the largest elements
-    RaisedPtr raised;
+    bool layer = false;       // a layer made it: what isn't along a feature goes along positions
+    const void* by = nullptr;  // the layer's weight
+    // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
+    std::vector<std::pair<int64_t, int64_t>> constant;
+    std::shared_ptr<const WrittenOut> writtenOut;
+    std::shared_ptr<const Gated> gated;
+    MatrixPtr chosen;  // positions of the largest elements
+    std::optional<RaisedTerm> raised;
     std::optional<RaisedSum> raisedSum;
     std::optional<Lead> lead;
     std::shared_ptr<Context> context;
@@ -190,15 +229,35 @@ class Flow {
   // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
   bool isPositions(const at::Tensor& tensor, int64_t dim) const;
 
+  // Whether a dimension has coordinates that differ.
+  bool varies(const at::Tensor& tensor, int64_t dim) const;
+  void constantBeyond(const Call& call, const at::Tensor& result);
+
   void elementwise(const Call& call, const at::Tensor& result);
+  void noteOperands(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void combined(const Call& call, const std::vector<Operand>& sources, const std::vector<at::Tensor>& tensors,
+                const at::Tensor& result);
+  std::shared_ptr<const Multiplied> multipliedBy(const Operand& weights, const std::vector<at::Tensor>& tensors,
+                                                 const at::Tensor& result) const;
+  static bool isLayers(const Operand& operand);
   static bool isChannel(const Operand& weights, int64_t dim);
   static bool isPerChannel(const Operand& weights);
   void overwritten(const at::Tensor& tensor, const at::Tensor& by);
   bool outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void constantAlong(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  bool writtenOutSummed(const Call& call, const at::Tensor& result);
+  void gated(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void gatedSummed(const Call& call);
+  bool isGatePosition(const Operand& gate, int64_t dim) const;
+  bool gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
+                    const at::Tensor& result);
   void raised(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   bool raisedSummed(const Call& call, const at::Tensor& result);
+  void raisedMixed(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result);
   void reshaped(const at::Tensor& source, const at::Tensor& result);
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
+  bool areOfOneLayer(const std::vector<at::Tensor>& tensors) const;
   void joined(const Call& call, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);
@@ -223,6 +282,8 @@ class Flow {
   void composed(const std::string& name, const Operand& a, const Operand& b, const Product& product,
                 const at::Tensor& result);
   Consumed consume(const at::Tensor& operand, const View& view, const ValuePtr& value, const Aim& aim) const;
+  void products(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
+                const at::Tensor& result);
   void listMatrix(Matrix& matrix, std::string reason);
   void decide(const Note& note, bool linear);
 

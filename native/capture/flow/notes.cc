@@ -41,6 +41,10 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.reduced.reset();
   note.features.clear();
   note.layer = false;
+  note.by = nullptr;
+  note.constant.clear();
+  note.writtenOut.reset();
+  note.gated.reset();
   note.chosen.reset();
   note.raised.reset();
   note.raisedSum.reset();
@@ -171,16 +175,26 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   const auto more = result.dim() - source.dim();
   std::vector<int64_t> strides;
   for (int64_t dim = 0; dim < source.dim(); ++dim) {
-    // Of what is broadcast, nothing is known.
-    const bool same = result.size(dim + more) == source.size(dim);
+    // Of what is broadcast or was expanded, nothing is known.
+    const bool same = result.size(dim + more) == source.size(dim) && source.stride(dim) != 0;
     strides.push_back(same ? result.stride(dim + more) : 0);
   }
   auto features = featuresAt(source, strides);
   std::erase_if(features, [](const Feature& feature) { return feature.stride == 0; });
   const bool layer = note->layer;
+  const auto* const by = note->by;
   auto& copy = noteOf(result);
   if (!features.empty()) copy.features = std::move(features);
   copy.layer = layer;
+  copy.by = by;
+}
+
+bool Flow::varies(const at::Tensor& tensor, int64_t dim) const {
+  if (dim < 0 || tensor.size(dim) < 2 || tensor.stride(dim) == 0) return false;
+  const auto* note = find(tensor);
+  return !note || std::none_of(note->constant.begin(), note->constant.end(), [&](const auto& each) {
+    return each == std::pair(tensor.stride(dim), tensor.size(dim));
+  });
 }
 
 bool Flow::isPositions(const at::Tensor& tensor, int64_t dim) const {

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -8,6 +9,12 @@
 #include "capture/flow/flow.h"
 
 namespace lta::flow {
+namespace {
+
+// So many positions are more than two branches that are weighed against each other.
+constexpr int64_t kSeveral = 3;
+
+}  // namespace
 
 // What an operator makes, element by element, of exponentials that no scores led to, or of their sums: those that are
 // divided by their own sum are a softmax.
@@ -15,13 +22,13 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
   if (call.rule.does == Does::Exponentiates) {
     if (tensors.empty() || result.dim() == 0 || isFixed(tensors.front()) || !result.is_floating_point()) return;
     auto& note = noteOf(result);
-    note.raised = std::make_shared<Raised>(Raised{call.name, modules_.current()});
+    note.raised = RaisedTerm{std::make_shared<Raised>(Raised{call.name, modules_.current()})};
     note.raisedSum.reset();
     return;
   }
   const auto noted = [&](size_t place) { return place < tensors.size() ? find(tensors[place]) : nullptr; };
   const auto *first = noted(0), *second = noted(1);
-  const auto raisedOf = [](const Note* note) { return note ? note->raised : nullptr; };
+  const auto raisedOf = [](const Note* note) { return note ? note->raised : std::nullopt; };
   const auto sumOf = [](const Note* note) { return note ? note->raisedSum : std::nullopt; };
   auto raised = raisedOf(first), other = raisedOf(second);
   auto sum = sumOf(second);
@@ -33,22 +40,23 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
         std::swap(raised, other);
         sum = sumOf(first);
       }
-      if (sum && raised && sum->of == raised) {
+      if (sum && raised && sum->of == raised->of) {
         // The softmax.
+        const auto of = raised->of;
         const auto numerator = tensors[raisedOf(first) ? 0 : 1];
         if (sum->dim == kNone) {
-          if (!std::exchange(raised->listed, true)) {
-            list({raised->module, raised->operatorName, result.sizes().vec(),
+          if (!std::exchange(of->listed, true)) {
+            list({of->module, of->operatorName, result.sizes().vec(),
                   "a softmax over groups (the edges of a graph): no matrix of queries and keys exists"});
           }
           return;
         }
-        softmax(numerator, result, sum->dim, raised->operatorName.c_str());
+        softmax(numerator, result, sum->dim, of->operatorName.c_str());
         auto& note = noteOf(result);
         if (!note.value) return;
         Value value = *note.value;
-        value.module = value.matrix->module = raised->module;
-        value.last = std::make_shared<Step>(Step{call.name, nullptr});
+        value.module = value.matrix->module = of->module;
+        value.last = std::make_shared<Step>(call.name, nullptr);
         if (!sum->exact) {
           value.kind = Kind::Unnormalized;
           value.normalized = kNone;
@@ -68,21 +76,44 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
           const auto there = aligned(tensors[1], result, dim);
           smaller = smaller || (result.size(dim) > 1 && (there < 0 || tensors[1].size(there) == 1));
         }
-        if (smaller && !std::exchange(raised->listed, true)) {
-          list({raised->module, raised->operatorName, result.sizes().vec(),
-                "a softmax whose sum is accumulated key by key (online): no matrix of its weights exists"});
+        // As wide as the values: each channel has keys of its own.
+        const bool channels = !smaller && raised->factors > other->factors && other->terms >= kSeveral;
+        if ((smaller || channels) && !std::exchange(raised->of->listed, true)) {
+          list({raised->of->module, raised->of->operatorName, result.sizes().vec(),
+                smaller ? "a softmax whose sum is accumulated key by key (online): no matrix of its weights exists"
+                        : "each channel is averaged over positions by exponentials of its own (a recurrence, an "
+                          "attention-free layer): no matrix of queries and keys exists"});
         }
         return;
       }
-      if (raised) noteOf(result).raised = std::move(raised);
+      if (raised) {
+        auto term = *raised;
+        if (other) term.terms = std::max(term.terms, other->terms);
+        if (other) {
+          term.factors = std::max(term.factors, other->factors);
+        } else if (tensors.size() > 1 && tensors[1].dim() > 0 && !isFixed(tensors[0]) && !isFixed(tensors[1])) {
+          ++term.factors;
+        }
+        noteOf(result).raised = std::move(term);
+      }
       if (!raised && sum) noteOf(result).raisedSum = std::move(sum);
       return;
     }
     case Does::Adds: {
       // A sum over keys begins with zeros.
       const bool begins = tensors.size() == 2 && (raised ? isFixed(tensors[1]) : other && isFixed(tensors[0]));
-      if ((raised && other) || begins) {
-        noteOf(result).raised = raised ? std::move(raised) : std::move(other);
+      const auto termOf = [](const Note* note) -> std::optional<RaisedTerm> {
+        if (!note || note->raised || !note->raisedSum) return note ? note->raised : std::nullopt;
+        return RaisedTerm{note->raisedSum->of, kSeveral, note->raisedSum->factors};
+      };
+      const auto a = termOf(first), b = termOf(second);
+      if ((a && b && (raised || other)) || begins) {
+        auto term = a ? *a : *b;
+        if (a && b) {
+          term.terms += b->terms;
+          term.factors = std::max(term.factors, b->factors);
+        }
+        noteOf(result).raised = std::move(term);
         return;
       }
       auto kept = sumOf(first);
@@ -103,6 +134,11 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
     case Does::Masks:
     case Does::Clamps:
     case Does::KeepsSign: {
+      const auto adds = call.argument("accumulate");
+      if (other && adds && adds->isBool() && adds->toBool()) {
+        noteOf(result).raisedSum = RaisedSum{other->of, kNone};
+        return;
+      }
       const bool keeps = call.rule.does != Does::KeepsSign || call.name == "reciprocal";
       const bool where = call.rule.operand == 1;
       auto kept = sumOf(where ? second : first);
@@ -126,9 +162,19 @@ bool Flow::raisedSummed(const Call& call, const at::Tensor& result) {
   const auto argument = call.argument("dim");
   const auto dims = argument ? intsOf(*argument) : std::vector<int64_t>();
   if (dims.size() != 1 || !storageOf(result)) return false;
-  auto raised = note->raised;
-  noteOf(result).raisedSum = RaisedSum{std::move(raised), wrapped(dims.front(), tensor.dim())};
+  const auto [raised, terms, factors] = *note->raised;
+  noteOf(result).raisedSum = RaisedSum{raised, wrapped(dims.front(), tensor.dim()), true, factors};
   return true;
+}
+
+// A product or a convolution adds up exponentials of several positions.
+void Flow::raisedMixed(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result) {
+  const auto *noteA = find(a), *noteB = find(b);
+  const bool first = noteA && noteA->raised, second = noteB && noteB->raised;
+  if (first == second || !storageOf(result)) return;
+  auto term = first ? *noteA->raised : *noteB->raised;
+  term.terms += kSeveral;
+  noteOf(result).raised = std::move(term);
 }
 
 }  // namespace lta::flow

@@ -11,12 +11,6 @@
 namespace lta::flow {
 namespace {
 
-// Whether a matrix, or one that it was made of, was told of.
-bool isListed(const Matrix& matrix) {
-  return matrix.met || std::any_of(matrix.parents.begin(), matrix.parents.end(),
-                                   [](const auto& parent) { return isListed(*parent); });
-}
-
 // The dimension of the only key; none where there are several.
 int64_t keysOfSizeOne(const Matrix& matrix) {
   if (matrix.key != kNone) return matrix.sizes[static_cast<size_t>(matrix.key)] == 1 ? matrix.key : kNone;
@@ -29,10 +23,35 @@ int64_t keysOfSizeOne(const Matrix& matrix) {
 
 }  // namespace
 
+// What is the same along a dimension is it, too, once others were reduced.
+void Flow::constantBeyond(const Call& call, const at::Tensor& result) {
+  const auto tensor = call.tensor(0);
+  const auto argument = call.argument("dim");
+  if (!argument || tensor.layout() != at::kStrided || tensor.is_nested()) return;
+  auto dims = intsOf(*argument);
+  for (auto& dim : dims) dim = wrapped(dim, tensor.dim());
+  const bool keepdim = result.dim() == tensor.dim();
+  std::vector<std::pair<int64_t, int64_t>> constant;
+  int64_t at = 0;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    const bool reduces = std::find(dims.begin(), dims.end(), dim) != dims.end();
+    if (reduces && !keepdim) continue;
+    const auto here = at++;
+    if (here >= result.dim()) return;
+    if (!reduces && tensor.size(dim) > 1 && !varies(tensor, dim)) {
+      constant.emplace_back(result.stride(here), result.size(here));
+    }
+  }
+  if (!constant.empty() && storageOf(result)) noteOf(result).constant = std::move(constant);
+}
+
 std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result) {
   const auto source = operandOf(call.tensor(0));
+  if (source.note) gatedSummed(call);
+  if (source.note && writtenOutSummed(call, result)) return std::nullopt;
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
+    if (source.note) constantBeyond(call, result);
     raisedSummed(call, result);
     return std::nullopt;
   }
@@ -57,7 +76,8 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
     const auto& value = *multiplied.value;
     const auto key = value.matrix->key;
     // The dimension of the matrix here that stands for its keys.
-    const bool overKeys = goes(matrix.key) || (matrix.key == kNone && !gone.empty());
+    const bool onlyKey = gone.empty() && keysOfSizeOne(*value.matrix) == key;
+    const bool overKeys = goes(matrix.key) || (matrix.key == kNone && !gone.empty()) || onlyKey;
     if (overKeys && key != kNone && dims.size() == 1) {
       if (value.exponential) {
         listMatrix(*value.matrix, "weights that nothing had normalized multiplied the values (a softmax in blocks)");
@@ -65,6 +85,7 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
       }
       Aim aim;
       aim.key = key;
+      aim.row = multiplied.channel;
       if (isMixture(*value.matrix, aim, multiplied.features)) return std::nullopt;
       auto consumed = consume(multiplied.operand->get(), multiplied.view, multiplied.value, aim);
       consumed.point = multiplied.given;
@@ -77,10 +98,7 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
     ofEach = ofEach || (tells && goes(dim));
   }
   if (ofEach && matrix.outer && call.rule.does == Does::Sums && source.value().stage == Stage::Scores) {
-    if (isListed(matrix)) return std::nullopt;
-    listMatrix(source.matrix(),
-               "a recurrence whose states are outer products (a state-space layer, linear attention): no matrix of "
-               "queries and keys exists");
+    listMatrix(source.matrix(), kRecurrence);
     return std::nullopt;
   }
   if (call.rule.does == Does::LogSums && source.value().stage == Stage::Scores) {
@@ -111,7 +129,7 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
   }
   if (static_cast<int64_t>(from.size()) != result.dim()) return std::nullopt;
   Value value = source.value();
-  value.last = std::make_shared<Step>(Step{call.name, value.last});
+  value.last = std::make_shared<Step>(call.name, value.last);
   value.version = ++versions_;
   if (value.stage == Stage::Weights && call.rule.does != Does::Averages) {
     value.kind = loosened(value.kind);

@@ -173,6 +173,10 @@ constexpr Rule kRules[] = {
     {"conv1d", Does::Convolves},
     {"conv2d", Does::Convolves},
     {"conv3d", Does::Convolves},
+    {"lstm", Does::Recurs},
+    {"gru", Does::Recurs},
+    {"rnn_tanh", Does::Recurs},
+    {"rnn_relu", Does::Recurs},
 
     {"matmul", Does::Matmul},
     {"bmm", Does::Bmm},
@@ -189,6 +193,12 @@ constexpr Rule kRules[] = {
     {"tensordot", Does::Contains},
     {"inner", Does::Contains},
     {"multi_head_attention_forward", Does::Contains},
+    {"fft_ifft", Does::Contains},
+    {"fft_ifft2", Does::Contains},
+    {"fft_ifftn", Does::Contains},
+    {"fft_irfft", Does::Contains},
+    {"fft_irfft2", Does::Contains},
+    {"fft_irfftn", Does::Contains},
 
     {"view", Does::Reshapes},
     {"_unsafe_view", Does::Reshapes},
@@ -206,8 +216,9 @@ constexpr Rule kRules[] = {
     {"full_like", Does::Makes},
     {"scalar_tensor", Does::Makes},
 
-    {"fft_irfft", Does::InverseFourier},
-    {"fft_ifft", Does::InverseFourier},
+    {"_fft_r2c", Does::Fourier},
+    {"_fft_c2c", Does::Fourier},  // or its inverse, as an argument says
+    {"_fft_c2r", Does::InverseFourier},
 };
 
 }  // namespace

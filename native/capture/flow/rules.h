@@ -45,6 +45,7 @@ enum class Does : uint8_t {
   Concatenates,  // `dim`, a list of tensors
   Stacks,        // `dim`, a list of tensors: a new dimension
   Convolves,     // mixes the second dimension
+  Recurs,        // steps of a recurrence along the first or the second dimension, features behind
   // Products: two operands and what they are summed over.
   Matmul,
   Bmm,
@@ -58,7 +59,8 @@ enum class Does : uint8_t {
   Reshapes,
   // A tensor that depends on no input.
   Makes,
-  // A transform of Fourier and its inverse.
+  // Transforms of Fourier: between one and its inverse, what multiplies is a convolution over all positions.
+  Fourier,
   InverseFourier,
 };
 

@@ -90,7 +90,7 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
     value.kind = isSigned ? Kind::Signed : Kind::Unnormalized;
     value.normalized = kNone;
   }
-  value.last = std::make_shared<Step>(Step{name, value.last});
+  value.last = std::make_shared<Step>(name, value.last);
   value.version = ++versions_;
   value.matrix = std::move(matrix);
   auto& note = newNote(result);
@@ -101,6 +101,12 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
 void Flow::productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                       const at::Tensor& result, bool consumed) {
   if (consumed || !storageOf(result) || result.dim() == 0 || !result.is_floating_point()) return;
+  products(rule, name, a, b, result);
+  if (rule.does != Does::Linear) raisedMixed(a, b, result);
+}
+
+void Flow::products(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
+                    const at::Tensor& result) {
   const auto fixedA = isFixed(a), fixedB = isFixed(b);
   if (fixedA && fixedB) return fixed_.add(result);
   if (const auto* note = find(a); rule.does == Does::Linear && fixedB && b.dim() == 2 && !(note && note->value)) {
@@ -114,6 +120,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
     }
     auto& made = newNote(result);
     made.layer = true;
+    made.by = storageOf(b);
     made.features = std::move(features);
     return;
   }
@@ -147,9 +154,10 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
         if (dim == kForeign || matrix.roles[static_cast<size_t>(dim)] != Role::Free || matrix.fixed != kNone) continue;
         if (operand == &operandA ? fixedB : fixedA) continue;
         if (matrix.isFeature(dim)) {
-          listMatrix(operand->matrix(),
-                     "linear attention: keys and values are multiplied first, so that no matrix of "
-                     "queries and keys exists");
+          listMatrix(operand->matrix(), matrix.outer
+                                            ? kRecurrence
+                                            : "linear attention: keys and values are multiplied first, so that no "
+                                              "matrix of queries and keys exists");
         } else if (matrix.ofFeatures) {
           listMatrix(operand->matrix(), "no function makes weights of the scores before they multiply the values");
         }
@@ -160,7 +168,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
     if (!mixes || matrix.dims() < 3) continue;
     std::vector<bool> changed(from->size(), false);
     Value value = operand->value();
-    value.last = std::make_shared<Step>(Step{name, value.last});
+    value.last = std::make_shared<Step>(name, value.last);
     value.version = ++versions_;
     if (value.stage != Stage::Scores) {
       value.kind = Kind::Signed;
@@ -174,6 +182,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
   if (fixedA || fixedB) {
     auto& note = newNote(result);
     note.layer = layer || rule.does == Does::Mm;
+    note.by = storageOf(fixedA ? a : b);
     const auto own = fixedA ? product.row : product.column;
     auto whole = own >= 0 ? result.size(own) : 1;
     // Experts, each with a matrix of its own.
@@ -191,6 +200,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
     if (layer || own < 0) return;
   }
   if (product.row < 0 && product.column < 0) return;
+  if (!fixedA && !fixedB && gatedProduct(name, a, b, product, result)) return;
 
   // Scores, as long as nothing says otherwise.
   auto matrix = std::make_shared<Matrix>();

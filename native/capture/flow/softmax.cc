@@ -18,7 +18,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   matrix->operatorName = operatorName;
   matrix->module = modules_.current();
   matrix->layerKeys = !source && featureAlong(input, dim) != nullptr;
-  const bool positions = !source && isPositions(input, dim);
+  const bool positions = (!source || isLayers(source)) && isPositions(input, dim);
   if (source) {
     matrix->fromScores = source.matrix().fromScores;
     matrix->ofFeatures = source.matrix().ofFeatures;

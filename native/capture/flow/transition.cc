@@ -53,10 +53,10 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   const auto does = call.rule.does;
   auto value = std::make_shared<Value>(before);
   if (does == Does::Copies) {
-    if (call.name == "to") value->last = std::make_shared<Step>(Step{call.name, before.last});
+    if (call.name == "to") value->last = std::make_shared<Step>(call.name, before.last);
     return value;
   }
-  value->last = std::make_shared<Step>(Step{call.name, before.last});
+  value->last = std::make_shared<Step>(call.name, before.last);
   value->version = ++versions_;
   value->normalized = kNone;
   const auto& matrix = source.matrix();

@@ -1,6 +1,8 @@
 #include "capture/flow/value.h"
 
 #include <algorithm>
+#include <unordered_set>
+#include <utility>
 
 namespace lta {
 
@@ -22,9 +24,53 @@ const char* nameOf(Kind kind) {
 
 namespace flow {
 
+// Chains may be as long as a recurrence: nothing here calls itself for what comes before.
+
+Matrix::~Matrix() {
+  auto rest = std::move(parents);
+  while (!rest.empty()) {
+    const auto matrix = std::move(rest.back());
+    rest.pop_back();
+    if (!matrix || matrix.use_count() > 1) continue;
+    for (auto& parent : matrix->parents) rest.push_back(std::move(parent));
+    matrix->parents.clear();
+  }
+}
+
+bool Matrix::isTold() const {
+  std::unordered_set<const Matrix*> seen{this};
+  std::vector<const Matrix*> rest{this};
+  while (!rest.empty()) {
+    const auto* const matrix = rest.back();
+    rest.pop_back();
+    if (matrix->met) return true;
+    for (const auto& parent : matrix->parents) {
+      if (seen.insert(parent.get()).second) rest.push_back(parent.get());
+    }
+  }
+  return false;
+}
+
+void Matrix::meet() {
+  std::vector<Matrix*> rest{this};
+  while (!rest.empty()) {
+    auto* const matrix = rest.back();
+    rest.pop_back();
+    matrix->met = true;
+    for (const auto& parent : matrix->parents) {
+      if (!parent->met) rest.push_back(parent.get());
+    }
+  }
+}
+
+Step::~Step() {
+  auto step = std::move(before_);
+  while (step && step.use_count() == 1) step = std::move(step->before_);
+}
+
 std::vector<std::string> Value::path() const {
   std::vector<std::string> names;
-  for (const auto* step = last.get(); step; step = step->before.get()) names.push_back(step->operatorName);
+  for (const auto* step = last.get(); step; step = step->before()) names.push_back(step->operatorName());
   std::reverse(names.begin(), names.end());
   return names;
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "capture/flow/layout.h"
@@ -63,19 +64,33 @@ struct Matrix {
     const auto place = static_cast<size_t>(dim);
     return place < features.size() && features[place];
   }
-  void meet() {
-    met = true;
-    for (const auto& parent : parents) {
-      if (!parent->met) parent->meet();
-    }
-  }
+  // Whether it, or one that it was made of, was told of.
+  bool isTold() const;
+  // It, and what it was made of, was told of.
+  void meet();
+
+  Matrix() = default;
+  ~Matrix();
+  Matrix(const Matrix&) = delete;
+  Matrix& operator=(const Matrix&) = delete;
 };
 using MatrixPtr = std::shared_ptr<Matrix>;
 
 // What was done to the values of a matrix so far, the last step first.
-struct Step {
-  std::string operatorName;
-  std::shared_ptr<const Step> before;
+class Step {
+ public:
+  Step(std::string operatorName, std::shared_ptr<const Step> before)
+      : operatorName_(std::move(operatorName)), before_(std::move(before)) {}
+  ~Step();
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+  const std::string& operatorName() const { return operatorName_; }
+  const Step* before() const { return before_.get(); }
+
+ private:
+  const std::string operatorName_;
+  mutable std::shared_ptr<const Step> before_;
 };
 
 enum class Stage : uint8_t {

@@ -1,0 +1,106 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "capture/flow/dimensions.h"
+#include "capture/flow/flow.h"
+
+namespace lta::flow {
+namespace {
+
+constexpr const char* kGates =
+    "weights of positions that no softmax made: they multiplied values that were summed over the positions";
+
+}  // namespace
+
+// What a layer made of each position, one number or a few, multiplies values that have features beside the positions.
+// If the sum over the positions follows, these are weights. (Gates of channels are the same at each position.)
+void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  const bool keeps = call.rule.does == Does::Scales || call.rule.does == Does::Copies;
+  if (!keeps || tensors.empty() || !storageOf(result) || result.layout() != at::kStrided || result.is_nested()) return;
+  for (size_t place = 0; place < tensors.size() && place < 2; ++place) {
+    const auto& gate = tensors[place];
+    if (const auto* note = find(gate); note && note->gated && gate.sizes() == result.sizes() &&
+                                       gate.strides() == result.strides() && storageOf(gate) != storageOf(result)) {
+      noteOf(result).gated = note->gated;
+      return;
+    }
+    if (tensors.size() != 2 || gate.dim() == 0 || isFixed(gate) || isFixed(tensors[1 - place])) continue;
+    const auto& values = tensors[1 - place];
+    const auto operand = operandOf(gate);
+    auto made = std::make_shared<Gated>();
+    bool features = false;
+    for (auto dim = result.dim() - 1; dim >= 0; --dim) {
+      const auto here = aligned(gate, result, dim), there = aligned(values, result, dim);
+      const bool inGate = here >= 0 && gate.size(here) > 1, inValues = there >= 0 && values.size(there) > 1;
+      features = features || (inValues && !inGate);
+      if (!inGate || !inValues || !isGatePosition(operand, here)) continue;
+      const auto stride = result.stride(dim), size = result.size(dim);
+      if (!made->positions.empty() &&
+          stride == made->positions.back().first * made->positions.back().second) {
+        made->positions.back().second *= size;
+      } else {
+        made->positions.emplace_back(stride, size);
+      }
+    }
+    if (!features || made->positions.empty()) continue;
+    made->sizes = gate.sizes().vec();
+    made->operatorName = call.name;
+    noteOf(result).gated = std::move(made);
+    return;
+  }
+}
+
+// Whether a layer made the tensor, and a dimension isn't what it made.
+bool Flow::isGatePosition(const Operand& gate, int64_t dim) const {
+  if (!gate) return isPositions(gate.tensor, dim);
+  const auto& components = gate.view->dims[static_cast<size_t>(dim)];
+  const auto& matrix = gate.matrix();
+  return isLayers(gate) && std::all_of(components.begin(), components.end(), [&](const Component& component) {
+    const auto of = component.span.dim;
+    return of != kForeign && of != matrix.fixed && !matrix.isFeature(of);
+  });
+}
+
+void Flow::gatedSummed(const Call& call) {
+  if (call.rule.does != Does::Sums && call.rule.does != Does::Averages) return;
+  const auto tensor = call.tensor(0);
+  const auto* note = find(tensor);
+  const auto argument = call.argument("dim");
+  if (!note->gated || !argument) return;
+  const auto& positions = note->gated->positions;
+  int64_t summed = 0;
+  for (const auto each : intsOf(*argument)) {
+    const auto dim = wrapped(each, tensor.dim());
+    if (tensor.size(dim) < 2) continue;
+    const bool along = std::any_of(positions.begin(), positions.end(), [&](const auto& position) {
+      const auto [stride, size] = position;
+      const auto here = tensor.stride(dim);
+      return here >= stride && here % stride == 0 && here / stride * (tensor.size(dim) - 1) < size;
+    });
+    if (!along) return;
+    ++summed;
+  }
+  if (summed == 0) return;
+  list({modules_.current(), note->gated->operatorName, note->gated->sizes, kGates});
+  noteOf(tensor).gated.reset();  // a mean is made of a sum
+}
+
+// The same as a product: one row of numbers for the positions.
+bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
+                        const at::Tensor& result) {
+  const auto isGate = [&](const at::Tensor& gate, int64_t summed, int64_t own) {
+    return !operandOf(gate) && gate.size(summed) > 1 && isPositions(gate, summed) &&
+           (own < 0 || result.size(own) == 1);
+  };
+  const bool first = isGate(a, product.summedA, product.row);
+  if (!first && !isGate(b, product.summedB, product.column)) return false;
+  const auto other = first ? product.column : product.row;
+  if (other < 0 || result.size(other) < 2) return false;
+  list({modules_.current(), name, (first ? a : b).sizes().vec(), kGates});
+  return true;
+}
+
+}  // namespace lta::flow
