@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <sstream>
 #include <utility>
 
+#include "capture/capture_messages.h"
 #include "capture/materialise.h"
+#include "capture/sdpa_heads.h"
 #include "capture/weight_gradients.h"
 #include "runtime/error.h"
 #include "torch/nested.h"
@@ -27,61 +28,6 @@ std::string commonModule(const std::string& a, const std::string& b) {
   return a.substr(0, length);
 }
 
-// Query and key with all leading dimensions that the output has, where they don't tell its shape.
-void broadcast(SdpaArguments& call, const at::Tensor& output) {
-  if (output.is_nested() || call.query.is_nested() || output.dim() < 3) return;
-  const auto lead = output.sizes().slice(0, output.dim() - 2);
-  const auto expand = [&](at::Tensor& tensor, bool ownHeads) {
-    auto sizes = lead.vec();
-    if (ownHeads && tensor.dim() > 2) sizes.back() = tensor.size(-3);
-    sizes.insert(sizes.end(), {tensor.size(-2), tensor.size(-1)});
-    tensor = tensor.expand(sizes);
-  };
-  bool told = call.query.dim() == output.dim() && call.key.dim() == output.dim();
-  for (size_t dim = 0; dim < lead.size() && told; ++dim) {
-    const auto query = call.query.size(static_cast<int64_t>(dim)), key = call.key.size(static_cast<int64_t>(dim));
-    const bool heads = dim + 1 == lead.size();
-    told = std::max(query, key) == lead[dim] || lead[dim] == 0;
-    // What is flattened has to have all dimensions.
-    if (output.dim() > 4) told = told && query == lead[dim] && (key == lead[dim] || (heads && call.groupedQuery));
-  }
-  if (told) return;
-  expand(call.query, false);
-  expand(call.key, call.groupedQuery);
-}
-
-// Has heads stand where the other dimensions of a batch don't, ahead of queries and keys.
-void moveHeads(SdpaArguments& call, int64_t from) {
-  const auto dims = call.query.dim();
-  call.query = call.query.movedim(from, -3);
-  call.key = call.key.movedim(from, -3);
-  if (!call.mask || !call.mask->defined()) return;
-  auto mask = *call.mask;
-  while (mask.dim() < dims) mask = mask.unsqueeze(0);
-  call.mask = mask.movedim(from, -3);
-}
-
-// Makes one dimension of the last of a batch's, which are heads in groups.
-at::Tensor joinHeads(const at::Tensor& tensor, int64_t dims) { return tensor.flatten(-2 - dims, -3); }
-
-void joinHeads(SdpaArguments& call, int64_t dims) {
-  const auto& query = call.query;
-  const auto expanded = [&](const at::Tensor& tensor) {
-    auto sizes = tensor.sizes().vec();
-    for (auto dim = query.dim() - 2 - dims; dim < query.dim() - 2; ++dim) {
-      sizes[static_cast<size_t>(dim)] = query.size(dim);
-    }
-    return tensor.expand(sizes);
-  };
-  if (call.mask && call.mask->defined()) {
-    auto mask = *call.mask;
-    while (mask.dim() < query.dim()) mask = mask.unsqueeze(0);
-    call.mask = joinHeads(expanded(mask), dims);
-  }
-  call.key = joinHeads(expanded(call.key), dims);
-  call.query = joinHeads(query, dims);
-}
-
 std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std::string& module, AttentionShape shape,
                                             const at::Tensor& tensor) {
   auto pending = std::make_shared<PendingAttention>();
@@ -91,29 +37,6 @@ std::shared_ptr<PendingAttention> pendingAt(const char* operatorName, const std:
   pending->site.dtype = tensor.scalar_type();
   pending->site.device = tensor.device();
   return pending;
-}
-
-// What a forward without attention is told.
-std::string describeNoAttention(const std::vector<Unseen>& unseen) {
-  std::ostringstream message;
-  message << "This forward computed no attention whose weights can be told. ";
-  if (unseen.empty()) {
-    message
-        << "Nothing in it looks like attention either. Check that the checkpoint has attention layers and that these "
-           "inputs reach them";
-    return message.str();
-  }
-  message << "What looks like it:";
-  constexpr size_t kMost = 10;
-  for (size_t i = 0; i < std::min(kMost, unseen.size()); ++i) {
-    const auto& [name, operatorName, shape, reason] = unseen[i];
-    message << (i ? "; " : " ") << operatorName << " " << at::IntArrayRef(shape);
-    if (!name.empty()) message << " in '" << name << "'";
-    message << ": " << reason;
-  }
-  if (unseen.size() > kMost) message << "; and " << unseen.size() - kMost << " more";
-  message << ". captureTensor takes any of these values";
-  return message.str();
 }
 
 }  // namespace
@@ -264,25 +187,14 @@ Capture::PendingPtr Capture::pendingOf(const flow::Consumed& consumed) const {
 }
 
 void Capture::onProduct(const flow::Consumed& consumed, const at::Tensor& output) {
-  const auto& matrix = consumed.value->matrix;
-  if (!consumed.arrange.isWhole()) return addPart(consumed, output);
-  PendingPtr part;
+  if (!consumed.arrange.isWhole()) return addPart(consumed);
+  TakenWeights::Whole taken;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    auto& [kept, taken] = taken_[matrix.get()];
-    kept = matrix;
-    for (const auto& each : taken) {
-      if (each.version != consumed.value->version) continue;
-      if (!each.pending) return;  // the same weights again, with other values
-      // The whole, of which only a part was taken so far.
-      const auto point = consumed.point.defined() ? consumed.point : consumed.operand;
-      each.pending->assembly->replace(
-          {retained_.retain(consumed.operand), consumed.arrange, options_.gradients ? point : at::Tensor()});
-      part = each.pending;
-    }
-    if (!part) taken.push_back({consumed.value->version, nullptr});
+    taken = taken_.takeWhole(consumed, [&] { return partOf(consumed); });
   }
-  if (part) return completeParts(part);
+  if (taken.completed) return completeParts(taken.completed);
+  if (!taken.first) return;
   auto weights = consumed.arrange(consumed.operand.detach());
   const auto pending = pendingOf(consumed);
   auto shape = shapeOf(weights.sizes());
@@ -327,35 +239,22 @@ void Capture::decided() {
   for (const auto& [decide, linear] : all) decide(linear);
 }
 
-void Capture::addPart(const flow::Consumed& consumed, const at::Tensor& output) {
-  const auto& matrix = consumed.value->matrix;
-  PendingPtr pending;
-  bool first = false;
+Assembly::Part Capture::partOf(const flow::Consumed& consumed) {
+  const auto point = consumed.point.defined() ? consumed.point : consumed.operand;
+  return {retained_.retain(consumed.operand), consumed.arrange, options_.gradients ? point : at::Tensor()};
+}
+
+void Capture::addPart(const flow::Consumed& consumed) {
+  TakenWeights::Part part;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (finished_) return;
-    auto& [kept, taken] = taken_[matrix.get()];
-    kept = matrix;
-    for (const auto& each : taken) {
-      if (each.pending && each.pending->assembly->isApart(consumed.arrange)) {
-        pending = each.pending;
-        break;
-      }
-      if (each.version == consumed.value->version) return;
-    }
-    if (!pending) {
-      first = true;
-      pending = pendingOf(consumed);
-      pending->assembly = std::make_shared<Assembly>(consumed.arrange.sizes());
-      taken.push_back({consumed.value->version, pending});
-      partial_.push_back(pending);
-    }
-    const auto point = consumed.point.defined() ? consumed.point : consumed.operand;
-    pending->assembly->add(
-        {retained_.retain(consumed.operand), consumed.arrange, options_.gradients ? point : at::Tensor()});
+    part = taken_.takePart(
+        consumed, [&] { return pendingOf(consumed); }, [&] { return partOf(consumed); });
   }
-  if (first) add(pending, {});
-  if (pending->assembly->isWhole()) completeParts(pending);
+  if (!part.pending) return;
+  if (part.first) add(part.pending, {});
+  if (part.pending->assembly->isWhole()) completeParts(part.pending);
 }
 
 // Has an attention delivered of which there are no more parts to come.
@@ -363,12 +262,7 @@ void Capture::completeParts(const PendingPtr& pending) {
   failure_.noting([&] {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (finished_ || std::erase(partial_, pending) == 0) return;
-      for (auto& [matrix, entry] : taken_) {
-        for (auto& each : entry.second) {
-          if (each.pending == pending) each.pending.reset();
-        }
-      }
+      if (finished_ || !taken_.close(pending)) return;
       auto shape = shapeOf(pending->assembly->sizes());
       if (!shape.headsKnown) shape.headsKnown = pending->site.shape.headsKnown;
       if (pending->site.kind == Kind::Softmax && !pending->assembly->coversKeys()) {
@@ -390,12 +284,7 @@ void Capture::deliverDead() {
   std::vector<PendingPtr> dead;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (partial_.empty()) return;
-    for (const auto& [matrix, entry] : taken_) {
-      for (const auto& each : entry.second) {
-        if (each.pending && !flow_.lives(*matrix)) dead.push_back(each.pending);
-      }
-    }
+    dead = taken_.openWithout([&](const flow::Matrix& matrix) { return flow_.lives(matrix); });
   }
   for (const auto& pending : dead) completeParts(pending);
 }
@@ -406,7 +295,7 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   at::Tensor output;
   if (!attends) {
     output = kernel();
-    broadcast(call, output);
+    broadcastToOutput(call, output);
   }
   std::optional<int64_t> heads;
   int64_t headDims = 1;
@@ -661,15 +550,7 @@ void Capture::checkSelection() {
   }
   missing_ = selection_.unmatched();
   if (missing_.empty() || options_.mayMiss) return;
-  std::ostringstream message;
-  message << "No attention was computed in layer " << missing_.front() << ". This forward computed " << total
-          << ", at positions 0 to " << total - 1 << ":";
-  for (int64_t site = 0; site < std::min<int64_t>(total, 20); ++site) {
-    const auto& name = sites_[static_cast<size_t>(site)].name;
-    message << (site ? ", " : " ") << (name.empty() ? "(no name)" : "'" + name + "'");
-  }
-  if (total > 20) message << ", …";
-  throw Error("ERR_UNKNOWN_MODULE", message.str());
+  throw Error("ERR_UNKNOWN_MODULE", describeMissingLayer(missing_.front(), sites_));
 }
 
 std::vector<Attention> Capture::finish() {
@@ -680,7 +561,7 @@ std::vector<Attention> Capture::finish() {
     flow_.decideAll();
   }
   decided();
-  for (const auto& pending : std::vector<PendingPtr>(partial_)) completeParts(pending);
+  for (const auto& pending : std::vector<PendingPtr>(taken_.open())) completeParts(pending);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     unseen_ = flow_.unseen();

@@ -12,8 +12,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "capture/attention_sink.h"
@@ -27,6 +25,7 @@
 #include "capture/pending_attention.h"
 #include "capture/retained_tensors.h"
 #include "capture/score_tracker.h"
+#include "capture/taken_weights.h"
 #include "capture/unseen.h"
 #include "runtime/cancellation.h"
 #include "runtime/first_failure.h"
@@ -119,18 +118,13 @@ class Capture : public RunLocal {
   void checkCancelled() const {
     if (cancellation_) cancellation_->check();
   }
-  // What products took of one matrix: the parts of one attention, or several attentions where what was done to the
-  // weights differs.
-  struct Taken {
-    int64_t version;
-    PendingPtr pending;  // while parts are missing
-  };
 
   void add(const PendingPtr& pending, const at::Tensor& output);
   bool mayAttend() const;
   at::Tensor addAttending(const PendingPtr& pending, const at::Tensor& value);
   bool note(const PendingPtr& pending, const at::Tensor& output);
-  void addPart(const flow::Consumed& consumed, const at::Tensor& output);
+  Assembly::Part partOf(const flow::Consumed& consumed);
+  void addPart(const flow::Consumed& consumed);
   void completeParts(const PendingPtr& pending);
   void deliverDead();
   void decided();
@@ -156,8 +150,7 @@ class Capture : public RunLocal {
   ScoreTracker scores_;
   flow::Flow flow_;
   bool transformed_ = false;  // into a spectrum, and not back so far
-  std::unordered_map<const flow::Matrix*, std::pair<flow::MatrixPtr, std::vector<Taken>>> taken_;
-  std::vector<PendingPtr> partial_;             // attentions that are taken in parts, and not whole yet
+  TakenWeights taken_;
   std::vector<std::array<int64_t, 3>> nested_;  // padded batches that were nested: batch, longest, padded length
   std::vector<Unseen> unseen_;
   std::string noAttention_;

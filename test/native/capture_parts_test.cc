@@ -9,10 +9,13 @@
 
 #include "capture/attention_sink.h"
 #include "capture/capture_budget.h"
+#include "capture/capture_messages.h"
 #include "capture/fixed_tensors.h"
 #include "capture/layer_selection.h"
 #include "capture/materialise.h"
 #include "capture/retained_tensors.h"
+#include "capture/sdpa_heads.h"
+#include "capture/taken_weights.h"
 #include "capture/weight_gradients.h"
 #include "check.h"
 #include "runtime/error.h"
@@ -51,6 +54,29 @@ std::unique_ptr<lta::PendingAttention> existing(at::Tensor weights) {
   pending->arrange = [](const at::Tensor& operand) { return operand; };
   pending->weights = std::move(weights);
   return pending;
+}
+
+// What a product takes of weights [2, 6, 6] (heads, queries, keys): the heads from `start`, `count` of them. `version`
+// tells weights of one matrix apart to which different things were done.
+lta::flow::Consumed taken(const lta::flow::MatrixPtr& matrix, int64_t start, int64_t count, int64_t version = 0) {
+  const auto whole = at::rand({2, 6, 6});
+  lta::flow::Consumed consumed;
+  consumed.operand = whole.narrow(0, start, count);
+  const auto layout = lta::flow::layoutOf(whole, {{{0, 0, 1, 2}}, {{1, 0, 1, 6}}, {{2, 0, 1, 6}}}, {});
+  consumed.arrange = lta::flow::Arrangement(*matrix, *layout.view(consumed.operand), 1, 2);
+  auto value = std::make_shared<lta::flow::Value>();
+  value->matrix = matrix;
+  value->version = version;
+  consumed.value = std::move(value);
+  return consumed;
+}
+
+lta::flow::MatrixPtr matrixOfTwoHeads() {
+  auto matrix = std::make_shared<lta::flow::Matrix>();
+  matrix->sizes = {2, 6, 6};
+  matrix->query = 1;
+  matrix->key = 2;
+  return matrix;
 }
 
 }  // namespace
@@ -251,4 +277,94 @@ TEST("FirstFailure: the first that was thrown is the one to report") {
     EXPECT_ERROR(failure.noting([&] { throw lta::Error(code, ""); }), std::string(code));
   }
   EXPECT_ERROR(std::rethrow_exception(failure.get()), std::string("ERR_FIRST"));
+}
+
+TEST("TakenWeights: parts of one matrix are one attention, the same part again is none") {
+  lta::RetainedTensors retained(false);
+  lta::TakenWeights weights;
+  const auto matrix = matrixOfTwoHeads();
+  int created = 0;
+  const auto take = [&](const lta::flow::Consumed& consumed) {
+    return weights.takePart(
+        consumed,
+        [&] {
+          ++created;
+          return std::make_shared<lta::PendingAttention>();
+        },
+        [&] { return lta::Assembly::Part{retained.retain(consumed.operand), consumed.arrange, {}}; });
+  };
+  const auto first = taken(matrix, 0, 1), second = taken(matrix, 1, 1);
+  const auto one = take(first);
+  EXPECT(one.first && one.pending && !one.pending->assembly->isWhole() && weights.open().size() == 1);
+  EXPECT(!take(first).pending);
+  const auto two = take(second);
+  EXPECT(!two.first && two.pending == one.pending && two.pending->assembly->isWhole() && created == 1);
+  auto reading = retained.reading();
+  const auto assembled = one.pending->assembly->weights();
+  EXPECT(assembled.sizes() == at::IntArrayRef({2, 6, 6}));
+  EXPECT(assembled[0].equal(first.operand[0]) && assembled[1].equal(second.operand[0]));
+  EXPECT(weights.close(one.pending) && !weights.close(one.pending) && weights.open().empty());
+}
+
+TEST("TakenWeights: the whole completes its parts; with other things done to it, it is another attention") {
+  lta::RetainedTensors retained(false);
+  lta::TakenWeights weights;
+  const auto matrix = matrixOfTwoHeads();
+  const auto partOf = [&](const lta::flow::Consumed& consumed) {
+    return [&] { return lta::Assembly::Part{retained.retain(consumed.operand), consumed.arrange, {}}; };
+  };
+  const auto part = taken(matrix, 0, 1), whole = taken(matrix, 0, 2), other = taken(matrix, 0, 2, 1);
+  const auto pending =
+      weights.takePart(part, [] { return std::make_shared<lta::PendingAttention>(); }, partOf(part)).pending;
+  EXPECT(weights.openWithout([](const auto&) { return true; }).empty());
+  EXPECT(weights.openWithout([](const auto&) { return false; }).size() == 1);
+  EXPECT(weights.takeWhole(other, partOf(other)).first);
+  const auto completed = weights.takeWhole(whole, partOf(whole));
+  EXPECT(!completed.first && completed.completed == pending && pending->assembly->isWhole());
+  EXPECT(weights.close(pending));
+  const auto again = weights.takeWhole(whole, partOf(whole));
+  EXPECT(!again.first && !again.completed);
+}
+
+TEST("SdpaHeads: queries and keys get the output's leading dimensions where theirs don't tell them") {
+  lta::SdpaArguments call;
+  call.query = at::rand({4, 5, 8});
+  call.key = at::rand({2, 4, 7, 8});
+  lta::broadcastToOutput(call, at::empty({2, 4, 5, 8}));
+  EXPECT(call.query.sizes() == at::IntArrayRef({2, 4, 5, 8}) && call.key.sizes() == at::IntArrayRef({2, 4, 7, 8}));
+  lta::SdpaArguments grouped;
+  grouped.query = at::rand({2, 4, 5, 8});
+  grouped.key = at::rand({2, 2, 7, 8});
+  grouped.groupedQuery = true;
+  lta::broadcastToOutput(grouped, at::empty({2, 4, 5, 8}));
+  EXPECT(grouped.key.sizes() == at::IntArrayRef({2, 2, 7, 8}));
+}
+
+TEST("SdpaHeads: heads move behind the batch, and groups of them are joined, masks with them") {
+  const auto query = at::rand({2, 3, 4, 5, 8}), key = at::rand({2, 3, 4, 7, 8}), mask = at::rand({3, 1, 5, 7});
+  lta::SdpaArguments call;
+  call.query = query;
+  call.key = key;
+  call.mask = mask;
+  lta::moveHeads(call, 1);
+  EXPECT(call.query.equal(query.transpose(1, 2)) && call.key.equal(key.transpose(1, 2)));
+  EXPECT(call.mask->sizes() == at::IntArrayRef({1, 1, 3, 5, 7}) && call.mask->flatten().equal(mask.flatten()));
+  call.query = query;
+  call.key = key;
+  call.mask = mask;
+  lta::joinHeads(call, 2);
+  EXPECT(call.query.equal(query.reshape({2, 12, 5, 8})) && call.key.equal(key.reshape({2, 12, 7, 8})));
+  EXPECT(call.mask->equal(mask.expand({1, 3, 4, 5, 7}).reshape({1, 12, 5, 7})));
+  EXPECT(lta::joinHeads(query, 2).sizes() == at::IntArrayRef({2, 12, 5, 8}));
+}
+
+TEST("a capture's messages name what looks like attention, and the layers that computed some") {
+  const auto none = lta::describeNoAttention({});
+  EXPECT(none.find("Nothing in it looks like attention") != std::string::npos);
+  const std::vector<lta::Unseen> unseen(12, {"pool", "softmax", {2, 6}, "it met no values"});
+  const auto listed = lta::describeNoAttention(unseen);
+  EXPECT(listed.find("softmax [2, 6] in 'pool': it met no values") != std::string::npos);
+  EXPECT(listed.find("; and 2 more. captureTensor") != std::string::npos);
+  const auto missing = lta::describeMissingLayer("7", {siteAt(0, "a"), siteAt(1, "")});
+  EXPECT(missing == "No attention was computed in layer 7. This forward computed 2, at positions 0 to 1: 'a', (no name)");
 }
