@@ -6,7 +6,7 @@ import { elementCount } from '../core/shape';
 import { handleOf } from '../core/tensor';
 import { reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
-import { unlessAborted } from '../model/cancellable';
+import { unlessAborted } from '../core/cancellable';
 import type { ExportedProgram } from '../model/exported-program';
 import { loadModel } from '../model/load-model';
 import type { ScriptModule } from '../model/script-module';
