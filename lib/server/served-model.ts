@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
 import type { AttentionStream } from '../capture/attention-stream';
 import type { JsonCaptureOptions } from '../capture/json-capture-options';
+import { unlessAborted } from '../core/cancellable';
 import { TorchError } from '../core/errors';
 import { elementCount } from '../core/shape';
 import { handleOf } from '../core/tensor';
 import { reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
-import { unlessAborted } from '../core/cancellable';
 import type { ExportedProgram } from '../model/exported-program';
 import { loadModel } from '../model/load-model';
 import type { ScriptModule } from '../model/script-module';

@@ -249,8 +249,7 @@ void Capture::addPart(const flow::Consumed& consumed) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (finished_) return;
-    part = taken_.takePart(
-        consumed, [&] { return pendingOf(consumed); }, [&] { return partOf(consumed); });
+    part = taken_.takePart(consumed, [&] { return pendingOf(consumed); }, [&] { return partOf(consumed); });
   }
   if (!part.pending) return;
   if (part.first) add(part.pending, {});

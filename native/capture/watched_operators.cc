@@ -107,8 +107,8 @@ class Watched final : public c10::OperatorKernel {
     const bool fixed = written ? *written : isFixed(*capture, arguments);
     if ((rule_->does == flow::Does::Fourier || rule_->does == flow::Does::InverseFourier) && !fixed) {
       const auto forward = op.schema().argumentIndexWithName("forward");
-      const bool inverse = rule_->does == flow::Does::InverseFourier ||
-                           (forward && !arguments[static_cast<size_t>(*forward)].toBool());
+      const bool inverse =
+          rule_->does == flow::Does::InverseFourier || (forward && !arguments[static_cast<size_t>(*forward)].toBool());
       redispatchBelow(kProbeKey, op, keys, stack);
       return capture->onTransform(name, inverse, resultOf(op, *stack));
     }

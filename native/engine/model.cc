@@ -49,9 +49,10 @@ Model::SharedLocks Model::lockForRun(bool blocking) const {
   locks.reserve(mutexes_.size());
   for (auto* const mutex : mutexes_) {
     if (locks.emplace_back(*mutex, std::try_to_lock)) continue;
-    throw Error("ERR_MODEL_RUN",
-                "Expected parameters that stay as they are but received a model whose parameters are being changed: await "
-                "that before a run that blocks");
+    throw Error(
+        "ERR_MODEL_RUN",
+        "Expected parameters that stay as they are but received a model whose parameters are being changed: await "
+        "that before a run that blocks");
   }
   return locks;
 }

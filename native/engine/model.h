@@ -72,8 +72,7 @@ class Model : public std::enable_shared_from_this<Model> {
   // Throws ERR_UNKNOWN_MODULE where no hook can be: by default, at what is no module.
   virtual void checkHookPlace(const std::string& place) const;
 
-  explicit Model(std::vector<Part> parts = {})
-      : parts_(std::move(parts)), mutexes_(mutexesOf(parts_, parameters_)) {}
+  explicit Model(std::vector<Part> parts = {}) : parts_(std::move(parts)), mutexes_(mutexesOf(parts_, parameters_)) {}
 
   // Runs a method. With `captureGradients`, attention has to be differentiable and every operator visible to the
   // dispatcher.
@@ -102,7 +101,7 @@ class Model : public std::enable_shared_from_this<Model> {
   const std::vector<Part> parts_;
   std::shared_mutex parameters_;
   const std::vector<std::shared_mutex*> mutexes_;  // its own and those of its parts, each once, in one order
-  HookRegistry hooks_;  // without those of its parts
+  HookRegistry hooks_;                             // without those of its parts
   std::mutex hooksOnPartsMutex_;
   std::vector<std::pair<std::string, std::weak_ptr<Hook>>> hooksOnParts_;  // added through this model
   const std::shared_ptr<Activity> activity_ = std::make_shared<Activity>();

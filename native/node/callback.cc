@@ -122,9 +122,8 @@ void callInto(const std::shared_ptr<Outcome>& outcome, const Napi::FunctionRefer
       outcome->settle([] {});
     } else if (answer.IsFunction()) {
       const auto settler = std::make_shared<Settler>(outcome);
-      answer.As<Napi::Function>().Call({Napi::Function::New(env, [settler, take](const Napi::CallbackInfo& info) {
-        settler->outcome->answer(info[0], info[1], take);
-      })});
+      answer.As<Napi::Function>().Call({Napi::Function::New(
+          env, [settler, take](const Napi::CallbackInfo& info) { settler->outcome->answer(info[0], info[1], take); })});
     } else {
       const auto pair = answer.As<Napi::Array>();
       outcome->answer(pair.Get(0u), pair.Get(1u), take);

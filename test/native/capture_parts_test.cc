@@ -366,5 +366,6 @@ TEST("a capture's messages name what looks like attention, and the layers that c
   EXPECT(listed.find("softmax [2, 6] in 'pool': it met no values") != std::string::npos);
   EXPECT(listed.find("; and 2 more. captureTensor") != std::string::npos);
   const auto missing = lta::describeMissingLayer("7", {siteAt(0, "a"), siteAt(1, "")});
-  EXPECT(missing == "No attention was computed in layer 7. This forward computed 2, at positions 0 to 1: 'a', (no name)");
+  EXPECT(missing ==
+         "No attention was computed in layer 7. This forward computed 2, at positions 0 to 1: 'a', (no name)");
 }

@@ -294,7 +294,9 @@ lta::CaptureOptions mayMiss() {
   return options;
 }
 
-TEST("without a matrix of queries and keys: states of recurrences, averages by exponentials, weights of positions are listed") {
+TEST(
+    "without a matrix of queries and keys: states of recurrences, averages by exponentials, weights of positions are "
+    "listed") {
   const auto listed = [](const std::function<void(const std::function<at::Tensor(int64_t)>&)>& model) {
     const auto result = run(
         [&](NoModules& modules) {

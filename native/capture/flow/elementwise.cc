@@ -109,9 +109,8 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
 void Flow::constantAlong(const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
   std::vector<std::pair<int64_t, int64_t>> constant;
   for (int64_t dim = 0; dim < result.dim(); ++dim) {
-    const bool any = std::any_of(tensors.begin(), tensors.end(), [&](const at::Tensor& each) {
-      return varies(each, aligned(each, result, dim));
-    });
+    const bool any = std::any_of(tensors.begin(), tensors.end(),
+                                 [&](const at::Tensor& each) { return varies(each, aligned(each, result, dim)); });
     if (!any && result.size(dim) > 1) constant.emplace_back(result.stride(dim), result.size(dim));
   }
   if (!constant.empty() || find(result)) noteOf(result).constant = std::move(constant);

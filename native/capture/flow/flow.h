@@ -156,9 +156,9 @@ class Flow {
     };
     Layout layout;
     std::vector<Dimension> dims;
-    int64_t fixed = kNone;   // of one with a table of constants: the dimension that is the table's
-    bool bothOwn = false;    // each has a dimension that the other hasn't
-    bool constant = false;   // one of them is a table of constants
+    int64_t fixed = kNone;  // of one with a table of constants: the dimension that is the table's
+    bool bothOwn = false;   // each has a dimension that the other hasn't
+    bool constant = false;  // one of them is a table of constants
     std::string operatorName;
   };
   // What a number for each position multiplied: the positions, as strides and sizes.
@@ -192,7 +192,7 @@ class Flow {
     std::shared_ptr<const Multiplied> multiplied;
     std::optional<Reduced> reduced;
     std::vector<Feature> features;
-    bool layer = false;       // a layer made it: what isn't along a feature goes along positions
+    bool layer = false;        // a layer made it: what isn't along a feature goes along positions
     const void* by = nullptr;  // the layer's weight
     // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
     std::vector<std::pair<int64_t, int64_t>> constant;

@@ -38,8 +38,7 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
       features = features || (inValues && !inGate);
       if (!inGate || !inValues || !isGatePosition(operand, here)) continue;
       const auto stride = result.stride(dim), size = result.size(dim);
-      if (!made->positions.empty() &&
-          stride == made->positions.back().first * made->positions.back().second) {
+      if (!made->positions.empty() && stride == made->positions.back().first * made->positions.back().second) {
         made->positions.back().second *= size;
       } else {
         made->positions.emplace_back(stride, size);
@@ -59,9 +58,9 @@ bool Flow::isGatePosition(const Operand& gate, int64_t dim) const {
   const auto& components = gate.view->dims[static_cast<size_t>(dim)];
   const auto& matrix = gate.matrix();
   return isLayers(gate) && std::all_of(components.begin(), components.end(), [&](const Component& component) {
-    const auto of = component.span.dim;
-    return of != kForeign && of != matrix.fixed && !matrix.isFeature(of);
-  });
+           const auto of = component.span.dim;
+           return of != kForeign && of != matrix.fixed && !matrix.isFeature(of);
+         });
 }
 
 void Flow::gatedSummed(const Call& call) {
@@ -92,8 +91,7 @@ void Flow::gatedSummed(const Call& call) {
 bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
                         const at::Tensor& result) {
   const auto isGate = [&](const at::Tensor& gate, int64_t summed, int64_t own) {
-    return !operandOf(gate) && gate.size(summed) > 1 && isPositions(gate, summed) &&
-           (own < 0 || result.size(own) == 1);
+    return !operandOf(gate) && gate.size(summed) > 1 && isPositions(gate, summed) && (own < 0 || result.size(own) == 1);
   };
   const bool first = isGate(a, product.summedA, product.row);
   if (!first && !isGate(b, product.summedB, product.column)) return false;
