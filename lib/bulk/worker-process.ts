@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
 import { type ErrorCode, TorchError } from '../core/errors';
-import { SLEEPING_THREADS } from '../libtorch/waiting-threads';
+import { SLEEPING_THREADS } from '../libtorch/wait-policy';
 import type { ChunkResult, ChunkTask, FromWorker, Job, ToWorker } from './job';
 
 const SCRIPT = join(__dirname, '..', '..', 'dist', 'bulk', 'worker.js');

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { TorchError } from '../core/errors';
 import { options as checkOptions, integer, invalid, isPlainObject, optionalString, reasonOf } from '../core/validate';
 import { readJsonValue } from '../formats/json';
-import { SLEEPING_THREADS } from '../libtorch/waiting-threads';
+import { SLEEPING_THREADS } from '../libtorch/wait-policy';
 import type { CreateServerOptions } from '../server';
 import { collect, parseBytes, parseCount, parseDuration } from './selection';
 

@@ -52,3 +52,9 @@ export function describeWaitPolicy(policy: WaitPolicy): string {
       return `after a short spin (${policy.variable}=${policy.value}; that or OMP_WAIT_POLICY in the environment wins)`;
   }
 }
+
+/**
+ * The environment of processes whose cores have more to do than one run at a time (a server, the workers of a bulk run): their
+ * threads sleep at once while they wait. Read when libtorch is loaded.
+ */
+export const SLEEPING_THREADS = { OMP_WAIT_POLICY: 'passive' } as const;
