@@ -72,9 +72,10 @@ export interface Attention {
    */
   gradient?: Tensor<FloatingDType>;
   /**
-   * The weights as float32: what codes stand for, other types converted. A new tensor, of whole size; where the weights are
-   * float32 already, it shares their memory. Not among the properties that a copy (`{ ...attention }`) takes along.
+   * The weights as float32: what codes stand for, other types converted. Not among the properties that a copy
+   * (`{ ...attention }`) takes along.
    *
+   * @returns A new tensor, of the shape of the weights; where they are float32 already, it shares their memory.
    * @throws TorchError `ERR_DISPOSED` where the weights are.
    *
    * @example

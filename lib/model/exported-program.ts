@@ -216,7 +216,9 @@ export class ExportedProgram<
   /**
    * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
    *
+   * @param inputs As of `forward`.
    * @param options As of `forward`. The `signal` counts if it is aborted before, or by one of the hooks.
+   * @returns What the program gives, as `forward`.
    * @throws TorchError as `forward`; `ERR_MODEL_RUN` while the program is moved (`to`), and in a hook that a run of it waits
    *   for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *

@@ -157,7 +157,9 @@ export class ScriptModule<
    * `AbortSignal.timeout`, the end of a worker that is to terminate. `timeLimit` works. Hooks are called as by `forward`, but
    * must not return promises. Other runs of the model go on beside it.
    *
+   * @param inputs As of `forward`.
    * @param options As of `forward`. The `signal` counts if it is aborted before, or by one of the hooks.
+   * @returns What the method returns.
    * @throws TorchError as `forward`; `ERR_MODEL_RUN` while the model is moved (`to`), and in a hook that a run of the model
    *   waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *

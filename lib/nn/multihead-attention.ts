@@ -152,6 +152,11 @@ export class MultiheadAttention extends NnModule<AttentionOutput, AttentionArgum
   /**
    * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
    *
+   * @param query As of `forward`.
+   * @param key As of `forward`.
+   * @param value As of `forward`.
+   * @param options As of `forward`. A `signal` counts if it is aborted before, or by a hook.
+   * @returns The output, and the weights where they are needed.
    * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
    *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *

@@ -138,6 +138,10 @@ export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> 
   /**
    * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
    *
+   * @param src As of `forward`.
+   * @param tgt As of `forward`.
+   * @param options As of `forward`. A `signal` counts if it is aborted before, or by a hook.
+   * @returns Of the shape of `tgt`.
    * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
    *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *
