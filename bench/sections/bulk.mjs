@@ -9,7 +9,7 @@ import { inputData, WIDTHS } from '../models.mjs';
 const require = createRequire(import.meta.url);
 const { bulk } = require('../../dist/bulk/index.js');
 const { writeSafetensors } = require('../../dist/formats/safetensors.js');
-const { SLEEPING_THREADS } = require('../../dist/libtorch/waiting-threads.js');
+const { SLEEPING_THREADS } = require('../../dist/libtorch/wait-policy.js');
 const { hasRedis, Redis } = require('../../test/kills/redis.cjs');
 
 export const about =

@@ -9,7 +9,7 @@ import { megabytes } from '../report.mjs';
 export const about = 'a server under load over loopback: requests a second, latency, event loop, overload';
 export const models = ['tiny.pt', 'bert.pt'];
 
-const { SLEEPING_THREADS } = createRequire(import.meta.url)('../../dist/libtorch/waiting-threads.js');
+const { SLEEPING_THREADS } = createRequire(import.meta.url)('../../dist/libtorch/wait-policy.js');
 const SERVER = fileURLToPath(new URL('../peers/serving.mjs', import.meta.url));
 const CONNECTIONS = 8;
 const SECONDS = 8;

@@ -50,6 +50,7 @@ LTA_OLDEST(pthread_setattr_default_np, "GLIBC_2.18");
 // Without an errno of their own since glibc 2.29.
 LTA_OLDEST(exp, "GLIBC_2.2.5");
 LTA_OLDEST(log, "GLIBC_2.2.5");
+LTA_OLDEST(log2, "GLIBC_2.2.5");
 LTA_OLDEST(pow, "GLIBC_2.2.5");
 // std::condition_variable::wait, which is noexcept since GCC 12.
 LTA_OLDEST(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");
