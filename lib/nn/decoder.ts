@@ -94,10 +94,15 @@ export abstract class DecoderModule extends NnModule<Tensor, DecoderArguments, T
   /**
    * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
    *
+   * @param tgt As of `forward`.
+   * @param memory As of `forward`.
+   * @param options As of `forward`. A `signal` counts if it is aborted before, or by a hook.
+   * @returns Of the shape of `tgt`.
    * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
    *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *
    * @example
+   * const decoder = new nn.TransformerDecoderLayer({ dModel: 64, nhead: 4, batchFirst: true }).eval();
    * const output = decoder.forwardSync(Tensor.zeros([1, 3, 64]), Tensor.zeros([1, 7, 64]));
    */
   forwardSync(tgt: Tensor, memory: Tensor, options?: DecoderForwardOptions): Tensor {

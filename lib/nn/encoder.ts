@@ -74,11 +74,14 @@ export abstract class EncoderModule extends NnModule<Tensor, EncoderArguments, T
   /**
    * The same on the calling thread, which it blocks, as `ScriptModule.forwardSync`.
    *
+   * @param src As of `forward`.
+   * @param options As of `forward`. A `signal` counts if it is aborted before, or by a hook.
+   * @returns As `forward`.
    * @throws TorchError as `forward`; `ERR_MODEL_RUN` while parameters are moved or loaded, and in a hook that a run of the
    *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *
    * @example
-   * const output = encoder.forwardSync(src, { srcKeyPaddingMask: mask });
+   * const output = encoder.forwardSync(src);
    */
   forwardSync(src: Tensor, options?: EncoderForwardOptions): Tensor {
     return this.runSync([src], options);

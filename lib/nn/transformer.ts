@@ -146,6 +146,7 @@ export class Transformer extends NnModule<Tensor, TransformerArguments, Tensor> 
    *   module waits for; `ERR_HOOK_FAILED` where a hook returns a promise. Throws the signal's reason where it was aborted.
    *
    * @example
+   * const transformer = new nn.Transformer({ dModel: 64, nhead: 4, batchFirst: true }).eval();
    * const output = transformer.forwardSync(Tensor.zeros([1, 7, 64]), Tensor.zeros([1, 3, 64]));
    */
   forwardSync(src: Tensor, tgt: Tensor, options?: TransformerForwardOptions): Tensor {
