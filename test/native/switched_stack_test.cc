@@ -60,19 +60,19 @@ TEST("a thread with a small stack recurses deeply on a switched one") {
 TEST("a switched stack calls back onto the thread's own, which may switch in turn") {
   std::string order;
   lta::onSwitchedStack([&] {
-    order += "a";
+    order += 'a';
     lta::onOwnStack([&] {
       const int here = 0;
       order += isOnOwnStack(&here) ? "b" : "?";
       lta::onSwitchedStack([&] {
-        order += "c";
-        lta::onOwnStack([&] { order += "d"; });
-        order += "e";
+        order += 'c';
+        lta::onOwnStack([&] { order += 'd'; });
+        order += 'e';
       });
-      lta::onOwnStack([&] { order += "f"; });
+      lta::onOwnStack([&] { order += 'f'; });
     });
-    lta::onOwnStack([&] { order += "g"; });
-    order += "h";
+    lta::onOwnStack([&] { order += 'g'; });
+    order += 'h';
   });
   EXPECT(order == "abcdefgh");
 }

@@ -174,12 +174,12 @@ InstructionSet instructionSet() {
 const InstructionSet chosen = instructionSet();
 
 template <typename Table>
-const Table& choose(const Table& any, [[maybe_unused]] const Table& avx2, [[maybe_unused]] const Table& avx512) {
+const Table* choose(const Table* any, [[maybe_unused]] const Table* avx2, [[maybe_unused]] const Table* avx512) {
   return chosen == InstructionSet::Avx512 ? avx512 : chosen == InstructionSet::Avx2 ? avx2 : any;
 }
 
 #if defined(__x86_64__)
-const Kernels& kernels = choose(any::kernels, avx2::kernels, avx512::kernels);
+const Kernels& kernels = *choose(&any::kernels, &avx2::kernels, &avx512::kernels);
 #else
 const Kernels& kernels = any::kernels;
 #endif
@@ -188,7 +188,7 @@ const Kernels& kernels = any::kernels;
 
 const LayerKernels& layerKernels() {
 #if defined(__x86_64__)
-  return choose(any::layerKernels, avx2::layerKernels, avx512::layerKernels);
+  return *choose(&any::layerKernels, &avx2::layerKernels, &avx512::layerKernels);
 #else
   return any::layerKernels;
 #endif
