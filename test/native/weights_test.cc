@@ -592,7 +592,7 @@ TEST("one pass is as sound as the fused kernel where numbers are large, and pass
   EXPECT(attended.output.isnan().equal(attended.fused.isnan()));
   auto query = call.query.clone();
   query[1][2][7][0] = std::numeric_limits<double>::quiet_NaN();
-  call.query = query;
+  call.query = std::move(query);
   const auto other = attendTo(call, values(call, 8), {});
   EXPECT(other.output.isnan().equal(other.fused.isnan()));
 }
