@@ -1,7 +1,5 @@
-import { join } from 'node:path';
 import { HookedModel, ScriptModule, Tensor } from '../../lib/index';
-
-const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
+import { fixture } from './hook-fixtures';
 
 /** Runs one linear module after the other: a thousand and more boundaries. */
 let looped: ScriptModule;

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import {
   ExportedProgram,
   getNumThreads,
@@ -12,13 +11,10 @@ import {
 } from '../../lib/index';
 import { prelude, runScript } from './built-process';
 import { programPath } from './exported-fixtures';
-import { plain } from './hook-fixtures';
+import { fixture, plain, ticks } from './hook-fixtures';
 import { scriptOf } from './script-archive';
 
 jest.setTimeout(150_000);
-
-const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
-const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 function input(...shape: number[]): Tensor {
   const sizes = shape.length > 0 ? shape : [2, 5, 16];

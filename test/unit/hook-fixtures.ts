@@ -5,6 +5,10 @@ import { Tensor, type Value } from '../../lib/index';
 
 export const folder = join(__dirname, '..', 'fixtures', 'hooks');
 
+export const fixture = (name: string) => join(folder, name);
+
+export const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 export interface HookCase {
   name: string;
   files: string[];

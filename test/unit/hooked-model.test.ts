@@ -1,8 +1,5 @@
-import { join } from 'node:path';
 import { HookedModel, ScriptModule, ScriptObject, Tensor, type Value } from '../../lib/index';
-import { plain } from './hook-fixtures';
-
-const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
+import { fixture, plain } from './hook-fixtures';
 
 function input(): Tensor {
   return Tensor.from(

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { type RemovableHandle, ScriptModule, ScriptObject, Tensor, type Value } from '../../lib/index';
-import { plain } from './hook-fixtures';
+import { fixture, plain, ticks } from './hook-fixtures';
 
-const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
 const root = join(__dirname, '..', '..');
 
 function input(shift = 0): Tensor {
@@ -30,8 +29,6 @@ afterEach(() => model.dispose());
 async function expectUnharmed(): Promise<void> {
   for (let run = 0; run < 2; run++) expect(plain(await model.forward([input()]))).toEqual(expected);
 }
-
-const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 describe('registerForwardPreHook, registerForwardHook and registerFullBackwardHook', () => {
   describe('a hook that fails', () => {

@@ -11,12 +11,10 @@ import {
   Tensor,
   type Value,
 } from '../../lib/index';
-import { plain } from './hook-fixtures';
+import { fixture, plain, ticks } from './hook-fixtures';
 
 // What a hook waits for must be able to run, wherever the hook is called from and whatever else waits.
-const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'hooks', name);
 const root = join(__dirname, '..', '..');
-const ticks = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 function input(): Tensor {
   return Tensor.from(
