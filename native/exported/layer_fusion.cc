@@ -15,12 +15,6 @@ using c10::IValue;
 using fused::OptionalTensor;
 using Kind = Argument::Kind;
 
-// Places among the arguments of lta::linear.
-constexpr size_t kInput = 0;
-constexpr size_t kActivation = 5;
-constexpr size_t kResidual = 6;
-constexpr size_t kEpsilon = 9;
-
 Argument constantOf(IValue value) {
   Argument argument;
   argument.constant = std::move(value);
@@ -245,7 +239,7 @@ class Fusion {
   // A layer whose only reader is another one.
   void joinFeedForward(size_t place) {
     const auto& second = graph_.nodes[place];
-    int slot = tensorSlot(second.arguments[kInput]);
+    int slot = tensorSlot(second.arguments[fused::kInput]);
     std::vector<size_t> nodes{place};  // the first layer in front
     size_t from = kNowhere;
     for (;;) {
@@ -260,15 +254,12 @@ class Fusion {
     const auto isNone = [&](size_t argument) {
       return first.arguments[argument].kind == Kind::Constant && first.arguments[argument].constant.isNone();
     };
-    if (!isOperator(first, "lta::linear") || !mayMove(from, place) || !isNone(kResidual) || !isNone(kEpsilon)) return;
+    if (!isOperator(first, "lta::linear") || !mayMove(from, place) || !isNone(fused::kResidual) ||
+        !isNone(fused::kEpsilon))
+      return;
     // An activation of the second layer isn't among the arguments.
-    if (second.arguments[kActivation].constant.toInt() != static_cast<int64_t>(Activation::None)) return;
-    const auto at = [](const Node& node, size_t argument) {
-      return node.arguments.begin() + static_cast<int64_t>(argument);
-    };
-    std::vector<Argument> arguments(first.arguments.begin(), at(first, kActivation + 1));
-    arguments.insert(arguments.end(), at(second, kInput + 1), at(second, kActivation));
-    arguments.insert(arguments.end(), at(second, kResidual), second.arguments.end());
+    if (second.arguments[fused::kActivation].constant.toInt() != static_cast<int64_t>(Activation::None)) return;
+    auto arguments = fused::feedForwardArguments<Argument>(first.arguments, second.arguments);
     put(fused::feedForwardOperator(), std::move(arguments), nodes);
   }
 

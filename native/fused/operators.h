@@ -3,10 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/util/ArrayRef.h>
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "weights/cpu/layers.h"
 
@@ -46,6 +49,21 @@ struct LinearCall {
 // weight that was written to since), they compute what they stand for with libtorch's operators.
 c10::OperatorHandle linearOperator();
 c10::OperatorHandle feedForwardOperator();
+
+// Places among the arguments of lta::linear.
+inline constexpr size_t kInput = 0;
+inline constexpr size_t kActivation = 5;
+inline constexpr size_t kResidual = 6;
+inline constexpr size_t kEpsilon = 9;
+
+// The arguments of lta::feed_forward, from those of a call of lta::linear and of another one on its result.
+template <typename Argument>
+std::vector<Argument> feedForwardArguments(c10::ArrayRef<Argument> first, c10::ArrayRef<Argument> second) {
+  std::vector<Argument> arguments(first.begin(), first.begin() + kActivation + 1);
+  arguments.insert(arguments.end(), second.begin() + kInput + 1, second.begin() + kActivation);
+  arguments.insert(arguments.end(), second.begin() + kResidual, second.end());
+  return arguments;
+}
 
 // Called as `lta::linear` would be, and made of libtorch's operators.
 at::Tensor linear(const LinearCall& call);

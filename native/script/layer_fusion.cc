@@ -22,12 +22,6 @@ using jit::Value;
 const c10::Symbol kLinear = c10::Symbol::fromQualString("lta::linear");
 const c10::Symbol kFeedForward = c10::Symbol::fromQualString("lta::feed_forward");
 
-// Places among the arguments of lta::linear.
-constexpr size_t kInput = 0;
-constexpr size_t kActivation = 5;
-constexpr size_t kResidual = 6;
-constexpr size_t kEpsilon = 9;
-
 bool isTensor(const Value* value) { return value->type()->isSubtypeOf(*c10::TensorType::get()); }
 bool isNone(const Value* value) { return value->type()->kind() == c10::TypeKind::NoneType; }
 
@@ -180,7 +174,7 @@ std::vector<Node*> nodesOf(std::shared_ptr<jit::Graph>& graph, c10::Symbol kind)
 
 // A layer whose only reader is another one.
 void joinFeedForward(Node* second, jit::Graph& graph) {
-  auto* value = second->input(kInput);
+  auto* value = second->input(fused::kInput);
   std::vector<Node*> passed;
   while (isIdentity(*value->node()) && value->uses().size() == 1) {
     passed.push_back(value->node());
@@ -188,16 +182,13 @@ void joinFeedForward(Node* second, jit::Graph& graph) {
   }
   auto* const first = value->node();
   if (first->kind() != kLinear || value->uses().size() != 1 || !mayMove(first, second) ||
-      !isNone(first->input(kResidual)) || !isNone(first->input(kEpsilon))) {
+      !isNone(first->input(fused::kResidual)) || !isNone(first->input(fused::kEpsilon))) {
     return;
   }
   // An activation of the second layer isn't among the arguments.
-  const auto activation = jit::toIValue(second->input(kActivation));
+  const auto activation = jit::toIValue(second->input(fused::kActivation));
   if (!activation || activation->toInt() != static_cast<int64_t>(Activation::None)) return;
-  std::vector<Value*> inputs;
-  for (size_t i = kInput; i <= kActivation; ++i) inputs.push_back(first->input(i));
-  for (size_t i = kInput + 1; i < kActivation; ++i) inputs.push_back(second->input(i));
-  for (size_t i = kResidual; i <= kEpsilon; ++i) inputs.push_back(second->input(i));
+  const auto inputs = fused::feedForwardArguments<Value*>(first->inputs(), second->inputs());
   Chain::finish(*graph.create(kFeedForward, inputs), *first, *second);
   second->destroy();
   for (auto* const each : passed) each->destroy();
