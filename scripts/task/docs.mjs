@@ -1,12 +1,10 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Failure, packageScript, root, runLogged } from './process.mjs';
 
 const committed = join(root, 'docs', 'api');
-const require = createRequire(import.meta.url);
 
 /** Writes the API reference into a folder, whose files it replaces. Fails where a public name isn't described in full. */
 async function writeReference(folder) {
@@ -18,36 +16,10 @@ async function writeReference(folder) {
     log: 'typedoc',
     env: { ...process.env, NO_COLOR: '1' },
   });
-  writeFileSync(join(folder, 'errors.md'), errorCodes());
-  appendFileSync(join(folder, 'README.md'), '\n## Errors\n\n- [Codes of errors](errors.md)\n');
-}
-
-/** The page of the codes of errors, of what dist/ says of each. */
-function errorCodes() {
-  const { ERROR_CODES } = require('../../dist/core/error-codes.js');
-  const { SERVER_ERROR_CODES } = require('../../dist/server/request-error.js');
-  const rows = (codes, more) =>
-    Object.entries(codes).map(([code, guide]) => {
-      const link = `[\`${code}\`](../troubleshooting.md#${code.toLowerCase()})`;
-      const cells = [link, ...more(guide), guide.meaning, guide.cause, guide.remedy];
-      return `| ${cells.join(' | ')} |`;
-    });
-  return `# Codes of errors
-
-Every error is a [\`TorchError\`](libtorch-attention/classes/TorchError.md) with a \`code\`; an aborted call rejects with the signal's reason.
-
-| code | meaning | cause | remedy |
-| --- | --- | --- | --- |
-${rows(ERROR_CODES, () => []).join('\n')}
-
-## Answers of the server
-
-Beside those above: answers of \`libtorch-attention/server\` that are errors have a body \`{ "error": …, "code": … }\`.
-
-| code | status | meaning | cause | remedy |
-| --- | --- | --- | --- | --- |
-${rows(SERVER_ERROR_CODES, ({ status }) => [status]).join('\n')}
-`;
+  appendFileSync(
+    join(folder, 'README.md'),
+    '\n## Errors\n\nEvery code, with what it means, its causes and remedies: [troubleshooting](../troubleshooting.md).\n',
+  );
 }
 
 /** Writes docs/api. */

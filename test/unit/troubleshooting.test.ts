@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { MODEL_STATUS, SERVER_STATUS } from '../../lib/server/request-error';
 
 // docs/troubleshooting.md has a heading for whatever a user may look up, and none for what is gone.
 
@@ -39,6 +40,18 @@ test('every error code of the types, and of C++, has a heading, and every headin
   const codes = [...new Set([...typed, ...occurrences(/"(ERR_[A-Z_]+)"/g, native)])].sort();
   expect(codes.length).toBeGreaterThan(30);
   expect(headings((name) => name !== 'Warnings' && name !== 'Environment variables').sort()).toEqual(codes);
+});
+
+test("the statuses of the server's answers are those that it sends", () => {
+  const section = guide.split(/^## /m).find((each) => each.startsWith('Answers of the server')) ?? '';
+  const own = [...section.matchAll(/^### (ERR_\w+)\n\n(\d+)[:,] /gm)].map(([, code, status]) => [code, Number(status)]);
+  expect(Object.fromEntries(own)).toEqual(SERVER_STATUS);
+  const [list = ''] = /The codes above have these statuses: [^.]*/.exec(section) ?? [];
+  const ofModels = list.split(';').flatMap((part) => {
+    const [, status] = /(\d{3}) for `/.exec(part) ?? [];
+    return [...part.matchAll(/`(ERR_\w+)`/g)].map(([, code]) => [code, Number(status)]);
+  });
+  expect(Object.fromEntries(ofModels)).toEqual(MODEL_STATUS);
 });
 
 test('every process warning has a code and a heading, and every heading a source', () => {
