@@ -19,12 +19,14 @@ process.on('uncaughtException', (error) => {
   stray ??= error;
 });
 
-// Servers that a snippet leaves open would hold ports that the next one needs.
+// Servers that a snippet leaves open would hold ports that the next one needs. A port that it names is replaced by a free
+// one: something else on this machine may have it.
 const servers = new Set();
 const { listen } = net.Server.prototype;
-net.Server.prototype.listen = function (...args) {
+net.Server.prototype.listen = function (where, ...more) {
   servers.add(this);
-  return listen.apply(this, args);
+  const free = typeof where === 'number' ? 0 : where?.port === undefined ? where : { ...where, port: 0 };
+  return listen.call(this, free, ...more);
 };
 
 function closeServers() {

@@ -1,7 +1,9 @@
 // Runs the shell commands that documents show, with the package's command and `npx` on the PATH.
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { ROOT, type Snippet } from './extract';
 import { givenTo } from './given';
@@ -32,7 +34,7 @@ export async function runShell(snippets: readonly Snippet[]): Promise<string[]> 
         mkdirSync(dirname(join(directory, name)), { recursive: true });
         cpSync(join(ROOT, source), join(directory, name), { recursive: true });
       }
-      const failure = await runBlock(snippet, directory, programs);
+      const failure = await runBlock(await withFreePorts(`${snippet.given}\n${snippet.code}`), directory, programs);
       if (failure !== undefined) problems.push(`${snippet.place}: ${failure}`);
     }
   };
@@ -59,10 +61,27 @@ function writePrograms(folder: string): void {
   }
 }
 
+/** Has free ports take the place of those on this machine that a script names: something else may have them. */
+async function withFreePorts(script: string): Promise<string> {
+  const named = [...script.matchAll(/\b(?:127\.0\.0\.1|localhost):(\d+)\b/g)].map(([, port = '']) => port);
+  let replaced = script;
+  for (const port of new Set(named)) replaced = replaced.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), await freePort());
+  return replaced;
+}
+
+async function freePort(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return String(port);
+}
+
 /** Undefined where it succeeded. */
-function runBlock({ given, code }: Snippet, directory: string, programs: string): Promise<string | undefined> {
+function runBlock(script: string, directory: string, programs: string): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
-    const child = spawn('bash', ['-euo', 'pipefail', '-c', `${given}\n${code}`], {
+    const child = spawn('bash', ['-euo', 'pipefail', '-c', script], {
       cwd: directory,
       env: { ...process.env, PATH: [programs, dirname(process.execPath), process.env['PATH']].join(delimiter) },
       stdio: ['ignore', 'pipe', 'pipe'],
