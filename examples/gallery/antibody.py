@@ -2,9 +2,8 @@
 """AntiBERTy, a language model of antibodies: 8 layers of 8 heads (BERT), a token for each amino acid. One of its heads has found the
 bridge between two cysteines, 74 positions apart, that holds the fold together. As a program of torch.export."""
 
-import torch
 import transformers
-from gallery import export, file_for, picture, vocabulary_of, weights_of
+from gallery import export, inputs_of, picture, weights_of
 
 folder = weights_of('antiberty', 'trained_models')
 model = transformers.BertModel.from_pretrained(folder / 'AntiBERTy_md_smooth').eval()
@@ -12,9 +11,5 @@ model = transformers.BertModel.from_pretrained(folder / 'AntiBERTy_md_smooth').e
 # The variable domain of a heavy chain: frameworks, and the three loops that bind.
 sequence = 'EVQLVESGGGLVQPGGSLRLSCAASGFTFSSYAMSWVRQAPGKGLEWVSAISGSGGSTYYADSVKGRFTISRDNSKNTLYLQMNSLRAEDTAVYYCAKVSYLSTASSLDYWGQGTLVTVSS'
 tokens = ['[CLS]', *sequence, '[SEP]']
-vocabulary = vocabulary_of(folder)
-ids = torch.tensor([[vocabulary[token] for token in tokens]])
-inputs = {'input_ids': ids, 'attention_mask': torch.ones_like(ids)}
-path = file_for('.pt2')
-export(model, inputs, path)
-picture(path, inputs, tokens, 'AntiBERTy', layer=4, head=7, queries='15:33')
+inputs = inputs_of(tokens, folder)
+picture(export(model, inputs, '.pt2'), inputs, tokens, 'AntiBERTy', layer=4, head=7, queries='15:33')

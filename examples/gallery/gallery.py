@@ -28,9 +28,11 @@ def weights_of(package: str, path: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / path
 
 
-def vocabulary_of(folder: Path) -> dict:
-    """The index of every token of a vocab.txt."""
-    return {token: index for index, token in enumerate((folder / 'vocab.txt').read_text().split('\n')) if token}
+def inputs_of(tokens: list, folder: Path) -> dict:
+    """What a BERT takes for one text of these tokens, by the vocab.txt of its folder."""
+    index = {token: index for index, token in enumerate((folder / 'vocab.txt').read_text().split('\n')) if token}
+    ids = torch.tensor([[index[token] for token in tokens]])
+    return {'input_ids': ids, 'attention_mask': torch.ones_like(ids)}
 
 
 def tokens_of_smiles(smiles: str) -> list:
@@ -38,14 +40,16 @@ def tokens_of_smiles(smiles: str) -> list:
     return ['[CLS]', *re.findall(r'\[[^\]]+\]|Br|Cl|>>|%\d\d|[A-Za-z0-9()=#+.:~@?>*$/\\-]', smiles), '[SEP]']
 
 
-def export(model, inputs: dict, path: Path) -> None:
+def export(model, inputs: dict, ending: str) -> Path:
     """As a program of torch.export (.pt2), of any length, or as a TorchScript trace (.pt)."""
-    if path.suffix == '.pt2':
+    path = file_for(ending)
+    if ending == '.pt2':
         shapes = {name: {1: torch.export.Dim.AUTO} for name in inputs}
         torch.export.save(torch.export.export(model, (), inputs, dynamic_shapes=shapes, strict=False), path)
     else:
         with torch.no_grad():
             torch.jit.save(torch.jit.trace(model, example_kwarg_inputs=inputs, strict=False, check_trace=False), path)
+    return path
 
 
 def picture(model_file: Path, inputs: dict, tokens, title: str, layer: int, head: int, queries: str = '') -> None:

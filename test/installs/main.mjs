@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writePackages } from '../../scripts/task/package.mjs';
 
-const NODES = ['20.3.1', '22', '24'];
+const NODES = ['20.3.1', '22', '24', '26'];
 const POOLS = ['forks', 'threads', 'vmThreads'];
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -25,6 +25,37 @@ const use = `
   const { attentions } = await model.captureAttention([Tensor.from([[2n, 4n, 3n]])]);
   console.log(JSON.stringify(attentions.map(({ weights }) => weights.shape)));`;
 const used = '[[1,3,3,3],[1,3,3,3]]\n';
+
+/** Starts workers that run a model without end, and ends each in the middle: the main thread's next call has to take less than a second. */
+const endWorkers = `
+  const { Worker } = require('node:worker_threads');
+  const { ScriptModule, Tensor } = require('libtorch-attention');
+  const endless = \`
+    const { parentPort } = require('node:worker_threads');
+    const { ScriptModule, Tensor } = require('libtorch-attention');
+    (async () => {
+      const model = await ScriptModule.load(${JSON.stringify(model)});
+      for (let runs = 0; ; runs++) {
+        await model.captureAttention([Tensor.from([[2n, 4n, 3n]])]);
+        if (runs === 3) parentPort.postMessage('running');
+      }
+    })();\`;
+  (async () => {
+    const model = await ScriptModule.load(${JSON.stringify(model)});
+    let longest = 0;
+    for (let i = 0; i < 100; i++) {
+      const worker = new Worker(endless, { eval: true });
+      await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+      await new Promise((resolve) => setTimeout(resolve, i % 7));
+      const ended = worker.terminate();
+      const started = performance.now();
+      await model.captureAttention([Tensor.from([[2n, 4n, 3n]])]);
+      longest = Math.max(longest, performance.now() - started);
+      await ended;
+    }
+    if (longest >= 1000) throw new Error('a call took ' + longest + ' ms');
+    console.error('the longest call took ' + longest.toFixed(1) + ' ms');
+  })();`;
 
 /** A project with what npm installs of these packages. */
 function project(name, ...packages) {
@@ -98,6 +129,8 @@ try {
     check('Bun', () => program.run(bun, 'use.cjs'));
     check('Deno', () => program.run(deno, 'run', '--allow-all', 'use.cjs'));
   }
+  writeFileSync(join(program.home, 'workers.cjs'), endWorkers);
+  check('100 workers that end during runs', () => void program.run(process.execPath, 'workers.cjs'));
   check('tsx', () => program.run('npx', 'tsx', 'use.ts'));
   for (const pool of POOLS) check(`vitest, ${pool}`, () => void program.run('npx', 'vitest', 'run', `--pool=${pool}`));
 } finally {
