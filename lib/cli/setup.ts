@@ -39,7 +39,7 @@ Examples:
         process.stdout.write(`${describeLibtorch(libtorch)}\n`);
       } catch (error) {
         if (!interruption.signal.aborted) throw error;
-        process.stderr.write('Interrupted; nothing was left behind.\n');
+        process.stderr.write('Interrupted; nothing that is incomplete is used.\n');
         process.exitCode = 130;
       } finally {
         process.removeListener('SIGINT', interrupt).removeListener('SIGTERM', interrupt);

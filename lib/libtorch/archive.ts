@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
+import { createReadStream, createWriteStream, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -10,9 +10,11 @@ import { type Entry, openPromise } from 'yauzl';
 import { anySignal } from '../core/any-signal';
 import { crc32 } from '../core/crc32';
 import type { FetchContext } from './fetching';
+import type { PartialDownload } from './partial-download';
 
 const ATTEMPTS = 3;
 const PAUSE_MS = 500;
+const RANGE_NOT_SATISFIABLE = 416;
 
 /** A refusal that trying again won't change. */
 class Refusal extends Error {}
@@ -30,17 +32,26 @@ const UNREACHABLE =
   /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_INVALID_URL|CERT_.*|.*_CERT.*)$/;
 
 /**
- * Downloads a file, up to three times where the connection breaks or the server fails, and checks its size, and its
- * SHA-256 where the environment variable `LIBTORCH_ATTENTION_SHA256` gives one.
+ * Downloads a file, and checks its size, and its SHA-256 where the environment variable `LIBTORCH_ATTENTION_SHA256` gives one.
+ * Where the connection breaks or the server fails, it goes on where it was, if the server allows that, or else begins anew; it gives
+ * up after three times in a row that brought nothing that lasts.
  */
-export async function downloadArchive(url: string, path: string, context: FetchContext & DownloadTimes): Promise<void> {
+export async function downloadArchive(
+  url: string,
+  download: PartialDownload,
+  context: FetchContext & DownloadTimes,
+): Promise<void> {
+  let kept = download.size();
   for (let attempt = 1; ; attempt += 1) {
     try {
-      await downloadOnce(url, path, context);
+      await downloadOnce(url, download, context);
+      await checkHash(download.path, context.env);
       return;
     } catch (error) {
-      rmSync(path, { force: true });
+      if (error instanceof Refusal || !download.canGoOn()) download.remove();
       context.signal?.throwIfAborted();
+      if (download.size() > kept) attempt = 1;
+      kept = download.size();
       if (error instanceof Refusal || attempt === ATTEMPTS) throw error;
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * attempt));
     }
@@ -49,8 +60,8 @@ export async function downloadArchive(url: string, path: string, context: FetchC
 
 async function downloadOnce(
   url: string,
-  path: string,
-  { env, signal, onProgress, answerTimeoutMs, idleTimeoutMs }: FetchContext & DownloadTimes,
+  download: PartialDownload,
+  { signal, onProgress, answerTimeoutMs, idleTimeoutMs }: FetchContext & DownloadTimes,
 ): Promise<void> {
   const idle = new AbortController();
   const hung = (): void => idle.abort(new Error(`the server sent nothing for ${idleTimeoutMs / 1000} s`));
@@ -58,34 +69,30 @@ async function downloadOnce(
   let timer = setTimeout(silent, answerTimeoutMs);
   const either = anySignal([signal, idle.signal]);
   try {
-    const response = await fetch(url, { signal: either.signal });
+    const response = await fetch(url, { signal: either.signal, headers: download.rangeHeaders() });
     clearTimeout(timer);
     timer = setTimeout(hung, idleTimeoutMs);
     if (!response.ok || !response.body) {
       const message = `the server answered ${response.status} ${response.statusText}`;
-      throw response.status >= 500 ? new Error(message) : new Refusal(message);
+      if (response.status === RANGE_NOT_SATISFIABLE) download.remove();
+      const passes = response.status >= 500 || response.status === RANGE_NOT_SATISFIABLE;
+      throw passes ? new Error(message) : new Refusal(message);
     }
+    let done = download.begin(response);
     const announced = response.headers.get('content-length');
-    const total = announced === null ? null : Number(announced);
-    const hash = createHash('sha256');
-    let done = 0;
+    const total = announced === null ? null : done + Number(announced);
     const observe = new Transform({
       transform(chunk: Buffer, _encoding, callback): void {
         timer.refresh();
         done += chunk.length;
-        hash.update(chunk);
         onProgress?.({ stage: 'download', done, total });
         callback(null, chunk);
       },
     });
     const body = Readable.fromWeb(response.body as ReadableStream<Uint8Array>);
-    await pipeline(body, observe, createWriteStream(path), { signal: either.signal });
+    const file = createWriteStream(download.path, { flags: done > 0 ? 'a' : 'w' });
+    await pipeline(body, observe, file, { signal: either.signal });
     if (total !== null && done !== total) throw new Error(`expected ${total} bytes but received ${done}`);
-    const expected = env['LIBTORCH_ATTENTION_SHA256']?.toLowerCase();
-    const received = hash.digest('hex');
-    if (expected && expected !== received) {
-      throw new Refusal(`expected the SHA-256 ${expected} but received ${received}`);
-    }
   } catch (error) {
     // What the stream says when it is aborted is less than why it was.
     if (idle.signal.aborted) throw idle.signal.reason;
@@ -94,6 +101,15 @@ async function downloadOnce(
     either.release();
     clearTimeout(timer);
   }
+}
+
+async function checkHash(path: string, env: NodeJS.ProcessEnv): Promise<void> {
+  const expected = env['LIBTORCH_ATTENTION_SHA256']?.toLowerCase();
+  if (!expected) return;
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  const received = hash.digest('hex');
+  if (expected !== received) throw new Refusal(`expected the SHA-256 ${expected} but received ${received}`);
 }
 
 /** Node's fetch says "fetch failed" and "terminated"; why is in the cause. */

@@ -7,6 +7,7 @@ import { downloadArchive, unpackArchive } from './archive';
 import { cacheDirectory } from './cache';
 import type { FetchProgress, Flavour } from './fetching';
 import { inspectLibtorch, type Libtorch, rootsInSite } from './locate';
+import { PARTIAL, PartialDownload, rename } from './partial-download';
 import { installWithPip, pipArguments, torchWheel } from './pip';
 import { findPython } from './python';
 import { PINNED_CUDA, PINNED_VERSION, parseRelease } from './versions';
@@ -16,7 +17,7 @@ export interface FetchOptions {
   env?: NodeJS.ProcessEnv;
   /** Fetch the CUDA build, of some gigabytes. Default false. */
   cuda?: boolean;
-  /** Ends the fetch, removing what it had written. */
+  /** Ends the fetch. Of what it had written, only a download that can be continued is kept. */
   signal?: AbortSignal;
   onProgress?: (progress: FetchProgress) => void;
   /** Called with what was fetched before it is put in place; a throw refuses it. */
@@ -66,7 +67,8 @@ const STALE_AFTER_MS = 24 * 60 * 60 * 1000;
  * `LIBTORCH_ATTENTION_MIRROR` set, the archive comes from that address instead of PyTorch's, and pip is not asked;
  * `LIBTORCH_ATTENTION_SHA256` is then, or always, what the archive has to hash to.
  *
- * Safe to interrupt and to run twice at once: everything happens in a folder of its own, which is renamed when complete.
+ * Safe to interrupt and to run twice at once: everything happens in a folder of its own, which is renamed when complete. A download
+ * that was broken off is kept for a day, where the server can send the rest alone.
  *
  * @throws TorchError `ERR_LIBTORCH_NOT_FOUND` where it can't be fetched; the signal's reason where it was aborted.
  */
@@ -132,11 +134,14 @@ async function fetchInto(site: string, temporary: string, flavour: Flavour, opti
     rmSync(site, { recursive: true, force: true });
   }
   const url = archiveUrl(flavour, mirror);
-  const archive = join(temporary, 'libtorch.zip');
+  const download = new PartialDownload(url, temporary, cacheDirectory(env));
   try {
     const { answerTimeoutMs = 10_000, idleTimeoutMs = 60_000 } = options;
-    await downloadArchive(url, archive, { ...context, answerTimeoutMs, idleTimeoutMs });
-    await unpackArchive(archive, site, context);
+    await downloadArchive(url, download, { ...context, answerTimeoutMs, idleTimeoutMs }).catch((error: unknown) => {
+      download.keep();
+      throw error;
+    });
+    await unpackArchive(download.path, site, context);
   } catch (cause) {
     signal?.throwIfAborted();
     throw new TorchError(
@@ -211,14 +216,23 @@ function moveIntoPlace(site: string, final: string, temporary: string): Libtorch
 /** Removes what earlier fetches left behind: those of processes that were killed, and anything a day old. */
 function removeStale(directory: string): void {
   for (const name of readdirSync(directory)) {
-    if (!name.startsWith(TEMPORARY)) continue;
     const path = join(directory, name);
+    if (name.startsWith(PARTIAL) && ageOf(path) > STALE_AFTER_MS) rmSync(path, { recursive: true, force: true });
+    if (!name.startsWith(TEMPORARY)) continue;
     const own = `${TEMPORARY}${hostname()}-`;
     const process_ = name.startsWith(own) ? Number.parseInt(name.slice(own.length), 10) : Number.NaN;
-    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
     const ended = Number.isInteger(process_) && process_ !== process.pid && !isRunning(process_);
-    if (ended || age > STALE_AFTER_MS) rmSync(path, { recursive: true, force: true });
+    if (!ended && ageOf(path) <= STALE_AFTER_MS) continue;
+    // The download of a process that was killed can be continued like any other.
+    for (const each of ended ? readdirSync(path) : []) {
+      if (each.startsWith(PARTIAL)) rename(join(path, each), join(directory, each));
+    }
+    rmSync(path, { recursive: true, force: true });
   }
+}
+
+function ageOf(path: string): number {
+  return Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
 }
 
 function isRunning(pid: number): boolean {

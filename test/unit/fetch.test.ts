@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
@@ -211,6 +211,81 @@ describe('fetchLibtorch', () => {
       else response.end(archive());
     });
     expect((await fetchLibtorch({ env: machine(mirror) })).version).toBe('2.13.0+cpu');
+  });
+
+  describe('goes on where a download was broken off,', () => {
+    /** Serves ranges of a file as web servers do, and cuts answers short while it is told to. */
+    async function ranges(content: Buffer, cut: () => number | undefined, etag = () => '"1"') {
+      const asked: string[] = [];
+      const mirror = await serve((request, response) => {
+        const { range = '', 'if-range': validator } = request.headers;
+        asked.push(range);
+        const from = validator === etag() ? Number(/^bytes=(\d+)-$/.exec(range)?.[1] ?? 0) : 0;
+        const headers = { 'accept-ranges': 'bytes', etag: etag(), 'content-length': content.length - from };
+        if (from === 0) response.writeHead(200, headers);
+        else response.writeHead(206, { ...headers, 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` });
+        const length = cut();
+        if (length === undefined) response.end(content.subarray(from));
+        else response.write(content.subarray(from, from + length), () => setTimeout(() => response.destroy(), 20));
+      });
+      return { mirror, asked };
+    }
+
+    test('as often as that brings more of it', async () => {
+      const content = archive();
+      const step = Math.ceil(content.length / 6);
+      const { mirror, asked } = await ranges(content, () => (asked.length < 6 ? step : undefined));
+      const env = { ...machine(mirror), LIBTORCH_ATTENTION_SHA256: createHash('sha256').update(content).digest('hex') };
+      const progress: FetchProgress[] = [];
+      await fetchLibtorch({ env, onProgress: (each) => progress.push(each) });
+      expect(asked).toEqual(['', ...[1, 2, 3, 4, 5].map((times) => `bytes=${times * step}-`)]);
+      const downloads = progress.filter(({ stage }) => stage === 'download');
+      expect(new Set(downloads.map(({ total }) => total))).toEqual(new Set([content.length]));
+      expect(downloads.at(-1)?.done).toBe(content.length);
+      expect(cached(env)).toEqual(['2.13.0+cpu']);
+    }, 20_000);
+
+    test('in the next process, after an interruption', async () => {
+      const content = archive();
+      const controller = new AbortController();
+      const { mirror, asked } = await ranges(content, () => {
+        if (asked.length > 1) return undefined;
+        setTimeout(() => controller.abort(new Error('enough')), 10);
+        return 100;
+      });
+      const env = machine(mirror);
+      await expect(fetchLibtorch({ env, signal: controller.signal })).rejects.toThrow('enough');
+      expect(cached(env)).toEqual([expect.stringMatching(/^partial-/)]);
+      expect((await fetchLibtorch({ env })).version).toBe('2.13.0+cpu');
+      expect(asked).toEqual(['', 'bytes=100-']);
+      expect(cached(env)).toEqual(['2.13.0+cpu']);
+    });
+
+    test('by a process that was killed', async () => {
+      const content = archive();
+      const { mirror, asked } = await ranges(content, () => undefined);
+      const env = machine(mirror);
+      const url = archiveUrl('cpu', mirror);
+      const name = `partial-${createHash('sha256').update(url).digest('hex').slice(0, 16)}`;
+      const left = join(cacheDirectory(env), `incomplete-${hostname()}-99999999-abcdef`, name);
+      writeFiles(left, { validator: '"1"', archive: '' });
+      writeFileSync(join(left, 'archive'), content.subarray(0, 50));
+      expect((await fetchLibtorch({ env })).version).toBe('2.13.0+cpu');
+      expect(asked).toEqual(['bytes=50-']);
+      expect(cached(env)).toEqual(['2.13.0+cpu']);
+    });
+
+    test('from its beginning, where the file has changed meanwhile', async () => {
+      const content = archive();
+      let version = 1;
+      const { mirror, asked } = await ranges(
+        content,
+        () => (version++ === 1 ? 100 : undefined),
+        () => `"${Math.min(version, 2)}"`,
+      );
+      expect((await fetchLibtorch({ env: machine(mirror) })).version).toBe('2.13.0+cpu');
+      expect(asked).toEqual(['', 'bytes=100-']);
+    });
   });
 
   test('two at once both get it, and one copy is kept', async () => {
