@@ -7,7 +7,7 @@
       "actions": [
         {
           "action_name": "cmake",
-          "inputs": ["CMakeLists.txt"],
+          "inputs": ["scripts/task.mjs"],
           "outputs": ["<(PRODUCT_DIR)/attention.node"],
           "action": ["node", "scripts/task.mjs", "gyp", "<(PRODUCT_DIR)"]
         }

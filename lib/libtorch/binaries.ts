@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
+import { builtIn, filesIn, type Place, prebuiltIn } from './prebuilds';
 import {
   buildRequirement,
   compareVersions,
@@ -38,7 +39,7 @@ export function buildDirectory(release: string, packageRoot = PACKAGE_ROOT): str
   return release === releaseOf(PINNED_VERSION) ? build : join(build, 'releases', release);
 }
 
-/** The package that holds this platform's binaries, a folder for each release of libtorch. */
+/** The package that holds this platform's binaries, of each release of libtorch. */
 export const PLATFORM_PACKAGE = `@libtorch-attention/${process.platform}-${process.arch}`;
 
 /** The folder of that package as it is installed beside this one; null where it isn't. */
@@ -51,25 +52,29 @@ function platformFolder(packageRoot: string): string | null {
 }
 
 /**
- * The folders that may hold compiled files, in order: what was built here comes before what was shipped, and the pinned
- * release before others, the newest of which comes first. The environment variable `LIBTORCH_ATTENTION_BINARIES` names
- * one to be used instead: an instrumented build, say.
+ * Where the compiled files of one release may lie, in order: what was built here comes before what was shipped, and the pinned
+ * release before others, the newest of which comes first. The environment variable `LIBTORCH_ATTENTION_BINARIES` names a folder to
+ * be used instead: an instrumented build, say.
  */
-export function binaryDirectories(packageRoot = PACKAGE_ROOT, env: NodeJS.ProcessEnv = process.env): string[] {
+function places(packageRoot: string, env: NodeJS.ProcessEnv = process.env): Place[] {
   const named = env['LIBTORCH_ATTENTION_BINARIES'];
-  if (named && packageRoot === PACKAGE_ROOT) return [resolve(named)];
+  if (named && packageRoot === PACKAGE_ROOT) return [builtIn(resolve(named))];
   const pinned = releaseOf(PINNED_VERSION) as string;
   const shipped = platformFolder(packageRoot);
-  const releases = [join(packageRoot, 'build', 'releases'), shipped]
-    .filter((folder) => folder !== null && existsSync(folder))
-    .flatMap((folder) => readdirSync(folder as string))
+  const prebuilt = shipped === null ? new Map<string, Place>() : prebuiltIn(shipped);
+  const releases = [...filesIn(join(packageRoot, 'build', 'releases')), ...prebuilt.keys()]
     .filter((name) => releaseOf(name) === name && name !== pinned)
     .sort((left, right) => compareVersions(right, left));
   const known = [pinned, ...new Set(releases)];
   return [
-    ...known.map((release) => join(buildDirectory(release, packageRoot), 'Release')),
-    ...(shipped === null ? [] : known.map((release) => join(shipped, release))),
+    ...known.map((release) => builtIn(join(buildDirectory(release, packageRoot), 'Release'))),
+    ...known.flatMap((release) => prebuilt.get(release) ?? []),
   ];
+}
+
+/** The folders that compiled files are looked for in. */
+export function binaryDirectories(packageRoot = PACKAGE_ROOT): string[] {
+  return [...new Set(places(packageRoot).map(({ directory }) => directory))];
 }
 
 /**
@@ -78,8 +83,8 @@ export function binaryDirectories(packageRoot = PACKAGE_ROOT, env: NodeJS.Proces
  */
 export function findBinaries(packageRoot = PACKAGE_ROOT): Binaries[] {
   const found = new Map<string | null, Binaries>();
-  for (const directory of binaryDirectories(packageRoot)) {
-    const binaries = binariesIn(directory);
+  for (const place of places(packageRoot)) {
+    const binaries = binariesAt(place);
     if (!binaries) continue;
     const release = releaseOf(binaries.info.libtorch);
     if (!found.has(release)) found.set(release, binaries);
@@ -97,12 +102,20 @@ export function binariesFor(found: readonly Binaries[], version: string): Binari
   return found.find(({ info }) => releaseOf(info.libtorch) === releaseOf(version)) ?? found[0];
 }
 
-/** The compiled files of one folder; null where one of them is missing, or nothing says what they were built against. */
+/** The compiled files of a folder that a build wrote; null where one of them is missing, or nothing says what they were built against. */
 export function binariesIn(directory: string): Binaries | null {
-  const addon = join(directory, 'attention.node');
-  const loader = join(directory, 'loader.node');
-  const info = readBuildInfo(join(directory, 'build-info.json'));
-  return info && existsSync(addon) && existsSync(loader) ? { directory, addon, loader, info } : null;
+  return binariesAt(builtIn(directory));
+}
+
+/** The compiled files for a release in a package like this platform's; null where it has none. */
+export function prebuiltBinaries(packageRoot: string, release: string): Binaries | null {
+  const place = prebuiltIn(packageRoot).get(release);
+  return place ? binariesAt(place) : null;
+}
+
+function binariesAt({ buildInfo, ...files }: Place): Binaries | null {
+  const info = readBuildInfo(buildInfo);
+  return info && existsSync(files.addon) && existsSync(files.loader) ? { ...files, info } : null;
 }
 
 function readBuildInfo(path: string): BuildInfo | null {

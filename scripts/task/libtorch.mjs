@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 import { cache, Failure, root } from './process.mjs';
 import { step } from './progress.mjs';
 
@@ -31,7 +31,7 @@ function fetch() {
  */
 async function fetching(title, work) {
   const interruption = new AbortController();
-  const interrupt = () => interruption.abort(new Failure('Interrupted; nothing was left behind.', 130));
+  const interrupt = () => interruption.abort(new Failure('Interrupted; nothing that is incomplete is used.', 130));
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   try {
     return await step(title, (update) =>
@@ -94,12 +94,17 @@ export async function provideVersion(version) {
   }
 }
 
-/** Loads libtorch and the addon of a folder in a child process, unless that was seen to work before. */
-export async function verify(libtorch, directory) {
-  const { binariesIn } = modules('binaries');
+/** The version that was fetched from PyPI, if this libtorch was. */
+export function fetchedVersion({ root: folder }) {
+  const [version, ...more] = relative(join(cache, 'libtorch'), folder).split(sep);
+  return /^\d/.test(version) && more.length > 0 ? version : undefined;
+}
+
+/** Loads libtorch and compiled files in a child process, unless that was seen to work before. */
+export async function verify(libtorch, binaries) {
   const { verifyLibtorch } = modules('verify');
   const verdict = await step('Loading libtorch and the addon in a child process', () =>
-    verifyLibtorch(libtorch, binariesIn(directory), { remembered: true }),
+    verifyLibtorch(libtorch, binaries, { remembered: true }),
   );
   if (!verdict.ok) {
     throw new Failure(`The addon does not load on libtorch ${libtorch.version} at ${libtorch.root}: ${verdict.reason}`);

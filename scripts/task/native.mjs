@@ -61,7 +61,7 @@ export async function buildNative(build, libtorch) {
   const binaries = join(build.directory, 'Release');
   const info = { libtorch: libtorch.version, node: process.version, compiler: findCompiler() };
   writeFileSync(join(binaries, 'build-info.json'), `${JSON.stringify(info, null, 2)}\n`);
-  await verify(libtorch, binaries);
+  await verify(libtorch, modules('binaries').binariesIn(binaries));
   return binaries;
 }
 

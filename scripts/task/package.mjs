@@ -1,15 +1,13 @@
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { modules, verify } from './libtorch.mjs';
-import { Failure, output, root, runLogged } from './process.mjs';
-
-/** What a build leaves in its folder Release for the package to load. */
-const products = ['attention.node', 'loader.node', 'build-info.json'];
+import { modules } from './libtorch.mjs';
+import { prebuild } from './prebuild.mjs';
+import { Failure, root, runLogged } from './process.mjs';
 
 /** Copies what is loaded from one folder to another. */
 export function copyProducts(from, to) {
   mkdirSync(to, { recursive: true });
-  for (const name of products) copyFileSync(join(from, name), join(to, name));
+  for (const name of modules('prebuilds').BUILT) copyFileSync(join(from, name), join(to, name));
 }
 
 /** The files and folders of the main package: TypeScript's output, and the sources that `libtorch-attention build` compiles. */
@@ -60,20 +58,13 @@ function stageMain(manifest, directory) {
   writeJson(join(directory, 'package.json'), { ...rest, optionalDependencies });
 }
 
-/** This platform's package: a folder for each release of libtorch, without symbols that only debuggers read. */
+/** This platform's package, with the binaries for each of these releases of libtorch. */
 async function stagePlatform(manifest, directory, made) {
   const { releaseOf } = modules('versions');
   if (!platforms.includes(here)) {
     throw new Failure(`Expected one of the platforms ${platforms.join(', ')} but this is ${here}.`);
   }
-  for (const { libtorch, binaries } of made) {
-    const folder = join(directory, releaseOf(libtorch.version));
-    copyProducts(binaries, folder);
-    if (process.platform === 'linux') strip(['attention.node', 'loader.node'].map((name) => join(folder, name)));
-    const { compiler: _compiler, ...info } = JSON.parse(readFileSync(join(folder, 'build-info.json'), 'utf8'));
-    writeJson(join(folder, 'build-info.json'), info);
-    await verify(libtorch, folder);
-  }
+  for (const { libtorch, binaries } of made) await prebuild(libtorch, directory, binaries);
   const { version, license, engines } = manifest;
   const releases = made.map(({ libtorch }) => releaseOf(libtorch.version));
   writeJson(join(directory, 'package.json'), {
@@ -91,14 +82,9 @@ async function stagePlatform(manifest, directory, made) {
   copyFileSync(join(root, 'LICENSE'), join(directory, 'LICENSE'));
 }
 
-function strip(paths) {
-  if (output('strip', ['--strip-unneeded', ...paths]) === null)
-    throw new Failure('Expected strip, of binutils, to work.');
-}
-
 /**
- * Writes what is published to packages/: the main package, and this platform's with the binaries of these builds and no others.
- * @param made each with the libtorch that was built against, and the folder of its binaries
+ * Writes what is published to packages/: the main package, and this platform's with these binaries and no others.
+ * @param made each with a libtorch that they are built against, and optionally the folder of a build to be taken instead
  * @param packages the folder that they are written to
  */
 export async function writePackages(made, packages = join(root, 'packages')) {

@@ -1,8 +1,9 @@
+import { join, resolve } from 'node:path';
 import { requireCompiler } from './compiler.mjs';
 import { clangFormat, clangTidy } from './cpp-checks.mjs';
 import { installDependencies } from './dependencies.mjs';
 import { checkReference, makeReference } from './docs.mjs';
-import { modules, provideLibtorch, provideVersion } from './libtorch.mjs';
+import { fetchedVersion, modules, provideLibtorch, provideVersion } from './libtorch.mjs';
 import { withLock } from './lock.mjs';
 import {
   anythingBuilt,
@@ -14,26 +15,40 @@ import {
   versionBuild,
 } from './native.mjs';
 import { copyProducts, writePackages } from './package.mjs';
-import { Failure, run } from './process.mjs';
+import { Failure, root, run } from './process.mjs';
 import { runSanitized } from './sanitizers.mjs';
 import { measureCoverage, runNativeTests, runTests } from './tests.mjs';
 import { checkTypes, compileTypeScript } from './typescript.mjs';
 
 /**
- * Makes everything that a task needs, as far as it isn't there. Two tasks at once wait for each other here.
+ * Makes everything that a build needs, as far as it isn't there.
  * @param version of libtorch to build against, fetched from PyPI; by default the libtorch that is found or fetched
+ * @returns the libtorch
+ */
+async function prepare(version) {
+  // Said before anything is downloaded.
+  if (!anythingBuilt()) {
+    requireCompiler();
+    console.error(firstBuildNotice());
+  }
+  await installDependencies();
+  await compileTypeScript();
+  return version === undefined ? await provideLibtorch() : await provideVersion(version);
+}
+
+/** The build whose binaries are packed for a libtorch: of one that was fetched for a version, that version's. */
+function buildFor(libtorch) {
+  const version = fetchedVersion(libtorch);
+  return version === undefined ? releaseBuild(libtorch.version) : versionBuild(version);
+}
+
+/**
+ * Makes everything that a task needs, as far as it isn't there. Two tasks at once wait for each other here.
  * @returns the libtorch, its build, and the folder of the binaries
  */
 function setUp({ version, extraBuilds = [] } = {}) {
   return withLock(async () => {
-    // Said before anything is downloaded.
-    if (!anythingBuilt()) {
-      requireCompiler();
-      console.error(firstBuildNotice());
-    }
-    await installDependencies();
-    await compileTypeScript();
-    const libtorch = version === undefined ? await provideLibtorch() : await provideVersion(version);
+    const libtorch = await prepare(version);
     const build = version === undefined ? releaseBuild(libtorch.version) : versionBuild(version);
     const binaries = await buildNative(build, libtorch);
     for (const each of extraBuilds) await buildNative(each, libtorch);
@@ -144,8 +159,10 @@ export const tasks = {
    */
   async package(versions) {
     const made = [];
-    for (const version of versions.length > 0 ? versions : [undefined]) made.push(await setUp({ version }));
-    await withLock(() => writePackages(made));
+    for (const version of versions.length > 0 ? versions : [undefined]) {
+      made.push({ libtorch: await withLock(() => prepare(version)) });
+    }
+    await writePackages(made);
   },
 
   /** What npm runs ahead of "npm pack" in this folder, if it runs scripts; .npmrc has what holds if it doesn't. */
@@ -155,12 +172,15 @@ export const tasks = {
     );
   },
 
-  /** What binding.gyp runs: the binaries for node-gyp's output folder. */
+  /** What binding.gyp runs: the binaries for node-gyp's output folder, built by CMake unless a build is named. */
   async gyp([directory]) {
+    const named = process.env.LIBTORCH_ATTENTION_BINARIES;
+    if (named) return copyProducts(resolve(named), directory);
     await withLock(async () => {
-      await installDependencies();
-      await compileTypeScript();
-      copyProducts(await buildNative(builds.gyp, await provideLibtorch()), directory);
+      const libtorch = await prepare();
+      // node-gyp empties its own folder, which is this checkout's where it isn't run for a package.
+      const inBuild = resolve(directory).startsWith(join(root, 'build', 'Release'));
+      copyProducts(await buildNative(inBuild ? builds.gyp : buildFor(libtorch), libtorch), directory);
     });
   },
 };

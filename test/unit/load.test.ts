@@ -1,9 +1,11 @@
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import type { Binaries } from '../../lib/libtorch/binaries';
 import { findBinaries } from '../../lib/libtorch/binaries';
 import { loadFrom, remediesFor, requireBinaries } from '../../lib/libtorch/load';
 import { inspectLibtorch, type Libtorch } from '../../lib/libtorch/locate';
 import { verifyLibtorch } from '../../lib/libtorch/verify';
+import { releaseOf } from '../../lib/libtorch/versions';
 import { archiveFiles, errorOf, temporaryFolder, writeFiles } from './fake-libtorch';
 
 const folder = temporaryFolder();
@@ -103,35 +105,62 @@ describe('requireBinaries', () => {
 
 describe('findBinaries', () => {
   const platform = `node_modules/@libtorch-attention/${process.platform}-${process.arch}`;
-  const put = (root: string, place: string, libtorch: string): string => {
-    if (place.startsWith(platform)) writeFiles(join(root, platform), { 'package.json': '{}' });
-    return writeFiles(join(root, place), {
+  const build = (root: string, place: string, libtorch: string): string =>
+    writeFiles(join(root, place), {
       'attention.node': '',
       'loader.node': '',
       'build-info.json': `{"libtorch":"${libtorch}"}`,
+    });
+  const here = `${process.platform}-${process.arch}`;
+  /** What the platform's package has for a release, with tags in the names. */
+  const ship = (root: string, libtorch: string, tags = '', folder = here): string => {
+    const release = releaseOf(libtorch);
+    writeFiles(join(root, platform), { 'package.json': '{}' });
+    return writeFiles(join(root, platform, 'prebuilds', folder), {
+      [`attention-${release}${tags}.node`]: '',
+      [`loader-${release}${tags}.node`]: '',
+      [`attention-${release}.json`]: `{"libtorch":"${libtorch}"}`,
     });
   };
   const directories = (root: string): string[] => findBinaries(root).map(({ directory }) => directory);
 
   test('takes what was built before what was shipped, which serves where nothing was built', () => {
     const root = join(folder, 'package');
-    const shipped = put(root, `${platform}/2.13`, '2.13.0');
+    const shipped = ship(root, '2.13.0');
     expect(findBinaries(root)).toMatchObject([{ directory: shipped, info: { libtorch: '2.13.0' } }]);
-    const built = put(root, 'build/Release', '2.13.1');
+    const built = build(root, 'build/Release', '2.13.1');
     expect(directories(root)).toEqual([built]);
   });
 
   test('finds those of every release', () => {
     const root = join(folder, 'releases');
-    const built = put(root, 'build/releases/2.14/Release', '2.14.1+cu130');
-    put(root, `${platform}/2.14`, '2.14.0');
-    const shipped = [put(root, `${platform}/2.11`, '2.11.0'), put(root, `${platform}/2.13`, '2.13.0')];
-    expect(directories(root).sort()).toEqual([built, ...shipped].sort());
+    const built = build(root, 'build/releases/2.14/Release', '2.14.1+cu130');
+    for (const version of ['2.14.0', '2.11.0', '2.13.0']) ship(root, version);
+    expect(findBinaries(root).map(({ info, directory }) => [info.libtorch, directory === built])).toEqual([
+      ['2.13.0', false],
+      ['2.14.1+cu130', true],
+      ['2.11.0', false],
+    ]);
+  });
+
+  test('chooses prebuilt files by platform and C library, the one with most tags first', () => {
+    const root = join(folder, 'tags');
+    const ours = existsSync('/etc/alpine-release') ? 'musl' : 'glibc';
+    ship(root, '2.14.0', '.glibc', 'plan9-mips');
+    ship(root, '2.15.0', `.${ours === 'musl' ? 'glibc' : 'musl'}`);
+    expect(findBinaries(root)).toEqual([]);
+    for (const tags of ['', `.${ours}`, `.armv8.${ours}`]) ship(root, '2.13.0', tags);
+    const [found, ...more] = findBinaries(root);
+    expect(more).toEqual([]);
+    expect([found?.addon, found?.loader].map((path) => basename(path ?? ''))).toEqual([
+      `attention-2.13.armv8.${ours}.node`,
+      `loader-2.13.armv8.${ours}.node`,
+    ]);
   });
 
   test.each(['', '{}', '{"libtorch": 2}', 'null'])('passes over a folder with %p for build-info.json', (info) => {
     const root = join(folder, `broken-info-${info.length}`);
-    writeFiles(put(root, 'build/Release', '2.13.0'), { 'build-info.json': info });
+    writeFiles(build(root, 'build/Release', '2.13.0'), { 'build-info.json': info });
     expect(findBinaries(root)).toEqual([]);
   });
 });

@@ -26,15 +26,23 @@ function ofFolder(folder: string): Published {
 /**
  * A registry on this machine that package managers install from: packed files, and the packages below a node_modules as they
  * are installed there.
+ *
+ * @returns `publish` adds another version of a package, or another package, from a packed file
  */
 export async function startRegistry(
   tarballs: readonly string[],
   installed: string,
-): Promise<{ url: string; stop: () => void }> {
-  const published = new Map(tarballs.map(ofTarball).map((each) => [each.manifest.name, each]));
-  const find = (name: string): Published | undefined => {
+): Promise<{ url: string; publish: (tarball: string) => void; stop: () => void }> {
+  /** The versions of each package, the latest first. */
+  const published = new Map<string, Published[]>();
+  const add = (each: Published): void => {
+    const { name } = each.manifest;
+    published.set(name, [...(published.get(name) ?? []), each]);
+  };
+  for (const each of tarballs) add(ofTarball(each));
+  const find = (name: string): Published[] | undefined => {
     const folder = join(installed, ...name.split('/'));
-    if (!published.has(name) && existsSync(folder)) published.set(name, ofFolder(folder));
+    if (!published.has(name) && existsSync(folder)) add(ofFolder(folder));
     return published.get(name);
   };
   const server = createServer((request, response) => {
@@ -44,16 +52,19 @@ export async function startRegistry(
     if (!found) {
       response.writeHead(404, { 'content-type': 'application/json' }).end('{"error":"not found"}');
     } else if (file) {
-      response.writeHead(200, { 'content-type': 'application/octet-stream' }).end(found.tarball);
+      const asked = found.find(({ manifest }) => file === `${manifest.version}.tgz`);
+      response.writeHead(asked ? 200 : 404, { 'content-type': 'application/octet-stream' }).end(asked?.tarball);
     } else {
-      const { manifest, tarball } = found;
-      const { version } = manifest;
-      const dist = {
-        tarball: `${url()}${name}/-/${version}.tgz`,
-        integrity: `sha512-${createHash('sha512').update(tarball).digest('base64')}`,
-        shasum: createHash('sha1').update(tarball).digest('hex'),
-      };
-      const packument = { name, 'dist-tags': { latest: version }, versions: { [version]: { ...manifest, dist } } };
+      const versions = found.map(({ manifest, tarball }) => {
+        const { version } = manifest;
+        const dist = {
+          tarball: `${url()}${name}/-/${version}.tgz`,
+          integrity: `sha512-${createHash('sha512').update(tarball).digest('base64')}`,
+          shasum: createHash('sha1').update(tarball).digest('hex'),
+        };
+        return [version, { ...manifest, dist }];
+      });
+      const packument = { name, 'dist-tags': { latest: versions[0]?.[0] }, versions: Object.fromEntries(versions) };
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(packument));
     }
   });
@@ -61,6 +72,7 @@ export async function startRegistry(
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     url: url(),
+    publish: (tarball) => add(ofTarball(tarball)),
     stop: () => {
       server.closeAllConnections();
       server.close();

@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { findBinaries } from '../../lib/libtorch/binaries';
@@ -141,7 +141,10 @@ describe('packed files', () => {
       `libtorch-attention-${process.platform}-${process.arch}-${version}.tgz`,
     ]);
     const release = libtorch.version.split('.').slice(0, 2).join('.');
-    const files = ['attention.node', 'build-info.json', 'loader.node'].map((name) => `${release}/${name}`);
+    const libc = process.platform === 'linux' ? '.glibc' : '';
+    const files = [`attention-${release}${libc}.node`, `loader-${release}${libc}.node`, `attention-${release}.json`].map(
+      (name) => `prebuilds/${process.platform}-${process.arch}/${name}`,
+    );
     expect(platform().sort()).toEqual([...files, 'LICENSE', 'package.json'].sort());
   });
 
@@ -177,10 +180,13 @@ describe('packed files', () => {
     const target = join(folder, 'unpacked');
     mkdirSync(target);
     spawnSync('tar', ['-xzf', tarballs[1] as string, '-C', target]);
-    const [release] = readdirSync(join(target, 'package')).filter((name) => /^\d/.test(name));
-    const addon = join(target, 'package', release as string, 'attention.node');
-    expect(spawnSync('readelf', ['-S', addon], { encoding: 'utf8' }).stdout).not.toMatch(/\.symtab|\.debug_info/);
-    expect(versionsNeeded(addon)).toEqual(versionsNeeded(binaries.addon));
+    const prebuilds = join(target, 'package', 'prebuilds', `${process.platform}-${process.arch}`);
+    for (const [module, built] of Object.entries({ attention: binaries.addon, loader: binaries.loader })) {
+      const name = readdirSync(prebuilds).find((each) => each.startsWith(module) && each.endsWith('.node'));
+      const file = join(prebuilds, name as string);
+      expect(spawnSync('readelf', ['-S', file], { encoding: 'utf8' }).stdout).not.toMatch(/\.symtab|\.debug_info/);
+      expect(versionsNeeded(file)).toEqual(versionsNeeded(built));
+    }
   });
 });
 
@@ -225,6 +231,67 @@ describe('installed', () => {
     const { command } = project();
     await command(bin('yarn'), 'install', '--non-interactive', '--registry', registry.url);
     expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+  });
+});
+
+describe('two versions in one tree', () => {
+  /** Packs a file anew as another version. */
+  function repack(tarball: string, edit: (manifest: Record<string, unknown>) => object): string {
+    const target = mkdtempSync(join(folder, 'other-version-'));
+    spawnSync('tar', ['-xzf', tarball, '-C', target]);
+    const path = join(target, 'package', 'package.json');
+    writeFileSync(path, JSON.stringify(edit(JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>)));
+    spawnSync('tar', ['-czf', join(target, 'packed.tgz'), '-C', target, 'package']);
+    return join(target, 'packed.tgz');
+  }
+
+  test('work in processes of their own; in one process the second is refused, and the first goes on', async () => {
+    const old = { version: '0.0.9', optionalDependencies: { [PLATFORM]: '0.0.9' } };
+    registry.publish(repack(tarballs[0] as string, (manifest) => ({ ...manifest, ...old })));
+    registry.publish(repack(tarballs[1] as string, (manifest) => ({ ...manifest, version: '0.0.9' })));
+    const { command, home } = project({ 'libtorch-attention': version, older: 'npm:libtorch-attention@0.0.9' });
+    await command('npm', 'install');
+    const listed = await command('npm', 'ls', '--all');
+    expect(listed).toContain(`libtorch-attention@${version}`);
+    expect(listed).toContain('npm:libtorch-attention@0.0.9');
+    expect(existsSync(join(home, 'node_modules/older/node_modules', PLATFORM, 'package.json'))).toBe(true);
+    const older = CJS.replace("require('libtorch-attention')", "require('older')");
+    expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+    expect(await command(process.execPath, '-e', older)).toBe(USED);
+    const both = `const { Tensor: Older } = require('older'); require('libtorch-attention').Tensor.zeros([1]);
+      try { Older.zeros([1]); } catch ({ code, message }) { console.log(code, /another copy of libtorch-attention/.test(message)); }`;
+    expect(await command(process.execPath, '-e', `${both}${CJS}`)).toBe(`ERR_ADDON_LOAD true\n${USED}`);
+  });
+});
+
+describe('the published sources', () => {
+  let sources: string;
+  beforeAll(() => {
+    sources = mkdtempSync(join(folder, 'sources-'));
+    spawnSync('tar', ['-xzf', tarballs[0] as string, '-C', sources, '--strip-components=1']);
+  });
+
+  test('include no file of ours that is left out', () => {
+    const native = join(sources, 'native');
+    const files = readdirSync(native, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(cc|h|inc)$/.test(name));
+    expect(files.length).toBeGreaterThan(200);
+    const missing = files.flatMap((name) =>
+      [...readFileSync(join(native, name), 'utf8').matchAll(/^#include "([^"]+)"/gm)]
+        .map(([, path = '']) => path)
+        .filter((path) => ![native, dirname(join(native, name))].some((from) => existsSync(join(from, path))))
+        .map((path) => `${name}: ${path}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  const hasCMake = spawnSync('cmake', ['--version']).status === 0;
+  (hasCMake ? test : test.skip)('are what CMake compiles', () => {
+    const headers = ['node-api-headers/include', 'node-addon-api'].map((path) => join(ROOT, 'node_modules', path));
+    const settings = [`-DLIBTORCH_ROOT=${libtorch.root}`, `-DCMAKE_JS_INC=${headers.join(';')}`, '-DLTA_TESTS=OFF'];
+    // What isn't there is an error of this step, which compiles nothing.
+    const args = ['-S', sources, '-B', join(sources, 'configured'), ...settings];
+    const { status, stderr } = spawnSync('cmake', args, { encoding: 'utf8' });
+    expect({ status, errors: /CMake Error[^]*/.exec(stderr)?.[0] }).toEqual({ status: 0, errors: undefined });
   });
 });
 
