@@ -84,6 +84,9 @@ class Quantize(nn.Module):
             torch.quantize_per_channel(x, self.scales, self.points, 0, torch.qint32),
             torch.quantize_per_channel(x, self.float_scales, self.float_points, 0, torch.quint8),
             torch.quantize_per_tensor(x, 0.0371, 7, torch.quint8).t(),
+            # Two and four elements in a byte, of rows that fill their last byte in part.
+            torch.quantize_per_channel(x, self.float_scales, self.float_points, 0, torch.quint4x2),
+            torch.quantize_per_channel(x, self.float_scales, self.float_points, 0, torch.quint2x4),
         ]
 
 

@@ -11,7 +11,7 @@ const FOLDER = join(__dirname, '../fixtures/dtypes');
 const MODEL = join(FOLDER, 'quantized.pt');
 
 /** In the order of the model's outputs; scripts/make_dtype_fixtures.py says how each is quantized. */
-const TYPES = ['quint8', 'qint8', 'qint32', 'qint8', 'qint8', 'qint32', 'quint8', 'quint8'];
+const TYPES = ['quint8', 'qint8', 'qint32', 'qint8', 'qint8', 'qint32', 'quint8', 'quint8', 'quint4x2', 'quint2x4'];
 
 async function expected(): Promise<{ x: Tensor; numbers: Tensor[] }> {
   const { entries } = await readSafetensors(join(FOLDER, 'quantized.safetensors'));
@@ -55,7 +55,7 @@ describe('a quantized tensor', () => {
     for (const output of (await model.forward([x])) as Tensor[]) {
       const error = expect.objectContaining({
         code: 'ERR_INVALID_ARGUMENT',
-        message: expect.stringMatching(/^A tensor of type qu?int\d+ has no typed array: dequantize\(\) gives/),
+        message: expect.stringMatching(/^A tensor of type qu?int\d+(?:x\d)? has no typed array: dequantize\(\) gives/),
       });
       for (const read of [() => output.toTypedArray(), () => output.toArray(), () => JSON.stringify(output)]) {
         expect(read).toThrow(error);
