@@ -1,10 +1,23 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { findBinaries } from '../../lib/libtorch/binaries';
 import { versionsNeeded } from '../../lib/libtorch/elf';
 import { chooseBinaries } from '../../lib/libtorch/load';
+import { inspectLibtorch, type Libtorch } from '../../lib/libtorch/locate';
+import { BUILT } from '../../lib/libtorch/prebuilds';
+import { releaseOf, SERVED_RELEASES } from '../../lib/libtorch/versions';
 import { temporaryFolder, writeFiles } from './fake-libtorch';
 import { startRegistry } from './local-registry';
 
@@ -21,8 +34,24 @@ let registry: Awaited<ReturnType<typeof startRegistry>>;
 let tarballs: string[];
 let projects = 0;
 
+/** What is taken for a libtorch of another release, and for what was built against it: this one, called so. */
+const OTHER = SERVED_RELEASES.find((each) => each !== releaseOf(libtorch.version)) as string;
+
+function makeOther(): { libtorch: Libtorch; binaries: string } {
+  const root = writeFiles(join(folder, 'other'), { 'build-version': `${OTHER}.0+cpu` });
+  for (const name of ['lib', 'include']) symlinkSync(join(libtorch.root, name), join(root, name));
+  const built = join(folder, 'other-built');
+  mkdirSync(built);
+  for (const name of BUILT) copyFileSync(join(binaries.directory, name), join(built, name));
+  writeFileSync(join(built, 'build-info.json'), JSON.stringify({ libtorch: `${OTHER}.0+cpu` }));
+  return { libtorch: inspectLibtorch(root, 'LIBTORCH') as Libtorch, binaries: built };
+}
+
+let other: ReturnType<typeof makeOther>;
+
 beforeAll(async () => {
-  const made = JSON.stringify([{ libtorch, binaries: binaries.directory }]);
+  other = makeOther();
+  const made = JSON.stringify([{ libtorch, binaries: binaries.directory }, other]);
   const script = `import { writePackages } from './scripts/task/package.mjs'; await writePackages(${made}, ${JSON.stringify(packages)});`;
   const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
     cwd: ROOT,
@@ -99,11 +128,14 @@ function environment(home: string): NodeJS.ProcessEnv {
 const run = promisify(execFile);
 
 /** A project in a folder of its own, and how commands run in it. */
-function project(dependencies: Record<string, string> = { 'libtorch-attention': version }) {
+function project(
+  dependencies: Record<string, string> = { 'libtorch-attention': version },
+  variables: NodeJS.ProcessEnv = {},
+) {
   const home = join(folder, `project-${++projects}`);
   mkdirSync(home);
   writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'project', version: '1.0.0', dependencies }));
-  const options = { cwd: home, env: environment(home), encoding: 'utf8' as const, timeout: 110_000 };
+  const options = { cwd: home, env: { ...environment(home), ...variables }, encoding: 'utf8' as const, timeout: 110_000 };
   return {
     home,
     /** Resolves to what a command prints; rejects where it fails. */
@@ -140,10 +172,11 @@ describe('packed files', () => {
       `libtorch-attention-${version}.tgz`,
       `libtorch-attention-${process.platform}-${process.arch}-${version}.tgz`,
     ]);
-    const release = libtorch.version.split('.').slice(0, 2).join('.');
     const libc = process.platform === 'linux' ? '.glibc' : '';
-    const files = [`attention-${release}${libc}.node`, `loader-${release}${libc}.node`, `attention-${release}.json`].map(
-      (name) => `prebuilds/${process.platform}-${process.arch}/${name}`,
+    const files = [releaseOf(libtorch.version), OTHER].flatMap((release) =>
+      [`attention-${release}${libc}.node`, `loader-${release}${libc}.node`, `attention-${release}.json`].map(
+        (name) => `prebuilds/${process.platform}-${process.arch}/${name}`,
+      ),
     );
     expect(platform().sort()).toEqual([...files, 'LICENSE', 'package.json'].sort());
   });
@@ -219,6 +252,23 @@ describe('installed', () => {
     expect(error).toContain(`"npm install ${PLATFORM}"`);
     expect(error).toContain('"npx libtorch-attention build"');
     await command('npm', 'install', '--no-save', '--force', `${PLATFORM}@${version}`);
+  });
+
+  test('with binaries for several releases, of which the libtorch that is found chooses', async () => {
+    for (const [root, release] of [
+      [libtorch.root, releaseOf(libtorch.version)],
+      [other.libtorch.root, OTHER],
+    ] as const) {
+      const { command } = project({}, { LIBTORCH: root });
+      await command('npm', 'install', ...tarballs);
+      expect(await command(process.execPath, '-e', CJS)).toBe(USED);
+      const { addon, releases } = JSON.parse(await command('npx', 'libtorch-attention', 'doctor', '--json')) as {
+        addon: { addon: string };
+        releases: string[];
+      };
+      expect(addon.addon).toMatch(new RegExp(`/prebuilds/[^/]+/attention-${release?.replace('.', '\\.')}\\b`));
+      expect(releases).toEqual([releaseOf(libtorch.version), OTHER].sort());
+    }
   });
 
   test('by pnpm, whose packages see their own dependencies alone', async () => {
