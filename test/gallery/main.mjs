@@ -84,7 +84,8 @@ const models = {
       if (positions(queries, 'C').join() !== '22,96') yield `the cysteines are at ${positions(queries, 'C')}`;
       if (strongest(22)[0] !== 96) yield `the cysteine at 22 looks most at ${strongest(22)[0]}`;
       const share = weight(22, 96) * keys.length;
-      if (weight(22, 96).toFixed(2) !== '0.12' || Math.round(share) !== 15) yield `with ${weight(22, 96)}, ${share} times`;
+      if (weight(22, 96).toFixed(2) !== '0.12' || Math.round(share) !== 15)
+        yield `with ${weight(22, 96)}, ${share} times`;
     },
   },
   dates: {
@@ -134,7 +135,9 @@ let failures = 0;
 try {
   for (const [name, model] of Object.entries(models)) {
     const started = Date.now();
-    const problems = model.says.filter((text) => !guide.includes(text)).map((text) => `docs/gallery.md lacks "${text}"`);
+    const problems = model.says
+      .filter((text) => !guide.includes(text))
+      .map((text) => `docs/gallery.md lacks "${text}"`);
     try {
       run(flags.python, here(`../../examples/gallery/${name}.py`), folder);
       const sizes = [join(folder, `${name}.png`), here(`../../docs/gallery/${name}.png`)].map(sizeOf);
@@ -146,9 +149,10 @@ try {
     }
     if (problems.length > 0) failures += 1;
     console.log(
-      [`${problems.length > 0 ? '✗' : '✓'} ${name} (${((Date.now() - started) / 1000).toFixed(0)} s)`, ...problems].join(
-        '\n  ',
-      ),
+      [
+        `${problems.length > 0 ? '✗' : '✓'} ${name} (${((Date.now() - started) / 1000).toFixed(0)} s)`,
+        ...problems,
+      ].join('\n  '),
     );
   }
 } finally {

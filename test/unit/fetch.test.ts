@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { zipSync } from 'fflate';
+import { globSync } from 'tinyglobby';
 import { TorchError } from '../../lib/core/errors';
 import { cacheDirectory } from '../../lib/libtorch/cache';
 import { archiveUrl, fetchLibtorch } from '../../lib/libtorch/fetch';
@@ -214,8 +215,21 @@ describe('fetchLibtorch', () => {
   });
 
   describe('goes on where a download was broken off,', () => {
-    /** Serves ranges of a file as web servers do, and cuts answers short while it is told to. */
-    async function ranges(content: Buffer, cut: () => number | undefined, etag = () => '"1"') {
+    /** How many bytes of a download are on the disk. */
+    const written = (env: NodeJS.ProcessEnv): number => {
+      const [file] = globSync('incomplete-*/partial-*/archive', { cwd: cacheDirectory(env), absolute: true });
+      return file === undefined ? 0 : (statSync(file, { throwIfNoEntry: false })?.size ?? 0);
+    };
+
+    /**
+     * Serves ranges of a file as web servers do. Where it is told to cut an answer short, it does so, or what it is told instead, once
+     * the client has written that part.
+     */
+    async function ranges(
+      content: Buffer,
+      cut: () => number | undefined,
+      { etag = () => '"1"', broken = () => {} } = {},
+    ) {
       const asked: string[] = [];
       const mirror = await serve((request, response) => {
         const { range = '', 'if-range': validator } = request.headers;
@@ -223,21 +237,37 @@ describe('fetchLibtorch', () => {
         const from = validator === etag() ? Number(/^bytes=(\d+)-$/.exec(range)?.[1] ?? 0) : 0;
         const headers = { 'accept-ranges': 'bytes', etag: etag(), 'content-length': content.length - from };
         if (from === 0) response.writeHead(200, headers);
-        else response.writeHead(206, { ...headers, 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` });
+        else
+          response.writeHead(206, {
+            ...headers,
+            'content-range': `bytes ${from}-${content.length - 1}/${content.length}`,
+          });
         const length = cut();
         if (length === undefined) response.end(content.subarray(from));
-        else response.write(content.subarray(from, from + length), () => setTimeout(() => response.destroy(), 20));
+        else {
+          response.write(content.subarray(from, from + length));
+          const timer = setInterval(() => {
+            if (written(env) < from + length) return;
+            clearInterval(timer);
+            broken();
+            response.destroy();
+          }, 5);
+        }
       });
-      return { mirror, asked };
+      const env = machine(mirror);
+      return { env, mirror, asked };
     }
 
     test('as often as that brings more of it', async () => {
       const content = archive();
       const step = Math.ceil(content.length / 6);
-      const { mirror, asked } = await ranges(content, () => (asked.length < 6 ? step : undefined));
-      const env = { ...machine(mirror), LIBTORCH_ATTENTION_SHA256: createHash('sha256').update(content).digest('hex') };
+      const { env, asked } = await ranges(content, () => (asked.length < 6 ? step : undefined));
+      const hash = createHash('sha256').update(content).digest('hex');
       const progress: FetchProgress[] = [];
-      await fetchLibtorch({ env, onProgress: (each) => progress.push(each) });
+      await fetchLibtorch({
+        env: { ...env, LIBTORCH_ATTENTION_SHA256: hash },
+        onProgress: (each) => progress.push(each),
+      });
       expect(asked).toEqual(['', ...[1, 2, 3, 4, 5].map((times) => `bytes=${times * step}-`)]);
       const downloads = progress.filter(({ stage }) => stage === 'download');
       expect(new Set(downloads.map(({ total }) => total))).toEqual(new Set([content.length]));
@@ -248,12 +278,8 @@ describe('fetchLibtorch', () => {
     test('in the next process, after an interruption', async () => {
       const content = archive();
       const controller = new AbortController();
-      const { mirror, asked } = await ranges(content, () => {
-        if (asked.length > 1) return undefined;
-        setTimeout(() => controller.abort(new Error('enough')), 10);
-        return 100;
-      });
-      const env = machine(mirror);
+      const broken = () => controller.abort(new Error('enough'));
+      const { env, asked } = await ranges(content, () => (asked.length > 1 ? undefined : 100), { broken });
       await expect(fetchLibtorch({ env, signal: controller.signal })).rejects.toThrow('enough');
       expect(cached(env)).toEqual([expect.stringMatching(/^partial-/)]);
       expect((await fetchLibtorch({ env })).version).toBe('2.13.0+cpu');
@@ -263,8 +289,7 @@ describe('fetchLibtorch', () => {
 
     test('by a process that was killed', async () => {
       const content = archive();
-      const { mirror, asked } = await ranges(content, () => undefined);
-      const env = machine(mirror);
+      const { env, mirror, asked } = await ranges(content, () => undefined);
       const url = archiveUrl('cpu', mirror);
       const name = `partial-${createHash('sha256').update(url).digest('hex').slice(0, 16)}`;
       const left = join(cacheDirectory(env), `incomplete-${hostname()}-99999999-abcdef`, name);
@@ -278,12 +303,10 @@ describe('fetchLibtorch', () => {
     test('from its beginning, where the file has changed meanwhile', async () => {
       const content = archive();
       let version = 1;
-      const { mirror, asked } = await ranges(
-        content,
-        () => (version++ === 1 ? 100 : undefined),
-        () => `"${Math.min(version, 2)}"`,
-      );
-      expect((await fetchLibtorch({ env: machine(mirror) })).version).toBe('2.13.0+cpu');
+      const { env, asked } = await ranges(content, () => (version++ === 1 ? 100 : undefined), {
+        etag: () => `"${Math.min(version, 2)}"`,
+      });
+      expect((await fetchLibtorch({ env })).version).toBe('2.13.0+cpu');
       expect(asked).toEqual(['', 'bytes=100-']);
     });
   });

@@ -137,8 +137,8 @@ describe('findBinaries', () => {
     const built = build(root, 'build/releases/2.14/Release', '2.14.1+cu130');
     for (const version of ['2.14.0', '2.11.0', '2.13.0']) ship(root, version);
     expect(findBinaries(root).map(({ info, directory }) => [info.libtorch, directory === built])).toEqual([
-      ['2.13.0', false],
       ['2.14.1+cu130', true],
+      ['2.13.0', false],
       ['2.11.0', false],
     ]);
   });

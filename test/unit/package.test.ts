@@ -135,7 +135,12 @@ function project(
   const home = join(folder, `project-${++projects}`);
   mkdirSync(home);
   writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'project', version: '1.0.0', dependencies }));
-  const options = { cwd: home, env: { ...environment(home), ...variables }, encoding: 'utf8' as const, timeout: 110_000 };
+  const options = {
+    cwd: home,
+    env: { ...environment(home), ...variables },
+    encoding: 'utf8' as const,
+    timeout: 110_000,
+  };
   return {
     home,
     /** Resolves to what a command prints; rejects where it fails. */
@@ -323,7 +328,9 @@ describe('the published sources', () => {
 
   test('include no file of ours that is left out', () => {
     const native = join(sources, 'native');
-    const files = readdirSync(native, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(cc|h|inc)$/.test(name));
+    const files = readdirSync(native, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      /\.(cc|h|inc)$/.test(name),
+    );
     expect(files.length).toBeGreaterThan(200);
     const missing = files.flatMap((name) =>
       [...readFileSync(join(native, name), 'utf8').matchAll(/^#include "([^"]+)"/gm)]
@@ -341,7 +348,7 @@ describe('the published sources', () => {
     // What isn't there is an error of this step, which compiles nothing.
     const args = ['-S', sources, '-B', join(sources, 'configured'), ...settings];
     const { status, stderr } = spawnSync('cmake', args, { encoding: 'utf8' });
-    expect({ status, errors: /CMake Error[^]*/.exec(stderr)?.[0] }).toEqual({ status: 0, errors: undefined });
+    expect({ status, errors: /CMake Error[\s\S]*/.exec(stderr)?.[0] }).toEqual({ status: 0, errors: undefined });
   });
 });
 
