@@ -228,7 +228,7 @@ describe('fetchLibtorch', () => {
     async function ranges(
       content: Buffer,
       cut: () => number | undefined,
-      { etag = () => '"1"', broken = () => {} } = {},
+      { etag = (): string => '"1"', broken = () => {} } = {},
     ) {
       const asked: string[] = [];
       const mirror = await serve((request, response) => {
