@@ -7,7 +7,7 @@
       "actions": [
         {
           "action_name": "cmake",
-          "inputs": ["scripts/task.mjs"],
+          "inputs": ["CMakeLists.txt"],
           "outputs": ["<(PRODUCT_DIR)/attention.node"],
           "action": ["node", "scripts/task.mjs", "gyp", "<(PRODUCT_DIR)"]
         }

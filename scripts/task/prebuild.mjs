@@ -45,14 +45,14 @@ export async function prebuild(libtorch, out, binaries) {
 }
 
 /**
- * A project for node-gyp, which empties a project's folder build: it has binding.gyp, and what that runs. Of Node's headers it has
+ * A project for node-gyp, which empties a project's folder build: it has binding.gyp, and what that names. Of Node's headers it has
  * the one file that node-gyp asks for.
  */
 function stageProject() {
   const project = join(root, 'build', 'package', 'gyp');
   rmSync(project, { recursive: true, force: true });
   mkdirSync(join(project, 'node', 'include', 'node'), { recursive: true });
-  copyFileSync(join(root, 'binding.gyp'), join(project, 'binding.gyp'));
+  for (const name of ['binding.gyp', 'CMakeLists.txt']) copyFileSync(join(root, name), join(project, name));
   symlinkSync(join(root, 'scripts'), join(project, 'scripts'), 'junction');
   const settings = "{ 'target_defaults': { 'configurations': { 'Release': {}, 'Debug': {} } } }\n";
   writeFileSync(join(project, 'node', 'include', 'node', 'common.gypi'), settings);
