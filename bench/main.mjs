@@ -16,6 +16,7 @@ import * as idle from './sections/idle.mjs';
 import * as load from './sections/load.mjs';
 import * as memory from './sections/memory.mjs';
 import * as nn from './sections/nn.mjs';
+import * as page from './sections/page.mjs';
 import * as peers from './sections/peers.mjs';
 import * as serve from './sections/serve.mjs';
 import * as threads from './sections/threads.mjs';
@@ -35,6 +36,7 @@ const SECTIONS = {
   memory,
   bulk,
   serve,
+  page,
 };
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -45,7 +47,11 @@ const OPTIONS = {
     about: 'what the turns of one comparison may take; three are taken anyway (default: 30)',
   },
   threads: { type: 'string', about: 'threads of one run, here and in the peers (default: those of the package)' },
-  long: { type: 'boolean', default: false, about: 'every way at 4,096 tokens, peers too; more waiting policies' },
+  long: {
+    type: 'boolean',
+    default: false,
+    about: 'every way at 4,096 tokens, peers and the page too; more waiting policies',
+  },
   quick: {
     type: 'boolean',
     default: false,

@@ -8,6 +8,7 @@ bert.pt               BERT-like, 6 layers of 384, 12 heads, feed-forward 1536, s
 bert.onnx             the same weights, eager
 bert_attentions.onnx  the same with the attentions as outputs
 long.pt               one layer of width 64 and 4 heads on scaled_dot_product_attention, for long sequences; traced
+peaked.pt             like bert.pt, 12 layers, with large query weights, so that heads look at something; traced
 tiny.pt               one attention of width 16, to measure what a call costs; scripted
 identity.pt           returns its input; scripted
 
@@ -70,16 +71,24 @@ class Tiny(nn.Module):
         return F.scaled_dot_product_attention(q, k, v)
 
 
-def bert(attention: str) -> nn.Module:
+def bert(attention: str, layers: int = 6) -> nn.Module:
     """The same weights whatever the attention."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=1000, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
+        vocab_size=1000, hidden_size=384, num_hidden_layers=layers, num_attention_heads=12, intermediate_size=1536,
         max_position_embeddings=4096, attn_implementation=attention,
     )
     torch.manual_seed(1)
     return BertModel(config, add_pooling_layer=False).eval()
+
+
+def peaked() -> nn.Module:
+    model = bert("sdpa", 12)
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            layer.attention.self.query.weight.mul_(12)
+    return model
 
 
 class HiddenState(nn.Module):
@@ -136,6 +145,7 @@ MODELS = {
     "encoder.pt": scripted(Encoder),
     "encoder_traced.pt": traced(lambda: Stack(512, 8, 12), lambda: torch.randn(2, 128, 512)),
     "bert.pt": traced(lambda: HiddenState(bert("sdpa")), example_ids),
+    "peaked.pt": traced(lambda: HiddenState(peaked()), example_ids),
     "bert.onnx": exported(HiddenState, 0),
     "bert_attentions.onnx": exported(WithAttentions, 6),
     "long.pt": traced(lambda: Stack(64, 4, 1), lambda: torch.randn(2, 128, 64)),

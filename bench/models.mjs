@@ -12,6 +12,7 @@ export const WIDTHS = {
   'encoder.pt': 512,
   'encoder_traced.pt': 512,
   'bert.pt': 0,
+  'peaked.pt': 0,
   'long.pt': 64,
   'tiny.pt': 16,
   'identity.pt': 16,

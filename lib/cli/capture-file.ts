@@ -3,7 +3,7 @@ import { infoOf } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { type Entry, malformed } from '../formats/entry';
 import { type SafetensorsFile, withSafetensors } from '../formats/safetensors';
-import type { ViewAttention } from '../view/prepare';
+import { heldIn, type ViewAttention } from '../view/prepare';
 
 const NAME = /^attentions\.(\d+)$/;
 
@@ -63,9 +63,11 @@ async function* read(file: SafetensorsFile, path: string, indices: readonly numb
     const weights = await file.read(name);
     const { shape, scale, ...description } = describe(file.metadata[name], weights, `${name} in ${path}`);
     const keys = names.has(`${name}.keys`) ? await file.read(`${name}.keys`) : undefined;
+    const held = heldIn(weights.dtype, scale);
     yield {
       ...description,
       weights: floats(weights, scale),
+      ...(held && { held }),
       ...(keys && { keys: { shape: keys.shape, data: keys.data } }),
       ...(keys && { shape: shape ?? wholeShape(keys) }),
     };

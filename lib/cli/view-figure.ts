@@ -1,7 +1,7 @@
 import { TorchError } from '../core/errors';
 import { writeWhole } from '../formats/file';
 import type { FigureKind } from '../view/figure-input';
-import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
+import { markedHead, type PrepareExample, shownOf, type ViewAttention } from '../view/prepare';
 import { renderHeadFigure, renderPng, renderRowCsv } from '../view/render-figure';
 import type { ViewDataImage } from '../view/view-data';
 
@@ -17,6 +17,8 @@ export interface FigureOptions {
   key?: number;
   threshold: number;
   mergeWords?: boolean;
+  /** Padding is drawn too. */
+  padding?: boolean;
   /** Of a checkpoint the layer alone is captured. */
   layers?: (string | RegExp | number)[];
   scale: 'log' | 'root' | 'linear';
@@ -45,7 +47,8 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
   const attention = await find(example.attentions, options.layers ? /(?:)/ : layer);
   const matrix = matrixOf(attention, head);
   const { name, operator, queries } = attention;
-  const { weights, rows, columns } = await markedHead(attention, 0, matrix);
+  const marked = await markedHead(attention, 0, matrix);
+  const { weights, rows, columns } = marked;
   const [queryTokens, keyTokens] = tokensOf(example, rows, columns, queries);
   const input = {
     weights,
@@ -67,8 +70,14 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
           : { from: 'query' as const, index: rowOf(query, queries) }
         : { from: 'key' as const, index: columnOf(key, columns) };
     const image = kind === 'image' ? imageOf(example, columns) : undefined;
+    const trimmed = shownOf(attention, marked, queryTokens, keyTokens);
+    // Who asks for a position of the padding is shown it.
+    const [from, to] = asked?.from === 'key' ? trimmed.columns : trimmed.rows;
+    const isInside = asked === undefined || (asked.index >= from && asked.index < to);
+    const whole: typeof trimmed = { rows: [0, rows], columns: [0, columns] };
     const figure = renderHeadFigure({
       ...input,
+      shown: options.padding || !isInside ? whole : trimmed,
       figure: kind,
       name: which,
       ...(asked && { asked }),

@@ -73,6 +73,7 @@ export function registerView(program: Command): void {
     .option('--key <position>', 'for figures: the key that is asked who attends to it', parseIndex)
     .option('--threshold <weight>', 'for --figure heads: lines are drawn for weights from this on', parseWeight, 0.05)
     .option('--merge-words', 'for --figure text: the pieces of a word are one')
+    .option('--padding', 'for figures: padding is drawn too')
     .addOption(new Option('--scale <scale>', 'for figures: colours').choices(['log', 'root', 'linear']).default('log'))
     .option('--pixel-ratio <n>', 'for --png: pixels a unit, from 1 to 4', parsePixelRatio, 2)
     .addHelpText(
@@ -124,6 +125,7 @@ const NEEDS: readonly [option: string, needed: readonly (keyof ViewOptions)[], f
   ['figure', ['svg', 'png'], '--svg or --png'],
   ['threshold', ['svg', 'png'], '--svg or --png'],
   ['mergeWords', ['svg', 'png'], '--svg or --png'],
+  ['padding', ['svg', 'png'], '--svg or --png'],
   ['scale', ['svg', 'png'], '--svg or --png'],
   ['pixelRatio', ['png'], '--png'],
 ];

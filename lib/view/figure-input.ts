@@ -10,6 +10,8 @@ export interface HeadFigureInput {
   columns: number;
   /** Query positions of the rows. */
   queries: readonly number[];
+  /** What is drawn, by rows and columns: [from, to). */
+  shown: { rows: [number, number]; columns: [number, number] };
   /** Tokens of the whole sequences, by position; positions are shown where there are none. */
   queryTokens?: readonly string[];
   keyTokens?: readonly string[];

@@ -41,6 +41,8 @@ export class PageBudget {
   private readonly attentions: PackedAttention[] = [];
   private side = 0;
   private tops = RANKS.length - 1;
+  /** What each attention takes; undefined where that may have changed. */
+  private readonly sizes: (number | undefined)[] = [];
 
   constructor(private readonly maxSize: number) {}
 
@@ -66,15 +68,17 @@ export class PageBudget {
     return this.side === 0 && bytes * (4 / 3) < this.maxSize;
   }
 
-  /** Leaves out what no longer fits. */
+  /** Leaves out what no longer fits, after heads were added to the last attention. */
   async fit(overhead = 0): Promise<void> {
+    this.sizes[this.attentions.length - 1] = undefined;
     while (this.size(overhead) > this.maxSize) {
+      if (this.encoding === 'log8' && this.dropOldestFull()) continue;
       if (this.encoding !== 'log8') this.dropEncoding();
-      else if (this.dropOldestFull()) continue;
       else if (this.tops > 2) this.tops--;
       else if (this.side < SIDES.length - 1) await this.shrinkPictures();
       else if (this.tops > 1) this.tops--;
       else throw tooLarge(this.heads().length, this.size(overhead), this.maxSize);
+      this.sizes.fill(undefined);
     }
   }
 
@@ -82,13 +86,18 @@ export class PageBudget {
     const dropped = this.encoding as 'float32' | 'log16';
     this.encoding = dropped === 'float32' ? 'log16' : 'log8';
     for (const head of this.heads()) delete head[dropped];
+    this.sizes.fill(undefined);
   }
 
   private dropOldestFull(): boolean {
-    const oldest = this.heads().find(({ log8 }) => log8);
-    if (!oldest) return false;
-    delete oldest.log8;
-    return true;
+    for (const [i, { heads }] of this.attentions.entries()) {
+      const oldest = heads.find(({ log8 }) => log8);
+      if (!oldest) continue;
+      delete oldest.log8;
+      this.sizes[i] = undefined;
+      return true;
+    }
+    return false;
   }
 
   private async shrinkPictures(): Promise<void> {
@@ -123,17 +132,22 @@ export class PageBudget {
 
   private size(overhead: number): number {
     let size = overhead;
-    for (const attention of this.attentions) {
-      const whole = this.isWhole(attention);
-      size += blockSize(attention.thumbnails as Block);
-      for (const margin of attention.margins) size += blockSize(margin);
-      for (const head of attention.heads) {
-        size += overhead ? 0 : HEAD_BYTES;
-        const full = head[this.encoding];
-        if (full) size += blockSize(full);
-        if (this.hasPicture(head, whole)) size += blockSize(head.packedPicture as Block);
-        if (this.hasTop(head, whole)) for (const block of head.top.slice(0, this.tops)) size += blockSize(block);
-      }
+    for (const [i, attention] of this.attentions.entries()) {
+      size += this.sizes[i] ??= this.sizeOf(attention);
+      if (!overhead) size += HEAD_BYTES * attention.heads.length;
+    }
+    return size;
+  }
+
+  private sizeOf(attention: PackedAttention): number {
+    const whole = this.isWhole(attention);
+    let size = blockSize(attention.thumbnails as Block);
+    for (const margin of attention.margins) size += blockSize(margin);
+    for (const head of attention.heads) {
+      const full = head[this.encoding];
+      if (full) size += blockSize(full);
+      if (this.hasPicture(head, whole)) size += blockSize(head.packedPicture as Block);
+      if (this.hasTop(head, whole)) for (const block of head.top.slice(0, this.tops)) size += blockSize(block);
     }
     return size;
   }

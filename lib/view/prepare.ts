@@ -38,6 +38,8 @@ export interface ViewAttention {
   keys?: Elements;
   /** The shape of the whole attention: its last size tells the number of keys of a capture with `topK`. */
   shape?: readonly number[];
+  /** What the capture held, where its weights aren't those that it held any more. */
+  held?: HeldType;
   /** Of a capture that holds codes: the weights that they stand for. */
   decode?(): TensorLike;
   heads: readonly number[];
@@ -122,7 +124,7 @@ async function prepareExample(
     names.push(attention.name);
     const batch = attention.weights.shape[0] as number;
     const held = heldType(attention);
-    const decoded = held === 'uint8' ? attention.decode?.() : undefined;
+    const decoded = held?.startsWith('uint8') ? attention.decode?.() : undefined;
     try {
       const whole = decoded ? { ...attention, weights: decoded } : attention;
       for (let item = 0; item < batch; item++) {
@@ -162,10 +164,17 @@ async function prepareExample(
 }
 
 /** The type that a capture holds weights in, where it rounds them. */
-function heldType({ weights, decode }: ViewAttention): HeldType | undefined {
+function heldType({ weights, decode, scale, held }: ViewAttention): HeldType | undefined {
+  if (held) return held;
   const dtype = isTensor(weights) ? weights.dtype : '';
+  return dtype === 'uint8' && !decode ? undefined : heldIn(dtype, scale);
+}
+
+/** The type that weights are held in, where it rounds them. */
+export function heldIn(dtype: string, scale: CodeScale | undefined): HeldType | undefined {
   if (dtype === 'float16' || dtype === 'bfloat16') return dtype;
-  return dtype === 'uint8' && decode ? 'uint8' : undefined;
+  if (dtype !== 'uint8') return undefined;
+  return scale ? `uint8 ${scale}` : 'uint8';
 }
 
 /** Labels that fit nowhere would be left out without a word. */
@@ -383,12 +392,16 @@ function codeScale(kind: AttentionKind, signed: boolean, largest: number): numbe
   return largest > 1.0001 || signed || kind === 'derived' ? largest : 1;
 }
 
+/** One head with what its cells are, as `markedHead` gives it. */
+export interface MarkedHead {
+  weights: Float32Array;
+  rows: number;
+  columns: number;
+  mask: Uint8Array | undefined;
+}
+
 /** One matrix of an attention, `rows × columns`, with cells that are masked or were not captured marked by their bits. */
-export async function markedHead(
-  attention: ViewAttention,
-  item: number,
-  matrix: number,
-): Promise<{ weights: Float32Array; rows: number; columns: number }> {
+export async function markedHead(attention: ViewAttention, item: number, matrix: number): Promise<MarkedHead> {
   check(attention);
   const reader = new HeadReader(attention, item, new Scratch());
   const { mask } = await survey(reader);
@@ -399,7 +412,19 @@ export async function markedHead(
     if (captured?.[i] === 0) bits[i] = ABSENT_BITS;
     else if (mask?.[i] === 1) bits[i] = MASKED_BITS;
   }
-  return { weights: marked, rows: reader.rows, columns: reader.columns };
+  return { weights: marked, rows: reader.rows, columns: reader.columns, mask };
+}
+
+/** Rows and columns of a head that are no padding: [from, to). */
+export function shownOf(
+  { name, queries, kind }: Pick<ViewAttention, 'name' | 'queries' | 'kind'>,
+  { rows, columns, mask }: Pick<MarkedHead, 'rows' | 'columns' | 'mask'>,
+  queryTokens: readonly string[] | undefined,
+  keyTokens: readonly string[] | undefined,
+): ViewDataAttention['shown'] {
+  const causal = isCausal(mask, queries, rows, columns);
+  const own = kind ?? kindOf({ name, rows, columns, queries, causal }, [name]);
+  return shownPart({ rows, columns, queries, mask, kind: own as AttentionKind }, queryTokens, keyTokens);
 }
 
 async function prepareAttention(
@@ -538,8 +563,11 @@ function shownPart(
     return true;
   };
   const maskedKeys = new Map<number, boolean>();
+  /** T5 and others begin what a decoder reads with a token of padding: alone at the beginning it is none. */
+  const isNamed = (tokens: readonly string[] | undefined, position: number, ofDecoder: boolean) =>
+    isPaddingToken(tokens?.[position]) && !(ofDecoder && position === 0 && !isPaddingToken(tokens?.[1]));
   const isPaddingKey = (column: number) => {
-    if (isPaddingToken(keyTokens?.[column])) return true;
+    if (isNamed(keyTokens, column, kind === 'decoder')) return true;
     const known = maskedKeys.get(column) ?? isMasked(column);
     maskedKeys.set(column, known);
     return known;
@@ -548,7 +576,7 @@ function shownPart(
   const self = kind !== 'cross';
   const shownRows = withoutPadding(rows, (row) => {
     const position = queries[row] as number;
-    if (isPaddingToken(queryTokens?.[position])) return true;
+    if (isNamed(queryTokens, position, kind === 'decoder' || kind === 'cross')) return true;
     return self && position < columns && (position < shownColumns[0] || position >= shownColumns[1]);
   });
   return { rows: shownRows, columns: shownColumns };

@@ -7,8 +7,8 @@ export type AttentionKind = 'encoder' | 'decoder' | 'cross' | 'derived';
 /** What a head does, as far as its weights tell. */
 export type Pattern = 'previous' | 'next' | 'self' | 'local' | 'special' | 'content' | 'broad';
 
-/** Types of fewer bits than float32 that a capture may hold weights in; uint8: as codes of 256 levels. */
-export type HeldType = 'float16' | 'bfloat16' | 'uint8';
+/** Types of fewer bits than float32 that a capture may hold weights in; uint8: as codes of 256 levels, on which scale. */
+export type HeldType = 'float16' | 'bfloat16' | 'uint8' | 'uint8 linear' | 'uint8 log';
 
 /** How the weights at full resolution are stored: exactly, or as codes of 16 or 8 bits. */
 export type FullEncoding = 'float32' | 'log16' | 'log8';

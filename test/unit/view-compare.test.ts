@@ -46,8 +46,8 @@ describe('the page of renderView: comparisons', () => {
 
     test('stand side by side, and the difference says by how much and where', async () => {
       expect(await page.locator('.app').getAttribute('data-view')).toBe('compare');
-      expect(await page.locator('[data-pane=a] h3').textContent()).toBe('Acat · layer 0, head 0');
-      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Bdog · layer 0, head 0');
+      expect(await page.locator('[data-pane=a] h3').textContent()).toBe('Alayer 0, head 0 · cat');
+      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Blayer 0, head 0 · dog');
       for (let i = 0; i < 100; i++) {
         const [row, column] = [Math.floor(Math.random() * 6), Math.floor(Math.random() * 6)];
         const pane = ['a', 'b', 'difference'][i % 3];
@@ -100,14 +100,14 @@ describe('the page of renderView: comparisons', () => {
       const shown = (await page.locator('.ranked .tile-strength').allTextContents()).map(Number);
       expect(shown).toEqual([...values].sort((a, b) => b - a));
       await page.locator('.ranked', { hasText: '1.2' }).click();
-      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Bdog · layer 1, head 2');
+      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Blayer 1, head 2 · dog');
       // The same head of both, until another is chosen for B.
       await page.locator('#previous-head').click();
-      expect(await page.locator('[data-pane=a] h3').textContent()).toBe('Acat · layer 1, head 1');
-      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Bdog · layer 1, head 1');
+      expect(await page.locator('[data-pane=a] h3').textContent()).toBe('Alayer 1, head 1 · cat');
+      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Blayer 1, head 1 · dog');
       await page.locator('#other-head').selectOption('0');
       await page.locator('#previous-head').click();
-      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Bdog · layer 1, head 0');
+      expect(await page.locator('[data-pane=b] h3').textContent()).toBe('Blayer 1, head 0 · dog');
     });
 
     test('two heads of one capture, too; the address says which', async () => {

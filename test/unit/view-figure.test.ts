@@ -55,6 +55,34 @@ describe('libtorch-attention view --svg', () => {
     expect(await draw({ figure: 'text', key: 3 }, plain)).toMatch(/“d” at 3 is attended to by/);
   });
 
+  describe('padding', () => {
+    const padded = { ...example, tokens: ['[CLS]', 'a', 'b', '[SEP]', '[PAD]', '[PAD]'] };
+
+    test.each([
+      ['matrix', {}],
+      ['heads', { figure: 'heads', query: 2 }],
+      ['text', { figure: 'text', query: 2 }],
+    ] as const)('is drawn only where it is asked for: %s', async (_, own) => {
+      expect(await draw(own, padded)).not.toContain('[PAD]');
+      expect(await draw({ ...own, padding: true }, padded)).toContain('[PAD]');
+    });
+
+    test('is told by the mask too', async () => {
+      const masked = attention('layers.0.attn', 1, 2, 6, 6);
+      masked.weights.data.forEach((_, i, data) => {
+        if (i % 6 > 3) data[i] = 0;
+      });
+      const source = await draw({}, { title: 'm', attentions: [masked] });
+      const [, cells] = /<g shape-rendering="crispEdges">(.*?)<\/g>/.exec(source) ?? [];
+      expect(cells?.match(/<rect/g)).toHaveLength(16);
+    });
+
+    test('is shown to who asks for a position of it', async () => {
+      expect(await draw({ figure: 'text', query: 4 }, padded)).toContain('“[PAD]” at 4 attends to');
+      expect(await draw({ figure: 'text', key: 5 }, padded)).toContain('“[PAD]” at 5 is attended to by');
+    });
+  });
+
   describe('of a picture', () => {
     const path = join(folder, 'p.dat');
     const patched = async (): Promise<PrepareExample> => ({

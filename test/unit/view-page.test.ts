@@ -360,6 +360,103 @@ describe('the page of renderView', () => {
       expect(await tooltip()).toContain(sum.toFixed(4));
     });
 
+    test('find goes to tokens, positions, heads, views and examples, by keys alone', async () => {
+      const options = page.locator('.finder [role=option]');
+      const find = async (text: string) => {
+        await page.keyboard.press('Control+k');
+        await page.locator('.finder[open]').waitFor();
+        await page.keyboard.type(text);
+      };
+      await find('layer 1 head 2');
+      expect(await options.first().textContent()).toMatch(/^layer 1, head 2 /);
+      await page.keyboard.press('Enter');
+      expect(await title()).toBe('layer 1, head 2');
+      expect(await page.locator('.finder').isVisible()).toBe(false);
+      await find('0.1');
+      expect(await options.first().textContent()).toMatch(/^layer 0, head 1 /);
+      await page.keyboard.press('Enter');
+      expect(await title()).toBe('layer 0, head 1');
+      // A token, as it is written and by its position; what is found is kept.
+      await find('&amp');
+      expect(await options.allTextContents()).toEqual(['&amp; at 4']);
+      await page.keyboard.press('Enter');
+      expect(await page.locator('.row-summary h3').textContent()).toMatch(/“&amp;” at 4 attends to \(kept\)/);
+      await find('2');
+      expect(await options.first().textContent()).toBe('a␣b at 2');
+      await page.keyboard.press('ArrowDown');
+      const second = await options.nth(1).textContent();
+      expect(await page.locator('.finder [aria-selected=true]').textContent()).toBe(second);
+      await page.keyboard.press('ArrowUp');
+      await page.keyboard.press('Enter');
+      await page.waitForFunction(() => /locked=2/.test(location.hash));
+      await find('lines nobody has');
+      expect(await page.locator('.finder .hint').textContent()).toBe('Nothing found.');
+      expect(await at.violations()).toEqual([]);
+      await page.keyboard.press('Escape');
+      await find('');
+      expect(await options.allTextContents()).toEqual(
+        expect.arrayContaining(['Heads view', 'Compare view', expect.stringMatching(/^two example$/)]),
+      );
+      expect(await at.violations()).toEqual([]);
+      await page.keyboard.type('heads');
+      await page.keyboard.press('Enter');
+      expect(await page.locator('.app').getAttribute('data-view')).toBe('heads');
+      expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
+    });
+
+    test('in the lines of a long text, and in a text, what was found comes into sight', async () => {
+      const many = Array.from({ length: 300 }, (_, i) => `word${i}`);
+      await openExamples('found', [{ title: 'f', tokens: many, attentions: [long('a', 1, 300)] }], 'view=heads');
+      for (const [name, node] of [
+        ['heads', '.queries .token[aria-pressed=true]'],
+        ['text', '.word[aria-pressed=true]'],
+      ] as const) {
+        await view(name);
+        await page.keyboard.press('Control+k');
+        await page.keyboard.type(name === 'heads' ? 'word250' : 'word280');
+        await page.keyboard.press('Enter');
+        await page.locator(node).waitFor();
+        const { y = -1 } = (await page.locator(node).boundingBox()) ?? {};
+        expect([name, y > 0 && y < 900]).toEqual([name, true]);
+      }
+    });
+
+    test('special tokens are hidden, and pieces merged, in the pictures of all heads', async () => {
+      const pieces = ['[CLS]', 'un', '##believ', '##able', 'cat', '[SEP]'];
+      await openExamples('pieces', [{ ...first, tokens: pieces }]);
+      const sizes = () =>
+        page
+          .locator('.tile canvas')
+          .first()
+          .evaluate((canvas: HTMLCanvasElement) => [canvas.width, canvas.height]);
+      expect(await sizes()).toEqual([6, 6]);
+      await page.locator('#special').check();
+      await page.waitForFunction(() => document.querySelector<HTMLCanvasElement>('.tile canvas')?.width === 4);
+      await page.locator('#merge').check();
+      await page.waitForFunction(() => document.querySelector<HTMLCanvasElement>('.tile canvas')?.width === 2);
+      expect(await sizes()).toEqual([2, 2]);
+      await tile(0, 1).click();
+      expect(await page.locator('#matrix .matrix-left .tick text').allTextContents()).toEqual(['unbelievable', 'cat']);
+      await pointAt(1, 0, 2, 2);
+      const sum = weightOf(first, 0, 1, 4, 1) + weightOf(first, 0, 1, 4, 2) + weightOf(first, 0, 1, 4, 3);
+      expect(await tooltip()).toContain(sum.toFixed(4));
+      expect(await tooltip()).toMatch(/piecessum of 3 keys/);
+      // Of a text as long as that of most captures, cells that have special tokens go.
+      const words = ['[CLS]', ...Array.from({ length: 198 }, (_, i) => `w${i}`), '[SEP]'];
+      await openExamples('longer', [{ title: 'l', tokens: words, attentions: [long('a', 2, 200)] }]);
+      expect(await sizes()).toEqual([64, 64]);
+      await page.locator('#special').check();
+      await page.waitForFunction(() => document.querySelector<HTMLCanvasElement>('.tile canvas')?.width === 62);
+    });
+
+    test('the layer is stepped through with the same heads', async () => {
+      await open(file, 'view=heads&heads=0_2');
+      await page.locator('#next-head').click();
+      expect(await title()).toBe('layer 1, 2 heads');
+      await page.locator('[aria-label="Previous layer"]').click();
+      expect(await title()).toBe('layer 0, 2 heads');
+    });
+
     test('what is shown is in the address, and a reload or a copied link restores it', async () => {
       await page.locator('#example').selectOption('1');
       await tile(2, 1).click();

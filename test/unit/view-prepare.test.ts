@@ -226,6 +226,47 @@ describe('prepareView', () => {
     expect(first(await prepare(named))).toMatchObject({ shown: { rows: [1, 3], columns: [1, 3] } });
   });
 
+  test('the start of a decoder is no padding, though it is called so', async () => {
+    const weights = (rows: number, columns: number) => ({
+      shape: [1, 1, rows, columns],
+      data: new Float32Array(rows * columns).fill(1 / columns),
+    });
+    const of = (name: string, kind: string, rows: number, columns: number) => ({
+      name,
+      kind,
+      operator: 'softmax',
+      weights: weights(rows, columns),
+      heads: [0],
+      queries: Array.from({ length: rows }, (_, i) => i),
+    });
+    const shown = async (targetTokens: string[]) => {
+      const attentions = [of('decoder.0.self', 'decoder', 4, 4), of('decoder.0.cross', 'cross', 4, 3)];
+      const { data } = await prepareView([{ tokens: ['a', 'b', '<pad>'], targetTokens, attentions }], { maxSize: 1e6 });
+      return data.examples[0]?.attentions.map((each) => [each.shown.rows, each.shown.columns]);
+    };
+    expect(await shown(['<pad>', 'x', 'y', '<pad>'])).toEqual([
+      [
+        [0, 3],
+        [0, 3],
+      ],
+      [
+        [0, 3],
+        [0, 2],
+      ],
+    ]);
+    // Several are what a batch was filled up with.
+    expect(await shown(['<pad>', '<pad>', 'x', 'y'])).toEqual([
+      [
+        [2, 4],
+        [2, 4],
+      ],
+      [
+        [2, 4],
+        [0, 2],
+      ],
+    ]);
+  });
+
   test('heads are told by where their weight lies', async () => {
     const size = 60;
     const head = (place: (row: number) => number) => {

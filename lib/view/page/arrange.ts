@@ -45,7 +45,11 @@ function groupsOf(
   if (by === 'layer') {
     return indices.map((attention) => {
       const tiles = of(attention).stats.map((_, head) => ({ attention, head }));
-      return { title: of(attention).label, note: counted(tiles.slice(0, matrixCount(of(attention)))), tiles };
+      return {
+        title: of(attention).label.replace(/^layer (?=\d)/, 'Layer '),
+        note: counted(tiles.slice(0, matrixCount(of(attention)))),
+        tiles,
+      };
     });
   }
   const tiles = indices.flatMap((attention) =>

@@ -3,7 +3,7 @@ import { describePosition, keyLabels, queryLabels } from './axis-labels';
 import { palette, type Scale } from './colour';
 import { type Difference, differenceOf } from './difference';
 import { distanceOf } from './distance';
-import { button, element, find } from './dom';
+import { button, element, find, roomBelow } from './dom';
 import type { MatrixFigure } from './figure/matrix-drawing';
 import { formatWeight, shorten, visible } from './format';
 import { headOptions, layerOptions } from './head-options';
@@ -46,7 +46,7 @@ export class CompareView {
   ) {
     root.innerHTML = `
       <div class="compare-tools">
-        <span>B is</span>
+        <span class="letter" aria-hidden="true">B</span>
         <label class="other-example"><span class="visually-hidden">Example of B</span><select id="other-example"></select></label>
         <select id="other-layer" aria-label="Layer of B"></select><select id="other-head" aria-label="Head of B"></select>
         <button type="button" id="swap" class="quiet">Swap A and B</button>
@@ -158,9 +158,7 @@ export class CompareView {
   private draw(sides: { a: Side; b: Side }, data: { a: HeadData; b: HeadData }): void {
     const { state } = this;
     const { zoom } = state.current;
-    const room =
-      window.innerHeight - find(this.root, '.compare-panes').getBoundingClientRect().top - window.scrollY - 40;
-    const height = Math.max(300, room);
+    const height = Math.max(300, roomBelow(find(this.root, '.compare-panes')) - 40);
     const largest = this.largest(sides);
     for (const name of ['a', 'b'] as const) {
       const { attention, head, example } = sides[name];
@@ -392,11 +390,14 @@ function titleOf(
   named: boolean,
 ): string {
   const name = `${attention.label}, ${headName(attention, head)}`;
-  return named && example ? `${example.title} · ${name}` : name;
+  return named && example ? `${name} · ${example.title}` : name;
 }
 
 function heading(pane: HTMLElement, letter: string, text: string): void {
-  find(pane, 'h3').replaceChildren(element('span', 'letter', letter), element('span', 'pane-title', text));
+  const title = element('span', 'pane-title', text);
+  // Where there is no room for all of it.
+  title.title = text;
+  find(pane, 'h3').replaceChildren(element('span', 'letter', letter), title);
 }
 
 /** A minus B with its sign; exact only where both are. */

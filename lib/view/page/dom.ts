@@ -23,6 +23,14 @@ export function find<Kind extends Element = HTMLElement>(root: ParentNode, selec
   return root.querySelector<Kind>(selector) as Kind;
 }
 
+/** Pixels of the window from the top of an element, as the page begins, down to the line at the bottom. */
+export function roomBelow(node: Element): number {
+  const foot = document.querySelector('.foot');
+  // A line that isn't kept in sight takes nothing.
+  const taken = foot && getComputedStyle(foot).position === 'sticky' ? foot.getBoundingClientRect().height : 0;
+  return window.innerHeight - taken - node.getBoundingClientRect().top - window.scrollY;
+}
+
 /** Which way an arrow key goes: rows down, columns across; undefined for other keys. */
 export function arrowStep(key: string): [down: number, across: number] | undefined {
   if (key === 'ArrowUp') return [-1, 0];

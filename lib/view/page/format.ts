@@ -64,16 +64,15 @@ export function visible(token: string): string {
   });
 }
 
-const segmenter = new Intl.Segmenter();
+/** Browsers before 2024 may lack it; their characters are code points. */
+const segmenter = 'Segmenter' in Intl ? new Intl.Segmenter() : undefined;
 
 /** At most so many characters, counted as people do, with an ellipsis for what was cut. */
 export function shorten(text: string, length: number): string {
   if (text.length <= length) return text;
   // No more than the beginning is looked at: a token may have any length.
-  const characters = [...segmenter.segment(text.slice(0, 20 * length))];
+  const start = text.slice(0, 20 * length);
+  const characters = segmenter ? Array.from(segmenter.segment(start), ({ segment }) => segment) : [...start];
   if (characters.length <= length && text.length <= 20 * length) return text;
-  return `${characters
-    .slice(0, length - 1)
-    .map(({ segment }) => segment)
-    .join('')}…`;
+  return `${characters.slice(0, length - 1).join('')}…`;
 }

@@ -42,7 +42,7 @@ export function headLines(
       weight += value;
       lines.push({ row, column, weight: value, head });
     };
-    const values = matrix.exact ? undefined : matrix.values();
+    const values = matrix.floats ? undefined : matrix.values();
     for (let row = shown.rows[0]; row < shown.rows[1]; row++) {
       cells += shown.columns[1] - shown.columns[0];
       if (pooled) {

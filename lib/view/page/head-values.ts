@@ -36,7 +36,7 @@ export function cellValue(
   if (!pooled) {
     const i = row * columns + column;
     const state = matrix.state(i);
-    const known = state === 'weight' && !matrix.exact ? top.row(row).find(({ key }) => key === column) : undefined;
+    const known = state === 'weight' && matrix.error > 0 ? top.row(row).find(({ key }) => key === column) : undefined;
     return {
       state,
       weight: known?.weight ?? matrix.value(i),
@@ -79,7 +79,7 @@ export function lineValues(
       : row * columns + column;
     values[i] = matrix.value(at);
   }
-  if (matrix.exact) return values;
+  if (matrix.error === 0) return values;
   if (from === 'query') {
     for (const { key, weight } of top.row(index)) values[key] = weight;
   } else {

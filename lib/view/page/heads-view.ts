@@ -1,6 +1,6 @@
 import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
 import { lineStrength, lineStyle, MOST_LINES, shareOf } from './colour';
-import { button, element, find, oncePerFrame } from './dom';
+import { button, element, find, oncePerFrame, roomBelow } from './dom';
 import type { LinesFigure } from './figure/lines-drawing';
 import { formatWeight, percent, shorten, visible } from './format';
 import { type HeadLine, headLines } from './head-lines';
@@ -35,6 +35,7 @@ export class HeadsView {
   private labels: Record<Side, AxisLabels> | undefined;
   private pointed: { side: Side; index: number } | null = null;
   private pitch = 22;
+  private revealed = '';
   private widths = { query: 100, key: 100, bars: 0, lines: 0 };
   private firsts: Record<Side, number> = { query: 0, key: 0 };
 
@@ -102,13 +103,27 @@ export class HeadsView {
     this.layOut();
     this.drawChips();
     this.placeTokens(true);
+    this.reveal();
     this.paint();
   }
 
   /** After another token is asked: what lies over the lines, which stay as they are. */
   updateMarks(): void {
+    this.reveal();
     this.markTokens();
     this.remark();
+  }
+
+  /** Brings a token into sight that was chosen elsewhere. */
+  private reveal(): void {
+    const { locked, from, example, attention } = this.state.current;
+    const chosen = [example, attention, from, locked].join('/');
+    if (chosen === this.revealed) return;
+    this.revealed = chosen;
+    if (locked === null) return;
+    const y = this.y(locked, from);
+    const { scrollTop, clientHeight } = this.scroll;
+    if (y < scrollTop || y > scrollTop + clientHeight) this.scroll.scrollTop = y - clientHeight / 2;
   }
 
   private collect(): void {
@@ -149,8 +164,7 @@ export class HeadsView {
     this.sheet.style.height = `${TOP + count * this.pitch + 8}px`;
     this.columns.query.style.width = `${query}px`;
     this.columns.key.style.width = `${key}px`;
-    const room = window.innerHeight - this.scroll.getBoundingClientRect().top - window.scrollY - 16;
-    this.scroll.style.maxHeight = `${Math.max(300, room)}px`;
+    this.scroll.style.maxHeight = `${Math.max(300, roomBelow(this.scroll) - 16)}px`;
     // What a scroll bar leaves.
     this.widths = { query, key, bars, lines: Math.max(40, this.sheet.clientWidth - query - key) };
   }

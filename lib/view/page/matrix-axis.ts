@@ -91,7 +91,8 @@ export class MatrixAxis {
     const place = (x: string, y: string) => `translate(${x}, ${y})`;
     if (side === 'left') marked.style.transform = place(`calc(${room - 4}px - 100%)`, `calc(${at}px - 50%)`);
     else if (turned)
-      marked.style.transform = `translate(${at}px, ${room - 4}px) rotate(${TOP_ANGLE}deg) translateY(-50%)`;
+      // Over the label that it stands for.
+      marked.style.transform = `translate(${at - 8.6}px, ${room - 3.6}px) rotate(${TOP_ANGLE}deg) translateY(-50%)`;
     else marked.style.transform = place(`calc(${at}px - 50%)`, `calc(${room - 12}px - 50%)`);
   }
 }

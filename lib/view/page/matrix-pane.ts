@@ -85,14 +85,15 @@ export class MatrixPane {
     root.innerHTML = `
       <div class="matrix-frame">
         <div class="matrix-corner" aria-hidden="true"></div>
-        <canvas class="margin received" aria-hidden="true"></canvas>
+        <canvas class="margin received" aria-hidden="true" title="What each key receives, on average over the queries"></canvas>
         <div class="matrix-top" aria-hidden="true"><svg></svg><span class="marked"></span></div>
         <div class="matrix-left" aria-hidden="true"><svg></svg><span class="marked"></span></div>
         <div class="matrix-body hatched" tabindex="0" role="application" aria-describedby="matrix-help">
           <canvas></canvas><svg class="matrix-grid" aria-hidden="true"></svg>
           <div class="matrix-marks" aria-hidden="true">${MARKS.map((kind) => `<div class="${kind}" hidden></div>`).join('')}</div>
         </div>
-        <canvas class="margin entropy" aria-hidden="true"></canvas>
+        <span class="entropy-title" aria-hidden="true">entropy</span>
+        <canvas class="margin entropy" aria-hidden="true" title="How broadly each query looks: its entropy, as a share of its largest"></canvas>
       </div>
       <canvas class="minimap" aria-hidden="true"></canvas>`;
     this.frame = find(root, '.matrix-frame');
@@ -161,6 +162,7 @@ export class MatrixPane {
     resize(this.canvas, wide, high);
     this.received.hidden = !margins;
     this.entropy.hidden = !margins;
+    find(this.root, '.entropy-title').hidden = !margins;
     if (margins) {
       resize(this.received, wide, MARGIN);
       resize(this.entropy, MARGIN, high);

@@ -1,12 +1,14 @@
 import type { ViewDataAttention } from '../view-data';
 import { describePosition, keyLabels, queryLabels } from './axis-labels';
 import { palette, shareOf } from './colour';
+import { roomBelow } from './dom';
 import type { MatrixFigure } from './figure/matrix-drawing';
 import { percent } from './format';
 import { blockOf, cellOf, cellValue, describeValue } from './head-values';
 import { type Cell, MatrixPane, type Subject } from './matrix-pane';
+import { type Grouping, groupedLabels, groupingOf, regroup, wordAt } from './regroup';
 import { headName, type State } from './state';
-import type { HeadData } from './store';
+import { type HeadData, TopKeys } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 
@@ -15,6 +17,8 @@ export class MatrixView {
   private readonly pane: MatrixPane;
   private data: HeadData | undefined;
   private subject: Subject | undefined;
+  /** Where rows and columns aren't tokens one by one. */
+  private grouping: Grouping | undefined;
   private pointed: Cell | null = null;
 
   constructor(
@@ -25,13 +29,13 @@ export class MatrixView {
   ) {
     this.pane = new MatrixPane(root, {
       onPoint: (cell, at) => this.point(cell, at),
-      onChoose: (row) => this.toggleLock(row),
+      onChoose: (row) => this.toggleLock(this.tokenOf('rows', row)),
       onRelease: () => state.set({ locked: null }),
       onZoom: (zoom) => state.set({ zoom }),
       onRow: (row) => {
         // A kept row follows the cursor keys.
         const { locked, from } = state.current;
-        if (locked !== null && from === 'query') state.set({ locked: row });
+        if (locked !== null && from === 'query') state.set({ locked: this.tokenOf('rows', row) });
       },
     });
   }
@@ -40,20 +44,56 @@ export class MatrixView {
   update(data: HeadData): void {
     const { attention, current, example } = this.state;
     this.data = data;
-    this.subject = {
+    this.pointed = null;
+    const whole = {
       ...subjectOf(this.state, data, attention, current.head),
       queries: queryLabels(example, attention),
       keys: keyLabels(example, attention),
     };
-    const room = window.innerHeight - this.root.getBoundingClientRect().top - window.scrollY;
-    this.pane.update(this.subject, current.zoom, room);
+    this.grouping = data.pooled ? undefined : groupingOf(example, attention, whole.shown, current);
+    this.subject = this.grouping ? this.grouped(whole, this.grouping) : whole;
+    this.pane.update(this.subject, current.zoom, roomBelow(this.root));
     this.updateMarks();
   }
 
   /** After the row that is kept changed: marks only, no painting. */
   updateMarks(): void {
     const { locked, from } = this.state.current;
-    this.pane.setLocked(locked, from);
+    this.pane.setLocked(this.placeOf(locked, from), from);
+  }
+
+  /** The same with words in place of pieces, or without special tokens. */
+  private grouped(whole: Subject, { rows, columns }: Grouping): Subject {
+    const { attention, current } = this.state;
+    const matrix = regroup(whole.matrix, rows, columns);
+    const { margins } = whole;
+    const received = (word: number) => {
+      const { from, to } = columns[word] as Grouping['columns'][number];
+      return Math.max(...Array.from({ length: to - from }, (_, i) => margins?.received(from + i) ?? 0));
+    };
+    return {
+      ...whole,
+      matrix,
+      rows: rows.length,
+      columns: columns.length,
+      shown: { rows: [0, rows.length], columns: [0, columns.length] },
+      queries: groupedLabels(whole.queries, rows),
+      keys: groupedLabels(whole.keys, columns),
+      colours: palette(matrix.code, matrix.scale, this.state.scaleOf(attention, current.head), isDark()),
+      ...(margins && { margins: { received, entropy: (word) => margins.entropy(rows[word]?.from ?? 0) } }),
+    };
+  }
+
+  /** The row (or column) of the attention that one of the drawn begins with. */
+  private tokenOf(side: keyof Grouping, index: number): number {
+    return this.grouping ? (this.grouping[side][index]?.from ?? 0) : index;
+  }
+
+  /** The drawn row (or column) in which one of the attention is; null where it isn't drawn. */
+  private placeOf(index: number | null, from: 'query' | 'key'): number | null {
+    if (index === null || !this.grouping) return index;
+    const place = wordAt(this.grouping[from === 'query' ? 'rows' : 'columns'], index);
+    return place < 0 ? null : place;
   }
 
   /** Enlarges by a factor; 0 shows the whole head. */
@@ -78,18 +118,21 @@ export class MatrixView {
       this.tooltip.moveTo(at.x, at.y);
       return;
     }
-    this.onPoint(cell.row);
-    const { locked, from } = this.state.current;
+    this.onPoint(this.tokenOf('rows', cell.row));
+    const { locked: kept, from } = this.state.current;
+    const locked = this.placeOf(kept, from);
     const row = from === 'query' ? (locked ?? cell.row) : cell.row;
     const column = from === 'key' ? (locked ?? cell.column) : cell.column;
     this.tooltip.show(this.describe({ row, column }), at.x, at.y);
   }
 
   private describe({ row, column }: Cell): { heading: string; rows: [string, string][] } {
-    const data = this.data as HeadData;
-    const { attention } = this.state;
+    const { grouping } = this;
+    const { queries, keys, ...size } = this.subject as Subject;
+    const whole = this.data as HeadData;
+    const data = grouping ? { ...whole, matrix: size.matrix, top: new TopKeys([]) } : whole;
+    const attention = { ...this.state.attention, rows: size.rows, columns: size.columns };
     const { matrix, pooled } = data;
-    const { queries, keys } = this.subject as Subject;
     let at = { row, column };
     let value = cellValue(data, attention, row, column);
     const rows: [string, string][] = [];
@@ -113,6 +156,7 @@ export class MatrixView {
       rows.push(best ? ['key', describePosition(keys, at.column)] : ['keys', `${left} to ${right - 1}`]);
     } else {
       rows.push(['query', describePosition(queries, row)], ['key', describePosition(keys, column)]);
+      if (grouping) rows.push(...piecesOf(grouping, { row, column }));
     }
     const isShare = attention.capturedTopK === undefined && !attention.signed;
     if (!pooled && isShare) {
@@ -121,7 +165,7 @@ export class MatrixView {
       for (let i = start; i < start + attention.columns; i++) sum += matrix.value(i);
       rows.push(['row sum', `${matrix.error ? '≈ ' : ''}${sum.toFixed(4)}`]);
     }
-    if (isShare) rows.push(['entropy of the query', percent(data.entropy[at.row] as number)]);
+    if (isShare) rows.push(['entropy of the query', percent(data.entropy[this.tokenOf('rows', at.row)] as number)]);
     return { heading: describeValue(value, matrix), rows };
   }
 
@@ -164,6 +208,14 @@ export function subjectOf(
       },
     }),
   };
+}
+
+/** Of how many pieces a value is the mean or the sum; empty where it is one token's. */
+function piecesOf({ rows, columns }: Grouping, { row, column }: Cell): [string, string][] {
+  const count = (word: Grouping['rows'][number] | undefined) => (word ? word.to - word.from : 1);
+  const [queries, keys] = [count(rows[row]), count(columns[column])];
+  const parts = [...(queries > 1 ? [`mean of ${queries} queries`] : []), ...(keys > 1 ? [`sum of ${keys} keys`] : [])];
+  return parts.length ? [['pieces', parts.join(', ')]] : [];
 }
 
 /** That a head is there as a picture only, and what its cells stand for. */

@@ -32,7 +32,13 @@ export interface Coding {
   signed?: boolean;
 }
 
-/** One head's weights, `rows × columns` as codes, exactly too where the page has them so; smaller levels on demand. */
+/** Weights as numbers, beside codes that are drawn; by how much they may be off, as a share of each: 0 where they are exact. */
+export interface Floats {
+  values: Float32Array;
+  error: number;
+}
+
+/** One head's weights, `rows × columns` as codes, as numbers too where the page has them so; smaller levels on demand. */
 export class Matrix {
   private readonly levels: Picture[];
   /** What codes are shares of. */
@@ -45,7 +51,7 @@ export class Matrix {
     readonly columns: number,
     readonly codes: Uint8Array | Uint16Array,
     { scale, signed = false }: Coding,
-    readonly exact?: Float32Array,
+    readonly floats?: Floats,
   ) {
     this.levels = [{ rows, columns, codes }];
     this.scale = scale;
@@ -61,17 +67,17 @@ export class Matrix {
       else if (bits[i] === ABSENT_BITS) codes[i] = ABSENT;
       else codes[i] = encodeWeight(code, (values[i] as number) / coding.scale);
     }
-    return new Matrix(rows, columns, codes, coding, values);
+    return new Matrix(rows, columns, codes, coding, { values, error: 0 });
   }
 
   get bytes(): number {
     const levels = this.levels.reduce((sum, { codes }) => sum + codes.byteLength, 0);
-    return levels + (this.exact?.byteLength ?? 0);
+    return levels + (this.floats?.values.byteLength ?? 0);
   }
 
   /** By how much a value may be off, as a share of it; 0 where values are exact. */
   get error(): number {
-    return this.exact ? 0 : this.code.error;
+    return this.floats?.error ?? this.code.error;
   }
 
   state(i: number): CellState {
@@ -79,13 +85,13 @@ export class Matrix {
     if (code === MASKED) return 'masked';
     if (code === ABSENT) return 'absent';
     if (code === this.code.nan) return 'nan';
-    if (this.exact) return this.exact[i] === 0 ? 'zero' : 'weight';
+    if (this.floats) return this.floats.values[i] === 0 ? 'zero' : 'weight';
     return code === ZERO ? 'zero' : code === TINY ? 'tiny' : 'weight';
   }
 
   /** The weight of a cell; 0 where it is masked or was not captured. */
   value(i: number): number {
-    if (this.exact) return (this.codes[i] as number) <= ABSENT ? 0 : (this.exact[i] as number);
+    if (this.floats) return (this.codes[i] as number) <= ABSENT ? 0 : (this.floats.values[i] as number);
     return this.values()[this.codes[i] as number] as number;
   }
 

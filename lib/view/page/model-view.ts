@@ -1,13 +1,15 @@
 import type { HeadStats, ViewDataAttention } from '../view-data';
 import { logCodeOf } from '../weight-code';
 import { arrange, type Tile } from './arrange';
+import { keyLabels, queryLabels } from './axis-labels';
 import { palette } from './colour';
 import { button, element } from './dom';
 import type { TilesFigure } from './figure/tiles-drawing';
 import { formatShort } from './format';
-import { crop, paintCodes } from './matrix';
+import { crop, Matrix, type Picture, paintCodes } from './matrix';
 import { describeHead, PATTERNS } from './patterns';
-import { headName, matrixCount, type State, shortName } from './state';
+import { cellsWithout, groupingOf, regroup } from './regroup';
+import { type Arrangement, headName, matrixCount, type State, shortName } from './state';
 import { isMean, type Store } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
@@ -142,16 +144,38 @@ export class ModelView {
   /** A head's picture, and its name. */
   private drawn({ attention: index, head }: Tile) {
     const attention = this.state.example.attentions[index] as ViewDataAttention;
-    const { strength } = attention.stats[head] as HeadStats;
+    const { arrange: by } = this.state.current;
+    const hasStrength = attention.kind !== 'derived' && !isMean(attention, head);
     const { rows, columns } = attention.thumbnail;
     const codes = this.codes[index]?.[head] ?? new Uint8Array(rows * columns);
     const scale = this.state.scaleOf(attention, head);
     return {
       name: shortName(attention, head),
-      strength: strength < 0 || attention.kind === 'derived' ? '' : strength.toFixed(2),
-      picture: crop({ rows, columns, codes }, this.state.shown(attention), attention),
+      strength: hasStrength ? strengthOf(attention.stats[head] as HeadStats, by) : '',
+      picture: this.picture({ rows, columns, codes }, attention),
       colours: (dark: boolean) => palette(logCodeOf(8, attention.signed), attention.scale, scale, dark),
     };
+  }
+
+  /** What is shown of a thumbnail: without padding; where that is asked for, without special tokens, or by words. */
+  private picture(thumbnail: Picture, attention: ViewDataAttention): Picture {
+    const { state } = this;
+    const shown = state.shown(attention);
+    const isWhole = thumbnail.rows === attention.rows && thumbnail.columns === attention.columns;
+    if (isWhole) {
+      const grouping = groupingOf(state.example, attention, shown, state.current);
+      if (grouping) return regroup(matrixOf(thumbnail, attention), grouping.rows, grouping.columns);
+    } else if (state.current.hideSpecial) {
+      const { example } = state;
+      // A cell that has a special token among others goes with it.
+      const [rows, columns] = [queryLabels(example, attention).special, keyLabels(example, attention).special];
+      return regroup(
+        matrixOf(thumbnail, attention),
+        cellsWithout(rows, shown.rows, attention.rows, thumbnail.rows),
+        cellsWithout(columns, shown.columns, attention.columns, thumbnail.columns),
+      );
+    }
+    return crop(thumbnail, shown, attention);
   }
 
   private mark(): void {
@@ -204,6 +228,17 @@ export class ModelView {
     to.tabIndex = 0;
     to.focus();
   }
+}
+
+/** What is said of a head below it: what it is arranged by, as a number; else its pattern. */
+function strengthOf({ pattern, strength, entropy }: HeadStats, by: Arrangement): string {
+  if (by === 'layer' || by === 'similarity') return PATTERNS[pattern].word;
+  const number = by === 'entropy' ? entropy : strength;
+  return number < 0 ? '' : number.toFixed(2);
+}
+
+function matrixOf({ rows, columns, codes }: Picture, attention: ViewDataAttention): Matrix {
+  return new Matrix(rows, columns, codes, attention);
 }
 
 function tileOf(target: EventTarget | null): Tile | undefined {

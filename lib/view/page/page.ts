@@ -1,10 +1,11 @@
-import type { ViewData, ViewDataAttention } from '../view-data';
+import type { HeldType, ViewData, ViewDataAttention } from '../view-data';
 import { logCodeOf } from '../weight-code';
-import { queryLabels } from './axis-labels';
+import { keyLabels, queryLabels } from './axis-labels';
 import type { ColourScale } from './colour';
 import { CompareView } from './compare-view';
 import { find as findBelow, oncePerFrame } from './dom';
 import { Exports } from './exports';
+import { Finder } from './finder';
 import { formatShort, percent, quote } from './format';
 import { headOptions, layerOptions } from './head-options';
 import { HeadsView } from './heads-view';
@@ -13,25 +14,32 @@ import { drawLegend } from './legend';
 import { MatrixView } from './matrix-view';
 import { ModelView } from './model-view';
 import { DIMMED_STOPS } from './patches';
-import { describeHead, describeKind, PATTERNS } from './patterns';
+import { describeExtent, describeHead, describeKind, PATTERNS } from './patterns';
 import { RowSummary } from './row-summary';
 import { type Arrangement, headName, matrixCount, type Selection, State, type ViewName } from './state';
 import { Store } from './store';
 import { TextView } from './text-view';
 import { isDark } from './theme';
 import { Tooltip } from './tooltip';
+import { hasPieces } from './words';
 
 /** What is to be said of a capture that holds fewer bits than float32, beside what the page itself rounds. */
-const HELD: Record<string, string> = {
+const HELD: Record<HeldType, string> = {
   float16: 'The capture holds float16 numbers: each may be 0.049 % off, below 0.00006 more.',
   bfloat16: 'The capture holds bfloat16 numbers: each may be 0.39 % off.',
+  'uint8 linear': 'The capture holds 256 levels from 0 to 1: each number may be 0.002 off.',
+  'uint8 log':
+    'The capture holds 254 levels on a logarithmic scale: each number may be 3.4 % off, below 0.00000006 it is 0.',
   uint8: 'The capture holds codes of 256 levels: each number is the nearest level’s.',
 };
+
+/** What changes the pictures of all heads. */
+const REPAINTED: readonly (keyof Selection)[] = ['scale', 'padding', 'step', 'mergeWords', 'hideSpecial'];
 
 const MARKUP = `
   <a class="skip" href="#main">Skip to the picture</a>
   <header class="bar">
-    <h1></h1>
+    <div class="heading"><h1></h1><span class="extent"></span></div>
     <label class="examples">Example <select id="example"></select></label>
     <div class="segmented" id="views" role="group" aria-label="View">
       <button type="button" data-view="model">Model</button><button type="button" data-view="heads">Heads</button><button
@@ -39,6 +47,7 @@ const MARKUP = `
         type="button" data-view="image">Image</button><button type="button" data-view="compare">Compare</button>
     </div>
     <div class="actions">
+      <button type="button" id="find" class="quiet" aria-haspopup="dialog">Find</button>
       <details class="menu" id="export">
         <summary class="quiet">Export</summary>
         <div class="menu-items">
@@ -47,7 +56,7 @@ const MARKUP = `
         </div>
       </details>
       <button type="button" id="copy" class="quiet">Copy link</button>
-      <button type="button" id="theme" class="quiet"></button>
+      <button type="button" id="theme" class="quiet square"><span class="half"></span></button>
     </div>
   </header>
   <div class="tools" role="region" aria-label="What is shown, and how">
@@ -60,27 +69,33 @@ const MARKUP = `
     </div>
     <div class="head-tools">
       <h2 id="detail-title" aria-live="polite"></h2>
+      <span class="letter" id="letter-a" aria-hidden="true">A</span>
       <div class="pickers">
-        <button type="button" id="previous-head" class="quiet square" aria-label="Previous head">‹</button>
+        <button type="button" id="previous-head" class="quiet square">‹</button>
         <select id="layer" aria-label="Layer"></select><select id="head" aria-label="Head"></select>
-        <button type="button" id="next-head" class="quiet square" aria-label="Next head">›</button>
+        <button type="button" id="next-head" class="quiet square">›</button>
       </div>
       <span class="facts"></span>
     </div>
-    <label class="scale-label">Colour <select id="scale">
-      <option value="log">one logarithmic scale for all heads</option>
-      <option value="root">square root, by head</option>
-      <option value="linear">linear, from 0</option>
-    </select></label>
-    <span class="legend"></span>
-    <label id="step-label" class="threshold">step <input type="range" id="step" step="1"><output></output></label>
-    <label id="merge-label"><input type="checkbox" id="merge"> merge word pieces</label>
-    <label id="padding-label"><input type="checkbox" id="padding"> show padding</label>
+    <div class="colours">
+      <label>Colour <select id="scale">
+        <option value="log">logarithmic, all heads</option>
+        <option value="root">square root, by head</option>
+        <option value="linear">linear, from 0</option>
+      </select></label>
+      <span class="legend"></span>
+    </div>
     <div class="segmented" id="zoom" role="group" aria-label="Zoom">
-      <button type="button" data-zoom="out" aria-label="Zoom out">−</button><button type="button" data-zoom="fit">Whole head</button><button
+      <button type="button" data-zoom="out" aria-label="Zoom out">−</button><button type="button" data-zoom="fit" aria-label="Fit: the whole head">Fit</button><button
         type="button" data-zoom="in" aria-label="Zoom in">+</button>
     </div>
-    <span class="note" id="picture-note"></span>
+    <div class="options">
+      <label id="step-label" class="threshold">step <input type="range" id="step" step="1"><output></output></label>
+      <label id="merge-label"><input type="checkbox" id="merge"> merge word pieces</label>
+      <label id="special-label"><input type="checkbox" id="special"> hide special tokens</label>
+      <label id="padding-label"><input type="checkbox" id="padding"> show padding</label>
+      <span class="note" id="picture-note"></span>
+    </div>
   </div>
   <main id="main" tabindex="-1">
     <p id="matrix-help" class="visually-hidden">Arrow keys move from cell to cell, Enter keeps the row, Escape lets it go,
@@ -154,6 +169,7 @@ class Page {
     this.image = new ImageView(find('#image'), state, this.tooltip, (side, index) => this.summarize(side, index));
     this.compare = new CompareView(find('#compare'), state, store, this.tooltip);
     new Exports(find('#export'), state, this, find('#live'));
+    new Finder(app, find('#find'), state, () => ({ views: this.openViews }));
     this.bindTools();
     state.onChange((selection, before) => void this.update(selection, before));
     void this.update(state.current, null, true);
@@ -213,9 +229,7 @@ class Page {
       this.reflect(selection);
     }
     if (selection.view === 'model') {
-      await this.model.update(
-        repaint || (changed?.some((key) => key === 'scale' || key === 'padding' || key === 'step') ?? false),
-      );
+      await this.model.update(repaint || (changed?.some((key) => REPAINTED.includes(key)) ?? false));
       this.app.classList.add('ready');
       return;
     }
@@ -253,6 +267,7 @@ class Page {
     find<HTMLSelectElement>('#example').value = String(selection.example);
     find<HTMLSelectElement>('#scale').value = selection.scale;
     find<HTMLInputElement>('#merge').checked = selection.mergeWords;
+    find<HTMLInputElement>('#special').checked = selection.hideSpecial;
     find<HTMLInputElement>('#padding').checked = selection.padding;
     for (const node of this.app.querySelectorAll<HTMLElement>('[data-view]')) {
       if (node !== this.app) node.setAttribute('aria-pressed', String(node.dataset.view === view));
@@ -260,18 +275,18 @@ class Page {
     for (const node of this.app.querySelectorAll<HTMLElement>('[data-arrange]')) {
       node.setAttribute('aria-pressed', String(node.dataset.arrange === selection.arrange));
     }
-    find('#theme').textContent = isDark() ? 'Light' : 'Dark';
     find('#theme').setAttribute('aria-label', isDark() ? 'Switch to light colours' : 'Switch to dark colours');
     const padded = example.attentions.some(
       ({ shown, rows, columns }) =>
         shown.rows[1] - shown.rows[0] < rows || shown.columns[1] - shown.columns[0] < columns,
     );
     find('#padding-label').hidden = !padded;
-    find('#merge-label').hidden = !(view === 'text' || view === 'matrix') || attention.queryTokens === undefined;
+    this.reflectTokens(selection);
     find('#model').hidden = view !== 'model';
     find('#compare').hidden = view !== 'compare';
     find('.detail').hidden = view === 'model' || view === 'compare';
     find('#arrange-tools').hidden = view !== 'model';
+    find('#letter-a').hidden = view !== 'compare';
     find('.head-tools').hidden = view === 'model';
     find('#zoom').hidden = view !== 'matrix' && view !== 'compare';
     find('#matrix').hidden = view !== 'matrix';
@@ -285,6 +300,7 @@ class Page {
     if (view === 'text' && text.parentElement !== find('.picture')) find('.picture').append(text);
     if (view !== 'text' && text.parentElement !== find('.side')) find('.side').prepend(text);
 
+    find('.extent').textContent = describeExtent(example);
     this.reflectStep(selection);
     this.reflectHead(selection);
     const shown = view === 'model' ? example.attentions : [attention];
@@ -298,10 +314,31 @@ class Page {
     const pooled = rows < attention.rows || columns < attention.columns;
     if (view === 'model') {
       const each = `${Math.ceil(attention.rows / rows)} × ${Math.ceil(attention.columns / columns)}`;
-      find('#picture-note').textContent = pooled ? `each cell the largest of ${each} weights` : '';
+      find('#picture-note').textContent = pooled ? `each cell: the largest of ${each}` : '';
     }
-    const held = HELD[attention.held ?? ''] ?? '';
+    const held = attention.held ? HELD[attention.held] : '';
     find('#precision').textContent = [this.precision(), held].filter(Boolean).join(' ');
+  }
+
+  /** Options of tokens, where there are such tokens. */
+  private reflectTokens({ view, head }: Selection): void {
+    const { find, state } = this;
+    const { attention, example } = state;
+    const { rows, columns, thumbnail } = attention;
+    const labels = [queryLabels(example, attention), keyLabels(example, attention)];
+    const isWhole =
+      view === 'model' ? thumbnail.rows === rows && thumbnail.columns === columns : this.store.isFull(attention, head);
+    const merges = labels.some((each) => each.areTokens && hasPieces(each));
+    find('#merge-label').hidden = !merges || !(view === 'text' || ((view === 'matrix' || view === 'model') && isWhole));
+    const hides = view === 'model' || (view === 'matrix' && isWhole);
+    find('#special-label').hidden = !hides || labels.every(({ special }) => special.size === 0);
+  }
+
+  /** The views that can be opened, as they are called. */
+  private get openViews(): { view: ViewName; title: string }[] {
+    return [...this.find('#views').querySelectorAll<HTMLElement>('[data-view]')]
+      .filter(({ hidden }) => !hidden)
+      .map((node) => ({ view: node.dataset.view as ViewName, title: `${node.textContent}` }));
   }
 
   /** The slider over the tokens of a generation: from those given to all. */
@@ -330,6 +367,10 @@ class Page {
     const together = selection.view === 'heads' ? HeadsView.drawn(state) : [selection.head];
     const names = together.map((head) => headName(attention, head));
     const letter = selection.view === 'compare' ? 'A: ' : '';
+    // Heads that are drawn together are chosen beside their lines: here the layer is stepped through.
+    const stepped = selection.view === 'heads' ? 'layer' : 'head';
+    find('#previous-head').setAttribute('aria-label', `Previous ${stepped}`);
+    find('#next-head').setAttribute('aria-label', `Next ${stepped}`);
     find('#detail-title').textContent =
       `${letter}${attention.label}, ${names.length > 1 ? `${names.length} heads` : names[0]}`;
     const stats = attention.stats[selection.head];
@@ -342,21 +383,28 @@ class Page {
         .map((row) => row.join(': '))
         .join('\n');
     }
-    find('.facts').textContent = facts.join(' · ');
+    find('.facts').textContent = selection.view === 'compare' ? '' : facts.join(' · ');
     const layer = find<HTMLSelectElement>('#layer');
     layer.replaceChildren(...layerOptions(example));
     layer.value = String(selection.attention);
     const head = find<HTMLSelectElement>('#head');
     head.replaceChildren(...headOptions(attention));
     head.value = String(selection.head);
-    head.hidden = attention.stats.length < 2;
+    head.hidden = attention.stats.length < 2 || selection.view === 'heads';
     const size = `${attention.rows.toLocaleString('en')} queries × ${attention.columns.toLocaleString('en')} keys`;
     const kind = describeKind(attention, example.attentions);
     const top = attention.capturedTopK ? `the ${attention.capturedTopK} strongest keys of each query only` : '';
     const signed = attention.signed ? 'values are negative too' : '';
-    find('.subtitle').textContent = [kind, attention.name, attention.operator, size, top, signed]
-      .filter(Boolean)
-      .join(' · ');
+    if (selection.view === 'model') {
+      const more = isDark() ? 'brighter' : 'darker';
+      find('.subtitle').textContent =
+        `Each picture is a head: queries down, keys across, ${more} is more. Click to enlarge.`;
+      return;
+    }
+    const about = [kind, attention.name, attention.operator, size, top, signed].filter(Boolean).join(' · ');
+    find('.subtitle').textContent = about;
+    // Where there is no room for all of it.
+    find('.subtitle').title = about;
   }
 
   /** Which numbers of the head shown, or of all, are exact, and how far off the others may be. */
@@ -384,10 +432,8 @@ class Page {
         return error
           ? `All weights are in this page, at most ${percentShort(error)} off; ${top}.`
           : 'All weights are in this page, exactly.';
-      const where = full
-        ? `${full} of ${all} heads are in this page at full resolution`
-        : 'No head is in this page at full resolution';
-      return `${where}, the others as pictures; ${top}, others are at most ${percentShort(pictureError)} off.`;
+      const where = full ? `${full} of ${all} heads in full, the others as pictures` : 'All heads as pictures';
+      return `${where}; ${top}, others are at most ${percentShort(pictureError)} off.`;
     }
     if (isFull(attention, current.head)) {
       if (this.store.isFetched(attention, current.head)) return 'All weights of this head, exactly, from the model.';
@@ -412,16 +458,18 @@ class Page {
     onSelect('#scale', (value) => ({ scale: value as ColourScale }));
     onSelect('#layer', (value) => ({ attention: Number(value) }));
     onSelect('#head', (value) => ({ head: Number(value), heads: [] }));
-    const onCheck = (selector: string, key: 'mergeWords' | 'padding') => {
+    const onCheck = (selector: string, key: 'mergeWords' | 'hideSpecial' | 'padding') => {
       const box = find<HTMLInputElement>(selector);
       box.addEventListener('change', () =>
         state.set({
           [key]: box.checked,
-          ...(key === 'padding' ? { zoom: [1, 0, 0] as [number, number, number] } : {}),
+          // Rows and columns are others.
+          zoom: [1, 0, 0],
         }),
       );
     };
     onCheck('#merge', 'mergeWords');
+    onCheck('#special', 'hideSpecial');
     onCheck('#padding', 'padding');
     find('#step').addEventListener('input', () => {
       const step = Number(find<HTMLInputElement>('#step').value);
@@ -444,8 +492,12 @@ class Page {
       if (zoom) shown.enlarge(zoom === 'fit' ? 0 : zoom === 'in' ? 1.5 : 1 / 1.5);
     });
     const step = (by: 1 | -1) => {
-      const { attention, head } = state.current;
+      const { attention, head, heads, view } = state.current;
       const { attentions } = state.example;
+      if (view === 'heads') {
+        if (attentions[attention + by]) state.set({ attention: attention + by, head, heads });
+        return;
+      }
       const count = attentions[attention]?.stats.length ?? 1;
       if (head + by >= 0 && head + by < count) state.set({ head: head + by, heads: [] });
       else if (attentions[attention + by]) {

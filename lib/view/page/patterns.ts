@@ -1,15 +1,28 @@
-import type { AttentionKind, HeadStats, Pattern, ViewDataAttention } from '../view-data';
+import type { AttentionKind, HeadStats, Pattern, ViewDataAttention, ViewDataExample } from '../view-data';
 import { percent } from './format';
+import { matrixCount } from './state';
 
-/** In the order in which groups are shown: what each is called, and its rule (see `scanHead`). */
-export const PATTERNS: Record<Pattern, { title: string; rule: string }> = {
-  previous: { title: 'Previous token', rule: 'more than a quarter of the weight on the token before' },
-  next: { title: 'Next token', rule: 'more than a quarter of the weight on the token after' },
-  self: { title: 'Itself', rule: 'more than a quarter of the weight on the token itself' },
-  local: { title: 'Local window', rule: 'more than 45 % of the weight within 8 tokens' },
-  special: { title: 'First or special token', rule: 'more than half of the weight on the first or special tokens' },
-  content: { title: 'By content', rule: 'none of the other rules: look at the tokens' },
-  broad: { title: 'Broad', rule: 'entropy above 86 % of its largest' },
+/** In the order in which groups are shown: what each is called, in a word too, and its rule (see `scanHead`). */
+export const PATTERNS: Record<Pattern, { title: string; word: string; rule: string }> = {
+  previous: {
+    title: 'Previous token',
+    word: 'previous',
+    rule: 'more than a quarter of the weight on the token before',
+  },
+  next: { title: 'Next token', word: 'next', rule: 'more than a quarter of the weight on the token after' },
+  self: { title: 'Itself', word: 'itself', rule: 'more than a quarter of the weight on the token itself' },
+  local: { title: 'Local window', word: 'local', rule: 'more than 45 % of the weight within 8 tokens' },
+  special: {
+    title: 'First or special token',
+    word: 'special',
+    rule: 'more than half of the weight on the first or special tokens',
+  },
+  content: {
+    title: 'By content',
+    word: 'content',
+    rule: 'none of the other rules: look at the tokens; the number is the entropy',
+  },
+  broad: { title: 'Broad', word: 'broad', rule: 'entropy above 86 % of its largest' },
 };
 
 export const PATTERN_ORDER = Object.keys(PATTERNS) as Pattern[];
@@ -53,4 +66,28 @@ export function describeHead({
   rows.push(['first or special', percent(special)]);
   if (entropy >= 0) rows.push(['entropy', `${percent(entropy)} of its largest`]);
   return rows;
+}
+
+/** How much there is to see: '6 layers × 12 heads · 512 tokens'. */
+export function describeExtent({ attentions }: ViewDataExample): string {
+  const own = attentions.filter(({ kind }) => kind !== 'derived');
+  const counted = (count: number, noun: string) => `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
+  const heads = [...new Set(own.map(matrixCount))];
+  const averaged = own.every((attention) => attention.averaged);
+  const all = own.reduce((sum, attention) => sum + matrixCount(attention), 0);
+  const each = averaged
+    ? ', heads averaged'
+    : heads.length === 1
+      ? ` × ${counted(heads[0] as number, 'head')}`
+      : `, ${counted(all, 'head')}`;
+  const isLayers = new Set(own.map(({ kind }) => kind)).size === 1;
+  const lengths = [...new Set(own.map(({ shown: { columns } }) => columns[1] - columns[0]))].sort((a, b) => b - a);
+  const noun = own.every(({ keyTokens }) => keyTokens !== undefined) ? 'token' : 'position';
+  const some =
+    lengths.length > 2
+      ? `up to ${counted(lengths[0] as number, noun)}`
+      : lengths
+          .map((length, i) => (i === lengths.length - 1 ? counted(length, noun) : length.toLocaleString('en')))
+          .join(' and ');
+  return `${counted(own.length, isLayers ? 'layer' : 'attention')}${each} · ${some}`;
 }

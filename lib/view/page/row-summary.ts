@@ -8,6 +8,8 @@ import { headName, type State } from './state';
 import type { HeadData } from './store';
 
 const LISTED = 8;
+/** Rows of so many keys are listed at each move of the pointer. */
+const QUICK = 256;
 
 /** What a query attends to most (or who attends to a key), as a table with bars: what pictures show, in numbers. */
 export class RowSummary {
@@ -31,12 +33,14 @@ export class RowSummary {
   private inSight = true;
   private timer: number | undefined;
 
-  /** Below a long text it can't be seen: then it follows once the pointer rests. */
+  /** Of long rows, or where it can't be seen, it follows once the pointer rests: before, it would only slow that down. */
   update(data: HeadData | undefined, from: 'query' | 'key', index: number | null): void {
     clearTimeout(this.timer);
     const show = () => this.show(data, from, index);
-    if (this.inSight || this.state.current.locked !== null) show();
-    else this.timer = setTimeout(show, 150);
+    const { rows, columns } = this.state.attention;
+    const isQuick = this.inSight && Math.max(rows, columns) <= QUICK;
+    if (isQuick || this.state.current.locked !== null) show();
+    else this.timer = setTimeout(show, this.inSight ? 80 : 150);
   }
 
   private show(data: HeadData | undefined, from: 'query' | 'key', index: number | null): void {

@@ -23,6 +23,8 @@ export interface Selection {
   threshold: number;
   fadeSpecial: boolean;
   mergeWords: boolean;
+  /** Rows and columns of special tokens are left out, of the matrix and of the pictures of all heads. */
+  hideSpecial: boolean;
   padding: boolean;
   /** How often the matrix is enlarged, and which share of it lies left of and above the window. */
   zoom: [number, number, number];
@@ -45,6 +47,7 @@ const INITIAL: Selection = {
   threshold: 0.05,
   fadeSpecial: false,
   mergeWords: false,
+  hideSpecial: false,
   padding: false,
   zoom: [1, 0, 0],
   other: [0, 0, 1],
@@ -244,7 +247,8 @@ function readAddress(): Partial<Selection> {
     else if (key === 'heads' && isList) found.heads = list;
     else if ((key === 'zoom' || key === 'other') && isList && list.length === 3)
       found[key] = list as [number, number, number];
-    else if (key === 'fadeSpecial' || key === 'mergeWords' || key === 'padding') found[key] = text === '1';
+    else if (key === 'fadeSpecial' || key === 'mergeWords' || key === 'hideSpecial' || key === 'padding')
+      found[key] = text === '1';
     else if (
       key === 'example' ||
       key === 'attention' ||

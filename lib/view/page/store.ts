@@ -1,5 +1,5 @@
 import type { FullEncoding, ViewDataAttention } from '../view-data';
-import { decodeWeight, encodeWeight, logCodeOf, MASKED, MASKED_BITS, TINY } from '../weight-code';
+import { MASKED, MASKED_BITS } from '../weight-code';
 import { Matrix } from './matrix';
 
 /** Unpacked blocks may take so many bytes before the oldest are given back. */
@@ -171,26 +171,24 @@ export class Store {
   }
 
   private async mean(attention: ViewDataAttention): Promise<Matrix> {
-    const { rows, columns, heads, signed } = attention;
+    const { rows, columns, heads } = attention;
     const sum = new Float32Array(rows * columns);
     let first: Matrix | undefined;
     for (let head = 0; head < heads.length; head++) {
       const matrix = await this.full(attention, head);
       first ??= matrix;
-      const { exact, codes } = matrix;
-      const values = exact ?? matrix.values();
-      if (exact) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (exact[i] as number);
+      const { floats, codes } = matrix;
+      const values = floats?.values ?? matrix.values();
+      if (floats) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number);
       else for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[codes[i] as number] as number);
     }
     for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / heads.length;
     // Masked is what every head has masked.
     const bits = new Uint32Array(sum.buffer);
     for (let i = 0; i < sum.length; i++) if (first?.codes[i] === MASKED) bits[i] = MASKED_BITS;
-    const exact = Matrix.fromFloats(rows, columns, sum, attention);
-    if (first?.exact) return exact;
-    // The sum of values that may be off is as much off; codes say so.
-    const codes = first?.code.bits === 8 ? Uint8Array.from(exact.codes, toBytes(signed)) : exact.codes;
-    return new Matrix(rows, columns, codes, attention);
+    const { codes } = Matrix.fromFloats(rows, columns, sum, attention);
+    // The mean of values that may be off is as much off.
+    return new Matrix(rows, columns, codes, attention, { values: sum, error: first?.error ?? 0 });
   }
 
   private async top(attention: ViewDataAttention, head: number): Promise<TopKeys> {
@@ -222,15 +220,6 @@ export class Store {
 /** Whether an index of a matrix is that of the mean over heads. */
 export function isMean({ averaged, heads }: ViewDataAttention, head: number): boolean {
   return !averaged && head >= heads.length;
-}
-
-/** Codes of 16 bits as codes of 8. */
-function toBytes(signed: boolean | undefined): (code: number) => number {
-  const [from, to] = [logCodeOf(16, signed), logCodeOf(8, signed)];
-  const table = Uint8Array.from({ length: from.nan + 1 }, (_, code) =>
-    code < TINY ? code : encodeWeight(to, decodeWeight(from, code, 1)),
-  );
-  return (code) => table[code] as number;
 }
 
 async function inflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {

@@ -37,6 +37,8 @@ export class TextView {
   /** Tints by their share of the colours: the same few hundred, at every move. */
   private readonly tints = new Map<number, { colour: string; plain: string; special: string }>();
   private kept: HTMLElement | undefined;
+  /** The position that was last brought into sight. */
+  private revealed: number | null = null;
   private readonly tintSoon = oncePerFrame(() => this.tint());
 
   constructor(
@@ -76,6 +78,8 @@ export class TextView {
     this.built = key;
     this.tints.clear();
     this.tint();
+    if (this.state.current.locked !== this.revealed) this.reveal();
+    this.revealed = this.state.current.locked;
   }
 
   /** Shows a row of another view as if it were pointed at here. */
@@ -87,8 +91,21 @@ export class TextView {
 
   updateMarks(): void {
     this.tint();
-    // A row that was chosen elsewhere may be far down the text.
-    if (this.root.closest('.side')) this.kept?.scrollIntoView({ block: 'nearest' });
+    this.reveal();
+  }
+
+  /** A token that was chosen elsewhere may be far down the text. */
+  private reveal(): void {
+    const { kept, root } = this;
+    if (!kept) return;
+    if (!root.closest('.side')) {
+      kept.scrollIntoView({ block: 'nearest' });
+      return;
+    }
+    // Beside a matrix the text alone is scrolled, where it has a window of its own.
+    const [word, window] = [kept.getBoundingClientRect(), root.getBoundingClientRect()];
+    if (word.top < window.top) root.scrollTop -= window.top - word.top + 8;
+    else if (word.bottom > window.bottom) root.scrollTop += word.bottom - window.bottom + 8;
   }
 
   /** Queries and keys are one text where they are the same tokens. */
@@ -114,8 +131,12 @@ export class TextView {
       text.setAttribute('role', 'group');
       text.setAttribute('aria-label', this.isOneText ? 'Text' : side === 'query' ? 'Queries' : 'Keys');
       const drawn: DrawnWord[] = [];
+      const runs = runsOf(this.words[side]);
+      let run: HTMLElement = text;
       for (const [i, word] of this.words[side].entries()) {
         if (word.spaced) text.append(' ');
+        if (runs[i] !== runs[i - 1]) run = runs[i] === undefined ? text : element('span', 'run');
+        if (run !== text && run.parentElement === null) text.append(run);
         // Buttons clip what is in them, each by itself: of thousands a browser would take stock in every frame.
         const node = element('span', 'word', wordLabel(word, labels[side]));
         node.setAttribute('role', 'button');
@@ -124,7 +145,7 @@ export class TextView {
         if (special) node.classList.add('special');
         node.tabIndex = i === 0 ? 0 : -1;
         node.setAttribute('aria-pressed', 'false');
-        text.append(node);
+        run.append(node);
         drawn.push({ node, word, special });
         if (/\n$/.test(word.text)) text.append(element('br'));
       }
@@ -306,7 +327,7 @@ export class TextView {
     }
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
-    const all = [...(node.parentElement as HTMLElement).querySelectorAll<HTMLElement>('.word')];
+    const all = [...(node.closest('.running-text') as HTMLElement).querySelectorAll<HTMLElement>('.word')];
     const next = all[all.indexOf(node) + step];
     event.preventDefault();
     if (!next) return;
@@ -314,4 +335,27 @@ export class TextView {
     next.tabIndex = 0;
     next.focus();
   }
+}
+
+/** Characters of a run that stays on one line. */
+const LONGEST_RUN = 32;
+
+/**
+ * Which words stay on one line, as pieces of a word and its punctuation do: by word, the first of its run; undefined for one
+ * that is alone, or in a run too long for that.
+ */
+function runsOf(words: readonly Word[]): (number | undefined)[] {
+  const runs: (number | undefined)[] = [];
+  for (let first = 0; first < words.length; ) {
+    let end = first + 1;
+    let length = words[first]?.text.length ?? 0;
+    while (end < words.length && !words[end]?.spaced && !/\n$/.test(words[end - 1]?.text ?? '')) {
+      length += words[end]?.text.length ?? 0;
+      end++;
+    }
+    const together = end - first > 1 && length <= LONGEST_RUN;
+    for (let i = first; i < end; i++) runs.push(together ? first : undefined);
+    first = end;
+  }
+  return runs;
 }

@@ -7,5 +7,5 @@ export function isDark(): boolean {
 // Drawings ask for these by name and have to get a colour: of a property that isn't registered as one they would get what
 // the style sheet says, `light-dark(…)`.
 for (const name of ['--accent', '--mark', '--muted', '--nan']) {
-  CSS.registerProperty({ name, syntax: '<color>', inherits: true, initialValue: 'black' });
+  CSS.registerProperty?.({ name, syntax: '<color>', inherits: true, initialValue: 'black' });
 }

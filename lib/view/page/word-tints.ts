@@ -49,7 +49,7 @@ export class WordTints {
     const bounds = this.text.getBoundingClientRect();
     if (!bounds.width) return;
     const boxes = (this.boxes ??= this.measure(bounds));
-    const scrolling = this.text.closest('.side')?.getBoundingClientRect();
+    const scrolling = this.text.closest('#text')?.getBoundingClientRect();
     const top = Math.max(0, Math.max(0, scrolling?.top ?? 0) - BEYOND - bounds.top);
     const end = Math.min(window.innerHeight, scrolling?.bottom ?? window.innerHeight) + BEYOND - bounds.top;
     const height = Math.min(end, bounds.height) - top;
@@ -82,7 +82,7 @@ export class WordTints {
           context.fillText(
             this.words[i]?.textContent ?? '',
             left + width / 2,
-            y + (high - ascent - descent) / 2 + ascent,
+            Math.round(y + (high - ascent - descent) / 2 + ascent),
           );
       }
       if (nan) {

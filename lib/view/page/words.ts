@@ -47,6 +47,11 @@ export function toWords(labels: AxisLabels, merge: boolean): Word[] {
   return words;
 }
 
+/** Whether any word is of several pieces. */
+export function hasPieces(labels: AxisLabels): boolean {
+  return toWords(labels, true).length < labels.text.length;
+}
+
 function isContinuation(token: string, style: Style): boolean {
   if (style === 'wordpiece') return /^##./.test(token);
   if (style === 'leading-space') return !/^[\s▁Ġ]/.test(token);

@@ -31,9 +31,8 @@ export const headFigure: FigureModule['headFigure'] = (input) => {
   if (input.figure === 'heads') return linesSvg(input, head);
   if (input.figure === 'text') return textSvg(input, head);
   if (input.figure === 'image') return imageSvg(input, head);
-  const { rows, columns, caption, encode } = input;
+  const { rows, columns, shown, caption, encode } = input;
   const { data, labels, scale } = head;
-  const shown: MatrixFigure['shown'] = { rows: [0, rows], columns: [0, columns] };
   const figure: MatrixFigure = {
     matrix: data.matrix,
     rows,
@@ -49,8 +48,7 @@ export const headFigure: FigureModule['headFigure'] = (input) => {
 };
 
 function linesSvg(input: HeadFigureInput, { data, labels, scale }: Head): string {
-  const { rows, columns, threshold, asked, name, caption } = input;
-  const shown: MatrixFigure['shown'] = { rows: [0, rows], columns: [0, columns] };
+  const { columns, shown, threshold, asked, name, caption } = input;
   const { lines } = headLines([data], { columns, signed: scale.signed ?? false }, shown, threshold);
   const drawing = drawLines({
     queries: labels.query,
@@ -65,10 +63,12 @@ function linesSvg(input: HeadFigureInput, { data, labels, scale }: Head): string
 }
 
 function textSvg(input: HeadFigureInput, { data, labels, scale }: Head): string {
-  const { rows, columns, queries, queryTokens, keyTokens, mergeWords, asked, caption } = input;
+  const { rows, columns, shown, queries, queryTokens, keyTokens, mergeWords, asked, caption } = input;
   const whole = queries.length === rows && queries.every((query, row) => query === row);
   const isOneText = rows === columns && whole && queryTokens?.join('\n') === keyTokens?.join('\n');
-  const words = { query: toWords(labels.query, mergeWords), key: toWords(labels.key, mergeWords) };
+  const inside = (side: Side, [from, to]: [number, number]) =>
+    toWords(labels[side], mergeWords).filter((word) => word.from >= from && word.to <= to);
+  const words = { query: inside('query', shown.rows), key: inside('key', shown.columns) };
   const word = asked && words[asked.from].find(({ from, to }) => asked.index >= from && asked.index < to);
   const figure = textFigure({
     labels,
