@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import { unlessAborted } from '../core/cancellable';
-import { encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
+import { byteLength, encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
 import { errorAnswer } from './request-error';
 
 /** The type of a stream of frames. */
@@ -32,11 +32,11 @@ export class FrameStream {
     signal: AbortSignal,
   ): Promise<void> {
     const head = { ...this.head, ...(parameters && { parameters }) };
-    const { body, headerLength } = await encodeResponse(head, outputs, { binary: true });
-    await this.#send(frameOf(body, headerLength ?? body.length), signal);
+    const { json, binary } = await encodeResponse(head, outputs, { binary: true });
+    await this.#send(frameOf(json, binary), signal);
   }
 
-  async #send(frame: Buffer[], signal: AbortSignal): Promise<void> {
+  async #send(frame: Uint8Array[], signal: AbortSignal): Promise<void> {
     if (!this.#begun) {
       this.#begun = true;
       void this.reply.type(FRAMES).send(this.#stream);
@@ -53,13 +53,13 @@ export class FrameStream {
   /** Ends with the error instead of what was to come. */
   fail(error: unknown): void {
     const body = Buffer.from(JSON.stringify(errorAnswer(error).body));
-    for (const part of frameOf(body, body.length)) this.#stream.write(part);
+    for (const part of frameOf([body], [])) this.#stream.write(part);
     this.#stream.end();
   }
 }
 
-function frameOf(body: Buffer, headerLength: number): Buffer[] {
+function frameOf(json: Buffer[], binary: Uint8Array[]): Uint8Array[] {
   const length = Buffer.alloc(4);
-  length.writeUInt32LE(headerLength);
-  return [length, body];
+  length.writeUInt32LE(byteLength(json));
+  return [length, ...json, ...binary];
 }

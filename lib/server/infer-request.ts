@@ -19,10 +19,11 @@ const MOST_TENSORS = 4096;
 /** Parameters that only servers with state, or with memory that they share with clients, know what to do with. */
 const REFUSED = ['sequence_id', 'shared_memory_region', 'classification'];
 
+/** Clients whose requests are made of classes write null for what isn't there. */
 function objectOf(value: unknown, what: string): Record<string, unknown> {
-  if (value === undefined) return {};
+  if (value === undefined || value === null) return {};
   if (!isPlainObject(value)) throw invalid('an object', what, value);
-  return value;
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null));
 }
 
 function parametersOf(value: unknown, what: string): Record<string, unknown> {
@@ -77,9 +78,9 @@ function splitBody(body: Uint8Array, headerLength: string | undefined): { json: 
 export function parseInferRequest(body: Uint8Array, headerLength: string | undefined): InferRequest {
   const { json, binary } = splitBody(body, headerLength);
   if (!isPlainObject(json)) throw invalid('an object', 'the body', json);
-  const { id, inputs, outputs } = json;
+  const { id, inputs, outputs, parameters: given } = objectOf(json, 'the body');
   if (id !== undefined && typeof id !== 'string') throw invalid('a string', 'id', id);
-  const parameters = parametersOf(json['parameters'], 'the request');
+  const parameters = parametersOf(given, 'the request');
   const wantsBinary = optionalBoolean(parameters['binary_data_output'], 'binary_data_output');
   const requested = outputs === undefined ? undefined : parseOutputs(outputs, wantsBinary ?? false);
   const allBinary =
@@ -102,11 +103,11 @@ function parseInputs(given: unknown, binary: Uint8Array): Map<string, WireTensor
     'inputs',
     (each, i) => {
       if (!isPlainObject(each)) throw invalid('an object', `inputs[${i}]`, each);
-      const name = nameOf(each['name'], `the name of inputs[${i}]`);
+      const { name: called, datatype, shape, data, parameters } = objectOf(each, `inputs[${i}]`);
+      const name = nameOf(called, `the name of inputs[${i}]`);
       const what = `input '${shortened(name)}'`;
       if (inputs.has(name)) throw new TorchError('ERR_INVALID_ARGUMENT', `Expected ${what} once but received it twice`);
-      const { binary_data_size: size } = parametersOf(each['parameters'], what);
-      const { datatype, shape, data } = each;
+      const { binary_data_size: size } = parametersOf(parameters, what);
       if (size === undefined) {
         inputs.set(name, fromJsonData(datatype, shape, data, what));
         return;

@@ -3,6 +3,7 @@ import { Tensor } from '../core/tensor';
 import { encode } from '../core/tensor-data';
 import { shortened } from '../core/validate';
 import type { InferRequest } from './infer-request';
+import { loopTurn } from './loop-turn';
 import type { NamedValue } from './model-form';
 import type { ScalarType } from './type-form';
 import { datatypeOf, isWireDType, toBinaryData, toJsonData, type WireTensor } from './wire-tensor';
@@ -22,10 +23,14 @@ export interface ResponseHead {
   parameters?: Record<string, unknown>;
 }
 
-/** A response as it is sent: with the length of its JSON where binary data follows. */
+/** A response as it is sent: its JSON, and the binary data that follows it. */
 export interface EncodedResponse {
-  body: Buffer;
-  headerLength?: number;
+  json: Buffer[];
+  binary: Uint8Array[];
+}
+
+export function byteLength(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
 /**
@@ -81,28 +86,44 @@ export async function wantedOutputs(request: InferRequest, named: readonly Named
   return outputs;
 }
 
-/** Writes a response: outputs as JSON, or as bytes behind it where the request wants them so. */
+/** JSON that is shorter waits for what follows it, so that a response of many small outputs is one part. */
+const SMALL = 2 ** 14;
+
+/**
+ * Writes a response: outputs as JSON, or as bytes behind it where the request wants them so. What is large is in several parts,
+ * each written in a turn of the event loop.
+ */
 export async function encodeResponse(
   head: ResponseHead,
   outputs: readonly WireOutput[],
   request: Pick<InferRequest, 'outputs' | 'binary'>,
 ): Promise<EncodedResponse> {
-  const described: string[] = [];
+  const json: Buffer[] = [];
   const binary: Uint8Array[] = [];
-  for (const { name, tensor, parameters } of outputs) {
+  let text = `${JSON.stringify(head).slice(0, -1)},"outputs":[`;
+  const write = async (piece: string): Promise<void> => {
+    text += piece;
+    if (text.length < SMALL) return;
+    json.push(Buffer.from(text));
+    text = '';
+    await loopTurn();
+  };
+  await loopTurn();
+  for (const [i, { name, tensor, parameters }] of outputs.entries()) {
     const { dtype, shape } = tensor;
     const description = { name, datatype: datatypeOf(dtype), shape };
+    if (i > 0) text += ',';
     if (request.outputs?.get(name)?.binary ?? request.binary) {
       const bytes = toBinaryData(tensor);
       binary.push(bytes);
-      described.push(JSON.stringify({ ...description, parameters: { ...parameters, binary_data_size: bytes.length } }));
+      await write(JSON.stringify({ ...description, parameters: { ...parameters, binary_data_size: bytes.length } }));
     } else {
-      const json = JSON.stringify({ ...description, ...(parameters && { parameters }) });
-      described.push(`${json.slice(0, -1)},"data":${await toJsonData(tensor)}}`);
+      const described = JSON.stringify({ ...description, ...(parameters && { parameters }) });
+      text += `${described.slice(0, -1)},"data":`;
+      for (const piece of toJsonData(tensor)) await write(piece);
+      text += '}';
     }
   }
-  const header = Buffer.from(`${JSON.stringify(head).slice(0, -1)},"outputs":[${described.join(',')}]}`);
-  return binary.length > 0
-    ? { body: Buffer.concat([header, ...binary]), headerLength: header.length }
-    : { body: header };
+  json.push(Buffer.from(`${text}]}`));
+  return { json, binary };
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { createGunzip, createInflate } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { JsonCaptureOptions } from '../capture/json-capture-options';
@@ -9,17 +10,22 @@ import { renderView } from '../view/render-view';
 import { Access } from './access';
 import { attentionOutputs, requestedCapture, viewOf } from './attention-request';
 import { FrameStream } from './attention-stream';
-import { type InferRequest, parseInferRequest } from './infer-request';
-import { type EncodedResponse, encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
+import type { InferRequest } from './infer-request';
+import { byteLength, type EncodedResponse, encodeResponse, type ResponseHead, type WireOutput } from './infer-response';
+import { loopTurn } from './loop-turn';
 import { Metrics } from './metrics';
 import { Models } from './models';
 import { type CheckedOptions, checkServerOptions, type ServerOptions } from './options';
 import { errorAnswer, RequestError } from './request-error';
-import { withStop } from './request-stop';
+import { RequestParser } from './request-parser';
+import { clientLeft, withStop } from './request-stop';
 import type { ServedModel } from './served-model';
 import { withSpan } from './telemetry';
 
 const HEADER_LENGTH = 'inference-header-content-length';
+
+/** Larger answers, in bytes, aren't copied into one. */
+const SMALL = 2 ** 16;
 
 /** What the addresses of a model hold. */
 interface ModelParameters {
@@ -66,13 +72,23 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
   const metrics = Metrics.of(models, options.metrics);
   acceptBodies(app);
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
-  app.addHook('onRequest', async (request) => access.checkSite(askerOf(request)));
+  app.addHook('onRequest', async (request, { raw }) => {
+    await loopTurn();
+    if (raw.destroyed) throw clientLeft(); // meanwhile: nothing says so any more
+    access.checkSite(askerOf(request));
+  });
   app.addHook('preClose', async () => models.drain());
-  app.addHook('onSend', async (_, reply) => {
+  app.addHook('onSend', async ({ socket }, reply) => {
+    // Who doesn't read an answer would keep it, and the request's place, for good.
+    socket?.setTimeout?.(options.timeLimit);
     // A connection that is kept would keep the server from ending.
     if (models.draining) reply.header('Connection', 'close');
   });
-  app.addHook('onClose', async () => models.dispose()); // when all requests are answered
+  const parser = new RequestParser(options.bodyLimit);
+  app.addHook('onClose', async () => {
+    models.dispose(); // when all requests are answered
+    await parser.end();
+  });
 
   app.get('/v2/health/live', async () => ({ live: true }));
   app.get('/v2/health/ready', async (_, reply) => reply.code(models.ready ? 200 : 503).send({ ready: models.ready }));
@@ -107,7 +123,7 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
       metrics.observe(guarded, models);
     }
     for (const path of ['/v2/models/:name', '/v2/models/:name/versions/:version'])
-      registerModelRoutes(guarded, path, options, models, metrics);
+      registerModelRoutes(guarded, path, options, models, parser, metrics);
   });
 }
 
@@ -116,15 +132,26 @@ function registerModelRoutes(
   path: string,
   options: CheckedOptions,
   models: Models,
+  parser: RequestParser,
   metrics: Metrics | undefined,
 ): void {
   const find = (request: FastifyRequest): ServedModel => {
     const { name, version } = request.params as ModelParameters;
     return models.find(name, version);
   };
-  /** Before a body is read: one that nobody could run would only take memory. */
+  /** Before a body is read: one that nobody could run would only take memory, and one that never comes keep its place. */
   const admit = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
-    reply.raw.once('close', find(request).queue.admit());
+    const { timeLimit } = options;
+    const leave = find(request).queue.admit();
+    const timer = setTimeout(() => {
+      const message = `Expected the body of a request within ${timeLimit} ms but received a part of it`;
+      void reply.header('Connection', 'close').send(new TorchError('ERR_TIME_LIMIT', message));
+    }, timeLimit);
+    request.raw.once('end', () => clearTimeout(timer));
+    reply.raw.once('close', () => {
+      clearTimeout(timer);
+      leave();
+    });
   };
   const running = { bodyLimit: options.bodyLimit, onRequest: admit };
   app.get(path, async (request) => {
@@ -142,7 +169,7 @@ function registerModelRoutes(
   });
   app.post(`${path}/infer`, running, async (request, reply) => {
     const model = find(request);
-    const given = requestOf(request);
+    const given = await requestOf(request, parser);
     const capture = requestedCapture(given, options.maxAttentionBytes);
     const response = await traced(reply, model, given, options, models, async (signal) => {
       if (!capture) {
@@ -162,7 +189,7 @@ function registerModelRoutes(
   });
   app.post(`${path}/attention`, running, async (request, reply) => {
     const model = find(request);
-    const given = requestOf(request);
+    const given = await requestOf(request, parser);
     const capture = requestedCapture(given, options.maxAttentionBytes) ?? { maxBytes: options.maxAttentionBytes };
     return /\btext\/html\b/i.test(request.headers.accept ?? '')
       ? await sendPage(reply, model, given, capture, options, models)
@@ -269,11 +296,11 @@ function askerOf(request: FastifyRequest): { headers: FastifyRequest['headers'];
   return { headers: request.headers, address: request.socket?.remoteAddress };
 }
 
-function requestOf(request: FastifyRequest): InferRequest {
+async function requestOf(request: FastifyRequest, parser: RequestParser): Promise<InferRequest> {
   const body = request.body as Buffer | undefined | null;
   if (!body?.length) throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected a request in the body but received none');
   const length = request.headers[HEADER_LENGTH];
-  return parseInferRequest(body, Array.isArray(length) ? length.join() : length);
+  return await parser.parse(body, Array.isArray(length) ? length.join() : length);
 }
 
 /** Milliseconds that a request may take. */
@@ -288,9 +315,13 @@ function headOf({ name, version }: ServedModel, { id }: InferRequest): ResponseH
   return { model_name: name, model_version: version, ...(id === undefined ? {} : { id }) };
 }
 
-function sendResponse(reply: FastifyReply, { body, headerLength }: EncodedResponse): FastifyReply {
-  if (headerLength === undefined) return reply.type('application/json').send(body);
-  return reply.type('application/octet-stream').header(HEADER_LENGTH, headerLength).send(body);
+function sendResponse(reply: FastifyReply, { json, binary }: EncodedResponse): FastifyReply {
+  const parts = [...json, ...binary];
+  if (binary.length === 0) reply.type('application/json');
+  else reply.type('application/octet-stream').header(HEADER_LENGTH, byteLength(json));
+  const length = byteLength(parts);
+  if (length <= SMALL) return reply.send(Buffer.concat(parts));
+  return reply.header('Content-Length', length).send(Readable.from(parts.filter((part) => part.length > 0)));
 }
 
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {

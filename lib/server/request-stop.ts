@@ -20,9 +20,9 @@ export async function withStop<Result>(
     stop.abort(new TorchError('ERR_TIME_LIMIT', `Expected an answer within ${limit} ms but the request takes longer`));
   }, limit);
   const leave = (): void => {
-    if (!raw.writableFinished)
-      stop.abort(new RequestError('ERR_CLIENT_LEFT', 'Expected a client that waits but it left'));
+    if (!raw.writableFinished) stop.abort(clientLeft());
   };
+  if (raw.destroyed) leave();
   raw.once('close', leave);
   try {
     return await models.serve(stop, () => task(stop.signal));
@@ -30,4 +30,9 @@ export async function withStop<Result>(
     clearTimeout(timer);
     raw.off('close', leave);
   }
+}
+
+/** Why nobody gets the answer of a request. */
+export function clientLeft(): RequestError {
+  return new RequestError('ERR_CLIENT_LEFT', 'Expected a client that waits but it left');
 }

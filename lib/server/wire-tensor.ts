@@ -1,4 +1,3 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import { bytesPerElement, DTYPES, type DType, dtypesBy, infoOf, isDType } from '../core/dtype';
 import { TorchError } from '../core/errors';
 import { elementReader } from '../core/nested-elements';
@@ -147,26 +146,40 @@ export function arrayOf(dtype: DType, bytes: Uint8Array): TypedArray {
   return new known(aligned.buffer, aligned.byteOffset, bytes.length / array.BYTES_PER_ELEMENT);
 }
 
-/** So many elements are written between two turns of the event loop. */
-const AT_ONCE = 2 ** 15;
+/** So many elements are a piece: written within about a millisecond. */
+const PIECE = 2 ** 12;
 
-/** The elements of a tensor as a JSON array, flat. Integers are exact, whatever JavaScript's parser makes of them. */
-export async function toJsonData(tensor: WireTensor): Promise<string> {
-  if (tensor.dtype === 'bytes') {
-    return JSON.stringify(tensor.texts.map((text) => new TextDecoder().decode(text)));
+/** The elements of a tensor as a JSON array, flat, in pieces. Integers are exact, whatever JavaScript's parser makes of them. */
+export function* toJsonData(tensor: WireTensor): Generator<string, void, undefined> {
+  const { count, written } = tensor.dtype === 'bytes' ? writtenTexts(tensor) : writtenNumbers(tensor);
+  yield '[';
+  for (let start = 0; start < count; start += PIECE) {
+    yield `${start > 0 ? ',' : ''}${written(start, Math.min(start + PIECE, count)).join(',')}`;
   }
-  const { dtype } = tensor;
-  const array = arrayOf(dtype, tensor.bytes) as ArrayLike<number | bigint> & { subarray: Float32Array['subarray'] };
+  yield ']';
+}
+
+/** Elements of a tensor as JSON has them, from one position to another. */
+interface Written {
+  count: number;
+  written(start: number, end: number): string[];
+}
+
+function writtenTexts({ texts }: { texts: Uint8Array[] }): Written {
+  const decoder = new TextDecoder();
+  return {
+    count: texts.length,
+    written: (start, end) => texts.slice(start, end).map((text) => JSON.stringify(decoder.decode(text))),
+  };
+}
+
+function writtenNumbers({ dtype, bytes }: { dtype: WireDType; bytes: Uint8Array }): Written {
+  const array = arrayOf(dtype, bytes) as ArrayLike<number | bigint> & { subarray: Float32Array['subarray'] };
   const valueAt = elementReader(dtype);
-  const written = (element: number | bigint): string => {
+  const writtenOne = (element: number | bigint): string => {
     const value = valueAt(element);
     if (typeof value !== 'number') return String(value);
     return Number.isFinite(value) ? (Object.is(value, -0) ? '-0' : String(value)) : `"${value}"`;
   };
-  const parts: string[] = [];
-  for (let start = 0; start < array.length; start += AT_ONCE) {
-    if (start > 0) await turn();
-    parts.push(Array.from(array.subarray(start, start + AT_ONCE), written).join(','));
-  }
-  return `[${parts.join(',')}]`;
+  return { count: array.length, written: (start, end) => Array.from(array.subarray(start, end), writtenOne) };
 }

@@ -3,8 +3,11 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type TracerProvider, trace } from '@opentelemetry/api';
-import { createServer } from '../../lib/server';
+import { context, SpanStatusCode, trace } from '@opentelemetry/api';
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
+import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import { fastify } from 'fastify';
+import { createServer, libtorchServer } from '../../lib/server';
 import { archiveOf } from './script-archive';
 import { type Client, counting, echo, folder, listen, serve, until } from './server-fixtures';
 
@@ -91,32 +94,43 @@ test('metrics can be left out, and are of no model alone', async () => {
   expect(response.status).toBe(403);
 });
 
-test('inferences are spans where OpenTelemetry is, and failures are told there', async () => {
-  const spans: { name: string; attributes: object; status?: object; ended: boolean }[] = [];
-  const start = (name: string, { attributes }: { attributes: object }, use: (span: object) => unknown) => {
-    const span = { name, attributes, ended: false };
-    spans.push(span);
-    return use({
-      recordException: () => {},
-      setStatus: (status: object) => Object.assign(span, { status }),
-      end: () => Object.assign(span, { ended: true }),
+test('inferences and captures are spans of the trace that is active, which the SDK exports with their failures', async () => {
+  const exporter = new InMemorySpanExporter();
+  const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
+  trace.setGlobalTracerProvider(provider);
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  const app = fastify();
+  const parents: string[] = [];
+  // As instrumentations of HTTP do it: what handles a request runs within a span of its own.
+  app.addHook('preHandler', (_, reply, done) => {
+    provider.getTracer('test').startActiveSpan('request', (span) => {
+      parents.push(span.spanContext().spanId);
+      reply.raw.once('close', () => span.end());
+      done();
     });
-  };
-  trace.setGlobalTracerProvider({ getTracer: () => ({ startActiveSpan: start }) } as unknown as TracerProvider);
-  const client = await serve({ echo: echo() });
-  await client.infer('echo', [x]);
-  await client.infer('echo', [{ ...x, name: 'y' }]);
-  trace.disable();
-  const attributes = { 'libtorch.model': 'echo', 'libtorch.version': '1', 'libtorch.operation': 'infer' };
-  expect(spans).toEqual([
-    { name: 'libtorch infer echo', attributes, ended: true },
-    {
-      name: 'libtorch infer echo',
-      attributes,
-      ended: true,
-      status: { code: 2, message: expect.stringContaining("'x'") },
-    },
+  });
+  await app.register(libtorchServer, { models: { echo: echo() } });
+  const client = await listen(app);
+  try {
+    await until(async () => (await client.get('/v2/health/ready')).status === 200);
+    expect((await client.infer('echo', [x])).status).toBe(200);
+    expect((await client.infer('echo', [{ ...x, name: 'y' }])).status).toBe(400);
+    expect((await client.post('/v2/models/echo/attention', { inputs: [x] })).status).toBe(400); // it has none
+  } finally {
+    trace.disable();
+    context.disable();
+  }
+  const own = exporter.getFinishedSpans().filter(({ name }) => name !== 'request');
+  expect(own.map(({ name, status, parentSpanContext }) => [name, status.code, parentSpanContext?.spanId])).toEqual([
+    ['libtorch infer echo', SpanStatusCode.UNSET, parents.at(-3)],
+    ['libtorch infer echo', SpanStatusCode.ERROR, parents.at(-2)],
+    ['libtorch attention echo', SpanStatusCode.ERROR, parents.at(-1)],
   ]);
+  const attributes = { 'libtorch.model': 'echo', 'libtorch.version': '1', 'libtorch.operation': 'infer' };
+  expect(own[0]?.attributes).toEqual(attributes);
+  expect(own[1]?.status.message).toMatch(/'x'/);
+  expect(own[1]?.events).toEqual([expect.objectContaining({ name: 'exception' })]);
+  expect(own[0]?.duration[0]).toBe(0);
 });
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
