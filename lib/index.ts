@@ -73,6 +73,7 @@ export type {
   FullBackwardHook,
   HookedModule,
   HookedNode,
+  HookKind,
   HookRecord,
   NodeHook,
 } from './model/hooks';

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { elementCount } from '../core/shape';
-import type { AttentionSite, ProgramSignature, ProgramValue, Signature, Unseen } from '../index';
+import type { AttentionSite, HookKind, ProgramSignature, ProgramValue, Signature, Unseen } from '../index';
 import { toValue } from '../io/entry-values';
 import type { FlatModel } from '../io/flat-model';
 import { readInputs } from '../io/input-files';
@@ -27,8 +27,10 @@ interface Inspection {
   /** Parameters in all, and of each dtype. */
   parameters: number;
   dtypes: Record<string, number>;
-  /** In the order of Python's named_modules(); `parameters` counts those of submodules too. */
-  modules: { name: string; type: string; parameters: number }[];
+  /** In the order of Python's named_modules(); `parameters` counts those of submodules too, `hooks` are those that a module of a program takes. */
+  modules: { name: string; type: string; parameters: number; hooks?: HookKind[] }[];
+  /** Of a program: how often each is in its graph. */
+  operators?: Record<string, number>;
   attentionSites?: AttentionSite[];
   /** What looks like attention and can't be recorded. */
   unseen?: Unseen[];
@@ -74,7 +76,13 @@ async function inspect(path: string, model: FlatModel, options: InspectOptions):
     ...model.signature,
     parameters: sum(tensors),
     dtypes,
-    modules: model.modules().map(({ name, type }) => ({ name, type, parameters: sum(within(name)) })),
+    modules: model.modules().map(({ name, type, hooks }) => ({
+      name,
+      type,
+      parameters: sum(within(name)),
+      ...(hooks && { hooks }),
+    })),
+    ...(model.operators && { operators: model.operators() }),
   };
   if (options.inputs) {
     const sites = await findSites(model, options.inputs, options);
@@ -101,14 +109,15 @@ async function findSites(
 }
 
 function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: InspectOptions): string {
-  const { file, forward, program, parameters, dtypes, modules, attentionSites } = inspection;
+  const { file, forward, program, parameters, dtypes, modules, operators, attentionSites } = inspection;
   const byType = Object.entries(dtypes).map(([dtype, count]) => `${count.toLocaleString('en')} ${dtype}`);
   const depthOf = (name: string) => (name === '' ? 0 : name.split('.').length);
   const tree = modules
     .filter(({ name }) => depthOf(name) <= depth)
-    .map(({ name, type, parameters: count }) => {
+    .map(({ name, type, parameters: count, hooks }) => {
       const last = name.split('.').at(-1);
-      return ['  '.repeat(depthOf(name)) + (last || basename(file)), type, count] as const;
+      const cells = ['  '.repeat(depthOf(name)) + (last || basename(file)), type, count];
+      return hooks ? [...cells, hooks.join(' ')] : cells;
     });
   const parts = [
     `${basename(file)}: ${parameters.toLocaleString('en')} parameters${byType.length > 1 ? ` (${byType.join(', ')})` : ''}${
@@ -116,7 +125,8 @@ function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: In
     }`,
     ...(forward ? [reportForward(forward)] : []),
     ...(program ? [reportProgram(program)] : []),
-    formatTable(['module', 'type', 'parameters'], tree),
+    formatTable(['module', 'type', 'parameters', ...(program ? ['hooks'] : [])], tree),
+    ...(operators ? [formatTable(['operator', 'in the graph'], Object.entries(operators))] : []),
   ];
   if (attentionSites) parts.push(reportSites(attentionSites), ...reportUnseen(inspection.unseen ?? []));
   return parts.join('\n\n');

@@ -4,6 +4,7 @@ import type {
   AttentionStream,
   CaptureOptions,
   ExportedProgram,
+  HookKind,
   ProgramSignature,
   RunLimits,
   ScriptModule,
@@ -19,7 +20,10 @@ export interface FlatModel {
   readonly parameters: readonly Parameter[];
   /** What `inspect` says of its forward. */
   readonly signature: { forward: Signature } | { program: ProgramSignature };
-  modules(): { name: string; type: string }[];
+  /** `hooks` are the kinds that a module of a program takes. */
+  modules(): { name: string; type: string; hooks?: HookKind[] }[];
+  /** Of a program, how often each operator is in its graph, the most frequent first. */
+  operators?(): Record<string, number>;
   namedParameters: ScriptModule['namedParameters'];
   forward(values: Value[], limits?: RunLimits): Promise<Value>;
   attentionSites(values: Value[], limits?: RunLimits): Promise<AttentionSite[] & { unseen: Unseen[] }>;
@@ -49,6 +53,14 @@ function ofScript(model: ScriptModule): FlatModel {
   };
 }
 
+function operatorsOf(program: ExportedProgram): Record<string, number> {
+  const counts = new Map<string, number>();
+  for (const { operator } of program.nodes()) {
+    if (operator !== 'placeholder') counts.set(operator, (counts.get(operator) ?? 0) + 1);
+  }
+  return Object.fromEntries([...counts].sort(([, one], [, other]) => other - one));
+}
+
 /** A program takes its leaves: those of caches and dictionaries have names of their own. */
 function ofProgram(program: ExportedProgram): FlatModel {
   const signature = program.signature();
@@ -61,6 +73,7 @@ function ofProgram(program: ExportedProgram): FlatModel {
     }),
     signature: { program: signature },
     modules: () => program.modules(),
+    operators: () => operatorsOf(program),
     namedParameters: () => program.namedParameters(),
     forward: (values, limits) => {
       const { inputs, kwargs } = called(values);

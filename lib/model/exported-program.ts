@@ -31,7 +31,7 @@ import { nodeCallback } from './hook-callback';
 import type { HookInputs } from './hookable-model';
 import type { HookedModule, HookedNode, HookKind, HookRecord, NodeHook } from './hooks';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
-import { checkHookable, programHook, programRecord } from './program-hooks';
+import { checkHookable, hooksTaken, programHook, programRecord } from './program-hooks';
 import { flattenCall, unflatten } from './pytree';
 import type { RemovableHandle } from './removable-handle';
 import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
@@ -93,6 +93,8 @@ export interface ProgramModule {
   type: string;
   /** Whether hooks get what the module's forward took and gave, one tensor of each, or can't be put on it. */
   hookable: 'exact' | 'single' | false;
+  /** The kinds of hooks that it takes: of a `'single'` one, those for which the graph tells the side that they need. */
+  hooks: HookKind[];
 }
 
 /**
@@ -283,14 +285,19 @@ export class ExportedProgram<
    * | `'single'` | the only tensor that went in (an array of it; empty where there were several) and the only one that came out, whatever was around it |
    * | `false` | no hook: the graph doesn't tell |
    *
+   * `hooks` are the kinds that a module takes: `'pre'` needs what goes in, `'forward'` what comes out, `'backward'` both, each a tensor of its own.
+   *
    * @returns All modules, `''` (the model itself) first.
    * @throws TorchError `ERR_DISPOSED`.
    *
    * @example
-   * for (const { name, type, hookable } of program.modules()) console.log(name, type, hookable);
+   * for (const { name, type, hookable, hooks } of program.modules()) console.log(name, type, hookable, hooks.join(', '));
    */
   override modules(): ProgramModule[] {
-    return this.#modules().map(({ name, type, hookable }) => ({ name, type, hookable }));
+    return this.#modules().map((module) => {
+      const { name, type, hookable } = module;
+      return { name, type, hookable, hooks: hooksTaken(module) };
+    });
   }
 
   #modules(): NativeProgramModule[] {

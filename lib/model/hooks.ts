@@ -111,5 +111,15 @@ export interface HookedNode {
  */
 export type NodeHook<Output = Value> = (node: HookedNode, output: Output) => Awaitable<Output | Nothing>;
 
-/** Where a hook stands: before a module, after it, or in the backward pass. */
+/**
+ * Where a hook stands: before a module (`registerForwardPreHook`), after it (`registerForwardHook`), or in the backward pass
+ * (`registerFullBackwardHook`).
+ *
+ * @example
+ * const takes = (kind: HookKind) => program.modules().filter(({ hooks }) => hooks.includes(kind));
+ * console.log(takes('pre').length, takes('forward').length, takes('backward').length);
+ */
 export type HookKind = 'pre' | 'forward' | 'backward';
+
+/** All of them. */
+export const HOOK_KINDS: readonly HookKind[] = ['pre', 'forward', 'backward'];

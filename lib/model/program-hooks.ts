@@ -2,7 +2,7 @@ import type { NativeProgramModule, NativePytree } from '../core/binding';
 import { TorchError } from '../core/errors';
 import { isThenable } from '../core/thenable';
 import type { Value } from '../core/value';
-import type { HookedModule, HookKind } from './hooks';
+import { HOOK_KINDS, type HookedModule, type HookKind } from './hooks';
 import { flatten, leafCount, unflatten } from './pytree';
 
 /** A hook, whatever it is given. */
@@ -16,37 +16,48 @@ const advice = (path: string): string =>
   `export the model with preserve_module_call_signature=('${path}',) in torch.export.export, which records what the module takes ` +
   'and gives, or put a hook on a node of the graph (registerNodeHook)';
 
+/** What a hook wants of a module, and what that is instead; undefined where it is as wanted. */
+function refusal(kind: HookKind, module: NativeProgramModule): { expected: string; received: string } | undefined {
+  const { hookable, inputs, outputs, separate, outputTree } = module;
+  const needsInputs = kind !== 'forward';
+  const needsOutputs = kind !== 'pre';
+  if (hookable === false || (needsInputs && !inputs) || (needsOutputs && !outputs)) {
+    return {
+      expected: 'whose inputs and outputs the graph tells',
+      received:
+        hookable === false && !inputs && !outputs
+          ? 'of which the graph tells neither'
+          : `of which the graph doesn't tell the ${needsInputs && !inputs ? 'inputs' : 'output'}`,
+    };
+  }
+  if (kind !== 'backward') return undefined;
+  const isTuple = outputTree === undefined || outputTree.kind === 'leaf' || outputTree.kind === 'sequence';
+  if (!isTuple) return { expected: 'that gives a tensor or a tuple of tensors', received: 'which gives another value' };
+  if (separate) return undefined;
+  return {
+    expected: 'each of whose inputs and outputs is a tensor of its own',
+    received:
+      'in whose call one tensor stands for several, or is written to, so that their gradients cannot be told apart',
+  };
+}
+
+/** The kinds of hooks that a module takes. */
+export function hooksTaken(module: NativeProgramModule): HookKind[] {
+  return HOOK_KINDS.filter((kind) => !refusal(kind, module));
+}
+
 /**
  * Refuses a hook that a program's graph doesn't have the values for.
  *
  * @throws TorchError `ERR_NOT_HOOKABLE`.
  */
 export function checkHookable(kind: HookKind, path: string, module: NativeProgramModule): void {
-  const { hookable, inputs, outputs, separate, outputTree } = module;
-  const refuse = (expected: string, received: string): TorchError =>
-    new TorchError(
-      'ERR_NOT_HOOKABLE',
-      `Expected a module ${expected} for a ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook but received '${path}', ${received}: ${advice(path)}`,
-    );
-  const needsInputs = kind !== 'forward';
-  const needsOutputs = kind !== 'pre';
-  if (hookable === false || (needsInputs && !inputs) || (needsOutputs && !outputs)) {
-    throw refuse(
-      'whose inputs and outputs the graph tells',
-      hookable === false && !inputs && !outputs
-        ? 'of which the graph tells neither'
-        : `of which the graph doesn't tell the ${needsInputs && !inputs ? 'inputs' : 'output'}`,
-    );
-  }
-  if (kind !== 'backward') return;
-  const isTuple = outputTree === undefined || outputTree.kind === 'leaf' || outputTree.kind === 'sequence';
-  if (!isTuple) throw refuse('that gives a tensor or a tuple of tensors', 'which gives another value');
-  if (!separate) {
-    throw refuse(
-      'each of whose inputs and outputs is a tensor of its own',
-      'in whose call one tensor stands for several, so that their gradients cannot be told apart',
-    );
-  }
+  const refused = refusal(kind, module);
+  if (!refused) return;
+  throw new TorchError(
+    'ERR_NOT_HOOKABLE',
+    `Expected a module ${refused.expected} for a ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook but received '${path}', ${refused.received}: ${advice(path)}`,
+  );
 }
 
 function inputsOf({ inputTree }: HookForm, leaves: Value[]): Value[] {

@@ -30,12 +30,20 @@ export function programs() {
 /** Programs of torch.export: { path, bytes, call } each, the last one for what their first run is given. */
 export function exportedPrograms() {
   const folder = join(FIXTURES, 'exported');
-  return JSON.parse(readFileSync(join(folder, 'exported.json'), 'utf8'))
-    .map(({ name, runs: [first] }) => {
-      const path = join(folder, `${name}.pt2`);
+  const manifest = (name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
+  const calls = new Map([
+    ...manifest('exported.json').map(({ name, runs: [first] }) => [name, first]),
+    ...manifest('hooks.json').map(({ name, inputs, kwargs }) => [name, { inputs, kwargs }]),
+  ]);
+  const ofReleases = { inputs: [{ $tensor: '0.ids' }], kwargs: { mask: { $tensor: '0.mask' } } };
+  return filesBelow('exported', /\.pt2$/)
+    .map((file) => {
+      const name = /(\w+)\.pt2$/.exec(file)[1];
+      const { inputs, kwargs } = calls.get(name) ?? (name.startsWith('old_') ? ofReleases : { inputs: [], kwargs: {} });
+      const path = join(FIXTURES, file);
       const call = async () => {
         const tensors = await tensorsOf(join(folder, `${name}.safetensors`));
-        return { inputs: build(first.inputs, tensors), kwargs: build(first.kwargs, tensors) };
+        return { inputs: build(inputs, tensors), kwargs: build(kwargs, tensors) };
       };
       return { path, bytes: read(path), call };
     })

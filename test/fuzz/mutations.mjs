@@ -1,3 +1,4 @@
+import { editJson } from './json-edits.mjs';
 import {
   INTEGERS,
   integerOf,
@@ -116,7 +117,7 @@ function mutateZip(random, bytes, done, contents) {
   const files = readZip(bytes);
   contents.push(...files.map(({ data }) => data));
   for (let i = random.pick([1, 1, 1, 2, 3]); i > 0; i--) {
-    random.pick([changeFiles, changeContent, changeContent, changeContent])(random, files, done);
+    random.pick([changeFiles, changeContent, changeContent, changeContent])(random, files, done, contents);
   }
   const zip = writeZip(files);
   contents.push(...files.map(({ data }) => data).filter((data) => data.length < 1e6));
@@ -177,8 +178,11 @@ function hostileName(random, name) {
 }
 
 /** Changes to one file of an archive, by what is in it. */
-function changeContent(random, files, done) {
-  const kinds = [/\.json$/, /\.json$/, /\.pkl$/, /\.pkl$/, /\.py$/, /\.py$/, /\.npy$/, /(?:data|constants)\/\d+$/, /./];
+function changeContent(random, files, done, contents) {
+  const kinds = [
+    ...[/\.json$/, /\.json$/, /\.pkl$/, /\.pkl$/, /\.py$/, /\.py$/],
+    ...[/\.npy$/, /\.pt$/, /(?:data|constants)\/\d+$/, /./],
+  ];
   const kind = random.pick(kinds);
   const fitting = files.filter(({ name }) => kind.test(name));
   if (fitting.length === 0) return;
@@ -191,7 +195,10 @@ function changeContent(random, files, done) {
     file.data = Buffer.from(changeCode(random, Buffer.from(file.data).toString(), done));
   } else if (file.name.endsWith('.json')) {
     done.push('code');
-    file.data = mutateText(random, file.data, done);
+    file.data = changeJson(random, file.data, done);
+  } else if (file.name.endsWith('.pt') && file.data.length > 0) {
+    done.push('archive in it');
+    file.data = mutateZip(random, file.data, done, contents);
   } else if (file.name.endsWith('.npy')) {
     done.push('npy');
     file.data = changeNpy(random, file.data);
@@ -487,6 +494,16 @@ function mutateText(random, bytes, done) {
   done.push(`text ${name}`);
   tokens[at] = change();
   return Buffer.from(tokens.join(''));
+}
+
+/** JSON: mostly into other JSON, since a text that is none shows nothing behind the parser. */
+function changeJson(random, bytes, done) {
+  if (random.chance(0.25)) return mutateText(random, bytes, done);
+  try {
+    return editJson(random, bytes, done);
+  } catch {
+    return mutateText(random, bytes, done); // broken by a change before this one
+  }
 }
 
 function changeNpy(random, data) {

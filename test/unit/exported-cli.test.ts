@@ -31,7 +31,18 @@ describe('inspect', () => {
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).toMatch(/^inputs\n {2}input_ids: int64 \[s\d+, s\d+\]\noutputs\n/m);
     expect(stdout).toMatch(/^sizes\n( {2}s\d+ from \d+ to (8|16)\n){2}/m);
-    expect(stdout).toMatch(/encoder +BertEncoder/);
+    expect(stdout).toMatch(/encoder +BertEncoder +[\d,]+ +(pre )?forward/);
+  });
+
+  it('lists operators, and the hooks that modules take', () => {
+    const { stdout } = run('inspect', programPath('encoder_fused'));
+    expect(stdout).toMatch(/^operator +in the graph\naten::_transformer_encoder_layer_fwd +2$/m);
+    const json = JSON.parse(run('inspect', programPath('bert_sdpa'), '--json').stdout);
+    expect(json.operators).toMatchObject({ 'aten::scaled_dot_product_attention': 2 });
+    expect(json.operators).not.toHaveProperty('placeholder');
+    expect(json.modules).toContainEqual(
+      expect.objectContaining({ name: 'encoder.layer.1', hooks: expect.arrayContaining(['forward']) }),
+    );
   });
 
   it('lists attention by module, and everything as JSON', async () => {

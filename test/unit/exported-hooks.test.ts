@@ -56,18 +56,6 @@ function refused(call: () => unknown): { code: string; message: string } {
   throw new Error('nothing was thrown');
 }
 
-const canHook = (program: ExportedProgram, kind: 'pre' | 'forward', path: string): boolean => {
-  try {
-    (kind === 'pre'
-      ? program.registerForwardPreHook(path, () => {})
-      : program.registerForwardHook(path, () => {})
-    ).remove();
-    return true;
-  } catch {
-    return false;
-  }
-};
-
 /** Half of a value: its floating-point tensors. */
 function halved<Each extends Value>(value: Each): Each {
   if (value instanceof Tensor) return (value.dtype === 'float32' ? value.mul(0.5) : value) as Each;
@@ -90,16 +78,22 @@ describe.each(cases.map(({ name }) => name))('hooks on the modules of %s', (name
 
   it('get what the hooks of Python get, call by call', async () => {
     const { program, calls, made, given, output } = fixture;
-    const seen = new Map<string, { input: unknown[]; output: unknown; leaves: unknown[] }[]>();
-    const handles = program.modules().flatMap(({ name: path }) => {
-      const note = (input: Value[], result: Value) => {
-        const list = seen.get(path) ?? [];
-        list.push({ input: kept(input) as unknown[], output: kept(result), leaves: tensorsIn(input).map(kept) });
-        seen.set(path, list);
+    const seen = new Map<string, { input: unknown[]; output: unknown }[]>();
+    // Before they are written to.
+    const before = new Map<string, unknown[][]>();
+    const handles = program.modules().flatMap(({ name: path, hooks }) => {
+      const noteInput = (input: Value[]) => {
+        before.set(path, [...(before.get(path) ?? []), tensorsIn(input).map(kept)]);
       };
-      return canHook(program, 'forward', path)
-        ? [program.registerForwardHook(path, (_module, input, result) => note(input, result))]
-        : [];
+      const note = (input: Value[], result: Value) => {
+        seen.set(path, [...(seen.get(path) ?? []), { input: kept(input) as unknown[], output: kept(result) }]);
+      };
+      return [
+        ...(hooks.includes('pre') ? [program.registerForwardPreHook(path, (_module, input) => noteInput(input))] : []),
+        ...(hooks.includes('forward')
+          ? [program.registerForwardHook(path, (_module, input, result) => note(input, result))]
+          : []),
+      ];
     });
     const [inputs, options] = given();
     expect(kept(await program.forward(inputs, options))).toEqual(kept(made(output)));
@@ -120,7 +114,7 @@ describe.each(cases.map(({ name }) => name))('hooks on the modules of %s', (name
         } else {
           expect(tensorsIn(result).map(kept)).toContainEqual(ours[i]!.output);
           const all = tensorsIn([...input, ...(made(call.named ?? []) as Value[])]).map(kept);
-          for (const leaf of ours[i]!.leaves) expect(all).toContainEqual(leaf);
+          for (const leaf of before.get(path)?.[i] ?? []) expect(all).toContainEqual(leaf);
         }
       }
     }
@@ -184,16 +178,38 @@ describe('ExportedProgram.modules()', () => {
     });
     const plain = (await loaded('hooked_parts_plain')).program;
     expect(hookable(plain, 'twice')).toBe('single');
-    expect(canHook(plain, 'pre', 'table')).toBe(false);
-    expect(canHook(plain, 'forward', 'table')).toBe(false);
+    expect(plain.modules().find(({ name }) => name === 'table')).toMatchObject({ hookable: false, hooks: [] });
   });
 
-  it('has hooks on what is written into refused, where the graph does not tell what came out', async () => {
-    const { program } = await loaded('hooked_inplace');
-    expect(hookable(program, 'writes')).toBe(false);
-    const error = refused(() => program.registerForwardHook('writes', () => {}));
+  it.each(cases.map(({ name }) => name))('lists the kinds of hooks that can be put, of %s', async (name) => {
+    const { program } = await loaded(name);
+    const register = {
+      pre: (path: string) => program.registerForwardPreHook(path, () => {}),
+      forward: (path: string) => program.registerForwardHook(path, () => {}),
+      backward: (path: string) => program.registerFullBackwardHook(path, () => {}),
+    };
+    for (const { name: path, hookable: each, hooks } of program.modules()) {
+      expect({ path, some: hooks.length > 0 }).toEqual({ path, some: each !== false });
+      for (const kind of ['pre', 'forward', 'backward'] as const) {
+        if (hooks.includes(kind)) register[kind](path).remove();
+        else expect(refused(() => register[kind](path)).code).toBe('ERR_NOT_HOOKABLE');
+      }
+    }
+  });
+
+  it('tells sides that are clear by themselves', async () => {
+    const { program } = await loaded('hooked_bert');
+    const hooksOf = (path: string) => program.modules().find(({ name }) => name === path)!.hooks;
+    // It is given a mask beside the hidden states.
+    expect(hooksOf('encoder.layer.1')).toEqual(['forward']);
+    expect(hooksOf('encoder.layer.1.intermediate')).toEqual(['pre', 'forward', 'backward']);
+  });
+
+  it('has hooks refused where the graph tells nothing', async () => {
+    const { program } = await loaded('hooked_parts_plain');
+    const error = refused(() => program.registerForwardHook('table', () => {}));
     expect(error.code).toBe('ERR_NOT_HOOKABLE');
-    expect(error.message).toMatch(/preserve_module_call_signature=\('writes',\).*registerNodeHook/);
+    expect(error.message).toMatch(/preserve_module_call_signature=\('table',\).*registerNodeHook/);
     expect(refused(() => program.registerForwardHook('nowhere', () => {})).code).toBe('ERR_UNKNOWN_MODULE');
   });
 });

@@ -320,11 +320,12 @@ describe('ExportedProgram.signature()', () => {
 describe('an exported program', () => {
   it('has the modules, parameters and state that the model had', async () => {
     using program = await ExportedProgram.load(programPath('encoder'));
-    expect(program.modules()[0]).toEqual({ name: '', type: 'TransformerEncoder', hookable: 'exact' });
+    expect(program.modules()[0]).toMatchObject({ name: '', type: 'TransformerEncoder', hookable: 'exact' });
     expect(program.modules()).toContainEqual({
       name: 'layers.1.self_attn',
       type: 'MultiheadAttention',
       hookable: 'single',
+      hooks: ['pre', 'forward', 'backward'],
     });
     const names = program.namedParameters().map(({ name }) => name);
     expect(names).toContain('layers.0.self_attn.in_proj_weight');
