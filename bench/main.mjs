@@ -11,6 +11,7 @@ import * as calls from './sections/calls.mjs';
 import * as captures from './sections/captures.mjs';
 import * as concurrency from './sections/concurrency.mjs';
 import * as eventLoop from './sections/event-loop.mjs';
+import * as exported from './sections/exported.mjs';
 import * as hooks from './sections/hooks.mjs';
 import * as idle from './sections/idle.mjs';
 import * as load from './sections/load.mjs';
@@ -26,6 +27,7 @@ const SECTIONS = {
   captures,
   peers,
   load,
+  exported,
   calls,
   concurrency,
   threads,

@@ -5,8 +5,10 @@
 encoder.pt            nn.TransformerEncoder, 12 layers of 512, 8 heads, feed-forward 2048; scripted: its fused path
 encoder_traced.pt     the same measures, hand-written on scaled_dot_product_attention; traced
 bert.pt               BERT-like, 6 layers of 384, 12 heads, feed-forward 1536, sdpa; traced from transformers
+bert.pt2              the same by torch.export, batch and tokens dynamic
 bert.onnx             the same weights, eager
 bert_attentions.onnx  the same with the attentions as outputs
+large.pt, large.pt2   BERT's own measures, 12 layers of 768 and 30,522 tokens (430 MB), in both formats
 long.pt               one layer of width 64 and 4 heads on scaled_dot_product_attention, for long sequences; traced
 peaked.pt             like bert.pt, 12 layers, with large query weights, so that heads look at something; traced
 tiny.pt               one attention of width 16, to measure what a call costs; scripted
@@ -71,20 +73,22 @@ class Tiny(nn.Module):
         return F.scaled_dot_product_attention(q, k, v)
 
 
-def bert(attention: str, layers: int = 6) -> nn.Module:
+SMALL = {
+    "vocab_size": 1000, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536,
+    "max_position_embeddings": 4096,
+}
+
+
+def bert(attention: str, sizes: dict = SMALL) -> nn.Module:
     """The same weights whatever the attention."""
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(
-        vocab_size=1000, hidden_size=384, num_hidden_layers=layers, num_attention_heads=12, intermediate_size=1536,
-        max_position_embeddings=4096, attn_implementation=attention,
-    )
     torch.manual_seed(1)
-    return BertModel(config, add_pooling_layer=False).eval()
+    return BertModel(BertConfig(**sizes, attn_implementation=attention), add_pooling_layer=False).eval()
 
 
 def peaked() -> nn.Module:
-    model = bert("sdpa", 12)
+    model = bert("sdpa", {**SMALL, "num_hidden_layers": 12})
     with torch.no_grad():
         for layer in model.encoder.layer:
             layer.attention.self.query.weight.mul_(12)
@@ -125,7 +129,16 @@ def example_ids():
     return torch.randint(0, 1000, (2, 512))
 
 
-def exported(wrap, attentions: int):
+def exported(make, example):
+    def save(path):
+        sizes = {dimension: torch.export.Dim.AUTO for dimension in range(2)}
+        program = torch.export.export(make().eval(), (example(),), dynamic_shapes=(sizes,))
+        torch.export.save(program, path)
+
+    return save
+
+
+def onnx(wrap, attentions: int):
     def save(path):
         import onnx  # noqa: F401  the exporter needs it and says so only at its end
 
@@ -146,8 +159,11 @@ MODELS = {
     "encoder_traced.pt": traced(lambda: Stack(512, 8, 12), lambda: torch.randn(2, 128, 512)),
     "bert.pt": traced(lambda: HiddenState(bert("sdpa")), example_ids),
     "peaked.pt": traced(lambda: HiddenState(peaked()), example_ids),
-    "bert.onnx": exported(HiddenState, 0),
-    "bert_attentions.onnx": exported(WithAttentions, 6),
+    "bert.pt2": exported(lambda: HiddenState(bert("sdpa")), example_ids),
+    "bert.onnx": onnx(HiddenState, 0),
+    "bert_attentions.onnx": onnx(WithAttentions, 6),
+    "large.pt": traced(lambda: HiddenState(bert("sdpa", {})), example_ids),
+    "large.pt2": exported(lambda: HiddenState(bert("sdpa", {})), example_ids),
     "long.pt": traced(lambda: Stack(64, 4, 1), lambda: torch.randn(2, 128, 64)),
     "tiny.pt": scripted(Tiny),
     "identity.pt": scripted(nn.Identity),

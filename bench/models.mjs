@@ -13,6 +13,9 @@ export const WIDTHS = {
   'encoder_traced.pt': 512,
   'bert.pt': 0,
   'peaked.pt': 0,
+  'bert.pt2': 0,
+  'large.pt': 0,
+  'large.pt2': 0,
   'long.pt': 64,
   'tiny.pt': 16,
   'identity.pt': 16,
@@ -45,7 +48,7 @@ export class Models {
   }
 
   load(name, options) {
-    return library.ScriptModule.load(this.path(name), options);
+    return library.loadModel(this.path(name), options);
   }
 }
 

@@ -31,17 +31,42 @@ export function peak() {
  * (native/weights/cpu/result_memory): in use, or idle for the next ones. Null where the system doesn't tell.
  */
 export function resultMemory() {
-  let maps;
+  const all = mappings('self');
+  if (!all) return null;
+  return all
+    .filter((mapping) => /^VmFlags:.*\bhg\b/m.test(mapping))
+    .reduce((bytes, mapping) => bytes + field(mapping, 'Rss'), 0);
+}
+
+/** The mappings of a process, each a block of lines as Linux has them; null where the system doesn't tell. */
+function mappings(pid) {
   try {
-    maps = readFileSync('/proc/self/smaps', 'utf8');
+    return readFileSync(`/proc/${pid}/smaps`, 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
   } catch {
     return null;
   }
-  // Each mapping is a block of lines; VmFlags is its last.
-  return maps
-    .split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
-    .filter((mapping) => /^VmFlags:.*\bhg\b/m.test(mapping))
-    .reduce((bytes, mapping) => bytes + field(mapping, 'Rss'), 0);
+}
+
+/**
+ * What a process has of a file that it maps, in bytes: `resident`, of that `shared` with others and unchanged, its share of
+ * all that (`proportional`), and `dirty`, changed pages of its own. Null where the system doesn't tell.
+ */
+export function mappedFile(pid, path) {
+  const ofFile = mappings(pid)?.filter((mapping) => mapping.split('\n')[0].endsWith(` ${path}`));
+  if (!ofFile) return null;
+  const sum = (name) => ofFile.reduce((bytes, mapping) => bytes + field(mapping, name), 0);
+  return {
+    resident: sum('Rss'),
+    shared: sum('Shared_Clean'),
+    proportional: sum('Pss'),
+    dirty: sum('Private_Dirty') + sum('Shared_Dirty'),
+  };
+}
+
+/** What a process holds without what others hold as well, shared pages by their share; null where the system doesn't tell. */
+export function proportionalMemory(pid) {
+  const all = mappings(pid);
+  return all?.reduce((bytes, mapping) => bytes + (field(mapping, 'Pss') ?? 0), 0) ?? null;
 }
 
 /** Has everything collected that nothing refers to any more, native sides included. */

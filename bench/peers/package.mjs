@@ -10,7 +10,7 @@ const ways = { ...WAYS, ...INTERRUPTED };
 let model;
 
 async function load() {
-  model ??= await library.ScriptModule.load(path);
+  model ??= await library.loadModel(path);
 }
 
 await serve({

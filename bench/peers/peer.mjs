@@ -38,6 +38,11 @@ export class Peer {
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
+  /** Of the process. */
+  get pid() {
+    return this.#child.pid;
+  }
+
   /** Loads what a way needs, without running it. */
   load(way) {
     return this.#ask('load', way);

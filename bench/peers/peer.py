@@ -2,7 +2,7 @@
 
     python3 bench/peers/peer.py KIND OPTIONS
 
-KIND is "huggingface", "encoder" or "file"; OPTIONS is JSON: threads, and what the kind reads.
+KIND is "huggingface", "encoder", "file" or "loading"; OPTIONS is JSON: threads, and what the kind reads.
 """
 
 import gc
@@ -131,7 +131,22 @@ class File:
         return result
 
 
-KINDS = {"huggingface": HuggingFace, "encoder": Encoder, "file": File}
+class Loading:
+    """Loads TorchScript: a way is the path of a file."""
+
+    versions = {}
+
+    def __init__(self, torch, options):
+        self.torch = torch
+
+    def load(self, way):
+        return self.torch.jit.load(way)
+
+    def prepare(self, way, batch, tokens):
+        return lambda: self.load(way)
+
+
+KINDS = {"huggingface": HuggingFace, "encoder": Encoder, "file": File, "loading": Loading}
 
 
 def status(name):

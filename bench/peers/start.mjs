@@ -42,6 +42,9 @@ export function startTorchJit({ models, threads, model, env }) {
   return startPython('file', { threads, path: models.path(model), width: WIDTHS[model] }, env);
 }
 
+/** Python's torch.jit.load, each time anew: a way is a path. */
+export const startLoading = ({ threads, env }) => startPython('loading', { threads }, env);
+
 /** The model behind bert.pt in transformers. */
 export const startHuggingFace = ({ threads, env }) => startPython('huggingface', { threads }, env);
 

@@ -2,6 +2,7 @@
 
 const NAMES = {
   encoder: 'nn.TransformerEncoder, 12 layers × 512',
+  large: "BERT's own measures, 12 layers × 768 × 12 heads",
   bert: 'BERT-like, 6 layers × 384 × 12 heads',
 };
 
