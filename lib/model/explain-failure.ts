@@ -70,13 +70,18 @@ function tooLong(message: string, given: readonly Given[], model: NativeModel): 
   return `Expected ${expected} tokens, as the model was traced with or has positions for, but received ${lengthOf(sequence)} in ${sequence.place}`;
 }
 
+/** Tables that no ids are looked up in: those of positions and of segments. */
+const OTHER_TABLES = /pos|wpe|type|segment/i;
+
 /** An id beyond every table that it could be looked up in. */
 function beyondVocabulary(message: string, given: readonly Given[], model: NativeModel): string | undefined {
   if (!/index out of range/.test(message)) return undefined;
   const tables = model
     .stateDict()
     .flatMap(({ name, tensor }) =>
-      /emb|wte|tok/i.test(name) && tensor.shape().length === 2 ? [{ name, rows: tensor.shape()[0] as number }] : [],
+      /emb|wte|tok/i.test(name) && !OTHER_TABLES.test(name) && tensor.shape().length === 2
+        ? [{ name, rows: tensor.shape()[0] as number }]
+        : [],
     );
   const largest = tables.sort((left, right) => right.rows - left.rows)[0];
   if (!largest) return undefined;
@@ -116,6 +121,8 @@ export function explainFailure(
     const reason =
       floatingIds(message, given) ?? tooLong(message, given, model) ?? beyondVocabulary(message, given, model);
     if (reason === undefined) return error;
+    // Shown once, by the error around it.
+    Object.defineProperty(error, 'nativeStack', { enumerable: false });
     return new TorchError('ERR_MODEL_RUN', `${reason}: ${message}`, {
       cause: error,
       ...(nativeStack === undefined ? {} : { nativeStack }),

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { ScriptModule, Tensor, type Value } from '../../lib/index';
 
 const FIXTURES = join(__dirname, '../fixtures/cli');
@@ -37,6 +38,15 @@ describe.each(['forward', 'captureAttention', 'attentionSites'] as const)('%s', 
     expect(error?.message).toMatch(
       /^Expected ids from 0 to 12 but received 30000 in inputs\[0\] \('input_ids'\) \('embeddings\.weight' has 13 rows\): index out of range/,
     );
+  });
+
+  test('tables of positions are not what ids are looked up in, however long', async () => {
+    // 24 tokens and 34 positions.
+    const others = Array.from({ length: 5 }, () => Tensor.zeros([1, 1, 1, 1]));
+    const error = await failure('../generation/bart.pt', [ids(1, 30n), ...others], method);
+    expect(error?.message).toMatch(/^Expected ids from 0 to 23 but received 30 in inputs\[0\] .*embed_tokens/);
+    // libtorch's words are shown once.
+    expect(inspect(error).split(error?.nativeStack?.split('\n')[0] as string)).toHaveLength(2);
   });
 
   test('floats where ids belong are named, with what to write', async () => {
