@@ -65,7 +65,6 @@ export const DOCUMENTS: { [document: string]: Given } = {
       'tokenizer/tokenizer.json': 'test/fixtures/cli/tokenizer.json',
     },
   },
-  'docs/serving.md': { files: { 'bert.pt2': 'test/fixtures/exported/bert_dynamic.pt2' } },
   'docs/view.md': { files: { 'model.pt': 'test/fixtures/snippets/bert_base.pt' } },
   'docs/exporting.md': { files: { 'eager.pt2': 'test/fixtures/exported/bert_eager.pt2' } },
   loadOperators: {
