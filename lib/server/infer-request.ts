@@ -43,6 +43,24 @@ function nameOf(value: unknown, what: string): string {
   return value;
 }
 
+/** Strings, to their end or that of the text, so that what looks like a number in one is none; and the numbers that JSON lacks. */
+const STRING_OR_NAMED_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?$)|NaN|-?Infinity/gs;
+
+/** JSON, and what Python's `json` and others write that is none: NaN, Infinity and -Infinity, which are taken as texts. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (!/NaN|Infinity/.test(text)) throw error;
+    const quoted = text.replace(STRING_OR_NAMED_NUMBER, (found) => (found.startsWith('"') ? found : `"${found}"`));
+    try {
+      return JSON.parse(quoted);
+    } catch {
+      throw error;
+    }
+  }
+}
+
 /** The JSON of a body, and what comes after it. */
 function splitBody(body: Uint8Array, headerLength: string | undefined): { json: unknown; binary: Uint8Array } {
   let length = body.length;
@@ -57,7 +75,7 @@ function splitBody(body: Uint8Array, headerLength: string | undefined): { json: 
   }
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(body.subarray(0, length));
-    return { json: JSON.parse(text), binary: body.subarray(length) };
+    return { json: parseJson(text), binary: body.subarray(length) };
   } catch (error) {
     throw new TorchError(
       'ERR_INVALID_ARGUMENT',

@@ -326,7 +326,8 @@ function sendResponse(reply: FastifyReply, { json, binary }: EncodedResponse): F
 
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status, body, retryAfter } = errorAnswer(error);
-  if (status >= 500 && status !== 503) request.log.error({ err: error }, 'A request failed');
+  // What isn't ready, and what takes too long, is said by the status of the answer.
+  if (status === 500) request.log.error({ err: error }, 'A request failed');
   if (retryAfter !== undefined) reply.header('Retry-After', retryAfter);
   if (status === 401) reply.header('WWW-Authenticate', 'Bearer');
   return reply.code(status).type('application/json').send(JSON.stringify(body));

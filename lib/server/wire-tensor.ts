@@ -39,8 +39,11 @@ export function dtypeOf(datatype: unknown, what: string): WireDType | 'bytes' {
 }
 
 export function checkShape(shape: unknown, what: string): number[] {
-  if (!isShape(shape)) throw invalid(`at most ${MAX_DIMENSIONS} sizes of at least 0`, `shape of ${what}`, shape);
-  return [...shape];
+  if (isShape(shape)) return [...shape];
+  const expected = `at most ${MAX_DIMENSIONS} sizes of at least 0`;
+  if (!Array.isArray(shape) || shape.length > MAX_DIMENSIONS) throw invalid(expected, `shape of ${what}`, shape);
+  const wrong = shape.findIndex((size) => !isShape([size]));
+  throw invalid('a size of at least 0', `shape[${wrong}] of ${what}`, shape[wrong]);
 }
 
 function checkCount(count: number, shape: readonly number[], what: string): void {

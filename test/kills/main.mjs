@@ -44,10 +44,13 @@ const random = new Random(Number(flags.seed));
 
 const folder = mkdtempSync(join(tmpdir(), 'kills-'));
 const running = new Set();
+const servers = new Set();
 process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
+  for (const child of running) child.kill('SIGKILL'); // and their workers end with them
+  for (const redis of servers) redis.kill();
   rmSync(folder, { recursive: true, force: true });
 });
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1));
 
 const text = join(folder, 'lines.txt');
 const words = ['the', 'cat', 'sat', 'on', 'mat', 'a', 'dog'];
@@ -136,6 +139,7 @@ async function disturbEmbedded(out) {
 async function disturbQueue(out) {
   const counts = { workers: 0, parents: 0, redis: 0, submitters: 0, stopped: 0 };
   const redis = await Redis.start();
+  servers.add(redis);
   try {
     const queue = ['--queue', redis.url, '--out', out];
     for (let attempt = 0; ; ++attempt) {
@@ -194,6 +198,7 @@ async function disturbQueue(out) {
     return counts;
   } finally {
     await redis.end();
+    servers.delete(redis);
   }
 }
 

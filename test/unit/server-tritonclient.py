@@ -3,11 +3,13 @@
 The server has the models `echo` (one input `x`, given back as `output`) and `structures` of the fixtures.
 """
 
+import asyncio
 import sys
 
 import ml_dtypes
 import numpy as np
 import tritonclient.http as http
+import tritonclient.http.aio as aio
 from tritonclient.utils import InferenceServerException
 
 client = http.InferenceServerClient(sys.argv[1])
@@ -88,4 +90,30 @@ for model, shape, message in [('other', [1], "received 'other'"), ('echo', [2], 
     except InferenceServerException as error:
         assert message in str(error), error
 
+# The client writes what JSON lacks as Python does.
+special = np.array([np.nan, np.inf, -np.inf, 0], dtype=np.float32)
+for binary_input in [True, False]:
+    for binary_output in [True, False]:
+        assert np.array_equal(infer(special, 'FP32', binary_input, binary_output), special, equal_nan=True)
+
+
+async def talk_asynchronously():
+    async with aio.InferenceServerClient(sys.argv[1]) as client:
+        assert await client.is_server_live() and await client.is_server_ready() and await client.is_model_ready('echo')
+        assert (await client.get_model_metadata('echo'))['inputs'][0]['name'] == 'x'
+
+        async def echo(tensor, datatype, binary):
+            given = aio.InferInput('x', list(tensor.shape), datatype)
+            given.set_data_from_numpy(tensor, binary_data=binary)
+            wanted = [aio.InferRequestedOutput('output', binary_data=binary)]
+            return (await client.infer('echo', [given], outputs=wanted)).as_numpy('output')
+
+        for datatype in ['FP32', 'INT64', 'BOOL']:
+            for binary in [True, False]:
+                assert np.array_equal(await echo(TENSORS[datatype], datatype, binary), TENSORS[datatype])
+        results = await asyncio.gather(*[echo(np.array([i]), 'INT64', True) for i in range(32)])
+        assert [each.tolist() for each in results] == [[i] for i in range(32)]
+
+
+asyncio.run(talk_asynchronously())
 print('passed')

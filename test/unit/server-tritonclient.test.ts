@@ -13,9 +13,13 @@ if (!installed) {
   );
 }
 
-(installed ? test : test.skip)('the client of Triton Inference Server talks to it', async () => {
-  const client = await serve({ echo: echo(), structures: programPath('structures') });
-  const script = join(__dirname, 'server-tritonclient.py');
-  const { stdout } = await promisify(execFile)(python, [script, new URL(client.url).host]);
-  expect(stdout.trim()).toBe('passed');
-});
+(installed ? test : test.skip)(
+  'the client of Triton Inference Server talks to it',
+  async () => {
+    const client = await serve({ echo: echo(), structures: programPath('structures') });
+    const script = join(__dirname, 'server-tritonclient.py');
+    const { stdout } = await promisify(execFile)(python, [script, new URL(client.url).host]);
+    expect(stdout.trim()).toBe('passed');
+  },
+  180_000,
+); // some hundred requests of a client that takes seconds to start

@@ -149,14 +149,22 @@ describe('tensors', () => {
   });
 
   test('halves, infinities and numbers beyond doubles survive JSON as far as it goes', async () => {
-    const data = '["NaN","-Infinity",0.1,-0]';
-    for (const datatype of ['FP16', 'BF16', 'FP32', 'FP64']) {
+    // With quotes, and without, as Python's json writes them; those of strings stay what they are.
+    for (const [datatype, data] of ['FP16', 'BF16', 'FP32', 'FP64'].flatMap((each) =>
+      ['["NaN","-Infinity",0.1,-0]', '[NaN,-Infinity,0.1,-0],"note":"NaN, \\"Infinity"'].map((given) => [each, given]),
+    )) {
       const body = `{"inputs":[{"name":"x","datatype":"${datatype}","shape":[4],"data":${data}}]}`;
       const { json } = await client.post('/v2/models/echo/infer', Buffer.from(body));
       const [nan, infinity, tenth, zero] = json.outputs[0].data;
       expect([nan, infinity, zero]).toEqual(['NaN', '-Infinity', -0]);
       expect(Math.abs(tenth - 0.1)).toBeLessThan(1e-3);
     }
+    // A string without an end, in which each quote may seem to begin another.
+    const endless = Buffer.from(`{"x":NaN,"y":"${'\\"'.repeat(100_000)}\\`);
+    expect(await client.post('/v2/models/echo/infer', endless)).toMatchObject({
+      status: 400,
+      json: { error: expect.stringMatching(/JSON/) },
+    });
     const { body, headers } = binaryBody(
       [{ name: 'x', datatype: 'INT64', shape: [1], bytes: bytesOf(Tensor.from([2n ** 62n + 1n])) }],
       { outputs: [{ name: 'output' }] },
@@ -169,6 +177,26 @@ describe('tensors', () => {
     expect(await response.text()).toContain('[4611686018427387905]');
     const rounded = await client.infer('echo', [{ name: 'x', datatype: 'INT64', shape: [1], data: [2 ** 60] }]);
     expect(rounded).toMatchObject({ status: 400, json: { error: expect.stringContaining('send it as binary data') } });
+  });
+
+  test('null stands for what is not there, as clients whose requests are made of classes write it', async () => {
+    const parameters = { content_type: 'np', headers: null };
+    const inputs = [{ ...x, parameters }];
+    const nothing = { id: null, outputs: null, parameters: null };
+    expect(await client.infer('echo', inputs, nothing)).toMatchObject({
+      status: 200,
+      json: { outputs: [{ data: [1, 2, 3, 4] }] },
+    });
+    const body = Buffer.from(
+      '{"inputs":[{"name":"x","datatype":"FP32","shape":[0],"data":null,"parameters":{"binary_data_size":0}}]}',
+    );
+    const headers = { 'Inference-Header-Content-Length': String(body.length) };
+    expect((await client.post('/v2/models/echo/infer', body, { headers })).status).toBe(200);
+    const without = await client.infer('echo', [{ ...x, data: null }]);
+    expect([without.status, without.json.error]).toEqual([
+      400,
+      expect.stringMatching(/an array for data of input 'x'/),
+    ]);
   });
 
   test('data may be nested or flat, of any rank, and empty', async () => {
@@ -201,7 +229,11 @@ describe('tensors', () => {
     ['no object', [], /Expected an object for the body/],
     ['no inputs', {}, /Expected an array for inputs/],
     ['an unknown type', { inputs: [{ ...x, datatype: 'FP8' }] }, /BF16.*for datatype of input 'x'/],
-    ['a shape that is none', { inputs: [{ ...x, shape: [-1] }] }, /shape of input 'x'/],
+    [
+      'a shape that is none',
+      { inputs: [{ ...x, shape: [4, -1] }] },
+      /at least 0 for shape\[1\] of input 'x' but received -1/,
+    ],
     [
       'data of another size',
       { inputs: [{ ...x, shape: [3] }] },
