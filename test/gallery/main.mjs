@@ -117,7 +117,8 @@ async function readHead(name, { file, layer, head }) {
   const inputs = join(folder, `${name}.safetensors`);
   const command = [here('../../dist/cli/main.js'), 'capture', join(folder, file), '--inputs', inputs];
   run(process.execPath, ...command, '--layers', String(layer), '--heads', String(head), '--out', captured);
-  const { data, shape } = (await readSafetensors(captured)).get(`attentions.${layer}`);
+  const { entries } = await readSafetensors(captured);
+  const { data, shape } = entries.find((each) => each.name === `attentions.${layer}`);
   const width = shape.at(-1);
   const tokens = JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8'));
   const weight = (query, key) => data[query * width + key];
