@@ -42,26 +42,28 @@ const models = {
     file: 'reaction_mapping.pt',
     layer: 10,
     head: 5,
-    says: ['look at themselves, then at their origins'],
-    *check({ weight, strongest, queries, keys }) {
-      // CC(=O)O.OCC>>CC(=O)OCC: the acid's two carbons and its oxygen, and the alcohol's two carbons, are found again behind ">>".
-      const product = queries.indexOf('>>') + 1;
-      const atoms = [...'CC(=O)OCC'].flatMap((symbol, i) => (/[CO]/.test(symbol) ? [product + i] : []));
-      const reactant = [...'CC(=O)O.OCC'].flatMap((symbol, i) => (/[CO]/.test(symbol) ? [1 + i] : []));
-      // By the order of atoms: C C O(=) and the carbons of OCC. The single-bonded oxygen isn't claimed.
-      const origins = new Map([
-        [atoms[0], reactant[0]],
-        [atoms[1], reactant[1]],
-        [atoms[2], reactant[2]],
-        [atoms[4], reactant[5]],
-        [atoms[5], reactant[6]],
-      ]);
-      for (const [atom, origin] of origins) {
-        const [first, second] = strongest(atom);
-        if (first !== atom || second !== origin) {
-          yield `${queries[atom]} at ${atom} looks at ${keys[first]} at ${first}, then ${keys[second]} at ${second}, not at ${origin} (${weight(atom, origin)})`;
-        }
+    says: ["of the reactants' atoms most at their origins (0.08 to 0.14)", "at the product's (0.13 and 0.17)"],
+    *check({ weight, queries }) {
+      // CC(=O)O.OCC>>CC(=O)OCC, by the positions of its atoms in either part.
+      const arrow = queries.indexOf('>>');
+      const atoms = queries.flatMap((token, i) => (/^[CO]$/.test(token) ? [i] : []));
+      const [reactants, product] = [atoms.filter((i) => i < arrow), atoms.filter((i) => i > arrow)];
+      const [carbon, carbonyl, oxygen, , , first, second] = reactants;
+      const looks = [
+        ...[carbon, carbonyl, oxygen].map((origin, i) => [product[i], origin, reactants]),
+        [first, product[4], product],
+        [second, product[5], product],
+      ];
+      for (const [atom, other, among] of looks) {
+        const most = among.reduce((best, each) => (weight(atom, each) > weight(atom, best) ? each : best));
+        if (most !== other) yield `the atom at ${atom} looks at ${most}, not at ${other}`;
       }
+      for (const atom of product.slice(0, 3)) {
+        if (queries.some((_, key) => weight(atom, key) > weight(atom, atom)))
+          yield `the atom at ${atom} looks elsewhere`;
+      }
+      const figures = looks.map(([atom, other]) => weight(atom, other).toFixed(2)).join(' ');
+      if (figures !== '0.08 0.14 0.11 0.13 0.17') yield `with ${figures}`;
     },
   },
   reaction_class: {
@@ -93,16 +95,17 @@ const models = {
     layer: 3,
     head: 0,
     says: ['Writing *2019-03-03*, the decoder looks at the year, the month, the day'],
-    *check({ strongest, queries, keys }) {
+    *check({ weight, queries, keys }) {
       const text = keys.join('');
-      const within = (part) => [text.indexOf(part), text.indexOf(part) + part.length];
       // What a row writes is the token behind it.
       const written = { 2019: [0, 4], March: [5, 7], '3rd': [8, queries.length] };
+      const massOf = (row, part) => [...part].reduce((sum, _, i) => sum + weight(row, text.indexOf(part) + i), 0);
       for (const [part, [from, to]] of Object.entries(written)) {
-        const [begin, end] = within(part);
         for (let row = from; row < to; row++) {
-          const [first] = strongest(row);
-          if (first < begin || first >= end) yield `row ${row} looks at "${keys[first]}" at ${first}, not at ${part}`;
+          const most = Object.keys(written).reduce((best, each) =>
+            massOf(row, each) > massOf(row, best) ? each : best,
+          );
+          if (most !== part) yield `row ${row} looks at ${most}, not at ${part}`;
         }
       }
     },
@@ -123,7 +126,8 @@ async function readHead(name, { file, layer, head }) {
   const tokens = JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8'));
   const weight = (query, key) => data[query * width + key];
   const strongest = (query) => [...Array(width).keys()].sort((one, other) => weight(query, other) - weight(query, one));
-  return { weight, strongest, queries: tokens.queries ?? tokens, keys: tokens.keys ?? tokens };
+  const { queries, keys } = Array.isArray(tokens) ? { queries: tokens, keys: tokens } : tokens;
+  return { weight, strongest, queries, keys };
 }
 
 /** Width and height of a PNG. */
