@@ -104,7 +104,7 @@ function print(report, rows) {
 }
 
 /** All figures of a page in a browser; each view in a window of its own. */
-async function measure(executablePath, path) {
+export async function measure(executablePath, path) {
   const server = await chromium.launchServer({ executablePath, args: ['--no-sandbox'] });
   const browser = await chromium.connect(server.wsEndpoint());
   const open = async (hash) => {

@@ -328,7 +328,8 @@ class Page {
     const labels = [queryLabels(example, attention), keyLabels(example, attention)];
     const isWhole =
       view === 'model' ? thumbnail.rows === rows && thumbnail.columns === columns : this.store.isFull(attention, head);
-    const merges = labels.some((each) => each.areTokens && hasPieces(each));
+    const isKnown = view === 'text' || attention.capturedTopK === undefined;
+    const merges = isKnown && labels.some((each) => each.areTokens && hasPieces(each));
     find('#merge-label').hidden = !merges || !(view === 'text' || ((view === 'matrix' || view === 'model') && isWhole));
     const hides = view === 'model' || (view === 'matrix' && isWhole);
     find('#special-label').hidden = !hides || labels.every(({ special }) => special.size === 0);
@@ -391,14 +392,15 @@ class Page {
     head.replaceChildren(...headOptions(attention));
     head.value = String(selection.head);
     head.hidden = attention.stats.length < 2 || selection.view === 'heads';
-    const size = `${attention.rows.toLocaleString('en')} queries × ${attention.columns.toLocaleString('en')} keys`;
+    const counted = (count: number, one: string, more: string) =>
+      `${count.toLocaleString('en')} ${count === 1 ? one : more}`;
+    const size = `${counted(attention.rows, 'query', 'queries')} × ${counted(attention.columns, 'key', 'keys')}`;
     const kind = describeKind(attention, example.attentions);
     const top = attention.capturedTopK ? `the ${attention.capturedTopK} strongest keys of each query only` : '';
     const signed = attention.signed ? 'values are negative too' : '';
     if (selection.view === 'model') {
       const more = isDark() ? 'brighter' : 'darker';
-      find('.subtitle').textContent =
-        `Each picture is a head: queries down, keys across, ${more} is more. Click to enlarge.`;
+      find('.subtitle').textContent = `A picture a head: queries down, keys across, ${more} is more. Click to enlarge.`;
       return;
     }
     const about = [kind, attention.name, attention.operator, size, top, signed].filter(Boolean).join(' · ');
@@ -432,8 +434,10 @@ class Page {
         return error
           ? `All weights are in this page, at most ${percentShort(error)} off; ${top}.`
           : 'All weights are in this page, exactly.';
-      const where = full ? `${full} of ${all} heads in full, the others as pictures` : 'All heads as pictures';
-      return `${where}; ${top}, others are at most ${percentShort(pictureError)} off.`;
+      const where = full
+        ? `${full} of ${all.toLocaleString('en')} heads in full, the others as pictures`
+        : 'All heads as pictures';
+      return `${where}; ${top}, others at most ${percentShort(pictureError)} off.`;
     }
     if (isFull(attention, current.head)) {
       if (this.store.isFetched(attention, current.head)) return 'All weights of this head, exactly, from the model.';

@@ -25,9 +25,11 @@ export function groupingOf(
   shown: ViewDataAttention['shown'],
   { mergeWords, hideSpecial }: Wanted,
 ): Grouping | undefined {
-  if (!mergeWords && !hideSpecial) return undefined;
+  // Of the strongest keys alone the sum over a word's pieces isn't known.
+  const merges = mergeWords && attention.capturedTopK === undefined;
+  if (!merges && !hideSpecial) return undefined;
   const words = (labels: AxisLabels, [from, to]: [number, number]) => {
-    const inside = toWords(labels, mergeWords).filter((word) => word.from >= from && word.to <= to);
+    const inside = toWords(labels, merges).filter((word) => word.from >= from && word.to <= to);
     const plain = inside.filter((word) => !(hideSpecial && labels.special.has(word.from)));
     // Of special tokens alone nothing would be left.
     return plain.length ? plain : inside;
