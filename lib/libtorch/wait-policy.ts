@@ -14,7 +14,7 @@ interface Surroundings {
 const OWN_VARIABLES = ['OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'];
 
 /** How often a thread looks for work before it sleeps: see docs/performance.md. */
-const SPIN_COUNT = '10000';
+const SPIN_COUNT = '30000';
 
 /** Who says how threads wait. */
 export type WaitPolicy =
