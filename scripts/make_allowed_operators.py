@@ -34,7 +34,12 @@ INTERNAL = ["_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_
             "__contains__", "__and__", "__or__", "__xor__", "__lshift__", "__rshift__", "__not__", "__is__", "__isnot__",
             "__interpolate", "__upsample", "_pad_circular", "_pad_enum", "_unique2", "_weight_norm", "_cast_Float",
             "_assert_tensor_metadata", "_list_to_tensor", "_infer_size", "_no_grad_embedding_renorm_", "__isinstance__", "warn", "to_padded_tensor", "unsafe_chunk", "is_autocast_enabled",
-            "is_autocast_cpu_enabled", "IntImplicit", "FloatImplicit", "ComplexImplicit", "ScalarImplicit"]
+            "is_autocast_cpu_enabled", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d",
+            "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_bicubic2d", "upsample_bilinear2d",
+            "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_trilinear3d",
+            "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
+            "replication_pad3d", "log_sigmoid", "cross_entropy_loss", "nll_loss_nd", "pairwise_distance", "pad_sequence",
+            "IntImplicit", "FloatImplicit", "ComplexImplicit", "ScalarImplicit"]
 
 
 def public():

@@ -29,23 +29,12 @@ const Names& graphOperators() {
       "alias",
       "detach_",
       "lift_fresh_copy",
-      "reflection_pad1d",
-      "reflection_pad2d",
-      "reflection_pad3d",
-      "replication_pad1d",
-      "replication_pad2d",
-      "replication_pad3d",
       "sym_constrain_range",
       "sym_constrain_range_for_size",
       "sym_is_contiguous",
       "sym_numel",
       "sym_size",
       "sym_stride",
-      "upsample_bicubic2d",
-      "upsample_bilinear2d",
-      "upsample_nearest1d",
-      "upsample_nearest2d",
-      "upsample_nearest3d",
   };
   return *names;
 }

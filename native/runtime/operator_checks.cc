@@ -1,14 +1,17 @@
 #include "runtime/operator_checks.h"
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/Layout.h>
 #include <c10/core/MemoryFormat.h>
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace lta {
 
@@ -86,6 +89,76 @@ void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
   }
 }
 
+// Kernels of an interpolation that is given sizes and scales read wherever the scales say. A list of scales is taken
+// instead of sizes only. By what Python computes sizes: the whole part of size times scale.
+void checkScales(c10::ArrayRef<c10::IValue> arguments) {
+  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined() || !arguments[1].isIntList()) return;
+  const auto input = arguments[0].toTensor().sizes();
+  const auto sizes = arguments[1].toIntVector();
+  const auto scales = arguments.slice(arguments.size() > 2 && arguments[2].isBool() ? 3 : 2);
+  const auto count = std::min(sizes.size(), scales.size());
+  for (size_t i = 0; i < count && sizes.size() <= input.size(); ++i) {
+    if (!scales[i].isDouble()) continue;
+    const auto scaled = static_cast<double>(input[input.size() - sizes.size() + i]) * scales[i].toDouble();
+    if (scales[i].toDouble() > 0 && std::abs(scaled - static_cast<double>(sizes[i])) <= 1) continue;
+    throw std::runtime_error("expected a scale that makes " + std::to_string(sizes[i]) + " elements of " +
+                             std::to_string(input[input.size() - sizes.size() + i]) + " but received " +
+                             std::to_string(scales[i].toDouble()));
+  }
+}
+
+// The dimensions of a Fourier transform, as positions.
+std::vector<int64_t> checkTransformed(const at::Tensor& input, const c10::IValue& dimensions) {
+  std::vector<int64_t> positions;
+  for (const auto dimension : dimensions.toIntVector()) {
+    const auto position = dimension < 0 ? dimension + input.dim() : dimension;
+    if (position < 0 || position >= input.dim() ||
+        std::find(positions.begin(), positions.end(), position) != positions.end()) {
+      throw std::runtime_error("expected different dimensions of " + std::to_string(input.dim()) + " but received " +
+                               std::to_string(dimension));
+    }
+    positions.push_back(position);
+  }
+  return positions;
+}
+
+void checkTransform(c10::ArrayRef<c10::IValue> arguments) {
+  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined() || !arguments[1].isIntList()) return;
+  checkTransformed(arguments[0].toTensor(), arguments[1]);
+}
+
+// A real transform of n elements takes n / 2 + 1 of its input.
+void checkTransformToReal(c10::ArrayRef<c10::IValue> arguments) {
+  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined() || !arguments[1].isIntList()) return;
+  const auto& input = arguments[0].toTensor();
+  const auto positions = checkTransformed(input, arguments[1]);
+  if (positions.empty() || arguments.size() < 4 || !arguments[3].isInt()) return;
+  const auto length = arguments[3].toInt();
+  if (length < 1 || length / 2 + 1 > input.size(positions.back())) {
+    throw std::runtime_error("expected 1 to " + std::to_string(2 * input.size(positions.back()) - 1) +
+                             " elements but received " + std::to_string(length));
+  }
+}
+
+// Batch norm proper: weight, bias and statistics are read by channel, whatever they have. The variant that never trains
+// has no flag for it.
+void checkBatchNorm(c10::ArrayRef<c10::IValue> arguments) {
+  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined()) return;
+  const auto& input = arguments[0].toTensor();
+  if (input.dim() < 2) throw std::runtime_error("expected an input with a batch and channels");
+  for (const auto& each : arguments.slice(1, std::min<size_t>(4, arguments.size() - 1))) {
+    if (!each.isTensor() || !each.toTensor().defined()) continue;
+    if (each.toTensor().dim() == 1 && each.toTensor().numel() == input.size(1)) continue;
+    throw std::runtime_error("expected one value for each of " + std::to_string(input.size(1)) + " channels");
+  }
+  const auto* flag = std::find_if(arguments.begin(), arguments.end(), [](const auto& each) { return each.isBool(); });
+  const bool trains = flag != arguments.end() && flag->toBool();
+  const auto isMissing = [&](size_t argument) { return !arguments[argument].isTensor(); };
+  if (!trains && arguments.size() > 4 && (isMissing(3) || isMissing(4))) {
+    throw std::runtime_error("expected statistics to normalize by");
+  }
+}
+
 // Those of libtorch's loops that the largest or smallest integer never ends.
 void checkMatrixPower(c10::ArrayRef<c10::IValue> arguments) { checkAbsolute(arguments[1]); }
 
@@ -140,6 +213,25 @@ constexpr Guard kGuards[] = {
     {"aten::to", checkDtypeOfTo, false},
     {"aten::promote_types", checkDtypes, false},
     {"aten::_weight_norm", checkWeightNorm, true},
+    {"aten::_fft_c2c", checkTransform, true},
+    {"aten::_fft_c2r", checkTransformToReal, true},
+    {"aten::_fft_r2c", checkTransform, true},
+    {"aten::_native_batch_norm_legit", checkBatchNorm, true},
+    {"aten::_native_batch_norm_legit_no_training", checkBatchNorm, true},
+    {"aten::native_batch_norm", checkBatchNorm, true},
+    {"aten::_upsample_bicubic2d_aa", checkScales, true},
+    {"aten::_upsample_bilinear2d_aa", checkScales, true},
+    {"aten::_upsample_lanczos2d_aa", checkScales, true},
+    {"aten::_upsample_nearest_exact1d", checkScales, true},
+    {"aten::_upsample_nearest_exact2d", checkScales, true},
+    {"aten::_upsample_nearest_exact3d", checkScales, true},
+    {"aten::upsample_bicubic2d", checkScales, true},
+    {"aten::upsample_bilinear2d", checkScales, true},
+    {"aten::upsample_linear1d", checkScales, true},
+    {"aten::upsample_nearest1d", checkScales, true},
+    {"aten::upsample_nearest2d", checkScales, true},
+    {"aten::upsample_nearest3d", checkScales, true},
+    {"aten::upsample_trilinear3d", checkScales, true},
     {"aten::_native_multi_head_attention", checkHeads<4>, true},
     {"aten::_transformer_encoder_layer_fwd", checkHeads<2>, true},
 };

@@ -588,6 +588,21 @@ ${indented(statements, 4)}
       120_000,
     );
 
+    it.each([
+      'torch.upsample_bilinear2d(t, [8, 8], False, None, None)',
+      'torch.upsample_bilinear2d(t, [8, 8], False, 2.0, 2.0)',
+      'torch.upsample_bilinear2d(t, None, False, [2.0, 2.0])',
+      'torch.upsample_nearest2d(t, [8, 9], None, 2.3)',
+      'torch._upsample_bicubic2d_aa(t, [2, 2], False, 0.5, 0.5)',
+      'torch.reflection_pad2d(t, [1, 1, 2, 2])',
+      'torch.replication_pad2d(t, [1, 1, 2, 2])',
+    ])('may resize a picture: %s', async (call) => {
+      const code = `t = torch.ones([1, 1, 4, 4])\ny = ${call}\nreturn torch.add(x, torch.numel(y))`;
+      const model = await ScriptModule.load(program(code), { untrusted: true });
+      const output = await model.forward([input()]);
+      expect((output as Tensor).toTypedArray()[0]).toBeGreaterThan(4);
+    });
+
     it('takes warnings out of a program', async () => {
       const model = await ScriptModule.load(program('torch.warn("told")\nreturn x'), { untrusted: true });
       await model.forward([input()]);
@@ -623,6 +638,26 @@ describe('ScriptModule#forward', () => {
       'y = torch.random(x, 9223372036854775807, None)',
       'y = torch._weight_norm(torch.zeros([2, 3]), torch.ones([0]), 0)\ny = torch.numel(y)',
       'y = torch._weight_norm(torch.zeros([0, 3]), torch.ones([0, 1]), 0)\ny = torch.numel(y)',
+      // Scales that contradict the sizes beside them.
+      ...['1e-30', '1e-9', '-1.', '3.5'].flatMap((scale) => [
+        `y = torch.numel(torch.upsample_bilinear2d(torch.ones([1, 1, 4, 33]), [16, 40], False, ${scale}, None))`,
+        `y = torch.numel(torch.upsample_bicubic2d(torch.ones([1, 1, 4, 33]), [16, 40], True, None, ${scale}))`,
+        `y = torch.numel(torch.upsample_nearest2d(torch.ones([2, 1, 33, 1], dtype=0), [3, 40], 0.1, ${scale}))`,
+        `y = torch.numel(torch._upsample_nearest_exact1d(torch.ones([2, 1, 33]), [3], ${scale}))`,
+        `y = torch.numel(torch._upsample_bilinear2d_aa(torch.ones([2, 2, 17, 3]), [16, 40], False, 1., ${scale}))`,
+        `y = torch.numel(torch.upsample_trilinear3d(torch.ones([1, 1, 2, 2, 2]), [4, 4, 4], False, 2., 2., ${scale}))`,
+      ]),
+      // Transforms of dimensions that the input hasn't, or of more than it has.
+      'y = torch.numel(torch._fft_c2r(torch.complex(torch.ones([31]), torch.ones([31])), [0], 2, 2147483648))',
+      'y = torch.numel(torch._fft_c2r(torch.complex(torch.ones([31]), torch.ones([31])), [1], 2, 60))',
+      'y = torch.numel(torch._fft_r2c(torch.ones([10, 22]), [2147483647], 0, False))',
+      'y = torch.numel(torch._fft_r2c(torch.ones([10, 22]), [1, -1], 0, False))',
+      'y = torch.numel(torch._fft_c2c(torch.complex(torch.ones([31]), torch.ones([31])), [-2], 0, True))',
+      // Statistics and weights of other channels than the input's.
+      'y, _, _ = torch.native_batch_norm(torch.ones([1, 25, 5]), None, None, torch.ones([0]), torch.ones([25]), False, 0.1, 0.1)\ny = torch.numel(y)',
+      'y, _, _ = torch.native_batch_norm(torch.ones([1, 25, 5]), None, None, None, None, False, 0.1, 0.1)\ny = torch.numel(y)',
+      'y, _, _ = torch._native_batch_norm_legit(torch.ones([5, 5, 5]), torch.tensor(1.), None, torch.ones([5]), torch.ones([5]), True, 0.1, 0.1)\ny = torch.numel(y)',
+      'y, _, _ = torch._native_batch_norm_legit_no_training(torch.ones([5]), None, None, torch.ones([5]), torch.ones([5]), 0.1, 0.1)\ny = torch.numel(y)',
     ])('is an error of the run: %s', async (statement) => {
       const model = await ScriptModule.load(program(`${statement}\nreturn torch.add(x, y)`)).catch((error) => error);
       const error = 'code' in model ? model : await model.forward([input()]).catch((failure: unknown) => failure);
