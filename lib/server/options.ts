@@ -285,6 +285,9 @@ function checkModels(given: unknown, defaults: Defaults): CheckedModel[] {
   });
 }
 
+/** Node's timers take no more milliseconds, some weeks: longer ones would end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
 /** Checks the options of a server. */
 export function checkServerOptions(given: ServerOptions | undefined): CheckedOptions {
   const options = checkOptions(given, SERVER_OPTIONS, 'the options of the server');
@@ -296,7 +299,7 @@ export function checkServerOptions(given: ServerOptions | undefined): CheckedOpt
   };
   return {
     models: checkModels(options.models, defaults),
-    timeLimit: optionalInteger(options.timeLimit, 'timeLimit', 1, 60_000),
+    timeLimit: Math.min(optionalInteger(options.timeLimit, 'timeLimit', 1, 60_000), LONGEST_TIMER),
     bodyLimit: optionalInteger(options.bodyLimit, 'bodyLimit', 1, 64 * MIB),
     maxAttentionBytes: optionalInteger(options.maxAttentionBytes, 'maxAttentionBytes', 1, 256 * MIB),
     memoryBudget: optionalInteger(options.memoryBudget, 'memoryBudget', 1, Number.POSITIVE_INFINITY),

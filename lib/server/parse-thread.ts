@@ -24,6 +24,7 @@ export type Parsed = { number: number } & (
 );
 
 interface Waiting {
+  timer: NodeJS.Timeout;
   resolve(request: InferRequest): void;
   reject(error: unknown): void;
 }
@@ -33,19 +34,25 @@ export class ParseThread {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
-  #error: NodeJS.ErrnoException | undefined;
+  /** What ended it. */
+  #error: unknown;
 
   /**
    * @param bodyLimit Bytes that a body may have.
+   * @param timeLimit Milliseconds that one may take, waiting for others included.
    * @param ended Called when it has ended, by whatever it was.
    */
-  constructor(bodyLimit: number, ended: () => void) {
+  constructor(
+    bodyLimit: number,
+    private readonly timeLimit: number,
+    private readonly ended: () => void,
+  ) {
     const maxOldGenerationSizeMb = Math.ceil((OWN_HEAP + GROWTH * bodyLimit) / MIB);
     this.#worker = new Worker(SCRIPT, { resourceLimits: { maxOldGenerationSizeMb } });
     this.#worker.unref();
     this.#worker.on('message', (parsed: Parsed) => this.#settle(parsed));
     this.#worker.on('error', (error) => {
-      this.#error = error;
+      this.#error ??= error;
     });
     this.#worker.on('exit', () => {
       ended();
@@ -61,7 +68,8 @@ export class ParseThread {
   async parse(body: Uint8Array, headerLength: string | undefined): Promise<InferRequest> {
     return await new Promise((resolve, reject) => {
       const number = this.#next++;
-      this.#waiting.set(number, { resolve, reject });
+      const timer = setTimeout(() => this.#giveUp(number), this.timeLimit);
+      this.#waiting.set(number, { resolve, reject, timer });
       // A part of a larger buffer belongs to others as well.
       const own = body.length === body.buffer.byteLength ? body : Uint8Array.from(body);
       this.#worker.postMessage({ number, body: own, headerLength } satisfies ParseTask, [own.buffer as ArrayBuffer]);
@@ -72,9 +80,26 @@ export class ParseThread {
     await this.#worker.terminate();
   }
 
+  #take(number: number): Waiting | undefined {
+    const waiting = this.#waiting.get(number);
+    this.#waiting.delete(number);
+    clearTimeout(waiting?.timer);
+    return waiting;
+  }
+
+  #giveUp(number: number): void {
+    const [first] = this.#waiting.keys();
+    const message = `Expected a body that is parsed within ${this.timeLimit} ms but received one that takes longer`;
+    this.#take(number)?.reject(new TorchError('ERR_TIME_LIMIT', message));
+    if (number !== first) return;
+    // What it is at can't be stopped without the thread: others go to a new one.
+    this.#error ??= endedError();
+    this.ended();
+    void this.end();
+  }
+
   #settle(parsed: Parsed): void {
-    const waiting = this.#waiting.get(parsed.number);
-    this.#waiting.delete(parsed.number);
+    const waiting = this.#take(parsed.number);
     if ('request' in parsed) {
       waiting?.resolve(parsed.request);
     } else {
@@ -85,15 +110,14 @@ export class ParseThread {
 
   #refuseAll(): void {
     // The first is the one that it was at.
-    const [first, ...others] = this.#waiting.values();
-    this.#waiting.clear();
+    const [first, ...others] = [...this.#waiting.keys()].map((number) => this.#take(number));
     const message = 'Expected a body of tensors but received one that takes too much memory to be parsed';
-    const isFull = this.#error?.code === 'ERR_WORKER_OUT_OF_MEMORY';
-    first?.reject(isFull ? new RequestError('ERR_TOO_LARGE', message) : (this.#error ?? ended()));
-    for (const { reject } of others) reject(ended());
+    const isFull = (this.#error as NodeJS.ErrnoException | undefined)?.code === 'ERR_WORKER_OUT_OF_MEMORY';
+    first?.reject(isFull ? new RequestError('ERR_TOO_LARGE', message) : (this.#error ?? endedError()));
+    for (const other of others) other?.reject(endedError());
   }
 }
 
-function ended(): RequestError {
+function endedError(): RequestError {
   return new RequestError('ERR_NOT_READY', 'Expected a thread that parses bodies but it has ended', 1);
 }

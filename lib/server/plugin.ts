@@ -84,7 +84,7 @@ export function registerRoutes(app: FastifyInstance, options: CheckedOptions, ac
     // A connection that is kept would keep the server from ending.
     if (models.draining) reply.header('Connection', 'close');
   });
-  const parser = new RequestParser(options.bodyLimit);
+  const parser = new RequestParser(options);
   app.addHook('onClose', async () => {
     models.dispose(); // when all requests are answered
     await parser.end();
@@ -330,5 +330,9 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   if (status === 500) request.log.error({ err: error }, 'A request failed');
   if (retryAfter !== undefined) reply.header('Retry-After', retryAfter);
   if (status === 401) reply.header('WWW-Authenticate', 'Bearer');
-  return reply.code(status).type('application/json').send(JSON.stringify(body));
+  // As bytes: of a string Fastify says what charset it has, and clients look for the type without one.
+  return reply
+    .code(status)
+    .type('application/json')
+    .send(Buffer.from(JSON.stringify(body)));
 }

@@ -15,10 +15,13 @@ export class RequestParser {
   #thread: ParseThread | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param bodyLimit Bytes that a body may have. */
-  constructor(private readonly bodyLimit: number) {}
+  /** @param limits Bytes that a body may have, and milliseconds that it may take. */
+  constructor(private readonly limits: { bodyLimit: number; timeLimit: number }) {}
 
-  /** @throws TorchError `ERR_INVALID_ARGUMENT` for a body that is no request; RequestError `ERR_TOO_LARGE`, `ERR_NOT_READY`. */
+  /**
+   * @throws TorchError `ERR_INVALID_ARGUMENT` for a body that is no request; `ERR_TIME_LIMIT`; RequestError `ERR_TOO_LARGE`,
+   *   `ERR_NOT_READY`.
+   */
   async parse(body: Uint8Array, headerLength: string | undefined): Promise<InferRequest> {
     const isLong = Number(headerLength ?? body.length) > SHORT;
     if (!isLong) {
@@ -30,12 +33,16 @@ export class RequestParser {
     try {
       return await thread.parse(body, headerLength);
     } finally {
-      if (thread.idle) this.#timer = setTimeout(() => void this.end(), IDLE).unref();
+      if (thread.idle && thread === this.#thread) {
+        clearTimeout(this.#timer);
+        this.#timer = setTimeout(() => void this.end(), IDLE).unref();
+      }
     }
   }
 
   #start(): ParseThread {
-    const thread = new ParseThread(this.bodyLimit, () => {
+    const { bodyLimit, timeLimit } = this.limits;
+    const thread = new ParseThread(bodyLimit, timeLimit, () => {
       if (this.#thread === thread) this.#thread = undefined;
     });
     this.#thread = thread;

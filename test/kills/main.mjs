@@ -120,6 +120,8 @@ async function disturbEmbedded(out) {
     const end = ended.finally(() => (over = true));
     if (attempt < parents) {
       for (let left = random.between(0, 2); left > 0 && !over; --left) {
+        // On a busy machine it takes seconds until there are any.
+        while (!over && workersOf(child.pid).length === 0) await wait(100);
         await wait(random.between(200, 1200));
         if (!over) killWorker(child.pid, counts);
       }

@@ -32,7 +32,7 @@ const body = () =>
   );
 
 test('long bodies are parsed while the event loop goes on, and give what they give on it', async () => {
-  const parser = new RequestParser(2 ** 26);
+  const parser = new RequestParser({ bodyLimit: 2 ** 26, timeLimit: 60_000 });
   const { duration, result: expected } = time(() => parseInferRequest(body(), undefined));
   await parser.parse(body(), undefined); // starts the thread
   const given = body();
@@ -44,6 +44,15 @@ test('long bodies are parsed while the event loop goes on, and give what they gi
   expect(Buffer.compare(own?.bytes as Uint8Array, other?.bytes as Uint8Array)).toBe(0);
   expect(result.inputs.get('text')).toEqual(expected.inputs.get('text'));
   expect({ ...result, inputs: undefined }).toEqual({ ...expected, inputs: undefined });
+});
+
+test('a body that takes longer than its time ends alone, and the next is parsed', async () => {
+  const limits = { bodyLimit: 2 ** 26, timeLimit: 1 };
+  const parser = new RequestParser(limits);
+  await expect(parser.parse(body(), undefined)).rejects.toMatchObject({ code: 'ERR_TIME_LIMIT' });
+  limits.timeLimit = 60_000;
+  expect((await parser.parse(body(), undefined)).inputs.size).toBe(2);
+  await parser.end();
 });
 
 test('long answers are written in many turns of the event loop', async () => {

@@ -44,6 +44,11 @@ test('a request may ask for less time than the server allows, in microseconds', 
   expect((await client.infer('slow', [x(0)], { parameters: { timeout: -1 } })).status).toBe(400);
 });
 
+test('a limit of centuries is none of milliseconds', async () => {
+  const client = await serve({ slow: slow() }, { timeLimit: 10 ** 13 });
+  expect((await client.infer('slow', [x(0)])).status).toBe(200);
+});
+
 test('who leaves stops the run, and what waits for its turn', async () => {
   const model = await ScriptModule.load(slow());
   const client = await serve({ slow: model }, { concurrency: 1 });

@@ -193,6 +193,7 @@ describe('tensors', () => {
     const headers = { 'Inference-Header-Content-Length': String(body.length) };
     expect((await client.post('/v2/models/echo/infer', body, { headers })).status).toBe(200);
     const without = await client.infer('echo', [{ ...x, data: null }]);
+    expect(without.headers.get('content-type')).toBe('application/json'); // KServe's client reads no error of another type
     expect([without.status, without.json.error]).toEqual([
       400,
       expect.stringMatching(/an array for data of input 'x'/),
