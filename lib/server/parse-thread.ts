@@ -10,7 +10,7 @@ const MIB = 2 ** 20;
 /** What the thread takes by itself, in bytes. */
 const OWN_HEAP = 32 * MIB;
 /** By how much larger than its JSON a body may be as objects of JavaScript: numbers are up to eleven times, `{},{},…` twenty. */
-const GROWTH = 16;
+const GROWTH = 24;
 
 /** What the thread is given, and what it gives back. */
 export interface ParseTask {
@@ -45,7 +45,7 @@ export class ParseThread {
   constructor(
     bodyLimit: number,
     private readonly timeLimit: number,
-    private readonly ended: () => void,
+    ended: () => void,
   ) {
     const maxOldGenerationSizeMb = Math.ceil((OWN_HEAP + GROWTH * bodyLimit) / MIB);
     this.#worker = new Worker(SCRIPT, { resourceLimits: { maxOldGenerationSizeMb } });
@@ -66,6 +66,7 @@ export class ParseThread {
 
   /** @throws TorchError `ERR_INVALID_ARGUMENT` for a body that is no request; RequestError where the thread ends. */
   async parse(body: Uint8Array, headerLength: string | undefined): Promise<InferRequest> {
+    if (this.#error !== undefined) throw endedError();
     return await new Promise((resolve, reject) => {
       const number = this.#next++;
       const timer = setTimeout(() => this.#giveUp(number), this.timeLimit);
@@ -92,9 +93,8 @@ export class ParseThread {
     const message = `Expected a body that is parsed within ${this.timeLimit} ms but received one that takes longer`;
     this.#take(number)?.reject(new TorchError('ERR_TIME_LIMIT', message));
     if (number !== first) return;
-    // What it is at can't be stopped without the thread: others go to a new one.
+    // What it is at can't be stopped without the thread, and not at once: a second one beside it would take as much memory.
     this.#error ??= endedError();
-    this.ended();
     void this.end();
   }
 

@@ -54,6 +54,7 @@ export class RequestParser {
     clearTimeout(this.#timer);
     const thread = this.#thread;
     this.#thread = undefined;
-    await thread?.end();
+    const ended = thread?.end();
+    if (thread?.idle) await ended; // one that is at a body may take a minute
   }
 }
