@@ -221,9 +221,7 @@ class ExpressionParser {
   // Integer(2), Float('1.5', precision=53)
   void constant(bool real) {
     if (!real) {
-      const bool negative = take("-");
-      const auto value = number<int64_t>();
-      push(IValue(negative ? -value : value));
+      push(IValue(number<int64_t>()));
       return expect(")");
     }
     std::string inside = quoted();

@@ -93,6 +93,7 @@ struct ModuleCallSite {
   std::optional<std::vector<Argument>> inputs;
   std::optional<std::vector<Argument>> outputs;
   bool exact = false;  // they are leaves of what the module's forward takes and gives
+  bool writesToOthers = false;
   // Whether what reads them is known: exporters take a tensor and what an operator gave back unchanged (`to` of its own
   // type) for one value, also where others go on with the first.
   bool mayReplaceInputs = true;

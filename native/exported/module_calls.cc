@@ -52,6 +52,18 @@ bool mayGiveInput(const Node& node) {
   return kOperators.count(node.handle->operator_name().name) != 0;
 }
 
+// Whether an argument of an operator is written to.
+bool isWritten(const Node& node, size_t place) {
+  const auto& arguments = node.handle->schema().arguments();
+  return place < arguments.size() && arguments[place].alias_info() && arguments[place].alias_info()->isWrite();
+}
+
+// Operators that write to their first argument and give it back, as `relu_` does: what reads it later reads the result.
+bool isInPlace(const Node& node) {
+  const auto& returns = node.handle->schema().returns();
+  return returns.size() == 1 && returns[0].alias_info() && returns[0].alias_info()->isWrite() && isWritten(node, 0);
+}
+
 template <typename Visit>
 void eachResult(const Node& node, Visit visit) {
   const auto known = [&](int slot) {
@@ -72,8 +84,13 @@ bool anyWrites(const Node& node) {
 
 class CallFinder {
  public:
-  CallFinder(Graph& graph, const CallSignatures& signatures, std::vector<bool> isWeight, Frames around)
-      : graph_(graph), signatures_(signatures), isWeight_(std::move(isWeight)), around_(std::move(around)) {}
+  CallFinder(Graph& graph, const CallSignatures& signatures, std::vector<bool> isWeight,
+             const std::vector<bool>& isState, Frames around)
+      : graph_(graph),
+        signatures_(signatures),
+        isWeight_(std::move(isWeight)),
+        isState_(isState),
+        around_(std::move(around)) {}
 
   void find() {
     readRegions();
@@ -140,15 +157,23 @@ class CallFinder {
         });
       }
       const bool isView = node.handle && first != kNoSlot && (mayGiveInput(node) || givesAlias(node));
-      const bool isSame = node.handle && first != kNoSlot && mayBeSameValue(node);
+      const bool isSame = node.handle && first != kNoSlot && (mayBeSameValue(node) || isInPlace(node));
       eachResult(node, [&](int slot) {
         made_[static_cast<size_t>(slot)] = static_cast<int64_t>(i);
         if (isView) source_[static_cast<size_t>(slot)] = source_[static_cast<size_t>(first)];
         if (isSame) same_[static_cast<size_t>(slot)] = same_[static_cast<size_t>(first)];
       });
     }
-    for (const auto& output : graph_.outputs) {
-      eachSlot(output, [&](int slot) { readers_[static_cast<size_t>(slot)].push_back(INT64_MAX); });
+    isStored_.assign(count, false);
+    for (size_t i = 0; i < graph_.outputs.size(); ++i) {
+      const bool isState = i < isState_.size() && isState_[i];
+      eachSlot(graph_.outputs[i], [&](int slot) {
+        if (isState) {
+          isStored_[static_cast<size_t>(slot)] = true;
+        } else {
+          readers_[static_cast<size_t>(slot)].push_back(INT64_MAX);
+        }
+      });
     }
   }
 
@@ -189,6 +214,7 @@ class CallFinder {
     }
     for (const auto& output : outputs) {
       call.mayReplaceOutputs.push_back(output.slot != kNoSlot && isInside(output.slot, region) &&
+                                       !isStored_[static_cast<size_t>(output.slot)] &&
                                        (!isOfOthers(output.slot, region) || readersBehind(output.slot, region) == 1));
     }
   }
@@ -238,7 +264,10 @@ class CallFinder {
           if (isWeight_[static_cast<size_t>(slot)] || isNumber(slot)) return;
           if (!isInside(slot, region)) add(in, slot);
           const int source = source_[static_cast<size_t>(slot)];
-          isClear = isClear && !(writes && !isWeight_[static_cast<size_t>(source)] && !isInside(source, region));
+          if (!writes || isWeight_[static_cast<size_t>(source)] || isInside(source, region)) return;
+          call.writesToOthers = true;
+          // As a whole, it is the result that others go on with; of a part nothing tells whether it comes out.
+          isClear = isClear && node.handle && isInPlace(node) && place == 0 && isOfOthers(slot, region);
         });
       }
       eachResult(node, [&](int slot) {
@@ -250,17 +279,11 @@ class CallFinder {
         }
       });
     }
-    // What a module writes into goes out as well.
     if (!isClear) return;
     if (in.size() == 1) call.inputs = {slotArgument(in.front())};
     // What it was given comes out only where nothing else does: else others go on with it.
     if (out.empty()) out = std::move(same);
     if (out.size() == 1) call.outputs = {slotArgument(out.front())};
-  }
-
-  static bool isWritten(const Node& node, size_t place) {
-    const auto& arguments = node.handle->schema().arguments();
-    return place < arguments.size() && arguments[place].alias_info() && arguments[place].alias_info()->isWrite();
   }
 
   // Calls in the graphs that a node runs: their inputs are the node's arguments, one behind the other.
@@ -285,7 +308,7 @@ class CallFinder {
         if (slot != kNoSlot && outer != kNoSlot)
           isWeight[static_cast<size_t>(slot)] = isWeight_[static_cast<size_t>(outer)];
       }
-      CallFinder(*inner, signatures_, std::move(isWeight), framesOf(node)).find();
+      CallFinder(*inner, signatures_, std::move(isWeight), {}, framesOf(node)).find();
     }
   }
 
@@ -294,10 +317,12 @@ class CallFinder {
   Graph& graph_;
   const CallSignatures& signatures_;
   const std::vector<bool> isWeight_;
+  const std::vector<bool> isState_;
   const Frames around_;  // modules that were called around the graph
   std::vector<Region> regions_;
   std::vector<int64_t> made_;
   std::vector<std::vector<int64_t>> readers_;  // of each value: nodes, in order
+  std::vector<bool> isStored_;                 // of each value: the new one of what was there before
   std::vector<int> source_;                    // of views: the value that they are views of
   std::vector<int> same_;                      // of what may be another value: that
 };
@@ -308,7 +333,8 @@ bool areSeparate(const ModuleCallSite& call) {
   for (size_t i = 0; i < own.size(); ++i) {
     if (!own[i] && (*call.outputs)[i].slot != kNoSlot) return false;
   }
-  if (!call.mayReplaceInputs) return false;
+  // Python's backward hooks don't take a module that writes to its input either.
+  if (!call.mayReplaceInputs || call.writesToOthers) return false;
   std::unordered_set<int> met;
   for (const auto* values : {&call.inputs, &call.outputs}) {
     if (!*values) continue;
@@ -329,10 +355,11 @@ void eachCall(const Graph& graph, const Visit& visit) {
 
 }  // namespace
 
-void findModuleCalls(Graph& graph, const CallSignatures& signatures, const std::vector<int>& weights) {
+void findModuleCalls(Graph& graph, const CallSignatures& signatures, const std::vector<int>& weights,
+                     const std::vector<bool>& isState) {
   std::vector<bool> isWeight(static_cast<size_t>(graph.slotCount), false);
   for (const int slot : weights) isWeight[static_cast<size_t>(slot)] = true;
-  CallFinder(graph, signatures, std::move(isWeight), {}).find();
+  CallFinder(graph, signatures, std::move(isWeight), isState, {}).find();
 }
 
 std::unordered_map<std::string, ModuleHooks> hooksOfModules(const Graph& graph, const CallSignatures& signatures) {

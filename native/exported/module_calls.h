@@ -35,8 +35,10 @@ struct ModuleHooks {
 };
 
 // Finds the calls of modules in a graph and in those inside, by what nodes say of the modules that they came from.
-// `weights`: slots that hold the program's own tensors.
-void findModuleCalls(Graph& graph, const CallSignatures& signatures, const std::vector<int>& weights);
+// `weights`: slots that hold the program's own tensors. `isState`, of each output of the graph: no module gave it, but
+// one wrote it to what was there before: a buffer, an input, a cache.
+void findModuleCalls(Graph& graph, const CallSignatures& signatures, const std::vector<int>& weights,
+                     const std::vector<bool>& isState);
 
 // What hooks on each module can be given, by name; modules without an entry aren't called in the graph.
 std::unordered_map<std::string, ModuleHooks> hooksOfModules(const Graph& graph, const CallSignatures& signatures);

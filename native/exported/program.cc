@@ -36,6 +36,26 @@ void mayNotBeUntrusted(const c10::OperatorHandle& handle) {
               "the program uses '" + toString(name) + "', which programs from untrusted sources may not");
 }
 
+// Classes that models write keys and values to, whoever holds them: transformers' caches.
+constexpr std::string_view kCaches = "Cache";
+
+// Says of each leaf whether it is in an object that modules write to.
+void findCached(const Pytree& tree, bool isCached, std::vector<bool>& cached) {
+  if (tree.kind == Pytree::Kind::Leaf) return cached.push_back(isCached);
+  isCached = isCached || (tree.kind == Pytree::Kind::Object && tree.type.ends_with(kCaches));
+  for (const auto& child : tree.children) findCached(child, isCached, cached);
+}
+
+// Of each output of a program's graph: whether it is what a module wrote to something, rather than gave.
+std::vector<bool> statesAmong(const Program& program) {
+  std::vector<bool> cached, states;
+  findCached(program.signature.outputTree(), false, cached);
+  for (const auto& output : program.outputs) {
+    states.push_back(output.kind != Output::Kind::User || cached.at(output.place));
+  }
+  return states;
+}
+
 class ProgramReader {
  public:
   ProgramReader(const Package& package, const ProgramOptions& options) : package_(package), options_(options) {}
@@ -69,7 +89,7 @@ class ProgramReader {
                     {},
                     minor};
     const auto signatures = readCallSignatures(module);
-    findModuleCalls(program.graph, signatures, slotsOfWeights(program));
+    findModuleCalls(program.graph, signatures, slotsOfWeights(program), statesAmong(program));
     program.hooks = hooksOfModules(program.graph, signatures);
     findLastUses(program.graph, slotsOfWeights(program));
     return program;

@@ -2,7 +2,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <random>
 #include <string>
 
@@ -12,6 +11,7 @@
 #include "archive/pickle.h"
 #include "archive/zip.h"
 #include "check.h"
+#include "fixtures.h"
 #include "runtime/error.h"
 #include "script/load.h"
 
@@ -22,10 +22,7 @@ using lta::archive::Zip;
 
 const std::string kLoadError = "ERR_MODEL_LOAD";
 
-std::string fixture(const char* name) {
-  std::ifstream file(std::string(LTA_FIXTURES) + "/" + name, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+std::string fixture(const char* name) { return fixtures::bytes(std::string("models/") + name); }
 
 // Parses a pickle, given without its protocol header.
 Pickle pickle(const std::string& bytes) {

@@ -11,7 +11,9 @@
 #include "exported/layer_fusion.h"
 #include "exported/module_calls.h"
 #include "exported/numbers.h"
+#include "exported/program.h"
 #include "exported/pytree.h"
+#include "fixtures.h"
 #include "runtime/error.h"
 #include "weights/cpu/layers.h"
 
@@ -36,6 +38,11 @@ std::string valueOf(const std::string& text) {
 }
 
 std::string textOf(const std::string& text) { return Expression::parse(text)->text(); }
+
+lta::exported::Program programOf(const char* name) {
+  const auto path = fixtures::path(std::string("exported/") + name);
+  return lta::exported::readProgram(lta::exported::Package(lta::archive::Mapping::ofFile(path), /*verify=*/false), {});
+}
 
 // A graph of operators on tensors, written down in modules: slot 0 is what users give, slot 1 a weight.
 class GraphOfModules {
@@ -64,10 +71,16 @@ class GraphOfModules {
   }
 
   // What hooks on each module are given: "name: inputs -> outputs", slots or a question mark.
-  std::string hooks() {
+  // `states`: slots that the graph gives as new values of what was there before.
+  std::string hooks(const std::vector<int>& states = {}) {
     graph.isNumber.assign(static_cast<size_t>(graph.slotCount), false);
     graph.outputs = {lta::exported::slotArgument(graph.slotCount - 1)};
-    lta::exported::findModuleCalls(graph, {}, {1});
+    std::vector<bool> isState{false};
+    for (const int state : states) {
+      graph.outputs.push_back(lta::exported::slotArgument(state));
+      isState.push_back(true);
+    }
+    lta::exported::findModuleCalls(graph, {}, {1}, isState);
     std::string all;
     const auto known = lta::exported::hooksOfModules(graph, {});
     const auto slots = [](const std::optional<std::vector<lta::exported::Argument>>& values) {
@@ -108,12 +121,41 @@ TEST("what passes the boundary of a module is what the graph makes clear") {
     EXPECT(model.hooks() == "a: 0 -> ?; b: ? -> 4; ");
   }
   {
-    // It writes into what others gave it.
+    // It writes to what others gave it, and gives it back.
     GraphOfModules model;
     const int hidden = model.add("aten::matmul", "", {0, 1}, "a");
     const int written = model.add("aten::relu_", "", {hidden}, "b");
-    model.add("aten::mul", "Tensor", {written, hidden}, "c");
+    model.add("aten::mul", "Tensor", {written, written}, "c");
+    EXPECT(model.hooks() == "a: 0 -> 2; b: 2 -> 3; c: 3 -> 4; ");
+    EXPECT(!model.graph.calls[1].mayReplaceInputs && !model.graph.calls[1].mayReplaceOutputs.at(0));
+    EXPECT(!lta::exported::hooksOfModules(model.graph, {}).at("b").separate);
+  }
+  {
+    // It writes to a part of what others gave it: nothing tells whether that comes out.
+    GraphOfModules model;
+    const int hidden = model.add("aten::matmul", "", {0, 1}, "a");
+    const int part = model.add("aten::t", "", {hidden}, "b");
+    model.add("aten::relu_", "", {part}, "b");
+    const int other = model.add("aten::relu", "", {hidden}, "b");
+    model.add("aten::mul", "Tensor", {other, hidden}, "c");
     EXPECT(model.hooks().find("b: ? -> ? (none)") != std::string::npos);
+  }
+  {
+    // What it writes to a cache or a buffer isn't what it gives.
+    GraphOfModules model;
+    const int written = model.add("aten::matmul", "", {0, 1}, "a");
+    const int given = model.add("aten::relu", "", {written}, "a");
+    model.add("aten::relu", "", {given}, "b");
+    EXPECT(model.hooks({written}) == "a: 0 -> 3; b: 3 -> 4; ");
+    EXPECT(model.graph.calls[0].mayReplaceOutputs.at(0));
+  }
+  {
+    // Others go on with what it writes: replacing that would change both.
+    GraphOfModules model;
+    const int written = model.add("aten::matmul", "", {0, 1}, "a");
+    model.add("aten::relu", "", {written}, "b");
+    EXPECT(model.hooks({written}) == "a: 0 -> 2; b: 2 -> 3; ");
+    EXPECT(!model.graph.calls[0].mayReplaceOutputs.at(0));
   }
   {
     // Others stand between its nodes.
@@ -133,10 +175,8 @@ TEST("what passes the boundary of a module is what the graph makes clear") {
 }
 
 TEST("layers of a program become single operators, where the processor makes it pay") {
-  using lta::exported::Package;
-  const auto targets = [](const std::string& name) {
-    const Package package(lta::archive::Mapping::ofFile(std::string(LTA_FIXTURES) + "/../exported/" + name), false);
-    const auto program = lta::exported::readProgram(package, {});
+  const auto targets = [](const char* name) {
+    const auto program = programOf(name);
     std::map<std::string, int> counts;
     for (const auto& node : lta::exported::fuseLayers(program).nodes) ++counts[node.target];
     return counts;
@@ -243,11 +283,9 @@ TEST("a pytree has the names that its classes were flattened with") {
 }
 
 TEST("what weights alone decide is folded, and nothing that a run writes to") {
-  using lta::exported::Package;
   const auto folded = [](const char* name) {
-    const Package package(lta::archive::Mapping::ofFile(std::string(LTA_FIXTURES) + "/../exported/" + name), false);
     std::string names;
-    const auto program = lta::exported::readProgram(package, {});
+    const auto program = programOf(name);
     for (const auto& node : lta::exported::FoldedProgram(program, program.graph).foldedNodes()) {
       names += node + " ";
     }

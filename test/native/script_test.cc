@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "check.h"
+#include "fixtures.h"
 #include "hooks/recorder.h"
 #include "runtime/error.h"
 #include "script/device_constants.h"
@@ -12,9 +13,8 @@
 
 namespace {
 
-// The build defines the directory of the fixtures.
 std::shared_ptr<lta::script::ScriptModule> load(const char* name) {
-  return lta::script::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
+  return lta::script::loadFile(fixtures::path(std::string("models/") + name), {});
 }
 
 std::vector<c10::IValue> encoderInputs() { return {at::randn({2, 6, 8})}; }
@@ -22,7 +22,7 @@ std::vector<c10::IValue> encoderInputs() { return {at::randn({2, 6, 8})}; }
 }  // namespace
 
 TEST("a missing or invalid file is a load error") {
-  EXPECT_ERROR(load("nowhere.pt"), std::string("ERR_MODEL_LOAD"));
+  EXPECT_ERROR(lta::script::loadFile("nowhere.pt", {}), std::string("ERR_MODEL_LOAD"));
   EXPECT_ERROR(load("broken_random.pt"), std::string("ERR_MODEL_LOAD"));
   EXPECT_ERROR(lta::script::loadBytes("no archive", {}), std::string("ERR_MODEL_LOAD"));
 }

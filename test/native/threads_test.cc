@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "check.h"
+#include "fixtures.h"
 #include "hooks/recorder.h"
 #include "runtime/executor.h"
 #include "script/load.h"
@@ -16,7 +17,7 @@
 namespace {
 
 std::shared_ptr<lta::script::ScriptModule> load(const char* name) {
-  return lta::script::loadFile(std::string(LTA_FIXTURES) + "/" + name, {});
+  return lta::script::loadFile(fixtures::path(std::string("models/") + name), {});
 }
 
 std::vector<c10::IValue> inputs() { return {at::ones({2, 6, 16})}; }

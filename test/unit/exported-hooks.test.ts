@@ -212,6 +212,22 @@ describe('ExportedProgram.modules()', () => {
     expect(error.message).toMatch(/preserve_module_call_signature=\('table',\).*registerNodeHook/);
     expect(refused(() => program.registerForwardHook('nowhere', () => {})).code).toBe('ERR_UNKNOWN_MODULE');
   });
+
+  it('has hooks on modules that write to their input and give it back', async () => {
+    const { program, given, calls, made } = await loaded('hooked_inplace');
+    const writes = program.modules().find(({ name }) => name === 'writes')!;
+    expect(writes).toMatchObject({ hookable: 'single', hooks: ['pre', 'forward'] });
+    const seen: unknown[] = [];
+    program.registerForwardPreHook('writes', (_module, [x]) => void seen.push(kept(x)));
+    const recording = program.registerForwardHook('writes', (_module, _input, output) => void seen.push(kept(output)));
+    await program.forward(...given());
+    const [call] = calls.filter(({ module }) => module === 'writes');
+    expect(seen).toEqual([kept(made(call!.input[0])), kept(made(call!.output))]);
+    recording.remove();
+    // What reads the result may also hold the input, which is the same tensor.
+    program.registerForwardHook('writes', (_module, _input, output: Tensor) => output.mul(2));
+    await expect(program.forward(...given())).rejects.toMatchObject({ code: 'ERR_HOOK_FAILED' });
+  });
 });
 
 describe('hooks on programs', () => {
