@@ -27,7 +27,7 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from reference import as_heads, record
-from strip_debug import strip_program
+from strip_debug import strip_debug, strip_program
 
 warnings.filterwarnings('ignore')
 os.environ['TOKENIZERS_PARALLELISM'] = 'false'
@@ -220,6 +220,27 @@ class Constants(nn.Module):
         return early, late, taking, before, through.sum(0), scaled, self.weight.mean(), shown
 
 
+class ThreeKinds(nn.Module):
+    """Self-attention of a module, cross-attention written out, and a causal one by the fused operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+        self.query, self.memory = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2 * WIDTH)
+        self.causal = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def heads(self, x):
+        return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+    def forward(self, x, memory):
+        x = x + self.own(x, x, x, need_weights=False)[0]
+        key, value = map(self.heads, self.memory(memory).chunk(2, -1))
+        scores = self.heads(self.query(x)) @ key.transpose(-2, -1) / 8**0.5
+        x = x + (F.dropout(scores.softmax(-1), 0.1, self.training) @ value).transpose(1, 2).flatten(2)
+        query, key, value = map(self.heads, self.causal(x).chunk(3, -1))
+        return x + F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
+
+
 def described(value: Any, name: str, tensors: dict) -> Any:
     """A value as JSON, in the form that JavaScript has it."""
     if isinstance(value, Tensor):
@@ -246,8 +267,8 @@ class Fixtures:
         self.folder, self.only, self.cases = folder, only, []
 
     def case(self, name, model, runs, *, dynamic=None, strict=False, decompose=False, attentions=False, no_grad=False, gradients=False,
-             tolerance=1e-5):
-        """`runs`: (args, kwargs) each; the first is what the model is exported with."""
+             trace=False, tolerance=1e-5):
+        """`runs`: (args, kwargs) each; the first is what the model is exported with. `trace` writes TorchScript of it beside the program."""
         if self.only not in name:
             return
         torch.manual_seed(0)
@@ -260,6 +281,11 @@ class Fixtures:
             program = torch.export.export(model, copied(args), copied(kwargs), dynamic_shapes=dynamic, strict=strict)
         if decompose:
             program = program.run_decompositions()
+        if trace:
+            script = self.folder / f'{name}.pt'
+            with torch.no_grad():
+                torch.jit.save(torch.jit.trace(model, copied(args)), script)
+            strip_debug(script)
         path = self.folder / f'{name}.pt2'
         torch.export.save(program, path)
         tensors, made = {}, []
@@ -318,6 +344,9 @@ def modules(fixtures: Fixtures) -> None:
     fixtures.case('encoder_fused', encoder, runs, strict=True, no_grad=True, attentions=True)
     fixtures.case('encoder_decomposed', encoder, runs, decompose=True, attentions=True)
     fixtures.case('encoder_padded', encoder, [((x,), {'src_key_padding_mask': padding})], attentions=True)
+    gated = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True, norm_first=True, activation='gelu'), 1,
+                                  enable_nested_tensor=False)
+    fixtures.case('encoder_fused_padded', gated, [((x,), {'src_key_padding_mask': padding})], strict=True, no_grad=True, attentions=True)
     length = Dim('length', min=2, max=32)
     dynamic = [((x,), {}), ((torch.randn(BATCH, 9, WIDTH),), {}), ((torch.randn(BATCH, 2, WIDTH),), {})]
     fixtures.case('encoder_dynamic', encoder, dynamic, dynamic=({1: length},), attentions=True)
@@ -326,8 +355,14 @@ def modules(fixtures: Fixtures) -> None:
     transformer = nn.Transformer(WIDTH, HEADS, 1, 1, 32, batch_first=True)
     target = torch.randn(BATCH, 3, WIDTH)
     fixtures.case('transformer', transformer, [((x, target), {})], attentions=True, gradients=True)
+    fixtures.case('transformer_fused', transformer, [((x, target), {})], strict=True, no_grad=True, attentions=True)
     fixtures.case('hand_written', HandWritten(), [((x,), {})], attentions=True, gradients=True)
     fixtures.case('with_cast', WithCast(), [((x,), {})], attentions=True)
+    runs = [((torch.randn(BATCH, n, WIDTH), torch.randn(BATCH, m, WIDTH)), {}) for n, m in ((LENGTH, 7), (2, 3), (11, 4))]
+    dynamic = ({1: length}, {1: Dim('memory', min=2, max=32)})
+    kinds = ThreeKinds()
+    fixtures.case('three_kinds', kinds, runs, dynamic=dynamic, attentions=True, gradients=True, trace=True)
+    fixtures.case('three_kinds_decomposed', kinds, runs, dynamic=dynamic, decompose=True, attentions=True)
 
 
 def structures(fixtures: Fixtures) -> None:

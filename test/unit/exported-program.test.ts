@@ -1,5 +1,16 @@
 import { readFileSync } from 'node:fs';
-import { ExportedProgram, loadModel, nn, ScriptModule, setNumThreads, Tensor, type Value } from '../../lib/index';
+import {
+  type Attention,
+  ExportedProgram,
+  loadModel,
+  nn,
+  renderView,
+  ScriptModule,
+  setNumThreads,
+  Tensor,
+  type Value,
+} from '../../lib/index';
+import type { ViewData } from '../../lib/view/view-data';
 import { cases, exportedCase, exportedTensors, inputsOfRun, programPath } from './exported-fixtures';
 import { bits, build, difference, isRounded, numbers, tensorsIn } from './model-fixtures';
 
@@ -298,6 +309,38 @@ describe('ExportedProgram.captureAttention()', () => {
       ]);
     }
     expect(keys).toEqual([4, 5, 6, 7, 8]);
+  });
+});
+
+describe('one model as TorchScript, as a program, and as a decomposed one', () => {
+  const names = ['three_kinds', 'three_kinds_decomposed'];
+
+  /** What a page says of attentions, without the numbers of their weights and which operators made them. */
+  const pageOf = async (attentions: readonly Attention[]) => {
+    const html = await renderView([{ attentions }]);
+    const json = /<script type="application\/json" id="view-data">(.*?)<\/script>/s.exec(html)?.[1] ?? '{}';
+    const { examples } = JSON.parse(json) as ViewData;
+    return examples[0]!.attentions.map(({ stats, scale, operator, blocks, ...rest }) => ({
+      ...rest,
+      patterns: stats.length,
+    }));
+  };
+
+  it('has the same weights and the same page', async () => {
+    const { inputs } = await runOf('three_kinds');
+    using script = await ScriptModule.load(programPath('three_kinds').replace(/pt2$/, 'pt'));
+    const expected = await script.captureAttention(inputs);
+    expect(expected.attentions).toHaveLength(3);
+    const page = await pageOf(expected.attentions);
+    for (const name of names) {
+      using program = await ExportedProgram.load(programPath(name));
+      const { attentions } = await program.captureAttention(inputs);
+      expect(attentions.map((each) => each.name)).toEqual(expected.attentions.map((each) => each.name));
+      for (const [i, { weights }] of attentions.entries()) {
+        expect(difference(weights, expected.attentions[i]!.weights)).toBeLessThanOrEqual(1e-6);
+      }
+      expect(await pageOf(attentions)).toEqual(page);
+    }
   });
 });
 
