@@ -5,9 +5,9 @@
 
 Hugging Face architectures with random weights, traced with sdpa and with eager attention, and PyTorch's own modules in random
 shapes, scripted and traced. References: the eager Hugging Face model with output_attentions=True and the same weights, its attentions in
-the order in which the softmaxes ran. Files and manifest are as in test/fixtures/models (see the README there); `entries` that
+the order in which the softmaxes ran. Models of timm and x-transformers, with what Python multiplied by the values. Files and manifest are as in test/fixtures/models (see the README there); `entries` that
 run with another shape than the traced one end in '__other'. What couldn't be traced is in `skipped`, with the reason.
-Needs transformers 5.23 beside torch 2.13.
+Needs transformers 5.23, timm 1.0 and x-transformers 2.31 beside torch 2.13.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from torch import nn
 
 import fixture_models as models
 from make_fixtures import Fixtures, causal, padding, prepare, seeded
+from package_models import packages
 from reference import as_heads, copy_value, flatten, max_difference, observed_operators, record, save_case
 from strip_debug import strip_debug
 
@@ -454,6 +455,10 @@ def main() -> None:
     entries, skipped = pytorch(options.out, options.only)
     print(f'torch: {len(entries)} entries', flush=True)
     more, not_made, notes = hugging_face(options.out, options.only)
+    entries += more
+    skipped += not_made
+    more, not_made = packages(options.out, options.only)
+    print(f'packages: {len(more)} entries', flush=True)
     entries += more
     skipped += not_made
     lines = ',\n    '.join(json.dumps(entry, ensure_ascii=False) for entry in entries)

@@ -136,6 +136,11 @@ function compareAttentions(found, entry, tensors) {
   return { problems, worst };
 }
 
+function compareUnseen(found, { unseen }) {
+  if (unseen === undefined || found.length === unseen) return [];
+  return [`${found.length} things unseen, expected ${unseen}: ${found.map(({ name, reason }) => `${name || "''"} (${reason})`).join('; ')}`];
+}
+
 async function check(entry) {
   const tensors = readSafetensors(join(folder, entry.data));
   const inputs = () => build(entry.inputs, tensors);
@@ -170,10 +175,11 @@ async function check(entry) {
       const captured = await second.captureAttention(inputs(), { method });
       if (!sameBits(steady, captured.output)) problems.push("captureAttention's output has other bits than forward's");
       const result = compareAttentions(captured.attentions, entry, tensors);
-      problems.push(...result.problems);
+      problems.push(...result.problems, ...compareUnseen(captured.unseen, entry));
       worst = result.worst;
     } catch (error) {
       if (error.code !== 'ERR_NO_ATTENTION' || entry.attentions.length > 0) throw error;
+      problems.push(...compareUnseen(error.unseen, entry));
     } finally {
       if (second !== model) second.dispose();
     }
