@@ -284,7 +284,8 @@ TEST("blocks of exponentials over one sum are each an attention") {
     const auto sum = a.sum(-1, true) + b.sum(-1, true);
     first = a / sum;
     second = b / sum;
-    at::matmul(first, values()) + at::matmul(second, values());
+    at::matmul(first, values());
+    at::matmul(second, values());
   });
   EXPECT(result.attentions.size() == 2 && result.unseen.empty());
   EXPECT(at::equal(result.attentions.at(0).weights, first) && at::equal(result.attentions.at(1).weights, second));

@@ -97,7 +97,8 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
         reduced.shifted = reduced.shifted || more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
         reduced.exact = reduced.exact && !more && !(number && std::abs(*number) > 1e-2);
         noteOf(result).reduced = reduced;
-      } else if (note->reduced && call.rule.does == Does::Adds) {
+      } else if (note->reduced && call.rule.does == Does::Adds &&
+                 note->reduced->matrix != noteOf(result).reduced->matrix) {
         // Of several blocks of keys.
         auto& sum = *noteOf(result).reduced;
         sum.others.push_back(note->reduced->matrix);
