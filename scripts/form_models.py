@@ -2330,3 +2330,87 @@ class MaskedMeans(Loose):
         spread = self.key(pooled).exp()
         density = (-((pooled - self.query(pooled)) / spread) ** 2).exp() / spread
         return (self.out(pooled).softmax(-1) * density).sum(-1).log()
+
+
+# ---- further ones of the kinds above -------------------------------------------------------------------------------
+
+
+@form()
+class SlidingWindow(Attention):
+    """Each position is a query of its own beside the keys of a window: a dimension of size one is no query."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        k, v = (F.pad(each, (0, 0, 1, 1)).unfold(2, 3, 1) for each in (k, v))
+        w = (q.unsqueeze(-2) @ k).softmax(-1)
+        seen(w.squeeze(-2))
+        return self.together((w @ v.transpose(-1, -2)).squeeze(-2))
+
+
+@form(unseen=1)
+class GatedDeltaRule(Attention):
+    """The delta rule by einsum, with a decay and a rate of each head."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        k = F.normalize(k, dim=-1)
+        decay, rate = self.out(x)[..., : 2 * HEADS].sigmoid().transpose(1, 2).chunk(2, 1)
+        state, mixed = torch.zeros(BATCH, HEADS, DEPTH, DEPTH), []
+        for t in range(LENGTH):
+            state = state * decay[:, :, t, None, None]
+            old = torch.einsum('bhkv,bhk->bhv', state, k[:, :, t])
+            state = state + torch.einsum('bhk,bhv->bhkv', k[:, :, t], (v[:, :, t] - old) * rate[:, :, t, None])
+            mixed.append(torch.einsum('bhkv,bhk->bhv', state, q[:, :, t]))
+        return self.together(torch.stack(mixed, 2))
+
+
+@form(unseen=1)
+class StabilizedRecurrence(AveragedRecurrence):
+    """The same averages, with the largest exponent so far taken off (RWKV as it is run)."""
+
+    def forward(self, x):
+        k, v, decay = self.key(x), self.value(x), -self.decay.exp()
+        mixed, total, largest, steps = torch.zeros(BATCH, WIDTH), torch.zeros(BATCH, WIDTH), torch.full((BATCH, WIDTH), -1e30), []
+        for t in range(LENGTH):
+            first = self.first + k[:, t]
+            now = torch.maximum(largest, first)
+            before, more = (largest - now).exp(), (first - now).exp()
+            steps.append((before * mixed + more * v[:, t]) / (before * total + more))
+            next_largest = torch.maximum(largest + decay, k[:, t])
+            before, more = (largest + decay - next_largest).exp(), (k[:, t] - next_largest).exp()
+            mixed, total, largest = before * mixed + more * v[:, t], before * total + more, next_largest
+        return self.out(self.query(x).sigmoid() * torch.stack(steps, 1))
+
+
+@form(unseen=1)
+class AveragedSoFar(AttentionFree):
+    """Sums over all earlier positions."""
+
+    def over(self, k):
+        return k.cumsum(1)
+
+
+@form()
+class BlocksOverOneSum(Loose):
+    """Exponentials of two blocks of keys, over the sum of both."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        first, second = (self.scores(q, k[:, :, :2]).exp(), self.scores(q, k[:, :, 2:]).exp())
+        total = first.sum(-1, keepdim=True) + second.sum(-1, keepdim=True)
+        first, second = first / total, second / total
+        seen(first, 'unnormalized', 'exp')
+        seen(second, 'unnormalized', 'exp')
+        return self.together(first @ v[:, :, :2] + second @ v[:, :, 2:])
+
+
+@form(unseen=2)
+class TwoAxes(Loose):
+    """Rows and columns of a grid attend at once: the product of two softmaxes."""
+
+    def forward(self, x):
+        q, k = self.query(x), self.key(x)
+        rows = (q[:, :2] @ k[:, :2].transpose(1, 2)).softmax(-1)
+        columns = (q[:, 3:] @ k[:, 3:].transpose(1, 2)).softmax(-1)
+        both = torch.einsum('bij,bkl->bikjl', rows, columns).flatten(1, 2).flatten(2)
+        return both @ self.value(x)

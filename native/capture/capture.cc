@@ -300,7 +300,9 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
   int64_t headDims = 1;
   if (call.query.dim() > 4 && call.key.dim() == call.query.dim() && !call.groupedQuery) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    // What was pooled has lost its features, keys have them.
     heads = flow_.headsOf(call.query);
+    if (!heads) heads = flow_.headsOf(call.key);
     headDims = flow_.headDimsOf(call.query);
   }
   bool guessed = false;

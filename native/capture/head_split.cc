@@ -54,7 +54,8 @@ void HeadSplit::derive(const at::Tensor& source, const at::Tensor& result) {
 
 std::optional<HeadSplit::Split> HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {
   auto* product = find(source);
-  if (!product) return std::nullopt;
+  // What has another last dimension by now tells nothing of heads.
+  if (!product || source.dim() == 0 || source.size(-1) != product->depth) return std::nullopt;
   std::vector<int64_t> full(shape.begin(), shape.end());
   int64_t known = 1;
   int64_t* free = nullptr;

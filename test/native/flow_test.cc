@@ -40,6 +40,12 @@ Run run(const std::function<void(NoModules&)>& model, lta::CaptureOptions option
   return {std::move(attentions), capture->unseen()};
 }
 
+lta::CaptureOptions mayMiss() {
+  lta::CaptureOptions options;
+  options.mayMiss = true;
+  return options;
+}
+
 at::Tensor scores() {
   const auto q = at::randn({2, 3, 4, 8}), k = at::randn({2, 3, 5, 8});
   return at::matmul(q, k.transpose(-1, -2));
@@ -235,11 +241,7 @@ TEST("a softmax written out, of scores that a layer gave") {
 TEST("softmaxes in blocks are listed, wherever their sums are taken") {
   const auto listed = [](const std::function<void(NoModules&)>& model) {
     return run(model,
-               [] {
-                 lta::CaptureOptions options;
-                 options.mayMiss = true;
-                 return options;
-               }())
+               mayMiss())
         .unseen.size();
   };
   EXPECT(listed([](auto&) {
@@ -257,10 +259,83 @@ TEST("softmaxes in blocks are listed, wherever their sums are taken") {
            }
            mixed / sum;
          }) == 1);
+  // Weights of one block each, whose products a difference of log-sum-exps weighs.
+  EXPECT(listed([](auto&) {
+           const auto a = scores(), b = scores();
+           const auto sumA = at::logsumexp(a, {-1}, true), sumB = at::logsumexp(b, {-1}, true);
+           const auto all = at::logaddexp(sumA, sumB);
+           at::matmul((a - sumA).exp(), values()) * (sumA - all).exp();
+           at::matmul((b - sumB).exp(), values()) * (sumB - all).exp();
+         }) == 2);
+  EXPECT(listed([](auto&) {
+           const auto s = scores();
+           at::matmul((s - at::logsumexp(s, {-1}, true)).exp(), values());
+         }) == 0);
   EXPECT(listed([](auto&) {
            const auto x = at::randn({2, 4, 8});
            at::div(x.exp() - (-x).exp(), x.exp() + (-x).exp());  // tanh
          }) == 0);
+}
+
+TEST("blocks of exponentials over one sum are each an attention") {
+  at::Tensor first, second;
+  const auto result = run([&](NoModules&) {
+    const auto a = scores().exp(), b = scores().exp();
+    const auto sum = a.sum(-1, true) + b.sum(-1, true);
+    first = a / sum;
+    second = b / sum;
+    at::matmul(first, values());
+    at::matmul(second, values());
+  });
+  EXPECT(result.attentions.size() == 2 && result.unseen.empty());
+  EXPECT(at::equal(result.attentions.at(0).weights, first) && at::equal(result.attentions.at(1).weights, second));
+  EXPECT(result.attentions.at(1).site.kind == lta::Kind::Unnormalized);
+}
+
+TEST("weights that multiply other weights along other axes are listed") {
+  const auto result = run(
+      [&](NoModules&) {
+        const auto rows = at::softmax(at::bmm(at::randn({2, 3, 8}), at::randn({2, 8, 4})), -1);
+        const auto columns = at::softmax(at::bmm(at::randn({2, 5, 8}), at::randn({2, 8, 6})), -1);
+        const auto both = rows.view({2, 3, 1, 4, 1}) * columns.view({2, 1, 5, 1, 6});
+        at::bmm(both.reshape({2, 15, 24}), at::randn({2, 24, 7}));
+      },
+      mayMiss());
+  EXPECT(result.attentions.empty() && result.unseen.size() == 2);
+}
+
+TEST("a window that slides: each position is a query, whether its dimension of size one is there or not") {
+  for (const bool one : {true, false}) {
+    const auto result = run([&](NoModules& modules) {
+      modules.parameter = at::randn({12, 8});
+      const auto layer = [&] {
+        return at::linear(at::randn({2, 5, 8}), modules.parameter).view({2, 5, 3, 4}).transpose(1, 2);
+      };
+      const auto window = [&] { return at::constant_pad_nd(layer(), {0, 0, 1, 1}).unfold(2, 3, 1); };
+      const auto q = layer(), keys = window(), values = window();
+      if (one) {
+        at::matmul(at::softmax(at::matmul(q.unsqueeze(-2), keys), -1), values.transpose(-1, -2));
+      } else {
+        at::einsum("bhtw,bhtdw->bhtd", {at::softmax(at::einsum("bhtd,bhtdw->bhtw", {q, keys}), -1), values});
+      }
+    });
+    EXPECT(result.attentions.at(0).site.shape.sizes() == std::vector<int64_t>({2, 3, 5, 3}));
+  }
+}
+
+TEST("what isn't known of heads isn't known of weights that something was done to, either") {
+  const auto known = [](bool between) {
+    return run([&](NoModules& modules) {
+             modules.parameter = at::randn({8, 8});
+             const auto layer = [&] { return at::linear(at::randn({2, 3, 5, 8}), modules.parameter); };
+             auto weights = at::softmax(at::matmul(layer(), layer().transpose(-1, -2)), -1);
+             if (between) weights = at::cat({weights.narrow(-1, 0, 2), weights.narrow(-1, 2, 3)}, -1);
+             at::matmul(weights, layer());
+           })
+        .attentions.at(0)
+        .site.shape.headsKnown;
+  };
+  EXPECT(!known(false) && !known(true));
 }
 
 TEST("heads that stand ahead of windows are heads; hard attention is listed") {
@@ -280,18 +355,8 @@ TEST("heads that stand ahead of windows are heads; hard attention is listed") {
         const auto best = at::bmm(layer(), layer().transpose(1, 2)).argmax(-1);
         at::bmm(at::one_hot(best, 5).to(at::kFloat), layer());
       },
-      [] {
-        lta::CaptureOptions options;
-        options.mayMiss = true;
-        return options;
-      }());
+      mayMiss());
   EXPECT(chosen.attentions.empty() && chosen.unseen.size() == 1);
-}
-
-lta::CaptureOptions mayMiss() {
-  lta::CaptureOptions options;
-  options.mayMiss = true;
-  return options;
 }
 
 TEST(
@@ -319,6 +384,21 @@ TEST(
              state = state + rest.unsqueeze(-1) * key.unsqueeze(-2);
              at::bmm(state, q.select(1, step).unsqueeze(-1));
            }
+         }) == 1);
+  // The same by einsum, with a rate for each head.
+  EXPECT(listed([](auto& layer) {
+           const auto k = layer(8).view({2, 6, 2, 4}), v = layer(8).view({2, 6, 2, 4}), rate = layer(2).sigmoid();
+           auto state = at::zeros({2, 2, 4, 4});
+           for (int64_t step = 0; step < 3; ++step) {
+             const auto key = k.select(1, step);
+             const auto rest = v.select(1, step) - at::einsum("bhkv,bhk->bhv", {state, key});
+             state = state + at::einsum("bhk,bhv->bhkv", {key, rest * rate.select(1, step).unsqueeze(-1)});
+             at::einsum("bhkv,bhk->bhv", {state, key});
+           }
+         }) == 1);
+  EXPECT(listed([](auto& layer) {
+           const auto raised = layer(8).exp();
+           (raised * layer(8)).cumsum(1) / raised.cumsum(1);
          }) == 1);
   EXPECT(listed([](auto& layer) {
            const auto k = layer(8), v = layer(8);

@@ -39,7 +39,9 @@ Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, 
   // Heads, which a layer made of its features, stand behind the batch.
   const auto isHeads = [&](int64_t dim) { return matrix.isFeature(dim); };
   for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
-    if (dim != query && dim != key) dims.push_back(dim);
+    // One of size one between queries and keys says nothing.
+    const bool between = query != kNone && dim > query && dim < key && matrix.sizes[static_cast<size_t>(dim)] == 1;
+    if (dim != query && dim != key && !between) dims.push_back(dim);
   }
   std::stable_sort(dims.begin(), dims.end(), [&](int64_t a, int64_t b) { return !isHeads(a) && isHeads(b); });
   dims.push_back(query);

@@ -68,7 +68,8 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
                        [&](const Component& component) { return component.span.dim == aim.key; });
   });
   if (along > 1) consumed.kind = loosened(consumed.kind);
-  consumed.headsKnown = matrix.allFeatures && !matrix.headsGuessed;
+  // Rows alone may as well be the batch.
+  consumed.headsKnown = matrix.allFeatures && !matrix.headsGuessed && matrix.dims() > 2;
   consumed.headsGuessed = matrix.headsGuessed;
   consumed.maybeContext =
       !matrix.fromScores && !matrix.fixedKeys && query != kNone && matrix.sizes[static_cast<size_t>(query)] > 1;
@@ -89,9 +90,18 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
     }
     return std::nullopt;
   }
-  if (matrix.softmax && !matrix.parents.empty() && matrix.parents.front()->logSummed) {
+  const bool isLogSummed = matrix.softmax && !matrix.parents.empty() && matrix.parents.front()->logSummed;
+  if (isLogSummed || matrix.inBlocks) {
     listMatrix(matrix,
                "the logarithm of its sum is taken as well: a softmax in blocks, whose weights are scaled later");
+    return std::nullopt;
+  }
+  const auto& along = weights.view->dims[static_cast<size_t>(summed)];
+  const bool copies = std::any_of(along.begin(), along.end(), [&](const Component& component) {
+    return component.span.dim != kForeign && matrix.isCopied(component.span.dim);
+  });
+  if (copies && matrix.fromScores) {
+    listMatrix(matrix, "its keys were repeated before they multiplied the values");
     return std::nullopt;
   }
   if (weights.value().exponential) {
@@ -176,6 +186,18 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
   const auto rowA = product.row < 0 ? kForeign : product.a[static_cast<size_t>(product.row)];
   const auto rowB = product.column < 0 ? kForeign : product.b[static_cast<size_t>(product.column)];
   const bool scoresFirst = !weightsA || (weightsB && weightsB.matrix().fromScores && !weightsA.matrix().fromScores);
+  // Keys times values of a linear attention, which queries read: no weights, whatever function made the queries.
+  const auto isState = [](const Operand& operand, int64_t summed) {
+    if (!operand || operand.value().stage != Stage::Scores || operand.matrix().fixed != kNone) return false;
+    const auto& matrix = operand.matrix();
+    const auto& components = operand.view->dims[static_cast<size_t>(summed)];
+    return std::any_of(components.begin(), components.end(), [&](const Component& component) {
+      const auto dim = component.span.dim;
+      return dim != kForeign && matrix.roles[static_cast<size_t>(dim)] == Role::Free && matrix.isFeature(dim) &&
+             (matrix.outer || !matrix.ofFeatures);
+    });
+  };
+  if (isState(weightsA, product.summedA) || isState(weightsB, product.summedB)) return std::nullopt;
   // What has scores is attention ahead of what may be values.
   for (const bool second : {scoresFirst, !scoresFirst}) {
     auto consumed = second ? consumedBy(weightsB, product.summedB, rowB, a, product.summedA)

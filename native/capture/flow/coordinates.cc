@@ -67,6 +67,22 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
       others.push_back(operand.value().matrix);
     }
   }
+  // Side by side, those of any of them.
+  const auto joinedFeatures = [&] {
+    if (tensors.empty() || tensors.front().dim() != result.dim()) return;
+    std::vector<Feature> features;
+    for (int64_t each = 0; each < result.dim(); ++each) {
+      const Feature* feature = nullptr;
+      for (size_t i = 0; i < tensors.size() && !feature; ++i) {
+        const bool known = tensors[i].dim() == result.dim() && tensors[i].stride(each) != 0;
+        if (known) feature = featureAlong(tensors[i], each);
+      }
+      if (!feature) continue;
+      const auto whole = each == dim ? result.size(each) : feature->whole;
+      features.push_back({result.stride(each), result.size(each), feature->layer, feature->stacked, whole});
+    }
+    if (!features.empty()) noteOf(result).features = std::move(features);
+  };
   if (!source) {
     if (stacks && areOfOneLayer(tensors)) {
       // One after the other: positions.
@@ -85,15 +101,8 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
       note.by = by;
     } else if (stacks && result.size(dim) > 1) {
       noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
-    } else if (!tensors.empty() && tensors.front().dim() == result.dim()) {
-      std::vector<Feature> features;
-      for (int64_t each = 0; each < result.dim(); ++each) {
-        const auto* feature = featureAlong(tensors.front(), each);
-        if (!feature) continue;
-        const auto whole = each == dim ? result.size(each) : feature->whole;
-        features.push_back({result.stride(each), result.size(each), feature->layer, feature->stacked, whole});
-      }
-      if (!features.empty()) noteOf(result).features = std::move(features);
+    } else {
+      joinedFeatures();
     }
     return;
   }
@@ -111,7 +120,10 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     value.kind = loosened(value.kind);
     value.normalized = kNone;
   }
+  const bool isOuter = source.value().stage == Stage::Scores && source.matrix().outer;
   follow(source, result, from, changed, /*combined=*/true, std::move(value), std::move(others));
+  // Features and their products, as a feature map.
+  if (isOuter && !operandOf(result)) joinedFeatures();
 }
 
 // What picks coordinates along some dimensions, or adds some.
@@ -227,6 +239,16 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
 }
 
 void Flow::convolved(const Call& call, const at::Tensor& result) {
+  if (call.name == "im2col") {
+    // Channels ahead of the places of a window.
+    const auto given = call.tensor(0);
+    const auto channels = given.dim() > 3 ? given.size(-3) : 0;
+    if (channels < 2 || !featureAlong(given, given.dim() - 3) || result.size(-2) % channels != 0) return;
+    auto& note = newNote(result);
+    note.layer = true;
+    note.features = {{result.stride(-2) * (result.size(-2) / channels), channels, true, false, channels}};
+    return;
+  }
   const auto source = operandOf(call.tensor(0));
   const auto kernel = operandOf(call.tensor(1));
   if (kernel && kernel.value().stage == Stage::Weights) {

@@ -64,6 +64,13 @@ void Flow::overwritten(const at::Tensor& tensor, const at::Tensor& by) {
   noteOf(tensor).value = std::make_shared<Value>(std::move(value));
 }
 
+// The difference of a log-sum-exp and something else weighs what the product of those scores' weights gave.
+void Flow::scaledByLogSum(Matrix& scores) {
+  // Of a softmax, that was told when the logarithm was taken.
+  if (std::exchange(scores.inBlocks, true) || !scores.met || !scores.softmaxes.empty()) return;
+  list({scores.module, scores.operatorName, scores.sizes, kWithinBlock});
+}
+
 // What is known of operands that aren't scores or weights goes on to what is made of them.
 void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
   const auto* const storage = storageOf(result);
@@ -76,6 +83,10 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     const bool residual = call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 && !isFixed(beside);
     if (storageOf(tensor) != storage && !residual) copyFeatures(tensor, result);
     if (note->value) continue;
+    const bool weighs = call.rule.does == Does::Exponentiates || call.rule.does == Does::Sigmoid;
+    if (note->reduced && note->reduced->does == Does::LogSums && note->reduced->shifted && weighs) {
+      scaledByLogSum(*note->reduced->matrix);
+    }
     if (storageOf(tensor) != storage) {
       if (note->reduced && !noteOf(result).reduced) {
         // What keeps a division from failing is no part of it; more than that is.
@@ -83,8 +94,15 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
         const auto other = call.rule.does == Does::Adds ? call.argument("other") : std::nullopt;
         const auto number = other ? numberOf(*other) : std::nullopt;
         const bool more = call.rule.does == Does::Adds && !number && tensors.size() > 1;
+        reduced.shifted = reduced.shifted || more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
         reduced.exact = reduced.exact && !more && !(number && std::abs(*number) > 1e-2);
         noteOf(result).reduced = reduced;
+      } else if (note->reduced && call.rule.does == Does::Adds &&
+                 note->reduced->matrix != noteOf(result).reduced->matrix) {
+        // Of several blocks of keys.
+        auto& sum = *noteOf(result).reduced;
+        sum.others.push_back(note->reduced->matrix);
+        sum.exact = false;
       }
     }
     if (!note->context) continue;
@@ -192,6 +210,26 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
   return nullptr;
 }
 
+// Whether each of two weights has queries or keys along a dimension of their product that the other hasn't.
+bool Flow::areOfTwoAxes(const Operand& a, const Operand& b, const at::Tensor& result) {
+  const auto has = [&](const Operand& operand, int64_t dim) {
+    const auto here = aligned(operand.tensor, result, dim);
+    return here >= 0 && operand.tensor.size(here) > 1;
+  };
+  const auto hasAlone = [&](const Operand& one, const Operand& other) {
+    for (int64_t dim = 0; dim < result.dim(); ++dim) {
+      if (!has(one, dim) || has(other, dim)) continue;
+      const auto& matrix = one.matrix();
+      const auto here = aligned(one.tensor, result, dim);
+      for (const auto of : {matrix.key, matrix.query}) {
+        if (of != kNone && one.view->has(here, of)) return true;
+      }
+    }
+    return false;
+  };
+  return hasAlone(a, b) && hasAlone(b, a);
+}
+
 // What an operator makes, element by element, of scores or weights among its operands.
 void Flow::combined(const Call& call, const std::vector<Operand>& sources, const std::vector<at::Tensor>& tensors,
                     const at::Tensor& result) {
@@ -218,6 +256,16 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
       otherWeights = Kind::Signed;
     }
     if (each.value().matrix != source.value().matrix) others.push_back(each.value().matrix);
+  }
+  if (call.rule.does == Does::Scales && otherWeights && source.value().stage == Stage::Weights) {
+    for (const auto& each : sources) {
+      if (each.value().stage != Stage::Weights || !areOfTwoAxes(source, each, result)) continue;
+      for (const auto* of : {&source, &each}) {
+        listMatrix(of->matrix(), "other weights multiply it, of other queries and keys: attention along two axes at once");
+      }
+      if (const auto* note = find(result); note && note->value) newNote(result);
+      return;
+    }
   }
   const auto value = after(call, source, result, otherWeights);
   if (!value) {

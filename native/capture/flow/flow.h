@@ -30,6 +30,11 @@ inline constexpr const char* kRecurrence =
     "a recurrence whose states are outer products (a state-space layer, linear attention, a delta rule): no matrix of "
     "queries and keys exists";
 
+// Of weights that are scaled after their product.
+inline constexpr const char* kWithinBlock =
+    "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), these are "
+    "the weights within one block";
+
 // An operand of a product that is attention weights.
 struct Consumed {
   at::Tensor operand;
@@ -132,6 +137,8 @@ class Flow {
     Does does;
     int64_t dim;
     bool exact = true;
+    bool shifted = false;           // something was added to it, or subtracted
+    std::vector<MatrixPtr> others;  // whose sums were added
   };
   // A product written out as multiplication and sum: what was multiplied.
   struct Multiplied {
@@ -177,7 +184,7 @@ class Flow {
   struct RaisedTerm {
     RaisedPtr of;
     int64_t terms = 1;    // how many were added up
-    int64_t factors = 0;  // how often something else multiplied them
+    int64_t factors = 0;  // how often something else multiplied each of them
   };
   struct RaisedSum {
     RaisedPtr of;
@@ -242,7 +249,9 @@ class Flow {
   static bool isLayers(const Operand& operand);
   static bool isChannel(const Operand& weights, int64_t dim);
   static bool isPerChannel(const Operand& weights);
+  static bool areOfTwoAxes(const Operand& a, const Operand& b, const at::Tensor& result);
   void overwritten(const at::Tensor& tensor, const at::Tensor& by);
+  void scaledByLogSum(Matrix& scores);
   bool outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void constantAlong(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);

@@ -105,6 +105,7 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
   matrix->fromScores = old.fromScores;
   matrix->ofFeatures = old.ofFeatures;
   matrix->allFeatures = old.allFeatures;
+  matrix->headsGuessed = old.headsGuessed;
   matrix->outer = old.outer;
   matrix->fixedKeys = old.fixedKeys;
   matrix->layerKeys = old.layerKeys;
@@ -119,6 +120,7 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
     matrix->sizes.push_back(dimension.size);
     matrix->roles.push_back(own ? old.roles[was] : Role::Lead);
     matrix->features.push_back(own && was < old.features.size() && old.features[was]);
+    matrix->copied.push_back(own ? old.isCopied(dimension.old) : dimension.expanded);
     if (dimension.of < dims) spans[dimension.of].push_back({static_cast<int64_t>(place), 0, 1, dimension.size});
   }
   const auto now = [&](int64_t dim) { return dim == kNone ? kNone : placeOf(dim); };

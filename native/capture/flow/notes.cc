@@ -181,11 +181,23 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   }
   auto features = featuresAt(source, strides);
   std::erase_if(features, [](const Feature& feature) { return feature.stride == 0; });
+  // Those that were picked, or to which some were added, are features still.
+  for (int64_t dim = 0; dim < source.dim(); ++dim) {
+    const auto size = result.size(dim + more);
+    const auto* feature = featureAlong(source, dim);
+    if (!feature || size < 2 || size == source.size(dim)) continue;
+    features.push_back({result.stride(dim + more), size, feature->layer, feature->stacked, size});
+  }
   const bool layer = note->layer;
   const auto* const by = note->by;
   auto& copy = noteOf(result);
-  if (!features.empty()) copy.features = std::move(features);
-  copy.layer = layer;
+  // What several operands made has the features of each: values that gates of heads multiply are still values.
+  for (auto& feature : features) {
+    const bool known = std::any_of(copy.features.begin(), copy.features.end(),
+                                   [&](const Feature& each) { return each.stride == feature.stride; });
+    if (!known) copy.features.push_back(feature);
+  }
+  copy.layer = copy.layer || layer;
   copy.by = by;
 }
 
@@ -199,7 +211,7 @@ bool Flow::varies(const at::Tensor& tensor, int64_t dim) const {
 
 bool Flow::isPositions(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
-  if (!note || !note->layer || tensor.size(dim) < 2) return false;
+  if (!note || !note->layer || dim < 0 || tensor.size(dim) < 2) return false;
   const auto stride = tensor.stride(dim), reach = stride * tensor.size(dim);
   return std::none_of(note->features.begin(), note->features.end(), [&](const Feature& feature) {
     const auto end = feature.stride * feature.size;

@@ -91,7 +91,7 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
         if (other) term.terms = std::max(term.terms, other->terms);
         if (other) {
           term.factors = std::max(term.factors, other->factors);
-        } else if (tensors.size() > 1 && tensors[1].dim() > 0 && !isFixed(tensors[0]) && !isFixed(tensors[1])) {
+        } else if (tensors.size() > 1 && tensors[0].dim() > 0 && tensors[1].dim() > 0) {
           ++term.factors;
         }
         noteOf(result).raised = std::move(term);
@@ -100,8 +100,10 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
       return;
     }
     case Does::Adds: {
-      // A sum over keys begins with zeros.
-      const bool begins = tensors.size() == 2 && (raised ? isFixed(tensors[1]) : other && isFixed(tensors[0]));
+      // A sum over keys begins with zeros, of which nothing is known where the JIT made a constant of them.
+      const auto mayBeZeros = [&](size_t place, const Note* note) { return !note || isFixed(tensors[place]); };
+      const bool begins = tensors.size() == 2 && tensors[0].dim() > 0 && tensors[1].dim() > 0 &&
+                          (raised ? mayBeZeros(1, second) : other && mayBeZeros(0, first));
       const auto termOf = [](const Note* note) -> std::optional<RaisedTerm> {
         if (!note || note->raised || !note->raisedSum) return note ? note->raised : std::nullopt;
         return RaisedTerm{note->raisedSum->of, kSeveral, note->raisedSum->factors};
@@ -111,7 +113,7 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
         auto term = a ? *a : *b;
         if (a && b) {
           term.terms += b->terms;
-          term.factors = std::max(term.factors, b->factors);
+          term.factors = std::min(term.factors, b->factors);
         }
         noteOf(result).raised = std::move(term);
         return;
@@ -130,6 +132,12 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
       }
       return;
     }
+    case Does::Accumulates:
+      if (raised && call.name == "cumsum") {
+        raised->terms += kSeveral;
+        noteOf(result).raised = std::move(raised);
+      }
+      return;
     case Does::Copies:
     case Does::Masks:
     case Does::Clamps:

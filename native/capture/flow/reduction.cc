@@ -107,15 +107,16 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
       const auto softmax = weak.lock();
       if (!softmax || !softmax->met || std::exchange(softmax->logSummed, true))
         continue;  // what isn't consumed so far is listed when it is
-      list({softmax->module, softmax->operatorName, softmax->sizes,
-            "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), "
-            "these are the weights within one block"});
+      list({softmax->module, softmax->operatorName, softmax->sizes, kWithinBlock});
     }
   }
   if (ofEach || gone.empty()) {
     auto dim = gone.size() == 1 ? gone.front() : kNone;
     if (gone.empty() && dims.size() == 1) dim = keysOfSizeOne(matrix);
-    if (dim != kNone) newNote(result).reduced = Reduced{source.value().matrix, call.rule.does, dim};
+    if (dim != kNone) {
+      Reduced reduced{source.value().matrix, call.rule.does, dim, true, false, {}};
+      newNote(result).reduced = std::move(reduced);
+    }
     return std::nullopt;
   }
   // Over heads, or the batch.

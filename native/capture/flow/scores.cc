@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <memory>
 #include <tuple>
 #include <utility>
@@ -53,6 +54,7 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
   matrix->fromScores = true;
   matrix->ofFeatures = first.ofFeatures && second.ofFeatures;
   matrix->allFeatures = first.allFeatures && second.allFeatures;
+  matrix->headsGuessed = first.headsGuessed || second.headsGuessed;
   matrix->parents = {a.value().matrix, b.value().matrix};
   std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
   for (int64_t dim = 0; dim < result.dim(); ++dim) {
@@ -153,6 +155,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
         const auto dim = component.span.dim;
         if (dim == kForeign || matrix.roles[static_cast<size_t>(dim)] != Role::Free || matrix.fixed != kNone) continue;
         if (operand == &operandA ? fixedB : fixedA) continue;
+        // Of low rank: both factors were features, and so is what they gave.
+        if (matrix.isFeature(dim) && matrix.ofFeatures && !matrix.outer) break;
         if (matrix.isFeature(dim)) {
           listMatrix(operand->matrix(), matrix.outer
                                             ? kRecurrence
@@ -165,7 +169,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       }
       continue;
     }
-    if (!mixes || matrix.dims() < 3) continue;
+    const bool own = std::any_of(matrix.roles.begin(), matrix.roles.end(), [](Role role) { return role == Role::Free; });
+    if (!mixes || matrix.dims() < 3 || (operand->value().stage == Stage::Scores && !own)) continue;
     std::vector<bool> changed(from->size(), false);
     Value value = operand->value();
     value.last = std::make_shared<Step>(name, value.last);
@@ -229,7 +234,9 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       // Positions times heads, where heads share their keys.
       const auto parts = fixed ? std::vector<FeaturePart>() : featureParts(ofA ? a : b, of);
       for (const auto& part : parts) add(dim, part.size, part.feature ? Role::Lead : Role::Free, part.feature);
-      if (parts.empty()) add(dim, size, Role::Free, featureAlong(ofA ? a : b, of) != nullptr);
+      const auto& operand = ofA ? operandA : operandB;
+      const bool layerKey = operand && operand.matrix().layerKeys && operand.view->has(of, operand.matrix().key);
+      if (parts.empty()) add(dim, size, Role::Free, layerKey || featureAlong(ofA ? a : b, of) != nullptr);
     } else if (dim == 0 && lead && lead->outer * lead->inner == size) {
       add(dim, lead->outer, Role::Lead, lead->headsFirst);
       add(dim, lead->inner, Role::Lead, !lead->headsFirst);
@@ -254,6 +261,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   matrix->headsGuessed =
       !heads && last > 0 && result.size(last) > 1 &&
       (isPositions(a, product.a[static_cast<size_t>(last)]) || isPositions(b, product.b[static_cast<size_t>(last)]));
+  matrix->ofPositions = !heads && last == 0 && (isPositions(a, product.a[0]) || isPositions(b, product.b[0]));
   auto value = std::make_shared<Value>();
   value->matrix = std::move(matrix);
   value->version = ++versions_;

@@ -103,8 +103,24 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     const auto place = static_cast<size_t>(each);
     return matrix->roles[place] == Role::Lead && matrix->features[place];
   };
+  // A product of matrices alone doesn't tell them from batch.
+  if (source && source.matrix().ofPositions && result.dim() > 3 && result.size(-3) > 1) matrix->headsGuessed = true;
   if (matrix->query == kNone && matrix->key == matrix->dims() - 1 && matrix->dims() > 2 && !isHeads(matrix->key - 1)) {
     matrix->query = matrix->key - 1;
+    // One query for each position, beside keys of its own, as where a window slides: the positions are the queries.
+    const auto ahead = matrix->query - 1;
+    const auto sizeOf = [&](int64_t dim) { return matrix->sizes[static_cast<size_t>(dim)]; };
+    if (ahead > 1 && sizeOf(matrix->query) == 1 && sizeOf(ahead) > 1 && !isHeads(ahead)) {
+      bool heads = false;
+      for (int64_t dim = 0; dim < ahead; ++dim) heads = heads || isHeads(dim);
+      if (heads) matrix->query = ahead;
+    }
+  }
+  // Positions behind the keys of their windows.
+  const auto behind = matrix->dims() - 1;
+  if (matrix->query == kNone && source && isLayers(source) && matrix->key > 1 && matrix->key < behind &&
+      matrix->sizes[static_cast<size_t>(behind)] > 1 && !matrix->features[static_cast<size_t>(behind)]) {
+    matrix->query = behind;
   }
   // Of weights for each channel, or for each head, too.
   if (matrix->query == kNone && !source && matrix->key > 1 && matrix->key < matrix->dims() - 1 &&

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -14,6 +15,9 @@ namespace lta::flow {
 namespace {
 
 bool isNonnegative(Kind kind) { return kind != Kind::Signed; }
+
+// Whether no weight that a function gives is more than one.
+bool atMostOne(const std::string& function) { return function == "softmax" || function == "sigmoid"; }
 
 // Whether a power keeps the sign.
 bool isOdd(const Call& call) {
@@ -78,7 +82,10 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   }
   const auto* beside = other.defined() ? find(other) : nullptr;
   const auto normalizes = [&](Does reduction) {
-    return beside && beside->reduced && beside->reduced->matrix == before.matrix && beside->reduced->does == reduction;
+    if (!beside || !beside->reduced || beside->reduced->does != reduction) return false;
+    const auto& others = beside->reduced->others;
+    return beside->reduced->matrix == before.matrix ||
+           std::find(others.begin(), others.end(), before.matrix) != others.end();
   };
   // Whether the other tensor tells queries and keys apart, one by one.
   const auto isMask = [&] {
@@ -108,7 +115,7 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
     switch (does) {
       case Does::Scales:
         if (call.tensor(0).is_same(call.tensor(1))) return weights(Kind::Unnormalized, call.name);
-        if (isMask()) return weights(Kind::Signed, matrix.operatorName);
+        if (!matrix.outer && isMask()) return weights(Kind::Signed, matrix.operatorName);
         return value;
       case Does::Masks: {
         if (call.name == "dropout" || call.name == "native_dropout") return value;
@@ -176,17 +183,27 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
         kind = negative ? Kind::Signed : loosened(kind);
       }
       break;
-    case Does::Adds:
+    case Does::Adds: {
+      // One minus weights, as scripts say it.
+      const auto* step = before.last.get();
+      const bool negated = step && step->operatorName() == "neg" && !step->before() && atMostOne(before.operatorName);
+      if (negated && !other.defined() && !otherWeights && number && *number >= 1) {
+        kind = Kind::Unnormalized;
+        break;
+      }
       kind = isNonnegative(kind) &&
                      (otherWeights ? isNonnegative(*otherWeights) : !other.defined() && number && *number >= 0)
                  ? Kind::Unnormalized
                  : Kind::Signed;
       break;
+    }
     case Does::Subtracts:
       kind = Kind::Signed;
       break;
     case Does::SubtractsFrom:
-      kind = other.defined() || otherWeights ? Kind::Signed : Kind::Unnormalized;
+      kind = !other.defined() && !otherWeights && number && *number >= 1 && !before.last && atMostOne(before.operatorName)
+                 ? Kind::Unnormalized
+                 : Kind::Signed;
       break;
     case Does::Masks:
     case Does::Scatters: {

@@ -45,6 +45,8 @@ struct Matrix {
   bool allFeatures = false;    // over all that there were: there is one head
   bool headsGuessed = false;   // nothing tells that the last of the leading dimensions is heads
   std::vector<bool> features;  // of the scores: dimensions that layers made themselves
+  std::vector<bool> copied;    // dimensions along which something was repeated
+  bool ofPositions = false;    // of scores: batch and whatever stands beside it, of which nothing tells heads
   int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
   bool fixedKeys = false;      // the softmax runs over that
   bool layerKeys = false;      // the softmax's dimension is one that a layer made: classes, experts, bins
@@ -55,6 +57,7 @@ struct Matrix {
   bool outer = false;  // of scores: an outer product of features
   bool softmax = false;
   bool logSummed = false;  // of scores: their log-sum-exp was computed as well; of their softmax: that was told
+  bool inBlocks = false;  // of scores: that logarithm scales what their weights give
   std::vector<std::weak_ptr<Matrix>> softmaxes;  // of scores: those of them
   bool met = false;                              // a product took its weights, or its fate was told otherwise
   std::string metNothing;                        // why what took it was no product with values, where something did
@@ -63,6 +66,10 @@ struct Matrix {
   bool isFeature(int64_t dim) const {
     const auto place = static_cast<size_t>(dim);
     return place < features.size() && features[place];
+  }
+  bool isCopied(int64_t dim) const {
+    const auto place = static_cast<size_t>(dim);
+    return place < copied.size() && copied[place];
   }
   // Whether it, or one that it was made of, was told of.
   bool isTold() const;

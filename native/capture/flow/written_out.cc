@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -31,7 +32,13 @@ void Flow::writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, 
     made->dims.push_back({Role::Lead, featureA || featureB, inA && inB, featureA && featureB});
     spans.push_back({{dim, 0, 1, result.size(dim)}});
   }
-  if (!contracts || (row == kNone && column == kNone)) return;
+  if (!contracts) return;
+  if (row == kNone && column == kNone) {
+    // One number for each position: of a query and the key that was moved to where it stands.
+    const bool features = std::any_of(made->dims.begin(), made->dims.end(), [](const auto& dim) { return dim.ofFeatures; });
+    const bool square = storageOf(a) == storageOf(b) && a.storage_offset() == b.storage_offset();
+    if (!features || made->constant || square) return;
+  }
   made->fixed = fixedA ? row : fixedB ? column : kNone;
   if (made->constant && made->fixed == kNone) return;
   made->bothOwn = row != kNone && column != kNone;
@@ -59,8 +66,8 @@ bool Flow::writtenOutSummed(const Call& call, const at::Tensor& result) {
   const auto& contracted = view->dims[static_cast<size_t>(over)];
   if (contracted.size() != 1 || contracted.front().span.dim == kForeign) return false;
   const auto& along = written->dims[static_cast<size_t>(contracted.front().span.dim)];
-  // A number for each key alone may be anything.
-  if (!along.contracted || !(written->bothOwn || written->constant)) return false;
+  // A number for each key alone may be anything, unless features of two layers were multiplied.
+  if (!along.contracted || !(written->bothOwn || written->constant || along.ofFeatures)) return false;
 
   auto matrix = std::make_shared<Matrix>();
   matrix->operatorName = written->operatorName;
@@ -82,6 +89,8 @@ bool Flow::writtenOutSummed(const Call& call, const at::Tensor& result) {
     }
   }
   if (matrix->sizes.empty()) return false;
+  // Unless both have a dimension of their own, they are what any layer gives, until there is a softmax.
+  if (!written->bothOwn && matrix->fixed == kNone) matrix->fixed = 0;
   auto value = std::make_shared<Value>();
   value->matrix = std::move(matrix);
   value->version = ++versions_;
