@@ -4,6 +4,7 @@
 #include <c10/core/Layout.h>
 #include <c10/core/MemoryFormat.h>
 #include <c10/core/ScalarType.h>
+#include <c10/util/StringUtil.h>
 
 #include <algorithm>
 #include <cmath>
@@ -101,9 +102,8 @@ void checkScales(c10::ArrayRef<c10::IValue> arguments) {
     if (!scales[i].isDouble()) continue;
     const auto scaled = static_cast<double>(input[input.size() - sizes.size() + i]) * scales[i].toDouble();
     if (scales[i].toDouble() > 0 && std::abs(scaled - static_cast<double>(sizes[i])) <= 1) continue;
-    throw std::runtime_error("expected a scale that makes " + std::to_string(sizes[i]) + " elements of " +
-                             std::to_string(input[input.size() - sizes.size() + i]) + " but received " +
-                             std::to_string(scales[i].toDouble()));
+    throw std::runtime_error(c10::str("expected a scale that makes ", sizes[i], " elements of ",
+                                      input[input.size() - sizes.size() + i], " but received ", scales[i].toDouble()));
   }
 }
 

@@ -685,10 +685,14 @@ describe('libtorch-attention view', () => {
     );
     const whole = join(folder, 'figure.safetensors');
     run('capture', MODEL, '--inputs', ids(), '--out', whole);
-    const ofFile = run('view', whole, '--svg', 'f.svg', '--layer', '/1$/', '--head', '0');
-    expect([ofFile.stdout, ofFile.stderr]).toEqual(['f.svg\n', '']);
+    const cells = (...more: string[]) => {
+      const drawn = run('view', whole, '--svg', 'f.svg', '--layer', '/1$/', '--head', '0', ...more);
+      expect([drawn.stdout, drawn.stderr]).toEqual(['f.svg\n', '']);
+      const group = readFileSync(join(folder, 'f.svg'), 'utf8').match(/<g shape-rendering.*?<\/g>/s)?.[0];
+      return group?.match(/<rect/g)?.length;
+    };
+    expect(cells()).toBe(9);
     // Padding that no query looks at is hatched, not white.
-    const rectangles = readFileSync(join(folder, 'f.svg'), 'utf8').match(/<g shape-rendering.*?<\/g>/s)?.[0];
-    expect(rectangles?.match(/<rect/g)).toHaveLength(12);
+    expect(cells('--padding')).toBe(12);
   });
 });
