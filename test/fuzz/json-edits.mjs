@@ -55,7 +55,7 @@ export function editJson(random, bytes, done) {
           const depth = random.pick([200, 5000, 100_000]);
           huge = random.pick([
             () => '['.repeat(depth) + ']'.repeat(depth),
-            () => '{"as_graph":'.repeat(depth) + 'null' + '}'.repeat(depth),
+            () => `${'{"as_graph":'.repeat(depth)}null${'}'.repeat(depth)}`,
             () => `[${'0,'.repeat(10 * depth)}0]`,
             () => `"${'x'.repeat(10 * depth)}"`,
           ])();

@@ -239,11 +239,7 @@ TEST("a softmax written out, of scores that a layer gave") {
 }
 
 TEST("softmaxes in blocks are listed, wherever their sums are taken") {
-  const auto listed = [](const std::function<void(NoModules&)>& model) {
-    return run(model,
-               mayMiss())
-        .unseen.size();
-  };
+  const auto listed = [](const std::function<void(NoModules&)>& model) { return run(model, mayMiss()).unseen.size(); };
   EXPECT(listed([](auto&) {
            const auto s = scores();
            at::matmul(at::softmax(s, -1), values());

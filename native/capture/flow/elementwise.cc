@@ -94,7 +94,8 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
         const auto other = call.rule.does == Does::Adds ? call.argument("other") : std::nullopt;
         const auto number = other ? numberOf(*other) : std::nullopt;
         const bool more = call.rule.does == Does::Adds && !number && tensors.size() > 1;
-        reduced.shifted = reduced.shifted || more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
+        reduced.shifted =
+            reduced.shifted || more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
         reduced.exact = reduced.exact && !more && !(number && std::abs(*number) > 1e-2);
         noteOf(result).reduced = reduced;
       } else if (note->reduced && call.rule.does == Does::Adds &&
@@ -261,7 +262,8 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
     for (const auto& each : sources) {
       if (each.value().stage != Stage::Weights || !areOfTwoAxes(source, each, result)) continue;
       for (const auto* of : {&source, &each}) {
-        listMatrix(of->matrix(), "other weights multiply it, of other queries and keys: attention along two axes at once");
+        listMatrix(of->matrix(),
+                   "other weights multiply it, of other queries and keys: attention along two axes at once");
       }
       if (const auto* note = find(result); note && note->value) newNote(result);
       return;

@@ -32,7 +32,8 @@ inline constexpr const char* kRecurrence =
 
 // Of weights that are scaled after their product.
 inline constexpr const char* kWithinBlock =
-    "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), these are "
+    "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), these "
+    "are "
     "the weights within one block";
 
 // An operand of a product that is attention weights.

@@ -169,7 +169,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       }
       continue;
     }
-    const bool own = std::any_of(matrix.roles.begin(), matrix.roles.end(), [](Role role) { return role == Role::Free; });
+    const bool own =
+        std::any_of(matrix.roles.begin(), matrix.roles.end(), [](Role role) { return role == Role::Free; });
     if (!mixes || matrix.dims() < 3 || (operand->value().stage == Stage::Scores && !own)) continue;
     std::vector<bool> changed(from->size(), false);
     Value value = operand->value();

@@ -201,9 +201,10 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
       kind = Kind::Signed;
       break;
     case Does::SubtractsFrom:
-      kind = !other.defined() && !otherWeights && number && *number >= 1 && !before.last && atMostOne(before.operatorName)
-                 ? Kind::Unnormalized
-                 : Kind::Signed;
+      kind =
+          !other.defined() && !otherWeights && number && *number >= 1 && !before.last && atMostOne(before.operatorName)
+              ? Kind::Unnormalized
+              : Kind::Signed;
       break;
     case Does::Masks:
     case Does::Scatters: {

@@ -57,7 +57,7 @@ struct Matrix {
   bool outer = false;  // of scores: an outer product of features
   bool softmax = false;
   bool logSummed = false;  // of scores: their log-sum-exp was computed as well; of their softmax: that was told
-  bool inBlocks = false;  // of scores: that logarithm scales what their weights give
+  bool inBlocks = false;   // of scores: that logarithm scales what their weights give
   std::vector<std::weak_ptr<Matrix>> softmaxes;  // of scores: those of them
   bool met = false;                              // a product took its weights, or its fate was told otherwise
   std::string metNothing;                        // why what took it was no product with values, where something did

@@ -35,7 +35,8 @@ void Flow::writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, 
   if (!contracts) return;
   if (row == kNone && column == kNone) {
     // One number for each position: of a query and the key that was moved to where it stands.
-    const bool features = std::any_of(made->dims.begin(), made->dims.end(), [](const auto& dim) { return dim.ofFeatures; });
+    const bool features =
+        std::any_of(made->dims.begin(), made->dims.end(), [](const auto& dim) { return dim.ofFeatures; });
     const bool square = storageOf(a) == storageOf(b) && a.storage_offset() == b.storage_offset();
     if (!features || made->constant || square) return;
   }
