@@ -177,6 +177,16 @@ function hostileName(random, name) {
   ]);
 }
 
+/** Whether this can be read: an earlier change may have left no archive of it. */
+function isZip(bytes) {
+  try {
+    readZip(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Changes to one file of an archive, by what is in it. */
 function changeContent(random, files, done, contents) {
   const kinds = [
@@ -196,7 +206,7 @@ function changeContent(random, files, done, contents) {
   } else if (file.name.endsWith('.json')) {
     done.push('code');
     file.data = changeJson(random, file.data, done);
-  } else if (file.name.endsWith('.pt') && file.data.length > 0) {
+  } else if (file.name.endsWith('.pt') && isZip(file.data)) {
     done.push('archive in it');
     file.data = mutateZip(random, file.data, done, contents);
   } else if (file.name.endsWith('.npy')) {
