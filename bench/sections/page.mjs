@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -7,17 +8,13 @@ import { chromium } from 'playwright-core';
 import { quantile } from '../measure.mjs';
 import { megabytes } from '../report.mjs';
 
+const { CHROMIUM } = createRequire(import.meta.url)('../../test/chromium.cjs');
+
 export const about =
   'the page of attention: its size and first picture, pointing, moving, switching heads; what writing it takes';
 export const models = ['bert.pt', 'peaked.pt'];
 
 const WRITER = fileURLToPath(new URL('../peers/view-writer.mjs', import.meta.url));
-const CHROMIUM = [
-  process.env.CHROMIUM_PATH,
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-];
 const WINDOW = { width: 1280, height: 800 };
 
 /** Pages, and what they are to keep to. */
@@ -33,7 +30,6 @@ const SWITCHES = 6;
 const OPENINGS = 3;
 
 export async function run({ report, models: files, quick, long }) {
-  const executablePath = CHROMIUM.find((path) => path && existsSync(path));
   const folder = mkdtempSync(join(tmpdir(), 'bench-page-'));
   const rows = [];
   try {
@@ -46,13 +42,13 @@ export async function run({ report, models: files, quick, long }) {
       const tokens = quick ? 64 : page.tokens;
       const path = join(folder, `${tokens}.html`);
       const written = write(files.path(page.file), tokens, path);
-      const shown = executablePath ? await measure(executablePath, path) : {};
+      const shown = CHROMIUM ? await measure(CHROMIUM, path) : {};
       rows.push({ name, ...page, written, ...shown });
     }
   } finally {
     rmSync(folder, { recursive: true });
   }
-  if (!executablePath) report.leftOut('what the page does', 'no Chromium was found; CHROMIUM_PATH names one');
+  if (!CHROMIUM) report.leftOut('what the page does', 'no Chromium was found; CHROMIUM_PATH names one');
   print(report, rows);
 }
 

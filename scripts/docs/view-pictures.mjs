@@ -2,7 +2,7 @@
 // Usage: node scripts/docs/view-pictures.mjs MINILM.pt TOKENIZER.json [FOLDER]. The model is examples/gallery/sentence.py's, traced with
 // input_ids, attention_mask and token_type_ids. Needs a build, and Chromium.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const { encodePng } = require('../../dist/view/png.js');
 const { renderExamples } = require('../../dist/view/render-view.js');
+const { CHROMIUM } = require('../../test/chromium.cjs');
 
 const CAT = 'The cat sat on the mat because it was warm. The unbelievable kitten slept on the carpet.';
 const DOG = 'The dog sat on the mat because it was cold. The unbelievable puppy slept on the carpet.';
@@ -62,8 +63,7 @@ function shortenedTo(count, text) {
 }
 
 async function takeAll() {
-  const executablePath = [process.env.CHROMIUM_PATH, '/usr/bin/chromium'].find((file) => file && existsSync(file));
-  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
   const encoder = await browser.newPage();
   for (const colorScheme of ['light', 'dark']) {
     const page = await browser.newPage({ viewport: WINDOW, colorScheme });

@@ -1,18 +1,11 @@
 /// <reference lib="dom" />
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { renderHtml } from '../../lib/view/html';
 import { type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
-
-const CHROMIUM = [
-  process.env.CHROMIUM_PATH,
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
-].find((path) => path && existsSync(path));
+import { CHROMIUM } from '../chromium.cjs';
 
 /** Tests that need Chromium; without it they are skipped, which is said. */
 export const describeInBrowser = CHROMIUM ? describe : describe.skip;
