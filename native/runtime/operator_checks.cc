@@ -78,14 +78,19 @@ void checkHeads(c10::ArrayRef<c10::IValue> arguments) {
   }
 }
 
+// The tensor that an argument is; null for anything else.
+const at::Tensor* tensorOf(const c10::IValue& argument) {
+  return argument.isTensor() && argument.toTensor().defined() ? &argument.toTensor() : nullptr;
+}
+
 // The fused kernel divides by the size of a slice, and reads as many norms as there are slices.
 void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
-  if (!arguments[0].isTensor() || !arguments[1].isTensor() || !arguments[2].isInt()) return;
-  const auto& weight = arguments[0].toTensor();
-  const auto& norms = arguments[1].toTensor();
+  const auto* const weight = tensorOf(arguments[0]);
+  const auto* const norms = tensorOf(arguments[1]);
+  if (!weight || !norms || !arguments[2].isInt()) return;
   const auto dimension = arguments[2].toInt();
-  if (!weight.defined() || !norms.defined() || (dimension != 0 && dimension != weight.dim() - 1)) return;
-  if (weight.dim() == 0 || weight.numel() == 0 || norms.numel() != weight.size(dimension)) {
+  if (dimension != 0 && dimension != weight->dim() - 1) return;
+  if (weight->dim() == 0 || weight->numel() == 0 || norms->numel() != weight->size(dimension)) {
     throw std::runtime_error("expected a weight with elements and one norm for each slice of it");
   }
 }
@@ -93,68 +98,66 @@ void checkWeightNorm(c10::ArrayRef<c10::IValue> arguments) {
 // Kernels of an interpolation that is given sizes and scales read wherever the scales say. A list of scales is taken
 // instead of sizes only. By what Python computes sizes: the whole part of size times scale.
 void checkScales(c10::ArrayRef<c10::IValue> arguments) {
-  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined() || !arguments[1].isIntList()) return;
-  const auto input = arguments[0].toTensor().sizes();
+  const auto* const input = tensorOf(arguments[0]);
+  if (!input || !arguments[1].isIntList()) return;
   const auto sizes = arguments[1].toIntVector();
+  if (sizes.size() > input->sizes().size()) return;
+  const auto resized = input->sizes().slice(input->sizes().size() - sizes.size());
   const auto scales = arguments.slice(arguments.size() > 2 && arguments[2].isBool() ? 3 : 2);
-  const auto count = std::min(sizes.size(), scales.size());
-  for (size_t i = 0; i < count && sizes.size() <= input.size(); ++i) {
+  for (size_t i = 0; i < std::min(sizes.size(), scales.size()); ++i) {
     if (!scales[i].isDouble()) continue;
-    const auto scaled = static_cast<double>(input[input.size() - sizes.size() + i]) * scales[i].toDouble();
-    if (scales[i].toDouble() > 0 && std::abs(scaled - static_cast<double>(sizes[i])) <= 1) continue;
-    throw std::runtime_error(c10::str("expected a scale that makes ", sizes[i], " elements of ",
-                                      input[input.size() - sizes.size() + i], " but received ", scales[i].toDouble()));
+    const auto scale = scales[i].toDouble();
+    const auto scaled = static_cast<double>(resized[i]) * scale;
+    if (scale > 0 && std::abs(scaled - static_cast<double>(sizes[i])) <= 1) continue;
+    throw std::runtime_error(
+        c10::str("expected a scale that makes ", sizes[i], " elements of ", resized[i], " but received ", scale));
   }
 }
 
-// The dimensions of a Fourier transform, as positions.
-std::vector<int64_t> checkTransformed(const at::Tensor& input, const c10::IValue& dimensions) {
-  std::vector<int64_t> positions;
-  for (const auto dimension : dimensions.toIntVector()) {
-    const auto position = dimension < 0 ? dimension + input.dim() : dimension;
-    if (position < 0 || position >= input.dim() ||
-        std::find(positions.begin(), positions.end(), position) != positions.end()) {
-      throw std::runtime_error("expected different dimensions of " + std::to_string(input.dim()) + " but received " +
+// The dimensions of a Fourier transform.
+void checkTransform(c10::ArrayRef<c10::IValue> arguments) {
+  const auto* const input = tensorOf(arguments[0]);
+  if (!input || !arguments[1].isIntList()) return;
+  std::vector<bool> met(static_cast<size_t>(input->dim()));
+  for (const auto dimension : arguments[1].toIntVector()) {
+    const auto position = dimension < 0 ? dimension + input->dim() : dimension;
+    if (position < 0 || position >= input->dim() || met[static_cast<size_t>(position)]) {
+      throw std::runtime_error("expected different dimensions of " + std::to_string(input->dim()) + " but received " +
                                std::to_string(dimension));
     }
-    positions.push_back(position);
+    met[static_cast<size_t>(position)] = true;
   }
-  return positions;
-}
-
-void checkTransform(c10::ArrayRef<c10::IValue> arguments) {
-  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined() || !arguments[1].isIntList()) return;
-  checkTransformed(arguments[0].toTensor(), arguments[1]);
 }
 
 // A real transform of n elements takes n / 2 + 1 of its input.
 void checkTransformToReal(c10::ArrayRef<c10::IValue> arguments) {
-  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined() || !arguments[1].isIntList()) return;
-  const auto& input = arguments[0].toTensor();
-  const auto positions = checkTransformed(input, arguments[1]);
-  if (positions.empty() || arguments.size() < 4 || !arguments[3].isInt()) return;
+  checkTransform(arguments);
+  const auto* const input = tensorOf(arguments[0]);
+  if (!input || !arguments[1].isIntList() || arguments.size() < 4 || !arguments[3].isInt()) return;
+  const auto dimensions = arguments[1].toIntVector();
+  if (dimensions.empty()) return;
+  const auto given = input->size(dimensions.back());
   const auto length = arguments[3].toInt();
-  if (length < 1 || length / 2 + 1 > input.size(positions.back())) {
-    throw std::runtime_error("expected 1 to " + std::to_string(2 * input.size(positions.back()) - 1) +
-                             " elements but received " + std::to_string(length));
+  if (length < 1 || length / 2 + 1 > given) {
+    throw std::runtime_error("expected 1 to " + std::to_string(2 * given - 1) + " elements but received " +
+                             std::to_string(length));
   }
 }
 
 // Batch norm proper: weight, bias and statistics are read by channel, whatever they have. The variant that never trains
 // has no flag for it.
 void checkBatchNorm(c10::ArrayRef<c10::IValue> arguments) {
-  if (!arguments[0].isTensor() || !arguments[0].toTensor().defined()) return;
-  const auto& input = arguments[0].toTensor();
-  if (input.dim() < 2) throw std::runtime_error("expected an input with a batch and channels");
+  const auto* const input = tensorOf(arguments[0]);
+  if (!input) return;
+  if (input->dim() < 2) throw std::runtime_error("expected an input with a batch and channels");
   for (const auto& each : arguments.slice(1, std::min<size_t>(4, arguments.size() - 1))) {
-    if (!each.isTensor() || !each.toTensor().defined()) continue;
-    if (each.toTensor().dim() == 1 && each.toTensor().numel() == input.size(1)) continue;
-    throw std::runtime_error("expected one value for each of " + std::to_string(input.size(1)) + " channels");
+    const auto* const values = tensorOf(each);
+    if (!values || (values->dim() == 1 && values->numel() == input->size(1))) continue;
+    throw std::runtime_error("expected one value for each of " + std::to_string(input->size(1)) + " channels");
   }
   const auto* flag = std::find_if(arguments.begin(), arguments.end(), [](const auto& each) { return each.isBool(); });
   const bool trains = flag != arguments.end() && flag->toBool();
-  const auto isMissing = [&](size_t argument) { return !arguments[argument].isTensor(); };
-  if (!trains && arguments.size() > 4 && (isMissing(3) || isMissing(4))) {
+  if (!trains && arguments.size() > 4 && (!tensorOf(arguments[3]) || !tensorOf(arguments[4]))) {
     throw std::runtime_error("expected statistics to normalize by");
   }
 }

@@ -238,17 +238,17 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
   follow(source, result, from, changed, /*combined=*/true, std::move(value));
 }
 
+// Channels ahead of the places of a window.
+void Flow::unfolded(const Call& call, const at::Tensor& result) {
+  const auto given = call.tensor(0);
+  const auto channels = given.dim() > 3 ? given.size(-3) : 0;
+  if (channels < 2 || !featureAlong(given, given.dim() - 3) || result.size(-2) % channels != 0) return;
+  auto& note = newNote(result);
+  note.layer = true;
+  note.features = {{result.stride(-2) * (result.size(-2) / channels), channels, true, false, channels}};
+}
+
 void Flow::convolved(const Call& call, const at::Tensor& result) {
-  if (call.name == "im2col") {
-    // Channels ahead of the places of a window.
-    const auto given = call.tensor(0);
-    const auto channels = given.dim() > 3 ? given.size(-3) : 0;
-    if (channels < 2 || !featureAlong(given, given.dim() - 3) || result.size(-2) % channels != 0) return;
-    auto& note = newNote(result);
-    note.layer = true;
-    note.features = {{result.stride(-2) * (result.size(-2) / channels), channels, true, false, channels}};
-    return;
-  }
   const auto source = operandOf(call.tensor(0));
   const auto kernel = operandOf(call.tensor(1));
   if (kernel && kernel.value().stage == Stage::Weights) {

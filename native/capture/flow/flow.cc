@@ -55,7 +55,7 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
     }
     case Does::Sums:
     case Does::Averages:
-    case Does::Maximizes:
+    case Does::Extremes:
     case Does::LogSums:
     case Does::Norms:
       return reduced(call, result);
@@ -74,6 +74,9 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
       break;
     case Does::Convolves:
       convolved(call, result);
+      break;
+    case Does::Unfolds:
+      unfolded(call, result);
       break;
     case Does::Recurs: {
       auto& note = newNote(result);

@@ -33,8 +33,7 @@ inline constexpr const char* kRecurrence =
 // Of weights that are scaled after their product.
 inline constexpr const char* kWithinBlock =
     "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), these "
-    "are "
-    "the weights within one block";
+    "are the weights within one block";
 
 // An operand of a product that is attention weights.
 struct Consumed {
@@ -271,6 +270,7 @@ class Flow {
   void joined(const Call& call, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);
+  void unfolded(const Call& call, const at::Tensor& result);
 
   // `otherWeights`: what those beside it are, where there are some.
   ValuePtr after(const Call& call, const Operand& source, const at::Tensor& result, std::optional<Kind> otherWeights);

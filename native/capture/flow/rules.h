@@ -30,7 +30,7 @@ enum class Does : uint8_t {
   // Dimensions change.
   Sums,       // `dim`: those that go
   Averages,   // `dim`
-  Maximizes,  // `dim`
+  Extremes,   // `dim`: the largest or smallest
   LogSums,    // `dim`
   Norms,      // `dim`
   Picks,      // other coordinates along `dim`: top k, sorted, gathered, flipped
@@ -45,6 +45,7 @@ enum class Does : uint8_t {
   Concatenates,  // `dim`, a list of tensors
   Stacks,        // `dim`, a list of tensors: a new dimension
   Convolves,     // mixes the second dimension
+  Unfolds,       // windows beside each other, each with the channels of its places
   Recurs,        // steps of a recurrence along the first or the second dimension, features behind
   // Products: two operands and what they are summed over.
   Matmul,
