@@ -1,4 +1,4 @@
-"""Writes the small models that the tests of text inputs run: test/fixtures/cli/{positions_*,segments,encoder_decoder}.pt."""
+"""Writes the small models that the tests of text inputs run: test/fixtures/cli/{positions_*,segments,encoder_decoder,sharp}.pt."""
 
 from pathlib import Path
 
@@ -59,6 +59,21 @@ class EncoderDecoder(nn.Module):
         return self.attention(self.words(torch.cat([input_ids, decoder_input_ids], 1)))
 
 
+class Sharp(nn.Module):
+    """The first head looks at the token itself, the others are exactly 0; the second looks at all up to it: a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, WIDTH)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        length = input_ids.shape[1]
+        own = torch.eye(length)[None] * torch.tensor([1000.0, 0.0])[:, None, None]
+        later = torch.ones(length, length, dtype=torch.bool).triu(1)
+        weights = own.masked_fill(later, -torch.inf)[None].softmax(-1)
+        return weights @ self.words(input_ids)[:, None].expand(-1, 2, -1, -1)
+
+
 def main() -> None:
     torch.manual_seed(0)
     ids = torch.tensor([[2, 4, 5, 3]])
@@ -68,6 +83,7 @@ def main() -> None:
         'positions_script': torch.jit.script(positions),
         'segments': torch.jit.script(Segments().eval()),
         'encoder_decoder': torch.jit.script(EncoderDecoder().eval()),
+        'sharp': torch.jit.script(Sharp().eval()),
     }
     for name, model in models.items():
         path = FOLDER / f'{name}.pt'

@@ -18,4 +18,4 @@ const start = performance.now();
 const attentions = model.captureAttentionStream(inputs(0, 1, count));
 const html = await library.renderView([{ attentions, tokens, title: `${length} tokens` }], { title: 'Benchmark' });
 writeFileSync(out, html);
-console.log(JSON.stringify({ ms: performance.now() - start, peak: peak(), bytes: html.length }));
+console.log(JSON.stringify({ ms: performance.now() - start, peak: peak(), bytes: Buffer.byteLength(html) }));

@@ -1,11 +1,17 @@
+import { promisify } from 'node:util';
+import { inflateRaw } from 'node:zlib';
 import { TorchError } from '../core/errors';
+import { elementCount } from '../core/shape';
 import type { FlatModel } from '../io/flat-model';
 import { TextTokenizer } from '../text/tokenizer';
+import { pack } from '../view/block';
 import { type LiveRequest, LiveServer, type LiveView } from '../view/live-server';
 import { markedHead, type PrepareExample, type ViewAttention } from '../view/prepare';
 import { renderExamples } from '../view/render-view';
 import { limitsOf, withModel } from './model';
 import { captured, type ExampleOptions, inputValues, isCapture, type Run, runsOfTexts } from './view-examples';
+
+const inflate = promisify(inflateRaw);
 
 /** The options of `view` that are about serving. */
 export interface ServeOptions {
@@ -84,51 +90,64 @@ async function viewOf(
     tokenizer,
   ) as [Run];
   const example = captured(model, run, options, tokenizer, signal);
-  /** Where each attention of the page stands in the run; none for what was computed from others. */
-  const indices: (number | undefined)[] = [];
+  /** By attention of the page, in order. */
+  const shown: Shown[] = [];
   const followed: PrepareExample = { ...example, attentions: follow(example.attentions) };
   async function* follow(attentions: PrepareExample['attentions']): AsyncGenerator<ViewAttention> {
     for await (const attention of attentions) {
-      indices.push(attention.kind === 'derived' ? undefined : (attention as ViewAttention & { index: number }).index);
-      onProgress(indices.length);
+      const { index } = attention as ViewAttention & { index: number };
+      shown.push({ index: attention.kind === 'derived' ? undefined : index, heads: attention.heads, mask: undefined });
+      onProgress(shown.length);
       yield attention;
     }
   }
-  const html = await renderExamples([followed], { title, maxSize: options.maxSize, compare: false, live: base });
+  const onMask = async (attention: number, mask: Uint8Array | undefined) => {
+    if (mask) (shown[attention] as Shown).mask = await pack(mask);
+  };
+  const page = { title, maxSize: options.maxSize, compare: false, live: base, onMask };
+  const html = Buffer.from(await renderExamples([followed], page));
   return {
     html,
+    heldBytes: shown.reduce((sum, { mask }) => sum + (mask?.length ?? 0), 0),
     full: async (attention, head, stop) => {
-      const index = indices[attention];
-      if (index === undefined)
+      const wanted = shown[attention];
+      if (wanted?.index === undefined)
         throw new TorchError('ERR_INVALID_ARGUMENT', 'Expected an attention of the run but received none of it');
-      return await fullHead(model, inputValues(model, run, options.device), index, head, options, stop);
+      return await fullHead(model, inputValues(model, run, options.device), wanted, head, options, stop);
     },
   };
 }
 
+/** An attention of a page: where it stands in the run, if the model computed it; its heads; which cells are masked, deflated. */
+interface Shown {
+  index: number | undefined;
+  heads: readonly number[];
+  mask: Buffer | undefined;
+}
+
+/** Runs the model once more for one head. Which cells are masked all heads told, the first time. */
 async function fullHead(
   model: FlatModel,
   values: ReturnType<typeof inputValues>,
-  index: number,
+  { index, heads, mask }: Shown,
   head: number,
   options: ExampleOptions,
   signal: AbortSignal,
 ): Promise<Float32Array> {
-  const { heads, queries, averageHeads } = options;
-  const limits = { ...limitsOf(options), signal };
-  const selection = { layers: [index], ...(queries && { queries }), ...limits };
-  const site = (await model.attentionSites(values, limits)).find((each) => each.index === index);
-  const all = heads ?? Array.from({ length: site?.headCount ?? 0 }, (_, i) => i);
-  const one = all[head];
-  const mean = averageHeads || one === undefined;
+  const { queries, averageHeads } = options;
+  const one = heads[head];
   const { attentions } = await model.captureAttention(values, {
-    ...selection,
-    ...(mean ? { heads: all, averageHeads: true } : { heads: [one] }),
+    layers: [index as number],
+    ...(averageHeads || one === undefined ? { heads: [...heads], averageHeads: true } : { heads: [one] }),
+    ...(queries && { queries }),
+    ...limitsOf(options),
+    signal,
   });
   const [attention] = attentions;
   if (!attention) throw new TorchError('ERR_NO_ATTENTION', `The model computed no attention ${index} this time`);
   try {
-    return (await markedHead(attention, 0, 0)).weights;
+    const size = elementCount(attention.weights.shape.slice(-2));
+    return (await markedHead(attention, 0, 0, mask ? await inflate(mask) : new Uint8Array(size))).weights;
   } finally {
     attention.weights.dispose();
   }

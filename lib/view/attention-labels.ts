@@ -41,7 +41,7 @@ function shorten(name: string, names: readonly string[]): string {
   return /^\d+$/.test(own) && begin > 0 ? numbered(path, begin) : own;
 }
 
-/** A number after what it counts: 'layers.3' → 'layer 3'. */
+/** A number after what it counts: 'layers.3' → 'layer 3'; GPT-2's 'h.3', which says nothing, too. */
 function numbered(path: readonly string[], at: number): string {
-  return `${path[at - 1]?.replace(/^(layer|block|stage)s$/, '$1')} ${path[at]}`;
+  return `${path[at - 1]?.replace(/^(layer|block|resblock|stage)s$/, '$1').replace(/^h$/, 'layer')} ${path[at]}`;
 }

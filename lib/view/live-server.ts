@@ -18,7 +18,10 @@ export interface LiveRequest {
 
 /** A text that was run. */
 export interface LiveView {
-  html: string;
+  /** The document, in UTF-8. */
+  html: Buffer;
+  /** What is held beside it. */
+  heldBytes: number;
   /** The exact weights of one matrix: heads by their place in the page, their mean behind them. */
   full(attention: number, head: number, signal: AbortSignal): Promise<Float32Array>;
 }
@@ -37,7 +40,8 @@ export interface LiveModel {
   ): Promise<LiveView>;
 }
 
-/** So many texts can be gone back to. */
+/** Pages of so many bytes can be gone back to, of at most so many texts; the last one can be whatever its size. */
+const KEPT_BYTES = 100_000_000;
 const KEPT = 20;
 const MOST_BYTES = 1_000_000;
 
@@ -107,6 +111,9 @@ export class LiveServer {
     if (request.method !== 'GET') return refuse(response, 405, 'Expected GET.');
     if (what === '') return send(response, 'text/html; charset=utf-8', liveHtml(this.model));
     const view = this.views.get(id);
+    const wasThere = /^\d+$/.test(id) && Number(id) < this.count;
+    if (!view && wasThere && (what === 'view' || what === 'full'))
+      return refuse(response, 410, 'This text was run too long ago, and its page is not kept any more: run it again.');
     if (!view || (what !== 'view' && what !== 'full')) return refuse(response, 404, 'Nothing is here.');
     if (what === 'view') return send(response, 'text/html; charset=utf-8', view.html);
     const weights = await view.full(Number(attention), Number(head), endOf(response));
@@ -149,17 +156,24 @@ export class LiveServer {
     const id = String(this.count++);
     try {
       const view = await this.model.view(typed, `../full/${id}/`, signal, (layers) => line({ layers }));
-      this.views.set(id, view);
-      for (const oldest of this.views.keys()) {
-        if (this.views.size <= KEPT) break;
-        this.views.delete(oldest);
-      }
+      this.keep(id, view);
       line({ view: `view/${id}` });
     } catch (error) {
       const { code } = error as { code?: unknown };
       if (!signal.aborted) line({ error: reasonOf(error), ...(typeof code === 'string' && { code }) });
     }
     response.end();
+  }
+
+  private keep(id: string, view: LiveView): void {
+    this.views.set(id, view);
+    let bytes = 0;
+    for (const { html, heldBytes } of this.views.values()) bytes += html.length + heldBytes;
+    for (const [oldest, { html, heldBytes }] of this.views) {
+      if (oldest === id || (bytes <= KEPT_BYTES && this.views.size <= KEPT)) break;
+      this.views.delete(oldest);
+      bytes -= html.length + heldBytes;
+    }
   }
 }
 

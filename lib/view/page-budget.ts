@@ -63,9 +63,18 @@ export class PageBudget {
     return false;
   }
 
-  /** Whether a head that takes so many bytes at full resolution, at least, has a chance to stay. */
+  /** Whether a head that takes so many bytes at full resolution, at least, has a chance to stay: beside all pictures. */
   hasRoomFor(bytes: number): boolean {
-    return this.side === 0 && bytes * (4 / 3) < this.maxSize;
+    let size = bytes * (4 / 3);
+    for (const { thumbnails, margins, heads } of this.attentions) {
+      size += HEAD_BYTES * heads.length + blockSize(thumbnails as Block);
+      for (const margin of margins) size += blockSize(margin);
+      for (const { packedPicture, top } of heads) {
+        if (packedPicture) size += blockSize(packedPicture);
+        for (const block of top.slice(0, this.tops)) size += blockSize(block);
+      }
+    }
+    return size < this.maxSize;
   }
 
   /** Leaves out what no longer fits, after heads were added to the last attention. */

@@ -80,6 +80,8 @@ export interface PrepareOptions {
   compare?: boolean;
   /** Where the page asks for weights at full resolution that it lacks. */
   live?: string;
+  /** Is told which cells of an attention are masked (1), by its place in the page; undefined where none are. */
+  onMask?: (attention: number, mask: Uint8Array | undefined) => Promise<void>;
 }
 
 const KINDS: readonly string[] = ['encoder', 'decoder', 'cross', 'derived'];
@@ -97,8 +99,8 @@ const KINDS: readonly string[] = ['encoder', 'decoder', 'cross', 'derived'];
 export async function prepareView(examples: readonly PrepareExample[], options: PrepareOptions): Promise<PreparedView> {
   const budget = new PageBudget(options.maxSize);
   const prepared: ViewDataExample[] = [];
-  const scratch = new Scratch();
-  for (const example of examples) prepared.push(...(await prepareExample(example, budget, scratch)));
+  const making = { budget, scratch: new Scratch(), onMask: options.onMask };
+  for (const example of examples) prepared.push(...(await prepareExample(example, making)));
   const data: ViewData = {
     encoding: budget.encoding,
     topK: 0,
@@ -112,11 +114,14 @@ export async function prepareView(examples: readonly PrepareExample[], options: 
 /** An attention of the page while its example isn't complete. */
 type Draft = Omit<ViewDataAttention, 'label'>;
 
-async function prepareExample(
-  example: PrepareExample,
-  budget: PageBudget,
-  scratch: Scratch,
-): Promise<ViewDataExample[]> {
+/** What a page is made with. */
+interface Making {
+  budget: PageBudget;
+  scratch: Scratch;
+  onMask: PrepareOptions['onMask'];
+}
+
+async function prepareExample(example: PrepareExample, making: Making): Promise<ViewDataExample[]> {
   const items: { tokens: TokenLists; attentions: Draft[] }[] = [];
   const names: string[] = [];
   for await (const attention of example.attentions) {
@@ -129,7 +134,7 @@ async function prepareExample(
       const whole = decoded ? { ...attention, weights: decoded } : attention;
       for (let item = 0; item < batch; item++) {
         const target = (items[item] ??= { tokens: new TokenLists(), attentions: [] });
-        const draft = await prepareAttention(whole, item, names, example, target.tokens, budget, scratch);
+        const draft = await prepareAttention(whole, item, names, example, target.tokens, making);
         target.attentions.push({ ...draft, ...(held && { held }) });
       }
     } finally {
@@ -386,6 +391,11 @@ async function survey(reader: HeadReader) {
   return { mask, signed, largest };
 }
 
+/** Whether what every head has at 0 may be no mask: of one head alone, or where weights are 0 as often as not. */
+function zerosAreCommon({ heads, kind }: ViewAttention): boolean {
+  return heads.length < 2 || ['unnormalized', 'signed', 'relu'].includes(kind ?? '');
+}
+
 /** What codes are shares of. */
 function codeScale(kind: AttentionKind, signed: boolean, largest: number): number {
   if (!(largest > 0) || !Number.isFinite(largest)) return 1;
@@ -400,11 +410,19 @@ export interface MarkedHead {
   mask: Uint8Array | undefined;
 }
 
-/** One matrix of an attention, `rows × columns`, with cells that are masked or were not captured marked by their bits. */
-export async function markedHead(attention: ViewAttention, item: number, matrix: number): Promise<MarkedHead> {
+/**
+ * One matrix of an attention, `rows × columns`, with cells that are masked or were not captured marked by their bits.
+ * @param known Which cells are masked, where the heads that are there don't tell.
+ */
+export async function markedHead(
+  attention: ViewAttention,
+  item: number,
+  matrix: number,
+  known?: Uint8Array,
+): Promise<MarkedHead> {
   check(attention);
   const reader = new HeadReader(attention, item, new Scratch());
-  const { mask } = await survey(reader);
+  const mask = known ?? (await survey(reader)).mask;
   const { weights, captured } = await reader.read(matrix);
   const marked = weights.slice();
   const bits = new Uint32Array(marked.buffer);
@@ -433,8 +451,7 @@ async function prepareAttention(
   names: readonly string[],
   example: PrepareExample,
   tokens: TokenLists,
-  budget: PageBudget,
-  scratch: Scratch,
+  { budget, scratch, onMask }: Making,
 ): Promise<Draft> {
   const { name, operator, heads, queries } = attention;
   const reader = new HeadReader(attention, item, scratch);
@@ -472,6 +489,7 @@ async function prepareAttention(
 
   const packed: PackedAttention = { heads: [], thumbnails: new Uint8Array(), margins: [] };
   const entry = budget.add(packed);
+  await onMask?.(entry, mask);
   const thumbnail = pictureSize(rows, columns, THUMBNAIL_SIDE);
   // Of the strongest keys alone no mean over heads is known.
   const hasMean = matrices > 1 && reader.topK === undefined;
@@ -529,6 +547,7 @@ async function prepareAttention(
     ...(signed ? { signed } : {}),
     causal,
     masked: mask !== undefined,
+    ...(mask && zerosAreCommon(attention) ? { maybeZero: true } : {}),
     scale,
     shown,
     thumbnail,

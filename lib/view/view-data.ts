@@ -79,6 +79,8 @@ export interface ViewDataAttention {
   causal: boolean;
   /** Whether any weight is masked. */
   masked: boolean;
+  /** Cells that count as masked, at 0 in every head, may be 0 without a mask: there is one head, or zeros are common. */
+  maybeZero?: boolean;
   /** What codes are shares of: 1, or the largest weight where that is more, or where weights aren't parts of 1. */
   scale: number;
   /** Rows and columns without padding: [from, to). */

@@ -1,5 +1,5 @@
 /// <reference lib="dom" />
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { inflateRawSync } from 'node:zlib';
@@ -16,16 +16,11 @@ const CLI = join(ROOT, 'dist/cli/main.js');
 const MODEL = join(ROOT, 'test/fixtures/cli/text.pt');
 const TOKENIZER = join(ROOT, 'test/fixtures/cli/tokenizer.json');
 
-let child: ChildProcessWithoutNullStreams;
-let address: URL;
-
-beforeAll(async () => {
-  // So small that heads of longer texts are there as pictures, and of very long ones nothing fits.
-  const size = String(pageSize('Live <b>') + 30_000);
-  const args = ['view', MODEL, '--tokenizer', TOKENIZER, '--serve', '--title', 'Live <b>', '--max-size', size];
-  child = spawn(process.execPath, [CLI, ...args]);
+/** Serves a model in a process of its own; `end` tells it to end, as Ctrl+C does. */
+async function serve(model: string, ...more: string[]) {
+  const child = spawn(process.execPath, [CLI, 'view', model, '--tokenizer', TOKENIZER, '--serve', ...more]);
   let printed = '';
-  address = await new Promise((resolve, reject) => {
+  const address = await new Promise<URL>((resolve, reject) => {
     child.stdout.on('data', (data: Buffer) => {
       printed += data.toString();
       const [line] = /^http:\S+/m.exec(printed) ?? [];
@@ -34,12 +29,31 @@ beforeAll(async () => {
     child.stderr.on('data', (data: Buffer) => reject(new Error(data.toString())));
     child.on('exit', (code) => reject(new Error(`ended with ${code}`)));
   });
+  const end = async () => {
+    const ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve([code, signal])));
+    child.kill('SIGINT');
+    return await ended;
+  };
+  return { address, end };
+}
+
+/** Weights at full resolution: of a text, an attention and a head. */
+async function fullOf(of: URL, path: string): Promise<Float32Array> {
+  const bytes = inflateRawSync(Buffer.from(await (await fetch(new URL(`full/${path}`, of))).arrayBuffer()));
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+}
+
+let live: Awaited<ReturnType<typeof serve>>;
+let address: URL;
+
+beforeAll(async () => {
+  // So small that heads of longer texts are there as pictures, and of very long ones nothing fits.
+  live = await serve(MODEL, '--title', 'Live <b>', '--max-size', String(pageSize('Live <b>') + 30_000));
+  address = live.address;
 });
 
 afterAll(async () => {
-  const ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve([code, signal])));
-  child.kill('SIGINT');
-  expect(await ended).toEqual([0, null]);
+  expect(await live.end()).toEqual([0, null]);
 });
 
 /** A request with any headers; `fetch` doesn't let Host be set. */
@@ -110,15 +124,64 @@ describe('libtorch-attention view --serve', () => {
         [0, 2],
         [1, 0],
       ] as const) {
-        const answer = await fetch(new URL(`full/0/${layer}/${head}`, address));
-        const bytes = inflateRawSync(Buffer.from(await answer.arrayBuffer()));
-        const weights = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+        const weights = await fullOf(address, `0/${layer}/${head}`);
         const all = (attentions[layer] as Attention).weights.select(0, 0);
         expect(weights).toEqual(all.select(0, head).toTypedArray());
       }
       model.dispose();
       const refused = await ask(`${address.pathname}full/0/9/0`);
       expect([refused.status, refused.body]).toEqual([500, expect.stringMatching(/Expected an attention of the run/)]);
+    });
+
+    test('of a head at full resolution masked cells are those of all heads, not all that are 0', async () => {
+      const sharp = await serve(join(ROOT, 'test/fixtures/cli/sharp.pt'));
+      try {
+        const body = JSON.stringify({ text: 'the cat sat' });
+        await (await fetch(new URL('run', sharp.address), { method: 'POST', headers: json, body })).text();
+        const [first, second, mean] = await Promise.all([0, 1, 2].map((head) => fullOf(sharp.address, `0/0/${head}`)));
+        const MASKED = -0;
+        const at = (list: Float32Array | undefined, row: number, column: number) => list?.[row * 5 + column];
+        for (let row = 0; row < 5; row++) {
+          for (let column = 0; column < 5; column++) {
+            const later = column > row;
+            expect(at(first, row, column)).toBe(later ? MASKED : row === column ? 1 : 0);
+            expect(at(second, row, column)).toBe(later ? MASKED : Math.fround(1 / (row + 1)));
+            expect(Object.is(at(mean, row, column), MASKED)).toBe(later);
+          }
+        }
+      } finally {
+        await sharp.end();
+      }
+    });
+
+    test('pages are kept as far as there is room, the last one whatever its size', async () => {
+      let size = 60e6;
+      const view = () => {
+        const full = () => Promise.resolve(new Float32Array());
+        return Promise.resolve({ html: Buffer.from('a page'), heldBytes: size, full });
+      };
+      const server = new LiveServer({ title: '', fields: [], view }, '127.0.0.1');
+      const href = await server.listen(0);
+      const run = async () => {
+        const answer = await fetch(new URL('run', href), { method: 'POST', headers: json, body: '{"text":"x"}' });
+        return (JSON.parse(await answer.text()) as { view: string }).view;
+      };
+      const statuses = async (views: string[]) =>
+        await Promise.all(views.map(async (path) => (await fetch(new URL(path, href))).status));
+      try {
+        const views = [await run(), await run()];
+        expect(await statuses(views)).toEqual([410, 200]);
+        size = 15e6;
+        views.push(await run(), await run());
+        expect(await statuses(views)).toEqual([410, 200, 200, 200]);
+        size = 1e9;
+        views.push(await run());
+        expect(await statuses(views)).toEqual([410, 410, 410, 410, 200]);
+        expect(await (await fetch(new URL('view/0', href))).text()).toMatch(/too long ago.*run it again/);
+        expect(await statuses(['view/5', 'view/x'])).toEqual([404, 404]);
+      } finally {
+        await server.close();
+      }
     });
   });
 
@@ -149,7 +212,7 @@ describe('libtorch-attention view --serve', () => {
     });
 
     test('heads that the page has as pictures are fetched when they are looked at', async () => {
-      await page.locator('textarea[name=text]').fill('the cat sat on the mat . '.repeat(12));
+      await page.locator('textarea[name=text]').fill('the cat sat on the mat . '.repeat(40));
       await page.keyboard.press('Enter');
       const frame = page.frameLocator('iframe');
       await frame.locator('.tile').first().click();
@@ -157,6 +220,17 @@ describe('libtorch-attention view --serve', () => {
       expect(await frame.locator('#precision').textContent()).toMatch(/exactly/);
       await frame.locator('#matrix .matrix-body').hover();
       expect(await frame.locator('.tooltip').textContent()).toMatch(/^\d\.?[\de.-]*query.*row sum1\.0000/);
+      expect(at.requests.filter((url) => url.includes('/full/'))).toHaveLength(1);
+      // Without an answer the page says what it has.
+      await page.route('**/full/**', (route) => route.fulfill({ status: 410, body: '' }));
+      await frame.locator('#layer').selectOption('0');
+      await frame.locator('#head').selectOption('1');
+      await frame.locator('#precision', { hasText: 'did not answer' }).waitFor();
+      expect(await frame.locator('#precision').textContent()).toMatch(
+        /not answer\. Of this head the page has a picture/,
+      );
+      expect(await frame.locator('#picture-note').textContent()).toMatch(/each cell the largest of/);
+      at.errors.splice(0);
     });
   });
 

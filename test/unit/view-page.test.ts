@@ -105,6 +105,38 @@ describe('the page of renderView', () => {
       await pointAt(2, 4, 6, 6);
       expect(await tooltip()).toContain('⟨RLO⟩abc');
       expect(await tooltip()).toContain('👩‍🚀');
+      // Fillers and accents of their own, which would show nothing or stand on the quotation mark.
+      const marks = ['\u3164', '\u2800', '\u034f', '\u0301', '1\ufe0f\u20e3', 'a\u200db'];
+      await openExamples('marks', [{ ...first, tokens: marks }], 'view=text');
+      const seen = ['⟨U+3164⟩', '⟨U+2800⟩', '⟨U+034F⟩', '◌\u0301', '1\ufe0f\u20e3', 'a⟨ZWJ⟩b'];
+      expect(await page.locator('.word').allTextContents()).toEqual(seen);
+    });
+
+    test('an address may say anything: what makes no sense is left out', async () => {
+      const heads = () => page.locator('.chip[aria-pressed=true]').allTextContents();
+      await open(file, 'view=heads&heads=0.5_1_1_-3_99&locked=1.5&threshold=-3&attention=1e9&other=7_7_7&step=-4');
+      expect(await heads()).toEqual(['1']);
+      expect(await title()).toBe('layer 1, head 1');
+      expect(await page.locator('.lines-count').textContent()).toMatch(/^\(36 of 36 shown, 100 % /);
+      expect(await page.locator('.token[aria-pressed=true]').count()).toBe(0);
+      // Beyond the end of the matrix nothing would be seen.
+      await open(file, 'view=matrix&zoom=4_9_-9');
+      await page.locator('#matrix .matrix-body.enlarged').waitFor();
+      const labels = await page.locator('.matrix-top .tick text').allTextContents();
+      expect(labels).toEqual(['&amp;', '↵']);
+      expect(await page.locator('.matrix-left .tick text').allTextContents()).toEqual(['[CLS]', '</script><scrip…']);
+    });
+
+    test('a number in the name of a layer is enough for a tile, whatever it counts', async () => {
+      const blocks = [0, 1].map((i) => attention(`encoder.block.${i}.layer.0.SelfAttention`, i, 12, 6, 6));
+      await openExamples('blocks', [{ tokens, attentions: blocks }]);
+      expect(await page.locator('.tile-name').allTextContents()).toContain('1.11');
+      const cut = await page
+        .locator('.tile-name, .tile-strength')
+        .evaluateAll((nodes) => nodes.filter((node) => node.scrollWidth > node.clientWidth).length);
+      expect(cut).toBe(0);
+      await page.locator('[data-arrange=layer]').click();
+      expect(await page.locator('.group-title').first().textContent()).toBe('Block 012 heads');
     });
 
     test('in no view, tooltip, address, figure or row is a token anything but text', async () => {
@@ -314,6 +346,37 @@ describe('the page of renderView', () => {
       );
       const said = await page.locator('.lines-count').textContent();
       expect(Math.abs(Number(/([\d.]+) %/.exec(said ?? '')?.[1]) - share)).toBeLessThan(1);
+    });
+
+    test('lines of one head’s values with signs have the colours of these; thresholds are shares of their size', async () => {
+      const gradient = long('encoder.layers.0.self_attn', 2, 6, (data) => {
+        data.forEach((value, i) => {
+          data[i] = (i % 2 ? -1e-5 : 1e-5) * (0.5 + value / 2);
+        });
+      });
+      const derived = { ...gradient, operator: 'gradient', kind: 'derived' };
+      await openExamples('signs', [{ tokens, attentions: [derived] }], 'view=heads');
+      expect(await page.locator('.lines-count').textContent()).toMatch(/^\(36 of 36 shown, 100 % of the weight\)$/);
+      expect(Number(await page.locator('#threshold + output').textContent())).toBeCloseTo(5e-7, 7);
+      /** The colours near the left end of the lines: how many pixels are redder than blue, and how many bluer than red. */
+      const counts = () =>
+        page.locator('.lines-all').evaluate((canvas: HTMLCanvasElement) => {
+          const { data } = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] };
+          let [red, blue] = [0, 0];
+          for (let i = 0; i < data.length; i += 4) {
+            if ((data[i + 3] as number) < 40) continue;
+            if ((data[i] as number) > (data[i + 2] as number) + 40) red++;
+            if ((data[i + 2] as number) > (data[i] as number) + 40) blue++;
+          }
+          return { red, blue };
+        });
+      const one = await counts();
+      expect(one.red).toBeGreaterThan(500);
+      expect(one.blue).toBeGreaterThan(500);
+      await page.locator('.chip', { hasText: '1' }).click();
+      await page.waitForFunction(() =>
+        /of either sign/.test(document.querySelector('.lines-count')?.textContent ?? ''),
+      );
     });
 
     test('text is tinted by what a token attends to, or by who attends to it', async () => {
@@ -659,6 +722,24 @@ describe('the page of renderView', () => {
       expect(Number(await page.locator('.tooltip-weight').textContent())).toBeGreaterThan(0);
       await pointAt(3, 1, size, size);
       expect(await page.locator('.row-summary').textContent()).toMatch(/No weight at all/);
+    });
+
+    test('of one head alone, what is 0 may be no mask', async () => {
+      const alone = long('layers.0.attn', 1, 6, (data) => {
+        data[8] = 0;
+      });
+      const relu = {
+        ...long('layers.0.attn', 2, 6, (data) => {
+          for (const i of [8, 44]) data[i] = 0;
+        }),
+        kind: 'relu',
+      };
+      for (const one of [alone, relu]) {
+        await openExamples('alone', [{ tokens, attentions: [one] }], 'view=matrix');
+        expect(await page.locator('.legend').textContent()).toMatch(/masked or 0$/);
+        await pointAt(1, 2, 6, 6);
+        expect(await page.locator('.tooltip-weight').textContent()).toBe('masked or 0');
+      }
     });
 
     test('padding is trimmed unless asked for', async () => {

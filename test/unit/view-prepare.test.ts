@@ -4,6 +4,7 @@ import { attentionLabels } from '../../lib/view/attention-labels';
 import { maxPool } from '../../lib/view/max-pool';
 import { type PreparedView, type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
 import { ABSENT, decodeWeight, encodeWeight, LOG8, LOG16, MASKED, ZERO } from '../../lib/view/weight-code';
+import { long } from './page-window';
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 
@@ -80,7 +81,7 @@ describe('attentionLabels', () => {
     ]);
     expect(labels(['encoder.layers.0.self_attn'])).toEqual(['layer 0']);
     expect(labels(['self_attn'])).toEqual(['self_attn']);
-    expect(labels(['h.0.attn', 'h.1.attn'])).toEqual(['h 0', 'h 1']);
+    expect(labels(['h.0.attn', 'h.1.attn'])).toEqual(['layer 0', 'layer 1']);
     expect(labels(['a.self', 'b.self'])).toEqual(['a', 'b']);
     expect(labels(['a.0.x', 'a.1.x', 'a.0.x'])).toEqual(['a 0', 'a 1', 'a 0 · call 2']);
     expect(labels(['a', 'a.b'])).toEqual(['a', 'b']);
@@ -346,6 +347,20 @@ describe('prepareView', () => {
         expect(weights[row]).toBe(Math.max(...values));
         expect(keys[row]).toBe(values.indexOf(Math.max(...values)));
       }
+    });
+
+    test('has heads at full resolution where there is room for them, also after pictures were made smaller', async () => {
+      const longer = Array.from({ length: 5 }, (_, i) => long(`layers.${i}.attn`, 2, 200));
+      const room = 400_000;
+      const view = await prepare(one(longer), room);
+      const attentions = view.data.examples[0]?.attentions ?? [];
+      expect(attentions[0]?.picture.rows).toBeLessThan(128);
+      const full = attentions.map(({ blocks }) => blocks.full.filter((index) => index >= 0).length);
+      const size = view.stores.flat().reduce((sum, text) => sum + text.length + 1, 0);
+      const last = attentions.at(-1) as (typeof attentions)[number];
+      const each = view.stores.at(-1)?.[last.blocks.full[0] as number]?.length ?? 0;
+      expect(full.slice(-2)).toEqual([2, 2]);
+      expect(room - size).toBeLessThan(1.5 * each);
     });
 
     test('is refused where not even thumbnails fit', async () => {

@@ -46,7 +46,7 @@ function groupsOf(
     return indices.map((attention) => {
       const tiles = of(attention).stats.map((_, head) => ({ attention, head }));
       return {
-        title: of(attention).label.replace(/^layer (?=\d)/, 'Layer '),
+        title: capitalized(of(attention).label),
         note: counted(tiles.slice(0, matrixCount(of(attention)))),
         tiles,
       };
@@ -82,6 +82,11 @@ function groupsOf(
       tiles: own,
     }),
   );
+}
+
+/** Words as a title; names of modules stay as they are. */
+function capitalized(label: string): string {
+  return /^[a-z]+( |$)/.test(label) ? label[0]?.toUpperCase() + label.slice(1) : label;
 }
 
 const FEATURE_SIDE = 16;

@@ -13,11 +13,14 @@ export interface AxisLabels {
   special: Set<number>;
   /** What stood in the text, by position, where the token doesn't say. */
   sources: Record<number, string>;
+  /** Of a picture's patches: how many tokens come before them. */
+  patchesFrom?: number;
 }
 
 /** A token with its position, or where no tokens are known the position alone. */
-export function describePosition({ text, positions, areTokens, sources }: AxisLabels, i: number): string {
+export function describePosition({ text, positions, areTokens, sources, patchesFrom }: AxisLabels, i: number): string {
   const position = positions[i] as number;
+  if (patchesFrom !== undefined) return `${position < patchesFrom ? 'token' : 'patch'} ${text[i]} at ${position}`;
   if (!areTokens) return `position ${position}`;
   const source = sources[position];
   return `${quote(text[i] as string)}${source === undefined ? '' : ` (${quote(source)} in the text)`} at ${position}`;
@@ -54,7 +57,8 @@ export function keyLabels(example: ViewDataExample, attention: ViewDataAttention
 function axisLabels(positions: number[], example: ViewDataExample, list: number | undefined): AxisLabels {
   const at = list ?? -1;
   const patches = list === undefined && example.image ? patchNames(example.image) : undefined;
-  if (patches && positions.every((position) => position < patches.length)) return labelsOf(positions, patches, [], {});
+  if (patches && positions.every((position) => position < patches.length))
+    return { ...labelsOf(positions, patches, [], {}), patchesFrom: example.image?.prefix ?? 0 };
   return labelsOf(positions, example.tokens[at], example.special[at] ?? [], example.sources?.[at] ?? {});
 }
 

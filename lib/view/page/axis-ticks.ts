@@ -17,8 +17,16 @@ export function labelOf(labels: AxisLabels, i: number, tokens: boolean): string 
   return labels.special.has(i) ? token : String(labels.positions[i]);
 }
 
-/** Which rows or columns have a label: evenly, the first and last of the window always. */
-export function ticksOf(labels: AxisLabels, window: AxisWindow, pitch: number): { at: number[]; tokens: boolean } {
+/**
+ * Which rows or columns have a label: evenly, the first and last of the window always.
+ * @param pitch The least distance of two labels in pixels; `endPitch` that from the first and the last.
+ */
+export function ticksOf(
+  labels: AxisLabels,
+  window: AxisWindow,
+  pitch: number,
+  endPitch = pitch,
+): { at: number[]; tokens: boolean } {
   const { size } = window;
   const [from, to] = window.visible;
   const first = window.clamp(Math.ceil(from - 0.5));
@@ -29,7 +37,7 @@ export function ticksOf(labels: AxisLabels, window: AxisWindow, pitch: number): 
   const step = tokens || every === 1 ? every : roundStep(every);
   const at = [first];
   for (let i = Math.ceil((first + 0.001) / step) * step; i < last; i += step) {
-    if ((i - first) * size >= pitch && (last - i) * size >= pitch) at.push(i);
+    if ((i - first) * size >= endPitch && (last - i) * size >= endPitch) at.push(i);
   }
   if (last > first && (last - first) * size >= pitch) at.push(last);
   return { at, tokens };

@@ -170,3 +170,11 @@ export function lineStyle(i: number, dark: boolean): { colour: string; dash: num
   const colours = LINE_COLOURS[dark ? 'dark' : 'light'];
   return { colour: colours[i % colours.length] as string, dash: DASHES[i % DASHES.length] as number[] };
 }
+
+/** The colour of a line: its head's; of one head whose values have signs, its sign's. */
+export function lineColour(
+  { head, negative }: { head: number; negative: boolean },
+  { heads, signed, dark }: { heads: number; signed: boolean | undefined; dark: boolean },
+): string {
+  return signed && heads === 1 ? divergingRamp(negative ? -1 : 1, dark) : lineStyle(head, dark).colour;
+}

@@ -8,11 +8,12 @@ import { cellsNote, drawMatrix, hasMasked, type MatrixFigure } from './figure/ma
 import { beside, type Drawing } from './figure/svg';
 import { drawText, TEXT_FONT } from './figure/text-drawing';
 import { drawTiles } from './figure/tiles-drawing';
+import { maskedIn, maskedName } from './head-values';
 import type { HeadsView } from './heads-view';
 import type { ImageView } from './image-view';
 import type { MatrixView } from './matrix-view';
 import type { ModelView } from './model-view';
-import { describeKind } from './patterns';
+import { describeExtent, describeKind } from './patterns';
 import { headName, type State } from './state';
 import type { TextView } from './text-view';
 
@@ -73,8 +74,8 @@ export class Exports {
       const scale = state.scaleOf(attention, head);
       const each =
         scale.kind === 'root' ? 'square root scale from 0 to the largest weight of each head' : describeScale(scale);
-      const text = `${example.title ? `${example.title}: ` : ''}${example.attentions.length} layers · ${each}`;
-      const masked = example.attentions.some((other) => other.masked);
+      const text = `${example.title ? `${example.title}: ` : ''}${describeExtent(example)} · ${each}`;
+      const masked = maskedIn(example.attentions);
       return figureSvg(drawTiles(views.model.figure, encode), {
         text,
         scales: scale.kind === 'root' ? [] : [{ scale }],
@@ -86,17 +87,16 @@ export class Exports {
       if (!figure) return undefined;
       const names = figure.heads.map(({ name }) => name).join(', ');
       const scale = figure.heads[0]?.scale as Scale;
-      const text = `${about}, ${names} · ${kind} · ${linesNote(state.current.threshold, scale)}`;
-      return figureSvg(drawLines(figure), { text, scales: [], masked: false });
+      const text = `${about}, ${names} · ${kind} · ${linesNote(state.threshold, scale)}`;
+      return figureSvg(drawLines(figure), { text, scales: [] });
     }
     if (view === 'compare') return this.compared(views.compare.figures, kind);
     if (view === 'text' || view === 'image') {
       const scale = state.scaleOf(attention, head);
       const text = `${about}, ${headName(attention, head)} · ${kind} · ${describeScale(scale)}`;
-      if (view === 'text')
-        return figureSvg(drawText(views.text.figure, measured()), { text, scales: [{ scale }], masked: false });
+      if (view === 'text') return figureSvg(drawText(views.text.figure, measured()), { text, scales: [{ scale }] });
       const shown = views.image.figure;
-      return shown && figureSvg(drawImage(shown), { text: text + dimmedNote(scale), scales: [], masked: false });
+      return shown && figureSvg(drawImage(shown), { text: text + dimmedNote(scale), scales: [] });
     }
     const figure = views.matrix.figure;
     if (!figure) return undefined;
@@ -104,7 +104,7 @@ export class Exports {
     const caption: Caption = {
       text: text.filter(Boolean).join(' · '),
       scales: [{ scale: figure.scale }],
-      masked: hasMasked(figure),
+      masked: hasMasked(figure) ? maskedName(attention) : undefined,
     };
     return figureSvg(drawMatrix(figure, encode), caption);
   }
@@ -117,7 +117,7 @@ export class Exports {
     if (difference) scales.push({ scale: difference.scale, title: 'A − B: less, more in A' });
     const parts = [`${a.title}; ${b.title}`, kind, describeScale(a.scale), cellsNote(a)];
     const text = parts.filter(Boolean).join(' · ');
-    return figureSvg(beside(drawings, 24), { text, scales, masked: figures.some(hasMasked) });
+    return figureSvg(beside(drawings, 24), { text, scales, masked: figures.some(hasMasked) ? 'masked' : undefined });
   }
 
   private fileName(): string {

@@ -53,15 +53,21 @@ const NAMED: Record<string, string> = {
   '\u00ad': '⟨SHY⟩',
 };
 
+/** White space, controls, marks of direction, and whatever else has no picture of its own. */
+const UNSEEN = /[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]/gu;
+
 /** A token with its white space, control and direction characters made visible, so that no label is empty or turned. */
 export function visible(token: string): string {
   if (token === '') return '∅';
-  // A zero-width joiner between pictographs is part of one character that can be seen.
-  return token.replace(/(?<=\p{Emoji}\ufe0f?)\u200d(?=\p{Emoji})|[\s\p{Cc}\p{Cf}]/gu, (character) => {
-    if (character === '\u200d' && token.length > 1 && /\p{Extended_Pictographic}/u.test(token)) return character;
+  // Joiners and selectors among pictographs are part of one character that can be seen.
+  const keeps = /\p{Extended_Pictographic}|[\d#*]\ufe0f/u.test(token);
+  const shown = token.replace(UNSEEN, (character) => {
+    if (keeps && (character === '\u200d' || character === '\ufe0f')) return character;
     const code = character.codePointAt(0) as number;
     return NAMED[character] ?? (code < 32 ? '�' : `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`);
   });
+  // An accent alone would stand on what comes before it.
+  return shown.replace(/^\p{M}/u, '◌$&');
 }
 
 /** Browsers before 2024 may lack it; their characters are code points. */

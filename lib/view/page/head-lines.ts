@@ -8,7 +8,9 @@ const MOST_DRAWN = 6000;
 export interface HeadLine {
   row: number;
   column: number;
+  /** Its size. */
   weight: number;
+  negative: boolean;
   /** Which of the heads that are drawn. */
   head: number;
 }
@@ -37,23 +39,24 @@ export function headLines(
   let cells = 0;
   for (const [head, { matrix, pooled, top }] of heads.entries()) {
     const add = (row: number, column: number, value: number) => {
-      all += value;
-      if (value < threshold) return;
-      weight += value;
-      lines.push({ row, column, weight: value, head });
+      const size = Math.abs(value);
+      all += size;
+      if (size < threshold) return;
+      weight += size;
+      lines.push({ row, column, weight: size, negative: value < 0, head });
     };
     const values = matrix.floats ? undefined : matrix.values();
     for (let row = shown.rows[0]; row < shown.rows[1]; row++) {
       cells += shown.columns[1] - shown.columns[0];
       if (pooled) {
-        for (const { key, weight: value } of top.row(row)) add(row, key, Math.abs(value));
+        for (const { key, weight: value } of top.row(row)) add(row, key, value);
         continue;
       }
       const start = row * attention.columns;
       for (let column = shown.columns[0]; column < shown.columns[1]; column++) {
         const i = start + column;
         const value = values ? (values[matrix.codes[i] as number] as number) : matrix.value(i);
-        if (value !== 0 && !Number.isNaN(value)) add(row, column, Math.abs(value));
+        if (value !== 0 && !Number.isNaN(value)) add(row, column, value);
       }
     }
     // Of a picture only the strongest are known, but that rows sum to 1 is known too.

@@ -1,10 +1,10 @@
 import type { ViewDataAttention, ViewDataExample } from '../view-data';
-import { describeKind } from './patterns';
+import { describeKind, isAlone } from './patterns';
 import { headName } from './state';
 
 /** The attentions of an example, to choose from. */
 export function layerOptions({ attentions }: ViewDataExample): HTMLOptionElement[] {
-  const kinds = new Set(attentions.map(({ kind }) => kind)).size > 1;
+  const kinds = !isAlone(attentions);
   return attentions.map((attention, i) => {
     const kind = kinds && attention.kind !== 'derived' ? ` (${describeKind(attention, attentions).toLowerCase()})` : '';
     return new Option(`${attention.label}${kind}`, String(i));

@@ -1,11 +1,11 @@
 import type { ViewDataAttention } from '../view-data';
 import { formatApproximate, formatWeight, percent } from './format';
-import type { Matrix } from './matrix';
+import type { CellState, Matrix } from './matrix';
 import type { HeadData } from './store';
 
 /** One weight, or the largest of a block of weights where the page has no more. */
 export interface CellValue {
-  state: 'weight' | 'zero' | 'tiny' | 'masked' | 'absent' | 'nan';
+  state: CellState;
   weight: number;
   exact: boolean;
   /** The block that the value is the largest of. */
@@ -51,9 +51,24 @@ export function cellValue(
   return { state: matrix.state(i), weight: matrix.value(i), exact: false, block };
 }
 
+/** What masked cells are called. */
+export function maskedName({ maybeZero }: Pick<ViewDataAttention, 'maybeZero'>): string {
+  return maybeZero ? 'masked or 0' : 'masked';
+}
+
+/** The same of several attentions; undefined where none has masked cells. */
+export function maskedIn(attentions: readonly ViewDataAttention[]): string | undefined {
+  const names = attentions.filter(({ masked }) => masked).map(maskedName);
+  return names.includes('masked') ? 'masked' : names[0];
+}
+
 /** How a value is written: exact, or with how far off it may be. */
-export function describeValue({ state, weight, exact }: CellValue, { error, code, scale }: Matrix): string {
-  if (state === 'masked') return 'masked';
+export function describeValue(
+  { state, weight, exact }: CellValue,
+  { error, code, scale }: Matrix,
+  attention: Pick<ViewDataAttention, 'maybeZero'>,
+): string {
+  if (state === 'masked') return maskedName(attention);
   if (state === 'absent') return 'not captured';
   if (state === 'nan') return 'NaN';
   if (state === 'zero') return '0';

@@ -1,8 +1,8 @@
 import { type AxisLabels, describePosition, keyLabels, queryLabels } from './axis-labels';
-import { lineStrength, lineStyle, MOST_LINES, shareOf } from './colour';
+import { lineColour, lineStrength, lineStyle, MOST_LINES, shareOf } from './colour';
 import { button, element, find, oncePerFrame, roomBelow } from './dom';
 import type { LinesFigure } from './figure/lines-drawing';
-import { formatWeight, percent, shorten, visible } from './format';
+import { formatShort, percent, shorten, visible } from './format';
 import { type HeadLine, headLines } from './head-lines';
 import { cellValue, describeValue } from './head-values';
 import { resize } from './matrix-cells';
@@ -16,6 +16,11 @@ const LABEL_CHARACTERS = 24;
 const TOP = 26;
 /** Width of the bars beside the tokens across, by head. */
 const BARS = 64;
+
+/** A weight between a token and the one that is asked, across from it. */
+interface Across extends Pick<HeadLine, 'head' | 'weight' | 'negative'> {
+  share: number;
+}
 
 /** Queries on the left, keys on the right, a line between them as strong as the weight, for several heads at once. */
 export class HeadsView {
@@ -128,19 +133,19 @@ export class HeadsView {
 
   private collect(): void {
     const { attention, current } = this.state;
-    const { threshold } = current;
+    const { threshold } = this.state;
     const heads = this.heads.map(({ data }) => data);
     const { lines, cells, found, share, pooled } = headLines(heads, attention, this.state.shown(), threshold);
     this.lines = lines;
     const count = `${lines.length.toLocaleString('en')} of ${cells.toLocaleString('en')} shown, ${percent(share)} of the weight`;
     const more = found > lines.length ? `; the strongest of ${found.toLocaleString('en')}` : '';
     const only = pooled ? '; of each query its strongest keys only' : '';
-    find(this.root, '.lines-count').textContent = `(${count}${more}${only})`;
+    const sizes = attention.signed && heads.length > 1 ? '; sizes, of either sign' : '';
+    find(this.root, '.lines-count').textContent = `(${count}${more}${only}${sizes})`;
     const slider = find<HTMLInputElement>(this.root, '#threshold');
-    slider.value = String(Math.log10(threshold));
-    slider.setAttribute('aria-valuetext', formatWeight(threshold));
-    find(this.root, '.threshold output').textContent =
-      threshold < 0.01 ? threshold.toExponential(1) : threshold.toFixed(2);
+    slider.value = String(Math.log10(current.threshold));
+    slider.setAttribute('aria-valuetext', formatShort(threshold));
+    find(this.root, '.threshold output').textContent = formatShort(threshold);
     find<HTMLInputElement>(this.root, '#fade').checked = current.fadeSpecial;
   }
 
@@ -277,12 +282,12 @@ export class HeadsView {
       const pressed = String(current.locked === index && current.from === side);
       if (node.getAttribute('aria-pressed') !== pressed) node.setAttribute('aria-pressed', pressed);
       const strongest = Math.max(0, ...this.across(side, index).map(({ weight }) => weight));
-      node.classList.toggle('strong', strongest > 0 && strongest >= current.threshold);
+      node.classList.toggle('strong', strongest > 0 && strongest >= this.state.threshold);
     }
   }
 
   /** The weights between a token and the one that is asked, across from it: by head, as far as they are known. */
-  private across(side: Side, index: number): { head: number; weight: number; share: number }[] {
+  private across(side: Side, index: number): Across[] {
     const { focus } = this;
     const { attention } = this.state;
     if (!focus || focus.side === side) return [];
@@ -291,7 +296,8 @@ export class HeadsView {
       const { block, weight } = cellValue(data, attention, row, column);
       const size = Math.abs(weight);
       if (block || !(size > 0)) return [];
-      return [{ head: at, weight: size, share: shareOf(size, this.state.scaleOf(attention, head)) }];
+      const share = shareOf(size, this.state.scaleOf(attention, head));
+      return [{ head: at, weight: size, negative: weight < 0, share }];
     });
   }
 
@@ -329,15 +335,23 @@ export class HeadsView {
     const left = this.sheet.clientWidth - widths.query - widths.bars;
     const { scrollTop, clientHeight } = this.scroll;
     const [from, to] = this.state.shown().columns;
+    const dark = isDark();
     for (let index = from; index < to; index++) {
       const y = this.y(index, 'key');
       if (y < scrollTop - this.pitch || y > scrollTop + clientHeight + this.pitch) continue;
       const bars = this.across('key', index);
-      for (const [i, { head, share }] of bars.entries()) {
-        context.fillStyle = lineStyle(head, isDark()).colour;
-        context.fillRect(left, y + (i - bars.length / 2) * 4, Math.max(1, share * (widths.bars - 8)), 3);
+      for (const [i, { head, share, negative }] of bars.entries()) {
+        const length = share * (widths.bars - 8);
+        if (length < 1) continue;
+        context.fillStyle = this.colourOf({ head, negative }, dark);
+        context.fillRect(left, y + (i - bars.length / 2) * 4, length, 3);
       }
     }
+  }
+
+  private colourOf(line: Pick<HeadLine, 'head' | 'negative'>, dark: boolean): string {
+    const { signed } = this.state.attention;
+    return lineColour(line, { heads: this.heads.length, signed, dark });
   }
 
   /** Draws all lines, or those of the token that is asked. */
@@ -357,9 +371,9 @@ export class HeadsView {
       const to = this.y(line.column, 'key');
       if (Math.max(from, to) < scrollTop || Math.min(from, to) > scrollTop + clientHeight) continue;
       const share = shareOf(line.weight, scales[line.head] as (typeof scales)[number]);
-      const { colour, dash } = lineStyle(line.head, dark);
+      const { dash } = lineStyle(line.head, dark);
       const faded = current.fadeSpecial && (query.special.has(line.row) || key.special.has(line.column));
-      context.strokeStyle = faded ? muted : colour;
+      context.strokeStyle = faded ? muted : this.colourOf(line, dark);
       const strength = { asked: focus !== null, focus: focus !== null, faded, count: this.lines.length };
       const { opacity, width: thick } = lineStrength(share, strength);
       context.globalAlpha = opacity;
@@ -389,7 +403,8 @@ export class HeadsView {
     if (this.state.current.locked !== null && across && across.side !== side) {
       for (const { index: head, data } of this.heads) {
         const [row, column] = side === 'key' ? [across.index, index] : [index, across.index];
-        rows.push([headName(attention, head), describeValue(cellValue(data, attention, row, column), data.matrix)]);
+        const cell = cellValue(data, attention, row, column);
+        rows.push([headName(attention, head), describeValue(cell, data.matrix, attention)]);
       }
     }
     const box = node.getBoundingClientRect();

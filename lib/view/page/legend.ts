@@ -1,6 +1,7 @@
 import type { ViewDataAttention } from '../view-data';
 import type { Scale } from './colour';
 import { element } from './dom';
+import { maskedIn } from './head-values';
 import { scaleLabels, scaleStops } from './scale-labels';
 import { isDark } from './theme';
 
@@ -12,7 +13,8 @@ export function drawLegend(
   stops = scaleStops(scale, isDark()),
 ): void {
   drawScale(root, scale, stops);
-  if (attentions.some(({ masked }) => masked)) root.append(swatch('hatched', 'masked'));
+  const name = maskedIn(attentions);
+  if (name) root.append(swatch('hatched', name, 'weights that are 0 in every head'));
   if (attentions.some(({ capturedTopK }) => capturedTopK !== undefined)) root.append(swatch('absent', 'not captured'));
   if (attentions.some(({ stats }) => stats.some(({ nan }) => nan > 0))) root.append(swatch('nan', 'NaN'));
 }
@@ -37,8 +39,9 @@ function drawScale(root: HTMLElement, scale: Scale, stops: readonly string[], en
   root.replaceChildren(column);
 }
 
-function swatch(kind: string, text: string): HTMLElement {
+function swatch(kind: string, text: string, title = ''): HTMLElement {
   const item = element('span', 'legend-item');
+  item.title = title;
   item.append(element('span', `swatch ${kind}`), text);
   return item;
 }

@@ -7,7 +7,7 @@ import type { AxisWindow } from './axis-window';
 import { find } from './dom';
 
 /** The least distance between two labels down the left side, or turned ones above, in pixels. */
-const PITCH = 14;
+const PITCH = 13;
 /** The same of positions above, which aren't turned. */
 const LEVEL_PITCH = 44;
 const TOP_ANGLE = -60;
@@ -54,7 +54,10 @@ export class MatrixAxis {
     const { svg, side, room, turned, labels } = this;
     const top = side === 'top';
     svg.attr(top ? 'width' : 'height', window.length).attr(top ? 'height' : 'width', room);
-    const ticks = ticksOf(labels, window, top && !turned ? Math.min(LEVEL_PITCH, this.widest + 10) : PITCH);
+    const level = top && !turned;
+    const pitch = level ? Math.min(LEVEL_PITCH, this.widest + 10) : PITCH;
+    // The outermost begin and end with the matrix, and reach further into it.
+    const ticks = ticksOf(labels, window, pitch, level ? Math.min(LEVEL_PITCH + 8, 1.5 * this.widest + 8) : PITCH);
     const text = (i: number) => labelOf(labels, i, ticks.tokens);
     const scale = scaleLinear(
       [window.first, window.first + 1],
@@ -87,6 +90,8 @@ export class MatrixAxis {
     const text = tickText(labels.text[i] ?? '');
     if (marked.textContent !== text) marked.textContent = text;
     marked.classList.toggle('level', side === 'top' && !turned);
+    // Bold, it would be longer than there is room for.
+    marked.style.maxWidth = side === 'left' || turned ? `${this.widest + 10}px` : '';
     const at = Math.max(8, Math.min(window.place(i + 0.5), window.length - 8));
     const place = (x: string, y: string) => `translate(${x}, ${y})`;
     if (side === 'left') marked.style.transform = place(`calc(${room - 4}px - 100%)`, `calc(${at}px - 50%)`);

@@ -9,7 +9,8 @@ import type { Matrix } from './matrix';
 import { MatrixAxis } from './matrix-axis';
 import { paintCells, paintMinimap, resize } from './matrix-cells';
 
-const LARGEST_CELL = 34;
+/** Of few tokens cells are larger, up to the second; in both cases as long as the whole is no larger than the third. */
+const [LARGEST_CELL, LARGEST_OF_FEW, LARGE] = [34, 64, 440];
 /** Sides of a matrix of few rows or columns are stretched to this, so that they are no hairlines. */
 const LEAST_SIDE = 220;
 
@@ -143,14 +144,15 @@ export class MatrixPane {
     left.setLabels(queries, measure);
     const margin = margins ? MARGIN : 0;
     const [rows, columns] = [shown.rows[1] - shown.rows[0], shown.columns[1] - shown.columns[0]];
-    const beside = left.reserve(0, LARGEST_CELL, margin).room;
+    const beside = left.reserve(0, 0, margin).room;
     const room = this.root.clientWidth - beside - margin - 12;
-    const above = top.reserve(room / columns, LARGEST_CELL, margin);
+    const largest = Math.max(LARGEST_CELL, Math.min(LARGEST_OF_FEW, Math.floor(LARGE / Math.max(rows, columns))));
+    const above = top.reserve(room / columns, largest, margin);
     const width = Math.max(120, room - above.overhang);
     const height = Math.max(Math.min(260, width), Math.min(mostHeight - above.room - margin - 20, 1.25 * width));
-    const cell = Math.min(LARGEST_CELL, width / columns, height / rows);
+    const cell = Math.min(largest, width / columns, height / rows);
     const side = (count: number, limit: number) => {
-      const size = Math.max(cell, Math.min(LARGEST_CELL, Math.min(limit, LEAST_SIDE) / count));
+      const size = Math.max(cell, Math.min(largest, Math.min(limit, LEAST_SIDE) / count));
       return Math.min(limit, (size >= 4 ? Math.floor(size) : size) * count);
     };
     this.across = new AxisWindow(shown.columns[0], columns, side(columns, width));
@@ -191,8 +193,10 @@ export class MatrixPane {
   setZoom([k, x, y]: Zoom): void {
     const [, most] = this.behaviour.scaleExtent();
     const enlarged = Math.max(1, Math.min(k, most));
+    // Addresses may say anything; what is asked for lies within.
+    const within = (share: number) => Math.max(0, Math.min(share, 1 - 1 / enlarged));
     const to = zoomIdentity
-      .translate(-x * this.across.length * enlarged, -y * this.down.length * enlarged)
+      .translate(-within(x) * this.across.length * enlarged, -within(y) * this.down.length * enlarged)
       .scale(enlarged);
     this.settingZoom = true;
     select(this.body).call(this.behaviour.transform, to);

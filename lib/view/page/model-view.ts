@@ -19,6 +19,7 @@ const SMALLEST_TILE = 30;
 /** Tiles narrower than this have no room for a name and a number. */
 const NAMED_TILE = 52;
 const GAP = 8;
+const SMALL_GAP = 6;
 
 /** All heads of the model at a glance, arranged by what they do. */
 export class ModelView {
@@ -93,7 +94,9 @@ export class ModelView {
     const count = attentions.reduce((sum, attention) => sum + matrixCount(attention), 0);
     if (byLayer) {
       const most = Math.max(...attentions.map(({ stats }) => stats.length));
-      return Math.max(SMALLEST_TILE, Math.min(Math.floor(room / most) - GAP, LARGEST_TILE));
+      const size = Math.min(Math.floor((room + GAP) / most) - GAP, LARGEST_TILE);
+      // Without names tiles stand closer.
+      return size >= NAMED_TILE ? size : Math.max(SMALLEST_TILE, Math.floor((room + SMALL_GAP) / most) - SMALL_GAP);
     }
     // Larger where there are few, so that they fill the window.
     const area = (room * Math.max(300, window.innerHeight - 220)) / Math.max(1, count * 1.6);

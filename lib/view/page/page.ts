@@ -125,6 +125,8 @@ function start(): void {
   document.body.append(app);
   const find: Find = (selector) => findBelow(app, selector);
   find('h1').textContent = data.title;
+  // Where there is no room for all of it.
+  find('h1').title = data.title;
   // The form around a live page says it already.
   find('h1').classList.toggle('visually-hidden', data.live !== undefined);
 
@@ -242,6 +244,8 @@ class Page {
     const { attention } = state;
     const data = await this.store.head(attention, selection.head);
     if (state.current !== selection) return;
+    // Weights that were to come from the model may not have.
+    if (this.store.isUnanswered(attention, selection.head)) this.reflect(selection);
     if (onlyMarks) {
       if (selection.view === 'matrix') this.matrix.updateMarks();
       if (selection.view === 'heads') this.heads.updateMarks();
@@ -446,7 +450,8 @@ class Page {
       if (!error) return 'All weights of this head are in this page, exactly.';
       return `All weights of this head are in this page, at most ${percentShort(error)} off; ${top}. Below ${formatShort(attention.scale * code.floor)} they are one colour.`;
     }
-    return `Of this head the page has a picture, at most ${percentShort(pictureError)} off, and ${top}.`;
+    const unanswered = this.store.isUnanswered(attention, current.head) ? 'The model did not answer. ' : '';
+    return `${unanswered}Of this head the page has a picture, at most ${percentShort(pictureError)} off, and ${top}.`;
   }
 
   private bindTools(): void {

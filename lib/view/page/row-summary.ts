@@ -130,7 +130,9 @@ export function strongest(
     const [row, column] = from === 'query' ? [index, i] : [i, index];
     const cell = cellValue(data, attention, row, column);
     const text =
-      pooled && !cell.exact ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, matrix).replace(/ ±.*/, '');
+      pooled && !cell.exact
+        ? `≤ ${formatWeight(cell.weight)}`
+        : describeValue(cell, matrix, attention).replace(/ ±.*/, '');
     return { at: i, weight: values[i] as number, text };
   });
   const notes: string[] = [];

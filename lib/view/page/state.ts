@@ -19,7 +19,7 @@ export interface Selection {
   from: 'query' | 'key';
   scale: ColourScale;
   arrange: Arrangement;
-  /** Lines are drawn for weights from this on. */
+  /** Lines are drawn for weights from this on, as a share of the attention's scale. */
   threshold: number;
   fadeSpecial: boolean;
   mergeWords: boolean;
@@ -57,6 +57,9 @@ const INITIAL: Selection = {
 const VIEWS: readonly ViewName[] = ['model', 'heads', 'matrix', 'text', 'image', 'compare'];
 const SCALES: readonly ColourScale[] = ['log', 'root', 'linear'];
 const ARRANGEMENTS: readonly Arrangement[] = ['pattern', 'layer', 'entropy', 'similarity'];
+
+/** Below that lines are too pale to be seen. */
+export const LEAST_THRESHOLD = 1e-4;
 
 type Listener = (selection: Selection, before: Selection) => void;
 
@@ -115,6 +118,11 @@ export class State {
   get length(): number {
     const own = this.example.attentions.filter(({ kind }) => kind !== 'encoder');
     return Math.max(0, ...own.map(({ queries, rows }) => (queries?.at(-1) ?? rows - 1) + 1));
+  }
+
+  /** The weight from which on lines are drawn. */
+  get threshold(): number {
+    return this.selection.threshold * this.attention.scale;
   }
 
   /** What the colours of a head stand for. */
@@ -178,10 +186,12 @@ export class State {
     const attention = attentions[next.attention];
     if (attention) {
       next.head = within(next.head, attention.stats.length);
-      next.heads = next.heads.filter((head) => head >= 0 && head < attention.stats.length);
+      const isIndex = (i: number, count: number) => Number.isInteger(i) && i >= 0 && i < count;
+      next.heads = [...new Set(next.heads)].filter((head) => isIndex(head, attention.stats.length));
       const count = next.from === 'query' ? attention.rows : attention.columns;
-      if (next.locked !== null && !(next.locked >= 0 && next.locked < count)) next.locked = null;
+      if (next.locked !== null && !isIndex(next.locked, count)) next.locked = null;
     }
+    next.threshold = Math.max(LEAST_THRESHOLD, Math.min(next.threshold, 1));
     const [example, other, head] = next.other;
     const there = this.data.examples[within(example, this.data.examples.length)] as ViewDataExample;
     const otherAttention = within(other, there.attentions.length);
@@ -277,7 +287,7 @@ export function headName(attention: ViewDataAttention, head: number): string {
 
 /** A head in as few characters as it takes: '3.5', '3.mean'. */
 export function shortName(attention: ViewDataAttention, head: number): string {
-  const layer = /^layer (\d+)$/.exec(attention.label)?.[1] ?? attention.label;
+  const layer = /^[a-z]+ (\d+)$/i.exec(attention.label)?.[1] ?? attention.label;
   if (attention.averaged) return layer;
   return `${layer}.${isMean(attention, head) ? 'mean' : attention.heads[head]}`;
 }

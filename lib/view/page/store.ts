@@ -47,6 +47,8 @@ export class Store {
   private readonly lines = new Map<number, string[]>();
   private readonly kept = new Map<string, { data: HeadData; bytes: number }>();
   private readonly pending = new Map<string, Promise<HeadData>>();
+  /** Heads that the model was asked for in vain. */
+  private readonly unanswered = new Set<string>();
 
   /** @param live Where weights at full resolution are to be had that the page lacks. */
   constructor(
@@ -64,16 +66,21 @@ export class Store {
 
   /** Whether an attention's head is there at full resolution, or can be had. */
   isFull(attention: ViewDataAttention, head: number): boolean {
-    return this.isStored(attention, head) || this.isLive(attention);
+    return this.isStored(attention, head) || this.isLive(attention, head);
   }
 
   /** Whether a head's exact weights come from the model. */
   isFetched(attention: ViewDataAttention, head: number): boolean {
-    return !this.isStored(attention, head) && this.isLive(attention);
+    return !this.isStored(attention, head) && this.isLive(attention, head);
   }
 
-  private isLive({ kind }: ViewDataAttention): boolean {
-    return this.live !== undefined && kind !== 'derived';
+  /** Whether the model was asked for a head's weights and gave none. */
+  isUnanswered({ store }: ViewDataAttention, head: number): boolean {
+    return this.unanswered.has(`${store}/${head}`);
+  }
+
+  private isLive(attention: ViewDataAttention, head: number): boolean {
+    return this.live !== undefined && attention.kind !== 'derived' && !this.isUnanswered(attention, head);
   }
 
   private isStored(attention: ViewDataAttention, head: number): boolean {
@@ -140,6 +147,7 @@ export class Store {
           ? await this.mean(attention)
           : await this.full(attention, head);
       if (matrix) return { matrix, pooled: false };
+      this.unanswered.add(`${attention.store}/${head}`);
     }
     const { picture, thumbnail, blocks } = attention;
     const block = blocks.picture[head] as number;

@@ -13,6 +13,8 @@ export interface WordMark {
 
 /** Pixels above and below what is in sight that are drawn too, so that scrolling shows no bare words. */
 const BEYOND = 240;
+/** Pixels of a word above and below its colour, so that lines stay apart. */
+const INSET = 3;
 
 interface Box {
   left: number;
@@ -74,7 +76,7 @@ export class WordTints {
         context.globalAlpha = lines > 1 ? 0.4 : 1;
         context.fillStyle = tint;
         context.beginPath();
-        context.roundRect(left, y, width, high, 3);
+        context.roundRect(left, y + INSET, width, high - 2 * INSET, 3);
         context.fill();
         context.globalAlpha = 1;
         context.fillStyle = ink;
@@ -87,12 +89,14 @@ export class WordTints {
       }
       if (nan) {
         context.fillStyle = nanColour(isDark());
-        context.fillRect(left, y + high - 3, width, 3);
+        context.fillRect(left, y + high - INSET - 3, width, 3);
       }
       if (!framed) continue;
       context.strokeStyle = frame;
       context.lineWidth = 2;
-      context.strokeRect(left, y + 1, width, high - 2);
+      context.beginPath();
+      context.roundRect(left, y + INSET, width, high - 2 * INSET, 3);
+      context.stroke();
     }
   }
 

@@ -12,7 +12,8 @@ export interface Caption {
   text: string;
   /** The colour bars, with what each is for where there are several. */
   scales: readonly { scale: Scale; title?: string }[];
-  masked: boolean;
+  /** What hatched cells are called, where there are any. */
+  masked?: string | undefined;
 }
 
 /** The scale of colours in words, for a caption. */
@@ -24,7 +25,7 @@ export function describeScale(scale: Scale): string {
 
 /** What lines are, for a caption. */
 export function linesNote(threshold: number, scale: Scale): string {
-  return `lines for weights of ${threshold} and more, as strong as the weight: ${describeScale(scale)}`;
+  return `lines for weights of ${formatShort(threshold)} and more, as strong as the weight: ${describeScale(scale)}`;
 }
 
 /** What dimming a picture says, for a caption; values with signs have colours. */
@@ -57,7 +58,7 @@ export function figureSvg(drawing: Drawing, caption: Caption): string {
   }
   if (caption.masked) {
     parts.push(`<rect x="${x}" y="${px(y - 5)}" width="14" height="10" fill="url(#hatch)" stroke="${RULE}"/>`);
-    parts.push(text('masked', x + 20, y, { size: 10, colour: MUTED }));
+    parts.push(text(caption.masked, x + 20, y, { size: 10, colour: MUTED }));
   }
   y += caption.scales.some(({ title }) => title) ? 44 : caption.scales.length || caption.masked ? 30 : 4;
   for (const line of wrap(caption.text, width, 11)) {

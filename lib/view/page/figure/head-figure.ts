@@ -44,7 +44,11 @@ export const headFigure: FigureModule['headFigure'] = (input) => {
   };
   const parts = [caption, describeScale(scale), cellsNote(figure)];
   const text = parts.filter(Boolean).join(' · ');
-  return figureSvg(drawMatrix(figure, encode), { text, scales: [{ scale }], masked: hasMasked(figure) });
+  return figureSvg(drawMatrix(figure, encode), {
+    text,
+    scales: [{ scale }],
+    masked: hasMasked(figure) ? 'masked' : undefined,
+  });
 };
 
 function linesSvg(input: HeadFigureInput, { data, labels, scale }: Head): string {
@@ -59,7 +63,7 @@ function linesSvg(input: HeadFigureInput, { data, labels, scale }: Head): string
     focus: asked ? { side: asked.from, index: asked.index } : null,
     fadeSpecial: false,
   });
-  return figureSvg(drawing, { text: `${caption} · ${linesNote(threshold, scale)}`, scales: [], masked: false });
+  return figureSvg(drawing, { text: `${caption} · ${linesNote(threshold, scale)}`, scales: [] });
 }
 
 function textSvg(input: HeadFigureInput, { data, labels, scale }: Head): string {
@@ -81,7 +85,6 @@ function textSvg(input: HeadFigureInput, { data, labels, scale }: Head): string 
   return figureSvg(drawText(figure), {
     text: `${caption} · ${describeScale(scale)}`,
     scales: [{ scale }],
-    masked: false,
   });
 }
 
@@ -107,7 +110,6 @@ function imageSvg(input: HeadFigureInput, { data, labels, scale }: Head): string
   return figureSvg(drawing, {
     text: `${caption} · ${describeScale(scale)}${dimmedNote(scale)}`,
     scales: [],
-    masked: false,
   });
 }
 

@@ -1,6 +1,7 @@
 import type { AxisLabels } from '../axis-labels';
-import { lineStrength, lineStyle, type Scale, shareOf } from '../colour';
+import { lineColour, lineStrength, lineStyle, type Scale, shareOf } from '../colour';
 import { shorten, visible } from '../format';
+import type { HeadLine } from '../head-lines';
 import { type Drawing, INK, MUTED, px, text, textWidth } from './svg';
 
 const PITCH = 18;
@@ -12,7 +13,7 @@ export interface LinesFigure {
   keys: AxisLabels;
   shown: { rows: [number, number]; columns: [number, number] };
   /** Weakest first; `head` counts among `heads`. */
-  lines: readonly { row: number; column: number; weight: number; head: number }[];
+  lines: readonly HeadLine[];
   /** How the heads are called, in the order of their colours, and what their weights' strength stands for. */
   heads: readonly { name: string; scale: Scale }[];
   /** Only lines of this query (or key) are strong. */
@@ -41,10 +42,13 @@ export function drawLines({ queries, keys, shown, lines, heads, focus, fadeSpeci
       parts.push(text(name(labels, i), x, y(i, from), { anchor, size: 12, bold, colour }));
     }
   };
-  for (const { row, column, weight, head } of lines) {
+  for (const line of lines) {
+    const { row, column, weight, head } = line;
+    const scale = heads[head]?.scale as Scale;
     const asked = !focus || (focus.side === 'query' ? row : column) === focus.index;
-    const share = shareOf(weight, heads[head]?.scale as Scale);
-    const { colour, dash } = lineStyle(head, false);
+    const share = shareOf(weight, scale);
+    const { dash } = lineStyle(head, false);
+    const colour = lineColour(line, { heads: heads.length, signed: scale.signed, dark: false });
     const faded = fadeSpecial && (queries.special.has(row) || keys.special.has(column));
     const { opacity, width: thick } = lineStrength(share, { asked, focus: focus !== null, faded, count: lines.length });
     const [from, to] = [y(row, shown.rows[0]), y(column, shown.columns[0])];

@@ -51,7 +51,9 @@ export function drawMatrix(figure: MatrixFigure, encode: EncodePicture): Drawing
   const wide = widest(keys, shown.columns);
   const turned = wide > across.size - 3 && across.size >= PITCH;
   const downTicks = ticksOf(queries, down, PITCH);
-  const acrossTicks = ticksOf(keys, across, turned ? PITCH : Math.min(LEVEL_PITCH, wide + 10));
+  const acrossTicks = turned
+    ? ticksOf(keys, across, PITCH)
+    : ticksOf(keys, across, Math.min(LEVEL_PITCH, wide + 10), Math.min(LEVEL_PITCH + 8, 1.5 * wide + 8));
   const left = Math.max(52, ...downTicks.at.map((i) => textWidth(labelOf(queries, i, downTicks.tokens)))) + 10;
   const radians = (-ANGLE * Math.PI) / 180;
   const above = (title ? 22 : 0) + (turned ? Math.max(28, wide * Math.sin(radians) + 14) : 28);
