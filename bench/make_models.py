@@ -180,7 +180,8 @@ def main(folder, names):
                 MODELS[name](path + ".part")
             os.replace(path + ".part", path)
         except ImportError as error:
-            print(f"{name} needs {error.name}: python3 -m pip install {error.name}")
+            # A package that is there and can't be imported has no name here.
+            print(f"{name} needs {error.name}: python3 -m pip install {error.name}" if error.name else f"{name}: {error}")
 
 
 if __name__ == "__main__":

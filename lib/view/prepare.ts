@@ -648,7 +648,9 @@ async function addFull(
   // A little less than heads of this kind take, by a sample of this one.
   const sample = sampled(codes);
   const density = (0.8 * (await pack(sample)).length) / sample.length;
-  if (budget.wants('float32', 2.5 * density * weights.length * matrices)) {
+  // Of very many weights nothing but codes of 8 bits would stay, and what is made of one head would lie beside all that was captured.
+  const least = weights.length * matrices > MOST_EXACT ? Number.POSITIVE_INFINITY : density * weights.length * matrices;
+  if (budget.wants('float32', 2.5 * least)) {
     const exact = weights.slice();
     const bits = new Uint32Array(exact.buffer);
     for (let i = 0; i < codes.length; i++) {
@@ -657,7 +659,7 @@ async function addFull(
     }
     head.float32 = await pack(exact);
   }
-  if (budget.wants('log16', 1.5 * density * weights.length * matrices)) {
+  if (budget.wants('log16', 1.5 * least)) {
     const halves = new Uint16Array(weights.length);
     for (let i = 0; i < halves.length; i++) {
       const code = codes[i] as number;
@@ -669,6 +671,8 @@ async function addFull(
 }
 
 const SAMPLE = 2 ** 16;
+/** So many weights of an attention have a chance to be there with more than 8 bits. */
+const MOST_EXACT = 2 ** 26;
 
 /** Stretches from all over an array, where it is long. */
 function sampled(codes: Uint8Array): Uint8Array {

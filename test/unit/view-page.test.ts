@@ -721,7 +721,13 @@ describe('the page of renderView', () => {
       await pointAt(4, 1, size, size);
       expect(Number(await page.locator('.tooltip-weight').textContent())).toBeGreaterThan(0);
       await pointAt(3, 1, size, size);
-      expect(await page.locator('.row-summary').textContent()).toMatch(/No weight at all/);
+      const summary = () => page.locator('.row-summary').textContent();
+      await page.locator('#head').selectOption('0');
+      await pointAt(3, 1, size, size);
+      expect(await summary()).toMatch(/No weight at all: all are NaN\.$/);
+      await page.locator('#head').selectOption('1');
+      await pointAt(0, 1, size, size);
+      expect(await summary()).not.toMatch(/No weight/);
     });
 
     test('of one head alone, what is 0 may be no mask', async () => {

@@ -2,7 +2,7 @@ import type { ViewDataAttention } from '../view-data';
 import { describePosition, keyLabels, queryLabels, verbOf } from './axis-labels';
 import { button, element, saveFile } from './dom';
 import { formatWeight, percent, shorten, visible } from './format';
-import { cellValue, describeValue, lineValues } from './head-values';
+import { cellValue, describeValue, lineValues, maskedName } from './head-values';
 import { lineCsv } from './line-csv';
 import { headName, type State } from './state';
 import type { HeadData } from './store';
@@ -92,7 +92,7 @@ export class RowSummary {
     table.append(head, body);
     const parts: HTMLElement[] = [title];
     if (found.length) parts.push(table);
-    else parts.push(element('p', 'hint', 'No weight at all: everything here is masked, 0 or NaN.'));
+    else parts.push(element('p', 'hint', withoutWeights(data, attention, from, index)));
     if (note) parts.push(element('p', 'hint', note));
     if (!data.pooled) parts.push(button('quiet csv', 'All of them as CSV'));
     this.root.replaceChildren(...parts);
@@ -141,6 +141,32 @@ export function strongest(
   if (pooled) notes.push('≤: the largest weight of a block of the picture; nothing nearer is in this page.');
   else if (matrix.error) notes.push(`≈: at most ${percent(matrix.error)} off.`);
   return { found, note: notes.join(' ') };
+}
+
+/** Why a row (or column) has no strongest weights. */
+function withoutWeights(
+  { matrix, pooled }: HeadData,
+  attention: ViewDataAttention,
+  from: 'query' | 'key',
+  index: number,
+) {
+  if (pooled) return 'No weight at all: everything here is masked, 0 or NaN.';
+  const length = from === 'query' ? attention.columns : attention.rows;
+  const counts = { nan: 0, masked: 0, absent: 0 };
+  for (let i = 0; i < length; i++) {
+    const state = matrix.state(from === 'query' ? index * attention.columns + i : i * attention.columns + index);
+    if (state in counts) counts[state as keyof typeof counts]++;
+  }
+  const { nan, masked, absent } = counts;
+  if (nan === length) return 'No weight at all: all are NaN.';
+  if (masked === length) return `No weight at all: all are ${maskedName(attention)}.`;
+  const parts = [
+    ...(nan ? [`${nan.toLocaleString('en')} are NaN`] : []),
+    ...(masked ? [`${masked.toLocaleString('en')} ${maskedName(attention)}`] : []),
+    ...(absent ? [`${absent.toLocaleString('en')} not captured`] : []),
+    'the others 0',
+  ];
+  return `No weight at all: ${parts.join(', ')}.`;
 }
 
 /** The positions of the `count` largest sizes that are more than 0, largest first; equal ones by position. */
