@@ -256,7 +256,7 @@ export class CompareView {
       if (row >= attention.rows || column >= attention.columns) return [];
       const value = cellValue(data[name], attention, row, column);
       const bound = value.block && !value.exact && value.state === 'weight' ? '≤ ' : '';
-      const text = bound ? `${bound}${formatWeight(value.weight)}` : describeValue(value, data[name].matrix, attention);
+      const text = bound ? `${bound}${formatWeight(value.weight)}` : describeValue(value, attention);
       return [{ name: name.toUpperCase(), value, text }];
     });
   }

@@ -1,6 +1,6 @@
 import type { ViewDataAttention } from '../view-data';
 import { formatApproximate, formatWeight, percent } from './format';
-import type { CellState, Matrix } from './matrix';
+import type { CellState } from './matrix';
 import type { HeadData } from './store';
 
 /** One weight, or the largest of a block of weights where the page has no more. */
@@ -8,6 +8,8 @@ export interface CellValue {
   state: CellState;
   weight: number;
   exact: boolean;
+  /** By how much it may be off. */
+  off: number;
   /** The block that the value is the largest of. */
   block?: { rows: [number, number]; columns: [number, number] };
 }
@@ -37,18 +39,15 @@ export function cellValue(
     const i = row * columns + column;
     const state = matrix.state(i);
     const known = state === 'weight' && matrix.error > 0 ? top.row(row).find(({ key }) => key === column) : undefined;
-    return {
-      state,
-      weight: known?.weight ?? matrix.value(i),
-      exact: known !== undefined || matrix.error === 0 || state === 'zero',
-    };
+    const exact = known !== undefined || matrix.error === 0 || state === 'zero';
+    return { state, weight: known?.weight ?? matrix.value(i), exact, off: exact ? 0 : matrix.offBy(i) };
   }
   const known = top.row(row).find(({ key }) => key === column);
-  if (known) return { state: 'weight', weight: known.weight, exact: true };
+  if (known) return { state: 'weight', weight: known.weight, exact: true, off: 0 };
   const [y, x] = [cellOf(row, rows, matrix.rows), cellOf(column, columns, matrix.columns)];
   const i = y * matrix.columns + x;
   const block = { rows: blockOf(y, rows, matrix.rows), columns: blockOf(x, columns, matrix.columns) };
-  return { state: matrix.state(i), weight: matrix.value(i), exact: false, block };
+  return { state: matrix.state(i), weight: matrix.value(i), exact: false, off: matrix.offBy(i), block };
 }
 
 /** What masked cells are called. */
@@ -63,17 +62,31 @@ export function maskedIn(attentions: readonly ViewDataAttention[]): string | und
 }
 
 /** How a value is written: exact, or with how far off it may be. */
-export function describeValue(
-  { state, weight, exact }: CellValue,
-  { error, code, scale }: Matrix,
-  attention: Pick<ViewDataAttention, 'maybeZero'>,
+export function describeValue(value: CellValue, attention: Pick<ViewDataAttention, 'maybeZero' | 'signed'>): string {
+  return describeSum([value], 1, attention);
+}
+
+/** The same of several, added up over keys, and the mean over so many queries. */
+export function describeSum(
+  values: readonly CellValue[],
+  queries: number,
+  attention: Pick<ViewDataAttention, 'maybeZero' | 'signed'>,
 ): string {
-  if (state === 'masked') return maskedName(attention);
-  if (state === 'absent') return 'not captured';
-  if (state === 'nan') return 'NaN';
-  if (state === 'zero') return '0';
-  if (state === 'tiny') return `below ${formatWeight(code.floor * scale)}`;
-  return exact ? formatWeight(weight) : `≈ ${formatApproximate(weight)} ± ${percent(error)}`;
+  const all = (state: CellState) => values.every((value) => value.state === state);
+  if (values.some(({ state }) => state === 'nan')) return 'NaN';
+  if (all('masked')) return maskedName(attention);
+  if (all('absent')) return 'not captured';
+  let [sum, off] = [0, 0];
+  for (const value of values) {
+    sum += value.weight / queries;
+    off += value.off / queries;
+  }
+  if (values.some(({ state }) => state === 'absent')) return `≥ ${formatApproximate(sum)}`;
+  if (off === 0) return sum === 0 ? '0' : formatWeight(sum);
+  // What is off by most of itself says only how large it may be.
+  if (off > Math.abs(sum) / 2 && !attention.signed) return `below ${formatApproximate(sum + off)}`;
+  if (off > Math.abs(sum) / 2) return `≈ ${formatApproximate(sum)} ± ${formatApproximate(off)}`;
+  return `≈ ${formatApproximate(sum)} ± ${percent(off / Math.abs(sum))}`;
 }
 
 /** A row (or a column) as weights by key (or query); NaN stays, the rest that is no weight is 0. */

@@ -404,7 +404,7 @@ export class HeadsView {
       for (const { index: head, data } of this.heads) {
         const [row, column] = side === 'key' ? [across.index, index] : [index, across.index];
         const cell = cellValue(data, attention, row, column);
-        rows.push([headName(attention, head), describeValue(cell, data.matrix, attention)]);
+        rows.push([headName(attention, head), describeValue(cell, attention)]);
       }
     }
     const box = node.getBoundingClientRect();

@@ -242,7 +242,7 @@ export class ImageView {
     const [row, column] = asked.from === 'query' ? [asked.index, across] : [across, asked.index];
     const cell = cellValue(data, attention, row, column);
     const bound = cell.block && !cell.exact && cell.state === 'weight';
-    const heading = bound ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, data.matrix, attention);
+    const heading = bound ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, attention);
     const box = this.box.getBoundingClientRect();
     this.tooltip.show(
       { heading, rows: [[asked.from === 'query' ? 'key' : 'query', this.nameOf(position)]] },

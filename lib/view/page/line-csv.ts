@@ -17,9 +17,10 @@ export function lineCsv(
 ): string {
   const lines = others.positions.map((position, i) => {
     const [row, column] = from === 'query' ? [index, i] : [i, index];
-    const { state, weight, exact } = cellValue(data, attention, row, column);
+    const { state, weight, exact, off } = cellValue(data, attention, row, column);
     const value = state === 'weight' ? String(weight) : state === 'zero' ? '0' : state;
-    const error = exact || state === 'masked' ? '0' : data.matrix.error.toFixed(5);
+    const isKnown = exact || state === 'masked';
+    const error = isKnown ? '0' : (state === 'weight' ? off / Math.abs(weight) : data.matrix.error).toFixed(5);
     return [position, others.areTokens ? csvField(others.text[i] as string) : '', value, error].join(',');
   });
   return ['position,token,weight,relative_error', ...lines, ''].join('\n');

@@ -166,7 +166,7 @@ export class MatrixView {
       rows.push(['row sum', `${matrix.error ? '≈ ' : ''}${sum.toFixed(4)}`]);
     }
     if (isShare) rows.push(['entropy of the query', percent(data.entropy[this.tokenOf('rows', at.row)] as number)]);
-    return { heading: describeValue(value, matrix, attention), rows };
+    return { heading: describeValue(value, attention), rows };
   }
 
   /** What is shown, for a figure. */

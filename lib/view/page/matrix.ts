@@ -32,10 +32,13 @@ export interface Coding {
   signed?: boolean;
 }
 
-/** Weights as numbers, beside codes that are drawn; by how much they may be off, as a share of each: 0 where they are exact. */
+/** Weights as numbers, beside codes that are drawn; by how much they may be off: 0 where they are exact. */
 export interface Floats {
   values: Float32Array;
+  /** As a share of each. */
   error: number;
+  /** Beside that: what sums and means have of weights that are less than a code says. One for all, or one each. */
+  slack?: number | Float32Array;
 }
 
 /** One head's weights, `rows × columns` as codes, as numbers too where the page has them so; smaller levels on demand. */
@@ -75,9 +78,26 @@ export class Matrix {
     return levels + (this.floats?.values.byteLength ?? 0);
   }
 
+  /** The least weight that has a code of its own. */
+  get least(): number {
+    return this.code.floor * this.scale;
+  }
+
   /** By how much a value may be off, as a share of it; 0 where values are exact. */
   get error(): number {
     return this.floats?.error ?? this.code.error;
+  }
+
+  /** By how much more than `error` a value may be off, whatever its size. */
+  slack(i: number): number {
+    const slack = this.floats?.slack ?? 0;
+    return typeof slack === 'number' ? slack : (slack[i] as number);
+  }
+
+  /** By how much what a cell holds may be off, in all. */
+  offBy(i: number): number {
+    if (this.state(i) === 'tiny') return Math.abs(this.value(i));
+    return this.state(i) === 'weight' ? this.error * Math.abs(this.value(i)) + this.slack(i) : 0;
   }
 
   state(i: number): CellState {

@@ -1,5 +1,5 @@
 import type { ViewDataAttention, ViewDataExample } from '../view-data';
-import { ABSENT, encodeWeight } from '../weight-code';
+import { ABSENT, encodeWeight, TINY } from '../weight-code';
 import { type AxisLabels, keyLabels, queryLabels } from './axis-labels';
 import { blockOf } from './head-values';
 import { Matrix } from './matrix';
@@ -64,6 +64,9 @@ export function regroup(matrix: Matrix, rows: readonly Run[], columns: readonly 
   const size = rows.length * columns.length;
   const grouped = new (codes.constructor as new (length: number) => typeof codes)(size);
   const values = new Float32Array(size);
+  const slack = new Float32Array(size);
+  // Where numbers are known, small ones are none that a code leaves open.
+  const tiny = matrix.floats ? undefined : TINY;
   let at = 0;
   for (const row of rows) {
     for (const column of columns) {
@@ -72,16 +75,18 @@ export function regroup(matrix: Matrix, rows: readonly Run[], columns: readonly 
         for (let x = column.from; x < column.to; x++) {
           const i = y * matrix.columns + x;
           sum += matrix.value(i);
+          slack[at] = (slack[at] as number) + (codes[i] === tiny ? matrix.least / 2 : matrix.slack(i));
           if ((codes[i] as number) > highest) highest = codes[i] as number;
         }
       }
       const cells = (row.to - row.from) * (column.to - column.from);
       const value = sum / (row.to - row.from);
       values[at] = value;
+      slack[at] = (slack[at] as number) / (row.to - row.from);
       grouped[at++] = cells === 1 || highest <= ABSENT ? highest : encodeWeight(code, value / scale);
     }
   }
-  return new Matrix(rows.length, columns.length, grouped, { scale, signed: code.signed }, { values, error });
+  return new Matrix(rows.length, columns.length, grouped, { scale, signed: code.signed }, { values, error, slack });
 }
 
 /** The cells of a picture's rows (or columns) that stand for none of some positions. */

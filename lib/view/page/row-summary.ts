@@ -126,13 +126,13 @@ export function strongest(
   }
   const values = lineValues(data, attention, from, index);
   const order = largest(values, LISTED);
+  // Said once below the list.
+  const usual = ` ± ${percent(matrix.error)}`;
   const found = order.map((i) => {
     const [row, column] = from === 'query' ? [index, i] : [i, index];
     const cell = cellValue(data, attention, row, column);
     const text =
-      pooled && !cell.exact
-        ? `≤ ${formatWeight(cell.weight)}`
-        : describeValue(cell, matrix, attention).replace(/ ±.*/, '');
+      pooled && !cell.exact ? `≤ ${formatWeight(cell.weight)}` : describeValue(cell, attention).replace(usual, '');
     return { at: i, weight: values[i] as number, text };
   });
   const notes: string[] = [];

@@ -195,8 +195,9 @@ export class Store {
     const bits = new Uint32Array(sum.buffer);
     for (let i = 0; i < sum.length; i++) if (first?.codes[i] === MASKED) bits[i] = MASKED_BITS;
     const { codes } = Matrix.fromFloats(rows, columns, sum, attention);
-    // The mean of values that may be off is as much off.
-    return new Matrix(rows, columns, codes, attention, { values: sum, error: first?.error ?? 0 });
+    // The mean of values that may be off is as much off; those below the least code are off by up to all of themselves.
+    const slack = first && !first.floats ? first.least / 2 : 0;
+    return new Matrix(rows, columns, codes, attention, { values: sum, error: first?.error ?? 0, slack });
   }
 
   private async top(attention: ViewDataAttention, head: number): Promise<TopKeys> {

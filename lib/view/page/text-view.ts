@@ -3,13 +3,12 @@ import { colourOf, shareOf, textOver } from './colour';
 import { element, find, oncePerFrame } from './dom';
 import type { TextFigure } from './figure/text-drawing';
 import { textFigure } from './figure/text-figure';
-import { formatWeight } from './format';
 import type { State } from './state';
 import type { HeadData } from './store';
 import { isDark } from './theme';
 import type { Tooltip } from './tooltip';
 import { WordTints } from './word-tints';
-import { combine, type Side, wordValues } from './word-values';
+import { combine, describeWord, type Side, wordValues } from './word-values';
 import { toWords, type Word, wordLabel } from './words';
 
 interface DrawnWord {
@@ -281,11 +280,9 @@ export class TextView {
       this.tooltip.hide();
       return;
     }
-    const value = combine(this.values, word, asked.from);
     const labels = this.labels?.[this.isOneText ? 'query' : side] as AxisLabels;
     const box = node.getBoundingClientRect();
-    const exact = this.data.matrix.error === 0 && !this.data.pooled;
-    const heading = Number.isNaN(value) ? 'NaN' : `${exact || value === 0 ? '' : '≈ '}${formatWeight(value)}`;
+    const heading = describeWord(this.data, this.state.attention, asked.from, asked.word, word);
     const rows: [string, string][] = [[asked.from === 'query' ? 'key' : 'query', describePosition(labels, word.from)]];
     if (word.to - word.from > 1)
       rows.push([

@@ -1,4 +1,6 @@
-import { lineValues } from './head-values';
+import type { ViewDataAttention } from '../view-data';
+import { formatWeight } from './format';
+import { cellValue, describeSum, lineValues } from './head-values';
 import type { Word } from './words';
 
 /** Whether a position is asked as a query, for what it attends to, or as a key, for who attends to it. */
@@ -25,4 +27,23 @@ export function combine(values: Float32Array, word: Word, from: Side): number {
   let sum = 0;
   for (let i = word.from; i < word.to; i++) sum += values[i] as number;
   return from === 'query' ? sum : sum / (word.to - word.from);
+}
+
+/** The weight between the word that is asked and another one: exact, or with how far off it may be. */
+export function describeWord(
+  data: Parameters<typeof lineValues>[0],
+  attention: ViewDataAttention,
+  from: Side,
+  asked: Word,
+  other: Word,
+): string {
+  const [query, key] = from === 'query' ? [asked, other] : [other, asked];
+  const cells = [];
+  for (let row = query.from; row < query.to; row++)
+    for (let column = key.from; column < key.to; column++) cells.push(cellValue(data, attention, row, column));
+  const queries = query.to - query.from;
+  // Of a picture's cell no more is known than that no weight of it is larger.
+  if (cells.every(({ block }) => block === undefined)) return describeSum(cells, queries, attention);
+  const sum = cells.reduce((total, { weight }) => total + weight, 0) / queries;
+  return Number.isNaN(sum) || sum === 0 ? describeSum(cells, queries, attention) : `≤ ${formatWeight(sum)}`;
 }
