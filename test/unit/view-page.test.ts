@@ -588,6 +588,22 @@ describe('the page of renderView', () => {
         expect([labels.includes('[CLS]'), labels.includes('[SEP]')]).toEqual([true, true]);
       });
 
+      test('positions above a matrix stand apart, the first and the last too', async () => {
+        for (const columns of [100, 213, 300, 1000]) {
+          const thin = { ...attention('cross_attn', 1, 1, 2, columns), kind: 'cross' };
+          await openExamples('thin', [{ attentions: [thin] }], 'view=matrix');
+          const boxes = await page.locator('#matrix .matrix-top .tick text').evaluateAll((texts) =>
+            texts
+              .map((text) => text.getBoundingClientRect())
+              .map(({ left, right }) => ({ left, right }))
+              .sort((a, b) => a.left - b.left),
+          );
+          expect(boxes.length).toBeGreaterThan(5);
+          for (const [i, { left }] of boxes.slice(1).entries())
+            expect(left).toBeGreaterThanOrEqual((boxes[i]?.right as number) + 3);
+        }
+      });
+
       test('pointing changes no word, label or cell: what it shows lies over them', async () => {
         await openExamples('long', [example], 'view=matrix');
         await pointAt(10, 10, size, size);
@@ -724,7 +740,7 @@ describe('the page of renderView', () => {
       const summary = () => page.locator('.row-summary').textContent();
       await page.locator('#head').selectOption('0');
       await pointAt(3, 1, size, size);
-      expect(await summary()).toMatch(/No weight at all: all are NaN\.$/);
+      expect(await summary()).toMatch(/No weight at all: all are NaN\./);
       await page.locator('#head').selectOption('1');
       await pointAt(0, 1, size, size);
       expect(await summary()).not.toMatch(/No weight/);
@@ -820,6 +836,17 @@ describe('the page of renderView', () => {
       await page.waitForTimeout(200);
       expect(await corner()).toBe(dark);
       expect((await page.pdf()).length).toBeGreaterThan(5000);
+    });
+
+    test('paper has no buttons, but what they say', async () => {
+      await view('heads');
+      await page.locator('.chip', { hasText: '1' }).click();
+      await page.emulateMedia({ media: 'print' });
+      for (const gone of ['#views', '#export', '#scale', '#layer', '#threshold', '.chip[aria-pressed=false]'])
+        expect([gone, await page.locator(gone).first().isVisible()]).toEqual([gone, false]);
+      expect(await page.locator('.chip:visible').allTextContents()).toEqual(['0', '1']);
+      for (const there of ['h1', '#detail-title', '.legend', '.lines-count', '#precision'])
+        expect([there, await page.locator(there).isVisible()]).toEqual([there, true]);
     });
 
     test('a text is printed from dark as it is from light', async () => {
