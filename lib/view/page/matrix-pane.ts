@@ -147,10 +147,15 @@ export class MatrixPane {
     const beside = left.reserve(0, 0, margin).room;
     const room = this.root.clientWidth - beside - margin - 12;
     const largest = Math.max(LARGEST_CELL, Math.min(LARGEST_OF_FEW, Math.floor(LARGE / Math.max(rows, columns))));
-    const above = top.reserve(room / columns, largest, margin);
-    const width = Math.max(120, room - above.overhang);
-    const height = Math.max(Math.min(260, width), Math.min(mostHeight - above.room - margin - 20, 1.25 * width));
-    const cell = Math.min(largest, width / columns, height / rows);
+    const measured = (size: number) => {
+      const above = top.reserve(size, largest, margin);
+      const width = Math.max(120, room - above.overhang);
+      const height = Math.max(Math.min(260, width), Math.min(mostHeight - above.room - margin - 20, 1.25 * width));
+      return { above, width, height, cell: Math.min(largest, width / columns, height / rows) };
+    };
+    const widest = measured(room / columns);
+    // Where the height lets columns be no wider than that, turned labels wouldn't fit, and aren't worth their room.
+    const { above, width, height, cell } = widest.cell < room / columns ? measured(widest.cell) : widest;
     const side = (count: number, limit: number) => {
       const size = Math.max(cell, Math.min(largest, Math.min(limit, LEAST_SIDE) / count));
       return Math.min(limit, (size >= 4 ? Math.floor(size) : size) * count);
