@@ -8,6 +8,7 @@
 #endif
 
 #include "capture/probe.h"
+#include "exported/shared_masks.h"
 #include "fused/operators.h"
 #include "nn/native_module.h"
 #include "runtime/error.h"
@@ -43,6 +44,7 @@ void registerAll() {
     // Of all copies in a process only one gets the namespace.
     claimNamespace("lta", ownFile());
     fused::registerFusedOperators();
+    exported::registerMaskOperator();
     registerProbe();
     registerRunScope();
     nn::registerSkipInit();

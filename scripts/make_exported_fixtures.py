@@ -5,7 +5,7 @@
 
 Every case of exported.json is a program with `runs`: inputs by position and by name, and the output of Python's
 `torch.export.load(file).module()` for them (`{"$tensor": name}` is a tensor of <case>.safetensors), with what its buffers hold afterwards
-where it changes some. `gradients` are those of the sum of all squares by the
+where it changes some, and what TorchScript of the same model gives (`script`) where there is a trace of it. `gradients` are those of the sum of all squares by the
 parameters. `attentions` are those of an eager run of the model that was exported, for the first run. Hugging Face models have
 random weights. Seeded, with torch 2.13.0 and transformers 5.23.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch._higher_order_ops import map as mapping, scan, while_loop
 from torch._higher_order_ops.hints_wrap import hints_wrapper
 from torch.export import Dim
 from torch.nn import functional as F
@@ -84,6 +85,119 @@ class Branches(nn.Module):
             lambda step, value: value.abs().max() > 0.5, halve, (torch.tensor(0), chosen)
         )
         return chosen, steps, small
+
+
+class Attending(nn.Module):
+    """A layer whose attention is its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x, mask=None):
+        query, key, value = (each(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in (self.query, self.key, self.value))
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+class Loops(nn.Module):
+    """Loops over rows and until something holds, with sizes and numbers among what they take, and one of no round whose result is written to."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.Linear(2 * WIDTH, WIDTH)
+        self.attending = Attending()
+
+    def forward(self, x, rounds):
+        length = x.shape[1]
+
+        def step(state, row):
+            state = {'hidden': self.cell(torch.cat([state['hidden'], row], -1)).tanh(), 'sum': state['sum'] + row}
+            return state, {'twice': state['hidden'] * 2, 'row': row - 1}
+
+        rows = x.transpose(0, 1).contiguous()
+        state, made = scan(step, {'hidden': torch.zeros_like(rows[0]), 'sum': rows[0]}, rows, dim=0)
+        mapped = mapping(lambda row, y: {'plus': row + y.sum() * length, 'mean': row.mean()}, rows, x)
+        seen = while_loop(lambda i, y: (i < rounds).all(), lambda i, y: (i + 1, y + self.attending(y)), (torch.zeros((), dtype=torch.int64), x))
+        never = while_loop(lambda y: y.sum() > 1e9, lambda y: (y * 2,), (x,))[0]
+        never.add_(1)
+        return state, made, mapped, seen, never, x
+
+
+class Combined(nn.Module):
+    """Every row combined with all before it, and what each round of a loop gave."""
+
+    def forward(self, x, y):
+        both = torch.ops.higher_order.associative_scan(lambda a, b, c, d: (a * c, b * c + d), (x, y), ())
+        rounds = torch.ops.higher_order.while_loop_stack_output(lambda i, z: i < 3, lambda i, z: (i + 1, z * 1.5), (torch.tensor(0), x), ())
+        return both, rounds
+
+
+class Sized(nn.Module):
+    """A condition whose branches take a tensor and a size."""
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda y, n: y * n, lambda y, n: y + n, (x, x.shape[0]))
+
+
+class Regions(nn.Module):
+    """One region of layers of their own, which the exporter writes once."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Attending() for _ in range(4))
+
+    @torch.compiler.nested_compile_region
+    def block(self, layer, x):
+        return layer(x) + x
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = self.block(layer, x)
+        return x
+
+
+class Vmapped(nn.Module):
+    """A mask that is a function of positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.attending = Attending()
+
+    def forward(self, x):
+        near = torch.vmap(torch.vmap(lambda i, j: (j <= i) & (i - j < 3), in_dims=(None, 0)), in_dims=(0, None))
+        return self.attending(x, near(torch.arange(x.shape[1]), torch.arange(x.shape[1])))
+
+
+class OtherAutocast(nn.Module):
+    """Autocast to a type that Python doesn't cast to on CPUs, and to one that it does; says something on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH, dtype=torch.bfloat16)
+
+    def forward(self, x):
+        with torch.autocast('cpu', dtype=torch.float32):
+            y = self.linear(x)
+        torch._higher_order_ops.print('sum {}', y.sum())
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            return y, torch.mm(y.float(), y.float().t())
+
+
+class SharedMask(nn.Module):
+    """Layers that take one mask of booleans, one of them in another type."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Attending() for _ in range(3))
+
+    def forward(self, x, kept):
+        mask = kept[:, None, None, :].expand(-1, 1, x.shape[1], -1)
+        x = x + self.layers[0](x, mask)
+        x = x + self.layers[1](x, mask)
+        half = x.to(torch.bfloat16)[:, None]
+        half = F.scaled_dot_product_attention(half, half, half, attn_mask=mask)[:, 0]
+        kept.logical_not_().logical_not_()
+        return x + self.layers[2](x + half, mask)
 
 
 class Hints(nn.Module):
@@ -300,6 +414,9 @@ class Fixtures:
             with torch.no_grad():
                 output = module(*args, **kwargs)
             run = {**given, 'output': described(output, f'run{i}.out', tensors)}
+            if trace:
+                with torch.no_grad():
+                    run['script'] = described(torch.jit.load(script)(*copied(args)), f'run{i}.script', tensors)
             changed = {key: buffer for key, buffer in module.state_dict().items() if key in dict(module.named_buffers())}
             if changed:
                 run['buffers'] = described(changed, f'run{i}.buffers', tensors)
@@ -373,6 +490,20 @@ def structures(fixtures: Fixtures) -> None:
     runs = [((torch.randn(2, n, 3), torch.randn(2, 2 * n, 3)), {}) for n in (4, 7, 16)]
     fixtures.case('symbols', Symbols(), runs, dynamic=({1: length}, {1: 2 * length}))
     fixtures.case('branches', Branches(), [((torch.randn(3, WIDTH).abs(),), {}), ((-torch.randn(3, WIDTH).abs(),), {})])
+    length = Dim('length', min=2, max=16)
+    runs = [((torch.randn(2, n, WIDTH), torch.tensor(rounds)), {}) for n, rounds in ((5, 2), (3, 0), (2, 1))]
+    fixtures.case('loops', Loops(), runs, dynamic=({1: length}, None))
+    runs = [((torch.randn(n, 3), torch.randn(n, 3)), {}) for n in (6, 7, 2)]
+    fixtures.case('combined', Combined(), runs, dynamic=({0: length}, {0: length}))
+    runs = [((torch.randn(n, 3) + add,), {}) for n, add in ((3, 2), (5, -2))]
+    fixtures.case('sized', Sized(), runs, dynamic=({0: length},), strict=True)
+    fixtures.case('regions', Regions(), [((torch.randn(2, 5, WIDTH),), {})], strict=True, attentions=True)
+    fixtures.case('vmapped', Vmapped(), [((torch.randn(2, 5, WIDTH),), {})], decompose=True, attentions=True)
+    refused = Fixtures(fixtures.folder, fixtures.only)
+    refused.case('vmapped_as_is', Vmapped(), [((torch.randn(2, 5, WIDTH),), {})])
+    fixtures.case('other_autocast', OtherAutocast(), [((torch.randn(3, WIDTH, dtype=torch.bfloat16),), {})], strict=True)
+    kept = torch.tensor([[True] * 5, [True, True, False, True, False]])
+    fixtures.case('shared_mask', SharedMask(), [((torch.randn(2, 5, WIDTH), kept), {})], attentions=True)
     fixtures.case('hints', Hints(), [((torch.randn(3, WIDTH),), {})], strict=True)
     custom = Fixtures(fixtures.folder, fixtures.only)  # beside the others, which need no library
     custom.case('custom_operator', Custom(), [((torch.randn(2, WIDTH),), {})])

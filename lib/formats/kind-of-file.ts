@@ -11,7 +11,10 @@ export type FileKind =
   | 'zip'
   | 'safetensors'
   | 'gguf'
-  | 'hdf5';
+  | 'hdf5'
+  | 'onnx'
+  | 'tflite'
+  | 'executorch';
 
 /** What each is called in errors. */
 export const FILE_KINDS: Record<FileKind, string> = {
@@ -24,6 +27,9 @@ export const FILE_KINDS: Record<FileKind, string> = {
   safetensors: 'a .safetensors file: tensors alone',
   gguf: 'a GGUF file',
   hdf5: 'an HDF5 file',
+  onnx: 'an ONNX model',
+  tflite: 'a TensorFlow Lite model',
+  executorch: 'a program compiled for ExecuTorch (.pte)',
 };
 
 async function kindOfArchive(file: OpenFile): Promise<FileKind> {
@@ -47,6 +53,10 @@ export async function kindOfFile(file: OpenFile): Promise<FileKind | undefined> 
   if (start.startsWith('PK\x03\x04')) return await kindOfArchive(file);
   if (start.startsWith('GGUF')) return 'gguf';
   if (start.startsWith('\x89HDF\r\n')) return 'hdf5';
+  if (start.startsWith('TFL3', 4)) return 'tflite';
+  if (start.startsWith('ET12', 4)) return 'executorch';
+  // A protocol buffer without a mark of its own: the version of its format, then one of the fields behind that.
+  if (/^\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]/.test(start)) return 'onnx';
   // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
   if (start[8] === '{') return 'safetensors';
   return start[0] === '\x80' && start.charCodeAt(1) <= 5 ? 'torch-save-legacy' : undefined;

@@ -30,6 +30,7 @@ import type { ModelSource } from '../formats/source';
 import { nodeCallback } from './hook-callback';
 import type { HookInputs } from './hookable-model';
 import type { HookedModule, HookedNode, HookKind, HookRecord, NodeHook } from './hooks';
+import { withKindOfSource } from './kind-of-source';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
 import { checkHookable, hooksTaken, programHook, programRecord } from './program-hooks';
 import { flattenCall, unflatten } from './pytree';
@@ -192,7 +193,9 @@ export class ExportedProgram<
     const optimize = optionalBoolean(given.optimize, 'optimize') ?? false;
     const handle = await cancellable(stop, (cancellation) =>
       binding().loadExportedProgram(from, { ...checked, optimize, cancellation }),
-    );
+    ).catch(async (error: unknown) => {
+      throw await withKindOfSource(error, from, 'exported-program');
+    });
     const program = new ExportedProgram<Inputs, Output>(handle);
     if (given.untrusted) program.defaultLimits = UNTRUSTED_LIMITS;
     return program;

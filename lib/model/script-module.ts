@@ -13,6 +13,7 @@ import { elements, invalid, optionalBoolean, optionalString } from '../core/vali
 import { fromNativeValue, toNative, type Value } from '../core/value';
 import type { ModelSource } from '../formats/source';
 import type { HookInputs } from './hookable-model';
+import { withKindOfSource } from './kind-of-source';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
 import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
 
@@ -121,7 +122,9 @@ export class ScriptModule<
         ...(fuse === undefined ? {} : { fuse }),
         cancellation,
       }),
-    );
+    ).catch(async (error: unknown) => {
+      throw await withKindOfSource(error, from, 'torch-script');
+    });
     const model = new ScriptModule<Inputs, Output>(handle);
     if (untrusted) model.defaultLimits = UNTRUSTED_LIMITS;
     return model;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "exported/layer_fusion.h"
+#include "exported/shared_masks.h"
 #include "hooks/hook_run.h"
 #include "runtime/error.h"
 #include "runtime/run_scope.h"
@@ -43,11 +44,6 @@ bool isDtype(const c10::Argument& argument) {
   auto type = argument.real_type();
   if (const auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
   return type->kind() == c10::TypeKind::ScalarTypeType;
-}
-
-std::string ownerOf(const std::string& weight) {
-  const auto dot = weight.rfind('.');
-  return dot == std::string::npos ? std::string() : weight.substr(0, dot);
 }
 
 std::vector<IValue> runHooked(const Graph& graph, Frame frame, std::shared_ptr<const HookSet> hooks,
@@ -142,6 +138,8 @@ void ExportedProgram::onMoved(c10::Device device) {
       if (argument.constant.isDevice()) argument.constant = device;
     }
   });
+  const auto kept = slotsOfWeights(program_);
+  shared_ = device.is_cpu() ? withSharedMasks(program_.graph, kept) : std::nullopt;
   if (optimize_) {
     fused_ = device.is_cpu() ? std::make_unique<const Graph>(fuseLayers(program_)) : nullptr;
     folded_ = std::make_unique<FoldedProgram>(program_, fused_ ? *fused_ : program_.graph);
@@ -198,7 +196,10 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
   const auto hooked = snapshot.hooks ? hookedGraph(*snapshot.hooks) : nullptr;
   // Those who look at single operators, or record gradients, see those of the file.
   const bool mayFuse = !options.grad && !captureGradients && !hooked && !RunScope::isObserved();
-  const auto& graph = hooked ? hooked->graph : mayFuse && fused_ ? *fused_ : program_.graph;
+  const auto& graph = hooked                            ? hooked->graph
+                      : mayFuse && fused_               ? *fused_
+                      : mayFuse && shared_ && !capture ? *shared_
+                                                        : program_.graph;
   auto frame = frameOfWeights(graph);
   // A capture sees every operator: weights of attention may be what weights alone decide.
   const bool mayFold = folded_ && mayFuse && !capture;

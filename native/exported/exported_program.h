@@ -69,6 +69,7 @@ class ExportedProgram final : public engine::Model {
 
   Program program_;
   const bool optimize_;
+  std::optional<Graph> shared_;            // for plain runs on the CPU; none where no masks are shared
   std::unique_ptr<const Graph> fused_;     // null without `optimize`, and on other devices than the CPU
   std::unique_ptr<FoldedProgram> folded_;  // null where nothing is
   const c10::FunctionSchema schema_;

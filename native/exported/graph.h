@@ -26,7 +26,7 @@ constexpr int unread(int slot) { return -2 - slot; }
 
 // How one argument of a node is made: a constant, or out of what lies in slots.
 struct Argument {
-  enum class Kind : uint8_t { Constant, Slot, Tensors, OptionalTensors, Integers, Floats, Booleans, Graph };
+  enum class Kind : uint8_t { Constant, Slot, Tensors, OptionalTensors, Integers, Floats, Booleans, Values, Graph };
   // What Python's argument parser makes of a number for an operator that wants something else.
   enum class Cast : uint8_t { None, Float, Tensor };
   struct Item {
@@ -55,8 +55,10 @@ enum class ControlOperator : uint8_t {
   Autocast,
   Condition,
   WhileLoop,
+  StackingLoop,
   Map,
   Scan,
+  AssociativeScan,
   InvokeSubgraph,
   Wrapper
 };

@@ -22,17 +22,26 @@ struct Control {
   size_t graphs;
 };
 
+// Operators with graphs of their own, by the name that the dispatcher of Python has for them.
 constexpr Control kControls[] = {
     {"wrap_with_set_grad_enabled", ControlOperator::SetGradEnabled, 1, 1},
     {"wrap_with_autocast", ControlOperator::Autocast, 4, 1},
     {"cond", ControlOperator::Condition, 1, 2},
     {"while_loop", ControlOperator::WhileLoop, 0, 2},
+    {"while_loop_stack_output", ControlOperator::StackingLoop, 0, 2},
     {"map_impl", ControlOperator::Map, 0, 1},
     {"scan", ControlOperator::Scan, 0, 1},
+    {"associative_scan", ControlOperator::AssociativeScan, 0, 1},
     {"invoke_subgraph", ControlOperator::InvokeSubgraph, 0, 1},
     {"strict_mode", ControlOperator::Wrapper, 0, 1},
     {"hints_wrapper", ControlOperator::Wrapper, 0, 1},
 };
+
+// Of torch.func, which exporters write as the functions of Python that they call.
+constexpr std::string_view kTransforms = "torch._functorch.";
+
+// Writes to Python's output, and computes nothing.
+constexpr std::string_view kPrint = "torch.ops.higher_order.print";
 
 // Asserts what types a program was exported for; inputs were checked, and a model may be cast.
 constexpr std::string_view kMetadataAssertion = "aten::_assert_tensor_metadata";
@@ -82,6 +91,15 @@ Result readResult(const Json& json, ValueNames& names, std::vector<bool>& isNumb
     throw Error("ERR_UNSUPPORTED_FILE", "a node gives a value of the kind " + shown(kind) + ", which isn't served");
   }
   return result;
+}
+
+// What graphs take in a list: tensors and numbers, which exporters write as tensors where both are in it.
+Argument asValues(Argument argument) {
+  using Kind = Argument::Kind;
+  if (argument.kind != Kind::Constant && argument.kind != Kind::Slot && argument.kind != Kind::Graph) {
+    argument.kind = Kind::Values;
+  }
+  return argument;
 }
 
 void checkGraphs(const Node& node, const Control& control) {
@@ -153,6 +171,8 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
     node.kind = Node::Kind::Number;
     node.number = *number;
     node.arguments = std::move(arguments);
+  } else if (node.target == kPrint) {
+    node.kind = Node::Kind::Nothing;
   } else if (node.target.starts_with(kControl)) {
     node.target = node.target.substr(kControl.size());
     const auto* control = std::find_if(std::begin(kControls), std::end(kControls),
@@ -163,10 +183,15 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
     }
     node.kind = Node::Kind::Control;
     node.control = control->what;
-    node.arguments = std::move(arguments);
+    for (auto& argument : arguments) node.arguments.push_back(asValues(std::move(argument)));
     checkGraphs(node, *control);
   } else if (node.target.starts_with(kOperators)) {
     readOperator(node, std::move(arguments), argumentNames, isNumber);
+  } else if (node.target.starts_with(kTransforms)) {
+    throw Error("ERR_UNSUPPORTED_FILE",
+                "it calls " + shown(node.target) +
+                    ", a part of torch.vmap or torch.func that exists in Python only: run_decompositions() of the "
+                    "exported program, before torch.export.save, writes out what it does");
   } else {
     throw Error("ERR_UNSUPPORTED_FILE",
                 "it calls " + shown(node.target) + ", which is no operator of libtorch: export the model without it");

@@ -67,6 +67,12 @@ IValue valueOf(const Argument& argument, Frame& frame) {
       return listOf<double>(argument, frame, [](const IValue& value) { return value.toScalar().toDouble(); });
     case Kind::Booleans:
       return listOf<bool>(argument, frame, [](const IValue& value) { return value.toBool(); });
+    case Kind::Values: {
+      c10::impl::GenericList list(c10::AnyType::get());
+      list.reserve(argument.items.size());
+      for (const auto& item : argument.items) list.push_back(valueOf(item, frame));
+      return list;
+    }
     case Kind::Graph:
       return {};
   }

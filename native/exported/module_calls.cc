@@ -6,6 +6,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "exported/passed_values.h"
+
 namespace lta::exported {
 namespace {
 
@@ -286,27 +288,12 @@ class CallFinder {
     if (out.size() == 1) call.outputs = {slotArgument(out.front())};
   }
 
-  // Calls in the graphs that a node runs: their inputs are the node's arguments, one behind the other.
+  // Calls in the graphs that a node runs.
   void findInside(const Node& node) const {
-    if (node.graphs.empty()) return;
-    std::vector<int> passed;
-    bool isBehind = false;
-    for (const auto& argument : node.arguments) {
-      if (argument.kind == Argument::Kind::Graph) {
-        isBehind = true;
-      } else if (isBehind && argument.kind == Argument::Kind::Slot) {
-        passed.push_back(argument.slot);
-      } else if (isBehind) {
-        for (const auto& item : argument.items) passed.push_back(item.slot);
-      }
-    }
     for (const auto& inner : node.graphs) {
       std::vector<bool> isWeight(static_cast<size_t>(inner->slotCount), false);
-      const size_t skipped = passed.size() - std::min(passed.size(), inner->inputs.size());
-      for (size_t i = 0; i < inner->inputs.size() && skipped + i < passed.size(); ++i) {
-        const int outer = passed[skipped + i], slot = inner->inputs[i];
-        if (slot != kNoSlot && outer != kNoSlot)
-          isWeight[static_cast<size_t>(slot)] = isWeight_[static_cast<size_t>(outer)];
+      for (const auto& [outer, slot] : passedValues(node, *inner)) {
+        isWeight[static_cast<size_t>(slot)] = isWeight_[static_cast<size_t>(outer)];
       }
       CallFinder(*inner, signatures_, std::move(isWeight), {}, framesOf(node)).find();
     }

@@ -37,10 +37,15 @@ ModuleStackPtr ModuleStacks::read(std::string_view text) {
     frame.type = type.substr(type.rfind('.') + 1);
     frame.identity = frame.name;
     if (call != std::string_view::npos) frame.identity += entry.substr(call, first - call);
-    types_.emplace(frame.name, frame.type);
+    add(frame);
     made->push_back(std::move(frame));
   }
   return stack = std::move(made);
+}
+
+bool ModuleStacks::mayBeAlike(const std::string& first, const std::string& second) const {
+  const auto one = types_.find(first), other = types_.find(second);
+  return one == types_.end() || other == types_.end() || one->second == other->second;
 }
 
 }  // namespace lta::exported

@@ -29,6 +29,10 @@ class ModuleStacks {
 
   // All modules that were met, by name, with their types.
   const std::unordered_map<std::string, std::string>& types() const { return types_; }
+  // Meets another one.
+  void add(const ModuleFrame& frame) { types_.emplace(frame.name, frame.type); }
+  // Whether two modules may be of one type.
+  bool mayBeAlike(const std::string& first, const std::string& second) const;
 
  private:
   std::unordered_map<std::string, ModuleStackPtr> stacks_;

@@ -9,6 +9,7 @@
 #include "exported/argument_reader.h"
 #include "exported/graph_reader.h"
 #include "exported/json.h"
+#include "exported/region_names.h"
 #include "runtime/allowed_operators.h"
 
 namespace lta::exported {
@@ -77,6 +78,7 @@ class ProgramReader {
     const auto signature = module.at("signature");
     auto inputs = readInputs(signature.at("input_specs"), tensors, integers);
     auto outputs = readOutputs(signature.at("output_specs"), tensors, integers);
+    nameRegions(graph_.graph, ownersOfSlots(), stacks_);
     auto modules = readModules(module.at("module_call_graph"));
     Program program{std::move(graph_.graph),
                     std::move(weights_),
@@ -193,6 +195,12 @@ class ProgramReader {
     return leaves;
   }
 
+  std::vector<std::string> ownersOfSlots() const {
+    std::vector<std::string> owners(static_cast<size_t>(graph_.graph.slotCount));
+    for (const auto& [slot, weight] : bound_) owners[static_cast<size_t>(slot)] = ownerOf(weights_[weight].name);
+    return owners;
+  }
+
   // In the order that the exporter met them; a second call of one has an entry of its own, with its number.
   std::vector<engine::ModuleInfo> readModules(const Json& calls) {
     std::vector<engine::ModuleInfo> modules;
@@ -266,6 +274,11 @@ class ProgramReader {
 };
 
 }  // namespace
+
+std::string ownerOf(const std::string& weight) {
+  const auto dot = weight.rfind('.');
+  return dot == std::string::npos ? std::string() : weight.substr(0, dot);
+}
 
 std::vector<int> slotsOfWeights(const Program& program) {
   std::vector<int> slots;

@@ -45,6 +45,9 @@ struct Program {
   int64_t schemaMinor = 0;                             // of the format's version
 };
 
+// The module that has a weight of this name.
+std::string ownerOf(const std::string& weight);
+
 // The slots that hold weights.
 std::vector<int> slotsOfWeights(const Program& program);
 

@@ -58,6 +58,9 @@ describe('loadModel', () => {
     ['another zip archive', zipSync({ 'readme.txt': strToU8('x') }), /a zip archive of something else/],
     ['GGUF', strToU8('GGUF\x03\0\0\0'), /a GGUF file/],
     ['HDF5', Buffer.from('\x89HDF\r\n\x1a\n', 'latin1'), /an HDF5 file/],
+    ['ONNX', Buffer.from('\x08\x08\x12\x07pytorch\x1a\x052.1.0', 'latin1'), /an ONNX model; export the PyTorch model/],
+    ['TensorFlow Lite', Buffer.from('\x1c\0\0\0TFL3\0\0', 'latin1'), /a TensorFlow Lite model; export/],
+    ['ExecuTorch', Buffer.from('\x30\0\0\0ET12\0\0', 'latin1'), /compiled for ExecuTorch.*; export/],
   ])('knows %s by sight', async (_, bytes, received) => {
     await expect(loadModel(new Uint8Array(bytes))).rejects.toMatchObject({
       code: 'ERR_UNSUPPORTED_FILE',

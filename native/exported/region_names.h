@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "exported/graph.h"
+#include "exported/module_stack.h"
+
+namespace lta::exported {
+
+// A region that a model calls several times (`torch.compiler.nested_compile_region`) is written with the modules of one
+// of these calls. Which modules the others are of is told by the weights that they are given: names them.
+// `owners`: of each slot that holds a weight, the module that has it, else empty.
+void nameRegions(Graph& graph, const std::vector<std::string>& owners, ModuleStacks& modules);
+
+}  // namespace lta::exported
