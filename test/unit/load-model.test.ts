@@ -29,7 +29,7 @@ describe('loadModel', () => {
   const unsupported: [file: string, received: RegExp][] = [
     ['nn/state.pth', /what torch\.save wrote.*; its tensors can be loaded into a module of nn by loadStateDict/],
     ['nn/legacy.pth', /what torch\.save wrote before PyTorch 1\.6, or another pickle; its tensors can be/],
-    ['nn/state.safetensors', /a \.safetensors file: tensors alone; they can be/],
+    ['nn/state.safetensors', /a \.safetensors file: tensors alone; its tensors can be/],
     ['formats/stored.npz', /a NumPy archive/],
     ['models/README.md', /a file of no known kind$/],
   ];
