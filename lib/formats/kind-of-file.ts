@@ -43,6 +43,12 @@ async function kindOfArchive(file: OpenFile): Promise<FileKind> {
   });
 }
 
+/** ONNX is a protocol buffer without a mark of its own: its version comes first, then one of the fields behind that. */
+function isOnnx(start: string): boolean {
+  const [tag, version, next] = [0, 1, 2].map((i) => start.charCodeAt(i)) as [number, number, number];
+  return tag === 0x08 && version > 0 && version < 0x20 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].includes(next);
+}
+
 /**
  * Tells what a file is; undefined for one that nobody here knows.
  *
@@ -55,8 +61,7 @@ export async function kindOfFile(file: OpenFile): Promise<FileKind | undefined> 
   if (start.startsWith('\x89HDF\r\n')) return 'hdf5';
   if (start.startsWith('TFL3', 4)) return 'tflite';
   if (start.startsWith('ET12', 4)) return 'executorch';
-  // A protocol buffer without a mark of its own: the version of its format, then one of the fields behind that.
-  if (/^\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]/.test(start)) return 'onnx';
+  if (isOnnx(start)) return 'onnx';
   // The length of a safetensors header can look like the beginning of a pickle; the header itself follows.
   if (start[8] === '{') return 'safetensors';
   return start[0] === '\x80' && start.charCodeAt(1) <= 5 ? 'torch-save-legacy' : undefined;
