@@ -48,7 +48,7 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
   const matrix = matrixOf(attention, head);
   const { name, operator, queries } = attention;
   const marked = await markedHead(attention, 0, matrix);
-  const { weights, rows, columns } = marked;
+  const { weights, rows, columns, largest } = marked;
   const [queryTokens, keyTokens] = tokensOf(example, rows, columns, queries);
   const input = {
     weights,
@@ -82,6 +82,7 @@ export async function writeFigure(example: PrepareExample, options: FigureOption
       name: which,
       ...(asked && { asked }),
       threshold,
+      largest,
       mergeWords: mergeWords ?? false,
       ...(image && { image }),
       scale,

@@ -25,6 +25,8 @@ export interface HeadFigureInput {
   mergeWords: boolean;
   /** The picture whose patches are the positions, and how many pixels it has. */
   image?: { url: string; patches: [number, number]; prefix: number; size: { width: number; height: number } };
+  /** The largest weight of all heads of the attention that were captured: what the logarithmic scale ends with. */
+  largest: number;
   /** How weights become colours. */
   scale: 'log' | 'root' | 'linear';
   /** What stands below: layer, head, kind. How weights become colours is added. */

@@ -408,6 +408,8 @@ export interface MarkedHead {
   rows: number;
   columns: number;
   mask: Uint8Array | undefined;
+  /** The largest size of a weight of all heads. */
+  largest: number;
 }
 
 /**
@@ -422,7 +424,8 @@ export async function markedHead(
 ): Promise<MarkedHead> {
   check(attention);
   const reader = new HeadReader(attention, item, new Scratch());
-  const mask = known ?? (await survey(reader)).mask;
+  const surveyed = await survey(reader);
+  const mask = known ?? surveyed.mask;
   const { weights, captured } = await reader.read(matrix);
   const marked = weights.slice();
   const bits = new Uint32Array(marked.buffer);
@@ -430,7 +433,7 @@ export async function markedHead(
     if (captured?.[i] === 0) bits[i] = ABSENT_BITS;
     else if (mask?.[i] === 1) bits[i] = MASKED_BITS;
   }
-  return { weights: marked, rows: reader.rows, columns: reader.columns, mask };
+  return { weights: marked, rows: reader.rows, columns: reader.columns, mask, largest: surveyed.largest };
 }
 
 /** Rows and columns of a head that are no padding: [from, to). */

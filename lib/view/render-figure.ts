@@ -28,11 +28,28 @@ export async function renderPng(svg: string, scale: number): Promise<Buffer> {
     'which draws PNGs',
     '; or write an SVG',
   );
+  const family = sansSerif(resvg);
   const image = await resvg.renderAsync(svg, {
     fitTo: { mode: 'zoom', value: scale },
-    font: { loadSystemFonts: true },
+    font: { loadSystemFonts: true, ...(family && { defaultFontFamily: family }) },
   });
   return image.asPng();
+}
+
+/** Fonts without serifs that systems have. */
+const SANS_SERIF = ['Noto Sans', 'DejaVu Sans', 'Segoe UI', 'Helvetica', 'Arial', 'Liberation Sans'];
+
+/**
+ * The first of these that is there. resvg looks for the first family of a list alone, and draws what it doesn't find with a
+ * default, which has serifs on many systems. What is drawn as wide as in a family that nobody has isn't there.
+ */
+function sansSerif({ Resvg }: typeof import('@resvg/resvg-js')): string | undefined {
+  const widthIn = (family: string) => {
+    const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="900" height="60" font-family="${family}"><text x="1" y="40" font-size="40">Attention, illicit 0123</text></svg>`;
+    return new Resvg(svg, { font: { loadSystemFonts: true } }).getBBox()?.width;
+  };
+  const none = widthIn('no such family');
+  return SANS_SERIF.find((family) => widthIn(family) !== none);
 }
 
 function figures(): FigureModule {

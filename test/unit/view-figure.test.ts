@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeFigure } from '../../lib/cli/view-figure';
 import { imageInfo } from '../../lib/view/image-size';
+import { FONT } from '../../lib/view/page/figure/svg';
 import { encodePng } from '../../lib/view/png';
 import type { PrepareExample } from '../../lib/view/prepare';
+import { renderPng } from '../../lib/view/render-figure';
 import { readImage } from '../../lib/view/render-view';
 import { attention, type Example, weightOf } from './page-window';
 
@@ -34,6 +36,28 @@ describe('libtorch-attention view --svg', () => {
     expect(source).toContain('⟨RLO⟩abc');
     expect(source).not.toContain('y'.repeat(100));
     expect(source).toContain('layers.0.attn, head 1 · softmax · &lt;b&gt;');
+  });
+
+  test('the logarithmic scale ends with the largest weight of the heads, the linear one with 1', async () => {
+    const { data } = (example.attentions as { weights: { data: Float32Array } }[])[0]?.weights ?? { data: [] };
+    const words = (source: string) => source.replace(/<[^>]+>/g, ' ').replace(/\s+/g, ' ');
+    const source = words(await draw({ scale: 'log' }));
+    const [, least, largest] = /one logarithmic scale from ([\d.e-]+) to ([\d.]+)/.exec(source) ?? [];
+    expect(Number(largest)).toBeCloseTo(Math.max(...data), 2);
+    expect(Number(least)).toBe(0.0005);
+    expect(words(await draw({ scale: 'linear' }))).toMatch(/linear scale from 0 to 1/);
+  });
+
+  test('a PNG has letters without serifs, where the system has such', async () => {
+    const { Resvg } = await import('@resvg/resvg-js');
+    const svg = (family: string) =>
+      `<svg xmlns="http://www.w3.org/2000/svg" width="200" height="40" font-family="${family}"><text x="9" y="30">ill</text></svg>`;
+    const font = { loadSystemFonts: true };
+    const widthIn = (family: string) => new Resvg(svg(family), { font }).getBBox()?.width;
+    const families = ['Noto Sans', 'DejaVu Sans', 'Segoe UI', 'Helvetica', 'Arial', 'Liberation Sans'];
+    const there = families.find((family) => widthIn(family) !== widthIn('no such family'));
+    if (there === undefined) return;
+    expect(await renderPng(svg(FONT), 1)).toEqual(await renderPng(svg(there), 1));
   });
 
   test('lines for the weights that reach the threshold', async () => {

@@ -130,6 +130,8 @@ function readHead(input: RowInput & Partial<HeadFigureInput>): Head {
   }
   const share = largest <= 1.0001 && !signed ? 1 : largest;
   const kind = input.scale ?? 'log';
+  // As on a page: one for all heads, as far as there are any others.
+  const shared = Math.max(signed || share > 1 ? 0 : 0.001, input.largest || largest) || 1;
   return {
     data: {
       matrix: Matrix.fromFloats(rows, columns, weights, { scale: share, signed }),
@@ -137,7 +139,7 @@ function readHead(input: RowInput & Partial<HeadFigureInput>): Head {
       top: new TopKeys([]),
     },
     labels: axes(input),
-    scale: { kind, signed, largest: kind === 'root' ? largest || 1 : share },
+    scale: { kind, signed, largest: kind === 'root' ? largest || 1 : kind === 'log' ? shared : share },
   };
 }
 
