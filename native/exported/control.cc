@@ -9,6 +9,7 @@
 
 #include <utility>
 
+#include "exported/branch_gradients.h"
 #include "exported/interpreter.h"
 #include "runtime/cancellation.h"
 #include "runtime/error.h"
@@ -230,8 +231,12 @@ Values runControl(const Node& node, Values arguments) {
     }
     case ControlOperator::Autocast:
       return runAutocast(node, arguments);
-    case ControlOperator::Condition:  // (predicate, graph if so, graph if not, inputs)
-      return callGraph(*node.graphs[isTrue(arguments[0]) ? 0 : 1], valuesFrom(arguments, 3));
+    case ControlOperator::Condition: {  // (predicate, graph if so, graph if not, inputs)
+      const auto operands = valuesFrom(arguments, 3);
+      auto outputs = callGraph(*node.graphs[isTrue(arguments[0]) ? 0 : 1], operands);
+      reachOperands(outputs, operands);
+      return outputs;
+    }
     case ControlOperator::WhileLoop:
       return runWhile(node, arguments, /*stacks=*/false);
     case ControlOperator::StackingLoop:

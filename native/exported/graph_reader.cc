@@ -93,6 +93,20 @@ Result readResult(const Json& json, ValueNames& names, std::vector<bool>& isNumb
   return result;
 }
 
+// The operator with graphs of its own that a target names; null for another target. Throws for those that aren't known.
+const Control* controlOf(std::string_view target) {
+  if (!target.starts_with(kControl) || target == kPrint) return nullptr;
+  const auto name = target.substr(kControl.size());
+  const auto* found = std::find_if(std::begin(kControls), std::end(kControls),
+                                   [&](const Control& each) { return each.name == name; });
+  if (found != std::end(kControls)) return found;
+  // Decompositions make it of custom operators that write.
+  const bool isDecomposed = name.starts_with("auto_functionalized");
+  throw Error("ERR_UNSUPPORTED_FILE", "it uses the higher-order operator " + shown(name) +
+                                          ", which exists in Python only: export the model without " +
+                                          (isDecomposed ? "run_decompositions()" : "it"));
+}
+
 // What graphs take in a list: tensors and numbers, which exporters write as tensors where both are in it.
 Argument asValues(Argument argument) {
   using Kind = Argument::Kind;
@@ -158,6 +172,7 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
     node.graphNames.push_back(name ? name->string() : "graph_" + std::to_string(node.graphs.size() - 1));
     return node.graphs.size() - 1;
   };
+  const Control* const control = controlOf(node.target);
   std::vector<Argument> arguments;
   std::vector<std::string> argumentNames;
   for (const auto& input : json.at("inputs").elements()) {
@@ -173,14 +188,8 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
     node.arguments = std::move(arguments);
   } else if (node.target == kPrint) {
     node.kind = Node::Kind::Nothing;
-  } else if (node.target.starts_with(kControl)) {
-    node.target = node.target.substr(kControl.size());
-    const auto* control = std::find_if(std::begin(kControls), std::end(kControls),
-                                       [&](const Control& each) { return each.name == node.target; });
-    if (control == std::end(kControls)) {
-      throw Error("ERR_UNSUPPORTED_FILE", "it uses the higher-order operator " + shown(node.target) +
-                                              ", which exists in Python only: export the model without it");
-    }
+  } else if (control) {
+    node.target = control->name;
     node.kind = Node::Kind::Control;
     node.control = control->what;
     for (auto& argument : arguments) node.arguments.push_back(asValues(std::move(argument)));

@@ -230,6 +230,16 @@ describe('ExportedProgram.forward()', () => {
     },
   );
 
+  it('gives zeros to what only the other branch of a condition reads, as Python does', async () => {
+    const { inputs } = await runOf('branches', 1); // its sum is negative
+    using program = await ExportedProgram.load(programPath('branches'));
+    const [chosen] = (await program.forward(inputs, { grad: true })) as [Tensor];
+    await chosen.mul(chosen).sum().backward();
+    const gradients = program.namedParameters().map(({ tensor }) => [...numbers(tensor.grad!)]);
+    expect(gradients).toHaveLength(2);
+    for (const gradient of gradients) expect(gradient.every((each) => each === 0)).toBe(true);
+  });
+
   it('records gradients of parameters and inputs', async () => {
     const { inputs } = await runOf('encoder');
     using program = await ExportedProgram.load(programPath('encoder'));
