@@ -2414,3 +2414,207 @@ class TwoAxes(Loose):
         columns = (q[:, 3:] @ k[:, 3:].transpose(1, 2)).softmax(-1)
         both = torch.einsum('bij,bkl->bikjl', rows, columns).flatten(1, 2).flatten(2)
         return both @ self.value(x)
+
+
+@form()
+class CrissCross(Loose):
+    """A pixel attends to its column and its row, in one softmax and two products (CCNet)."""
+
+    def forward(self, x):
+        grid = (BATCH, 2, LENGTH // 2)
+        q, k, v = (p(x).view(*grid, WIDTH) for p in (self.query, self.key, self.value))
+
+        def columns(t):
+            return t.transpose(1, 2).reshape(BATCH * grid[2], 2, WIDTH)
+
+        def rows(t):
+            return t.reshape(BATCH * 2, grid[2], WIDTH)
+
+        over_columns = torch.bmm(columns(q), columns(k).transpose(1, 2)).view(BATCH, grid[2], 2, 2).transpose(1, 2)
+        over_rows = torch.bmm(rows(q), rows(k).transpose(1, 2)).view(BATCH, 2, grid[2], grid[2])
+        weights = torch.cat([over_columns, over_rows], 3).softmax(3)
+        seen(weights.reshape(BATCH, 1, LENGTH, 2 + grid[2]), 'softmax')
+        first = weights[..., :2].transpose(1, 2).reshape(BATCH * grid[2], 2, 2)
+        second = weights[..., 2:].reshape(BATCH * 2, grid[2], grid[2])
+        mixed = torch.bmm(first, columns(v)).view(BATCH, grid[2], 2, WIDTH).transpose(1, 2)
+        return self.out(mixed + torch.bmm(second, rows(v)).view(*grid, WIDTH))
+
+
+@form()
+class SoftPick(Attention):
+    """What divides is the sum of something else than what is divided."""
+
+    def mix(self, scores, v):
+        largest = scores.amax(-1, keepdim=True)
+        raised = (scores - largest).exp() - (-largest).exp()
+        weights = F.relu(raised) / (raised.abs().sum(-1, keepdim=True) + 1e-6)
+        seen(weights, 'unnormalized', 'exp')
+        return weights @ v
+
+
+@form()
+class OverTheirSum(Attention):
+    """Scores of either sign, over the sum of their absolute values."""
+
+    def mix(self, scores, v):
+        weights = scores / (scores.abs().sum(-1, keepdim=True) + 1e-6)
+        seen(weights, 'signed', 'matmul')
+        return weights @ v
+
+
+@form()
+class SoftmaxOverHeads(Attention):
+    """Heads stay heads, whatever the softmax runs over."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(1)
+        seen(weights, 'unnormalized')
+        return weights @ v
+
+
+@form()
+class DropoutInPlace(Between):
+    kind = 'softmax'
+
+    def extra(self):
+        self.dropout = nn.Dropout(0.1, inplace=True)
+
+    def between(self, w):
+        return self.dropout(w)
+
+
+@form()
+class PooledGlobally(Attention):
+    """One query of each head, whose scores a layer makes (Fastformer)."""
+
+    def extra(self):
+        self.score = nn.Linear(WIDTH, HEADS)
+
+    def forward(self, x):
+        weights = self.score(self.query(x)).transpose(1, 2).softmax(-1).unsqueeze(2)
+        seen(weights)
+        return self.out((weights @ self.apart(self.value(x))).transpose(1, 2).reshape(BATCH, 1, WIDTH))
+
+
+@form()
+class UnfoldedWindows(Attention):
+    """Windows of a feature map by unfold, positions behind their keys."""
+
+    def extra(self):
+        self.maps = nn.Conv2d(WIDTH, 3 * WIDTH, 1)
+
+    def windows(self, t):
+        return F.unfold(t, 3, padding=1).view(BATCH, HEADS, DEPTH, 9, LENGTH)
+
+    def forward(self, x):
+        q, k, v = self.maps(x.transpose(1, 2).reshape(BATCH, WIDTH, 2, LENGTH // 2)).chunk(3, 1)
+        scores = torch.einsum('bhdn,bhdkn->bhkn', q.reshape(BATCH, HEADS, DEPTH, LENGTH), self.windows(k))
+        weights = scores.softmax(2)
+        seen(weights.transpose(2, 3))
+        return torch.einsum('bhkn,bhdkn->bhdn', weights, self.windows(v))
+
+
+@form()
+class IndexedWindows(UnfoldedWindows):
+    """The same as exported programs write it: padded, and indexed by rows and columns at once."""
+
+    def windows(self, t):
+        rows = torch.arange(3)[:, None] + torch.arange(2)[None]
+        columns = torch.arange(3)[:, None] + torch.arange(LENGTH // 2)[None]
+        windows = F.pad(t, (1, 1, 1, 1))[:, :, rows[:, :, None, None], columns]
+        return windows.permute(0, 1, 2, 4, 3, 5).reshape(BATCH, HEADS, DEPTH, 9, LENGTH)
+
+
+@form()
+class ConvolvedHeads(Attention):
+    """Keys and values of each head are pooled by a convolution, heads in the batch (MViT)."""
+
+    def extra(self):
+        self.pool = nn.Conv1d(DEPTH, DEPTH, 2, stride=2)
+
+    def pooled(self, t):
+        return self.pool(t.reshape(BATCH * HEADS, LENGTH, DEPTH).transpose(1, 2)).transpose(1, 2).reshape(BATCH, HEADS, -1, DEPTH)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = (self.pooled(q) @ self.pooled(k).transpose(-2, -1)).softmax(-1)
+        seen(weights)
+        return weights @ self.pooled(v)
+
+
+@form()
+class WindowsWithoutSoftmax(Attention):
+    """Windows of one head, in a product of matrices: nothing tells that they aren't heads (GAU)."""
+
+    def forward(self, x):
+        q, k, v = (p(x).view(BATCH, 3, 2, WIDTH) for p in (self.query, self.key, self.value))
+        weights = F.relu(torch.einsum('bgnd,bgmd->bgnm', q, k)) ** 2
+        seen(weights, 'relu', 'relu')
+        return torch.einsum('bgnm,bgmd->bgnd', weights, v)
+
+
+@form(unseen=1)
+class MixtureOfGaussians(Loose):
+    """Weights of positions are a mixture of exponentials, of no scores (Graves)."""
+
+    def extra(self):
+        self.mixture = nn.Linear(WIDTH, 9)
+
+    def forward(self, x):
+        height, width, place = self.mixture(x[:, 0]).exp().view(BATCH, 3, 3).unbind(1)
+        distance = (place.unsqueeze(-1) - torch.arange(LENGTH, dtype=x.dtype)) ** 2
+        weights = (height.unsqueeze(-1) * torch.exp(-width.unsqueeze(-1) * distance)).sum(1)
+        return torch.bmm(weights.unsqueeze(1), x)
+
+
+@form(unseen=1)
+class ProductKeys(Loose):
+    """A memory: the best of many keys weigh rows of a table, summed by an embedding bag."""
+
+    def extra(self):
+        self.keys = nn.Parameter(torch.randn(5, WIDTH))
+        self.values = nn.EmbeddingBag(5, WIDTH, mode='sum')
+
+    def forward(self, x):
+        best, index = (self.query(x).reshape(-1, WIDTH) @ self.keys.t()).topk(3, -1)
+        return self.values(index, per_sample_weights=best.softmax(-1))
+
+
+@form(unseen=1)
+class SparseMatrix(Loose):
+    """Scores become a sparse matrix."""
+
+    def forward(self, x):
+        scores = self.query(x)[0] @ self.key(x)[0].t()
+        kept = scores.masked_fill(torch.ones(LENGTH, LENGTH).triu(1).bool(), 0.0).to_sparse()
+        return torch.sparse.mm(torch.sparse.softmax(kept, 1), self.value(x)[0])
+
+
+@form(unseen=1)
+class Pointer(Loose):
+    """Scores of a vector of parameters, whose softmax is returned."""
+
+    def extra(self):
+        self.vector = nn.Parameter(torch.randn(WIDTH))
+
+    def forward(self, x):
+        return (torch.tanh(self.query(x[:, :1]) + self.key(x)) @ self.vector).softmax(-1)
+
+
+@form(unseen=1)
+class PointerWrittenOut(Pointer):
+    def forward(self, x):
+        return (torch.tanh(self.key(x)) * self.vector).sum(-1).softmax(-1)
+
+
+@form(unseen=1)
+class MixtureOfOutputs(Loose):
+    """A layer without bias, as a product, weighs outputs that another layer made."""
+
+    def extra(self):
+        self.gate = nn.Parameter(torch.randn(WIDTH, 3))
+        self.outputs = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, x):
+        gates = torch.mm(x.reshape(-1, WIDTH), self.gate).view(BATCH, LENGTH, 3).softmax(-1)
+        return torch.einsum('btn,btnd->btd', gates, self.outputs(x).view(BATCH, LENGTH, 3, WIDTH))

@@ -319,7 +319,7 @@ at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& m
     const std::lock_guard<std::mutex> lock(mutex_);
     auto lead = flow_.leadOf(call.query);
     if (!lead) lead = flow_.leadOf(call.key);
-    if (lead && !lead->headsFirst) shape.split(lead->outer, lead->inner);
+    if (lead && !lead->headsFirst && !lead->guessed) shape.split(lead->outer, lead->inner);
   }
   const auto pending = pendingAt(operatorName, module, std::move(shape), call.query);
   pending->call = std::move(call);

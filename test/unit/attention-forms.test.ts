@@ -104,6 +104,19 @@ test('heads, queries, averages and the largest weights are selected of windows a
   }
 });
 
+test.each([
+  ['ConvolvedHeads', true],
+  ['PooledGlobally', true],
+  ['SoftmaxOverHeads', true],
+  ['UnfoldedWindows', true],
+  ['IndexedWindows', true],
+  ['WindowsWithoutSoftmax', false],
+])('%s: whether its heads are known: %p', async (name, known) => {
+  const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
+  const sites = await model.attentionSites([tensor('input')]);
+  expect(sites.map(({ headsKnown }) => headsKnown)).toEqual([known]);
+});
+
 test('gradients by weights that are taken in parts, scaled or multiplied and summed are those of the parts', async () => {
   const gradientsOf = async (name: string): Promise<Tensor> => {
     const model = await ScriptModule.load(join(FORMS, `${name}.pt`));

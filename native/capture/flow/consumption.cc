@@ -31,6 +31,7 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
   }
   aim.touches = aim.key != kNone || over(matrix.query);
   if (row >= 0) {
+    aim.single = view.dims[static_cast<size_t>(row)].empty();
     for (const auto& component : view.dims[static_cast<size_t>(row)]) {
       const auto dim = component.span.dim;
       if (dim == kForeign || dim == aim.key) continue;
@@ -45,12 +46,17 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
   auto& matrix = *value->matrix;
   auto query = matrix.query;
   if (aim.key != matrix.key) {
-    // Summed over what the softmax didn't run over: keys and queries change places.
-    query = matrix.key;
+    // Summed over what the softmax didn't run over: keys and queries change places, unless that was heads.
+    const bool overHeads = matrix.key != kNone && matrix.roles[static_cast<size_t>(matrix.key)] == Role::Lead;
+    query = overHeads ? kNone : matrix.key;
     for (int64_t dim = 0; dim < matrix.dims() && query == kNone; ++dim) {
       if (dim != aim.key && matrix.roles[static_cast<size_t>(dim)] == Role::Free) query = dim;
     }
   }
+  // Features that a batched product shares with the values, beside a single row: heads.
+  const bool isHeads = query != kNone && aim.single && matrix.roles[static_cast<size_t>(query)] == Role::Unknown &&
+                       matrix.isFeature(query);
+  if (isHeads) query = kNone;
   if (query == kNone) query = aim.row;
   Consumed consumed;
   consumed.operand = operand;
@@ -70,7 +76,12 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
   if (along > 1) consumed.kind = loosened(consumed.kind);
   // Rows alone may as well be the batch.
   consumed.headsKnown = matrix.allFeatures && !matrix.headsGuessed && matrix.dims() > 2;
-  consumed.headsGuessed = matrix.headsGuessed;
+  int64_t leading = 0;
+  for (const auto& components : view.dims) {
+    leading += std::count_if(components.begin(), components.end(), [](const auto& each) { return each.span.dim == 0; });
+  }
+  // Positions that a view split don't tell heads either.
+  consumed.headsGuessed = matrix.headsGuessed || (matrix.ofPositions && leading > 1);
   consumed.maybeContext =
       !matrix.fromScores && !matrix.fixedKeys && query != kNone && matrix.sizes[static_cast<size_t>(query)] > 1;
   matrix.meet();
@@ -132,7 +143,13 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
 // Whether the softmax runs over a dimension that a layer made: of a router, a classifier, a dynamic convolution. A
 // layer may as well compute attention weights for each pair of positions, without keys.
 bool Flow::isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside) {
-  if (!matrix.layerKeys) return false;
+  if (!matrix.layerKeys) {
+    // Of a table that was written as a product: values that a layer made for each of its rows.
+    if (matrix.fixedKeys && featuresBeside) {
+      listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
+    }
+    return matrix.fixedKeys && featuresBeside;
+  }
   if (featuresBeside) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;
   const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];

@@ -4,18 +4,64 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "capture/flow/dimensions.h"
 
 namespace lta::flow {
+namespace {
+
+// What an index does to dimensions.
+struct IndexedDims {
+  int64_t first = kNone;  // of those that stand together and are indexed
+  int64_t count = 0;
+  bool keeps = false;         // one list for one dimension keeps what that is; others leave no trace of it
+  std::vector<int64_t> from;  // by dimension of the result
+};
+
+// None where those that are indexed don't stand together.
+std::optional<IndexedDims> indexedDims(const Call& call, int64_t resultDims) {
+  const auto& list = call.arguments[1];
+  if (!list.isList()) return std::nullopt;
+  const auto dims = call.tensor(0).dim();
+  IndexedDims indexed;
+  int64_t wide = 0, dim = 0;
+  for (const c10::IValue& each : list.toListRef()) {
+    if (!each.isTensor() || !each.toTensor().defined()) {
+      ++dim;
+      continue;
+    }
+    const auto& index = each.toTensor();
+    const bool mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
+    if (indexed.first == kNone) indexed.first = dim;
+    if (dim != indexed.first + indexed.count) return std::nullopt;
+    indexed.count += mask ? index.dim() : 1;
+    wide = std::max<int64_t>(wide, mask ? 1 : index.dim());
+    dim += mask ? index.dim() : 1;
+  }
+  if (indexed.first == kNone) return std::nullopt;
+  indexed.keeps = indexed.count == 1 && wide == 1;
+  for (int64_t each = 0; each < indexed.first; ++each) indexed.from.push_back(each);
+  for (int64_t each = 0; each < wide; ++each) indexed.from.push_back(indexed.keeps ? indexed.first : kForeign);
+  for (int64_t each = indexed.first + indexed.count; each < dims; ++each) indexed.from.push_back(each);
+  if (static_cast<int64_t>(indexed.from.size()) != resultDims) return std::nullopt;
+  return indexed;
+}
+
+}  // namespace
+
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   if (source.dim() > 3 && result.dim() == 3 && source.size(1) > 1 &&
       source.size(0) * source.size(1) == result.size(0)) {
     const bool first = featureAlong(source, 0) != nullptr, second = featureAlong(source, 1) != nullptr;
     const bool plain = source.dim() == 4 && source.size(2) == result.size(1) && source.size(3) == result.size(2);
     // Heads are what a layer made. An einsum has more dimensions, of size one, for what the other operand has.
-    if (plain || first != second) noteOf(result).lead = Lead{source.size(0), source.size(1), first && !second};
+    if (plain || first != second) {
+      const bool guessed = first == second && isPositions(source, 1);
+      noteOf(result).lead = Lead{source.size(0), source.size(1), first && !second, guessed};
+    }
   }
   const auto* note = find(source);
   if (!note || storageOf(source) == storageOf(result)) return;
@@ -122,8 +168,52 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
   }
   const bool isOuter = source.value().stage == Stage::Scores && source.matrix().outer;
   follow(source, result, from, changed, /*combined=*/true, std::move(value), std::move(others));
+  if (!stacks) joinedQueries(tensors, dim, result);
   // Features and their products, as a feature map.
   if (isOuter && !operandOf(result)) joinedFeatures();
+}
+
+// Keys of several products side by side: a dimension that is queries of any of them is, as where a pixel attends to its
+// row and its column.
+void Flow::joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result) {
+  const auto joined = operandOf(result);
+  if (!joined || joined.value().stage != Stage::Scores) return;
+  auto& matrix = joined.matrix();
+  const auto only = [](const Operand& operand, int64_t dim) {
+    const auto& components = operand.view->dims[static_cast<size_t>(dim)];
+    return components.size() == 1 ? components.front().span.dim : kForeign;
+  };
+  for (const auto& tensor : tensors) {
+    const auto operand = operandOf(tensor);
+    if (!operand || tensor.dim() != result.dim()) continue;
+    for (int64_t dim = 0; dim < result.dim(); ++dim) {
+      const auto here = only(joined, dim), there = only(operand, dim);
+      if (dim == along || here == kForeign || there == kForeign) continue;
+      auto& role = matrix.roles[static_cast<size_t>(here)];
+      const bool isQueries =
+          operand.matrix().roles[static_cast<size_t>(there)] == Role::Free && !operand.matrix().isFeature(there);
+      if (role != Role::Lead || !isQueries || matrix.isFeature(here)) continue;
+      role = Role::Free;
+      matrix.queryGrid = true;
+    }
+  }
+  // With these for queries, no dimension is left but the batch that may be heads.
+  if (matrix.queryGrid && std::count(matrix.roles.begin(), matrix.roles.end(), Role::Lead) < 2) {
+    matrix.headsGuessed = false;
+  }
+}
+
+// Dimensions that aren't indexed are what they were.
+void Flow::indexedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result) {
+  const auto indexed = indexedDims(call, result.dim());
+  if (!indexed || storageOf(source) == storageOf(result)) return;
+  if (indexed->keeps && featureAlong(source, indexed->first)) return;
+  auto features = sharedFeatures(source, indexed->from, result);
+  const bool layer = find(source)->layer;
+  if (features.empty() && !layer) return;
+  auto& made = noteOf(result);
+  made.features = std::move(features);
+  made.layer = layer;
 }
 
 // What picks coordinates along some dimensions, or adds some.
@@ -137,9 +227,10 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
     } else if (source.note && source.note->raisedSum) {
       noteOf(result).raisedSum = source.note->raisedSum;
     }
-    const bool keepsOthers =
-        call.rule.does == Does::Picks || call.rule.does == Does::Selects || call.rule.does == Does::Pads;
-    if (source.note && keepsOthers && result.dim() == source.tensor.dim()) copyFeatures(source.tensor, result);
+    const bool keepsOthers = call.rule.does == Does::Picks || call.rule.does == Does::Selects ||
+                             call.rule.does == Does::Pads || call.rule.does == Does::Repeats;
+    if (source.note && keepsOthers) copyFeatures(source.tensor, result);
+    if (source.note && call.rule.does == Does::Indexes) indexedFeatures(call, source.tensor, result);
     return;
   }
   const auto dims = source.tensor.dim();
@@ -196,40 +287,19 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
       }
       break;
     }
-    default: {  // an index for some dimensions that stand together
-      const auto& list = call.arguments[1];
-      if (!list.isList()) return;
-      int64_t first = kNone, count = 0, wide = 0, dim = 0;
-      for (const c10::IValue& each : list.toListRef()) {
-        if (each.isTensor() && each.toTensor().defined()) {
-          const auto& index = each.toTensor();
-          const bool mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
-          if (first == kNone) first = dim;
-          if (dim != first + count) return;
-          count += mask ? index.dim() : 1;
-          wide = std::max(wide, mask ? 1 : index.dim());
-          dim += mask ? index.dim() : 1;
-        } else {
-          ++dim;
-        }
-      }
-      if (first == kNone) return;
-      from.clear();
-      changed.clear();
-      for (int64_t each = 0; each < first; ++each) from.push_back(each);
-      // One list for one dimension keeps what that is; others leave no trace of it.
-      for (int64_t each = 0; each < wide; ++each) from.push_back(count == 1 && wide == 1 ? first : kForeign);
-      for (int64_t each = first + count; each < dims; ++each) from.push_back(each);
-      if (static_cast<int64_t>(from.size()) != result.dim()) return;
+    default: {
+      const auto picked = indexedDims(call, result.dim());
+      if (!picked) return;
+      from = picked->from;
       changed.assign(from.size(), false);
-      if (count == 1 && wide == 1) {
-        changed[static_cast<size_t>(first)] = true;
-        if (source.view->has(first, matrix.key)) {
+      if (picked->keeps) {
+        changed[static_cast<size_t>(picked->first)] = true;
+        if (source.view->has(picked->first, matrix.key)) {
           if (matrix.layerKeys) return;
           loosen();
         }
       } else {
-        for (int64_t each = first; each < first + count; ++each) {
+        for (int64_t each = picked->first; each < picked->first + picked->count; ++each) {
           if (source.view->has(each, matrix.key) || source.view->has(each, matrix.query)) return;
         }
       }
@@ -260,10 +330,15 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
     raisedMixed(call.tensor(0), call.tensor(1), result);
     // Channels are a layer's.
     if (result.dim() > 2 && isFixed(call.tensor(1))) {
+      // Heads that stand in the batch stay there.
+      auto features = sharedFeatures(call.tensor(0), {0}, result);
       auto& note = noteOf(result);
       note.layer = true;
       note.by = storageOf(call.tensor(1));
-      if (result.size(1) > 1) note.features = {{result.stride(1), result.size(1), true, false, result.size(1)}};
+      if (result.size(1) > 1) {
+        features.push_back({result.stride(1), result.size(1), true, false, result.size(1)});
+        note.features = std::move(features);
+      }
     }
     return;
   }

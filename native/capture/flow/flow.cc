@@ -6,6 +6,17 @@
 #include <utility>
 
 namespace lta::flow {
+namespace {
+
+// Dropout outside of training.
+bool dropsNothing(const Call& call) {
+  if (call.name != "dropout" && call.name != "feature_dropout") return false;
+  const auto train = call.argument("train");
+  return train && train->isBool() && !train->toBool();
+}
+
+}  // namespace
+
 bool Flow::concerns(c10::ArrayRef<c10::IValue> arguments) const {
   if (notes_.empty()) return false;
   for (const auto& argument : arguments) {
@@ -38,7 +49,14 @@ bool Flow::lives(const Matrix& matrix) const {
 }
 
 std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
+  if (call.rule.does == Does::Takes) taken(call);
   if (!storageOf(result)) return std::nullopt;
+  if (dropsNothing(call)) {
+    static constexpr Rule kCopies{"clone", Does::Copies};
+    if (storageOf(call.tensor(0)) != storageOf(result))
+      elementwise({kCopies, call.name, call.schema, call.arguments}, result);
+    return std::nullopt;
+  }
   if (isPointwise(call.rule.does)) {
     elementwise(call, result);
     return std::nullopt;
@@ -109,6 +127,17 @@ void Flow::listMatrix(Matrix& matrix, std::string reason) {
   matrix.meet();
   if (told) return;
   list({matrix.module, matrix.operatorName, matrix.sizes, std::move(reason)});
+}
+
+// One of libtorch's takes them in a way that isn't followed.
+void Flow::taken(const Call& call) {
+  for (size_t place = 0; place < call.arguments.size(); ++place) {
+    const auto operand = operandOf(call.tensor(place));
+    if (!operand || isLayers(operand)) continue;
+    auto& matrix = operand.matrix();
+    if (!matrix.met && matrix.metNothing.empty())
+      listMatrix(matrix, "what '" + call.name + "' makes of it can't be followed");
+  }
 }
 
 bool Flow::taken(const std::string& name, const std::vector<c10::IValue>& arguments, const at::Tensor& result) {

@@ -57,6 +57,7 @@ struct Lead {
   int64_t outer;
   int64_t inner;
   bool headsFirst = false;
+  bool guessed = false;  // what stands behind the batch goes along positions
 };
 
 // Follows scores and weights through a run, from the products and softmaxes that make them to the products that consume
@@ -136,6 +137,7 @@ class Flow {
     MatrixPtr matrix;
     Does does;
     int64_t dim;
+    int64_t version = 0;  // of what was reduced
     bool exact = true;
     bool shifted = false;           // something was added to it, or subtracted
     std::vector<MatrixPtr> others;  // whose sums were added
@@ -166,6 +168,7 @@ class Flow {
     int64_t fixed = kNone;  // of one with a table of constants: the dimension that is the table's
     bool bothOwn = false;   // each has a dimension that the other hasn't
     bool constant = false;  // one of them is a table of constants
+    bool vector = false;    // that has no dimension of its own
     std::string operatorName;
   };
   // What a number for each position multiplied: the positions, as strides and sizes.
@@ -232,6 +235,8 @@ class Flow {
   std::vector<FeaturePart> featureParts(const at::Tensor& tensor, int64_t dim) const;
   // Its features, as if its elements lay in memory with other strides: those of `strides`, by dimension.
   std::vector<Feature> featuresAt(const at::Tensor& tensor, const std::vector<int64_t>& strides) const;
+  std::vector<Feature> sharedFeatures(const at::Tensor& source, const std::vector<int64_t>& from,
+                                      const at::Tensor& result) const;
   void copyFeatures(const at::Tensor& source, const at::Tensor& result);
   // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
   bool isPositions(const at::Tensor& tensor, int64_t dim) const;
@@ -268,7 +273,9 @@ class Flow {
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
   bool areOfOneLayer(const std::vector<at::Tensor>& tensors) const;
   void joined(const Call& call, const at::Tensor& result);
+  void joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
+  void indexedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);
   void unfolded(const Call& call, const at::Tensor& result);
 
@@ -283,6 +290,7 @@ class Flow {
     int64_t key = kNone;
     int64_t row = kNone;
     bool touches = false;  // the sum runs over keys or queries
+    bool single = false;   // the product has one row
   };
   Aim aimOf(const Operand& weights, int64_t summed, int64_t row) const;
   std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
@@ -295,6 +303,7 @@ class Flow {
   void products(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                 const at::Tensor& result);
   void listMatrix(Matrix& matrix, std::string reason);
+  void taken(const Call& call);
   void decide(const Note& note, bool linear);
 
   FixedTensors& fixed_;

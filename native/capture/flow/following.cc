@@ -106,6 +106,8 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
   matrix->ofFeatures = old.ofFeatures;
   matrix->allFeatures = old.allFeatures;
   matrix->headsGuessed = old.headsGuessed;
+  matrix->ofPositions = old.ofPositions;
+  matrix->queryGrid = old.queryGrid;
   matrix->outer = old.outer;
   matrix->fixedKeys = old.fixedKeys;
   matrix->layerKeys = old.layerKeys;

@@ -90,8 +90,16 @@ void Flow::gatedSummed(const Call& call) {
 // The same as a product: one row of numbers for the positions.
 bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
                         const at::Tensor& result) {
+  // Mixtures of exponentials over positions are such numbers, too, whatever made the positions.
+  const bool features = featureAlong(a, product.summedA) || featureAlong(b, product.summedB);
+  const auto isMixed = [&](const at::Tensor& tensor) {
+    const auto* note = find(tensor);
+    return note && note->raisedSum && !features;
+  };
   const auto isGate = [&](const at::Tensor& gate, int64_t summed, int64_t own) {
-    return !operandOf(gate) && gate.size(summed) > 1 && isPositions(gate, summed) && (own < 0 || result.size(own) == 1);
+    if (gate.size(summed) < 2 || (own >= 0 && result.size(own) != 1)) return false;
+    const auto operand = operandOf(gate);
+    return (!operand && isPositions(gate, summed)) || ((!operand || isLayers(operand)) && isMixed(gate));
   };
   const bool first = isGate(a, product.summedA, product.row);
   if (!first && !isGate(b, product.summedB, product.column)) return false;

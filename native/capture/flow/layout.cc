@@ -18,6 +18,16 @@ bool View::has(int64_t matrixDim) const {
   return false;
 }
 
+bool View::covers(int64_t matrixDim, int64_t size) const {
+  int64_t here = 1;
+  for (const auto& components : dims) {
+    for (const auto& component : components) {
+      if (component.span.dim == matrixDim) here *= component.span.size;
+    }
+  }
+  return here == size;
+}
+
 Layout::Layout(int64_t offset, std::vector<Component> axes, std::vector<Span> fixed)
     : offset_(offset), axes_(std::move(axes)), fixed_(std::move(fixed)) {
   std::stable_sort(axes_.begin(), axes_.end(),

@@ -35,6 +35,8 @@ struct View {
 
   bool has(int64_t tensorDim, int64_t matrixDim) const;
   bool has(int64_t matrixDim) const;
+  // Whether it has all coordinates along a dimension, which are so many.
+  bool covers(int64_t matrixDim, int64_t size) const;
 };
 
 // Where the elements of a matrix lie in a storage. Views share it, whatever permuted, sliced, merged and split them:

@@ -48,7 +48,10 @@ void Flow::constantBeyond(const Call& call, const at::Tensor& result) {
 std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result) {
   const auto source = operandOf(call.tensor(0));
   if (source.note) gatedSummed(call);
-  if (source.note && writtenOutSummed(call, result)) return std::nullopt;
+  if (source.note && writtenOutSummed(call, result)) {
+    raisedSummed(call, result);
+    return std::nullopt;
+  }
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
     if (source.note) constantBeyond(call, result);
@@ -114,7 +117,8 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
     auto dim = gone.size() == 1 ? gone.front() : kNone;
     if (gone.empty() && dims.size() == 1) dim = keysOfSizeOne(matrix);
     if (dim != kNone) {
-      Reduced reduced{source.value().matrix, call.rule.does, dim, true, false, {}};
+      const bool whole = source.view->covers(dim, matrix.sizes[static_cast<size_t>(dim)]);
+      Reduced reduced{source.value().matrix, call.rule.does, dim, source.value().version, whole, false, {}};
       newNote(result).reduced = std::move(reduced);
     }
     return std::nullopt;

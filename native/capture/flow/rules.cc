@@ -146,6 +146,7 @@ constexpr Rule kRules[] = {
     {"roll", Does::Picks},
     {"index_select", Does::Selects},
     {"index", Does::Indexes},
+    {"_unsafe_index", Does::Indexes},
     {"scatter", Does::Scatters, 3, 0},
     {"scatter_add", Does::Scatters, 3, 0},
     {"index_add", Does::Scatters, 3, 0},
@@ -192,6 +193,12 @@ constexpr Rule kRules[] = {
     {"linear", Does::Linear},
     {"cdist", Does::Distance},
     {"_cdist_forward", Does::Distance},
+
+    {"embedding_bag", Does::Takes},
+    {"_embedding_bag", Does::Takes},
+    {"_embedding_bag_forward_only", Does::Takes},
+    {"to_sparse", Does::Takes},
+    {"_to_sparse", Does::Takes},
 
     {"einsum", Does::Contains},
     {"tensordot", Does::Contains},

@@ -54,6 +54,8 @@ enum class Does : uint8_t {
   Mv,
   Linear,  // the second operand is transposed
   Distance,
+  // Takes scores or weights where they can't be followed.
+  Takes,
   // Made of other operators, which are followed under its name.
   Contains,
   // A view or a copy of another shape.

@@ -10,6 +10,18 @@
 #include "capture/flow/dimensions.h"
 
 namespace lta::flow {
+namespace {
+
+// Whether a table of constants is one matrix, and not one for each expert or head.
+bool isOneMatrix(const at::Tensor& table) {
+  for (int64_t dim = 0; dim < table.dim() - 2; ++dim) {
+    if (table.size(dim) > 1 && table.stride(dim) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 // An outer product of features written out, as the states of recurrences are: keys times values of a linear attention.
 bool Flow::outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
   if (call.rule.does != Does::Scales || tensors.size() != 2 || isFixed(tensors[0]) || isFixed(tensors[1])) return false;
@@ -100,6 +112,20 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
   note.value = std::make_shared<Value>(std::move(value));
 }
 
+// Of what a layer makes, the features that aren't summed over. `from`: which dimension of `source` each of the result's
+// is.
+std::vector<Flow::Feature> Flow::sharedFeatures(const at::Tensor& source, const std::vector<int64_t>& from,
+                                                const at::Tensor& result) const {
+  if (!find(source)) return {};
+  std::vector<int64_t> strides(static_cast<size_t>(source.dim()), 0);
+  for (size_t dim = 0; dim < from.size(); ++dim) {
+    if (from[dim] >= 0) strides[static_cast<size_t>(from[dim])] = result.stride(static_cast<int64_t>(dim));
+  }
+  auto features = featuresAt(source, strides);
+  std::erase_if(features, [](const Feature& feature) { return feature.stride == 0; });
+  return features;
+}
+
 void Flow::productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                       const at::Tensor& result, bool consumed) {
   if (consumed || !storageOf(result) || result.dim() == 0 || !result.is_floating_point()) return;
@@ -116,10 +142,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     std::vector<Feature> features;
     if (b.size(0) > 1) features.push_back({result.stride(-1), b.size(0), true, false, b.size(0)});
     // A layer that heads share leaves them where they were.
-    for (int64_t dim = 0; dim + 1 < result.dim(); ++dim) {
-      const auto* feature = featureAlong(a, dim);
-      if (feature) features.push_back({result.stride(dim), a.size(dim), true, feature->stacked, feature->whole});
-    }
+    for (auto& feature : sharedFeatures(a, identity(a.dim() - 1), result)) features.push_back(feature);
     auto& made = newNote(result);
     made.layer = true;
     made.by = storageOf(b);
@@ -186,10 +209,12 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
 
   const bool layer = rule.does == Does::Linear || rule.operand == 1;
   if (fixedA || fixedB) {
-    auto& note = newNote(result);
-    note.layer = layer || rule.does == Does::Mm;
-    note.by = storageOf(fixedA ? a : b);
     const auto own = fixedA ? product.row : product.column;
+    auto shared = sharedFeatures(fixedA ? b : a, fixedA ? product.b : product.a, result);
+    auto& note = newNote(result);
+    note.layer = layer || own < 0 || isOneMatrix(fixedA ? a : b);
+    note.by = storageOf(fixedA ? a : b);
+    if (note.layer) note.features = std::move(shared);
     auto whole = own >= 0 ? result.size(own) : 1;
     // Experts, each with a matrix of its own.
     const auto& table = fixedA ? a : b;
@@ -240,7 +265,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       if (parts.empty()) add(dim, size, Role::Free, layerKey || featureAlong(ofA ? a : b, of) != nullptr);
     } else if (dim == 0 && lead && lead->outer * lead->inner == size) {
       add(dim, lead->outer, Role::Lead, lead->headsFirst);
-      add(dim, lead->inner, Role::Lead, !lead->headsFirst);
+      add(dim, lead->inner, Role::Lead, !lead->headsFirst && !lead->guessed);
+      matrix->headsGuessed = lead->guessed && lead->inner > 1;
     } else {
       const auto ofA = product.a[static_cast<size_t>(dim)], ofB = product.b[static_cast<size_t>(dim)];
       const bool along = featureAlong(a, ofA) || featureAlong(b, ofB);
@@ -259,9 +285,10 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
                         featureB->whole == b.size(product.summedB);
   // A layer that was applied to each of them may have heads for positions.
   const auto last = result.dim() - 3;
-  matrix->headsGuessed =
-      !heads && last > 0 && result.size(last) > 1 &&
-      (isPositions(a, product.a[static_cast<size_t>(last)]) || isPositions(b, product.b[static_cast<size_t>(last)]));
+  if (!heads && last > 0 && result.size(last) > 1) {
+    matrix->headsGuessed =
+        isPositions(a, product.a[static_cast<size_t>(last)]) || isPositions(b, product.b[static_cast<size_t>(last)]);
+  }
   matrix->ofPositions = !heads && last == 0 && (isPositions(a, product.a[0]) || isPositions(b, product.b[0]));
   auto value = std::make_shared<Value>();
   value->matrix = std::move(matrix);

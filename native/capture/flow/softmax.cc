@@ -59,11 +59,23 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
                             : component                         ? Role::Lead
                                                                 : Role::Unknown);
   };
+  const auto inGrid = [&](int64_t each) {
+    if (!source || !source.matrix().queryGrid || each == dim || each >= result.dim()) return false;
+    const auto& components = source.view->dims[static_cast<size_t>(each)];
+    if (components.size() != 1 || components.front().span.dim == kForeign) return false;
+    const auto of = components.front().span.dim;
+    return source.matrix().roles[static_cast<size_t>(of)] == Role::Free && !source.matrix().isFeature(of);
+  };
   for (int64_t each = 0; each < result.dim(); ++each) {
     const auto size = result.size(each);
     const auto* components = source ? &source.view->dims[static_cast<size_t>(each)] : nullptr;
     const bool told = components && !components->empty();
-    if (each == dim) {
+    if (inGrid(each) && inGrid(each + 1)) {
+      const auto width = result.size(each + 1);
+      add(each, size * width, &components->front());
+      spans[static_cast<size_t>(each)].back() = {matrix->dims() - 1, 0, width, size};
+      spans[static_cast<size_t>(++each)].push_back({matrix->dims() - 1, 0, 1, width});
+    } else if (each == dim) {
       matrix->key = matrix->dims();
       add(each, size, told ? &components->back() : nullptr);
     } else if (told && components->size() > 1) {
@@ -86,6 +98,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
       add(each, lead->outer, nullptr);
       add(each, lead->inner, nullptr);
       matrix->features[0] = lead->headsFirst;
+      matrix->headsGuessed = lead->guessed && lead->inner > 1;
     } else {
       add(each, size, told ? &components->front() : nullptr);
     }
@@ -118,9 +131,11 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   }
   // Positions behind the keys of their windows.
   const auto behind = matrix->dims() - 1;
-  if (matrix->query == kNone && source && isLayers(source) && matrix->key > 1 && matrix->key < behind &&
+  if (matrix->query == kNone && source && matrix->key > 1 && matrix->key < behind &&
       matrix->sizes[static_cast<size_t>(behind)] > 1 && !matrix->features[static_cast<size_t>(behind)]) {
-    matrix->query = behind;
+    bool batch = isLayers(source);
+    for (int64_t each = 0; each < matrix->key; ++each) batch = batch || !matrix->features[static_cast<size_t>(each)];
+    if (batch) matrix->query = behind;
   }
   // Of weights for each channel, or for each head, too.
   if (matrix->query == kNone && !source && matrix->key > 1 && matrix->key < matrix->dims() - 1 &&

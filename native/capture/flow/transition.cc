@@ -115,7 +115,7 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
     switch (does) {
       case Does::Scales:
         if (call.tensor(0).is_same(call.tensor(1))) return weights(Kind::Unnormalized, call.name);
-        if (!matrix.outer && isMask()) return weights(Kind::Signed, matrix.operatorName);
+        if (!matrix.outer && (isMask() || normalizes(Does::Sums))) return weights(Kind::Signed, matrix.operatorName);
         return value;
       case Does::Masks: {
         if (call.name == "dropout" || call.name == "native_dropout") return value;
@@ -173,7 +173,8 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   switch (does) {
     case Does::Scales:
       if (normalizes(Does::Sums)) {
-        const bool exact = beside->reduced->exact;
+        // Rows add up to one if what is divided is what was summed.
+        const bool exact = beside->reduced->exact && beside->reduced->version == before.version;
         value->normalized = exact ? beside->reduced->dim : kNone;
         value->exponential = false;
         if (isNonnegative(kind)) kind = exact ? Kind::Softmax : Kind::Unnormalized;

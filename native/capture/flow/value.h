@@ -47,6 +47,7 @@ struct Matrix {
   std::vector<bool> features;  // of the scores: dimensions that layers made themselves
   std::vector<bool> copied;    // dimensions along which something was repeated
   bool ofPositions = false;    // of scores: batch and whatever stands beside it, of which nothing tells heads
+  bool queryGrid = false;      // of scores: queries have two dimensions, each of a product of its own
   int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
   bool fixedKeys = false;      // the softmax runs over that
   bool layerKeys = false;      // the softmax's dimension is one that a layer made: classes, experts, bins

@@ -33,15 +33,23 @@ void Flow::writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, 
     spans.push_back({{dim, 0, 1, result.size(dim)}});
   }
   if (!contracts) return;
-  if (row == kNone && column == kNone) {
+  made->fixed = fixedA ? row : fixedB ? column : kNone;
+  made->vector = made->constant && made->fixed == kNone;
+  if (made->vector) {
+    // A vector of constants: a layer with one output, of features or of whatever stands last.
+    auto& last = made->dims.back();
+    last.feature = last.feature || last.contracted;
+    if (std::none_of(made->dims.begin(), made->dims.end(),
+                     [](const auto& dim) { return dim.contracted && dim.feature; })) {
+      return;
+    }
+  } else if (row == kNone && column == kNone) {
     // One number for each position: of a query and the key that was moved to where it stands.
     const bool features =
         std::any_of(made->dims.begin(), made->dims.end(), [](const auto& dim) { return dim.ofFeatures; });
     const bool square = storageOf(a) == storageOf(b) && a.storage_offset() == b.storage_offset();
-    if (!features || made->constant || square) return;
+    if (!features || square) return;
   }
-  made->fixed = fixedA ? row : fixedB ? column : kNone;
-  if (made->constant && made->fixed == kNone) return;
   made->bothOwn = row != kNone && column != kNone;
   for (const auto own : {row, column}) {
     if (own == kNone) continue;
@@ -69,6 +77,11 @@ bool Flow::writtenOutSummed(const Call& call, const at::Tensor& result) {
   const auto& along = written->dims[static_cast<size_t>(contracted.front().span.dim)];
   // A number for each key alone may be anything, unless features of two layers were multiplied.
   if (!along.contracted || !(written->bothOwn || written->constant || along.ofFeatures)) return false;
+
+  if (written->vector) {
+    if (along.feature) newNote(result).layer = true;
+    return along.feature;
+  }
 
   auto matrix = std::make_shared<Matrix>();
   matrix->operatorName = written->operatorName;
