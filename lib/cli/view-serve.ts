@@ -3,6 +3,7 @@ import { inflateRaw } from 'node:zlib';
 import { TorchError } from '../core/errors';
 import { elementCount } from '../core/shape';
 import type { FlatModel } from '../io/flat-model';
+import { isOptional } from '../io/parameters';
 import { TextTokenizer } from '../text/tokenizer';
 import { pack } from '../view/block';
 import { type LiveRequest, LiveServer, type LiveView } from '../view/live-server';
@@ -37,6 +38,8 @@ export async function serveView(
   await withModel(path, options, async (model) => {
     const { parameters } = model;
     const takes = (pattern: RegExp) => parameters.some(({ name }) => pattern.test(name));
+    const needs = (pattern: RegExp) =>
+      parameters.some((parameter) => pattern.test(parameter.name) && !isOptional(parameter));
     const server = new LiveServer(
       {
         title,
@@ -44,6 +47,7 @@ export async function serveView(
           ...(takes(/type_ids$|^segment_ids$/) ? (['textPair'] as const) : []),
           ...(takes(/^decoder_/) ? (['decoderText'] as const) : []),
         ],
+        required: needs(/^decoder_(input_)?ids$/) ? ['decoderText'] : [],
         view: (request, base, signal, onProgress) =>
           viewOf(model, tokenizer, options, { title, base, request, signal, onProgress }),
       },

@@ -31,6 +31,8 @@ export interface LiveModel {
   title: string;
   /** Which texts it takes beside the first. */
   fields: readonly ('textPair' | 'decoderText')[];
+  /** Those without which it can't run. */
+  required?: readonly ('textPair' | 'decoderText')[];
   /** Runs it; `base` is where the page asks for weights at full resolution. */
   view(
     request: LiveRequest,

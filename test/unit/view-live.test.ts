@@ -249,6 +249,7 @@ describe('libtorch-attention view --serve', () => {
       {
         title: 'Fails',
         fields: ['textPair', 'decoderText'],
+        required: ['textPair'],
         view: async ({ text, textPair }, _base, signal, onProgress) => {
           onProgress(7);
           if (text === 'fail') throw new TorchError('ERR_MODEL_RUN', `no such thing: ${textPair} <i>`);
@@ -272,6 +273,11 @@ describe('libtorch-attention view --serve', () => {
       const { page } = at;
       await page.goto(href);
       expect(await page.locator('textarea:visible').count()).toBe(3);
+      const required = page.locator('textarea[required]');
+      expect(await required.evaluateAll((areas) => areas.map((area) => (area as HTMLTextAreaElement).name))).toEqual([
+        'text',
+        'textPair',
+      ]);
       await page.locator('[name=text]').fill('fail');
       await page.locator('[name=textPair]').fill('a pair');
       await page.keyboard.press('Enter');
@@ -291,11 +297,13 @@ describe('libtorch-attention view --serve', () => {
     test('a run ends with the connection of who asked for it', async () => {
       const { page } = at;
       await page.goto(href);
+      await page.locator('[name=textPair]').fill('a pair');
       await page.locator('[name=text]').fill('wait');
       await page.keyboard.press('Enter');
       await page.locator('.live-status', { hasText: '7 layers' }).waitFor();
       await page.goto('about:blank');
       await page.goto(href);
+      await page.locator('[name=textPair]').fill('a pair');
       await page.locator('[name=text]').fill('fail');
       await page.keyboard.press('Enter');
       await page.locator('.live-error:visible').waitFor();

@@ -105,6 +105,8 @@ describe('the page of renderView', () => {
       await pointAt(2, 4, 6, 6);
       expect(await tooltip()).toContain('⟨RLO⟩abc');
       expect(await tooltip()).toContain('👩‍🚀');
+      await view('heads');
+      expect(await at.violations()).toEqual([]);
       // Fillers and accents of their own, which would show nothing or stand on the quotation mark.
       const marks = ['\u3164', '\u2800', '\u034f', '\u0301', '1\ufe0f\u20e3', 'a\u200db'];
       await openExamples('marks', [{ ...first, tokens: marks }], 'view=text');

@@ -249,12 +249,13 @@ export class HeadsView {
         const node = button('token', '', { side, index: String(i) });
         node.style.top = `${this.y(i, side) - this.pitch / 2}px`;
         node.style.height = `${this.pitch}px`;
-        const text = shorten(visible(labels[side].text[i] as string), LABEL_CHARACTERS);
+        const whole = visible(labels[side].text[i] as string);
+        const text = shorten(whole, LABEL_CHARACTERS);
         node.append(element('span', 'token-text', text));
         if (side === 'key') node.style.paddingRight = `${this.widths.bars + 4}px`;
         // What is read out has what is seen in it, shortened or not.
         const described = describePosition(labels[side], i);
-        const name = described.includes(text) ? described : `${text} at ${labels[side].positions[i]}`;
+        const name = text === whole && described.includes(text) ? described : `${text} at ${labels[side].positions[i]}`;
         node.setAttribute('aria-label', `${side}, ${name}`);
         node.classList.toggle('special', labels[side].special.has(i));
         node.tabIndex = i === first ? 0 : -1;

@@ -17,6 +17,13 @@ const MARKUP = `
   </form>
   <iframe class="live-view" title="Attention" hidden></iframe>`;
 
+/** What the server says of the model: which texts it takes beside the first, and which of them it can't do without. */
+interface LiveData {
+  title: string;
+  fields: string[];
+  required: string[];
+}
+
 /** A line of the answer of a run. */
 interface Progress {
   layers?: number;
@@ -32,14 +39,16 @@ class Live {
   private readonly error: HTMLElement;
   private running: AbortController | undefined;
 
-  constructor(root: HTMLElement, { title, fields }: { title: string; fields: string[] }) {
+  constructor(root: HTMLElement, { title, fields, required }: LiveData) {
     root.innerHTML = MARKUP;
     this.form = find(root, '.live-form');
     this.status = find(root, '.live-status');
     this.error = find(root, '.live-error');
     find(root, 'h1').textContent = title;
     for (const field of fields) {
-      const label = find<HTMLElement>(root, `[name=${field}]`).closest('label');
+      const area = find<HTMLTextAreaElement>(root, `[name=${field}]`);
+      area.required = required.includes(field);
+      const label = area.closest('label');
       if (label) label.hidden = false;
     }
     this.form.addEventListener('submit', (event) => {
@@ -131,4 +140,4 @@ async function* lines(body: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGener
 const root = document.createElement('div');
 root.className = 'live';
 document.body.append(root);
-new Live(root, JSON.parse(find(document, '#live-data').textContent ?? '') as { title: string; fields: string[] });
+new Live(root, JSON.parse(find(document, '#live-data').textContent ?? '') as LiveData);
