@@ -18,7 +18,8 @@ Frames framesOf(const Node& node) {
   Frames frames;
   if (!node.modules) return frames;
   for (const auto& frame : *node.modules) {
-    if (!frame.name.empty()) frames.push_back(&frame);
+    // Those without an identity are guessed (see region_names.h).
+    if (!frame.name.empty() && !frame.identity.empty()) frames.push_back(&frame);
   }
   return frames;
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <optional>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -97,6 +97,74 @@ class Renaming {
   std::map<const ModuleStack*, ModuleStackPtr> stacks_;
 };
 
+// The module that all of these are in.
+std::string commonModule(const std::set<std::string>& modules) {
+  std::string common = *modules.begin();
+  for (const auto& module : modules) {
+    while (!common.empty() && !isWithin(module, common)) {
+      const auto dot = common.rfind('.');
+      common.resize(dot == std::string::npos ? 0 : dot);
+    }
+  }
+  return common;
+}
+
+// Gives modules to the nodes of a graph that have none.
+class Attribution {
+ public:
+  Attribution(const Graph& graph, const Owners& owners, ModuleStackPtr around)
+      : owners_(owners), around_(std::move(around)), sources_(static_cast<size_t>(graph.slotCount)) {}
+
+  void attribute(Graph& graph) {
+    for (auto& node : graph.nodes) {
+      std::set<std::string> modules;
+      if (node.modules && !node.modules->empty()) {
+        modules.insert(node.module());
+      } else {
+        modules = modulesOf(node);
+        // What has a weight is its module's, as far as that tells; what brings several together that of all of them.
+        const bool isTold = hasWeight_ || modules.size() > 1;
+        node.modules = stackOf(isTold ? commonModule(modules) : std::string());
+      }
+      eachResultSlot(node, [&](int slot) { sources_[static_cast<size_t>(slot)] = modules; });
+    }
+  }
+
+ private:
+  // Those of its weights, or those that its operands are from.
+  std::set<std::string> modulesOf(const Node& node) {
+    std::set<std::string> own, given;
+    for (const auto& argument : node.arguments) {
+      eachSlot(argument, [&](int slot) {
+        const auto& owner = owners_[static_cast<size_t>(slot)];
+        if (!owner.empty()) own.insert(owner);
+        given.insert(sources_[static_cast<size_t>(slot)].begin(), sources_[static_cast<size_t>(slot)].end());
+      });
+    }
+    hasWeight_ = !own.empty();
+    return hasWeight_ ? own : given;
+  }
+
+  ModuleStackPtr stackOf(const std::string& name) {
+    const auto outer = around_ && !around_->empty() ? around_->back().name : std::string();
+    const bool isInside = !name.empty() && name != outer && (outer.empty() || isWithin(name, outer));
+    if (!isInside) return around_;
+    auto& stack = stacks_[name];
+    if (!stack) {
+      auto made = around_ ? std::make_shared<ModuleStack>(*around_) : std::make_shared<ModuleStack>();
+      made->push_back({name, {}, {}});
+      stack = std::move(made);
+    }
+    return stack;
+  }
+
+  const Owners& owners_;
+  const ModuleStackPtr around_;
+  std::vector<std::set<std::string>> sources_;  // of each value: the modules that it is from
+  std::map<std::string, ModuleStackPtr> stacks_;
+  bool hasWeight_ = false;
+};
+
 }  // namespace
 
 void nameRegions(Graph& graph, const Owners& owners, ModuleStacks& modules) {
@@ -110,6 +178,7 @@ void nameRegions(Graph& graph, const Owners& owners, ModuleStacks& modules) {
         const Names names(*inner, inside, modules);
         if (names.changeAnything()) Renaming(names, modules).rename(*inner);
       }
+      Attribution(*inner, inside, node.modules).attribute(*inner);
       nameRegions(*inner, inside, modules);
     }
   }

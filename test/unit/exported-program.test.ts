@@ -273,6 +273,14 @@ describe('ExportedProgram.captureAttention()', () => {
     },
   );
 
+  it('names attention in a loop by the weights on its way, where the exporter left modules out', async () => {
+    const { inputs } = await runOf('loops');
+    using program = await ExportedProgram.load(programPath('loops'));
+    const { attentions } = await program.captureAttention(inputs);
+    expect(attentions.map(({ name }) => name)).toEqual(['attending', 'attending']); // two rounds
+    expect(attentions.map(({ weights }) => weights.shape)).toEqual(Array(2).fill([2, 2, 5, 5]));
+  });
+
   it('selects layers by name, tells sites, and streams', async () => {
     const { inputs, kwargs } = await runOf('bert_sdpa');
     using program = await ExportedProgram.load(programPath('bert_sdpa'));
