@@ -13,6 +13,7 @@
 
 #include "capture/probe.h"
 #include "check.h"
+#include "no_warnings.h"
 
 namespace {
 
@@ -52,16 +53,6 @@ std::vector<lta::Attention> capture(lta::CaptureOptions options) {
   }
   return watching->finish();
 }
-
-// Nested tensors warn of being a prototype.
-class Quiet : public c10::WarningHandler {
- public:
-  Quiet() : guard_(this) {}
-  void process(const c10::Warning&) override {}
-
- private:
-  c10::WarningUtils::WarningHandlerGuard guard_;
-};
 
 // What a capture of `model` gives. Tensors are inference tensors where the caller is in inference mode.
 std::vector<lta::Attention> captureOf(const std::function<void(Modules&)>& model, lta::CaptureOptions options = {}) {
@@ -178,7 +169,7 @@ TEST("a mask that is expanded is copied as small as it is") {
 TEST("jagged batches that are written into keep their weights") {
   lta::CaptureOptions last;
   last.layers = {at_(-1)};
-  const Quiet quiet;
+  const NoWarnings quiet;
   const auto a = at::randn({2, 3, 8}), b = at::randn({2, 5, 8});
   const auto run = [&](bool write) {
     return captureOf(

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "check.h"
+#include "no_warnings.h"
 #include "runtime/error.h"
 #include "runtime/run_scope.h"
 #include "torch/own_computation.h"
@@ -101,6 +102,7 @@ TEST("each tensor of a tuple and of a list has its place") {
 }
 
 TEST("values of any layout come out dense") {
+  const NoWarnings quiet;
   const auto quantized = at::quantize_per_tensor(at::arange(6, at::kFloat), 0.5, 1, at::kQInt8);
   const auto jagged = [](Modules&) {
     const auto nested =
