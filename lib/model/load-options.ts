@@ -33,7 +33,8 @@ export interface LoadOptions {
   /**
    * With `optimize`: has linears, activations and norms fused by oneDNN Graph (CPU, float32), for the shapes of the first
    * three runs (see `warmUp`); inputs of other shapes run unfused. Models whose attention is a softmax of their own stay
-   * unfused, so that it can be seen. Default: where the processor has AVX-512; elsewhere it loses.
+   * unfused, so that it can be seen. Instead of the single operators that `optimize` alone makes, which are faster on most
+   * processors. Default false.
    */
   fuse?: boolean;
   /**

@@ -154,7 +154,7 @@ class GraphView {
 
   const Program& program_;
   Graph graph_;
-  std::vector<at::Tensor> weights_;                        // by slot, as what follows
+  std::vector<at::Tensor> weights_;  // by slot, as what follows
   std::vector<std::optional<Node>> producers_;
   std::vector<std::vector<std::optional<Node>>> readers_;  // nothing stands for an output of the graph
 };

@@ -1,4 +1,5 @@
-// Finds the linear layers of a graph, whichever kind it is, that lta::linear and lta::feed_forward can take the place of.
+// Finds the linear layers of a graph, whichever kind it is, that lta::linear and lta::feed_forward can take the place
+// of.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,8 +17,9 @@
 
 namespace lta::fused {
 
-// What the matcher asks of a kind of graph. A view has the types `Node`, which is cheap to copy and stays valid until the
-// node is replaced, and `Value`, an argument or a result of nodes. Operators are named as "aten::linear", without overload.
+// What the matcher asks of a kind of graph. A view has the types `Node`, which is cheap to copy and stays valid until
+// the node is replaced, and `Value`, an argument or a result of nodes. Operators are named as "aten::linear", without
+// overload.
 template <typename View>
 concept GraphView = requires(View view, const typename View::Node node, const typename View::Value value) {
   // The nodes of an operator, in the order in which they run.
@@ -65,8 +67,8 @@ class LayerMatcher {
 
   // A linear layer and the nodes behind it that become one.
   struct Chain {
-    std::vector<Node> nodes;    // in order
-    std::vector<Node> dropouts;  // between the last of them and the node that is looked at
+    std::vector<Node> nodes;      // in order
+    std::vector<Node> dropouts;   // between the last of them and the node that is looked at
     std::optional<Value> output;  // of all these
     int64_t columns = 0;
     Activation activation = Activation::None;
@@ -149,9 +151,9 @@ class LayerMatcher {
     const auto packed = packed_.of(**weight, *bias);
     const auto constant = [&](c10::IValue value) { return view_.insertConstant(chain.nodes.back(), std::move(value)); };
     const auto none = constant(c10::IValue());
-    std::vector<Value> inputs{view_.input(linear, 0),   view_.input(linear, 1),
-                              view_.input(linear, 2),   constant(packed.packed),
-                              constant(packed.version), constant(static_cast<int64_t>(chain.activation)),
+    std::vector<Value> inputs{view_.input(linear, 0),       view_.input(linear, 1),
+                              view_.input(linear, 2),       constant(packed.packed),
+                              constant(packed.version),     constant(static_cast<int64_t>(chain.activation)),
                               chain.residual.value_or(none)};
     for (const size_t parameter : {2, 3, 4}) inputs.push_back(chain.norm ? view_.input(*chain.norm, parameter) : none);
     view_.replace(chain.nodes, linearOperator(), inputs);

@@ -1,6 +1,7 @@
 #include "script/fused_parts.h"
 
 #include <torch/csrc/jit/codegen/onednn/LlgaTensorImpl.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/runtime/custom_operator.h>
 #include <torch/csrc/jit/runtime/interpreter.h>
 
@@ -31,10 +32,60 @@ c10::IValue strided(const c10::IValue& value) {
   return LlgaTensorImpl::llga_to_aten_tensor(static_cast<LlgaTensorImpl*>(value.toTensor().unsafeGetTensorImpl()));
 }
 
+// Arguments that libtorch leaves out where it makes operators of oneDNN Graph of its own, and the only values that mean
+// the same there.
+struct LeftOut {
+  c10::Symbol kind;
+  const char* argument;
+  c10::IValue value;
+};
+
+const std::vector<LeftOut>& leftOut() {
+  static const std::vector<LeftOut> all{
+      {c10::aten::add, "alpha", 1},
+      {c10::aten::div, "rounding_mode", {}},
+      {c10::aten::elu, "input_scale", 1},
+      {c10::aten::elu, "scale", 1},
+      {c10::aten::gelu, "approximate", "none"},
+      {c10::aten::round, "decimals", 0},
+      {c10::aten::softmax, "dtype", {}},
+      {c10::aten::_softmax, "half_to_float", false},
+      {c10::aten::_log_softmax, "half_to_float", false},
+  };
+  return all;
+}
+
+bool isEqual(const c10::IValue& a, const c10::IValue& b) {
+  if (a.isScalar() && b.isScalar()) return a.toScalar().toDouble() == b.toScalar().toDouble();
+  if (a.isString() && b.isString()) return a.toStringRef() == b.toStringRef();
+  return a.isNone() && b.isNone();
+}
+
+// Whether a kernel computes what its group does.
+bool computesItsGroup(jit::Graph& group) {
+  // Inputs that may be None, such as a bias that a function was given, are left out as well, though they count where
+  // the kernel looks for its constants: it would compute without them, and read beyond its memory.
+  for (const auto* input : group.inputs()) {
+    if (input->type()->kind() != c10::TypeKind::TensorType) return false;
+  }
+  for (const auto* node : group.nodes()) {
+    for (const auto& [kind, argument, value] : leftOut()) {
+      if (node->kind() != kind || !node->hasNamedInput(argument)) continue;
+      const auto given = jit::toIValue(node->namedInput(argument));
+      if (!given || !isEqual(*given, value)) return false;
+    }
+  }
+  return true;
+}
+
 class FusedPart {
  public:
   explicit FusedPart(const jit::Node* node)
       : inputs_(node->inputs().size()), unfused_(node->g(jit::attr::Subgraph)->copy(), "unfused") {
+    if (!computesItsGroup(*node->g(jit::attr::Subgraph))) {
+      failed_ = true;
+      return;
+    }
     // libtorch compiles nodes of this kind only.
     for (const auto* input : node->inputs()) graph_.addInput()->setType(input->type());
     auto* own = graph_.insertNode(graph_.create(jit::prim::oneDNNFusionGroup, graph_.inputs(), node->outputs().size()));

@@ -7,10 +7,6 @@ namespace lta::script {
 // Whether this build can fuse at all.
 bool hasFusion();
 
-// Whether oneDNN Graph is faster than libtorch's own linears on this processor: with AVX-512, yes; otherwise no
-// (docs/performance.md). False without fusion.
-bool fusionPays();
-
 // Registers the fusion as a pass of libtorch's executors, active in a FusionScope only, and the operators of fused
 // graphs.
 void registerFusion();

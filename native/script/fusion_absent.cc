@@ -3,7 +3,6 @@
 namespace lta::script {
 
 bool hasFusion() { return false; }
-bool fusionPays() { return false; }
 void registerFusion() {}
 bool setFusing(bool /*on*/) { return false; }
 

@@ -88,14 +88,6 @@ void registerFusion() {
   jit::registerPrePass(fuse);
 }
 
-bool fusionPays() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-#else
-  return false;
-#endif
-}
-
 bool setFusing(bool on) { return std::exchange(fusing, on); }
 
 }  // namespace lta::script

@@ -54,7 +54,7 @@ void castFloatingPoint(const jit::Module& module, at::ScalarType dtype) {
 
 template <typename Open>
 std::shared_ptr<ScriptModule> loadFrom(const std::string& source, const LoadOptions& options, Open open) {
-  if (options.fuse.value_or(false) && !hasFusion()) {
+  if (options.fuse && !hasFusion()) {
     throw Error("ERR_INVALID_ARGUMENT",
                 "this build of libtorch-attention can't fuse: its libtorch has no oneDNN Graph; leave `fuse` out");
   }
@@ -62,7 +62,7 @@ std::shared_ptr<ScriptModule> loadFrom(const std::string& source, const LoadOpti
     auto module = readCheckpoint(open(), {options.device, options.untrusted, options.verify});
     module.eval();
     if (options.dtype) castFloatingPoint(module, *options.dtype);
-    const bool fuse = options.optimize && options.fuse.value_or(fusionPays());
+    const bool fuse = options.optimize && options.fuse;
     return std::make_shared<ScriptModule>(std::move(module),
                                           ScriptModule::Options{options.optimize, fuse, options.dtype, options.device});
   } catch (...) {

@@ -16,7 +16,7 @@ struct LoadOptions {
   c10::Device device = c10::Device(c10::DeviceType::CPU);
   std::optional<at::ScalarType> dtype;  // for floating-point parameters, buffers and constants; absent: as stored
   bool optimize = false;                // freezes programs: faster, not bit-identical
-  std::optional<bool> fuse;             // with oneDNN Graph, needs `optimize`; absent: if fusionPays()
+  bool fuse = false;                    // with oneDNN Graph, needs `optimize`
   bool untrusted = false;               // refuses programs that could do more than compute
   bool verify = false;                  // verifies checksums; implied by `untrusted`
 };

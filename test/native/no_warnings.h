@@ -1,4 +1,5 @@
-// libtorch's warnings left out, while this is there: of nested and quantized tensors, which it calls prototypes or deprecated.
+// libtorch's warnings left out, while this is there: of nested and quantized tensors, which it calls prototypes or
+// deprecated.
 #pragma once
 
 #include <c10/util/Exception.h>
