@@ -81,8 +81,7 @@ class AutocastScope {
 // (device type, dtype or none, enabled, caches or none, graph, inputs…)
 Values runAutocast(const Node& node, const Values& arguments) {
   const auto type = c10::Device(arguments[0].toStringRef()).type();
-  const auto dtype =
-      arguments[1].isNone() ? at::autocast::get_autocast_dtype(type) : arguments[1].toScalarType();
+  const auto dtype = arguments[1].isNone() ? at::autocast::get_autocast_dtype(type) : arguments[1].toScalarType();
   // Python warns and doesn't cast to other types.
   const bool isSupported = type == c10::DeviceType::CUDA || dtype == at::kBFloat16 || dtype == at::kHalf;
   const AutocastScope scope(type, isSupported && arguments[2].toBool(), dtype,
@@ -197,8 +196,8 @@ Values scanned(const Values& rows, const Combine& combine) {
   if (count < 2) return rows;
   const auto but = [](const at::Tensor& each) { return each.slice(0, 0, -1); };
   const auto firsts = ofEach(rows, [&](const at::Tensor& each) { return alternate(but(each), 0); });
-  const auto odd = scanned(
-      combine(firsts, ofEach(rows, [](const at::Tensor& each) { return alternate(each, 1); })), combine);
+  const auto odd =
+      scanned(combine(firsts, ofEach(rows, [](const at::Tensor& each) { return alternate(each, 1); })), combine);
   const auto seconds = ofEach(rows, [](const at::Tensor& each) { return alternate(each, 2); });
   const auto even = combine(count % 2 == 0 ? ofEach(odd, but) : odd, seconds);
   Values all;

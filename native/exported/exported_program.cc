@@ -196,10 +196,10 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
   const auto hooked = snapshot.hooks ? hookedGraph(*snapshot.hooks) : nullptr;
   // Those who look at single operators, or record gradients, see those of the file.
   const bool mayFuse = !options.grad && !captureGradients && !hooked && !RunScope::isObserved();
-  const auto& graph = hooked                            ? hooked->graph
-                      : mayFuse && fused_               ? *fused_
+  const auto& graph = hooked                           ? hooked->graph
+                      : mayFuse && fused_              ? *fused_
                       : mayFuse && shared_ && !capture ? *shared_
-                                                        : program_.graph;
+                                                       : program_.graph;
   auto frame = frameOfWeights(graph);
   // A capture sees every operator: weights of attention may be what weights alone decide.
   const bool mayFold = folded_ && mayFuse && !capture;

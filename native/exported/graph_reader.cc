@@ -97,8 +97,8 @@ Result readResult(const Json& json, ValueNames& names, std::vector<bool>& isNumb
 const Control* controlOf(std::string_view target) {
   if (!target.starts_with(kControl) || target == kPrint) return nullptr;
   const auto name = target.substr(kControl.size());
-  const auto* found = std::find_if(std::begin(kControls), std::end(kControls),
-                                   [&](const Control& each) { return each.name == name; });
+  const auto* found =
+      std::find_if(std::begin(kControls), std::end(kControls), [&](const Control& each) { return each.name == name; });
   if (found != std::end(kControls)) return found;
   // Decompositions make it of custom operators that write.
   const bool isDecomposed = name.starts_with("auto_functionalized");

@@ -22,8 +22,7 @@ bool isWithin(std::string_view name, std::string_view module) {
 std::pair<std::string, std::string> differingParts(std::string first, std::string second) {
   for (;;) {
     const auto dot = first.rfind('.'), other = second.rfind('.');
-    if (dot == std::string::npos || other == std::string::npos ||
-        first.substr(dot) != second.substr(other)) {
+    if (dot == std::string::npos || other == std::string::npos || first.substr(dot) != second.substr(other)) {
       return {std::move(first), std::move(second)};
     }
     first.resize(dot);
@@ -50,8 +49,8 @@ class Names {
   }
 
   bool changeAnything() const {
-    return isClear_ && std::any_of(names_.begin(), names_.end(),
-                                   [](const auto& each) { return each.first != each.second; });
+    return isClear_ &&
+           std::any_of(names_.begin(), names_.end(), [](const auto& each) { return each.first != each.second; });
   }
 
   std::string of(const std::string& name) const {

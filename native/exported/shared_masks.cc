@@ -90,7 +90,7 @@ std::optional<Graph> withSharedMasks(const Graph& graph, const std::vector<int>&
   if (shared.empty()) return std::nullopt;
   auto made = graph;
   made.nodes.clear();
-  made.calls.clear();  // they are told by places of nodes
+  made.calls.clear();                    // they are told by places of nodes
   std::unordered_map<int, int> results;  // of each mask: where what was made of it is
   for (auto node : graph.nodes) {
     if (mayWrite(node)) results.clear();

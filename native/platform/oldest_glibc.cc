@@ -15,11 +15,11 @@
 #include <cstdlib>
 #include <string>
 
-// A function under its name that jumps to its old version, whatever its arguments.
-#define LTA_OLDEST(name, version)                      \
+// A function under its name that jumps to an old one, whatever its arguments.
+#define LTA_INSTEAD(name, old, version)                \
   __asm__(                                             \
       ".pushsection .text\n"                           \
-      ".symver lta_old_" #name "," #name "@" version   \
+      ".symver lta_old_" #name "," #old "@" version    \
       "\n"                                             \
       ".globl __wrap_" #name "\n.hidden __wrap_" #name \
       "\n"                                             \
@@ -28,6 +28,9 @@
       "__wrap_" #name ":\n  jmp *lta_old_" #name       \
       "@GOTPCREL(%rip)\n"                              \
       ".size __wrap_" #name ",.-__wrap_" #name "\n.popsection")
+
+// One that jumps to its old version.
+#define LTA_OLDEST(name, version) LTA_INSTEAD(name, name, version)
 
 // Moved into libc.so.6 by glibc 2.34.
 LTA_OLDEST(dladdr, "GLIBC_2.2.5");
@@ -54,6 +57,9 @@ LTA_OLDEST(log2, "GLIBC_2.2.5");
 LTA_OLDEST(pow, "GLIBC_2.2.5");
 // std::condition_variable::wait, which is noexcept since GCC 12.
 LTA_OLDEST(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");
+// std::stringbuf::str, which C++20 has for lvalues and for rvalues.
+LTA_INSTEAD(_ZNKRSt7__cxx1115basic_stringbufIcSt11char_traitsIcESaIcEE3strEv,
+            _ZNKSt7__cxx1115basic_stringbufIcSt11char_traitsIcESaIcEE3strEv, "GLIBCXX_3.4.21");
 
 // The linker makes the names of what --wrap puts in a symbol's place.
 // NOLINTBEGIN(bugprone-reserved-identifier)
