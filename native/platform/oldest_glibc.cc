@@ -16,21 +16,23 @@
 #include <string>
 
 // A function under its name that jumps to an old one, whatever its arguments.
-#define LTA_INSTEAD(name, old, version)                \
-  __asm__(                                             \
-      ".pushsection .text\n"                           \
-      ".symver lta_old_" #name "," #old "@" version    \
-      "\n"                                             \
-      ".globl __wrap_" #name "\n.hidden __wrap_" #name \
-      "\n"                                             \
-      ".type __wrap_" #name                            \
-      ",@function\n"                                   \
-      "__wrap_" #name ":\n  jmp *lta_old_" #name       \
-      "@GOTPCREL(%rip)\n"                              \
+#define LTA_INSTEAD(name, old, version)             \
+  __asm__(                                          \
+      ".pushsection .text\n"                        \
+      ".symver lta_old_" #name "," #old "@" version \
+      "\n"                                          \
+      ".globl __wrap_" #name                        \
+      "\n"                                          \
+      ".type __wrap_" #name                         \
+      ",@function\n"                                \
+      "__wrap_" #name ":\n  jmp *lta_old_" #name    \
+      "@GOTPCREL(%rip)\n"                           \
       ".size __wrap_" #name ",.-__wrap_" #name "\n.popsection")
 
 // One that jumps to its old version.
-#define LTA_OLDEST(name, version) LTA_INSTEAD(name, name, version)
+#define LTA_OLDEST(name, version)        \
+  __asm__(".hidden __wrap_" #name "\n"); \
+  LTA_INSTEAD(name, name, version)
 
 // Moved into libc.so.6 by glibc 2.34.
 LTA_OLDEST(dladdr, "GLIBC_2.2.5");
@@ -57,7 +59,8 @@ LTA_OLDEST(log2, "GLIBC_2.2.5");
 LTA_OLDEST(pow, "GLIBC_2.2.5");
 // std::condition_variable::wait, which is noexcept since GCC 12.
 LTA_OLDEST(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");
-// std::stringbuf::str, which C++20 has for lvalues and for rvalues.
+// std::stringbuf::str, which C++20 has for lvalues and for rvalues. Not hidden: libtorch refers to it as well, and the
+// linker takes that for a reference to what it puts in its place.
 LTA_INSTEAD(_ZNKRSt7__cxx1115basic_stringbufIcSt11char_traitsIcESaIcEE3strEv,
             _ZNKSt7__cxx1115basic_stringbufIcSt11char_traitsIcESaIcEE3strEv, "GLIBCXX_3.4.21");
 
