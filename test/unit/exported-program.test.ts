@@ -34,12 +34,12 @@ async function failure(call: Promise<unknown>): Promise<{ code: string; message:
 }
 
 describe('ExportedProgram.forward()', () => {
-  describe.each(cases)('of $name', ({ name, runs, tolerance }) => {
+  describe.each(cases)('of $name', ({ name, runs }) => {
     it.each(runs.map((_, index) => index))('gives the bits that Python gives, in run %d', async (index) => {
       const { inputs, kwargs, run, tensors } = await runOf(name, index);
       using program = await ExportedProgram.load(programPath(name));
       const output = await program.forward(inputs, { kwargs });
-      await expectBits(output, build(run.output, tensors), tolerance);
+      await expectBits(output, build(run.output, tensors));
       const state = program.stateDict();
       for (const [buffer, value] of Object.entries(
         (build(run.buffers ?? {}, tensors) ?? {}) as Record<string, Tensor>,
@@ -263,7 +263,7 @@ describe('ExportedProgram.captureAttention()', () => {
         const plain = bits(await program.forward(inputs, { kwargs }));
         const captured = await program.captureAttention(inputs, { kwargs });
         expect(bits(captured.output)).toEqual(plain);
-        await expectBits(captured.output, build(run.output, tensors), tolerance);
+        await expectBits(captured.output, build(run.output, tensors));
         expect(captured.attentions.map((each) => each.name)).toEqual(attentions.map((each) => each.name));
         for (const [i, each] of captured.attentions.entries()) {
           const expected = build({ $tensor: attentions[i]!.weights }, tensors) as Tensor;
