@@ -804,6 +804,8 @@ describe('the page of renderView', () => {
           (wanted) => document.querySelector('.app')?.getAttribute('data-view') === wanted,
           name,
         );
+        // The head that is shown comes a moment later.
+        if (name === 'compare') await page.locator('[data-pane=difference] .matrix-body').waitFor();
         expect([name, await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)]).toEqual([name, 0]);
       }
       await page.locator('#export summary').click();

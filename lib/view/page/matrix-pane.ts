@@ -84,7 +84,7 @@ export class MatrixPane {
     private readonly events: PaneEvents,
   ) {
     root.innerHTML = `
-      <div class="matrix-frame">
+      <div class="matrix-frame" hidden>
         <div class="matrix-corner" aria-hidden="true"></div>
         <canvas class="margin received" aria-hidden="true" title="What each key receives, on average over the queries"></canvas>
         <div class="matrix-top" aria-hidden="true"><svg></svg><span class="marked"></span></div>
@@ -164,6 +164,8 @@ export class MatrixPane {
     this.down = new AxisWindow(shown.rows[0], rows, side(rows, height));
     const [wide, high] = [this.across.length, this.down.length];
 
+    // Before that canvases have a browser's own size, wider than small windows.
+    this.frame.hidden = false;
     this.frame.style.gridTemplateColumns = `${beside}px ${wide}px ${margin}px`;
     this.frame.style.gridTemplateRows = `${margin}px ${above.room}px ${high}px`;
     resize(this.canvas, wide, high);
