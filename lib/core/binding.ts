@@ -17,6 +17,8 @@ export interface NativeTensor {
   grad(): NativeTensor | null;
   isDisposed(): boolean;
   toTypedArray(): NativeTypedArray;
+  /** Converts the elements to float32, in row-major order, and writes them to an array of as many. */
+  copyTo(target: Float32Array): void;
   data(): Promise<NativeTypedArray>;
   to(device: string | undefined, dtype: string | undefined): NativeTensor;
   item(): number | bigint | boolean | [real: number, imaginary: number];

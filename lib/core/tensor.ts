@@ -448,6 +448,14 @@ export class Tensor<Name extends DType = DType> {
   }
 
   /**
+   * @internal Writes the elements, converted to float32, to an array of as many: an array of `toTypedArray` holds the whole
+   * memory that the tensor lies in until it is collected.
+   */
+  copyTo(target: Float32Array): void {
+    this.#call((tensor) => tensor.copyTo(target));
+  }
+
+  /**
    * The elements as nested arrays, one level for each dimension; the element itself of a tensor without dimensions. int64 and
    * uint64 give bigints, bool booleans, complex types pairs of the real and the imaginary part, every other type numbers, half
    * types too. `Tensor.from` makes the same tensor of it again, where `dtype` is named for types other than float32, int64 and

@@ -18,8 +18,8 @@ interface TensorLike {
   select(dim: number, index: number): TensorLike;
   to(options: { dtype: 'float32' }): TensorLike;
   narrow(dim: number, start: number, length: number): TensorLike;
-  mul(factor: number): TensorLike;
-  toTypedArray(): unknown;
+  mean(dim: number): TensorLike;
+  copyTo(target: Float32Array): void;
   dispose(): void;
 }
 
@@ -80,7 +80,10 @@ export interface PrepareOptions {
   compare?: boolean;
   /** Where the page asks for weights at full resolution that it lacks. */
   live?: string;
-  /** Is told which cells of an attention are masked (1), by its place in the page; undefined where none are. */
+  /**
+   * Is told which cells of an attention are masked (1), by its place in the page; undefined where none are. The array is
+   * another attention's as soon as it returns.
+   */
   onMask?: (attention: number, mask: Uint8Array | undefined) => Promise<void>;
 }
 
@@ -250,38 +253,45 @@ function check({ name, weights, keys, heads, queries }: ViewAttention): void {
 }
 
 function isTensor(elements: Elements): elements is TensorLike {
-  return 'toTypedArray' in elements;
+  return 'copyTo' in elements;
 }
 
-/** Elements that are read of a tensor at once. */
-const READ = 2 ** 20;
+/** Elements whose mean over the heads is made at once. */
+const AVERAGED = 2 ** 20;
 
-/**
- * Copies the elements of one head of a tensor, a few rows at a time. They are copied twice, since an array on the memory of a
- * tensor holds all of that until the next garbage collection, whatever is disposed: here, of a few rows.
- */
-async function copyHead(elements: TensorLike, item: number, head: number, target: Float32Array): Promise<void> {
-  const { shape } = elements;
-  const [rows, columns] = shape.slice(-2) as [number, number];
-  const used: TensorLike[] = [];
-  const keep = (tensor: TensorLike) => {
-    used.push(tensor);
-    return tensor;
-  };
+/** Copies the elements of one head of a tensor. */
+function copyHead(elements: TensorLike, item: number, head: number, target: Float32Array): void {
+  withParts((keep) => {
+    const matrices = keep(elements.select(0, item));
+    (elements.shape.length === 4 ? keep(matrices.select(0, head)) : matrices).copyTo(target);
+  });
+}
+
+/** Copies the mean over the heads of a tensor, a few rows at a time: the whole of it would lie beside its copy. */
+async function copyMean(elements: TensorLike, item: number, target: Float32Array): Promise<void> {
+  const [, heads, rows, columns] = elements.shape as [number, number, number, number];
+  const step = Math.max(1, Math.floor(AVERAGED / Math.max(1, heads * columns)));
+  for (let row = 0; row < rows; row += step) {
+    const end = Math.min(rows, row + step);
+    withParts((keep) => {
+      const part = keep(keep(elements.select(0, item)).narrow(1, row, end - row));
+      const floats = part.dtype === 'float32' ? part : keep(part.to({ dtype: 'float32' }));
+      keep(floats.mean(0)).copyTo(target.subarray(row * columns, end * columns));
+    });
+    await nextTurn();
+  }
+}
+
+/** Disposes the tensors that are made of others on the way, whatever happens. */
+function withParts(use: (keep: <T extends TensorLike>(tensor: T) => T) => void): void {
+  const parts: TensorLike[] = [];
   try {
-    let matrix = keep(elements.select(0, item));
-    if (shape.length === 4) matrix = keep(matrix.select(0, head));
-    const step = Math.max(1, Math.floor(READ / Math.max(1, columns)));
-    for (let row = 0; row < rows; row += step) {
-      const part = keep(matrix.narrow(0, row, Math.min(step, rows - row)));
-      const copy = keep(part.dtype === 'float32' ? part.mul(1) : part.to({ dtype: 'float32' }));
-      target.set(copy.toTypedArray() as Float32Array, row * columns);
-      for (const tensor of used.splice(-2)) tensor.dispose();
-      // Their memory is given back between turns of the event loop only.
-      if (row + step < rows) await nextTurn();
-    }
+    use((tensor) => {
+      parts.push(tensor);
+      return tensor;
+    });
   } finally {
-    for (const tensor of used) tensor.dispose();
+    for (const part of parts) part.dispose();
   }
 }
 
@@ -305,13 +315,21 @@ function areCodes(elements: Elements): boolean {
 
 /** Memory that is used again for the next attention: freed, it would stay until the next garbage collection. */
 class Scratch {
-  private readonly arrays = new Map<string, Float32Array>();
+  private readonly buffers = new Map<string, ArrayBuffer>();
 
   /** So many elements, of whatever was there last. */
-  take(use: 'head' | 'sum', length: number): Float32Array {
-    let array = this.arrays.get(use);
-    if (!array || array.length < length) this.arrays.set(use, (array = new Float32Array(length)));
-    return array.subarray(0, length);
+  floats(use: 'head' | 'sum', length: number): Float32Array {
+    return new Float32Array(this.take(use, 4 * length), 0, length);
+  }
+
+  bytes(use: 'codes' | 'mask', length: number): Uint8Array {
+    return new Uint8Array(this.take(use, length), 0, length);
+  }
+
+  private take(use: string, bytes: number): ArrayBuffer {
+    let buffer = this.buffers.get(use);
+    if (!buffer || buffer.byteLength < bytes) this.buffers.set(use, (buffer = new ArrayBuffer(bytes)));
+    return buffer;
   }
 }
 
@@ -341,11 +359,12 @@ class HeadReader {
   /** The weights of a head, until the next are read; which were captured, where not all were. */
   async read(head: number): Promise<{ weights: Float32Array; captured: Uint8Array | undefined }> {
     const { weights: elements, scale, keys } = this.attention;
-    const values = await this.elementsOf(elements, head, this.scratch.take('head', this.rows * this.held));
+    await nextTurn();
+    const values = this.elementsOf(elements, head, this.scratch.floats('head', this.rows * this.held));
     if (scale && areCodes(elements)) decodedCodes(values, scale, values);
     if (!keys) return { weights: values, captured: undefined };
     // Positions below 2²⁴ are exact in float32.
-    const positions = await this.elementsOf(keys, head, new Float32Array(values.length));
+    const positions = this.elementsOf(keys, head, new Float32Array(values.length));
     const weights = new Float32Array(this.rows * this.columns);
     const captured = this.topK === undefined ? undefined : new Uint8Array(weights.length);
     for (let i = 0; i < values.length; i++) {
@@ -356,9 +375,27 @@ class HeadReader {
     return { weights, captured };
   }
 
-  private async elementsOf(elements: Elements, head: number, target: Float32Array): Promise<Float32Array> {
+  /** The mean over the heads, where whole rows are held, until the next weights are read. */
+  async readMean(): Promise<Float32Array> {
+    const { weights: elements, scale, keys } = this.attention;
+    const size = this.rows * this.columns;
+    if (isTensor(elements) && !keys && !(scale && areCodes(elements))) {
+      const mean = this.scratch.floats('head', size);
+      await copyMean(elements, this.item, mean);
+      return mean;
+    }
+    const sum = this.scratch.floats('sum', size).fill(0);
+    for (let head = 0; head < this.matrices; head++) {
+      const { weights } = await this.read(head);
+      for (let i = 0; i < size; i++) sum[i] = (sum[i] as number) + (weights[i] as number);
+    }
+    for (let i = 0; i < size; i++) sum[i] = (sum[i] as number) / this.matrices;
+    return sum;
+  }
+
+  private elementsOf(elements: Elements, head: number, target: Float32Array): Float32Array {
     if (isTensor(elements)) {
-      await copyHead(elements, this.item, head, target);
+      copyHead(elements, this.item, head, target);
       return target;
     }
     const own = headOf(elements, this.item, head);
@@ -367,7 +404,7 @@ class HeadReader {
 }
 
 /** What a first walk over all heads tells: which cells no head looks at, and how large weights get. */
-async function survey(reader: HeadReader) {
+async function survey(reader: HeadReader, scratch: Scratch) {
   const size = reader.rows * reader.columns;
   let mask: Uint8Array | undefined;
   let largest = 0;
@@ -375,7 +412,7 @@ async function survey(reader: HeadReader) {
   for (let head = 0; head < reader.matrices; head++) {
     const { weights, captured } = await reader.read(head);
     if (!captured) {
-      mask ??= new Uint8Array(size).fill(1);
+      mask ??= scratch.bytes('mask', size).fill(1);
       for (let i = 0; i < size; i++) if (weights[i] !== 0) mask[i] = 0;
     }
     for (let i = 0; i < size; i++) {
@@ -423,8 +460,9 @@ export async function markedHead(
   known?: Uint8Array,
 ): Promise<MarkedHead> {
   check(attention);
-  const reader = new HeadReader(attention, item, new Scratch());
-  const surveyed = await survey(reader);
+  const scratch = new Scratch();
+  const reader = new HeadReader(attention, item, scratch);
+  const surveyed = await survey(reader, scratch);
   const mask = known ?? surveyed.mask;
   const { weights, captured } = await reader.read(matrix);
   const marked = weights.slice();
@@ -460,7 +498,7 @@ async function prepareAttention(
   const reader = new HeadReader(attention, item, scratch);
   const { rows, columns, matrices } = reader;
   const averaged = attention.weights.shape.length === 3;
-  const { mask, signed, largest } = await survey(reader);
+  const { mask, signed, largest } = await survey(reader, scratch);
   const identity = queries.every((query, row) => query === row);
   const causal = isCausal(mask, queries, rows, columns);
   const kind = KINDS.includes(attention.kind ?? '')
@@ -498,10 +536,10 @@ async function prepareAttention(
   const hasMean = matrices > 1 && reader.topK === undefined;
   const thumbnails = new Uint8Array((hasMean ? matrices + 1 : matrices) * thumbnail.rows * thumbnail.columns);
   const stats: ViewDataAttention['stats'] = [];
-  const sum = hasMean ? scratch.take('sum', rows * columns).fill(0) : undefined;
 
   const store = async (weights: Float32Array, captured: Uint8Array | undefined, isMean: boolean) => {
-    const scanned = scanHead(weights, { ...layout, captured } satisfies HeadLayout);
+    const codes = scratch.bytes('codes', rows * columns);
+    const scanned = scanHead(weights, { ...layout, captured } satisfies HeadLayout, codes);
     stats.push(scanned.stats);
     thumbnails.set(
       maxPool(scanned.codes, rows, columns, thumbnail.rows, thumbnail.columns),
@@ -525,13 +563,9 @@ async function prepareAttention(
 
   for (let head = 0; head < matrices; head++) {
     const { weights, captured } = await reader.read(head);
-    if (sum) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (weights[i] as number);
     await store(weights, captured, false);
   }
-  if (sum) {
-    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / matrices;
-    await store(sum, undefined, true);
-  }
+  if (hasMean) await store(await reader.readMean(), undefined, true);
   packed.thumbnails = await pack(thumbnails);
   await budget.fit();
 

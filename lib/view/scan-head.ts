@@ -66,8 +66,12 @@ export interface ScannedHead {
   stats: HeadStats;
 }
 
-/** All that a page has of one head, in one walk over its weights. */
-export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead {
+/**
+ * All that a page has of one head, in one walk over its weights.
+ * @param codes `rows × columns` bytes, which the codes are written to: those of a long text, made anew for each head, would
+ *   lie about until they are collected.
+ */
+export function scanHead(weights: Float32Array, layout: HeadLayout, codes: Uint8Array): ScannedHead {
   const { rows, columns, queries, shown, mask, captured, scale, cross, signed } = layout;
   const { codes: codeOf, logarithms } = bucketTables(signed);
   const { nan: nanCode } = logCodeOf(8, signed);
@@ -75,7 +79,6 @@ export function scanHead(weights: Float32Array, layout: HeadLayout): ScannedHead
   const rescale = scale === 1 ? 0 : 1 / scale;
   const rescaled = new Float32Array(1);
   const rescaledBits = new Uint32Array(rescaled.buffer);
-  const codes = new Uint8Array(rows * columns);
   const entropy = new Uint8Array(rows);
   const received = new Float64Array(columns);
   const topWeights = new Float32Array(rows * TOP);

@@ -151,6 +151,7 @@ void TensorWrap::define(Napi::Env env, Napi::Object exports) {
                   InstanceMethod("grad", &TensorWrap::grad),
                   InstanceMethod("isDisposed", &TensorWrap::isDisposed),
                   InstanceMethod("toTypedArray", &TensorWrap::toTypedArray),
+                  InstanceMethod("copyTo", &TensorWrap::copyTo),
                   InstanceMethod("data", &TensorWrap::data),
                   InstanceMethod("to", &TensorWrap::to),
                   InstanceMethod("item", &TensorWrap::item),
@@ -266,6 +267,15 @@ Napi::Value TensorWrap::isDisposed(const Napi::CallbackInfo& info) { return Napi
 
 Napi::Value TensorWrap::toTypedArray(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return typedArrayOf(info.Env(), readable(tensor())); });
+}
+
+Napi::Value TensorWrap::copyTo(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto dense = readable(tensor());
+    auto* const memory = const_cast<char*>(memoryOf(info[0], {dense.numel()}, at::kFloat));
+    if (dense.numel() > 0) at::from_blob(memory, dense.sizes(), at::kFloat).copy_(dense);
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value TensorWrap::data(const Napi::CallbackInfo& info) {

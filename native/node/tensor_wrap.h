@@ -40,6 +40,7 @@ class TensorWrap : public ObjectWrap<TensorWrap> {
   Napi::Value grad(const Napi::CallbackInfo& info);
   Napi::Value isDisposed(const Napi::CallbackInfo& info);
   Napi::Value toTypedArray(const Napi::CallbackInfo& info);
+  Napi::Value copyTo(const Napi::CallbackInfo& info);
   Napi::Value data(const Napi::CallbackInfo& info);
   Napi::Value to(const Napi::CallbackInfo& info);
   Napi::Value item(const Napi::CallbackInfo& info);

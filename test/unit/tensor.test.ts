@@ -41,6 +41,18 @@ describe('Tensor#toTypedArray', () => {
   });
 });
 
+describe('Tensor#copyTo', () => {
+  test('copies the elements in order as float32, and nothing into an array of another length', () => {
+    const tensor = Tensor.from(BigInt64Array.of(1n, 2n, 3n, 4n, 5n, 6n), { shape: [2, 3] });
+    const target = new Float32Array(8);
+    tensor.transpose(0, 1).copyTo(target.subarray(1, 7));
+    expect(Array.from(target)).toEqual([0, 1, 4, 2, 5, 3, 6, 0]);
+    expect(() => tensor.copyTo(target)).toThrow(/Expected 24 bytes of data but received 32/);
+    tensor.dispose();
+    expect(() => tensor.copyTo(target)).toThrow(expect.objectContaining({ code: 'ERR_DISPOSED' }));
+  });
+});
+
 describe('Tensor#dispose', () => {
   test('a disposed tensor throws, disposing twice does not', () => {
     const tensor = Tensor.from([1]);

@@ -1,5 +1,6 @@
 import { inflateRawSync } from 'node:zlib';
 import { TorchError } from '../../lib/core/errors';
+import { Tensor } from '../../lib/core/tensor';
 import { attentionLabels } from '../../lib/view/attention-labels';
 import { maxPool } from '../../lib/view/max-pool';
 import { type PreparedView, type PrepareExample, prepareView, type ViewAttention } from '../../lib/view/prepare';
@@ -196,6 +197,26 @@ describe('prepareView', () => {
     expect(codes[10 * 64 + 10]).toBe(MASKED);
     expect(codes[63 * 64 + 63]).toBe(ZERO);
     expect(first(view).stats.map(({ nan }) => nan)).toEqual([0, 1, 1]);
+  });
+
+  test('tensors of any type make the page that arrays of their numbers make', async () => {
+    const shape = [2, 3, 70, 70];
+    const data = softmaxed(shape);
+    // Rounded to 8 bits of mantissa, every type below holds them; so few heads have a mean that rounds in one way alone.
+    const bits = new Uint32Array(data.buffer);
+    for (let i = 0; i < bits.length; i++) bits[i] = (bits[i] as number) & 0xffff0000;
+    const inArrays = await prepare(one([attention('layer', shape, { weights: { shape, data } })], { title: 't' }));
+    for (const dtype of ['float32', 'float64', 'bfloat16'] as const) {
+      const weights = Tensor.from(data, { shape }).to({ dtype });
+      const view = await prepare(one([attention('layer', shape, { weights })], { title: 't' }));
+      const held = dtype === 'bfloat16' ? { held: dtype } : {};
+      const attentions = inArrays.data.examples.map((example) => ({
+        ...example,
+        attentions: example.attentions.map((own) => ({ ...own, ...held })),
+      }));
+      expect(view.data.examples).toEqual(attentions);
+      expect(view.stores).toEqual(inArrays.stores);
+    }
   });
 
   test('averaged heads are one matrix', async () => {
