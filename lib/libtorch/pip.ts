@@ -39,7 +39,10 @@ export function pipArguments(site: string, { requirements, dependencies, index }
   ];
 }
 
-/** How long pip may look for what it is to install: without a network it would try each index for half a minute. */
+/**
+ * How long pip may look for what it is to install once a connection has failed: without a network it would try each index for
+ * half a minute. As long as none has failed, the machine may only be busy, and it has four times that.
+ */
 const SEARCH_MS = 15_000;
 
 /**
@@ -100,29 +103,40 @@ function run(
       insisting = setTimeout(() => child.kill('SIGKILL'), 2000);
     };
     signal?.addEventListener('abort', interrupt, { once: true });
-    let gaveUp = false;
-    const searching = setTimeout(() => {
-      gaveUp = true;
-      interrupt();
-    }, searchMs);
+    const start = performance.now();
     let errors = '';
+    let answered = false;
+    let gaveUp: number | undefined;
+    const giveUpIfLate = (): void => {
+      const ms = performance.now() - start;
+      if (answered || gaveUp !== undefined) return;
+      if (ms < (networkReason(errors) === undefined ? 4 * searchMs : searchMs)) return;
+      gaveUp = ms;
+      interrupt();
+    };
+    const searching = [searchMs, 4 * searchMs].map((ms) => setTimeout(giveUpIfLate, ms + 1));
     child.stdout.on('data', (chunk) => {
       for (const line of String(chunk).split('\n')) {
         if (!line.trim()) continue;
-        if (!SEARCHING.test(line)) clearTimeout(searching);
+        answered ||= !SEARCHING.test(line);
         onLine(line.trim());
       }
     });
-    child.stderr.on('data', (chunk) => (errors += chunk));
+    child.stderr.on('data', (chunk) => {
+      errors += chunk;
+      giveUpIfLate();
+    });
     child.on('error', reject);
     child.on('close', (code) => {
       clearTimeout(insisting);
-      clearTimeout(searching);
+      for (const timer of searching) clearTimeout(timer);
       signal?.removeEventListener('abort', interrupt);
       if (signal?.aborted) return reject(signal.reason);
       if (code === 0) return resolve(null);
       const network = networkReason(errors);
-      if (gaveUp) return resolve(`${network ?? 'no package index answered'} (given up after ${searchMs / 1000} s)`);
+      if (gaveUp !== undefined) {
+        return resolve(`${network ?? 'no package index answered'} (given up after ${(gaveUp / 1000).toFixed(1)} s)`);
+      }
       const lines = errors.split('\n').filter((line) => line.startsWith('ERROR:'));
       const reason = lines.at(-1)?.slice('ERROR:'.length).trim() ?? `pip exited with ${code}`;
       return resolve(
