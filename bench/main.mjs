@@ -1,8 +1,10 @@
 // npm run bench: what this package costs, side by side with the plain forward of the same file and with its peers, in
 // one run. See --help, and docs/performance.md.
+import { readFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { describeMovements, movements } from './baseline.mjs';
 import library from './library.mjs';
 import { Models } from './models.mjs';
 import { Report } from './report.mjs';
@@ -17,6 +19,7 @@ import * as idle from './sections/idle.mjs';
 import * as load from './sections/load.mjs';
 import * as memory from './sections/memory.mjs';
 import * as nn from './sections/nn.mjs';
+import * as onnxruntime from './sections/onnxruntime.mjs';
 import * as page from './sections/page.mjs';
 import * as peers from './sections/peers.mjs';
 import * as serve from './sections/serve.mjs';
@@ -26,6 +29,7 @@ import { timing } from './timing.mjs';
 const SECTIONS = {
   captures,
   peers,
+  onnxruntime,
   load,
   exported,
   calls,
@@ -62,6 +66,7 @@ const OPTIONS = {
   malloc: { type: 'boolean', default: false, about: "memory: leave the C library's own caching of blocks as it is" },
   models: { type: 'string', default: here('models'), about: 'folder of the models; made where they are missing' },
   out: { type: 'string', default: here('results/bench.json'), about: 'the JSON file to write' },
+  compare: { type: 'string', about: 'a JSON file of an earlier run: says at the end what moved since' },
   help: { type: 'boolean', default: false, about: 'this text' },
 };
 
@@ -110,8 +115,21 @@ function parse(args) {
   }
 }
 
+/** The results of an earlier run; ahead of all measuring, so that a wrong path costs nothing. */
+function readBaseline(path) {
+  try {
+    const baseline = JSON.parse(readFileSync(path, 'utf8'));
+    if (typeof baseline?.sections === 'object' && Array.isArray(baseline.goals)) return baseline;
+    throw new Error('it has no sections and goals');
+  } catch (error) {
+    console.error(`Expected results of the benchmark for --compare but ${path} can't be used: ${error.message}`);
+    process.exit(2);
+  }
+}
+
 async function main({ values: flags, positionals }) {
   const { quick, long } = flags;
+  const baseline = flags.compare === undefined ? undefined : readBaseline(flags.compare);
   if (flags.threads) library.setNumThreads(Number(flags.threads));
   const threads = library.getNumThreads();
   const report = new Report({ judges: !quick });
@@ -147,8 +165,12 @@ async function main({ values: flags, positionals }) {
   }
 
   report.goals();
-  report.write(flags.out, { date: new Date().toISOString(), machine, threads, quick, timing: times });
+  const about = { date: new Date().toISOString(), machine, threads, quick, timing: times };
+  const result = report.write(flags.out, about);
   console.log(`\nWrote ${flags.out}`);
+  if (!baseline) return;
+  console.log(`\n── compared with ${flags.compare}, of ${baseline.date}`);
+  for (const line of describeMovements(movements(baseline, result))) console.log(`  ${line}`);
 }
 
 const parsed = read(process.argv.slice(2));

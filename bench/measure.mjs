@@ -93,7 +93,11 @@ export async function takeTurns(ways, { turns, seconds = 60, warmUps = 3, pause 
  * and `bytes`, a function that says how much its results hold. Rows for a report: `report.comparison`.
  */
 export async function compare(ways, options) {
-  const { times, failures } = await takeTurns(ways, options);
+  return rowsOf(ways, await takeTurns(ways, options));
+}
+
+/** Rows for a report of what ways took in turns, as `compare` gives them. */
+export function rowsOf(ways, { times, failures }) {
   const first = times.get(ways[0].name);
   return ways.map(({ name, base, limit, baseLimit, bytes }) => {
     const error = failures.get(name);

@@ -73,7 +73,7 @@ export class Report {
         bytes ? megabytes(bytes) : '',
       ]);
     const turns = rows.find(({ ms }) => ms)?.ms.count ?? 0;
-    this.table(`${title} (${turns} turns)`, dropEmptyColumns(head, lines), lines, { rows });
+    this.table(`${title} (${turns} turns)`, dropEmptyColumns(head, lines), lines, { title, rows });
     for (const { name, error } of failed) this.print(`  ${name} failed: ${error.split('\n')[0]}`);
     for (const { name, base, ratio, ratioToBase, limit, baseLimit } of rows) {
       const what = `${title}: ${name}`;
@@ -113,6 +113,7 @@ export class Report {
     for (const line of layOut(lines)) this.print(`  ${line}`);
   }
 
+  /** Writes everything to a file, and returns it. */
   write(path, about) {
     mkdirSync(dirname(path), { recursive: true });
     const all = {
@@ -123,6 +124,7 @@ export class Report {
       leftOut: this.#leftOut,
     };
     writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`);
+    return all;
   }
 }
 

@@ -44,6 +44,7 @@ export const WAYS = {
     return 0;
   },
   'every weight': captured(),
+  'every weight, exact: false': captured({ exact: false }),
   'heads: [0]': captured({ heads: [0] }),
   'one row per head': captured({ queries: [0] }),
   averageHeads: captured({ averageHeads: true }),

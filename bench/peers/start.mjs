@@ -54,13 +54,24 @@ export function startEncoder({ threads, measures = {}, env }) {
   return startPython('encoder', { threads, ...usual, ...measures }, env);
 }
 
-/** onnxruntime-node on what bert.pt was made from. */
-export function startOnnx({ models, threads, env }) {
+/** What bert.pt was made from as ONNX: without and with its attentions as outputs. */
+function onnxFiles(models) {
   const files = ['bert.onnx', 'bert_attentions.onnx'];
   const reason = models.provide(files);
   if (files.some((name) => !models.has(name))) throw new Missing(reason);
-  const args = [program('onnx.mjs'), threads, ...files.map((name) => models.path(name))];
+  return files.map((name) => models.path(name));
+}
+
+/** onnxruntime-node on what bert.pt was made from. */
+export function startOnnx({ models, threads, env }) {
+  const args = [program('onnx.mjs'), threads, ...onnxFiles(models)];
   return Peer.start(process.execPath, ['--expose-gc', ...args.map(String)], env);
+}
+
+/** onnxruntime from Python, whose outputs stay where it made them, on what bert.pt was made from. */
+export function startOnnxPython({ models, threads, env }) {
+  const [forward, attentions] = onnxFiles(models);
+  return startPython('onnx', { threads, forward, attentions }, env);
 }
 
 /** Starts a peer, or says in the report why it is left out and returns null. */

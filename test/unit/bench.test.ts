@@ -202,3 +202,53 @@ describe('bench/main.mjs', () => {
     expect(unknown.errors).toContain('Expected sections but received nonsense');
   });
 });
+
+describe('movements', () => {
+  test('rows whose spreads no longer overlap have moved; what only one run has, and what makes it unfair, is said', async () => {
+    const result = await evaluate(`
+    import { describeMovements, movements } from ${url('baseline.mjs')};
+    const row = (name, median, ratio) => ({
+      name,
+      ms: { median, low: median - 1, high: median + 1 },
+      ...(ratio && { ratio: { median: ratio, low: ratio - 0.01, high: ratio + 0.01 } }),
+    });
+    const of = (rows, goals, more) => ({
+      sections: { captures: [{ title: 'bert', rows }] }, goals, threads: 2, machine: { cpu: 'x' }, ...more,
+    });
+    const goal = (value) => ({ section: 'calls', what: 'a call', value, unit: ' µs' });
+    const before = of([], [goal(35)]);
+    before.sections = {
+      captures: [{ title: 'bert', rows: [row('forward', 40, 1), row('all', 50, 1.2), row('one', 41, 1.01), row('gone', 1, 3)] }],
+      hooks: [{ title: 'not run now', rows: [row('x', 1)] }],
+    };
+    const after = of([row('forward', 41, 1), row('all', 50, 1.3), row('one', 60, 1.015)], [goal(52)], { threads: 1 });
+    const moved = movements(before, after);
+    console.log(JSON.stringify([moved, describeMovements(moved)]));
+  `);
+    const [{ moved, alike, missing, differs }, lines] = result as [
+      { moved: { what: string; change: number }[]; alike: number; missing: string[]; differs: string[] },
+      string[],
+    ];
+    expect(moved.map(({ what }) => what)).toEqual(['calls · a call', 'captures · bert · all']);
+    expect(moved[1]?.change).toBeCloseTo(1.3 / 1.2);
+    expect({ alike, missing, differs }).toEqual({
+      alike: 2,
+      missing: ['captures · bert · gone'],
+      differs: ['threads'],
+    });
+    expect(lines[0]).toContain('no fair comparison');
+    expect(lines.at(-1)).toBe('2 moved, 2 alike');
+  });
+
+  test('a baseline that is none is refused ahead of all measuring', async () => {
+    const { code, errors } = await node(
+      join(BENCH, 'main.mjs'),
+      '--quick',
+      '--compare',
+      join(folder, 'none.json'),
+      'calls',
+    );
+    expect(code).toBe(2);
+    expect(errors).toMatch(/^Expected results of the benchmark for --compare but .*none\.json can't be used: ENOENT/);
+  });
+});
