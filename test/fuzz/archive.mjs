@@ -50,9 +50,7 @@ export function makeCase(seed, index) {
   return { ...made, path, extension: '.pt', about: `${path.split('/').at(-1)}: ${made.mutation}` };
 }
 
-export async function runCase(seed, index, { directory, tell }) {
-  const made = makeCase(seed, index);
-  tell(made.about);
+export async function runCase(seed, index, { directory, made }) {
   const random = new Random(seed, index + 0x40000000);
   const words = made.contents && wordsOf(made.contents);
   const { inputs } = corpus.find(({ path }) => path === made.path);

@@ -1,9 +1,9 @@
 // Runs cases one after the other and says on file descriptor 3 which one begins and what became of it. A write to it is
 // done when it returns, so that what is said is not lost when the process dies.
-import { readFileSync, writeSync } from 'node:fs';
+import { readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { Fault } from './outcome.mjs';
 
-const { target: name, seed, from, to, file, extension, directory } = JSON.parse(process.argv[2]);
+const { target: name, seed, from, to, file, keep, extension, directory } = JSON.parse(process.argv[2]);
 const say = (message) => writeSync(3, `${JSON.stringify(message)}\n`);
 
 // A folder for the files of a case, and what to say of one before it can go wrong.
@@ -12,11 +12,25 @@ const target = await import(`./${name}.mjs`);
 await target.setUp?.();
 say({ ready: true });
 
+/** The file of a case, where its target makes one. Whatever ends before it is made is no fault of the package. */
+function make(index) {
+  if (!target.makeCase) return undefined;
+  say({ making: index });
+  try {
+    const made = target.makeCase(seed, index);
+    if (keep) writeFileSync(keep + made.extension, made.bytes);
+    say({ made: index, about: made.about });
+    return made;
+  } catch (error) {
+    throw new Fault('unmade', String(error?.stack ?? error).slice(0, 500));
+  }
+}
+
 async function run(index) {
   say({ begin: index });
   try {
-    const work = file ? target.runFile(readFileSync(file), around) : target.runCase(seed, index, around);
-    say({ end: index, outcome: await work });
+    if (file) say({ end: index, outcome: await target.runFile(readFileSync(file), around) });
+    else say({ end: index, outcome: await target.runCase(seed, index, { ...around, made: make(index) }) });
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     say({ end: index, outcome: error.outcome, detail: error.message });

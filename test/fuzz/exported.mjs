@@ -31,9 +31,7 @@ export function makeCase(seed, index) {
   return { ...made, path, extension: '.pt2', about: `${path.split('/').at(-1)}: ${made.mutation}` };
 }
 
-export async function runCase(seed, index, { directory, tell }) {
-  const made = makeCase(seed, index);
-  tell(made.about);
+export async function runCase(seed, index, { directory, made }) {
   const random = new Random(seed, index + 0x40000000);
   const { call } = corpus.find(({ path }) => path === made.path);
   const options = {

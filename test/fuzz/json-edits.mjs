@@ -1,5 +1,7 @@
 // Edits of a JSON document that leave it JSON: what its reader has to notice.
 
+/** The characters that a list may grow by: the largest element may be the whole document. */
+const MOST_ADDED = 4e6;
 const LARGEST = '9223372036854775807';
 // What JSON.parse and JSON.stringify make of it.
 const LARGEST_AS_NUMBER = String(Number(LARGEST));
@@ -35,6 +37,7 @@ export function editJson(random, bytes, done) {
   let huge;
   for (let i = random.pick([1, 1, 1, 2, 3]); i > 0; i--) {
     const places = placesIn(root);
+    if (places.length === 0) break; // the document itself was dropped
     const place = random.pick(places);
     const [name, change] = random.pick([
       ['value', () => put(place, valueLike(random, places, place))],
@@ -108,6 +111,11 @@ function putNumber(random, places) {
   put(place, Number(random.integer(Math.trunc(read(place)))));
 }
 
+function copiesOf(value, count) {
+  const size = JSON.stringify(value)?.length ?? 1;
+  return Array.from({ length: Math.min(count, Math.floor(MOST_ADDED / size)) }, () => copyOf(value));
+}
+
 function changeElements(random, places) {
   const lists = places.filter((place) => Array.isArray(read(place)) && read(place).length > 0);
   if (lists.length === 0) return;
@@ -116,7 +124,7 @@ function changeElements(random, places) {
   random.pick([
     () => ([list[one], list[other]] = [list[other], list[one]]),
     () => list.splice(one, 0, copyOf(list[other])),
-    () => list.push(...Array.from({ length: random.pick([2, 70, 3000]) }, () => copyOf(list[one]))),
+    () => list.push(...copiesOf(list[one], random.pick([2, 70, 3000]))),
     () => list.reverse(),
     () => list.splice(0),
     () => list.splice(0, one),

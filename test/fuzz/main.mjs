@@ -1,5 +1,5 @@
 // npm run fuzz: attacks the built package, and says what became of each attack.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -97,21 +97,19 @@ async function attack(name, target, seed, count, until) {
   await Promise.all(Array.from({ length: Math.min(Number(flags.jobs), target.jobs ?? Infinity) }, work));
   clearInterval(progress);
   result.seconds = Math.round((Date.now() - start) / 1000);
-  if (target.makeCase && result.faults.length > 0) await target.setUp();
   for (const fault of result.faults) {
+    const kept = `${name}-${seed}-${fault.index}`;
+    const keep = join(KEPT, kept);
     // An error is its own case's; what takes a process down may come of an earlier one.
-    if (fault.outcome !== 'uncoded' && !(await faultsAlone(name, limits, fault.index)))
+    if (!(await faultsAlone(name, { ...limits, keep }, fault.index)) && fault.outcome !== 'uncoded')
       fault.detail += ' (only behind the cases before it)';
-    if (!target.makeCase) continue;
-    const { bytes, extension } = target.makeCase(seed, fault.index);
-    const kept = `${name}-${seed}-${fault.index}${extension}`;
-    fault.file = join(KEPT, kept);
-    writeFileSync(fault.file, bytes);
+    const file = readdirSync(KEPT).find((each) => each.startsWith(`${kept}.`));
+    if (file) fault.file = join(KEPT, file);
   }
   return result;
 }
 
-/** Whether a case falls by itself too, or only where others ran before it. */
+/** Whether a case falls by itself too, or only where others ran before it. Keeps its file. */
 async function faultsAlone(name, limits, index) {
   let fell = false;
   await runBatch(name, { ...limits, from: index, to: index + 1 }, ({ outcome }) => {

@@ -39,6 +39,10 @@ export function mutate(random, kind, bytes, donor) {
   return { bytes: result, mutation: done.join(', '), contents: isKnown ? contents : undefined };
 }
 
+/** What is larger is changed as bytes only: a text's tokens and a document's values take many times its memory. */
+const MOST_STRUCTURED = 2e6;
+/** What a file, and the files of an archive together, may grow to, so that every case can be made. */
+const MOST_BYTES = 1.5e8;
 const UNTELLING = /^code|method|deflated/;
 const STRUCTURED = { zip: mutateZip, legacy: mutateLegacy, safetensors: mutateSafetensors, json: mutateText };
 
@@ -110,7 +114,7 @@ function mutateBytes(random, bytes, donor, done) {
     ],
   ]);
   done.push(name);
-  return new Uint8Array(change());
+  return new Uint8Array(change().subarray(0, MOST_BYTES));
 }
 
 function mutateZip(random, bytes, done, contents) {
@@ -155,11 +159,18 @@ function changeFiles(random, files, done) {
     ['shorter', () => (file.data = file.data.slice(0, random.below(file.data.length + 1)))],
     ['longer', () => (file.data = Buffer.concat([file.data, random.bytes(random.between(1, 100))]))],
     ['bomb', () => Object.assign(file, { data: new Uint8Array(random.pick([1e6, 64e6])), deflated: true })],
-    ['many', () => files.push(...Array.from({ length: 2000 }, (_, i) => ({ ...file, name: `${file.name}${i}` })))],
+    ['many', () => files.push(...copiesOf(file, files))],
   ]);
   done.push(`file ${name}`);
   change();
   if (files.length === 0) files.push(file);
+}
+
+/** So many copies of a file under other names as an archive may have. */
+function copiesOf(file, files) {
+  const left = MOST_BYTES - files.reduce((sum, { data }) => sum + data.length, 0);
+  const length = Math.max(0, Math.min(2000, Math.floor(left / Math.max(1, file.data.length))));
+  return Array.from({ length }, (_, i) => ({ ...file, name: `${file.name}${i}` }));
 }
 
 function hostileName(random, name) {
@@ -197,7 +208,10 @@ function changeContent(random, files, done, contents) {
   const fitting = files.filter(({ name }) => kind.test(name));
   if (fitting.length === 0) return;
   const file = random.pick(fitting);
-  if (file.name.endsWith('.pkl')) {
+  if (file.data.length > MOST_STRUCTURED) {
+    done.push(`large ${file.name.split('/').at(-1)}`);
+    file.data = mutateBytes(random, file.data, file.data, done);
+  } else if (file.name.endsWith('.pkl')) {
     done.push(`pickle of ${file.name.split('/').at(-1)}`);
     file.data = changePickle(random, file.data, done);
   } else if (file.name.endsWith('.py')) {

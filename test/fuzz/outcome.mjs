@@ -1,7 +1,7 @@
 import { TorchError } from '../../dist/index.js';
 
-/** What can become of a case; those behind `ran` are faults. */
-export const OUTCOMES = ['refused', 'ran', 'crashed', 'hung', 'swollen', 'uncoded', 'disclosed', 'wrong'];
+/** What can become of a case; those behind `ran` are faults, the last one of the fuzzer itself: the case could not be made. */
+export const OUTCOMES = ['refused', 'ran', 'crashed', 'hung', 'swollen', 'uncoded', 'disclosed', 'wrong', 'unmade'];
 export const FAULTS = OUTCOMES.slice(2);
 
 /** A fault that a target found by looking. */

@@ -34,9 +34,7 @@ export function makeCase(seed, index) {
   return { ...made, extension, about: `${path.split('/').at(-1)}: ${made.mutation}` };
 }
 
-export async function runCase(seed, index, { directory, tell }) {
-  const made = makeCase(seed, index);
-  tell(made.about);
+export async function runCase(_seed, _index, { directory, made }) {
   const words = made.contents && wordsOf(made.contents);
   return attack(made.bytes, directory, made.extension, words);
 }

@@ -14,18 +14,21 @@ const PAGE = 4096;
  * Runs cases [from, to) of a target in a process of its own, until one of them takes it down, hangs or swells, or the
  * time is over.
  *
+ * @param keep where the file of each case is written to, without its extension
  * @param onCase called with { index, outcome, detail, about } for each case that came to an end
  * @returns the index behind the last case that was run
  */
-export async function runBatch(target, { seed, from, to, file, extension, timeout, memory, until = Infinity }, onCase) {
+export async function runBatch(target, options, onCase) {
+  const { seed, from, to, file, keep, extension, timeout, memory, until = Infinity } = options;
   const directory = mkdtempSync(join(tmpdir(), 'libtorch-attention-fuzz-'));
-  const argument = JSON.stringify({ target, seed, from, to, file, extension, directory });
+  const argument = JSON.stringify({ target, seed, from, to, file, keep, extension, directory });
   const child = spawn(process.execPath, ['--expose-gc', CHILD, argument], {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     // Fills what is allocated and what is freed (glibc): memory that wasn't written shows as such.
     env: { ...process.env, MALLOC_PERTURB_: '165', NODE_NO_WARNINGS: '1' },
   });
   let current;
+  let making;
   let about;
   let isOver = false;
   let next = from;
@@ -51,10 +54,16 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
   createInterface({ input: child.stdio[3] }).on('line', (line) => {
     const message = JSON.parse(line);
     watch(timeout);
-    if (message.begin !== undefined) current = message.begin;
+    if (message.begin !== undefined) {
+      current = message.begin;
+      about = undefined;
+    }
+    if (message.making !== undefined) making = message.making;
+    if (message.made !== undefined) making = undefined;
     if (message.about !== undefined) about = message.about;
     if (message.end === undefined) return;
     current = undefined;
+    making = undefined;
     next = message.end + 1;
     onCase({ index: message.end, outcome: message.outcome, detail: message.detail, about });
     if (Date.now() < until) return;
@@ -84,7 +93,8 @@ export async function runBatch(target, { seed, from, to, file, extension, timeou
   if (current === undefined && next === from && !stopped)
     throw new Error(`The process of '${target}' did not start: ${message}`);
   const index = current ?? next;
-  onCase({ index, outcome: stopped?.outcome ?? 'crashed', detail: stopped?.detail ?? message.slice(0, 1500), about });
+  const outcome = making === undefined ? (stopped?.outcome ?? 'crashed') : 'unmade';
+  onCase({ index, outcome, detail: stopped?.detail ?? message.slice(0, 1500), about });
   return index + 1;
 }
 
