@@ -33,7 +33,7 @@ import type { HookedModule, HookedNode, HookKind, HookRecord, NodeHook } from '.
 import { withKindOfSource } from './kind-of-source';
 import { COMMON_LOAD_OPTIONS, checkLoad, type LoadOptions } from './load-options';
 import { checkHookable, hooksTaken, programHook, programRecord } from './program-hooks';
-import { flattenCall, unflatten } from './pytree';
+import { flattenCall, leafPlaces, unflatten } from './pytree';
 import type { RemovableHandle } from './removable-handle';
 import { type RunOptions, UNTRUSTED_LIMITS } from './run-options';
 
@@ -55,7 +55,10 @@ export interface ProgramCallOptions {
  * const describe = ({ name, dtype, shape }: ProgramValue) => `${name}: ${dtype} [${shape.join(', ')}]`;
  */
 export interface ProgramValue {
-  /** By the names of parameters and keys on the way to it: `'cache_keys_0'`. */
+  /**
+   * Of an input, the names of parameters and keys on the way to it (`'cache_keys_0'`); of an output its place in what `forward` gives, by keys, fields
+   * and positions: `'output'`, `'output.logits'`, `'output.cache.0'`, as in the files of the command line and from a server.
+   */
   name: string;
   /** Of a tensor, by PyTorch's name; for other values `'int'`, `'float'`, `'bool'`, `'str'` or `'NoneType'`. */
   dtype: string;
@@ -259,10 +262,11 @@ export class ExportedProgram<
    * for (const { name, dtype, shape } of program.signature().inputs) console.log(name, dtype, shape);
    */
   signature(): ProgramSignature {
-    const { inputs, outputs, symbols } = this.#form;
+    const { inputs, outputs, outputTree, symbols } = this.#form;
+    const places = leafPlaces(outputTree, 'output');
     return {
       inputs: inputs.map(toProgramValue),
-      outputs: outputs.map(toProgramValue),
+      outputs: outputs.map((leaf, i) => toProgramValue({ ...leaf, name: places[i] as string })),
       symbols: Object.fromEntries(symbols.map(({ name, min, max }) => [name, { min, max }])),
     };
   }
@@ -271,11 +275,6 @@ export class ExportedProgram<
   callOfLeaves(leaves: readonly Value[]): { inputs: Inputs; kwargs: { [name: string]: Value } } {
     const [inputs, kwargs] = unflatten(this.#form.inputTree, leaves) as [Value[], { [name: string]: Value }];
     return { inputs: inputs as unknown as Inputs, kwargs };
-  }
-
-  /** @internal What a call gives, of the leaves of its output. */
-  outputOfLeaves(leaves: readonly Value[]): Value {
-    return unflatten(this.#form.outputTree, leaves);
   }
 
   /**

@@ -101,6 +101,12 @@ export function leafCount(tree: NativePytree): number {
   return tree.kind === 'leaf' ? 1 : tree.children.reduce((sum, child) => sum + leafCount(child), 0);
 }
 
+/** Where each leaf of a tree stands: `output`, or `output.logits`, `output.0` … */
+export function leafPlaces(tree: NativePytree, name: string): string[] {
+  if (tree.kind === 'leaf') return [name];
+  return tree.children.flatMap((child, i) => leafPlaces(child, `${name}.${tree.names[i] ?? i}`));
+}
+
 /** `forward(ids, mask, *, labels)`, for errors. */
 export function describeCall({ tree, argumentNames }: CallForm): string {
   const [positional, keywords] = tree.children as [NativePytree, NativePytree];

@@ -296,14 +296,9 @@ function describedLeaf({ name, dtype, shape, constant }: ProgramValue): TensorMe
 function programForm(program: ExportedProgram): ModelForm {
   const { inputs: leaves, outputs } = program.signature();
   const inputs = leaves.map(describedLeaf);
-  // The leaves of an output are named by the nodes that made them: where they stand says more.
-  const places = namedValues(program.outputOfLeaves(outputs.map((_, i) => i)), 'output', { kind: 'unknown', text: '' });
   return {
     inputs,
-    outputs: places.flatMap(({ name, value }) => {
-      const leaf = outputs[value as number] as ProgramValue;
-      return leaf.dtype === 'NoneType' ? [] : [{ ...describedLeaf({ ...leaf, name }), name }].map(withoutMark);
-    }),
+    outputs: outputs.filter(({ dtype }) => dtype !== 'NoneType').map((leaf) => withoutMark(describedLeaf(leaf))),
     call(tensors, device) {
       const given = new Given(tensors, device, inputs);
       const values = leaves.map(({ name, dtype, constant }) => {
@@ -320,10 +315,12 @@ function programForm(program: ExportedProgram): ModelForm {
       return { inputs: [...positional], options: { kwargs } };
     },
     named: (value) => {
-      const types = outputs.map(({ dtype }) =>
-        Object.hasOwn(PROGRAM_SCALARS, dtype) ? PROGRAM_SCALARS[dtype] : undefined,
+      const typeAt = new Map(
+        outputs.map(({ name, dtype }) => [
+          name,
+          Object.hasOwn(PROGRAM_SCALARS, dtype) ? PROGRAM_SCALARS[dtype] : undefined,
+        ]),
       );
-      const typeAt = new Map(places.map(({ name, value: leaf }) => [name, types[leaf as number]]));
       return namedValues(value, 'output', { kind: 'unknown', text: '' }).map((each) => ({
         ...each,
         type: typeAt.get(each.name),

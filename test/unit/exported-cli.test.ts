@@ -29,7 +29,9 @@ describe('inspect', () => {
   it('shows inputs, outputs, sizes and modules of an exported program', async () => {
     const { status, stdout, stderr } = run('inspect', programPath('bert_dynamic'), '--depth', '1');
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-    expect(stdout).toMatch(/^inputs\n {2}input_ids: int64 \[s\d+, s\d+\]\noutputs\n/m);
+    expect(stdout).toMatch(
+      /^inputs\n {2}input_ids: int64 \[s\d+, s\d+\]\noutputs\n {2}output\.last_hidden_state: float32 \[s\d+, s\d+, \d+\]\n/m,
+    );
     expect(stdout).toMatch(/^sizes\n( {2}s\d+ from \d+ to (8|16)\n){2}/m);
     expect(stdout).toMatch(/encoder +BertEncoder +[\d,]+ +(pre )?forward/);
   });

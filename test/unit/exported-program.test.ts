@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { Entry } from '../../lib/formats/entry';
 import {
   type Attention,
   ExportedProgram,
@@ -10,6 +11,7 @@ import {
   Tensor,
   type Value,
 } from '../../lib/index';
+import { collectOutput } from '../../lib/io/collect-output';
 import type { ViewData } from '../../lib/view/view-data';
 import { cases, expectBits, exportedCase, exportedTensors, inputsOfRun, programPath } from './exported-fixtures';
 import { bits, build, difference, isRounded, numbers, tensorsIn } from './model-fixtures';
@@ -389,9 +391,30 @@ describe('ExportedProgram.signature()', () => {
       { name: 'x', dtype: 'float32', shape: [2, symbol, 3] },
       { name: 'doubled', dtype: 'float32', shape: [2, `2*${symbol}`, 3] },
     ]);
-    expect(outputs.map(({ dtype }) => dtype)).toEqual(['float32', 'int', 'int', 'int', 'float32']);
+    expect(outputs.map(({ name, dtype }) => `${name}: ${dtype}`)).toEqual([
+      'output.0: float32',
+      'output.1: int',
+      'output.2: int',
+      'output.3: int',
+      'output.4: float32',
+    ]);
     using structures = await ExportedProgram.load(programPath('structures'));
     expect(structures.signature().inputs.map(({ name, dtype }) => [name, dtype])).toContainEqual(['scale', 'float']);
+  });
+
+  it.each(cases.map(({ name }) => name))('names outputs by their places, those of %s', async (name) => {
+    const [run] = exportedCase(name).runs;
+    using program = await ExportedProgram.load(programPath(name));
+    const { inputs, kwargs } = inputsOfRun(run!, await exportedTensors(name));
+    const entries: Entry[] = [];
+    const others: Record<string, string> = {};
+    collectOutput('output', await program.forward(inputs, { kwargs }), entries, others);
+    const { outputs } = program.signature();
+    expect(outputs.map((each) => each.name).sort()).toEqual(
+      [...entries.map((entry) => entry.name), ...Object.keys(others)].sort(),
+    );
+    const rank = new Map(entries.map((entry) => [entry.name, entry.shape.length]));
+    for (const each of outputs) expect([each.name, rank.get(each.name) ?? 0]).toEqual([each.name, each.shape.length]);
   });
 });
 
