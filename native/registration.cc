@@ -8,6 +8,7 @@
 #endif
 
 #include "capture/probe.h"
+#include "exported/expansion.h"
 #include "exported/shared_masks.h"
 #include "fused/operators.h"
 #include "nn/native_module.h"
@@ -45,6 +46,7 @@ void registerAll() {
     claimNamespace("lta", ownFile());
     fused::registerFusedOperators();
     exported::registerMaskOperator();
+    exported::registerCloneOperator();
     registerProbe();
     registerRunScope();
     nn::registerSkipInit();

@@ -290,6 +290,75 @@ def scaled(x, by):
     return x * by + 1
 
 
+torch.library.define('lta_test::accumulate', '(Tensor(a!) sum, Tensor(b!)[] rest, Tensor x) -> Tensor')
+torch.library.define('lta_test::invert', '(Tensor(a!) x) -> ()')
+
+
+@torch.library.impl('lta_test::accumulate', 'CPU')
+def accumulate(sum, rest, x):
+    sum.add_(x[: sum.shape[0]])
+    for each in rest:
+        each.mul_(2)
+    return x.mean(0)
+
+
+@torch.library.register_fake('lta_test::accumulate')
+def _(sum, rest, x):
+    return x.new_empty(x.shape[1:])
+
+
+@torch.library.impl('lta_test::invert', 'CPU')
+def invert(x):
+    x.neg_()
+
+
+@torch.library.register_fake('lta_test::invert')
+def _(x):
+    pass
+
+
+class Writing(nn.Module):
+    """Operators of a library that write to slices, other views and wholes of tensors, and to an input."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('count', torch.arange(float(WIDTH)))
+
+    def forward(self, x, total):
+        table = x * 2
+        other = x.sin()
+        mean = torch.ops.lta_test.accumulate(table[1:3], [other.t()[::2], table[3:]], x)
+        torch.ops.lta_test.invert(total)
+        torch.ops.lta_test.invert(self.count)
+        return {'mean': mean, 'table': table, 'other': other + self.count, 'total': total + 1}
+
+
+class WideProduct(nn.Module):
+    """Products of integers in a wider type."""
+
+    def forward(self, x, y, image, kernel):
+        out_dtype = torch.ops.higher_order.out_dtype
+        maps = out_dtype(torch.ops.aten.convolution.default, torch.int32, image, kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+        return out_dtype(torch.ops.aten.mm.default, torch.int32, x, y), maps
+
+
+@dataclasses.dataclass
+class Scored:
+    """An output of which a part may be left out."""
+
+    scores: Tensor
+    loss: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+torch.export.register_dataclass(Scored, serialized_type_name='fixtures.Scored')
+
+
+class Scoring(nn.Module):
+    def forward(self, given):
+        return Scored(scores=given.scores * 2, hidden=given.scores + 1)
+
+
 class Custom(nn.Module):
     """Uses an operator of a library of its own."""
 
@@ -361,7 +430,7 @@ def described(value: Any, name: str, tensors: dict) -> Any:
         tensors[name] = value.detach().clone().contiguous()
         return {'$tensor': name}
     if dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if getattr(value, field.name) is not None}
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     elif type(value).__name__ == 'DynamicCache':
         value = {'key_cache': [layer.keys for layer in value.layers], 'value_cache': [layer.values for layer in value.layers]}
     if isinstance(value, dict):
@@ -507,6 +576,13 @@ def structures(fixtures: Fixtures) -> None:
     fixtures.case('hints', Hints(), [((torch.randn(3, WIDTH),), {})], strict=True)
     custom = Fixtures(fixtures.folder, fixtures.only)  # beside the others, which need no library
     custom.case('custom_operator', Custom(), [((torch.randn(2, WIDTH),), {})])
+    runs = [((torch.randn(n, WIDTH), torch.randn(3)), {}) for n in (5, 8)]
+    length = {0: Dim('length', min=5, max=32)}
+    custom.case('functionalized', Writing(), runs, dynamic=(length, None), decompose=True)
+    shapes = ((3, 4), (4, 2), (1, 2, 4, 4), (2, 2, 3, 3))
+    numbers = tuple(torch.randint(-100, 100, shape, dtype=torch.int8) for shape in shapes)
+    fixtures.case('wide_product', WideProduct(), [(numbers, {})])
+    fixtures.case('scored', Scoring(), [((Scored(scores=torch.randn(2, 3)),), {})])
     fixtures.case('constants', Constants(), [((torch.randn(4, WIDTH),), {})])
     fixtures.case('counter', Counter(), [((torch.randn(4, WIDTH),), {})])
     fixtures.case('counter_decomposed', Counter(), [((torch.randn(4, WIDTH),), {})], decompose=True)

@@ -177,6 +177,8 @@ export interface NativePytree {
   kind: 'leaf' | 'sequence' | 'namedtuple' | 'mapping' | 'object';
   type: string;
   names: string[];
+  /** Fields of an object that were None when the program was exported: they have no leaf. */
+  absent: string[];
   children: NativePytree[];
 }
 

@@ -18,7 +18,8 @@ export function shown(value: unknown): string {
     try {
       if (Array.isArray(value)) return `an Array of length ${Number(value.length)}`;
       const name: unknown = (value as object).constructor?.name;
-      if (typeof name === 'string' && name !== '' && name !== 'Object') return `an instance of ${shortened(name)}`;
+      if (typeof name === 'string' && name !== '' && name !== 'Object')
+        return `an instance of ${shortened(publicName(name))}`;
       return isPlainObject(value) ? 'an object' : 'an object that is no plain one';
     } catch {
       return 'an object that can not be read';
@@ -27,6 +28,9 @@ export function shown(value: unknown): string {
   const text = shortened(String(value));
   return `${typeof value === 'string' ? `'${text}'` : text} of type ${typeof value}`;
 }
+
+/** What users know the addon's own classes as. */
+const publicName = (name: string): string => name.replace(/^Native(?=(Tensor|ScriptObject)$)/, '');
 
 /** What something that was thrown says, whatever it is. */
 export function reasonOf(thrown: unknown): string {

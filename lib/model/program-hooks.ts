@@ -54,6 +54,14 @@ export function hooksTaken(module: NativeProgramModule): HookKind[] {
 export function checkHookable(kind: HookKind, path: string, module: NativeProgramModule): void {
   const refused = refusal(kind, module);
   if (!refused) return;
+  // Lists and dictionaries of modules are named on the way to others; no node was made in a call of theirs.
+  if (module.type === '') {
+    throw new TorchError(
+      'ERR_NOT_HOOKABLE',
+      `Expected a module that is called but received '${path}', which holds modules (a list, for instance): put the hook on one of these, on the module around it, ` +
+        'or on a node of the graph (registerNodeHook)',
+    );
+  }
   throw new TorchError(
     'ERR_NOT_HOOKABLE',
     `Expected a module ${refused.expected} for a ${kind === 'pre' ? 'forward pre-' : `${kind} `}hook but received '${path}', ${refused.received}: ${advice(path)}`,

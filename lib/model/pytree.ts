@@ -46,7 +46,7 @@ class Flattener {
       this.flat.push(value === undefined ? null : value);
     } else if (value === undefined && this.#isNothing(tree)) {
       for (const child of tree.children) this.add(child, undefined, where);
-    } else if (tree.names.length > 0 && isRecord(value)) {
+    } else if (tree.names.length + tree.absent.length > 0 && isRecord(value)) {
       this.#addNamed(tree, value, where);
     } else if ((tree.names.length === 0 && tree.children.length > 0) || tree.kind !== 'mapping') {
       this.#addInOrder(tree, value, where);
@@ -68,7 +68,12 @@ class Flattener {
   }
 
   #addNamed(tree: NativePytree, value: Record<string, unknown>, where: string): void {
-    const unknown = Object.keys(value).find((name) => !tree.names.includes(name) && value[name] !== undefined);
+    for (const name of tree.absent) {
+      if (!Object.hasOwn(value, name) || value[name] === null || value[name] === undefined) continue;
+      throw invalid('null, which the program was exported for,', `${where}.${name}`, value[name]);
+    }
+    const known = new Set([...tree.names, ...tree.absent]);
+    const unknown = Object.keys(value).find((name) => !known.has(name) && value[name] !== undefined);
     if (unknown !== undefined) {
       throw new TorchError(
         'ERR_INVALID_ARGUMENT',
@@ -194,8 +199,11 @@ export function unflatten(tree: NativePytree, leaves: readonly Value[]): Value {
   const build = (part: NativePytree): Value => {
     if (part.kind === 'leaf') return leaves[next++];
     const values = part.children.map(build);
-    if (part.names.length === 0) return part.kind === 'mapping' ? {} : values;
-    if (part.kind !== 'namedtuple') return Object.fromEntries(part.names.map((name, i) => [name, values[i] as Value]));
+    if (part.names.length + part.absent.length === 0) return part.kind === 'mapping' ? {} : values;
+    if (part.kind !== 'namedtuple') {
+      const absent = part.absent.map((name): [string, Value] => [name, null]);
+      return Object.fromEntries([...part.names.map((name, i) => [name, values[i]] as [string, Value]), ...absent]);
+    }
     // As what TorchScript gives: an array whose elements have names as well.
     for (const [i, name] of part.names.entries()) {
       if (name in values) continue;

@@ -31,7 +31,8 @@ bool isEqual(const IValue& a, const IValue& b) {
 std::string described(const IValue& value) {
   std::ostringstream text;
   if (value.isTensor()) {
-    text << "a tensor of type " << value.toTensor().dtype() << " and shape " << value.toTensor().sizes();
+    text << "a tensor of type " << c10::getDtypeNames(value.toTensor().scalar_type()).first << " and shape "
+         << value.toTensor().sizes();
   } else {
     text << value;
   }

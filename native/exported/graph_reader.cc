@@ -5,13 +5,14 @@
 
 #include "archive/limits.h"
 #include "exported/argument_reader.h"
+#include "exported/expansion.h"
 #include "exported/operator_arguments.h"
+#include "exported/schema.h"
 #include "exported/value_names.h"
 
 namespace lta::exported {
 namespace {
 
-constexpr std::string_view kOperators = "torch.ops.";
 constexpr std::string_view kControl = "torch.ops.higher_order.";
 
 struct Control {
@@ -45,18 +46,6 @@ constexpr std::string_view kPrint = "torch.ops.higher_order.print";
 
 // Asserts what types a program was exported for; inputs were checked, and a model may be cast.
 constexpr std::string_view kMetadataAssertion = "aten::_assert_tensor_metadata";
-
-// "torch.ops.aten.add.Tensor" → aten::add.Tensor
-c10::OperatorName operatorName(std::string_view target) {
-  const auto rest = target.substr(kOperators.size());
-  const auto space = rest.find('.');
-  const auto overload = rest.rfind('.');
-  if (space == std::string_view::npos || overload <= space) throw broken("it has an operator " + shown(target));
-  auto variant = std::string(rest.substr(overload + 1));
-  if (variant == "default") variant.clear();
-  return {std::string(rest.substr(0, space)) + "::" + std::string(rest.substr(space + 1, overload - space - 1)),
-          std::move(variant)};
-}
 
 int defineValue(const Json& name, ValueNames& names, std::vector<bool>& isNumber, bool number) {
   const int slot = names.define(name.text());
@@ -95,16 +84,13 @@ Result readResult(const Json& json, ValueNames& names, std::vector<bool>& isNumb
 
 // The operator with graphs of its own that a target names; null for another target. Throws for those that aren't known.
 const Control* controlOf(std::string_view target) {
-  if (!target.starts_with(kControl) || target == kPrint) return nullptr;
+  if (!target.starts_with(kControl) || target == kPrint || isExpanded(target)) return nullptr;
   const auto name = target.substr(kControl.size());
   const auto* found =
       std::find_if(std::begin(kControls), std::end(kControls), [&](const Control& each) { return each.name == name; });
   if (found != std::end(kControls)) return found;
-  // Decompositions make it of custom operators that write.
-  const bool isDecomposed = name.starts_with("auto_functionalized");
   throw Error("ERR_UNSUPPORTED_FILE", "it uses the higher-order operator " + shown(name) +
-                                          ", which exists in Python only: export the model without " +
-                                          (isDecomposed ? "run_decompositions()" : "it"));
+                                          ", which exists in Python only: export the model without it");
 }
 
 // What graphs take in a list: tensors and numbers, which exporters write as tensors where both are in it.
@@ -114,6 +100,25 @@ Argument asValues(Argument argument) {
     argument.kind = Kind::Values;
   }
   return argument;
+}
+
+OperatorCall readCall(const Json& json, Node node, const ValueNames& names) {
+  OperatorCall call;
+  call.node = std::move(node);
+  call.outputs = json.at("outputs").elements();
+  const auto noGraph = [](const Json&) -> size_t { throw broken("an operator that is called gets a graph"); };
+  for (const auto& input : json.at("inputs").elements()) {
+    const auto argument = input.at("arg");
+    if (const auto [kind, value] = argument.only(); kind == "as_operator") {
+      call.called = value.string();
+      if (!call.called.starts_with(kOperators)) throw broken("it has an operator " + shown(call.called));
+      continue;
+    }
+    call.argumentNames.push_back(input.at("name").string());
+    call.values.push_back(nameIn(argument));
+    call.arguments.push_back(readArgument(argument, names, noGraph));
+  }
+  return call;
 }
 
 void checkGraphs(const Node& node, const Control& control) {
@@ -146,10 +151,13 @@ NamedGraph GraphReader::readGraph(const Json& json, uint64_t depth) {
   }
   const auto nodes = json.at("nodes").elements();
   graph.nodes.reserve(nodes.size());
-  for (const auto& each : nodes) {
-    graph.nodes.emplace_back();
-    readNode(each, names, graph.isNumber, graph.nodes.back(), depth);
-  }
+  Expansion expansion(
+      graph, names, valuesIn(json, "tensor_values"),
+      [&](Node& node, std::vector<Argument> arguments, const std::vector<std::string>& argumentNames) {
+        readOperator(node, std::move(arguments), argumentNames, graph.isNumber);
+      },
+      [&](const Json& output) { return readResult(output, names, graph.isNumber); });
+  for (const auto& each : nodes) readNode(each, names, graph, expansion, depth);
   const auto noGraph = [](const Json&) -> size_t { throw broken("a graph gives a graph"); };
   for (const auto& output : json.at("outputs").elements()) {
     graph.outputs.push_back(readArgument(output, names, noGraph));
@@ -158,8 +166,9 @@ NamedGraph GraphReader::readGraph(const Json& json, uint64_t depth) {
   return read;
 }
 
-void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool>& isNumber, Node& node,
-                           uint64_t depth) {
+void GraphReader::readNode(const Json& json, ValueNames& names, Graph& graph, Expansion& expansion, uint64_t depth) {
+  auto& isNumber = graph.isNumber;
+  Node node;
   node.target = json.at("target").string();
   if (const auto name = json.find("name")) node.name = name->string();
   if (const auto metadata = json.find("metadata")) {
@@ -175,6 +184,10 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
   const Control* const control = controlOf(node.target);
   std::vector<Argument> arguments;
   std::vector<std::string> argumentNames;
+  const auto outputs = json.at("outputs").elements();
+  // Files of before 2.9 name values, not nodes.
+  if (node.name.empty() && !outputs.empty()) node.name = nameOfValue(outputs.front());
+  if (isExpanded(node.target)) return expansion.append(readCall(json, std::move(node), names));
   for (const auto& input : json.at("inputs").elements()) {
     argumentNames.push_back(input.at("name").string());
     arguments.push_back(readArgument(input.at("arg"), names, readInner));
@@ -208,13 +221,11 @@ void GraphReader::readNode(const Json& json, ValueNames& names, std::vector<bool
   if (node.kind != Node::Kind::Control && !node.graphs.empty()) {
     throw broken("the node " + shown(node.name) + " has a graph, which " + node.target + " doesn't take");
   }
-  const auto outputs = json.at("outputs").elements();
   for (const auto& output : outputs) node.results.push_back(readResult(output, names, isNumber));
-  // Files of before 2.9 name values, not nodes.
-  if (node.name.empty() && !outputs.empty()) node.name = nameOfValue(outputs.front());
   if (node.handle && node.results.size() > node.handle->schema().returns().size()) {
     throw broken("the node " + shown(node.name) + " gives more values than " + node.target + " does");
   }
+  graph.nodes.push_back(std::move(node));
 }
 
 void GraphReader::readOperator(Node& node, std::vector<Argument> arguments, const std::vector<std::string>& names,

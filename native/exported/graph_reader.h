@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "exported/expansion.h"
 #include "exported/graph.h"
 #include "exported/json.h"
 #include "exported/value_names.h"
@@ -29,7 +30,8 @@ class GraphReader {
 
  private:
   NamedGraph readGraph(const Json& json, uint64_t depth);
-  void readNode(const Json& json, ValueNames& names, std::vector<bool>& isNumber, Node& node, uint64_t depth);
+  // Appends what the file has as one node: one, or those in place of one that calls an operator.
+  void readNode(const Json& json, ValueNames& names, Graph& graph, Expansion& expansion, uint64_t depth);
   void readOperator(Node& node, std::vector<Argument> arguments, const std::vector<std::string>& names,
                     const std::vector<bool>& isNumber);
 

@@ -70,8 +70,8 @@ class ProgramReader {
     readWeightsByName();
     const auto module = json.at("graph_module");
     const auto graphJson = module.at("graph");
-    const auto tensors = tableOf(graphJson, "tensor_values");
-    const auto integers = tableOf(graphJson, "sym_int_values");
+    const auto tensors = valuesIn(graphJson, "tensor_values");
+    const auto integers = valuesIn(graphJson, "sym_int_values");
     GraphReader reader(
         stacks_, options_.untrusted ? GraphReader::MayUse(mayNotBeUntrusted) : [](const c10::OperatorHandle&) {});
     graph_ = reader.read(graphJson);
@@ -98,14 +98,6 @@ class ProgramReader {
   }
 
  private:
-  static ValueTable tableOf(const Json& graph, const char* name) {
-    ValueTable table;
-    if (const auto values = graph.find(name)) {
-      for (const auto& [key, value] : values->members()) table.emplace(key, value);
-    }
-    return table;
-  }
-
   void readWeightsByName() {
     weights_ = readWeights(package_, options_.untrusted);
     // What the graph doesn't take is the second name of a tied weight, or is never used.

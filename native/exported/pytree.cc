@@ -60,14 +60,29 @@ std::vector<std::string> fieldsOf(std::string_view tuple, const std::optional<Js
   return fields;
 }
 
+// The fields of a dataclass that had no value: its context lists them behind those that had one.
+std::vector<std::string> absentIn(const Json& context, const std::vector<std::string>& names) {
+  if (!context.isArray()) return {};
+  const auto lists = context.elements();
+  if (lists.size() != 2 || !lists[0].isArray() || !lists[1].isArray()) return {};
+  std::vector<std::string> absent;
+  for (const auto& field : lists[1].elements()) {
+    if (!field.isString()) return {};
+    absent.push_back(field.string());
+    if (std::find(names.begin(), names.end(), absent.back()) != names.end()) return {};
+  }
+  return absent;
+}
+
 // A class may write its context as it likes: what is no JSON names nothing.
-std::vector<std::string> namesWritten(std::string_view context, const Pytree& tree) {
+void readNames(std::string_view context, Pytree& tree) {
   try {
     const JsonDocument document(context, "description of a container");
-    return namesIn(document.root(), tree.children.size());
+    tree.names = namesIn(document.root(), tree.children.size());
+    if (tree.kind == Pytree::Kind::Object) tree.absent = absentIn(document.root(), tree.names);
   } catch (const Error&) {
     if (tree.kind == Pytree::Kind::Mapping) throw;
-    return {};
+    tree.names.clear();
   }
 }
 
@@ -88,11 +103,12 @@ Pytree read(const Json& spec, const std::optional<Json>& namedTuples, uint64_t d
   if (tree.kind == Pytree::Kind::NamedTuple) {
     tree.names = fieldsOf(written->text(), namedTuples);
   } else {
-    tree.names = namesWritten(written->text(), tree);
+    readNames(written->text(), tree);
   }
   if (tree.names.size() != tree.children.size()) {
     if (tree.kind == Pytree::Kind::Mapping) throw broken("it has a dictionary with another number of keys and values");
     tree.names.clear();
+    tree.absent.clear();
   }
   return tree;
 }

@@ -22,8 +22,9 @@ struct Pytree {
   };
 
   Kind kind = Kind::Leaf;
-  std::string type;                // Python's name of the class; empty for a leaf
-  std::vector<std::string> names;  // of the children, where they have some
+  std::string type;                 // Python's name of the class; empty for a leaf
+  std::vector<std::string> names;   // of the children, where they have some
+  std::vector<std::string> absent;  // fields of an object that were None, and aren't among the children
   std::vector<Pytree> children;
   size_t leafCount = 1;
 

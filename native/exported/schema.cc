@@ -114,4 +114,15 @@ c10::Device device(const Json& json) {
   }
 }
 
+c10::OperatorName operatorName(std::string_view target) {
+  const auto rest = target.substr(kOperators.size());
+  const auto space = rest.find('.');
+  const auto overload = rest.rfind('.');
+  if (space == std::string_view::npos || overload <= space) throw broken("it has an operator " + shown(target));
+  auto variant = std::string(rest.substr(overload + 1));
+  if (variant == "default") variant.clear();
+  return {std::string(rest.substr(0, space)) + "::" + std::string(rest.substr(space + 1, overload - space - 1)),
+          std::move(variant)};
+}
+
 }  // namespace lta::exported

@@ -35,12 +35,22 @@ std::string textOf(const IValue& value) {
   if (value.isString()) return "'" + value.toStringRef() + "'";
   if (value.isBool()) return value.toBool() ? "true" : "false";
   std::ostringstream text;
-  text << value;
+  if (value.isDouble()) {
+    text << value.toDouble();  // 2, where libtorch writes 2.
+  } else {
+    text << value;
+  }
   return text.str();
 }
 
+// A type with its article.
+std::string anOf(at::ScalarType type) {
+  const auto name = nameOf(type);
+  return (name.starts_with("int") ? "an " : "a ") + name;
+}
+
 std::string describe(const Leaf& leaf) {
-  return (leaf.dtype ? nameOf(*leaf.dtype) + " " : "") + "tensor of shape " + shapeOf(leaf);
+  return (leaf.dtype ? anOf(*leaf.dtype) : std::string("a")) + " tensor of shape " + shapeOf(leaf);
 }
 
 Error mismatch(const std::string& expected, const Leaf& leaf, const std::string& received) {
@@ -155,13 +165,11 @@ class Binding {
 void checkLeaf(const Leaf& leaf, const IValue& value, Binding& binding) {
   switch (leaf.kind) {
     case Kind::Tensor: {
-      if (!value.isTensor()) throw mismatch("a " + describe(leaf), leaf, "another value");
+      if (!value.isTensor()) throw mismatch(describe(leaf), leaf, "another value");
       const auto& tensor = value.toTensor();
-      const auto received = "a " + nameOf(tensor.scalar_type()) + " one of " + shapeOf(tensor);
-      if (leaf.dtype && tensor.scalar_type() != *leaf.dtype) throw mismatch("a " + describe(leaf), leaf, received);
-      if (tensor.dim() != static_cast<int64_t>(leaf.sizes.size())) {
-        throw mismatch("a " + describe(leaf), leaf, received);
-      }
+      const auto received = anOf(tensor.scalar_type()) + " one of " + shapeOf(tensor);
+      if (leaf.dtype && tensor.scalar_type() != *leaf.dtype) throw mismatch(describe(leaf), leaf, received);
+      if (tensor.dim() != static_cast<int64_t>(leaf.sizes.size())) throw mismatch(describe(leaf), leaf, received);
       for (int64_t d = 0; d < tensor.dim(); ++d) {
         binding.add(leaf, d, leaf.sizes[static_cast<size_t>(d)], tensor.size(d));
       }
@@ -234,6 +242,14 @@ Leaf readConstantLeaf(const Json& specification) {
   }
   leaf.name = specification.at("name").string();
   return leaf;
+}
+
+ValueTable valuesIn(const Json& graph, const char* table) {
+  ValueTable values;
+  if (const auto found = graph.find(table)) {
+    for (const auto& [name, value] : found->members()) values.emplace(name, value);
+  }
+  return values;
 }
 
 Leaf readLeaf(const Json& argument, const ValueTable& tensors, const ValueTable& integers) {

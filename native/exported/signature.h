@@ -83,6 +83,8 @@ class Signature {
 // A leaf as a specification of an input or output names it. `tensors` and `integers`: what the graph says of its
 // values.
 using ValueTable = std::unordered_map<std::string_view, Json>;
+// One of the tables of a graph; empty where it has none of that name.
+ValueTable valuesIn(const Json& graph, const char* table);
 Leaf readLeaf(const Json& argument, const ValueTable& tensors, const ValueTable& integers);
 // The constant that an input was exported with.
 Leaf readConstantLeaf(const Json& specification);

@@ -71,6 +71,7 @@ Napi::Object fromPytree(Napi::Env env, const exported::Pytree& tree) {
   object.Set("kind", nameOf(tree.kind));
   object.Set("type", tree.type);
   object.Set("names", fromStrings(env, tree.names));
+  object.Set("absent", fromStrings(env, tree.absent));
   auto children = Napi::Array::New(env, tree.children.size());
   for (uint32_t i = 0; i < tree.children.size(); ++i) {
     const Napi::HandleScope scope(env);

@@ -213,6 +213,16 @@ describe('ExportedProgram.modules()', () => {
     expect(refused(() => program.registerForwardHook('nowhere', () => {})).code).toBe('ERR_UNKNOWN_MODULE');
   });
 
+  it('says of lists of modules that they are never called', async () => {
+    const { program } = await loaded('hooked_bert');
+    expect(program.modules()).toContainEqual({ name: 'encoder.layer', type: '', hookable: false, hooks: [] });
+    const { code, message } = refused(() => program.registerForwardHook('encoder.layer', () => {}));
+    expect([code, message]).toEqual([
+      'ERR_NOT_HOOKABLE',
+      expect.stringMatching(/'encoder\.layer', which holds modules/),
+    ]);
+  });
+
   it('has hooks on modules that write to their input and give it back', async () => {
     const { program, given, calls, made } = await loaded('hooked_inplace');
     const writes = program.modules().find(({ name }) => name === 'writes')!;

@@ -1,32 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { ExportedProgram, Tensor, type TorchError, type Value } from '../../lib/index';
 import { archiveOf, type Records, recordsOf } from './archive-edits';
-import { exportedCase, exportedTensors, inputsOfRun, programPath } from './exported-fixtures';
+import { exportedCase, exportedTensors, inputsOfRun } from './exported-fixtures';
+import { argument, bytesOf, edited, firstNode, type Json } from './program-edits';
 
 // What anyone may put into a .pt2 file: each is an error with a code, and nothing ends the process.
-
-// biome-ignore lint/suspicious/noExplicitAny: what JSON.parse gives, to be broken
-type Json = any;
-
-const bytesOf = (name: string): Buffer => readFileSync(programPath(name));
-
-/** A program with its JSON changed, and other records. */
-function edited(
-  name: string,
-  change: (parts: { program: Json; graph: Json; weights: Json; records: Records }) => void,
-  options: { compressed?: boolean } = {},
-): Uint8Array {
-  const records = recordsOf(bytesOf(name));
-  const [model, config] = ['models/model.json', 'data/weights/model_weights_config.json'];
-  const program = JSON.parse(Buffer.from(records[model]!).toString());
-  const weights = JSON.parse(Buffer.from(records[config]!).toString());
-  change({ program, graph: program.graph_module.graph, weights: weights.config, records });
-  // The largest integer of 64 bits, which JavaScript has no number for.
-  const text = JSON.stringify(program).replaceAll('9223372036854776000', '9223372036854775807');
-  if (records[model]) records[model] = Buffer.from(text);
-  if (records[config]) records[config] = Buffer.from(JSON.stringify(weights));
-  return archiveOf(records, options.compressed ? 9 : 0);
-}
 
 async function refusal(bytes: Uint8Array, options = {}): Promise<TorchError> {
   const loaded = await ExportedProgram.load(bytes, options).then(
@@ -52,9 +29,6 @@ async function runs(program: ExportedProgram, name: string): Promise<void> {
     if (error !== undefined) expect(error).toMatchObject({ code: expect.stringMatching(/^ERR_/) });
   }
 }
-
-const firstNode = (graph: Json, target: RegExp): Json => graph.nodes.find((node: Json) => target.test(node.target));
-const argument = (node: Json, name: string): Json => node.inputs.find((each: Json) => each.name === name);
 
 describe('a .pt2 file that is cut off anywhere', () => {
   it('is refused', async () => {

@@ -124,6 +124,23 @@ describe('ExportedProgram.forward()', () => {
     expect([...numbers(inputs[0] as Tensor)]).toEqual([...before].map((value) => value * 2));
   });
 
+  it('takes null for fields that had no value, and says what else they have', async () => {
+    const { inputs } = await runOf('scored');
+    const [{ scores }] = inputs as [{ scores: Tensor }];
+    using program = await ExportedProgram.load(programPath('scored'));
+    for (const given of [{ scores }, { scores, loss: null, hidden: undefined }]) {
+      expect(await program.forward([given])).toMatchObject({ loss: null });
+    }
+    const { code, message } = await failure(program.forward([{ scores, loss: scores }]));
+    expect([code, message]).toEqual([
+      'ERR_INVALID_ARGUMENT',
+      expect.stringMatching(
+        /^Expected null, .*exported for, for input 'given'\.loss but received an instance of Tensor/,
+      ),
+    ]);
+    expect((await failure(program.forward([{ scores, more: null }]))).message).toMatch(/received 'more' in it/);
+  });
+
   it('says of vmap how to export it', async () => {
     const { code, message } = await failure(ExportedProgram.load(programPath('vmapped_as_is')));
     expect(code).toBe('ERR_UNSUPPORTED_FILE');
@@ -410,9 +427,9 @@ describe('ExportedProgram.signature()', () => {
     const others: Record<string, string> = {};
     collectOutput('output', await program.forward(inputs, { kwargs }), entries, others);
     const { outputs } = program.signature();
-    expect(outputs.map((each) => each.name).sort()).toEqual(
-      [...entries.map((entry) => entry.name), ...Object.keys(others)].sort(),
-    );
+    const filled = outputs.filter(({ dtype }) => dtype !== 'NoneType');
+    const numbers = Object.keys(others).filter((each) => others[each] !== 'null');
+    expect(filled.map((each) => each.name).sort()).toEqual([...entries.map((each) => each.name), ...numbers].sort());
     const rank = new Map(entries.map((entry) => [entry.name, entry.shape.length]));
     for (const each of outputs) expect([each.name, rank.get(each.name) ?? 0]).toEqual([each.name, each.shape.length]);
   });

@@ -5,6 +5,7 @@ import { ExportedProgram, loadOperators, setNumThreads, type Tensor } from '../.
 import { load } from '../../lib/libtorch/load';
 import { exportedTensors, programPath } from './exported-fixtures';
 import { bits, build } from './model-fixtures';
+import { argument, edited, type Json } from './program-edits';
 
 beforeAll(() => setNumThreads(2));
 
@@ -61,5 +62,105 @@ describe('loadOperators()', () => {
     ] as const) {
       expect(refusal(path)).toMatchObject({ code: 'ERR_INVALID_ARGUMENT', message: expect.stringMatching(message) });
     }
+  });
+});
+
+describe('operators that write, in a decomposed program', () => {
+  const calls = (graph: Json): Json[] => graph.nodes.filter(({ target }: Json) => /auto_functionalized/.test(target));
+  beforeAll(() => loadOperators(library()));
+
+  it.each([0, 1])('write to copies, as in Python, in run %d', async (index) => {
+    const tensors = await exportedTensors('functionalized');
+    const of = (name: string) => build({ $tensor: `run${index}.${name}` }, tensors) as Tensor;
+    for (const options of [{}, { optimize: true }]) {
+      using program = await ExportedProgram.load<[Tensor, Tensor], Record<string, Tensor>>(
+        programPath('functionalized'),
+        options,
+      );
+      const [x, total] = [of('in.0'), of('in.1')];
+      const output = await program.forward([x, total]);
+      for (const [name, value] of Object.entries(output))
+        expect([name, bits(value)]).toEqual([name, bits(of(`out.${name}`))]);
+      expect(bits(total)).toEqual(bits(of('in.1').mul(-1)));
+      expect(bits(program.stateDict()['count']!)).toEqual(bits(of('buffers.count')));
+    }
+  });
+
+  it('have what they wrote to as nodes of its own', async () => {
+    const tensors = await exportedTensors('functionalized');
+    using program = await ExportedProgram.load<[Tensor, Tensor], Record<string, Tensor>>(programPath('functionalized'));
+    const seen: Tensor[] = [];
+    program.registerNodeHook('getitem_1', (_node, table: Tensor) => {
+      seen.push(table);
+    });
+    const output = await program.forward([
+      build({ $tensor: 'run0.in.0' }, tensors) as Tensor,
+      build({ $tensor: 'run0.in.1' }, tensors) as Tensor,
+    ]);
+    expect(bits(seen[0]!)).toEqual(bits(output['table']!));
+  });
+
+  it('are read in the form that earlier releases wrote', async () => {
+    const bytes = edited('functionalized', ({ graph }) => {
+      for (const call of calls(graph).slice(1)) {
+        call.target = 'torch.ops.higher_order.auto_functionalized';
+        const { name } = argument(call, '_all_bases').arg.as_tensors[0];
+        call.inputs = [call.inputs[0], { name: 'x', arg: { as_tensor: { name } }, kind: 2 }];
+      }
+    });
+    const tensors = await exportedTensors('functionalized');
+    const of = (name: string) => build({ $tensor: `run0.${name}` }, tensors) as Tensor;
+    using program = await ExportedProgram.load<[Tensor, Tensor], Record<string, Tensor>>(bytes);
+    const output = await program.forward([of('in.0'), of('in.1')]);
+    for (const [name, value] of Object.entries(output))
+      expect([name, bits(value)]).toEqual([name, bits(of(`out.${name}`))]);
+  });
+
+  it.each<[string, string, RegExp, (call: Json) => void]>([
+    [
+      'a tensor beyond those',
+      'ERR_MODEL_LOAD',
+      /isn't given/,
+      (call) => (argument(call, '_sum_base_index').arg = { as_int: 2 }),
+    ],
+    [
+      'a negative one',
+      'ERR_MODEL_LOAD',
+      /isn't given/,
+      (call) => (argument(call, '_sum_base_index').arg = { as_int: -1 }),
+    ],
+    [
+      'a tensor for a number',
+      'ERR_MODEL_LOAD',
+      /no integer/,
+      (call) => (argument(call, '_sum_base_index').arg = { as_tensor: { name: 'x' } }),
+    ],
+    [
+      'more of a list than there is',
+      'ERR_MODEL_LOAD',
+      /lacks the argument/,
+      (call) => (argument(call, '_rest_length').arg = { as_int: 2 ** 40 }),
+    ],
+    ['no operator', 'ERR_MODEL_LOAD', /calls no operator/, (call) => call.inputs.shift()],
+    [
+      'one of another library',
+      'ERR_UNKNOWN_OPERATOR',
+      /'other::accumulate'/,
+      (call) => (call.inputs[0].arg.as_operator = 'torch.ops.other.accumulate.default'),
+    ],
+    ['one of Python', 'ERR_MODEL_LOAD', /has an operator/, (call) => (call.inputs[0].arg.as_operator = 'os.system')],
+    ['fewer results', 'ERR_MODEL_LOAD', /fewer values/, (call) => call.outputs.splice(1)],
+    ['more results', 'ERR_MODEL_LOAD', /more values/, (call) => call.outputs.unshift({ as_none: true })],
+    [
+      'tensors that it makes',
+      'ERR_UNSUPPORTED_FILE',
+      /makes itself/,
+      (call) => call.inputs.push({ name: '_sum_dtype', arg: { as_int: 1 }, kind: 2 }),
+    ],
+  ])('are refused with %s', async (_what, code, message, change) => {
+    const bytes = edited('functionalized', ({ graph }) => {
+      change(calls(graph)[0]);
+    });
+    await expect(ExportedProgram.load(bytes)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
 });
