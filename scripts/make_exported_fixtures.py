@@ -87,6 +87,34 @@ class Branches(nn.Module):
         return chosen, steps, small
 
 
+class ProjectedAttention(nn.Module):
+    """Attention whose queries, keys and values one layer makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, x):
+        query, key, value = self.qkv(x).unflatten(-1, (3 * HEADS, -1)).transpose(1, 2).chunk(3, 1)
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+class NamedBranches(nn.Module):
+    """Branches with attention by a layer for all, by weights of the module's own, and by one layer each."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([ProjectedAttention(), nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), Attending()])
+
+    def forward(self, x):
+        def attended(y):
+            y = y + self.blocks[0](y)
+            y = y + self.blocks[1](y, y, y, need_weights=False)[0]
+            return self.blocks[2](y)
+
+        return torch.cond(x.sum() > 0, attended, lambda y: y * 2, (x,))
+
+
 class Attending(nn.Module):
     """A layer whose attention is its own."""
 
@@ -566,6 +594,9 @@ def structures(fixtures: Fixtures) -> None:
     fixtures.case('combined', Combined(), runs, dynamic=({0: length}, {0: length}))
     runs = [((torch.randn(n, 3) + add,), {}) for n, add in ((3, 2), (5, -2))]
     fixtures.case('sized', Sized(), runs, dynamic=({0: length},), strict=True)
+    for strict in (False, True):
+        named = ((torch.randn(BATCH, LENGTH, WIDTH).abs(),), {})
+        fixtures.case('named_branches' + '_strict' * strict, NamedBranches(), [named], strict=strict)
     fixtures.case('regions', Regions(), [((torch.randn(2, 5, WIDTH),), {})], strict=True, attentions=True)
     fixtures.case('vmapped', Vmapped(), [((torch.randn(2, 5, WIDTH),), {})], decompose=True, attentions=True)
     refused = Fixtures(fixtures.folder, fixtures.only)

@@ -78,7 +78,9 @@ class ProgramReader {
     const auto signature = module.at("signature");
     auto inputs = readInputs(signature.at("input_specs"), tensors, integers);
     auto outputs = readOutputs(signature.at("output_specs"), tensors, integers);
-    nameRegions(graph_.graph, ownersOfSlots(), stacks_);
+    std::vector<std::string> names;
+    for (const auto& weight : weights_) names.push_back(weight.name);
+    nameRegions(graph_.graph, ownersOfSlots(), names, stacks_);
     auto modules = readModules(module.at("module_call_graph"));
     Program program{std::move(graph_.graph),
                     std::move(weights_),

@@ -108,11 +108,37 @@ std::string commonModule(const std::set<std::string>& modules) {
   return common;
 }
 
+std::string parentOf(const std::string& module) {
+  const auto dot = module.rfind('.');
+  return dot == std::string::npos ? std::string() : module.substr(0, dot);
+}
+
+// The modules that compute something of their own: with others inside, or with weights that no layer has.
+std::set<std::string> composedModules(const std::vector<std::string>& weights) {
+  constexpr std::string_view kOfLayers[] = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"};
+  // Names of a file may have any number of parts.
+  constexpr int kDeepest = 100;
+  std::set<std::string> composed;
+  for (const auto& name : weights) {
+    auto module = parentOf(name);
+    const auto weight = std::string_view(name).substr(module.empty() ? 0 : module.size() + 1);
+    const bool isOfLayer = std::find(std::begin(kOfLayers), std::end(kOfLayers), weight) != std::end(kOfLayers);
+    if (isOfLayer) module = parentOf(module);
+    for (int depth = 0; depth < kDeepest && !module.empty() && composed.insert(module).second; ++depth) {
+      module = parentOf(module);
+    }
+  }
+  return composed;
+}
+
 // Gives modules to the nodes of a graph that have none.
 class Attribution {
  public:
-  Attribution(const Graph& graph, const Owners& owners, ModuleStackPtr around)
-      : owners_(owners), around_(std::move(around)), sources_(static_cast<size_t>(graph.slotCount)) {}
+  Attribution(const Graph& graph, const Owners& owners, const std::set<std::string>& composed, ModuleStackPtr around)
+      : owners_(owners),
+        composed_(composed),
+        around_(std::move(around)),
+        sources_(static_cast<size_t>(graph.slotCount)) {}
 
   void attribute(Graph& graph) {
     for (auto& node : graph.nodes) {
@@ -121,9 +147,7 @@ class Attribution {
         modules.insert(node.module());
       } else {
         modules = modulesOf(node);
-        // What has a weight is its module's, as far as that tells; what brings several together that of all of them.
-        const bool isTold = hasWeight_ || modules.size() > 1;
-        node.modules = stackOf(isTold ? commonModule(modules) : std::string());
+        node.modules = stackOf(moduleOf(modules));
       }
       eachResultSlot(node, [&](int slot) { sources_[static_cast<size_t>(slot)] = modules; });
     }
@@ -144,6 +168,15 @@ class Attribution {
     return hasWeight_ ? own : given;
   }
 
+  // What has a weight is its module's, as far as that tells; what brings several together that of all of them. What goes
+  // on with what a layer made is of the module that has the layer.
+  std::string moduleOf(const std::set<std::string>& modules) const {
+    if (modules.empty()) return {};
+    auto module = commonModule(modules);
+    const bool isBehindLayer = !hasWeight_ && modules.size() == 1 && composed_.count(module) == 0;
+    return isBehindLayer ? parentOf(module) : module;
+  }
+
   ModuleStackPtr stackOf(const std::string& name) {
     const auto outer = around_ && !around_->empty() ? around_->back().name : std::string();
     const bool isInside = !name.empty() && name != outer && (outer.empty() || isWithin(name, outer));
@@ -158,15 +191,14 @@ class Attribution {
   }
 
   const Owners& owners_;
+  const std::set<std::string>& composed_;
   const ModuleStackPtr around_;
   std::vector<std::set<std::string>> sources_;  // of each value: the modules that it is from
   std::map<std::string, ModuleStackPtr> stacks_;
   bool hasWeight_ = false;
 };
 
-}  // namespace
-
-void nameRegions(Graph& graph, const Owners& owners, ModuleStacks& modules) {
+void nameInner(Graph& graph, const Owners& owners, const std::set<std::string>& composed, ModuleStacks& modules) {
   for (auto& node : graph.nodes) {
     for (auto& inner : node.graphs) {
       Owners inside(static_cast<size_t>(inner->slotCount));
@@ -177,10 +209,16 @@ void nameRegions(Graph& graph, const Owners& owners, ModuleStacks& modules) {
         const Names names(*inner, inside, modules);
         if (names.changeAnything()) Renaming(names, modules).rename(*inner);
       }
-      Attribution(*inner, inside, node.modules).attribute(*inner);
-      nameRegions(*inner, inside, modules);
+      Attribution(*inner, inside, composed, node.modules).attribute(*inner);
+      nameInner(*inner, inside, composed, modules);
     }
   }
+}
+
+}  // namespace
+
+void nameRegions(Graph& graph, const Owners& owners, const std::vector<std::string>& weights, ModuleStacks& modules) {
+  nameInner(graph, owners, composedModules(weights), modules);
 }
 
 }  // namespace lta::exported

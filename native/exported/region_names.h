@@ -12,7 +12,8 @@ namespace lta::exported {
 // of these calls. Which modules the others are of is told by the weights that they are given: names them.
 // In graphs of conditions and loops, exporters may leave modules out: there, nodes have those of the node that runs the
 // graph, and captures take them for the modules that the weights on their way belong to; hooks don't.
-// `owners`: of each slot that holds a weight, the module that has it, else empty.
-void nameRegions(Graph& graph, const std::vector<std::string>& owners, ModuleStacks& modules);
+// `owners`: of each slot that holds a weight, the module that has it, else empty. `weights`: the names of all.
+void nameRegions(Graph& graph, const std::vector<std::string>& owners, const std::vector<std::string>& weights,
+                 ModuleStacks& modules);
 
 }  // namespace lta::exported

@@ -398,6 +398,22 @@ describe('one model as TorchScript, as a program, and as a decomposed one', () =
   });
 });
 
+describe('attention in a branch whose modules the exporter left out', () => {
+  it('has the names that it has where they are written', async () => {
+    const names: string[][] = [];
+    for (const name of ['named_branches', 'named_branches_strict']) {
+      const { inputs } = await runOf(name);
+      using program = await ExportedProgram.load(programPath(name));
+      const { attentions } = await program.captureAttention(inputs);
+      names.push(attentions.map((attention) => attention.name));
+    }
+    expect(names).toEqual([
+      ['blocks.0', 'blocks.1', 'blocks.2'],
+      ['blocks.0', 'blocks.1', 'blocks.2'],
+    ]);
+  });
+});
+
 describe('ExportedProgram.signature()', () => {
   it('has inputs and outputs leaf by leaf, and the ranges of symbols', async () => {
     using program = await ExportedProgram.load(programPath('symbols'));
