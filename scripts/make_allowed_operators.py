@@ -39,7 +39,8 @@ INTERNAL = ["_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_
             "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_trilinear3d",
             "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
             "replication_pad3d", "log_sigmoid", "cross_entropy_loss", "nll_loss_nd", "pairwise_distance", "pad_sequence",
-            "IntImplicit", "FloatImplicit", "ComplexImplicit", "ScalarImplicit"]
+            "IntImplicit", "FloatImplicit", "ComplexImplicit", "ScalarImplicit",
+            "numpy_T", "matrix_H", "im2col", "col2im", "cdist"]
 
 
 def public():

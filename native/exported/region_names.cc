@@ -168,8 +168,8 @@ class Attribution {
     return hasWeight_ ? own : given;
   }
 
-  // What has a weight is its module's, as far as that tells; what brings several together that of all of them. What goes
-  // on with what a layer made is of the module that has the layer.
+  // What has a weight is its module's, as far as that tells; what brings several together that of all of them. What
+  // goes on with what a layer made is of the module that has the layer.
   std::string moduleOf(const std::set<std::string>& modules) const {
     if (modules.empty()) return {};
     auto module = commonModule(modules);

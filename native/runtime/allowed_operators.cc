@@ -18,6 +18,8 @@ const Names& graphOperators() {
       "_assert_async",
       "_assert_scalar",
       "_cdist_forward",
+      "_conj",
+      "_fft_c2c",
       "_fft_c2r",
       "_fft_r2c",
       "_local_scalar_dense",
@@ -34,6 +36,7 @@ const Names& graphOperators() {
       "sym_is_contiguous",
       "sym_numel",
       "sym_size",
+      "sym_storage_offset",
       "sym_stride",
   };
   return *names;

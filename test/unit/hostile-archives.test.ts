@@ -452,6 +452,17 @@ describe('ScriptModule.load of an untrusted archive', () => {
       });
     };
 
+    it('allows what lays tensors out anew within them', async () => {
+      for (const statement of [
+        'return torch.numpy_T(torch.reshape(x, [1, -1]))',
+        'return torch.matrix_H(torch.reshape(x, [1, -1]))',
+        'return torch.cdist(torch.reshape(x, [1, -1]), torch.reshape(x, [1, -1]))',
+        'return torch.im2col(torch.reshape(x, [1, 1, 1, -1]), [1, 1], [1, 1], [0, 0], [1, 1])',
+      ]) {
+        await (await ScriptModule.load(program(statement), { untrusted: true })).forward([Tensor.from([1, 2])]);
+      }
+    });
+
     it('refuses what reaches outside of the program', async () => {
       for (const statement of [
         'torch.save(x, "f")',
