@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "weights/cuda/weights_by_kernel.h"
 #include "weights/layout.h"
 
 namespace lta {
@@ -22,31 +23,19 @@ struct Dense {
 };
 
 Dense computeDense(const SdpaArguments& call, const Rows& rows, bool keepScores) {
+  if (!keepScores) {
+    if (auto weights = weightsByKernel(call, rows); weights.defined()) return {{}, std::move(weights)};
+  }
   const auto type = call.query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const auto lead = call.query.dim() - 2;
   const auto allQueries = call.query.size(-2);
   const auto keys = call.key.size(-2);
   const double scale = call.scale.value_or(1.0 / std::sqrt(static_cast<double>(call.query.size(-1))));
 
-  auto query = asFourDimensions(call.query);
-  auto key = asFourDimensions(call.key);
-  const auto heads = query.size(1);
-  query = selectRows(query, rows);
+  // All query heads of a group become rows of one product with their key head.
+  auto [query, key, group] = selectOperands(call, rows);
   const auto batch = std::max(query.size(0), key.size(0));
   const auto pickedHeads = query.size(1);
   const auto queries = query.size(2);
-
-  // Grouped keys are never repeated: all query heads of a group become rows of one product with their key head.
-  int64_t group = 1;
-  if (key.size(1) != heads && key.size(1) != 0 && heads % key.size(1) == 0) group = heads / key.size(1);
-  if (group > 1 && rows.heads) {
-    std::vector<int64_t> serving;
-    for (const auto head : *rows.heads) serving.push_back(head / group);
-    key = pick(key, 1, serving);
-    group = 1;
-  } else if (group == 1) {
-    if (key.size(1) == heads) key = pick(key, 1, rows.heads);
-  }
   query = query.to(type);
   key = key.to(type);
   const auto keyHeads = group > 1 ? key.size(1) : pickedHeads;
@@ -58,10 +47,7 @@ Dense computeDense(const SdpaArguments& call, const Rows& rows, bool keepScores)
 
   at::Tensor empty;  // fully masked rows, if there is a mask
   if (call.mask && call.mask->defined()) {
-    const auto leading = call.query.sizes().slice(0, lead);
-    auto mask = broadcastMask(*call.mask, leading, allQueries, keys);
-    const auto maskRows = Rows{mask.size(1) == heads ? rows.heads : std::nullopt, rows.queries};
-    mask = withoutExpansion(selectRows(mask, maskRows));
+    const auto mask = selectedMask(call, rows);
     if (mask.scalar_type() == at::kBool) {
       scores.masked_fill_(mask.logical_not(), -std::numeric_limits<double>::infinity());
     } else {

@@ -100,6 +100,32 @@ at::Tensor broadcastMask(const at::Tensor& mask, at::IntArrayRef leading, int64_
   return asFourDimensions(mask.expand(sizes));
 }
 
+Operands selectOperands(const SdpaArguments& call, const Rows& rows) {
+  auto query = asFourDimensions(call.query);
+  auto key = asFourDimensions(call.key);
+  const auto heads = query.size(1);
+  query = selectRows(query, rows);
+  int64_t group = 1;
+  if (key.size(1) != heads && key.size(1) != 0 && heads % key.size(1) == 0) group = heads / key.size(1);
+  if (group > 1 && rows.heads) {
+    std::vector<int64_t> serving;
+    for (const auto head : *rows.heads) serving.push_back(head / group);
+    key = pick(key, 1, serving);
+    group = 1;
+  } else if (group == 1 && key.size(1) == heads) {
+    key = pick(key, 1, rows.heads);
+  }
+  return {query, key, group};
+}
+
+at::Tensor selectedMask(const SdpaArguments& call, const Rows& rows) {
+  const auto leading = call.query.sizes().slice(0, call.query.dim() - 2);
+  const auto mask = broadcastMask(*call.mask, leading, call.query.size(-2), call.key.size(-2));
+  const auto heads = asFourDimensions(call.query).size(1);
+  const auto maskRows = Rows{mask.size(1) == heads ? rows.heads : std::nullopt, rows.queries};
+  return withoutExpansion(selectRows(mask, maskRows));
+}
+
 at::Tensor maskedRows(const at::Tensor& mask) {
   const auto out =
       mask.scalar_type() == at::kBool ? mask.logical_not() : mask.eq(-std::numeric_limits<double>::infinity());

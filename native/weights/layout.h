@@ -51,6 +51,17 @@ at::Tensor asFourDimensions(const at::Tensor& tensor);
 // A mask over [leading..., queries, keys] as [B, H, Q, K].
 at::Tensor broadcastMask(const at::Tensor& mask, at::IntArrayRef leading, int64_t queries, int64_t keys);
 
+// What the rows asked for of a call take: query [B, H, Q, E] and key [B, H / group, K, E], of which one may lack the
+// batch.
+struct Operands {
+  at::Tensor query;
+  at::Tensor key;
+  int64_t group = 1;  // query heads that a key head serves; key heads are never repeated
+};
+Operands selectOperands(const SdpaArguments& call, const Rows& rows);
+// The mask of these rows, broadcasts to [B, H, Q, K]; the call must have one.
+at::Tensor selectedMask(const SdpaArguments& call, const Rows& rows);
+
 // Narrows expanded dimensions (stride 0) to one, so that work on a mask isn't repeated.
 at::Tensor withoutExpansion(at::Tensor mask, int64_t dims = 4);
 

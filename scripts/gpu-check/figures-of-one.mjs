@@ -1,14 +1,14 @@
 // Takes the times of one model at one length, and tells them on descriptor 3, way by way.
 //
 //     node --expose-gc figures-of-one.mjs '{"device", "path", "model": {"layers", "heads", "width", "dtype"}, "tokens",
-//                                           "memory", "hostMemory", "seconds"}'
+//                                           "memory", "hostMemory", "seconds", "ways"}'
 
 import { writeSync } from 'node:fs';
 import { noise } from './cases.mjs';
 import { tensorsIn, torch } from './compare.mjs';
 
 const { ScriptModule, Tensor } = torch;
-const { device, path, model: sizes, tokens, memory, hostMemory, seconds } = JSON.parse(process.argv[2]);
+const { device, path, model: sizes, tokens, memory, hostMemory, seconds, ways } = JSON.parse(process.argv[2]);
 const tell = (message) => writeSync(3, `${JSON.stringify(message)}\n`);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
@@ -101,6 +101,7 @@ for (let i = 0; i < 7; ++i) alone.push(await plain());
 tell({ done: { way: 'plain', ...described(alone), runs: alone.length, resident: peak() } });
 
 for (const { way, options, bytes, to } of WAYS) {
+  if (ways && !ways.includes(way)) continue;
   // Beside what stays, one or two layers are under way, with scores in float32.
   const onDevice = (to === 'inside' ? bytes : 0) + (way.startsWith('all') ? (3 * bytes) / layers : 0);
   const reason =

@@ -43,9 +43,11 @@ function watchMemory() {
 
 /**
  * Takes the times of the models in `models`, each length in a child process of its own.
+ * @param ways the names of those to take; all by default
+ * @param suffix what follows the name of a model in the rows
  * @returns rows `{ model, tokens, way, median, least, most, ratio, bytes, overCopy, peak }`, times in milliseconds
  */
-export async function runFigures({ here, node, env, device, models, lengths, deadline, log }) {
+export async function runFigures({ here, node, env, device, models, lengths, deadline, log, ways, suffix = '' }) {
   const described = JSON.parse(readFileSync(join(models, 'models.json'), 'utf8'));
   const total = Number(smi('memory.total')) * 2 ** 20;
   const memory = device === 'cpu' ? totalmem() / 4 : total;
@@ -54,7 +56,8 @@ export async function runFigures({ here, node, env, device, models, lengths, dea
   const problems = [];
   // Short ones of both models first: what time is left decides how far the long ones come.
   for (const tokens of lengths) {
-    for (const [name, model] of Object.entries(described)) {
+    for (const [file, model] of Object.entries(described)) {
+      const name = `${file}${suffix}`;
       const left = deadline() - Date.now();
       if (left < 5000) {
         rows.push({ model: name, tokens, way: 'everything', skipped: 'the time was over' });
@@ -75,9 +78,9 @@ export async function runFigures({ here, node, env, device, models, lengths, dea
         }
         return undefined;
       };
-      const path = join(models, `${name}.pt`);
+      const path = join(models, `${file}.pt`);
       const what = JSON.stringify({
-        ...{ device, path, model, tokens, memory, hostMemory },
+        ...{ device, path, model, tokens, memory, hostMemory, ways },
         seconds: device === 'cpu' ? 0.5 : 1.5,
       });
       const milliseconds = Math.min(left, 90_000);

@@ -200,6 +200,19 @@ if (built) {
     results.figures = figures.rows;
     if (figures.problems.length > 0) throw new Error(figures.problems.join('\n'));
   });
+  // The kernel that isn't used by default as long as it has never run: the C++ tests say whether it computes what operators do.
+  if (device === 'cuda' && !options.short) {
+    await part('figures with the kernel of our own', async () => {
+      const figures = await runFigures({
+        ...{ here, node, device, models, lengths: [512, 4096, 16_384], deadline, log },
+        env: { ...env, LIBTORCH_ATTENTION_CUDA_KERNEL: '1' },
+        ways: ['top 8', 'mean', 'all, on the device'],
+        suffix: ', own kernel',
+      });
+      results.figures.push(...figures.rows);
+      if (figures.problems.length > 0) throw new Error(figures.problems.join('\n'));
+    });
+  }
 }
 
 /** Python's torch may not be importable where there is no GPU: the check then goes on without it. */

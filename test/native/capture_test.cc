@@ -1,6 +1,7 @@
 #include "capture/capture.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <mutex>
+#include <string_view>
 #include <thread>
 
 #include "capture/probe.h"
@@ -84,6 +86,43 @@ TEST("a capture sees each attention with its module, and no classifier") {
     EXPECT(attention.weights.sizes() == (at::IntArrayRef{2, 4, 5, 5}));
     EXPECT((attention.weights.sum(-1) - 1).abs().max().item<double>() < 1e-5);
   }
+}
+
+namespace {
+
+// How often libtorch's fused kernel for the CPU runs on this thread meanwhile.
+int64_t runsOfFusedKernel(const std::function<void()>& work) {
+  static thread_local int64_t count = 0;
+  count = 0;
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback([](const at::RecordFunction& function) -> std::unique_ptr<at::ObserverContext> {
+        if (std::string_view(function.name()) == "aten::_scaled_dot_product_flash_attention_for_cpu") ++count;
+        return nullptr;
+      }).scopes({at::RecordScope::FUNCTION}));
+  work();
+  at::removeCallback(handle);
+  return count;
+}
+
+}  // namespace
+
+TEST(
+    "with exact: false all rows come of one pass, without the fused kernel; whatever that doesn't serve, of the "
+    "kernel") {
+  const auto q = at::randn({1, 2, 64, 16});
+  const auto model = [&](Modules&) { at::scaled_dot_product_attention(q, q, q); };
+  const auto runs = [&](lta::CaptureOptions options) {
+    return runsOfFusedKernel([&] { EXPECT(captureOf(model, std::move(options)).size() == 1); });
+  };
+  EXPECT(runs({}) == 1);
+  lta::CaptureOptions options;
+  options.exact = false;
+  EXPECT(runs(options) == 0);
+  auto some = options;
+  some.queries = std::vector<int64_t>{3};
+  EXPECT(runs(std::move(some)) == 1);
+  options.heads = std::vector<int64_t>{1};
+  EXPECT(runs(std::move(options)) == 1);
 }
 
 TEST("positions count from either end") {
