@@ -115,7 +115,7 @@ class Watched final : public c10::OperatorKernel {
     // What layers and stacking make is told from positions.
     const bool recurs = rule_->does == flow::Does::Recurs;
     const bool makesFeatures = recurs || rule_->does == flow::Does::Convolves || rule_->does == flow::Does::Unfolds ||
-                               rule_->does == flow::Does::Stacks;
+                               rule_->does == flow::Does::Stacks || rule_->does == flow::Does::Concatenates;
     // Softmaxes as well, of whatever they are.
     const bool makesWeights = rule_->does == flow::Does::LogSoftmax || rule_->does == flow::Does::Exponentiates;
     const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments);

@@ -136,13 +136,57 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
   }
   // A product with a vector is an expectation, unless the weights compare two activations.
   if (other.dim() < 2 && !matrix.fromScores) return std::nullopt;
-  if (isMixture(matrix, aim, featureAlong(other, otherSummed) != nullptr)) return std::nullopt;
+  if (isMixture(matrix, aim, isMadeAlong(other, otherSummed))) return std::nullopt;
   return consume(weights.tensor, *weights.view, weights.note->value, aim);
+}
+
+// Whether a layer made a dimension of values, or of distributions that are mixed.
+bool Flow::isMadeAlong(const at::Tensor& tensor, int64_t dim) const {
+  if (featureAlong(tensor, dim)) return true;
+  const auto operand = operandOf(tensor);
+  if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return false;
+  const auto& components = operand.view->dims[static_cast<size_t>(dim)];
+  return !components.empty() && std::all_of(components.begin(), components.end(), [&](const Component& component) {
+    const auto of = component.span.dim;
+    return of != kForeign && of != operand.matrix().key && operand.matrix().isFeature(of);
+  });
+}
+
+// Heads are what a layer made of the values, where the weights don't tell theirs.
+void Flow::headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
+                         const std::vector<int64_t>& ofValues) {
+  auto& matrix = weights.matrix();
+  const auto isLead = [&](int64_t dim) {
+    return dim != kForeign && dim != matrix.key && dim != matrix.query &&
+           matrix.roles[static_cast<size_t>(dim)] != Role::Free;
+  };
+  for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
+    if (isLead(dim) && matrix.isFeature(dim)) return;
+  }
+  matrix.features.resize(matrix.sizes.size());
+  const auto mark = [&](int64_t dim) {
+    if (!isLead(dim)) return;
+    matrix.features[static_cast<size_t>(dim)] = true;
+    matrix.headsGuessed = false;
+  };
+  for (size_t dim = 0; dim < ofWeights.size(); ++dim) {
+    if (ofWeights[dim] < 0 || ofValues[dim] < 0) continue;
+    const auto& components = weights.view->dims[static_cast<size_t>(ofWeights[dim])];
+    if (components.size() == 1 && featureAlong(values, ofValues[dim])) mark(components.front().span.dim);
+    if (components.size() < 2) continue;
+    const auto parts = featureParts(values, ofValues[dim]);
+    if (parts.size() != components.size()) continue;
+    for (size_t part = 0; part < parts.size(); ++part) {
+      if (parts[part].feature && parts[part].size == components[part].span.size) mark(components[part].span.dim);
+    }
+  }
 }
 
 // Whether the softmax runs over a dimension that a layer made: of a router, a classifier, a dynamic convolution. A
 // layer may as well compute attention weights for each pair of positions, without keys.
 bool Flow::isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside) {
+  // Constants that weigh what is put side by side.
+  if (matrix.constant && featuresBeside) return true;
   if (!matrix.layerKeys) {
     // Of a table that was written as a product: values that a layer made for each of its rows.
     if (matrix.fixedKeys && featuresBeside) {
@@ -217,6 +261,9 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
   if (isState(weightsA, product.summedA) || isState(weightsB, product.summedB)) return std::nullopt;
   // What has scores is attention ahead of what may be values.
   for (const bool second : {scoresFirst, !scoresFirst}) {
+    if (const auto& weights = second ? weightsB : weightsA; weights && weights.value().stage == Stage::Weights) {
+      headsOfValues(weights, second ? product.b : product.a, second ? a : b, second ? product.a : product.b);
+    }
     auto consumed = second ? consumedBy(weightsB, product.summedB, rowB, a, product.summedA)
                            : consumedBy(weightsA, product.summedA, rowA, b, product.summedB);
     if (!consumed) continue;

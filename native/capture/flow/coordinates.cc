@@ -64,7 +64,8 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
     }
   }
   const auto* note = find(source);
-  if (!note || storageOf(source) == storageOf(result)) return;
+  if (!note) return;
+  if (storageOf(source) == storageOf(result)) return stacked(result);
   // A copy, in the order of the source's elements.
   if (note->features.empty() || !result.is_contiguous()) return;
   std::vector<int64_t> strides(static_cast<size_t>(source.dim()));
@@ -79,6 +80,94 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   auto& copy = noteOf(result);
   copy.features = std::move(features);
   copy.layer = layer;
+}
+
+// Parts of one tensor that lie behind each other along what a layer made of it: heads that were split off. That feature.
+const Flow::Feature* Flow::chunked(const std::vector<at::Tensor>& tensors) const {
+  const auto* note = tensors.size() > 1 ? find(tensors.front()) : nullptr;
+  if (!note) return nullptr;
+  const auto count = static_cast<int64_t>(tensors.size());
+  const auto step = tensors[1].storage_offset() - tensors[0].storage_offset();
+  for (int64_t i = 1; i < count; ++i) {
+    const auto &first = tensors.front(), &each = tensors[static_cast<size_t>(i)];
+    if (storageOf(each) != storageOf(first) || each.sizes() != first.sizes() || each.strides() != first.strides() ||
+        each.storage_offset() - first.storage_offset() != i * step) {
+      return nullptr;
+    }
+  }
+  for (const auto& feature : note->features) {
+    if (step > 0 && step % feature.stride == 0 && step / feature.stride * (count - 1) < feature.size) return &feature;
+  }
+  return nullptr;
+}
+
+// Side by side first, then seen as a dimension of its own, as decompositions write it.
+void Flow::stacked(const at::Tensor& view) {
+  auto* const storage = storageOf(view);
+  const auto found = notes_.find(storage);
+  if (found == notes_.end() || !found->second.joined) return;
+  const auto joined = *found->second.joined;
+  const auto sizes = view.sizes();
+  if (joined.dim >= view.dim() || sizes[static_cast<size_t>(joined.dim)] != joined.count ||
+      view.stride(joined.dim) != joined.stride || view.storage_offset() != 0) {
+    return;
+  }
+  auto& note = found->second;
+  note.joined.reset();
+  if (!note.value) {
+    if (joined.ofOneLayer) {
+      note.layer = true;
+    } else {
+      note.features.push_back({joined.stride, joined.count, true, true, joined.count});
+    }
+    return;
+  }
+  const auto all = note.layout.view(view);
+  if (!all || joined.dim + 1 >= view.dim()) return;
+  const auto& outer = all->dims[static_cast<size_t>(joined.dim)];
+  const auto& inner = all->dims[static_cast<size_t>(joined.dim + 1)];
+  if (outer.size() != 1 || inner.size() > 1 || outer.front().span.dim == kForeign) return;
+  const auto split = outer.front().span.dim;
+  if (!inner.empty() && inner.front().span.dim != split) return;
+  const auto& old = *note.value->matrix;
+  auto matrix = old.relative();
+  matrix->parents = {note.value->matrix};
+  const auto now = [&](int64_t dim) { return dim == kNone || dim < split ? dim : dim + 1; };
+  for (int64_t dim = 0; dim < old.dims(); ++dim) {
+    const auto was = static_cast<size_t>(dim);
+    if (dim == split) {
+      matrix->sizes.push_back(joined.count);
+      matrix->roles.push_back(Role::Lead);
+      matrix->features.push_back(false);
+      matrix->copied.push_back(false);
+    }
+    matrix->sizes.push_back(dim == split ? old.sizes[was] / joined.count : old.sizes[was]);
+    matrix->roles.push_back(old.roles[was]);
+    matrix->features.push_back(old.isFeature(dim));
+    matrix->copied.push_back(old.isCopied(dim));
+  }
+  matrix->key = now(old.key);
+  matrix->query = now(old.query);
+  matrix->fixed = now(old.fixed);
+  std::vector<std::vector<Span>> spans;
+  for (int64_t dim = 0; dim < view.dim(); ++dim) {
+    auto& at = spans.emplace_back();
+    if (dim == joined.dim) {
+      at.push_back({split, 0, 1, joined.count});
+      continue;
+    }
+    for (const auto& component : all->dims[static_cast<size_t>(dim)]) {
+      auto span = component.span;
+      span.dim = span.dim == kForeign ? kForeign : now(span.dim);
+      at.push_back(span);
+    }
+  }
+  Value value = *note.value;
+  value.normalized = now(value.normalized);
+  value.lessLogSum = now(value.lessLogSum);
+  value.matrix = std::move(matrix);
+  note.layout = layoutOf(view, spans, {});
+  note.value = std::make_shared<Value>(std::move(value));
 }
 
 // Whether the same layer made all of them, as in the steps of a recurrence.
@@ -125,21 +214,47 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
       }
       if (!feature) continue;
       const auto whole = each == dim ? result.size(each) : feature->whole;
-      features.push_back({result.stride(each), result.size(each), feature->layer, feature->stacked, whole});
+      features.push_back(*feature);
+      features.back().stride = result.stride(each);
+      features.back().size = result.size(each);
+      features.back().whole = whole;
     }
     if (!features.empty()) noteOf(result).features = std::move(features);
   };
-  if (!source) {
-    if (stacks && areOfOneLayer(tensors)) {
-      // One after the other: positions.
-      std::vector<Feature> features;
-      for (int64_t each = 0; each < tensors.front().dim(); ++each) {
-        if (const auto* feature = featureAlong(tensors.front(), each)) {
-          features.push_back(*feature);
-          features.back().stride = result.stride(each < dim ? each : each + 1);
-          features.back().size = tensors.front().size(each);
-        }
+  // Those of one, as they stand in the result.
+  const auto partFeatures = [&] {
+    std::vector<Feature> features;
+    for (int64_t each = 0; each < tensors.front().dim(); ++each) {
+      if (const auto* feature = featureAlong(tensors.front(), each)) {
+        features.push_back(*feature);
+        features.back().stride = result.stride(each < dim || !stacks ? each : each + 1);
+        features.back().size = tensors.front().size(each);
       }
+    }
+    return features;
+  };
+  const bool alike = !tensors.empty() && std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& each) {
+    return each.sizes() == tensors.front().sizes() && each.layout() == at::kStrided;
+  });
+  const auto joinedAlong = [&](bool ofOneLayer) {
+    const auto stride = result.stride(dim) * tensors.front().size(dim);
+    return Joined{dim, static_cast<int64_t>(tensors.size()), stride, ofOneLayer};
+  };
+  if (!source) {
+    if (const auto* chunk = alike ? chunked(tensors) : nullptr) {
+      const auto count = static_cast<int64_t>(tensors.size());
+      const auto step = stacks ? result.stride(dim) : result.stride(dim) * tensors.front().size(dim);
+      const bool isLayers = chunk->layer;
+      auto features = partFeatures();
+      features.push_back({step, count, isLayers, false, count});
+      const auto* const by = find(tensors.front())->by;
+      auto& note = noteOf(result);
+      note.features = std::move(features);
+      note.layer = true;
+      note.by = by;
+    } else if (stacks && areOfOneLayer(tensors)) {
+      // One after the other: positions.
+      auto features = partFeatures();
       const auto* const by = find(tensors.front())->by;
       auto& note = noteOf(result);
       note.features = std::move(features);
@@ -149,6 +264,10 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
       noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
     } else {
       joinedFeatures();
+      if (alike && tensors.size() > 1 && storageOf(result)) {
+        const bool ofOneLayer = areOfOneLayer(tensors);
+        noteOf(result).joined = joinedAlong(ofOneLayer);
+      }
     }
     return;
   }
@@ -167,8 +286,11 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     value.normalized = kNone;
   }
   const bool isOuter = source.value().stage == Stage::Scores && source.matrix().outer;
-  follow(source, result, from, changed, /*combined=*/true, std::move(value), std::move(others));
+  follow(source, result, from, changed, /*combined=*/true, std::move(value), others);
   if (!stacks) joinedQueries(tensors, dim, result);
+  if (!stacks && alike && all && !others.empty() && !alongKeys && operandOf(result)) {
+    noteOf(result).joined = joinedAlong(false);
+  }
   // Features and their products, as a feature map.
   if (isOuter && !operandOf(result)) joinedFeatures();
 }

@@ -71,16 +71,37 @@ void Flow::scaledByLogSum(Matrix& scores) {
   list({scores.module, scores.operatorName, scores.sizes, kWithinBlock});
 }
 
+// The logarithm of the sum of exponentials of scores is taken: where softmaxes of them are, those may be blocks.
+void Flow::logSummed(Matrix& scores) {
+  scores.logSummed = true;
+  for (const auto& weak : scores.softmaxes) {
+    const auto softmax = weak.lock();
+    // What isn't consumed so far is listed when it is.
+    if (!softmax || !softmax->met || std::exchange(softmax->logSummed, true)) continue;
+    list({softmax->module, softmax->operatorName, softmax->sizes, kWithinBlock});
+  }
+}
+
 // What is known of operands that aren't scores or weights goes on to what is made of them.
 void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
   const auto* const storage = storageOf(result);
   const bool writes = call.schema.is_mutable();
+  const auto isOfLayer = [&](const at::Tensor& tensor) {
+    const auto* note = find(tensor);
+    if (!note || !note->by || note->summed) return false;
+    const auto operand = operandOf(tensor);
+    return !note->value || (operand && isLayers(operand));
+  };
+  // As in additive attention, or a recurrence.
+  const bool ofLayers = call.rule.does == Does::Adds && tensors.size() > 1 && isOfLayer(tensors[0]) && isOfLayer(tensors[1]);
+  const void* const by = ofLayers ? find(tensors[0])->by : nullptr;
   for (const auto& tensor : tensors) {
     const auto* note = find(tensor);
     if (!note) continue;
     // Of a residual sum nobody asks what its features were. A number may be a tensor without dimensions.
     const auto& beside = tensors[&tensor == tensors.data() && tensors.size() > 1 ? 1 : 0];
-    const bool residual = call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 && !isFixed(beside);
+    const bool residual =
+        call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 && !isFixed(beside) && !ofLayers;
     if (storageOf(tensor) != storage && !residual) copyFeatures(tensor, result);
     if (note->value) continue;
     const bool weighs = call.rule.does == Does::Exponentiates || call.rule.does == Does::Sigmoid;
@@ -88,12 +109,25 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
       scaledByLogSum(*note->reduced->matrix);
     }
     if (storageOf(tensor) != storage) {
-      if (note->reduced && !noteOf(result).reduced) {
+      const auto& known = noteOf(result).reduced;
+      const bool ofLargest = note->reduced && known && known->does == Does::Extremes &&
+                             note->reduced->does == Does::LogSums && known->matrix == note->reduced->matrix;
+      if (note->reduced && (!known || ofLargest)) {
         // What keeps a division from failing is no part of it; more than that is.
         auto reduced = *note->reduced;
         const auto other = call.rule.does == Does::Adds ? call.argument("other") : std::nullopt;
         const auto number = other ? numberOf(*other) : std::nullopt;
-        const bool more = call.rule.does == Does::Adds && !number && tensors.size() > 1;
+        if (call.rule.does == Does::Logarithms && reduced.does == Does::Sums && reduced.exponentOf != 0) {
+          reduced.does = Does::LogSums;
+          logSummed(*reduced.matrix);
+        }
+        // The largest of the scores, which was subtracted ahead of the exponentials.
+        const auto* besideNote = find(beside);
+        const bool undone = call.rule.does == Does::Adds && reduced.does == Does::LogSums && reduced.unshifted != 0 &&
+                            besideNote && besideNote->reduced && besideNote->reduced->does == Does::Extremes &&
+                            besideNote->reduced->matrix == reduced.matrix;
+        if (undone) reduced.exponentOf = std::exchange(reduced.unshifted, 0);
+        const bool more = call.rule.does == Does::Adds && !number && tensors.size() > 1 && !undone;
         reduced.shifted =
             reduced.shifted || more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
         reduced.exact = reduced.exact && !more && !(number && std::abs(*number) > 1e-2);
@@ -121,6 +155,11 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
       next.contextRow = result.stride(dim);
       break;
     }
+  }
+  if (ofLayers && storage) {
+    auto& sum = noteOf(result);
+    sum.by = by;
+    sum.summed = true;
   }
 }
 

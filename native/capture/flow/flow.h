@@ -126,6 +126,7 @@ class Flow {
     bool layer;     // of a layer, not of a product written out
     bool stacked;   // tensors were put side by side
     int64_t whole;  // how many the layer made in all
+    bool scored = false;  // those were put side by side, then a layer was applied to each
   };
   // A factor of a dimension, and what it goes along; null for positions and the batch.
   struct FeaturePart {
@@ -140,6 +141,8 @@ class Flow {
     int64_t version = 0;  // of what was reduced
     bool exact = true;
     bool shifted = false;           // something was added to it, or subtracted
+    int64_t exponentOf = 0;         // of exponentials, or of a log-sum-exp: the version of the scores
+    int64_t unshifted = 0;          // as values have it
     std::vector<MatrixPtr> others;  // whose sums were added
   };
   // A product written out as multiplication and sum: what was multiplied.
@@ -153,6 +156,13 @@ class Flow {
   };
   struct Context {
     Decide decide;
+  };
+  // Tensors of one size side by side: a view into as many as there were stacks them.
+  struct Joined {
+    int64_t dim;
+    int64_t count;
+    int64_t stride;   // from one to the next
+    bool ofOneLayer;  // as in the steps of a recurrence
   };
   // Scores written out: activations that were multiplied, each with a dimension of its own, before they are summed over
   // one that both have.
@@ -204,6 +214,7 @@ class Flow {
     std::vector<Feature> features;
     bool layer = false;        // a layer made it: what isn't along a feature goes along positions
     const void* by = nullptr;  // the layer's weight
+    bool summed = false;       // what another layer made was added
     // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
     std::vector<std::pair<int64_t, int64_t>> constant;
     std::shared_ptr<const WrittenOut> writtenOut;
@@ -212,6 +223,7 @@ class Flow {
     std::optional<RaisedTerm> raised;
     std::optional<RaisedSum> raisedSum;
     std::optional<Lead> lead;
+    std::optional<Joined> joined;
     std::shared_ptr<Context> context;
     int64_t contextRow = 0;  // stride of the context's rows
     explicit Note(WeakStorage weak) : storage(std::move(weak)) {}
@@ -257,6 +269,7 @@ class Flow {
   static bool areOfTwoAxes(const Operand& a, const Operand& b, const at::Tensor& result);
   void overwritten(const at::Tensor& tensor, const at::Tensor& by);
   void scaledByLogSum(Matrix& scores);
+  void logSummed(Matrix& scores);
   bool outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void constantAlong(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
@@ -272,6 +285,8 @@ class Flow {
   void reshaped(const at::Tensor& source, const at::Tensor& result);
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
   bool areOfOneLayer(const std::vector<at::Tensor>& tensors) const;
+  const Feature* chunked(const std::vector<at::Tensor>& tensors) const;
+  void stacked(const at::Tensor& view);
   void joined(const Call& call, const at::Tensor& result);
   void joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
@@ -296,6 +311,9 @@ class Flow {
   std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
                                      int64_t otherSummed);
   bool isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside);
+  bool isMadeAlong(const at::Tensor& tensor, int64_t dim) const;
+  void headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
+                     const std::vector<int64_t>& ofValues);
   static bool areComposed(const Operand& a, const Operand& b, const Product& product);
   void composed(const std::string& name, const Operand& a, const Operand& b, const Product& product,
                 const at::Tensor& result);

@@ -101,18 +101,7 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
     }
   }
 
-  auto matrix = std::make_shared<Matrix>();
-  matrix->fromScores = old.fromScores;
-  matrix->ofFeatures = old.ofFeatures;
-  matrix->allFeatures = old.allFeatures;
-  matrix->headsGuessed = old.headsGuessed;
-  matrix->ofPositions = old.ofPositions;
-  matrix->queryGrid = old.queryGrid;
-  matrix->outer = old.outer;
-  matrix->fixedKeys = old.fixedKeys;
-  matrix->layerKeys = old.layerKeys;
-  matrix->operatorName = old.operatorName;
-  matrix->module = old.module;
+  auto matrix = old.relative();
   matrix->parents = std::move(others);
   matrix->parents.push_back(source.value().matrix);
   for (size_t place = 0; place < made.size(); ++place) {

@@ -42,6 +42,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.features.clear();
   note.layer = false;
   note.by = nullptr;
+  note.summed = false;
   note.constant.clear();
   note.writtenOut.reset();
   note.gated.reset();
@@ -49,6 +50,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.raised.reset();
   note.raisedSum.reset();
   note.lead.reset();
+  note.joined.reset();
   note.context.reset();
   return note;
 }
@@ -156,11 +158,12 @@ std::vector<Flow::Feature> Flow::featuresAt(const at::Tensor& tensor, const std:
   for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
     const auto to = strides[static_cast<size_t>(dim)];
     if (const auto* feature = featureAlong(tensor, dim)) {
-      features.push_back({to, tensor.size(dim), feature->layer, feature->stacked, feature->whole});
+      features.push_back({to, tensor.size(dim), feature->layer, feature->stacked, feature->whole, feature->scored});
       continue;
     }
     for (const auto& [size, stride, of] : featureParts(tensor, dim)) {
-      if (of) features.push_back({to * (stride / tensor.stride(dim)), size, of->layer, of->stacked, of->whole});
+      if (!of) continue;
+      features.push_back({to * (stride / tensor.stride(dim)), size, of->layer, of->stacked, of->whole, of->scored});
     }
   }
   return features;
@@ -188,7 +191,7 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
     if (!feature || size < 2 || size == source.size(dim)) continue;
     features.push_back({result.stride(dim + more), size, feature->layer, feature->stacked, size});
   }
-  const bool layer = note->layer;
+  const bool layer = note->layer, summed = note->summed;
   const auto* const by = note->by;
   auto& copy = noteOf(result);
   // What several operands made has the features of each: values that gates of heads multiply are still values.
@@ -199,6 +202,7 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   }
   copy.layer = copy.layer || layer;
   copy.by = by;
+  copy.summed = summed;
 }
 
 bool Flow::varies(const at::Tensor& tensor, int64_t dim) const {

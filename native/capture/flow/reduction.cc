@@ -105,20 +105,20 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
     return std::nullopt;
   }
   if (call.rule.does == Does::LogSums && source.value().stage == Stage::Scores) {
-    source.matrix().logSummed = true;
-    for (const auto& weak : source.matrix().softmaxes) {
-      const auto softmax = weak.lock();
-      if (!softmax || !softmax->met || std::exchange(softmax->logSummed, true))
-        continue;  // what isn't consumed so far is listed when it is
-      list({softmax->module, softmax->operatorName, softmax->sizes, kWithinBlock});
-    }
+    logSummed(source.matrix());
   }
   if (ofEach || gone.empty()) {
     auto dim = gone.size() == 1 ? gone.front() : kNone;
     if (gone.empty() && dims.size() == 1) dim = keysOfSizeOne(matrix);
     if (dim != kNone) {
       const bool whole = source.view->covers(dim, matrix.sizes[static_cast<size_t>(dim)]);
-      Reduced reduced{source.value().matrix, call.rule.does, dim, source.value().version, whole, false, {}};
+      const auto& value = source.value();
+      Reduced reduced{value.matrix, call.rule.does, dim, value.version, whole};
+      if (call.rule.does == Does::LogSums) reduced.exponentOf = value.version;
+      if (call.rule.does == Does::Sums && value.exponential) {
+        reduced.exponentOf = value.exponentOf;
+        reduced.unshifted = value.unshifted;
+      }
       newNote(result).reduced = std::move(reduced);
     }
     return std::nullopt;

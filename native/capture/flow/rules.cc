@@ -120,6 +120,8 @@ constexpr Rule kRules[] = {
     {"rms_norm", Does::Normalizes},
     {"batch_norm", Does::Normalizes},
     {"native_batch_norm", Does::Normalizes},
+    {"_native_batch_norm_legit", Does::Normalizes},
+    {"_native_batch_norm_legit_no_training", Does::Normalizes},
     {"instance_norm", Does::Normalizes},
     {"group_norm", Does::Normalizes},
     {"native_group_norm", Does::Normalizes},
@@ -138,6 +140,7 @@ constexpr Rule kRules[] = {
 
     {"argmax", Does::Chooses},
     {"one_hot", Does::Marks},
+    {"eq", Does::Marks},
     {"topk", Does::Picks},
     {"sort", Does::Picks},
     {"gather", Does::Picks},

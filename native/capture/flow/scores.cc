@@ -142,7 +142,10 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     std::vector<Feature> features;
     if (b.size(0) > 1) features.push_back({result.stride(-1), b.size(0), true, false, b.size(0)});
     // A layer that heads share leaves them where they were.
-    for (auto& feature : sharedFeatures(a, identity(a.dim() - 1), result)) features.push_back(feature);
+    for (auto& feature : sharedFeatures(a, identity(a.dim() - 1), result)) {
+      features.push_back(feature);
+      features.back().scored = feature.stacked;
+    }
     auto& made = newNote(result);
     made.layer = true;
     made.by = storageOf(b);
@@ -164,7 +167,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   // Over heads: weights are mixed, and go on.
   for (const auto& [operand, from, summed] :
        {std::tuple(&operandA, &product.a, product.summedA), std::tuple(&operandB, &product.b, product.summedB)}) {
-    if (!*operand) continue;
+    // What a table of constants gave is an activation, too, beside another one.
+    if (!*operand || (isLayers(*operand) && !(operand == &operandA ? fixedB : fixedA))) continue;
     const auto& matrix = operand->matrix();
     bool mixes = !operand->view->dims[static_cast<size_t>(summed)].empty();
     for (const auto& component : operand->view->dims[static_cast<size_t>(summed)]) {
@@ -211,6 +215,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   if (fixedA || fixedB) {
     const auto own = fixedA ? product.row : product.column;
     auto shared = sharedFeatures(fixedA ? b : a, fixedA ? product.b : product.a, result);
+    for (auto& feature : shared) feature.scored = feature.stacked;
     auto& note = newNote(result);
     note.layer = layer || own < 0 || isOneMatrix(fixedA ? a : b);
     note.by = storageOf(fixedA ? a : b);

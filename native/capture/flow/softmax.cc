@@ -17,7 +17,10 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   matrix->softmax = true;
   matrix->operatorName = operatorName;
   matrix->module = modules_.current();
-  matrix->layerKeys = !source && featureAlong(input, dim) != nullptr;
+  // Of those that were put side by side and went through one layer each, it weighs one against the others.
+  const auto* const feature = source ? nullptr : featureAlong(input, dim);
+  matrix->layerKeys = feature && !feature->scored;
+  matrix->constant = isFixed(input);
   const bool positions = (!source || isLayers(source)) && isPositions(input, dim);
   if (source) {
     matrix->fromScores = source.matrix().fromScores;
@@ -138,7 +141,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     if (batch) matrix->query = behind;
   }
   // Of weights for each channel, or for each head, too.
-  if (matrix->query == kNone && !source && matrix->key > 1 && matrix->key < matrix->dims() - 1 &&
+  if (matrix->query == kNone && (!source || isLayers(source)) && matrix->key > 1 && matrix->key < matrix->dims() - 1 &&
       matrix->sizes.back() > 1 && matrix->sizes[static_cast<size_t>(matrix->key - 1)] > 1 &&
       !matrix->features[static_cast<size_t>(matrix->key - 1)]) {
     matrix->query = matrix->key - 1;

@@ -54,7 +54,9 @@ bool clearsRows(const Call& call, const at::Tensor& weights, int64_t keys) {
 ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& result,
                      std::optional<Kind> otherWeights) {
   const auto& before = source.value();
-  const auto does = call.rule.does;
+  auto does = call.rule.does;
+  // Decompositions subtract weights from a number as from a tensor.
+  if (does == Does::Subtracts && !call.tensor(0).is_same(source.tensor)) does = Does::SubtractsFrom;
   auto value = std::make_shared<Value>(before);
   if (does == Does::Copies) {
     if (call.name == "to") value->last = std::make_shared<Step>(call.name, before.last);
@@ -63,6 +65,8 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   value->last = std::make_shared<Step>(call.name, before.last);
   value->version = ++versions_;
   value->normalized = kNone;
+  value->unshifted = 0;
+  value->lessLogSum = kNone;
   const auto& matrix = source.matrix();
 
   // The operand beside it: a number, or a tensor.
@@ -129,13 +133,19 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
         return bound && *bound == 0 ? weights(Kind::Relu, call.name) : value;
       }
       case Does::Subtracts:
-        if (normalizes(Does::LogSums)) value->lessLogSum = beside->reduced->dim;
+        if (normalizes(Does::LogSums) && beside->reduced->exponentOf == before.version) {
+          value->lessLogSum = beside->reduced->dim;
+        } else if (normalizes(Does::Extremes) && beside->reduced->version == before.version) {
+          value->unshifted = before.version;
+        }
         return value;
       case Does::Exponentiates: {
         const auto summed = before.lessLogSum;
         const auto made = weights(summed == kNone ? Kind::Unnormalized : Kind::Softmax, call.name);
         value->exponential = summed == kNone;
         value->normalized = summed;
+        value->exponentOf = before.version;
+        value->unshifted = before.unshifted;
         return made;
       }
       case Does::Powers:

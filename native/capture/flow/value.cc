@@ -63,6 +63,23 @@ void Matrix::meet() {
   }
 }
 
+MatrixPtr Matrix::relative() const {
+  auto matrix = std::make_shared<Matrix>();
+  matrix->fromScores = fromScores;
+  matrix->ofFeatures = ofFeatures;
+  matrix->allFeatures = allFeatures;
+  matrix->headsGuessed = headsGuessed;
+  matrix->ofPositions = ofPositions;
+  matrix->queryGrid = queryGrid;
+  matrix->outer = outer;
+  matrix->fixedKeys = fixedKeys;
+  matrix->layerKeys = layerKeys;
+  matrix->constant = constant;
+  matrix->operatorName = operatorName;
+  matrix->module = module;
+  return matrix;
+}
+
 Step::~Step() {
   auto step = std::move(before_);
   while (step && step.use_count() == 1) step = std::move(step->before_);

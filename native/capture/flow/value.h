@@ -51,6 +51,7 @@ struct Matrix {
   int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
   bool fixedKeys = false;      // the softmax runs over that
   bool layerKeys = false;      // the softmax's dimension is one that a layer made: classes, experts, bins
+  bool constant = false;       // a softmax of what depends on no input
   std::string operatorName;    // what made it: of a softmax or of the scores' product
   std::string module;
   std::vector<std::shared_ptr<Matrix>> parents;
@@ -76,6 +77,8 @@ struct Matrix {
   bool isTold() const;
   // It, and what it was made of, was told of.
   void meet();
+  // One of other dimensions, of the same origin.
+  std::shared_ptr<Matrix> relative() const;
 
   Matrix() = default;
   ~Matrix();
@@ -114,6 +117,8 @@ struct Value {
   int64_t normalized = kNone;  // the dimension along which they add up to one
   bool exponential = false;    // exp of scores that nothing has normalized so far
   int64_t lessLogSum = kNone;  // scores from which the logarithm of the sum along this dimension was taken
+  int64_t exponentOf = 0;      // exponentials: the version of the scores
+  int64_t unshifted = 0;       // less their largest: the version of the scores before; 0: they are as they were
   std::string operatorName;    // of what made weights of scores
   std::string module;
   std::shared_ptr<const Step> last;
