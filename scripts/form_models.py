@@ -17,11 +17,14 @@ def seen(weights: Tensor, kind: str = 'softmax', operator: str = 'softmax', name
     SEEN.append({'weights': weights.detach().clone(), 'kind': kind, 'operator': operator, 'name': name, 'shape': shape})
 
 
-def form(inputs=None, unseen: int = 0, script: bool = False):
-    """A form: what its inputs are, and how many things it leaves unseen."""
+def form(inputs=None, unseen: int = 0, script: bool = False, decomposed: bool = False, int8: bool = False):
+    """A form: what its inputs are, how many things it leaves unseen; whether there is a decomposed program of it, too; whether its
+    layers are quantized."""
 
     def add(cls):
-        FORMS[cls.__name__] = {'class': cls, 'inputs': inputs, 'unseen': unseen, 'script': script}
+        FORMS[cls.__name__] = {
+            'class': cls, 'inputs': inputs, 'unseen': unseen, 'script': script, 'decomposed': decomposed, 'int8': int8,
+        }
         return cls
 
     return add
@@ -178,7 +181,7 @@ class AddedBias(Between):
         return w + self.bias
 
 
-@form()
+@form(decomposed=True)
 class OneMinus(Between):
     def between(self, w):
         return 1.0 - w
@@ -258,7 +261,7 @@ class TalkingHeadsConvolution(Mixed):
         return self.mixing(w)
 
 
-@form()
+@form(decomposed=True)
 class ReAttention(Mixed):
     """Heads mixed, then normalized, as in DeepViT."""
 
@@ -388,7 +391,7 @@ class WrittenOut(Attention):
         return weights @ v
 
 
-@form()
+@form(decomposed=True)
 class LogSumExp(Attention):
     def mix(self, scores, v):
         weights = torch.exp(scores - torch.logsumexp(scores, -1, keepdim=True))
@@ -438,7 +441,7 @@ class Repeated(Attention):
         return self.together(weights @ v)
 
 
-@form()
+@form(decomposed=True)
 class Stacked(Attention):
     """Each head's softmax by itself, stacked."""
 
@@ -1075,7 +1078,7 @@ class Vocabulary(Attention):
         return torch.softmax(F.relu(self.query(x)) @ self.key.weight.t(), -1)
 
 
-@form()
+@form(decomposed=True)
 class Convolutions(Attention):
     def extra(self):
         self.first, self.second = nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.Conv1d(WIDTH, WIDTH, 1)
@@ -1095,7 +1098,7 @@ class Gates(Attention):
         return x * torch.sigmoid(self.out(F.relu(self.query(x.mean(1)))))[:, None]
 
 
-@form()
+@form(decomposed=True)
 class Experts(Attention):
     """Every expert's output, weighted by a router with a temperature."""
 
@@ -1108,7 +1111,7 @@ class Experts(Attention):
         return torch.bmm(weights.unsqueeze(1), self.experts(flat).view(-1, 4, WIDTH)).view_as(x)
 
 
-@form()
+@form(decomposed=True)
 class StackedExperts(Attention):
     def extra(self):
         self.router = nn.Linear(WIDTH, 3)
@@ -1235,7 +1238,7 @@ class OffByOne(Loose):
         return w @ v
 
 
-@form()
+@form(decomposed=True)
 class Sinkhorn(Loose):
     def mix(self, s, v):
         for _ in range(2):
@@ -1246,7 +1249,7 @@ class Sinkhorn(Loose):
         return w @ v
 
 
-@form()
+@form(decomposed=True)
 class Linformer(Loose):
     def extra(self):
         self.e = nn.Parameter(torch.randn(3, LENGTH))
@@ -1504,7 +1507,7 @@ class Synthesizer(Loose):
         return w @ self.value(x)
 
 
-@form(unseen=2)
+@form(unseen=2, decomposed=True)
 class SoftmaxBlocks(Loose):
     def forward(self, x):
         q, k, v = self.qkv(x)
@@ -1757,7 +1760,7 @@ class SeparableAttention(Loose):
         return F.relu(v) * (k * w).sum(-1, keepdim=True)
 
 
-@form(unseen=2)
+@form(unseen=2, decomposed=True)
 class BlocksWithSumsAfterwards(Loose):
     """The log-sum-exp of each block is taken after its product."""
 
@@ -1799,7 +1802,7 @@ class CausalLinearAttention(Loose):
         return self.together((q.unsqueeze(-2) @ states).squeeze(-2) / (q * k.cumsum(2)).sum(-1, keepdim=True))
 
 
-@form(unseen=1)
+@form(unseen=1, decomposed=True)
 class HardAttention(Loose):
     def mix(self, s, v):
         return F.one_hot(s.argmax(-1), LENGTH).to(v.dtype) @ v
@@ -2590,7 +2593,7 @@ class SparseMatrix(Loose):
         return torch.sparse.mm(torch.sparse.softmax(kept, 1), self.value(x)[0])
 
 
-@form(unseen=1)
+@form(unseen=1, decomposed=True)
 class Pointer(Loose):
     """Scores of a vector of parameters, whose softmax is returned."""
 
@@ -2618,3 +2621,183 @@ class MixtureOfOutputs(Loose):
     def forward(self, x):
         gates = torch.mm(x.reshape(-1, WIDTH), self.gate).view(BATCH, LENGTH, 3).softmax(-1)
         return torch.einsum('btn,btnd->btd', gates, self.outputs(x).view(BATCH, LENGTH, 3, WIDTH))
+
+
+# ---- heads, states and mixtures that other things tell ---------------------------------------------------------------
+
+
+@form()
+class FoldedGroups(Attention):
+    """Queries of heads that share keys stand one after the other; the weights still have their heads."""
+
+    def extra(self):
+        self.key, self.value = nn.Linear(WIDTH, DEPTH), nn.Linear(WIDTH, DEPTH)
+
+    def forward(self, x):
+        q = self.apart(self.query(x)).reshape(BATCH, 1, HEADS * LENGTH, DEPTH)
+        k, v = self.key(x).unsqueeze(1), self.value(x).unsqueeze(1)
+        w = (q @ k.transpose(-2, -1)).softmax(-1)
+        seen(w.view(BATCH, HEADS, LENGTH, LENGTH), shape=[BATCH, 1, HEADS, LENGTH, LENGTH])
+        return self.together((w @ v).view(BATCH, HEADS, LENGTH, DEPTH))
+
+
+@form()
+class ComplexRotation(Attention):
+    """Rotary positions as complex numbers."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        turns = torch.polar(torch.ones(LENGTH, DEPTH // 2), torch.arange(LENGTH)[:, None] * 0.3 ** torch.arange(DEPTH // 2))
+
+        def turned(t):
+            return torch.view_as_real(torch.view_as_complex(t.reshape(*t.shape[:-1], -1, 2)) * turns).flatten(3)
+
+        w = self.scores(turned(q), turned(k)).softmax(-1)
+        seen(w)
+        return self.together(w @ v)
+
+
+@form()
+class ChunksAheadOfBatch(Attention):
+    """Heads are chunked off and put side by side ahead of the batch (Set Transformer)."""
+
+    def forward(self, x):
+        q, k, v = (torch.cat(each.split(DEPTH, 2), 0) for each in (self.query(x), self.key(x), self.value(x)))
+        w = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+        seen(w.view(HEADS, BATCH, LENGTH, LENGTH).transpose(0, 1))
+        return self.out(torch.cat(torch.bmm(w, v).split(BATCH, 0), 2))
+
+
+@form(decomposed=True)
+class ChunksStacked(Attention):
+    def forward(self, x):
+        q, k, v = (torch.stack(each.chunk(HEADS, -1), 1).flatten(0, 1) for each in (self.query(x), self.key(x), self.value(x)))
+        w = (q @ k.transpose(1, 2)).softmax(-1)
+        seen(w.view(BATCH, HEADS, LENGTH, LENGTH))
+        return self.out(torch.cat((w @ v).view(BATCH, HEADS, LENGTH, DEPTH).unbind(1), -1))
+
+
+@form()
+class HeadsOfValues(Attention):
+    """Weights are parameters (a random synthesizer): the values tell heads."""
+
+    def extra(self):
+        self.weights = nn.Parameter(torch.randn(HEADS, LENGTH, LENGTH))
+
+    def forward(self, x):
+        w = self.weights.softmax(-1)
+        seen(w[None])
+        return self.together(w @ self.apart(self.value(x)))
+
+
+@form()
+class PairsOfHeads(Attention):
+    """Scores of all pairs by a linear layer, heads last (GATv2)."""
+
+    def extra(self):
+        self.score = nn.Linear(DEPTH, 1, bias=False)
+
+    def forward(self, x):
+        left, right = (p(x[0]).view(LENGTH, HEADS, DEPTH) for p in (self.query, self.key))
+        pairs = F.leaky_relu(left.repeat(LENGTH, 1, 1) + right.repeat_interleave(LENGTH, 0), 0.2)
+        w = self.score(pairs).view(LENGTH, LENGTH, HEADS).softmax(1)
+        seen(w.permute(2, 0, 1)[None])
+        return torch.einsum('ijh,jhf->ihf', w, right).reshape(LENGTH, WIDTH)
+
+
+@form(unseen=1, decomposed=True)
+class LinearAttentionOfFeatures(Loose):
+    """As many heads as features: keys times values, added up over positions, which queries multiply."""
+
+    def forward(self, x):
+        q, k = F.normalize(self.query(x), dim=-1), F.normalize(self.key(x), dim=-1)
+        return self.out(q * (k * self.value(x)).sum(1, keepdim=True))
+
+
+@form(unseen=1)
+class CausalLinearAttentionOfFeatures(Loose):
+    def forward(self, x):
+        return self.out(self.query(x) * (self.key(x) * self.value(x)).cumsum(1))
+
+
+@form(decomposed=True)
+class MixtureOfSoftmaxes(Loose):
+    def extra(self):
+        self.prior, self.latent = nn.Linear(WIDTH, 3), nn.Linear(WIDTH, 3 * WIDTH)
+        self.words = nn.Linear(WIDTH, 5)
+
+    def forward(self, x):
+        words = self.words(torch.tanh(self.latent(x)).view(BATCH, LENGTH, 3, WIDTH)).softmax(-1)
+        return torch.einsum('btk,btkv->btv', self.prior(x).softmax(-1), words).log()
+
+
+class Layers(Loose):
+    def layers(self, x):
+        layers = []
+        for layer in (self.query, self.key, self.value):
+            x = x + F.gelu(layer(x))
+            layers.append(x)
+        return torch.stack(layers)
+
+
+@form(decomposed=True)
+class LayersMixed(Layers):
+    """Numbers of the model weigh its layers."""
+
+    def extra(self):
+        self.shares = nn.Parameter(torch.randn(3))
+
+    def forward(self, x):
+        return (self.layers(x) * self.shares.softmax(0).view(3, 1, 1, 1)).sum(0)
+
+
+@form(decomposed=True)
+class LayersRouted(Layers):
+    """Each position weighs the layers' outputs by itself."""
+
+    def extra(self):
+        self.shares = nn.Linear(WIDTH, 3, bias=False)
+
+    def forward(self, x):
+        return torch.einsum('btl,lbtd->btd', self.shares(x).softmax(-1), self.layers(x))
+
+
+@form()
+class LayersScored(Layers):
+    """Each layer's output is scored by one layer: attention over the layers."""
+
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        layers = self.layers(x).permute(1, 2, 0, 3)
+        w = self.score(layers).squeeze(-1).softmax(-1)
+        seen(w[:, None])
+        return (w.unsqueeze(-2) @ layers).squeeze(-2)
+
+
+# ---- layers of eight bits --------------------------------------------------------------------------------------------
+
+
+@form(int8=True)
+class Int8(Attention):
+    def mix(self, scores, v):
+        w = scores.softmax(-1)
+        seen(w)
+        return w @ v
+
+
+@form(int8=True)
+class Int8Pooled(Attention):
+    def extra(self):
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        w = self.score(torch.tanh(self.key(x))).softmax(1)
+        seen(w.transpose(1, 2)[:, None])
+        return (w * self.value(x)).sum(1)
+
+
+@form(int8=True)
+class Int8Experts(StackedExperts):
+    """A router and experts of eight bits."""

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write test/fixtures/forms: a small TorchScript file for each way of writing attention in form_models.py.
+"""Write test/fixtures/forms: a small TorchScript file for each way of writing attention in form_models.py, and a decomposed exported
+program of some.
 
     python3 scripts/make_form_fixtures.py [--out FOLDER] [--only REGEX]
 
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from form_models import BATCH, FORMS, LENGTH, SEEN, WIDTH
-from strip_debug import strip_debug
+from strip_debug import strip_debug, strip_program
 
 warnings.filterwarnings('ignore')
 
@@ -31,6 +32,14 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.attention(x)
+
+
+def save_decomposed(model: nn.Module, x: torch.Tensor, path: Path) -> None:
+    with torch.no_grad():
+        program = torch.export.export(model, (x,), strict=False).run_decompositions()
+    torch.export.save(program, str(path))
+    strip_program(path)
+    path.chmod(0o644)
 
 
 def main() -> None:
@@ -48,12 +57,16 @@ def main() -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(2.0)
+            if described['int8']:
+                torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, torch.qint8, inplace=True)
             SEEN.clear()
             model(x)
             expected = list(SEEN)
             traced = torch.jit.trace(model, (x,), check_trace=False)
         if options.only and not re.search(options.only, name):
             continue
+        if described['decomposed']:
+            save_decomposed(model, x, options.out / f'{name}.decomposed.pt2')
         path = options.out / f'{name}.pt'
         torch.jit.save(traced, str(path))
         strip_debug(path)
@@ -65,7 +78,7 @@ def main() -> None:
             tensors[f'{name}.weights.{i}'] = weights
             attentions.append({'name': each['name'], 'operator': each['operator'], 'kind': each['kind'],
                                'shape': each['shape'] or list(weights.shape)})
-        forms.append({'name': name, 'attentions': attentions, 'unseen': described['unseen']})
+        forms.append({'name': name, 'attentions': attentions, 'unseen': described['unseen'], 'decomposed': described['decomposed']})
     (options.out / 'forms.json').write_text(json.dumps(forms, indent=1) + '\n')
     save_file(tensors, str(options.out / 'forms.safetensors'))
     (options.out / 'forms.safetensors').chmod(0o644)

@@ -47,10 +47,31 @@ class ProductRecorder(Recorder):
 
 def timm_models() -> dict[str, tuple[Callable[[], nn.Module], tuple]]:
     """name → (factory, shape of one image)."""
-    from timm.models import beit, cait, convit, davit, efficientvit_mit, efficientvit_msra, hiera, levit, mvitv2, tiny_vit
+    import timm
+    from timm.models import beit, byobnet, cait, coat, convit, davit, efficientvit_mit, efficientvit_msra, gcvit, hiera
+    from timm.models import levit, metaformer, mvitv2, nest, nextvit, tiny_vit, volo
 
     vision = dict(img_size=32, num_heads=4, num_classes=CLASSES)
     small, large = (3, 32, 32), (3, 64, 64)
+    transformer = dict(img_size=64, depth=2, embed_dim=32, num_heads=4)
+    windows = dict(img_size=64, embed_dim=16, depths=(1, 2), num_heads=(2, 4), window_size=4)
+
+    def named(name, size=64, **options):
+        return (lambda: timm.create_model(name, num_classes=CLASSES, **options)), (3, size, size)
+
+    def attending(layer, **options):
+        """A convolutional network whose last block attends."""
+        block = byobnet.ByoBlockCfg
+        config = byobnet.ByoModelCfg(
+            blocks=(block(type='bottle', d=1, c=32, s=1, gs=0, br=0.25), block(type='self_attn', d=1, c=64, s=2, gs=0, br=0.5)),
+            stem_chs=16, stem_type='3x3', stem_pool='', self_attn_layer=layer, self_attn_kwargs=options)
+        return (lambda: byobnet.ByobNet(config, num_classes=CLASSES, img_size=32)), small
+
+    def bottlenecks(**options):
+        config = byobnet.ByoModelCfg(blocks=(byobnet.ByoBlockCfg(type='bottle', d=1, c=128, s=1, br=0.25),) * 2, stem_chs=16,
+                                     stem_type='3x3', **options)
+        return (lambda: byobnet.ByobNet(config, num_classes=CLASSES, img_size=32, global_pool=None)), small
+
     return {
         'cait': (lambda: cait.Cait(embed_dim=16, depth=2, **vision), small),
         'convit': (lambda: convit.ConVit(embed_dim=4, depth=3, local_up_to_layer=2, **vision), small),
@@ -70,6 +91,54 @@ def timm_models() -> dict[str, tuple[Callable[[], nn.Module], tuple]]:
         'efficientvit_mit': (lambda: efficientvit_mit.EfficientVit(
             widths=(8, 8, 8, 8, 8), depths=(1, 1, 1, 1, 1), head_dim=8, head_widths=(32, 32), num_classes=CLASSES), large),
         'beitv2': (lambda: beit.Beit(embed_dim=16, depth=2, init_values=1e-5, use_abs_pos_emb=False, use_rel_pos_bias=True, **vision), small),
+        'coat': (lambda: coat.CoaT(img_size=64, patch_size=4, embed_dims=(16, 16, 16, 16), serial_depths=(1, 1, 1, 1), num_heads=8,
+                                   num_classes=CLASSES), large),
+        'coat_parallel': (lambda: coat.CoaT(img_size=64, patch_size=4, embed_dims=(16, 16, 16, 16), serial_depths=(1, 1, 1, 1),
+                                            parallel_depth=1, num_heads=8, num_classes=CLASSES), large),
+        'nextvit': (lambda: nextvit.NextViT(3, CLASSES, stem_chs=(8, 8, 8), depths=(1, 1, 5, 1), head_dim=32), large),
+        'volo': (lambda: volo.VOLO([1, 1, 1, 1], img_size=64, num_classes=CLASSES, stem_hidden_dim=8, embed_dims=[12, 16, 16, 16],
+                                   num_heads=[2, 4, 4, 4]), large),
+        'gcvit': (lambda: gcvit.GlobalContextVit(img_size=(64, 64), num_classes=CLASSES, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 4),
+                                                 window_size=(4, 4, 2, 2), embed_dim=16), large),
+        'nest': (lambda: nest.Nest(img_size=64, num_levels=3, embed_dims=(16, 16, 32), num_heads=(2, 2, 4), depths=(1, 1, 1),
+                                   num_classes=CLASSES), large),
+        'halonet': attending('halo', block_size=4, halo_size=2, num_heads=2),
+        'bat': bottlenecks(attn_layer='bat', attn_kwargs={'block_size': 4}),
+        'botnet': attending('bottleneck', num_heads=2),
+        'lambda': attending('lambda', num_heads=2),
+        'caformer': (lambda: metaformer.MetaFormer(
+            num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(16, 16, 32, 64),
+            token_mixers=[metaformer.SepConv, metaformer.SepConv, metaformer.Attention, metaformer.Attention],
+            norm_layers=[metaformer.LayerNorm2dNoBias] * 2 + [metaformer.LayerNormNoBias] * 2), large),
+        'pooled_by_attention': bottlenecks(head_type='attn_abs', head_hidden_size=128),
+        'pooled_by_rotary_attention': bottlenecks(head_type='attn_rot', head_hidden_size=128),
+        'swin': named('swin_tiny_patch4_window7_224', **windows),
+        'swin_v2': named('swinv2_tiny_window8_256', **windows),
+        'swin_v2_cr': named('swinv2_cr_tiny_ns_224', **windows),
+        'maxvit': named('maxvit_rmlp_pico_rw_256', img_size=64),
+        'coatnet': named('coatnet_nano_rw_224', img_size=64),
+        'xcit': named('xcit_nano_12_p16_224', img_size=64, depth=2),
+        'pvt_v2': named('pvt_v2_b0', depths=(1, 1, 1, 1)),
+        'edgenext': named('edgenext_xx_small'),
+        'mobilevit': named('mobilevit_xxs'),
+        'fastvit': named('fastvit_sa12', layers=(1, 1, 1, 1)),
+        'twins': named('twins_svt_small', img_size=64, embed_dims=(16, 16, 32, 32), num_heads=(1, 2, 2, 4), depths=(1, 2, 1, 1), wss=(4, 4, 4, 2)),
+        'visformer': named('visformer_tiny', img_size=64),
+        'eva02': named('eva02_tiny_patch14_224', 56, img_size=56, depth=2),
+        'registers': named('vit_small_patch14_reg4_dinov2', 56, **{**transformer, 'img_size': 56}),
+        'dinov3': named('vit_small_patch16_dinov3', **transformer),
+        'relative': named('vit_relpos_small_patch16_224', **transformer),
+        'segment_anything': named('samvit_base_patch16', **transformer, global_attn_indexes=(1,), window_size=3),
+        'pooled_siglip': named('vit_base_patch16_siglip_224', **transformer),
+        'tnt': named('tnt_s_legacy_patch16_224', img_size=64, depth=2, embed_dim=32, num_heads_outer=4, num_heads_inner=2, inner_dim=8),
+        'pit': named('pit_ti_224', img_size=64),
+        'mobilenetv4': named('mobilenetv4_hybrid_medium'),
+        # Without attention.
+        'resnet': named('resnet10t'),
+        'mixer': named('mixer_s16_224', img_size=64),
+        'poolformer': named('poolformer_s12'),
+        'squeeze_excite': named('seresnet50', layers=(1, 1, 1, 1)),
+        'selected_kernels': named('skresnet18'),
     }
 
 
@@ -88,10 +157,32 @@ def x_transformers_models() -> dict[str, tuple[Callable[[], nn.Module], tuple]]:
         'sparse_top': of(Encoder, attn_sparse_topk=3),
         'one_key_head': of(Encoder, attn_one_kv_head=True),
         'grouped_keys': of(Encoder, attn_kv_heads=2, attn_flash=True),
+        'grouped_keys_apart': of(Encoder, attn_kv_heads=2),
         'memory_keys': of(Encoder, attn_num_mem_kv=3),
+        'memory_keys_flash': of(Decoder, attn_num_mem_kv=3, attn_flash=True),
+        'zero_key': of(Encoder, attn_add_zero_kv=True),
         'normalized_queries': of(Decoder, attn_qk_norm=True),
         'selective': of(Decoder, attn_selective=True),
         'rotary': of(Decoder, rotary_pos_emb=True),
+        'rotary_scaled': of(Decoder, rotary_xpos=True),
+        'linear_biases': of(Decoder, alibi_pos_bias=True, alibi_num_heads=2),
+        'relative_bias': of(Encoder, rel_pos_bias=True),
+        'relative_bias_flash': of(Encoder, rel_pos_bias=True, attn_flash=True),
+        'dynamic_bias': of(Encoder, dynamic_pos_bias=True),
+        'gated_values': of(Encoder, attn_gate_values=True),
+        'gated_heads': of(Encoder, attn_gate_value_heads=True),
+        'head_scale': of(Encoder, attn_head_scale=True),
+        'distances': of(Encoder, attn_l2_distance=True),
+        'signed': of(Encoder, attn_cog_signed=True),
+        'soft_clamp': of(Encoder, attn_softclamp_logits=True),
+        'laser': of(Encoder, attn_laser=True),
+        'latent_queries': of(Encoder, attn_use_latent_q=True, attn_dim_latent_q=16),
+        'latent_keys': of(Encoder, attn_use_latent_kv=True, attn_dim_latent_kv=16),
+        'residual_scores': of(Encoder, residual_attn=True),
+        'residual_values': of(Encoder, add_value_residual=True),
+        'macaron': of(Encoder, macaron=True),
+        'several_streams': of(Encoder, num_residual_streams=2),
+        'integrated_layers': of(Encoder, integrate_layers=True),
     }
 
 

@@ -115,7 +115,8 @@ class Watched final : public c10::OperatorKernel {
     // What layers and stacking make is told from positions.
     const bool recurs = rule_->does == flow::Does::Recurs;
     const bool makesFeatures = recurs || rule_->does == flow::Does::Convolves || rule_->does == flow::Does::Unfolds ||
-                               rule_->does == flow::Does::Stacks || rule_->does == flow::Does::Concatenates;
+                               rule_->does == flow::Does::Stacks || rule_->does == flow::Does::Concatenates ||
+                               rule_->does == flow::Does::Layers;
     // Softmaxes as well, of whatever they are.
     const bool makesWeights = rule_->does == flow::Does::LogSoftmax || rule_->does == flow::Does::Exponentiates;
     const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments);
@@ -240,7 +241,13 @@ class Watched final : public c10::OperatorKernel {
     }
     const auto result = resultOf(op, *stack);
     if (!result.defined()) return;
-    if (consumed) capture.onProduct(*consumed, result);
+    if (consumed) {
+      if (consumed->operand.is_quantized()) {
+        const ProbeSuspended suspended;
+        consumed->operand = consumed->operand.dequantize();
+      }
+      capture.onProduct(*consumed, result);
+    }
     capture.productRan(*rule_, name, a, b, result, consumed.has_value());
   }
 
@@ -272,7 +279,7 @@ void watch(const c10::OperatorHandle& op) {
   std::vector<bool> written;
   for (const auto& argument : arguments) written.push_back(isWritten(argument));
   const auto& name = op.operator_name().name;
-  const auto* const rule = name.starts_with("aten::") ? flow::ruleFor(std::string_view(name).substr(6)) : nullptr;
+  const auto* const rule = flow::ruleFor(name.starts_with("aten::") ? std::string_view(name).substr(6) : name);
   // Those of libtorch that compute attention and are called by themselves can't be followed either.
   static const std::set<std::string> own{
       "aten", "prim",   "prims",  "lta", "profiler", "quantized", "_quantized", "inductor",

@@ -339,11 +339,13 @@ class Checkpoint {
   // Code that runs before its class is complete must not be specialized for it. It can be stopped, as that of a run.
   static void runSetState(jit::Function& setState, const c10::intrusive_ptr<c10::ivalue::Object>& object,
                           c10::IValue state) {
+    jit::Stack stack{object, std::move(state)};
+    // Of libtorch's own classes, such as the packed weights of quantized layers, it is no TorchScript.
+    if (!setState.isGraphFunction()) return setState.run(stack);
     auto graph = jit::toGraphFunction(setState).graph()->copy();
     jit::Inline(*graph);
     addLoopChecks(graph);
     const jit::Code code(graph, setState.name());
-    jit::Stack stack{object, std::move(state)};
     jit::InterpreterState(code).run(stack);
   }
 

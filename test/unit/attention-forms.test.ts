@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readSafetensors } from '../../lib/formats/safetensors';
-import { type Attention, ScriptModule, setNumThreads, Tensor, type Unseen } from '../../lib/index';
+import { type Attention, ExportedProgram, ScriptModule, setNumThreads, Tensor, type Unseen } from '../../lib/index';
 import { bits, difference, path } from './model-fixtures';
 
 // Every way of writing attention that Python made, against the weights that Python multiplied with the values
@@ -12,6 +12,7 @@ interface Form {
   name: string;
   attentions: Pick<Attention, 'name' | 'operator' | 'kind' | 'shape'>[];
   unseen: number;
+  decomposed: boolean;
 }
 
 const forms = JSON.parse(readFileSync(join(FORMS, 'forms.json'), 'utf8')) as Form[];
@@ -68,6 +69,25 @@ test.each(forms.map((form) => [form.name, form] as const))(
   },
 );
 
+test.each(forms.filter(({ decomposed }) => decomposed).map((form) => [form.name, form] as const))(
+  '%s, exported and decomposed: the same',
+  async (_, form) => {
+    const model = await ExportedProgram.load(join(FORMS, `${form.name}.decomposed.pt2`));
+    const plain = await model.forward([tensor('input')]);
+    const { output, attentions, unseen } = await model.captureAttention([tensor('input')]).catch((error: unknown) => {
+      expect(error).toMatchObject({ code: 'ERR_NO_ATTENTION' });
+      return { output: plain, attentions: [], unseen: (error as { unseen: Unseen[] }).unseen };
+    });
+    expect(bits(output)).toEqual(bits(plain));
+    const told = ({ name, kind, shape }: Pick<Attention, 'name' | 'kind' | 'shape'>) => ({ name, kind, shape });
+    expect(attentions.map(told)).toEqual(form.attentions.map(told));
+    expect(unseen.map(({ reason }) => reason)).toHaveLength(form.unseen);
+    for (const [i, { weights }] of attentions.entries()) {
+      expect(difference(weights, tensor(`${form.name}.weights.${i}`))).toBeLessThanOrEqual(1e-5);
+    }
+  },
+);
+
 test('streams and captures of many inputs tell what could not be recorded, too', async () => {
   const model = await ScriptModule.load(join(FORMS, 'Nystrom.pt'));
   const inputs = [tensor('input')] as const;
@@ -111,6 +131,12 @@ test.each([
   ['UnfoldedWindows', true],
   ['IndexedWindows', true],
   ['WindowsWithoutSoftmax', false],
+  ['FoldedGroups', true],
+  ['ComplexRotation', true],
+  ['ChunksAheadOfBatch', true],
+  ['ChunksStacked', true],
+  ['HeadsOfValues', true],
+  ['PairsOfHeads', true],
 ])('%s: whether its heads are known: %p', async (name, known) => {
   const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
   const sites = await model.attentionSites([tensor('input')]);

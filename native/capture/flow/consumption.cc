@@ -136,20 +136,21 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
   }
   // A product with a vector is an expectation, unless the weights compare two activations.
   if (other.dim() < 2 && !matrix.fromScores) return std::nullopt;
-  if (isMixture(matrix, aim, isMadeAlong(other, otherSummed))) return std::nullopt;
+  if (isMixture(matrix, aim, besideOf(other, otherSummed))) return std::nullopt;
   return consume(weights.tensor, *weights.view, weights.note->value, aim);
 }
 
 // Whether a layer made a dimension of values, or of distributions that are mixed.
-bool Flow::isMadeAlong(const at::Tensor& tensor, int64_t dim) const {
-  if (featureAlong(tensor, dim)) return true;
-  const auto operand = operandOf(tensor);
-  if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return false;
+Flow::Beside Flow::besideOf(const at::Tensor& values, int64_t dim) const {
+  if (const auto* feature = featureAlong(values, dim)) return {true, feature->stacked};
+  const auto operand = operandOf(values);
+  if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return {};
   const auto& components = operand.view->dims[static_cast<size_t>(dim)];
-  return !components.empty() && std::all_of(components.begin(), components.end(), [&](const Component& component) {
+  const bool made = std::all_of(components.begin(), components.end(), [&](const Component& component) {
     const auto of = component.span.dim;
     return of != kForeign && of != operand.matrix().key && operand.matrix().isFeature(of);
   });
+  return {made && !components.empty(), false};
 }
 
 // Heads are what a layer made of the values, where the weights don't tell theirs.
@@ -184,17 +185,17 @@ void Flow::headsOfValues(const Operand& weights, const std::vector<int64_t>& ofW
 
 // Whether the softmax runs over a dimension that a layer made: of a router, a classifier, a dynamic convolution. A
 // layer may as well compute attention weights for each pair of positions, without keys.
-bool Flow::isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside) {
+bool Flow::isMixture(Matrix& matrix, const Aim& aim, const Beside& beside) {
   // Constants that weigh what is put side by side.
-  if (matrix.constant && featuresBeside) return true;
+  if (matrix.constant && beside.features) return true;
   if (!matrix.layerKeys) {
     // Of a table that was written as a product: values that a layer made for each of its rows.
-    if (matrix.fixedKeys && featuresBeside) {
+    if (matrix.fixedKeys && beside.features && !beside.stacked) {
       listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
     }
-    return matrix.fixedKeys && featuresBeside;
+    return matrix.fixedKeys && beside.features;
   }
-  if (featuresBeside) return true;
+  if (beside.features) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;
   const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];
   if (queries == matrix.sizes[static_cast<size_t>(matrix.key)]) return false;
@@ -220,6 +221,7 @@ bool Flow::areComposed(const Operand& a, const Operand& b, const Product& produc
 }
 
 std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, const at::Tensor& b) {
+  if (a.is_nested() || b.is_nested()) return std::nullopt;
   const auto weightsA = operandOf(a), weightsB = operandOf(b);
   const auto told = [](const Operand& operand) {
     return operand.note && (operand.note->value || operand.note->context);

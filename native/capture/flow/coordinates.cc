@@ -82,7 +82,8 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   copy.layer = layer;
 }
 
-// Parts of one tensor that lie behind each other along what a layer made of it: heads that were split off. That feature.
+// Parts of one tensor that lie behind each other along what a layer made of it: heads that were split off. That
+// feature.
 const Flow::Feature* Flow::chunked(const std::vector<at::Tensor>& tensors) const {
   const auto* note = tensors.size() > 1 ? find(tensors.front()) : nullptr;
   if (!note) return nullptr;

@@ -93,7 +93,8 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     return !note->value || (operand && isLayers(operand));
   };
   // As in additive attention, or a recurrence.
-  const bool ofLayers = call.rule.does == Does::Adds && tensors.size() > 1 && isOfLayer(tensors[0]) && isOfLayer(tensors[1]);
+  const bool ofLayers =
+      call.rule.does == Does::Adds && tensors.size() > 1 && isOfLayer(tensors[0]) && isOfLayer(tensors[1]);
   const void* const by = ofLayers ? find(tensors[0])->by : nullptr;
   for (const auto& tensor : tensors) {
     const auto* note = find(tensor);
@@ -185,6 +186,7 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
     if (auto operand = operandOf(tensor)) sources.push_back(std::move(operand));
   }
   noteOperands(call, tensors, result);
+  pooledRead(call, tensors, result);
   const bool writes = call.schema.is_mutable();
   if (writes && find(result)) {
     auto& note = noteOf(result);
@@ -240,7 +242,9 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
     if (!keys || !(beyond || channels) || (queries && !behind && !channels && !matrix.layerKeys)) continue;
     auto made = std::make_shared<Multiplied>();
     made->given = weights.tensor;
-    made->features = keyDim != kNone && featureAlong(tensor, aligned(tensor, result, keyDim)) != nullptr;
+    const auto* const feature = keyDim == kNone ? nullptr : featureAlong(tensor, aligned(tensor, result, keyDim));
+    made->features = feature != nullptr;
+    made->stacked = feature && feature->stacked;
     if (!beyond) made->channel = channel;
     made->operand = retained_.retain(weights.tensor);
     made->view = *weights.view;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "capture/flow/dimensions.h"
+
 namespace lta::flow {
 namespace {
 
@@ -50,7 +52,7 @@ bool Flow::lives(const Matrix& matrix) const {
 
 std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
   if (call.rule.does == Does::Takes) taken(call);
-  if (!storageOf(result)) return std::nullopt;
+  if (!storageOf(result) || result.is_nested()) return std::nullopt;
   if (dropsNothing(call)) {
     static constexpr Rule kCopies{"clone", Does::Copies};
     if (storageOf(call.tensor(0)) != storageOf(result))
@@ -65,18 +67,22 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
     case Does::Accumulates:
     case Does::Normalizes:
       elementwise(call, result);
+      if (call.rule.does == Does::Accumulates) pooled(call, result);
       break;
     case Does::LogSoftmax: {
       const auto dim = call.argument("dim");
-      if (dim) softmax(call.tensor(0), result, dim->toInt(), "log_softmax");
+      if (dim) softmax(call.tensor(0), result, dim->toInt(), call.name == "softmax" ? "softmax" : "log_softmax");
       break;
     }
     case Does::Sums:
     case Does::Averages:
     case Does::Extremes:
     case Does::LogSums:
-    case Does::Norms:
-      return reduced(call, result);
+    case Does::Norms: {
+      auto consumed = reduced(call, result);
+      if (!consumed) pooled(call, result);
+      return consumed;
+    }
     case Does::Concatenates:
     case Does::Stacks:
       joined(call, result);
@@ -100,6 +106,19 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
       auto& note = newNote(result);
       note.layer = true;
       note.features = {{result.stride(-1), result.size(-1), true, false, result.size(-1)}};
+      break;
+    }
+    case Does::Layers: {
+      const auto& given = call.tensor(0);
+      const auto own = call.name.starts_with("conv") ? int64_t{1} : result.dim() - 1;
+      auto features = sharedFeatures(given, identity(own), result);
+      for (auto& feature : features) feature.scored = feature.stacked;
+      if (result.size(own) > 1)
+        features.push_back({result.stride(own), result.size(own), true, false, result.size(own)});
+      auto& note = newNote(result);
+      note.layer = true;
+      note.by = call.arguments[1].isObject() ? call.arguments[1].toObjectRef().slots().data() : nullptr;
+      note.features = std::move(features);
       break;
     }
     case Does::Chooses:

@@ -123,9 +123,9 @@ class Flow {
   struct Feature {
     int64_t stride;
     int64_t size;
-    bool layer;     // of a layer, not of a product written out
-    bool stacked;   // tensors were put side by side
-    int64_t whole;  // how many the layer made in all
+    bool layer;           // of a layer, not of a product written out
+    bool stacked;         // tensors were put side by side
+    int64_t whole;        // how many the layer made in all
     bool scored = false;  // those were put side by side, then a layer was applied to each
   };
   // A factor of a dimension, and what it goes along; null for positions and the batch.
@@ -149,6 +149,7 @@ class Flow {
   struct Multiplied {
     at::Tensor given;
     bool features = false;    // a layer made the dimension of the values that is summed over
+    bool stacked = false;     // values were put side by side along it
     int64_t channel = kNone;  // of weights for each channel: the dimension of those
     std::shared_ptr<RetainedTensor> operand;
     View view;
@@ -193,6 +194,12 @@ class Flow {
     std::string module;
     bool listed = false;
   };
+  // Keys times values of each position, feature by feature, that were added up: the state of a linear attention that
+  // has as many heads as features, once queries multiply it.
+  struct Pooled {
+    std::string operatorName;
+    std::vector<int64_t> sizes;
+  };
   using RaisedPtr = std::shared_ptr<Raised>;
   struct RaisedTerm {
     RaisedPtr of;
@@ -219,6 +226,7 @@ class Flow {
     std::vector<std::pair<int64_t, int64_t>> constant;
     std::shared_ptr<const WrittenOut> writtenOut;
     std::shared_ptr<const Gated> gated;
+    std::shared_ptr<const Pooled> pooled;
     MatrixPtr chosen;  // positions of the largest elements
     std::optional<RaisedTerm> raised;
     std::optional<RaisedSum> raisedSum;
@@ -276,6 +284,8 @@ class Flow {
   bool writtenOutSummed(const Call& call, const at::Tensor& result);
   void gated(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void gatedSummed(const Call& call);
+  void pooled(const Call& call, const at::Tensor& result);
+  void pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   bool isGatePosition(const Operand& gate, int64_t dim) const;
   bool gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
                     const at::Tensor& result);
@@ -310,8 +320,12 @@ class Flow {
   Aim aimOf(const Operand& weights, int64_t summed, int64_t row) const;
   std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
                                      int64_t otherSummed);
-  bool isMixture(Matrix& matrix, const Aim& aim, bool featuresBeside);
-  bool isMadeAlong(const at::Tensor& tensor, int64_t dim) const;
+  struct Beside {
+    bool features = false;  // a layer made what the values have along the keys
+    bool stacked = false;   // they were put side by side
+  };
+  bool isMixture(Matrix& matrix, const Aim& aim, const Beside& beside);
+  Beside besideOf(const at::Tensor& values, int64_t dim) const;
   void headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
                      const std::vector<int64_t>& ofValues);
   static bool areComposed(const Operand& a, const Operand& b, const Product& product);

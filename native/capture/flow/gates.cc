@@ -52,6 +52,51 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
   }
 }
 
+// What two layers made was multiplied, feature by feature, and is added up over positions here.
+void Flow::pooled(const Call& call, const at::Tensor& result) {
+  const bool adds = call.rule.does == Does::Sums || call.rule.does == Does::Averages || call.name == "cumsum";
+  const auto tensor = call.tensor(0);
+  const auto* const note = find(tensor);
+  if (!adds || !note || !note->writtenOut || note->raised) return;
+  if (note->writtenOut->constant || note->writtenOut->bothOwn) return;
+  const auto argument = call.argument("dim");
+  const auto dims = argument ? intsOf(*argument) : std::vector<int64_t>();
+  const auto view = note->writtenOut->layout.view(tensor);
+  if (dims.size() != 1 || !view) return;
+  const auto& written = note->writtenOut->dims;
+  const auto& summed = view->dims[static_cast<size_t>(wrapped(dims.front(), tensor.dim()))];
+  const bool positions = std::all_of(summed.begin(), summed.end(), [&](const Component& component) {
+    const auto of = component.span.dim;
+    return of != kForeign && written[static_cast<size_t>(of)].contracted && !written[static_cast<size_t>(of)].feature;
+  });
+  const bool features = std::any_of(written.begin(), written.end(), [](const auto& each) { return each.ofFeatures; });
+  if (summed.empty() || !positions || !features) return;
+  auto made = std::make_shared<Pooled>(Pooled{note->writtenOut->operatorName, tensor.sizes().vec()});
+  noteOf(result).pooled = std::move(made);
+}
+
+// Whether what a layer made of each position multiplies that.
+void Flow::pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  if (call.rule.does != Does::Scales && call.rule.does != Does::Copies) return;
+  for (size_t place = 0; place < tensors.size(); ++place) {
+    const auto* const note = find(tensors[place]);
+    if (!note || !note->pooled) continue;
+    const auto pooled = note->pooled;
+    for (const auto& other : tensors) {
+      const auto* const beside = find(other);
+      if (other.is_same(tensors[place]) || !beside || !beside->layer || other.dim() == 0) continue;
+      for (int64_t dim = 0; dim < result.dim(); ++dim) {
+        const auto there = aligned(other, result, dim);
+        if (there < 0 || other.size(there) < 2 || !isGatePosition(operandOf(other), there)) continue;
+        return list(
+            {modules_.current(), pooled->operatorName, pooled->sizes,
+             "linear attention: keys and values are multiplied first, so that no matrix of queries and keys exists"});
+      }
+    }
+    if (storageOf(result) != storageOf(tensors[place])) noteOf(result).pooled = pooled;
+  }
+}
+
 // Whether a layer made the tensor, and a dimension isn't what it made.
 bool Flow::isGatePosition(const Operand& gate, int64_t dim) const {
   if (!gate) return isPositions(gate.tensor, dim);

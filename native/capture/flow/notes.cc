@@ -11,6 +11,9 @@ namespace {
 
 constexpr int64_t kSweepAt = 64;
 
+// Strides of features are those of real numbers, as a view of complex ones as real ones has them.
+int64_t strideOf(const at::Tensor& tensor, int64_t dim) { return tensor.stride(dim) * (tensor.is_complex() ? 2 : 1); }
+
 }  // namespace
 
 const Flow::Note* Flow::find(const at::Tensor& tensor) const {
@@ -46,6 +49,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.constant.clear();
   note.writtenOut.reset();
   note.gated.reset();
+  note.pooled.reset();
   note.chosen.reset();
   note.raised.reset();
   note.raisedSum.reset();
@@ -114,7 +118,7 @@ bool Flow::headsGuessed(const at::Tensor& tensor) const {
 const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
   if (!note || dim < 0 || tensor.size(dim) < 2) return nullptr;
-  const auto stride = tensor.stride(dim);
+  const auto stride = strideOf(tensor, dim);
   for (const auto& feature : note->features) {
     if (stride % feature.stride == 0 && stride / feature.stride * (tensor.size(dim) - 1) < feature.size)
       return &feature;
@@ -125,7 +129,7 @@ const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) c
 std::vector<Flow::FeaturePart> Flow::featureParts(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
   if (!note || dim < 0 || featureAlong(tensor, dim)) return {};
-  auto left = tensor.size(dim), stride = tensor.stride(dim);
+  auto left = tensor.size(dim), stride = strideOf(tensor, dim);
   if (left < 4 || stride < 1) return {};
   std::vector<FeaturePart> parts;  // innermost first
   while (left > 1) {
@@ -136,7 +140,7 @@ std::vector<Flow::FeaturePart> Flow::featureParts(const at::Tensor& tensor, int6
       if (feature.size < 2) continue;
       if (stride % feature.stride == 0 && reach > stride && reach % stride == 0) {
         next = &feature;
-        size = reach / stride;
+        size = std::min(left, reach / stride);
         break;
       }
       if (feature.stride > stride && feature.stride % stride == 0 && feature.stride / stride < size) {
@@ -163,7 +167,7 @@ std::vector<Flow::Feature> Flow::featuresAt(const at::Tensor& tensor, const std:
     }
     for (const auto& [size, stride, of] : featureParts(tensor, dim)) {
       if (!of) continue;
-      features.push_back({to * (stride / tensor.stride(dim)), size, of->layer, of->stacked, of->whole, of->scored});
+      features.push_back({to * (stride / strideOf(tensor, dim)), size, of->layer, of->stacked, of->whole, of->scored});
     }
   }
   return features;
@@ -180,7 +184,7 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
   for (int64_t dim = 0; dim < source.dim(); ++dim) {
     // Of what is broadcast or was expanded, nothing is known.
     const bool same = result.size(dim + more) == source.size(dim) && source.stride(dim) != 0;
-    strides.push_back(same ? result.stride(dim + more) : 0);
+    strides.push_back(same ? strideOf(result, dim + more) : 0);
   }
   auto features = featuresAt(source, strides);
   std::erase_if(features, [](const Feature& feature) { return feature.stride == 0; });
@@ -189,7 +193,7 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
     const auto size = result.size(dim + more);
     const auto* feature = featureAlong(source, dim);
     if (!feature || size < 2 || size == source.size(dim)) continue;
-    features.push_back({result.stride(dim + more), size, feature->layer, feature->stacked, size});
+    features.push_back({strideOf(result, dim + more), size, feature->layer, feature->stacked, size});
   }
   const bool layer = note->layer, summed = note->summed;
   const auto* const by = note->by;
@@ -216,7 +220,7 @@ bool Flow::varies(const at::Tensor& tensor, int64_t dim) const {
 bool Flow::isPositions(const at::Tensor& tensor, int64_t dim) const {
   const auto* note = find(tensor);
   if (!note || !note->layer || dim < 0 || tensor.size(dim) < 2) return false;
-  const auto stride = tensor.stride(dim), reach = stride * tensor.size(dim);
+  const auto stride = strideOf(tensor, dim), reach = stride * tensor.size(dim);
   return std::none_of(note->features.begin(), note->features.end(), [&](const Feature& feature) {
     const auto end = feature.stride * feature.size;
     return feature.size > 1 &&

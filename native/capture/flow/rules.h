@@ -47,6 +47,7 @@ enum class Does : uint8_t {
   Convolves,     // mixes the second dimension
   Unfolds,       // windows beside each other, each with the channels of its places
   Recurs,        // steps of a recurrence along the first or the second dimension, features behind
+  Layers,        // a layer whose weights are packed
   // Products: two operands and what they are summed over.
   Matmul,
   Bmm,
@@ -67,8 +68,8 @@ enum class Does : uint8_t {
   InverseFourier,
 };
 
-// The one table of operators that are followed: by name, without overload, without the underscore of those that write
-// in place. `operand` and `other` are positions of arguments.
+// The one table of operators that are followed: by name (of aten's, without the namespace), without overload, without
+// the underscore of those that write in place. `operand` and `other` are positions of arguments.
 struct Rule {
   const char* name;
   Does does;

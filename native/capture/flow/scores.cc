@@ -128,7 +128,9 @@ std::vector<Flow::Feature> Flow::sharedFeatures(const at::Tensor& source, const 
 
 void Flow::productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                       const at::Tensor& result, bool consumed) {
-  if (consumed || !storageOf(result) || result.dim() == 0 || !result.is_floating_point()) return;
+  if (consumed || !storageOf(result) || result.is_nested() || a.is_nested() || b.is_nested() || result.dim() == 0)
+    return;
+  if (!result.is_floating_point() && !result.is_quantized()) return;
   products(rule, name, a, b, result);
   if (rule.does != Does::Linear) raisedMixed(a, b, result);
 }

@@ -7,10 +7,18 @@
 #include <utility>
 
 #include "capture/flow/dimensions.h"
+#include "torch/nested.h"
 
 namespace lta::flow {
 void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, const char* operatorName) {
-  if (result.dim() == 0 || result.is_nested() || !storageOf(result)) return;
+  if (result.is_nested()) {
+    const auto longest = std::get<0>(sizesOfNested(result).max(0));
+    std::vector<int64_t> sizes{result.size(0)};
+    for (int64_t each = 0; each < longest.size(0); ++each) sizes.push_back(longest[each].item<int64_t>());
+    return list({modules_.current(), operatorName, std::move(sizes),
+                 "a softmax of nested tensors: each of the batch has a matrix of its own size"});
+  }
+  if (result.dim() == 0 || !storageOf(result)) return;
   dim = wrapped(dim, result.dim());
   const auto source = operandOf(input);
   auto matrix = std::make_shared<Matrix>();

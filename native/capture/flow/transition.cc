@@ -59,7 +59,13 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   if (does == Does::Subtracts && !call.tensor(0).is_same(source.tensor)) does = Does::SubtractsFrom;
   auto value = std::make_shared<Value>(before);
   if (does == Does::Copies) {
-    if (call.name == "to") value->last = std::make_shared<Step>(call.name, before.last);
+    const bool rounds = call.name.starts_with("quantize");
+    if (call.name == "to" || rounds) value->last = std::make_shared<Step>(call.name, before.last);
+    if (rounds && value->stage == Stage::Weights) {
+      value->kind = loosened(value->kind);
+      value->normalized = kNone;
+      value->version = ++versions_;
+    }
     return value;
   }
   value->last = std::make_shared<Step>(call.name, before.last);
