@@ -2801,3 +2801,58 @@ class Int8Pooled(Attention):
 @form(int8=True)
 class Int8Experts(StackedExperts):
     """A router and experts of eight bits."""
+
+
+# ---- recurrences and choices written out -----------------------------------------------------------------------------
+
+
+@form(decomposed=True)
+class AttendedRecurrence(Attention):
+    """A recurrence of two layers, step by step; its last state weighs its states."""
+
+    def extra(self):
+        self.recurrent, self.score = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        state = torch.zeros(BATCH, WIDTH)
+        states = []
+        for step in range(LENGTH):
+            state = torch.tanh(self.query(x[:, step]) + self.recurrent(state))
+            states.append(state)
+        all_states = torch.stack(states, 1)
+        w = self.score(torch.tanh(self.key(all_states) + self.value(state)[:, None])).softmax(1)
+        seen(w.transpose(1, 2)[:, None])
+        return (w * all_states).sum(1)
+
+
+@form()
+class WindowsOfJoined(Attention):
+    """Positions of two layers side by side, which a view splits into windows as long as each."""
+
+    def forward(self, x):
+        def windows(first, second):
+            joined = torch.cat([first(x[:, :3]), second(x[:, 3:])], 1)
+            return joined.view(BATCH, 2, 3, HEADS, DEPTH).transpose(2, 3)
+
+        q, k, v = windows(self.query, self.key), windows(self.key, self.value), windows(self.value, self.query)
+        w = (q @ k.transpose(-2, -1)).softmax(-1)
+        seen(w.flatten(0, 1), shape=list(w.shape))
+        return self.out((w @ v).transpose(2, 3).reshape(BATCH, LENGTH, WIDTH))
+
+
+@form(unseen=1)
+class ChosenByScatter(Loose):
+    def mix(self, s, v):
+        return torch.zeros_like(s).scatter(-1, s.argmax(-1, keepdim=True), 1.0) @ v
+
+
+@form(unseen=1)
+class ChosenByComparison(Loose):
+    def mix(self, s, v):
+        return (s >= s.amax(-1, keepdim=True)).float() @ v
+
+
+@form(unseen=1)
+class ChosenByGather(Loose):
+    def mix(self, s, v):
+        return v.gather(2, s.argmax(-1, keepdim=True).expand(-1, -1, -1, DEPTH))

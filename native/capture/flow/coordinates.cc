@@ -108,14 +108,14 @@ void Flow::stacked(const at::Tensor& view) {
   const auto found = notes_.find(storage);
   if (found == notes_.end() || !found->second.joined) return;
   const auto joined = *found->second.joined;
-  const auto sizes = view.sizes();
-  if (joined.dim >= view.dim() || sizes[static_cast<size_t>(joined.dim)] != joined.count ||
-      view.stride(joined.dim) != joined.stride || view.storage_offset() != 0) {
-    return;
-  }
+  if (view.sizes() != at::IntArrayRef(joined.stacked) || !view.is_contiguous() || view.storage_offset() != 0) return;
   auto& note = found->second;
   note.joined.reset();
   if (!note.value) {
+    // Features of one don't go on in the next.
+    for (auto& feature : note.features) {
+      if (feature.stride < joined.stride) feature.size = std::min(feature.size, joined.stride / feature.stride);
+    }
     if (joined.ofOneLayer) {
       note.layer = true;
     } else {
@@ -124,7 +124,7 @@ void Flow::stacked(const at::Tensor& view) {
     return;
   }
   const auto all = note.layout.view(view);
-  if (!all || joined.dim + 1 >= view.dim()) return;
+  if (!all) return;
   const auto& outer = all->dims[static_cast<size_t>(joined.dim)];
   const auto& inner = all->dims[static_cast<size_t>(joined.dim + 1)];
   if (outer.size() != 1 || inner.size() > 1 || outer.front().span.dim == kForeign) return;
@@ -238,8 +238,10 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     return each.sizes() == tensors.front().sizes() && each.layout() == at::kStrided;
   });
   const auto joinedAlong = [&](bool ofOneLayer) {
-    const auto stride = result.stride(dim) * tensors.front().size(dim);
-    return Joined{dim, static_cast<int64_t>(tensors.size()), stride, ofOneLayer};
+    const auto count = static_cast<int64_t>(tensors.size());
+    auto sizes = tensors.front().sizes().vec();
+    sizes.insert(sizes.begin() + dim, count);
+    return Joined{dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, std::move(sizes)};
   };
   if (!source) {
     if (const auto* chunk = alike ? chunked(tensors) : nullptr) {
@@ -341,6 +343,17 @@ void Flow::indexedFeatures(const Call& call, const at::Tensor& source, const at:
 
 // What picks coordinates along some dimensions, or adds some.
 void Flow::indexed(const Call& call, const at::Tensor& result) {
+  const auto tellChoice = [&](const at::Tensor& index) {
+    const auto* note = find(index);
+    if (note && note->chosen) chosen(note->chosen);
+  };
+  for (const auto& argument : call.arguments) {
+    if (argument.isTensor()) tellChoice(argument.toTensor());
+    if (!argument.isList()) continue;
+    for (const c10::IValue& each : argument.toListRef()) {
+      if (each.isTensor()) tellChoice(each.toTensor());
+    }
+  }
   const auto source = operandOf(call.tensor(static_cast<size_t>(call.rule.operand)));
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);

@@ -127,9 +127,13 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
       }
       break;
     case Does::Marks:
-      if (const auto* note = find(call.tensor(0)); note && note->chosen && note->chosen->metNothing.empty()) {
-        note->chosen->metNothing = "one of its keys is chosen, the others have no weight (hard attention)";
-        if (!note->chosen->softmax) matrices_.push_back(note->chosen);
+      if (const auto* note = find(call.tensor(0)); note && note->chosen) {
+        chosen(note->chosen);
+      } else if (const auto scores = operandOf(call.tensor(0)); scores && scores.matrix().ofFeatures) {
+        // Those as large as the largest.
+        const auto* largest = find(call.tensor(1));
+        const bool ofThem = largest && largest->reduced && largest->reduced->does == Does::Extremes;
+        if (ofThem && largest->reduced->matrix == scores.value().matrix) chosen(scores.value().matrix);
       }
       break;
     case Does::Reshapes:
@@ -139,6 +143,13 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
       break;
   }
   return std::nullopt;
+}
+
+// The largest of each row takes the place of weights.
+void Flow::chosen(const MatrixPtr& matrix) {
+  if (!matrix->metNothing.empty()) return;
+  matrix->metNothing = "one of its keys is chosen, the others have no weight (hard attention)";
+  if (!matrix->softmax) matrices_.push_back(matrix);
 }
 
 void Flow::listMatrix(Matrix& matrix, std::string reason) {

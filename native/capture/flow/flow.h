@@ -162,8 +162,9 @@ class Flow {
   struct Joined {
     int64_t dim;
     int64_t count;
-    int64_t stride;   // from one to the next
-    bool ofOneLayer;  // as in the steps of a recurrence
+    int64_t stride;                // from one to the next
+    bool ofOneLayer;               // as in the steps of a recurrence
+    std::vector<int64_t> stacked;  // the sizes of that view
   };
   // Scores written out: activations that were multiplied, each with a dimension of its own, before they are summed over
   // one that both have.
@@ -335,6 +336,7 @@ class Flow {
   void products(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                 const at::Tensor& result);
   void listMatrix(Matrix& matrix, std::string reason);
+  void chosen(const MatrixPtr& matrix);
   void taken(const Call& call);
   void decide(const Note& note, bool linear);
 

@@ -145,6 +145,7 @@ constexpr Rule kRules[] = {
     {"argmax", Does::Chooses},
     {"one_hot", Does::Marks},
     {"eq", Does::Marks},
+    {"ge", Does::Marks},
     {"topk", Does::Picks},
     {"sort", Does::Picks},
     {"gather", Does::Picks},
