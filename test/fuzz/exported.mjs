@@ -1,6 +1,7 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { HookedModel, loadModel, setNumThreads, Tensor } from '../../dist/index.js';
+import { fileURLToPath } from 'node:url';
+import { HookedModel, loadModel, loadOperators, setNumThreads, Tensor } from '../../dist/index.js';
 import { exportedPrograms } from './corpus.mjs';
 import { checkOrigin, tensorsIn, wordsOf } from './disclosure.mjs';
 import { mutate } from './mutations.mjs';
@@ -15,11 +16,14 @@ export const count = 10_000;
 const TIME_LIMIT_MS = 2000;
 const LIMITS = { timeLimit: TIME_LIMIT_MS, memoryLimit: 1e9 };
 const MOST_HOOKS = 12;
+/** Operators that some of the programs call. */
+const OPERATORS = fileURLToPath(new URL('../../build/Release/test_operators.so', import.meta.url));
 
 let corpus;
 
 export function setUp() {
   setNumThreads(1);
+  if (existsSync(OPERATORS)) loadOperators(OPERATORS);
   corpus = exportedPrograms();
 }
 
