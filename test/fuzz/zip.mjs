@@ -97,7 +97,7 @@ export function writeZip(files) {
       ['attributes', 4, 0],
       ['offset', 4, zip64 ? LATEST : offset],
     ]);
-    fields.push({ name: 'name', at, size: name.length });
+    if (name.length > 0) fields.push({ name: 'name', at, size: name.length });
     put(name);
     if (zip64) {
       record([

@@ -34,6 +34,15 @@ test('a case that can’t be made is counted as such, and those behind it are ru
   }
 });
 
+test('fields of an archive have a size, whatever its files are called', async () => {
+  const { output } = await runScript(`
+    const { writeZip } = ${imported('zip.mjs')};
+    const { fields } = writeZip([{ name: '', data: new Uint8Array(3) }]);
+    console.log(fields.length > 0 && fields.every(({ size }) => size > 0));
+  `);
+  expect(output).toBe('true');
+});
+
 test('changes of a large file, and of large parts, fit into little memory', async () => {
   const script = `
     const { mutate } = ${imported('mutations.mjs')};
