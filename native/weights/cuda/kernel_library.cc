@@ -14,9 +14,9 @@
 namespace lta {
 namespace {
 
-// The kernel with its arguments ahead of it, as text.
+// The kernel with its arguments ahead of it, as text: CMake writes it into the build's folder.
 constexpr const char* kSource =
-#include "weights_kernel_source.inc"
+#include <weights_kernel_source.inc>
     ;
 
 constexpr unsigned kThreads = 128;
