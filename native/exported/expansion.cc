@@ -228,7 +228,7 @@ void Expansion::appendFunctionalizedViews(OperatorCall call) {
     if (*index < 0 || static_cast<size_t>(*index) >= bases.size()) {
       throw broken("the node " + shown(call.node.name) + " writes to a tensor that it isn't given");
     }
-    const auto base = bases[static_cast<size_t>(*index)];
+    const auto& base = bases[static_cast<size_t>(*index)];
     const auto name = call.node.name + "." + prefix;
     if (given.take(prefix + "_alias")) return base;
     if (auto offset = given.take(prefix + "_storage_offset")) {
