@@ -32,8 +32,10 @@ if [ ! -f "$out/node.xz" ] || [ "$(cat "$out/node.stamp" 2>/dev/null)" != "$stam
   echo "$stamp" >"$out/node.stamp"
 fi
 
-# What the package needs where it runs, and the headers that it is compiled with.
-runtime=$(npm ls --omit=dev --all --parseable | tail -n +2 | sed "s|^$root/||" | sort -u)
+# What the package needs where it runs, and the headers that it is compiled with; not what was installed beside that, as
+# peers of the benchmark are.
+runtime=$(npm ls --omit=dev --all --parseable --long | tail -n +2 | grep -v ':EXTRANEOUS' | cut -d: -f1 |
+  sed "s|^$root/||" | sort -u)
 # shellcheck disable=SC2086
 tar -cf - package.json CMakeLists.txt native dist test/native test/fixtures scripts/gpu-check \
   $runtime node_modules/node-addon-api node_modules/node-api-headers |
