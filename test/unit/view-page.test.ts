@@ -817,6 +817,33 @@ describe('the page of renderView', () => {
       expect(await page.evaluate(() => document.activeElement?.tagName)).toBe('SUMMARY');
     });
 
+    test('numbers of sixteen bits are said to be off by what they are, not by nothing', async () => {
+      const exact = long('layers.0.attn', 8, 160);
+      await openExamples('log16', [{ attentions: [exact] }], 'view=matrix', { maxSize: 700_000 });
+      expect(await page.locator('#precision').textContent()).toMatch(/at most 0\.03 % off/);
+      await pointAt(70, 20, 160, 160);
+      const [, shown, off] =
+        /^≈ ([\d.e-]+) ± ([\d.]+) %/.exec((await page.locator('.tooltip-weight').textContent()) ?? '') ?? [];
+      const weight = (exact.weights as unknown as { data: Float32Array }).data[70 * 160 + 20] as number;
+      expect(off).toBe('0.03');
+      expect(Math.abs(Number(shown) / weight - 1)).toBeLessThan(0.0053);
+      expect(await page.locator('.row-summary').textContent()).toMatch(/≈: at most 0\.03 % off/);
+    });
+
+    test('where motion is to be reduced nothing moves', async () => {
+      const moving = () =>
+        page.evaluate(
+          () =>
+            [...document.querySelectorAll('*')].filter((node) => {
+              const { transitionDuration, animationName } = getComputedStyle(node);
+              return transitionDuration !== '0s' || animationName !== 'none';
+            }).length,
+        );
+      expect(await moving()).toBeGreaterThan(0);
+      await page.emulateMedia({ reducedMotion: 'reduce' });
+      expect(await moving()).toBe(0);
+    });
+
     test('on paper a dark page is light, pictures too, and dark again afterwards', async () => {
       await tile(0, 0).click();
       const corner = () =>

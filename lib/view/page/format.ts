@@ -22,6 +22,11 @@ export function percent(share: number): string {
   return `${format(share < 0.1 && share > 0 ? '.1f' : '.0f')(100 * share)} %`;
 }
 
+/** How far a number may be off: rounded up to hundredths of a percent, in two digits. */
+export function percentOff(share: number): string {
+  return `${Number((Math.ceil(share * 10_000 - 0.05) / 100).toPrecision(2))} %`;
+}
+
 /** A token as it is read: white space made visible, quotes around it. */
 export function quote(token: string): string {
   return `“${shorten(visible(token), 60)}”`;

@@ -1,5 +1,5 @@
 import type { ViewDataAttention } from '../view-data';
-import { formatApproximate, formatWeight, percent } from './format';
+import { formatApproximate, formatWeight, percentOff } from './format';
 import type { CellState } from './matrix';
 import type { HeadData } from './store';
 
@@ -86,7 +86,7 @@ export function describeSum(
   // What is off by most of itself says only how large it may be.
   if (off > Math.abs(sum) / 2 && !attention.signed) return `below ${formatApproximate(sum + off)}`;
   if (off > Math.abs(sum) / 2) return `≈ ${formatApproximate(sum)} ± ${formatApproximate(off)}`;
-  return `≈ ${formatApproximate(sum)} ± ${percent(off / Math.abs(sum))}`;
+  return `≈ ${formatApproximate(sum)} ± ${percentOff(off / Math.abs(sum))}`;
 }
 
 /** A row (or a column) as weights by key (or query); NaN stays, the rest that is no weight is 0. */

@@ -6,7 +6,7 @@ import { CompareView } from './compare-view';
 import { find as findBelow, oncePerFrame } from './dom';
 import { Exports } from './exports';
 import { Finder } from './finder';
-import { formatShort, percent, quote } from './format';
+import { formatShort, percent, percentOff, quote } from './format';
 import { headOptions, layerOptions } from './head-options';
 import { HeadsView } from './heads-view';
 import { ImageView } from './image-view';
@@ -436,22 +436,22 @@ class Page {
       }
       if (full === all)
         return error
-          ? `All weights are in this page, at most ${percentShort(error)} off; ${top}.`
+          ? `All weights are in this page, at most ${percentOff(error)} off; ${top}.`
           : 'All weights are in this page, exactly.';
       const where = full
         ? `${full} of ${all.toLocaleString('en')} heads in full, the others as pictures`
         : 'All heads as pictures';
-      return `${where}; ${top}, others at most ${percentShort(pictureError)} off.`;
+      return `${where}; ${top}, others at most ${percentOff(pictureError)} off.`;
     }
     if (isFull(attention, current.head)) {
       if (this.store.isFetched(attention, current.head)) return 'All weights of this head, exactly, from the model.';
       if (attention.capturedTopK)
-        return `The ${attention.capturedTopK} largest weights of each query, which is all that was captured${error ? `; ${top}, others are at most ${percentShort(error)} off` : ', exactly'}.`;
+        return `The ${attention.capturedTopK} largest weights of each query, which is all that was captured${error ? `; ${top}, others are at most ${percentOff(error)} off` : ', exactly'}.`;
       if (!error) return 'All weights of this head are in this page, exactly.';
-      return `All weights of this head are in this page, at most ${percentShort(error)} off; ${top}. Below ${formatShort(attention.scale * code.floor)} they are one colour.`;
+      return `All weights of this head are in this page, at most ${percentOff(error)} off; ${top}. Below ${formatShort(attention.scale * code.floor)} they are one colour.`;
     }
     const unanswered = this.store.isUnanswered(attention, current.head) ? 'The model did not answer. ' : '';
-    return `${unanswered}Of this head the page has a picture, at most ${percentShort(pictureError)} off, and ${top}.`;
+    return `${unanswered}Of this head the page has a picture, at most ${percentOff(pictureError)} off, and ${top}.`;
   }
 
   private bindTools(): void {
@@ -538,10 +538,6 @@ class Page {
       find('#copy').textContent = 'Copy link';
     }, 2000);
   }
-}
-
-function percentShort(share: number): string {
-  return `${Number((Math.ceil(share * 10_000 - 0.05) / 100).toPrecision(2))} %`;
 }
 
 start();

@@ -1,7 +1,7 @@
 import type { ViewDataAttention } from '../view-data';
 import { describePosition, keyLabels, queryLabels, verbOf } from './axis-labels';
 import { button, element, saveFile } from './dom';
-import { formatWeight, percent, shorten, visible } from './format';
+import { formatWeight, percent, percentOff, shorten, visible } from './format';
 import { cellValue, describeValue, lineValues, maskedName } from './head-values';
 import { lineCsv } from './line-csv';
 import { headName, type State } from './state';
@@ -127,7 +127,7 @@ export function strongest(
   const values = lineValues(data, attention, from, index);
   const order = largest(values, LISTED);
   // Said once below the list.
-  const usual = ` ± ${percent(matrix.error)}`;
+  const usual = ` ± ${percentOff(matrix.error)}`;
   const found = order.map((i) => {
     const [row, column] = from === 'query' ? [index, i] : [i, index];
     const cell = cellValue(data, attention, row, column);
@@ -139,7 +139,7 @@ export function strongest(
   if (attention.capturedTopK)
     notes.push(`The capture holds the ${attention.capturedTopK} strongest keys of each query only.`);
   if (pooled) notes.push('≤: the largest weight of a block of the picture; nothing nearer is in this page.');
-  else if (matrix.error) notes.push(`≈: at most ${percent(matrix.error)} off.`);
+  else if (matrix.error) notes.push(`≈: at most ${percentOff(matrix.error)} off.`);
   return { found, note: notes.join(' ') };
 }
 
