@@ -92,9 +92,9 @@ test('models in use make no room: requests are told to come back, and those load
   const client = await serve(models, { memoryBudget: await roomForTwo() });
   const stream = await fetch(`${client.url}/v2/models/a/attention`, {
     method: 'POST',
-    body: JSON.stringify({ inputs: [{ ...ids, shape: [1, 512], data: new Array(512).fill(4) }] }),
+    body: JSON.stringify({ inputs: [{ ...ids, shape: [1, 1536], data: new Array(1536).fill(4) }] }),
   });
-  // Half read: the model waits for its reader.
+  // Half read: the model waits for its reader, since no socket holds so much.
   const reader = (stream.body as ReadableStream<Uint8Array>).getReader();
   await reader.read();
   const refused = await client.infer('b', [ids]);
