@@ -4,20 +4,13 @@ import { difference, inputsOf, startOnnx, startOnnxPython, startOrLeaveOut } fro
 import { memoryFor } from '../process-memory.mjs';
 import { megabytes } from '../report.mjs';
 import { WAYS } from '../ways.mjs';
-import { title } from './cases.mjs';
+import { bertCases, title } from './cases.mjs';
 
 export const about = 'optimized: the plain forward and all weights, beside onnxruntime from Node and from Python';
 export const models = ['bert.pt'];
 
-const CASES = [
-  [1, 128],
-  [8, 128],
-  [32, 128],
-  [1, 512],
-  [8, 512],
-  [1, 2048],
-];
-const QUICK = [[1, 16]];
+/** Shorter ones say what a call costs. */
+const SHORTEST = 128;
 
 const PEERS = [
   ['onnxruntime-node', startOnnx],
@@ -38,8 +31,8 @@ export async function run({ report, models: files, threads, timing, quick }) {
   }
   if (peers.length === 0) return;
   const model = await files.load('bert.pt', { optimize: true });
-  for (const [batch, tokens] of quick ? QUICK : CASES) {
-    const weights = 6 * batch * 12 * tokens * tokens * 4;
+  const cases = bertCases({ quick, longest: false });
+  for (const { batch, tokens, weights } of quick ? cases : cases.filter((each) => each.tokens >= SHORTEST)) {
     if (!memoryFor(weights)) {
       report.leftOut(title('bert', batch, tokens), `${megabytes(weights)} of weights: too much for free memory`);
       continue;

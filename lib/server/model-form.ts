@@ -279,11 +279,14 @@ function programBatch({ inputs, symbols }: ProgramSignature): number {
 }
 
 const PROGRAM_SCALARS: Record<string, ScalarType> = { int: 'int', float: 'float', bool: 'bool', str: 'str' };
+/** What a value that is no tensor is sent as; undefined of a tensor. */
+const scalarType = (dtype: string): ScalarType | undefined =>
+  Object.hasOwn(PROGRAM_SCALARS, dtype) ? PROGRAM_SCALARS[dtype] : undefined;
 
 function describedLeaf({ name, dtype, shape, constant }: ProgramValue): TensorMetadata {
   const mark = constant === undefined ? {} : { optional: true as const };
-  const scalar = PROGRAM_SCALARS[dtype];
-  if (scalar !== undefined && Object.hasOwn(PROGRAM_SCALARS, dtype)) {
+  const scalar = scalarType(dtype);
+  if (scalar !== undefined) {
     return { name, datatype: SCALAR_DATATYPES[scalar], shape: [1], ...mark };
   }
   if (dtype === 'NoneType') return { name, ...UNDECLARED, ...mark };
@@ -296,6 +299,7 @@ function describedLeaf({ name, dtype, shape, constant }: ProgramValue): TensorMe
 function programForm(program: ExportedProgram): ModelForm {
   const { inputs: leaves, outputs } = program.signature();
   const inputs = leaves.map(describedLeaf);
+  const typeAt = new Map(outputs.map(({ name, dtype }) => [name, scalarType(dtype)]));
   return {
     inputs,
     outputs: outputs.filter(({ dtype }) => dtype !== 'NoneType').map((leaf) => withoutMark(describedLeaf(leaf))),
@@ -307,26 +311,19 @@ function programForm(program: ExportedProgram): ModelForm {
           if (constant === undefined) throw given.missing(name, dtype);
           return constant;
         }
-        const scalar = Object.hasOwn(PROGRAM_SCALARS, dtype) ? PROGRAM_SCALARS[dtype] : undefined;
+        const scalar = scalarType(dtype);
         return scalar === undefined ? tensorOf(tensor, name, device) : scalarOf(tensor, scalar, name);
       });
       given.checkUsed();
       const { inputs: positional, kwargs } = program.callOfLeaves(values);
       return { inputs: [...positional], options: { kwargs } };
     },
-    named: (value) => {
-      const typeAt = new Map(
-        outputs.map(({ name, dtype }) => [
-          name,
-          Object.hasOwn(PROGRAM_SCALARS, dtype) ? PROGRAM_SCALARS[dtype] : undefined,
-        ]),
-      );
-      return namedValues(value, 'output', { kind: 'unknown', text: '' }).map((each) => ({
+    named: (value) =>
+      namedValues(value, 'output', { kind: 'unknown', text: '' }).map((each) => ({
         ...each,
         type: typeAt.get(each.name),
-      }));
-    },
-    isTensor: (name) => leaves.some((leaf) => leaf.name === name && !Object.hasOwn(PROGRAM_SCALARS, leaf.dtype)),
+      })),
+    isTensor: (name) => leaves.some((leaf) => leaf.name === name && scalarType(leaf.dtype) === undefined),
     maxBatch: programBatch(program.signature()),
   };
 }

@@ -42,10 +42,12 @@ int category(at::ScalarType type) {
   return type == at::kBool ? 0 : c10::isIntegralType(type, false) ? 1 : c10::isComplexType(type) ? 3 : 2;
 }
 
-// Of an operator: the names of the arguments that it writes to.
-std::vector<std::string> writtenBy(const c10::FunctionSchema& schema) {
+// Of an operator: the names of the arguments that it writes to; none of one that isn't there.
+std::vector<std::string> writtenBy(const std::string& called) {
   std::vector<std::string> names;
-  for (const auto& argument : schema.arguments()) {
+  const auto handle = c10::Dispatcher::singleton().findSchema(operatorName(called));
+  if (!handle) return names;
+  for (const auto& argument : handle->schema().arguments()) {
     if (argument.alias_info() && argument.alias_info()->isWrite()) names.push_back(argument.name());
   }
   return names;
@@ -193,9 +195,8 @@ void Expansion::appendOutDtype(OperatorCall call) {
 
 // (operator, its arguments by name): on copies of what it writes to, which come behind what it gives.
 void Expansion::appendFunctionalized(OperatorCall call) {
-  const auto handle = c10::Dispatcher::singleton().findSchema(operatorName(call.called));
   std::vector<Argument> written;
-  for (const auto& name : handle ? writtenBy(handle->schema()) : std::vector<std::string>()) {
+  for (const auto& name : writtenBy(call.called)) {
     for (size_t i = 0; i < call.arguments.size(); ++i) {
       if (call.argumentNames[i] != name) continue;
       if (call.arguments[i].kind != Kind::Slot) throw unserved(call, "on a list of tensors");
@@ -210,7 +211,6 @@ void Expansion::appendFunctionalized(OperatorCall call) {
 // (operator, its arguments by name, tensors): on views of copies of these, which come behind what it gives. Of each
 // argument that it writes to, others tell which tensor it is a view of, and how.
 void Expansion::appendFunctionalizedViews(OperatorCall call) {
-  const auto handle = c10::Dispatcher::singleton().findSchema(operatorName(call.called));
   Given given(call);
   if (given.take("_op_schema")) throw unserved(call, "with an operator of Python");
   std::vector<Argument> bases;
@@ -245,7 +245,7 @@ void Expansion::appendFunctionalizedViews(OperatorCall call) {
   };
   std::vector<Argument> arguments;
   std::vector<std::string> names;
-  for (const auto& name : handle ? writtenBy(handle->schema()) : std::vector<std::string>()) {
+  for (const auto& name : writtenBy(call.called)) {
     const auto prefix = "_" + name;
     if (given.take(prefix + "_dtype")) throw unserved(call, "with tensors that it makes itself");
     Argument argument = constantArgument({});

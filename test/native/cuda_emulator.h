@@ -46,17 +46,18 @@ struct Shown {
 
 class Block {
  public:
-  static constexpr int kThreads = 128;
-
-  Block(size_t sharedBytes, std::function<void()> kernel)
-      : shared_(sharedBytes), kernel_(std::move(kernel)), fibers_(kThreads) {}
+  Block(int threads, size_t sharedVectors, std::function<void()> kernel)
+      : shared_(sharedVectors),
+        kernel_(std::move(kernel)),
+        fibers_(static_cast<size_t>(threads)),
+        shown_{std::vector<Shown>(fibers_.size()), std::vector<Shown>(fibers_.size())} {}
 
   void run(int64_t index) {
     current() = this;
     blockIdx.x = index;
     for (auto& fiber : fibers_) start(fiber);
     for (bool isOver = false; !isOver;) {
-      for (int thread = 0; thread < kThreads; ++thread) resume(thread);
+      for (int thread = 0; thread < static_cast<int>(fibers_.size()); ++thread) resume(thread);
       for (const auto& fiber : fibers_) {
         if (fiber.stop != fibers_.front().stop) throw std::runtime_error("threads stop at different places");
       }
@@ -139,7 +140,7 @@ class Block {
   std::vector<Vector> shared_;
   std::function<void()> kernel_;
   std::vector<Fiber> fibers_;
-  Shown shown_[2][kThreads];
+  std::vector<Shown> shown_[2];
   size_t round_ = 0;
   ucontext_t main_;
   const void* mainBottom_ = nullptr;

@@ -28,6 +28,9 @@ using lta::SdpaArguments;
   using emulator::exchange;                                                           \
   using emulator::threadIdx;                                                          \
   using emulator::Vector;                                                             \
+  using lta::kBlockRows;                                                              \
+  using lta::kBlockThreads;                                                           \
+  using lta::kVectorBytes;                                                            \
   using lta::LaunchArguments;                                                         \
   inline Bits bitsOf(float value) { return std::bit_cast<Bits>(value); }              \
   inline float floatOf(Bits bits) { return std::bit_cast<float>(bits); }              \
@@ -79,7 +82,8 @@ at::Tensor emulated(const SdpaArguments& call, const Rows& rows = {}) {
   // What isn't written stays so.
   launch->weights.fill_(-7);
   const auto kernel = kernelOf(launch->variant);
-  emulator::Block block(launch->sharedBytes / sizeof(emulator::Vector) + 1, [&] { kernel(launch->arguments); });
+  emulator::Block block(lta::kBlockThreads, launch->sharedBytes / sizeof(emulator::Vector),
+                        [&] { kernel(launch->arguments); });
   for (int64_t index = 0; index < launch->blocks; ++index) block.run(index);
   return launch->weights;
 }

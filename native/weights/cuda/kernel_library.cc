@@ -19,7 +19,6 @@ constexpr const char* kSource =
 #include <weights_kernel_source.inc>
     ;
 
-constexpr unsigned kThreads = 128;
 // Tensor cores take bfloat16 and tf32 from here on.
 constexpr int kLeastCapability = 80;
 
@@ -201,7 +200,7 @@ std::string CompiledKernel::run(const Launch& launch, const c10::Stream& stream)
   }
   auto arguments = launch.arguments;
   void* parameters[] = {&arguments};
-  const int code = cuda.launch(function_, static_cast<unsigned>(launch.blocks), 1, 1, kThreads, 1, 1,
+  const int code = cuda.launch(function_, static_cast<unsigned>(launch.blocks), 1, 1, kBlockThreads, 1, 1,
                                static_cast<unsigned>(sharedBytes), stream.native_handle(), parameters, nullptr);
   return code == 0 ? std::string() : failed("cuLaunchKernel", code);
 }

@@ -12,10 +12,7 @@
 namespace lta {
 namespace {
 
-// As in weights_kernel.cu.
-constexpr int64_t kRows = 64;
 constexpr int64_t kMostEmbed = 256;
-constexpr int64_t kVectorBytes = 16;
 
 std::optional<int> typeOf(at::ScalarType type) {
   switch (type) {
@@ -57,25 +54,33 @@ void setStrides(long long (&strides)[Count], const at::Tensor& tensor) {
 
 }  // namespace
 
-std::optional<Launch> launchOf(const SdpaArguments& call, const Rows& rows) {
+std::optional<KernelVariant> variantOf(const SdpaArguments& call) {
   const auto type = typeOf(call.query.scalar_type());
-  if (!type || call.key.scalar_type() != call.query.scalar_type()) return std::nullopt;
+  const auto embed = call.query.size(-1);
+  if (!type || call.key.scalar_type() != call.query.scalar_type() || embed == 0 || embed > kMostEmbed) {
+    return std::nullopt;
+  }
+  return KernelVariant{*type, static_cast<int>((embed + 15) / 16 * 16)};
+}
+
+std::optional<Launch> launchOf(const SdpaArguments& call, const Rows& rows) {
+  const auto variant = variantOf(call);
+  if (!variant) return std::nullopt;
   auto operands = selectOperands(call, rows);
   const auto query = withAdjacentColumns(operands.query);
   const auto key = withAdjacentColumns(operands.key);
   const auto batch = std::max(query.size(0), key.size(0));
   const auto heads = query.size(1);
   const auto queries = query.size(2), keys = key.size(2), embed = query.size(3);
-  if (batch * heads * queries * keys * embed == 0 || embed > kMostEmbed) return std::nullopt;
+  if (batch * heads * queries * keys == 0) return std::nullopt;
   if (key.size(1) != 1 && key.size(1) * operands.group != heads) return std::nullopt;
-  const auto blocks = (queries + kRows - 1) / kRows * batch * heads;
+  const auto blocks = (queries + kBlockRows - 1) / kBlockRows * batch * heads;
   if (blocks > std::numeric_limits<int32_t>::max()) return std::nullopt;
 
   Launch launch{};
-  launch.variant = {*type, static_cast<int>((embed + 15) / 16 * 16)};
+  launch.variant = *variant;
   launch.blocks = blocks;
-  const auto pitch = launch.variant.embed + (*type == 32 ? 4 : 8);
-  launch.sharedBytes = static_cast<size_t>(2 * kRows * pitch * query.element_size());
+  launch.sharedBytes = static_cast<size_t>(2 * kBlockRows * (variant->embed * query.element_size() + kVectorBytes));
   launch.weights = at::empty({batch, heads, queries, keys}, query.options().dtype(at::kFloat));
   auto& arguments = launch.arguments;
   arguments.query = query.const_data_ptr();

@@ -25,14 +25,16 @@ struct KernelVariant {
 struct Launch {
   KernelVariant variant;
   LaunchArguments arguments;
-  int64_t blocks;                // of 128 threads each
+  int64_t blocks;                // of kBlockThreads each
   size_t sharedBytes;            // of a block
   at::Tensor weights;            // [B, H, Q, K], float32: what the kernel writes
   std::vector<at::Tensor> held;  // what the arguments point into
 };
 
-// Absent where the kernel doesn't take the call: other types than float32, float16 and bfloat16, more than 256 columns,
-// nothing to compute.
+// The one that a call takes; absent for other types than float32, float16 and bfloat16, and more than 256 columns.
+std::optional<KernelVariant> variantOf(const SdpaArguments& call);
+
+// Makes the result. Absent where the kernel doesn't take the call: without a variant, or with nothing to compute.
 std::optional<Launch> launchOf(const SdpaArguments& call, const Rows& rows);
 
 }  // namespace lta

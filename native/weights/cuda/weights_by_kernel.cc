@@ -96,13 +96,15 @@ Kernels& kernels() {
 at::Tensor weightsByKernel(const SdpaArguments& call, const Rows& rows) {
   const auto device = call.query.device();
   if (!device.is_cuda() || !isEnabled()) return {};
+  const auto variant = variantOf(call);
+  if (!variant) return {};
   const c10::DeviceGuard guard(device);
+  auto* const kernel = kernels().find(*variant, call.query.scalar_type(), device);
+  if (kernel == nullptr) return {};
   const auto launch = launchOf(call, rows);
   if (!launch) return {};
-  auto* const kernel = kernels().find(launch->variant, call.query.scalar_type(), device);
-  if (kernel == nullptr) return {};
   if (auto refusal = kernel->run(*launch, currentStream(device)); !refusal.empty()) {
-    kernels().refuse(launch->variant, device, std::move(refusal));
+    kernels().refuse(*variant, device, std::move(refusal));
     return {};
   }
   return launch->weights;

@@ -13,7 +13,7 @@
 #ifndef LTA_EMULATED
 typedef unsigned int Bits;
 typedef uint4 Vector;
-#define LTA_KERNEL extern "C" __global__ void __launch_bounds__(128)
+#define LTA_KERNEL extern "C" __global__ void __launch_bounds__(kBlockThreads)
 #define LTA_DEVICE static __device__ __forceinline__
 #define LTA_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #define LTA_BARRIER() __syncthreads()
@@ -40,13 +40,11 @@ LTA_DEVICE void multiply(float (&sums)[4], const Bits (&a)[4], const Bits (&b)[2
 #endif
 
 enum {
-  kThreads = 128,
-  kRows = 64,     // of a block
-  kColumns = 64,  // of keys at once
+  kColumns = kBlockRows,  // of keys at once
   kTiles = kColumns / 8,
+  kOfVector = kVectorBytes / (LTA_TYPE == 32 ? 4 : 2),
   // Four words more than a multiple of 32: the eight rows that a warp reads at once lie in different banks.
-  kPitch = LTA_EMBED + (LTA_TYPE == 32 ? 4 : 8),
-  kOfVector = LTA_TYPE == 32 ? 4 : 8
+  kPitch = LTA_EMBED + kOfVector
 };
 
 #if LTA_TYPE == 32
@@ -61,7 +59,7 @@ enum { kDepth = 16 };
 LTA_DEVICE void load(Element* tile, const Element* rows, long long stride, long long first, long long count, int embed,
                      bool vectors) {
   if (vectors) {
-    for (int i = threadIdx.x; i < kRows * LTA_EMBED / kOfVector; i += kThreads) {
+    for (int i = threadIdx.x; i < kBlockRows * LTA_EMBED / kOfVector; i += kBlockThreads) {
       const int row = i / (LTA_EMBED / kOfVector);
       const int column = i % (LTA_EMBED / kOfVector) * kOfVector;
       const bool within = first + row < count && column < embed;
@@ -71,7 +69,7 @@ LTA_DEVICE void load(Element* tile, const Element* rows, long long stride, long 
     }
     return;
   }
-  for (int i = threadIdx.x; i < kRows * LTA_EMBED; i += kThreads) {
+  for (int i = threadIdx.x; i < kBlockRows * LTA_EMBED; i += kBlockThreads) {
     const int row = i / LTA_EMBED;
     const int column = i % LTA_EMBED;
     const bool within = first + row < count && column < embed;
@@ -196,10 +194,10 @@ LTA_DEVICE Sum together(Sum sum) {
 LTA_KERNEL attention_weights(const LaunchArguments launch) {
   LTA_SHARED(memory);
   Element* const query = (Element*)memory;
-  Element* const key = query + kRows * kPitch;
-  const long long blocks = (launch.queries + kRows - 1) / kRows;
+  Element* const key = query + kBlockRows * kPitch;
+  const long long blocks = (launch.queries + kBlockRows - 1) / kBlockRows;
   const long long plane = blockIdx.x / blocks;
-  const long long firstRow = blockIdx.x % blocks * kRows;
+  const long long firstRow = blockIdx.x % blocks * kBlockRows;
   const long long batch = plane / launch.heads;
   const long long head = plane % launch.heads;
   const Element* const keys = (const Element*)launch.key + batch * launch.keyStrides[0] +
@@ -215,7 +213,7 @@ LTA_KERNEL attention_weights(const LaunchArguments launch) {
   for (int walk = 0; walk < 2; ++walk) {
     for (long long first = 0; first < launch.keys; first += kColumns) {
       // No row of the block sees these keys, nor any behind them.
-      const bool beyond = launch.causal && !launch.positions && first >= firstRow + kRows;
+      const bool beyond = launch.causal && !launch.positions && first >= firstRow + kBlockRows;
       if (beyond && walk == 0) break;
       if (!beyond) {
         LTA_BARRIER();
