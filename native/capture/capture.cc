@@ -222,9 +222,7 @@ void Capture::onProduct(const flow::Consumed& consumed, const at::Tensor& output
         return add(pending, weak);
       }
       const std::lock_guard<std::mutex> lock(mutex_);
-      flow_.list(
-          {pending->site.name, pending->site.operatorName, pending->site.shape.sizes(),
-           "linear attention: keys and values are multiplied first, so that no matrix of queries and keys exists"});
+      flow_.list({pending->site.name, pending->site.operatorName, pending->site.shape.sizes(), flow::kLinear});
     };
     flow_.watchContext(output, rows, std::move(decide));
   }

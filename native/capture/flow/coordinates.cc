@@ -244,20 +244,15 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
     return Joined{dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, std::move(sizes)};
   };
   if (!source) {
-    if (const auto* chunk = alike ? chunked(tensors) : nullptr) {
-      const auto count = static_cast<int64_t>(tensors.size());
-      const auto step = stacks ? result.stride(dim) : result.stride(dim) * tensors.front().size(dim);
-      const bool isLayers = chunk->layer;
+    const auto* const chunk = alike ? chunked(tensors) : nullptr;
+    if (chunk || (stacks && areOfOneLayer(tensors))) {
       auto features = partFeatures();
-      features.push_back({step, count, isLayers, false, count});
-      const auto* const by = find(tensors.front())->by;
-      auto& note = noteOf(result);
-      note.features = std::move(features);
-      note.layer = true;
-      note.by = by;
-    } else if (stacks && areOfOneLayer(tensors)) {
-      // One after the other: positions.
-      auto features = partFeatures();
+      // Heads that were split off; else one after the other: positions.
+      if (chunk) {
+        const auto count = static_cast<int64_t>(tensors.size());
+        const auto step = stacks ? result.stride(dim) : result.stride(dim) * tensors.front().size(dim);
+        features.push_back({step, count, chunk->layer, false, count});
+      }
       const auto* const by = find(tensors.front())->by;
       auto& note = noteOf(result);
       note.features = std::move(features);

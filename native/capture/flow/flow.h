@@ -25,7 +25,9 @@
 
 namespace lta::flow {
 
-// Why what is told of outer products has no matrix.
+// Why some attention has no matrix: of keys times values that are summed first, and of outer products.
+inline constexpr const char* kLinear =
+    "linear attention: keys and values are multiplied first, so that no matrix of queries and keys exists";
 inline constexpr const char* kRecurrence =
     "a recurrence whose states are outer products (a state-space layer, linear attention, a delta rule): no matrix of "
     "queries and keys exists";

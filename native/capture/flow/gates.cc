@@ -88,9 +88,7 @@ void Flow::pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, 
       for (int64_t dim = 0; dim < result.dim(); ++dim) {
         const auto there = aligned(other, result, dim);
         if (there < 0 || other.size(there) < 2 || !isGatePosition(operandOf(other), there)) continue;
-        return list(
-            {modules_.current(), pooled->operatorName, pooled->sizes,
-             "linear attention: keys and values are multiplied first, so that no matrix of queries and keys exists"});
+        return list({modules_.current(), pooled->operatorName, pooled->sizes, kLinear});
       }
     }
     if (storageOf(result) != storageOf(tensors[place])) noteOf(result).pooled = pooled;

@@ -187,10 +187,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
         // Of low rank: both factors were features, and so is what they gave.
         if (matrix.isFeature(dim) && matrix.ofFeatures && !matrix.outer) break;
         if (matrix.isFeature(dim)) {
-          listMatrix(operand->matrix(), matrix.outer
-                                            ? kRecurrence
-                                            : "linear attention: keys and values are multiplied first, so that no "
-                                              "matrix of queries and keys exists");
+          listMatrix(operand->matrix(), matrix.outer ? kRecurrence : kLinear);
         } else if (matrix.ofFeatures) {
           listMatrix(operand->matrix(), "no function makes weights of the scores before they multiply the values");
         }
