@@ -1,5 +1,6 @@
 // Installs the packed packages from npm into an empty project and uses them on other releases of Node and under the tools
-// that programs are run and tested with. Needs a registry: npm run test:installs.
+// that programs are run and tested with. Needs a registry: npm run test:installs. With versions of libtorch, the packages have
+// binaries for each, and each is loaded: npm run test:installs -- 2.11.0 2.15.0.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +8,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { provideVersion } from '../../scripts/task/libtorch.mjs';
 import { writePackages } from '../../scripts/task/package.mjs';
 
 const NODES = ['20.3.1', '22', '24', '26'];
@@ -18,7 +20,12 @@ const { findBinaries } = require('../../dist/libtorch/binaries.js');
 const { chooseBinaries } = require('../../dist/libtorch/load.js');
 const model = join(root, 'test', 'fixtures', 'cli', 'text.pt');
 const folder = mkdtempSync(join(tmpdir(), 'installs-'));
-const { libtorch, binaries } = chooseBinaries(findBinaries());
+const made = [];
+for (const version of process.argv.slice(2)) made.push({ libtorch: await provideVersion(version) });
+if (made.length === 0) {
+  const { libtorch, binaries } = chooseBinaries(findBinaries());
+  made.push({ libtorch, binaries: binaries.directory });
+}
 
 const use = `
   const model = await ScriptModule.load(${JSON.stringify(model)});
@@ -63,10 +70,12 @@ function project(name, ...packages) {
   mkdirSync(home);
   writeFileSync(join(home, 'package.json'), '{ "name": "project", "version": "1.0.0", "type": "module" }');
   // The binaries that were packed, and no others.
-  const { LIBTORCH_ATTENTION_BINARIES: _binaries, ...env } = { ...process.env, LIBTORCH: libtorch.root };
-  const run = (command, ...args) => execFileSync(command, args, { cwd: home, encoding: 'utf8', env });
+  const { LIBTORCH_ATTENTION_BINARIES: _binaries, ...env } = process.env;
+  const runOn = ({ libtorch }, command, ...args) =>
+    execFileSync(command, args, { cwd: home, encoding: 'utf8', env: { ...env, LIBTORCH: libtorch.root } });
+  const run = runOn.bind(undefined, made[0]);
   run('npm', 'install', '--no-audit', '--no-fund', '--prefer-offline', '--ignore-scripts', ...packages);
-  return { home, run };
+  return { home, run, runOn };
 }
 
 let failures = 0;
@@ -87,7 +96,7 @@ function check(name, work) {
 
 try {
   const packed = join(folder, 'packages');
-  await writePackages([{ libtorch, binaries: binaries.directory }], packed);
+  await writePackages(made, packed);
   const tarballs = readdirSync(packed).map((name) => join(packed, name));
   const platform = `${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`;
 
@@ -115,7 +124,9 @@ try {
     // What npm's package "node" would fetch as it is installed.
     const nodes = project(`node-${version}`, `node-${platform}@${version}`);
     const node = join(nodes.home, 'node_modules', `node-${platform}`, 'bin', 'node');
-    check(`Node ${version}, CommonJS`, () => program.run(node, 'use.cjs'));
+    for (const each of made) {
+      check(`Node ${version}, CommonJS, libtorch ${each.libtorch.version}`, () => program.runOn(each, node, 'use.cjs'));
+    }
     check(`Node ${version}, ES modules`, () => program.run(node, 'use.mjs'));
     check(
       `Node ${version}, doctor`,
