@@ -1,5 +1,8 @@
 const { availableParallelism } = require('node:os');
 
+// libtorch's own warnings, of operators in prototype stage for example, say nothing about a test.
+process.env.TORCH_CPP_LOG_LEVEL ??= 'ERROR';
+
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',

@@ -1,4 +1,5 @@
 // The addon's entry point: registers with libtorch and fills `exports`. No logic of its own.
+#include <c10/util/Logging.h>
 #include <napi.h>
 
 #include "node/cancellation_wrap.h"
@@ -24,6 +25,8 @@
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  // Otherwise only Python's module would have libtorch read TORCH_CPP_LOG_LEVEL.
+  c10::initLogging();
   lta::node::guarded(env, [] { lta::registerOperators(); }, "ERR_ADDON_LOAD");
   lta::Executor::instance().makeSequential();
   lta::MemoryBudget::installAllocator();

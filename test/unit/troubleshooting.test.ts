@@ -88,7 +88,11 @@ test('every environment variable that is read has a heading, and every heading a
   const ofPackage = sources.filter(({ name }) => !name.endsWith('.mjs'));
   const own = occurrences(/\b(LIBTORCH_ATTENTION_[A-Z0-9_]+)\b/g, ofPackage);
   const given = occurrences(/\b(OMP_[A-Z_]+):/g, ofPackage);
-  const known = [...new Set([...read, ...own, ...given])].filter((name) => !OF_OTHERS.includes(name)).sort();
+  // What libtorch reads when it is called so.
+  const byLibtorch = occurrences(/c10::(initLogging)\(\)/g).map(() => 'TORCH_CPP_LOG_LEVEL');
+  const known = [...new Set([...read, ...own, ...given, ...byLibtorch])]
+    .filter((name) => !OF_OTHERS.includes(name))
+    .sort();
   expect(known.length).toBeGreaterThan(10);
   expect(headings((name) => name === 'Environment variables').sort()).toEqual(known);
 });
