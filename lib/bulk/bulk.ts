@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import type { BatchRecord } from './batch';
+import type { BatchRecord } from './batch-record';
 import { checkQueue } from './chunk-queue';
 import { type EngineOptions, runEmbedded } from './embedded-engine';
 import { type BulkOptions, type CheckedWorkerOptions, checkBulkOptions, defaultWorkers } from './options';

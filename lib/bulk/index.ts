@@ -5,7 +5,7 @@
  * @module libtorch-attention/bulk
  */
 
-export type { BatchRecord } from './batch';
+export type { BatchRecord } from './batch-record';
 export { type BulkResult, bulk } from './bulk';
 export type { QueueCounts } from './chunk-queue';
 export { folderStore } from './folder-store';

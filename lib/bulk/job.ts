@@ -3,7 +3,7 @@ import type { JsonCaptureOptions } from '../capture/json-capture-options';
 import type { RunLimits } from '../core/run-limits';
 import type { GivenInput } from '../io/given-inputs';
 import type { LoadOptions } from '../model/load-options';
-import type { BatchRecord } from './batch';
+import type { BatchRecord } from './batch-record';
 
 /**
  * What is captured of each input of a bulk run: the options of `captureAttention` that can be sent to another process.

@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { TorchError } from '../core/errors';
 import { shortened } from '../core/validate';
-import { type BatchRecord, mergeBatches } from './batch';
+import { type BatchRecord, mergeBatches } from './batch-record';
 import type { ChunkResult, FailedInput, Job } from './job';
 import { chunkCount, type Plan } from './plan';
 import type { ResultStore } from './result-store';
