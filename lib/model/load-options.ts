@@ -26,6 +26,8 @@ export interface LoadOptions {
    * and are folded; of a program of `torch.export`, what weights alone decide is computed once, by the first run. In float32 on the
    * CPU, linears and the activations, additions and layer norms behind them become single operators, with copies of the weights in
    * an order of their own: twice the memory of these, and what is written into parameters later, through typed arrays, isn't seen.
+   * Attention is computed in the one pass that `exact: false` takes otherwise, so that captures cost little more than the weights'
+   * memory; their output has the bits of this model's `forward`.
    * Names of modules, captures and hooks stay; runs with hooks, `grad` or `captureTensor` see the operators of the file.
    * Default false.
    */

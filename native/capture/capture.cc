@@ -287,8 +287,9 @@ void Capture::deliverDead() {
 }
 
 at::Tensor Capture::onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
-                                  const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel) {
-  const bool attends = mayAttend() && dropout == 0 && canAttend(call, value);
+                                  const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel,
+                                  FusedKernel which) {
+  const bool attends = mayAttend(which) && dropout == 0 && canAttend(call, value);
   at::Tensor output;
   if (!attends) {
     output = kernel();
@@ -395,9 +396,11 @@ void Capture::add(const PendingPtr& pending, const at::Tensor& output) {
 
 // Whether outputs of fused kernels may be computed with the weights: only where all rows of those are wanted, since the
 // output needs all.
-bool Capture::mayAttend() const {
-  return !options_.exact && !options_.gradients && !options_.sitesOnly && !options_.heads && !options_.queries &&
-         !options_.queryRange;
+bool Capture::mayAttend(FusedKernel which) const {
+  // Where scores are wanted, `attend` has a pass more over them, which shifts the exponentials.
+  const bool same = which == FusedKernel::Attends && !options_.scores;
+  return (same || !options_.exact) && !options_.gradients && !options_.sitesOnly && !options_.heads &&
+         !options_.queries && !options_.queryRange;
 }
 
 // The output of an attention whose weights are taken now, computed with them; undefined for others.

@@ -47,8 +47,10 @@ class Capture : public RunLocal {
 
   // A fused kernel, whose weights have to be computed beside it: `kernel` runs it. The model continues with what this
   // returns (bit-identical, unless the option `exact` is false).
+  enum class FusedKernel : uint8_t { Libtorchs, Attends };  // the latter gives the bits of `attend` (weights.h)
   at::Tensor onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
-                           const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel);
+                           const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel,
+                           FusedKernel which = FusedKernel::Libtorchs);
   // Such a kernel's weights, which the model computed beside its `output` and returns, [B, H, Q, K]: with the option
   // `gradients` their gradient is a part of the attention's. The model continues with what this returns
   // (bit-identical).
@@ -120,7 +122,7 @@ class Capture : public RunLocal {
   }
 
   void add(const PendingPtr& pending, const at::Tensor& output);
-  bool mayAttend() const;
+  bool mayAttend(FusedKernel which) const;
   at::Tensor addAttending(const PendingPtr& pending, const at::Tensor& value);
   bool note(const PendingPtr& pending, const at::Tensor& output);
   Assembly::Part partOf(const flow::Consumed& consumed);

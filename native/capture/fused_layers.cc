@@ -108,6 +108,21 @@ at::Tensor feedForward(const at::Tensor& input, const at::Tensor& weight, const 
   return output;
 }
 
+at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                     const OptionalTensor& mask, double dropout, bool causal, std::optional<double> scale,
+                     bool groupedQuery) {
+  const SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
+  auto* const capture = currentCapture();
+  // Libtorch's own is seen where it is called.
+  if (!capture || !fused::attends(call, value, dropout)) {
+    return at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
+  }
+  const ProbeSuspended suspended;
+  return capture->onFusedKernel(
+      "scaled_dot_product_attention", capture->modules().current(), call, value, dropout,
+      [&] { return fused::attention(call, value, dropout); }, Capture::FusedKernel::Attends);
+}
+
 }  // namespace
 
 void registerFusedLayers(Capture* (*current)()) {
@@ -115,6 +130,7 @@ void registerFusedLayers(Capture* (*current)()) {
   auto& library = kernelsUnder(kProbeKey, "lta");
   library.impl("linear", linear);
   library.impl("feed_forward", feedForward);
+  library.impl("attention", attention);
 }
 
 }  // namespace lta

@@ -209,7 +209,7 @@ void registerProbe() {
   library.impl("_nested_tensor_from_mask", nestedFromMask);
 
   registerFusedLayers(currentCapture);
-  watchOperators({"aten::_softmax.out"}, currentCapture, insideFused);
+  watchOperators({"aten::_softmax.out", "lta::attention"}, currentCapture, insideFused);
 }
 
 }  // namespace lta

@@ -14,10 +14,10 @@ using c10::IValue;
 
 // Composite operators whose schema says nothing of aliases may return their input (`dropout` in eval mode does). These
 // never do.
-constexpr std::array<std::string_view, 8> kFresh{"aten::linear",     "aten::matmul",
-                                                 "aten::layer_norm", "aten::conv1d",
-                                                 "aten::embedding",  "aten::scaled_dot_product_attention",
-                                                 "lta::linear",      "lta::feed_forward"};
+constexpr std::array<std::string_view, 9> kFresh{
+    "aten::linear", "aten::matmul",      "aten::layer_norm",
+    "aten::conv1d", "aten::embedding",   "aten::scaled_dot_product_attention",
+    "lta::linear",  "lta::feed_forward", "lta::attention"};
 
 bool mayReturnItsInput(const c10::OperatorHandle& handle) {
   if (std::find(kFresh.begin(), kFresh.end(), handle.operator_name().name) != kFresh.end()) return false;

@@ -1,5 +1,5 @@
 // Finds the linear layers of a graph, whichever kind it is, that lta::linear and lta::feed_forward can take the place
-// of.
+// of, and its attention, for lta::attention.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -59,6 +59,7 @@ class LayerMatcher {
   void replaceAll() {
     for (const auto node : view_.nodesOf("aten::linear")) replaceChain(node);
     for (const auto node : view_.nodesOf("lta::linear")) joinFeedForward(node);
+    for (const auto node : view_.nodesOf("aten::scaled_dot_product_attention")) replaceAttention(node);
   }
 
  private:
@@ -179,6 +180,12 @@ class LayerMatcher {
     const auto activation = view_.constant(view_.input(second, kActivation));
     if (!activation || activation->toInt() != static_cast<int64_t>(Activation::None)) return;
     view_.replace(nodes, feedForwardOperator(), feedForwardArguments<Value>(inputsOf(*first), inputsOf(second)));
+  }
+
+  void replaceAttention(Node node) {
+    const auto arguments = attentionOperator().schema().arguments().size();
+    if (!layersPay() || view_.inputCount(node) != arguments || !view_.output(node)) return;
+    view_.replace({node}, attentionOperator(), inputsOf(node));
   }
 
   std::vector<Value> inputsOf(Node node) const {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "runtime/scratch.h"
+#include "runtime/shared_tasks.h"
 
 namespace lta::fused {
 namespace {
@@ -73,13 +74,6 @@ bool fillThreads(int64_t rows, int64_t threads) { return rows >= 4 * threads * l
 
 int64_t threadsFor(int64_t operations) { return std::clamp<int64_t>(operations / kGrain, 1, at::get_num_threads()); }
 
-template <typename Run>
-void inParallel(int64_t tasks, int64_t threads, const Run& run) {
-  at::parallel_for(0, tasks, ceilOf(tasks, threads), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) run(task);
-  });
-}
-
 Block blockOf(const Layer& layer, const Rows& rows, int64_t begin, int64_t end) {
   return {rows.input + begin * layer.depth,
           layer.depth,
@@ -99,7 +93,7 @@ void applyByPanels(const Layer& layer, const Rows& rows, int64_t threads) {
   const int64_t panels = panelsOf(layer.columns);
   const int64_t blocks = ceilOf(rows.count, kMostRows);
   const int64_t groups = std::min(panels, ceilOf(4 * threads, blocks));
-  inParallel(blocks * groups, threads, [&](int64_t task) {
+  shareTasks(blocks * groups, threads, [&](int64_t task) {
     const int64_t block = task / groups, group = task % groups;
     const auto begin = block * kMostRows;
     applyPanels(layer, blockOf(layer, rows, begin, std::min(rows.count, begin + kMostRows)), panels * group / groups,
@@ -124,7 +118,7 @@ void apply(const Layer& layer, const Rows& rows) {
   const auto threads = threadsFor(2 * rows.count * layer.depth * layer.columns);
   if (threads > 1 && !fillThreads(rows.count, threads)) return applyByPanels(layer, rows, threads);
   const Blocks blocks(rows.count, kMostRows, threads);
-  inParallel(blocks.count, threads, [&](int64_t task) {
+  shareTasks(blocks.count, threads, [&](int64_t task) {
     const auto block = blockOf(layer, rows, blocks.begin(task), blocks.begin(task + 1));
     applyPanels(layer, block, 0, panelsOf(layer.columns));
     if (rows.norm) normalize(*rows.norm, block.output, block.rows, layer.columns);
@@ -141,7 +135,7 @@ void apply(const Layer& first, const Layer& second, const Rows& rows) {
   const int64_t step = layerKernels().rows;
   const int64_t fitting = kHiddenBytes / static_cast<int64_t>(sizeof(float)) / first.columns;
   const Blocks blocks(rows.count, std::clamp(fitting / step * step, 4 * step, kMostRows), threads);
-  inParallel(blocks.count, threads, [&](int64_t task) {
+  shareTasks(blocks.count, threads, [&](int64_t task) {
     const auto begin = blocks.begin(task), end = blocks.begin(task + 1);
     const Scratch<float>::Use hidden(scratchOfThread(), static_cast<size_t>((end - begin) * first.columns));
     applyPanels(first,

@@ -123,6 +123,20 @@ at::Tensor feedForwardKernel(const at::Tensor& input, const at::Tensor& weight, 
   return applied(input, next.columns, residual, norm, [&](const Rows& rows) { apply(layer, next, rows); });
 }
 
+at::Tensor attentionKernel(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                           const OptionalTensor& mask, double dropout, bool causal, std::optional<double> scale,
+                           bool groupedQuery) {
+  const SdpaArguments call{query, key, mask, causal, scale, groupedQuery};
+  if (!attends(call, value, dropout)) {
+    return at::scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale, groupedQuery);
+  }
+  Wanted nothing;
+  nothing.weights = false;
+  at::Tensor output;
+  attend(call, value, nothing, output);
+  return output;
+}
+
 c10::OperatorHandle operatorOf(const char* name) { return c10::Dispatcher::singleton().findSchemaOrThrow(name, ""); }
 
 }  // namespace
@@ -135,6 +149,20 @@ c10::OperatorHandle linearOperator() {
 c10::OperatorHandle feedForwardOperator() {
   static const auto handle = operatorOf("lta::feed_forward");
   return handle;
+}
+
+c10::OperatorHandle attentionOperator() {
+  static const auto handle = operatorOf("lta::attention");
+  return handle;
+}
+
+at::Tensor attention(const SdpaArguments& call, const at::Tensor& value, double dropout) {
+  static const auto handle = attentionOperator().typed<decltype(attentionKernel)>();
+  return handle.call(call.query, call.key, value, call.mask, dropout, call.causal, call.scale, call.groupedQuery);
+}
+
+bool attends(const SdpaArguments& call, const at::Tensor& value, double dropout) {
+  return dropout == 0 && canAttend(call, value);
 }
 
 at::Tensor linear(const LinearCall& call) {
@@ -201,6 +229,11 @@ void registerFusedOperators() {
       "Tensor? norm_weight, Tensor? norm_bias, float? epsilon) -> Tensor");
   library.impl("feed_forward", feedForwardKernel);
   library.impl("feed_forward", torch::dispatch(kNested, feedForwardKernel));
+  library.def(
+      "attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, "
+      "bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor");
+  library.impl("attention", attentionKernel);
+  library.impl("attention", torch::dispatch(kNested, attentionKernel));
 }
 
 }  // namespace lta::fused

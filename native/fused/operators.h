@@ -1,4 +1,4 @@
-// The operators that `optimize` puts in place of linear layers and what follows them.
+// The operators that `optimize` puts in place of linear layers and what follows them, and of attention.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "weights/cpu/layers.h"
+#include "weights/weights.h"
 
 namespace lta::fused {
 
@@ -50,6 +51,9 @@ struct LinearCall {
 c10::OperatorHandle linearOperator();
 c10::OperatorHandle feedForwardOperator();
 
+// "lta::attention", with the arguments of scaled_dot_product_attention, which computes what `attends` isn't true of.
+c10::OperatorHandle attentionOperator();
+
 // Places among the arguments of lta::linear.
 inline constexpr size_t kInput = 0;
 inline constexpr size_t kActivation = 5;
@@ -70,6 +74,11 @@ at::Tensor linear(const LinearCall& call);
 at::Tensor unfusedLinear(const LinearCall& call);
 // Called as `lta::feed_forward` would be: `second` of what `first` gives, its own input and activation left out.
 at::Tensor feedForward(const LinearCall& first, const LinearCall& second);
+
+// Called as `lta::attention` would be.
+at::Tensor attention(const SdpaArguments& call, const at::Tensor& value, double dropout);
+// Whether it computes a call by `attend` of weights.h, the same bits of which come with the weights and without.
+bool attends(const SdpaArguments& call, const at::Tensor& value, double dropout);
 
 // Whether layers with such a weight and bias can be computed by them, and are faster on this processor.
 bool canPack(const at::Tensor& weight, const OptionalTensor& bias);

@@ -15,6 +15,7 @@
 
 #include "capture/probe.h"
 #include "check.h"
+#include "fused/operators.h"
 #include "no_warnings.h"
 
 namespace {
@@ -123,6 +124,62 @@ TEST(
   EXPECT(runs(std::move(some)) == 1);
   options.heads = std::vector<int64_t>{1};
   EXPECT(runs(std::move(options)) == 1);
+}
+
+TEST("attention of a model that is loaded with optimize gives the same bits with its weights, computed at once") {
+  const c10::NoGradGuard noGrad;
+  const auto heads = [] { return at::randn({2, 70, 3, 24}).transpose(1, 2); };
+  const auto q = heads(), k = heads(), v = heads();
+  const std::vector<std::optional<at::Tensor>> masks{std::nullopt, at::rand({2, 1, 70, 70}) > 0.3, at::randn({70, 70})};
+  std::vector<lta::SdpaArguments> calls(4, {q, k});
+  for (size_t i = 0; i < masks.size(); ++i) calls[i].mask = masks[i];
+  calls[3].causal = true;
+  using Change = std::function<void(lta::CaptureOptions&)>;
+  const std::vector<Change> atOnce{[](auto&) {},
+                                   [](auto& each) { each.averageHeads = true; },
+                                   [](auto& each) { each.topK = 4; },
+                                   [](auto& each) { each.logSumExp = each.received = each.entropy = true; },
+                                   [](auto& each) { each.type = lta::KeptType::Half; },
+                                   [](auto& each) { each.exact = false; }};
+  const std::vector<Change> beside{[](auto& each) { each.heads = std::vector<int64_t>{1}; },
+                                   [](auto& each) { each.queries = std::vector<int64_t>{3, 68}; },
+                                   [](auto& each) { each.scores = true; }};
+  for (const auto& call : calls) {
+    const auto expected = lta::fused::attention(call, v, 0);
+    const auto libtorchs =
+        at::scaled_dot_product_attention(call.query, call.key, v, call.mask, 0, call.causal, call.scale);
+    EXPECT(at::allclose(expected, libtorchs, 0, 2e-6) && expected.strides() == libtorchs.strides());
+    const auto isSame = [&](const Change& change) {
+      at::Tensor output;
+      lta::CaptureOptions options;
+      change(options);
+      std::vector<lta::Attention> attentions;
+      EXPECT(runsOfFusedKernel([&] {
+               attentions = captureOf(
+                   [&](Modules& modules) {
+                     modules.name = "layer";
+                     output = lta::fused::attention(call, v, 0);
+                   },
+                   std::move(options));
+             }) == 0);
+      EXPECT(attentions.size() == 1 && attentions[0].site.name == "layer");
+      EXPECT(attentions[0].site.operatorName == "scaled_dot_product_attention");
+      return output.equal(expected);
+    };
+    for (const auto& change : atOnce) EXPECT(isSame(change));
+    for (const auto& change : beside) EXPECT(isSame(change));
+    const auto weights = captureOf([&](Modules&) { lta::fused::attention(call, v, 0); })[0].weights;
+    EXPECT(weights.equal(lta::computeWeights(call, {}).weights));
+  }
+  // What isn't for it is libtorch's, and seen there.
+  const auto few = q.narrow(2, 0, 4), wide = q.to(at::kDouble);
+  for (const auto& each : {few, wide}) {
+    const lta::SdpaArguments call{each, k.to(each.scalar_type())};
+    const auto value = v.to(each.scalar_type());
+    at::Tensor output;
+    EXPECT(captureOf([&](Modules&) { output = lta::fused::attention(call, value, 0); }).size() == 1);
+    EXPECT(output.equal(at::scaled_dot_product_attention(call.query, call.key, value)));
+  }
 }
 
 TEST("positions count from either end") {

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/irparser.h>
 
@@ -333,4 +334,40 @@ TEST("what a graph writes to, keeps or draws at random stays as it is") {
   EXPECT(fused("  %1 : Tensor = aten::relu_(%0)\n  return (%1)\n") == "lta::linear aten::relu_ ");
   EXPECT(fused("  %1 : Tensor = aten::mul_(%y, %y)\n  %2 : Tensor = aten::add(%0, %y, %one)\n  return (%2)\n") ==
          "lta::linear aten::mul_ aten::add ");
+}
+
+TEST("attention of a graph becomes one pass, whose bits no number of threads changes, and stays differentiable") {
+  const auto graph = graphOf(R"IR(
+graph(%q : Tensor, %k : Tensor, %v : Tensor):
+  %none : NoneType = prim::Constant()
+  %no : bool = prim::Constant[value=0]()
+  %zero : float = prim::Constant[value=0.]()
+  %0 : Tensor = aten::scaled_dot_product_attention(%q, %k, %v, %none, %zero, %no, %none, %no)
+  return (%0)
+)IR",
+                             {});
+  at::manual_seed(1);
+  auto fused = graph->copy();
+  lta::script::fuseLayers(fused);
+  EXPECT(operatorsOf(fused) == (pays() ? "lta::attention " : "aten::scaled_dot_product_attention "));
+  std::vector<at::Tensor> inputs;
+  for (int i = 0; i < 3; ++i) inputs.push_back(at::randn({2, 3, 130, 16}));
+  at::Tensor output;
+  {
+    const c10::NoGradGuard noGrad;
+    output = run(fused, inputs);
+    EXPECT(at::allclose(output, run(graph, inputs), 0, 2e-6));
+    for (const int threads : {1, 2, 3}) {
+      const ThreadCount only(threads);
+      EXPECT(run(fused, inputs).equal(output));
+      // Of some rows and of some entries: a row's bits are its own.
+      EXPECT(run(fused, {inputs[0].narrow(2, 7, 50), inputs[1], inputs[2]}).equal(output.narrow(2, 7, 50)));
+      EXPECT(run(fused, {inputs[0][1].unsqueeze(0), inputs[1][1].unsqueeze(0), inputs[2][1].unsqueeze(0)})
+                 .equal(output[1].unsqueeze(0)));
+    }
+  }
+  for (auto& input : inputs) input = input.detach().requires_grad_();
+  const auto gradients = torch::autograd::grad({run(fused, inputs).sum()}, inputs);
+  const auto expected = torch::autograd::grad({run(graph, inputs).sum()}, inputs);
+  for (size_t i = 0; i < inputs.size(); ++i) EXPECT(gradients[i].equal(expected[i]));
 }

@@ -24,6 +24,7 @@
 #include "runtime/memory_budget.h"
 #include "runtime/run_scope.h"
 #include "runtime/scratch.h"
+#include "runtime/shared_tasks.h"
 
 namespace {
 
@@ -292,6 +293,29 @@ TEST("scratch memory is released, also that of another thread; memory in use sta
   }
   const lta::Scratch<float>::Use again(scratch, 10);
   EXPECT(again.data()[9] == 0);
+}
+
+TEST("each task of a shared loop runs once, whoever is done first, and what one throws is thrown") {
+  for (const int64_t count : {0, 1, 2, 7, 100}) {
+    for (const int64_t threads : {1, 2, 3, 8}) {
+      std::vector<std::atomic<int>> runs(static_cast<size_t>(count));
+      lta::shareTasks(count, threads, [&](int64_t task) {
+        // The first share takes longest.
+        if (task < 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        ++runs[static_cast<size_t>(task)];
+      });
+      EXPECT(std::all_of(runs.begin(), runs.end(), [](const auto& each) { return each == 1; }));
+    }
+  }
+  bool failed = false;
+  try {
+    lta::shareTasks(10, 2, [](int64_t task) {
+      if (task == 3) throw std::runtime_error("three");
+    });
+  } catch (const std::runtime_error& error) {
+    failed = std::string(error.what()) == "three";
+  }
+  EXPECT(failed);
 }
 
 TEST("activity settles when its last token is dropped") {

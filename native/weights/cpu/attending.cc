@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "weights/cpu/kernels.h"
@@ -54,15 +53,14 @@ Attending::Attending(const at::Tensor& query, const at::Tensor& given, bool caus
   });
 }
 
-// The sums of some rows, [rows, columns_]; `part` has room for as many.
+// The sums of some rows, [rows, columns_].
 void Attending::multiplyRows(const float* panels, const float* elements, int64_t stride, int64_t rows, int64_t visible,
-                             float* sums, float* part) const {
+                             float* sums) const {
   for (int64_t first = 0; first < visible; first += kBlock) {
     // Whole blocks, since those are what was packed: what isn't visible is zero.
-    auto* const into = first == 0 ? sums : part;
-    multiply(elements + first, stride, rows, panels + first * columns_, std::min(kBlock, keys_ - first), columns_, into,
-             columns_);
-    if (first > 0) addScaled(sums, part, 1.0f, rows * columns_);
+    const auto multiplyBlock = first == 0 ? multiply : multiplyAdd;
+    multiplyBlock(elements + first, stride, rows, panels + first * columns_, std::min(kBlock, keys_ - first), columns_,
+                  sums, columns_);
   }
 }
 
@@ -71,21 +69,22 @@ void Attending::tile(int64_t entry, int64_t head, int64_t first, int64_t count, 
   const auto* const panels = panels_ + (entry * valueHeads_ + head / (heads_ / valueHeads_)) * keys_ * columns_;
   const auto visible = causal_ ? std::min(keys_, first + count) : keys_;
   thread_local Scratch<float> scratch;
-  const Scratch<float>::Use memory(scratch, static_cast<size_t>(2 * count * columns_));
+  const Scratch<float>::Use memory(scratch, static_cast<size_t>(count * columns_));
   auto* const sums = memory.data();
-  auto* const part = sums + count * columns_;
-  multiplyRows(panels, elements, stride, count, visible, sums, part);
+  multiplyRows(panels, elements, stride, count, visible, sums);
+  auto* const output = output_.mutable_data_ptr<float>() + entry * output_.stride(0) + head * output_.stride(1);
+  const bool isDense = output_.stride(3) == 1;
   for (int64_t row = 0; row < count; ++row) {
-    auto* const into = output_.mutable_data_ptr<float>() + entry * output_.stride(0) + head * output_.stride(1) +
-                       (first + row) * output_.stride(2);
+    auto* const into = output + (first + row) * output_.stride(2);
     auto* const own = sums + row * columns_;
-    scale(own, factors[row], embed_);
+    auto* const scaled = isDense ? into : own;
     // Exponentials that aren't divided yet may be too large for large values.
-    if (!std::all_of(own, own + embed_, [](float each) { return std::isfinite(each); })) {
+    if (!scaleOut(scaled, own, factors[row], embed_)) {
       scale(elements + row * stride, factors[row], keys_);
-      multiplyRows(panels, elements + row * stride, stride, 1, visible, own, part);
+      multiplyRows(panels, elements + row * stride, stride, 1, visible, own);
+      std::copy(own, own + embed_, scaled);
     }
-    for (int64_t i = 0; i < embed_; ++i) into[i * output_.stride(3)] = own[i];
+    for (int64_t i = 0; !isDense && i < embed_; ++i) into[i * output_.stride(3)] = own[i];
   }
 }
 

@@ -25,7 +25,7 @@ class Attending {
 
  private:
   void multiplyRows(const float* panels, const float* elements, int64_t stride, int64_t rows, int64_t visible,
-                    float* sums, float* part) const;
+                    float* sums) const;
 
   int64_t keys_, embed_, columns_;  // columns: of whole panels
   int64_t valueHeads_, heads_;

@@ -30,6 +30,7 @@ struct Kernels {
   int64_t rows;
   void (*arrangeKey)(const float*, int64_t, int64_t, int64_t, float, float*);
   void (*multiply)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+  void (*multiplyAdd)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t);
   void (*multiplyRow)(const float*, const float*, int64_t, int64_t, int64_t, float*);
   void (*multiplyExponentials)(const float*, int64_t, int64_t, const float*, int64_t, int64_t, const RowMask&, float*,
                                int64_t, float*);
@@ -41,6 +42,7 @@ struct Kernels {
   float (*toCodes)(uint8_t*, const float*, float, int64_t, CodeScale);
   void (*copyInto)(uint8_t*, const uint8_t*, int64_t);
   void (*scale)(float*, float, int64_t);
+  bool (*scaleOut)(float*, const float*, float, int64_t);
   void (*addScaled)(float*, const float*, float, int64_t);
   float (*entropy)(const float*, float, int64_t);
   // The largest of each bin of a row, element i being in bin i % bins. `count` is a multiple of `bins`, which are 32,
@@ -208,6 +210,11 @@ void multiply(const float* query, int64_t queryStride, int64_t rows, const float
   kernels.multiply(query, queryStride, rows, panels, depth, columns, scores, stride);
 }
 
+void multiplyAdd(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
+                 int64_t columns, float* scores, int64_t stride) {
+  kernels.multiplyAdd(query, queryStride, rows, panels, depth, columns, scores, stride);
+}
+
 void multiplyRow(const float* query, const float* key, int64_t stride, int64_t keys, int64_t depth, float* scores) {
   kernels.multiplyRow(query, key, stride, keys, depth, scores);
 }
@@ -280,6 +287,9 @@ double toCodes(uint8_t* to, const double* row, double factor, int64_t count, Cod
 void copyInto(uint8_t* to, const uint8_t* from, int64_t count) { kernels.copyInto(to, from, count); }
 
 void scale(float* row, float factor, int64_t count) { kernels.scale(row, factor, count); }
+bool scaleOut(float* to, const float* row, float factor, int64_t count) {
+  return kernels.scaleOut(to, row, factor, count);
+}
 void scale(double* row, double factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) row[i] *= factor;
 }

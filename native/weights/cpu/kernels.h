@@ -18,6 +18,9 @@ int64_t panelColumns();
 int64_t rowsAtOnce();
 void multiply(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
               int64_t columns, float* scores, int64_t stride);
+// scores += the same
+void multiplyAdd(const float* query, int64_t queryStride, int64_t rows, const float* panels, int64_t depth,
+                 int64_t columns, float* scores, int64_t stride);
 
 // scores [keys] = query [depth] · keyᵀ with an unpacked key [keys, depth], for too few rows to pay for packing.
 // `stride`: elements between keys.
@@ -71,6 +74,9 @@ void copyInto(uint8_t* to, const uint8_t* from, int64_t count);
 // row *= factor
 void scale(float* row, float factor, int64_t count);
 void scale(double* row, double factor, int64_t count);
+
+// to = row * factor; whether all of it is finite. `to` may be where the row is.
+bool scaleOut(float* to, const float* row, float factor, int64_t count);
 
 // sums += row * factor
 void addScaled(float* sums, const float* row, float factor, int64_t count);

@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <type_traits>
 #include <vector>
 
 #include "runtime/scratch.h"
+#include "runtime/shared_tasks.h"
 #include "weights/cpu/attending.h"
 #include "weights/cpu/kernels.h"
 #include "weights/cpu/panel_memory.h"
@@ -31,6 +33,12 @@ constexpr int64_t kGrain = 16 * 1024;
 
 // The index in a dimension of `size` that serves `index` of `count`: itself, its group's, or the only one.
 int64_t serving(int64_t size, int64_t index, int64_t count) { return size == count ? index : index / (count / size); }
+
+// Whether a mask hides nothing, as those of batches without padding do. Looks as far as the first that is hidden.
+bool showsAll(const at::Tensor& mask) {
+  return mask.scalar_type() == at::kBool && mask.is_contiguous() &&
+         std::memchr(mask.const_data_ptr(), 0, static_cast<size_t>(mask.numel())) == nullptr;
+}
 
 // Computes tiles from query and key: scores, mask, softmax. Half types are computed in float32.
 template <typename T>
@@ -54,6 +62,7 @@ class Computed {
       if (mask_.scalar_type() == at::kBool || mask_.scalar_type() == kType) {
         if (mask_.stride(3) != 1) mask_ = mask_.contiguous();
       }
+      if (showsAll(mask_)) mask_ = at::Tensor();
     }
     positions_ = chosen(rows.queries, query_.size(2));
     heads_ = chosen(rows.heads, allHeads_);
@@ -278,17 +287,17 @@ template <typename Work>
 void forEachTile(const Division& division, const Work& work) {
   const auto& [outer, queries, rows, chunks, elementsPerRow] = division;
   const auto tiles = (queries + rows - 1) / rows;
-  const auto grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow * (tiles / chunks)));
-  at::parallel_for(0, outer * chunks, grain, [&](int64_t i, int64_t end) {
+  const auto chunksOfThread =
+      std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow * (tiles / chunks)));
+  const auto threads = std::clamp<int64_t>(outer * chunks / chunksOfThread, 1, at::get_num_threads());
+  shareTasks(outer * chunks, threads, [&](int64_t i) {
     // Other threads don't have this one's state: what is computed here is no part of the model.
     const at::AutoDispatchBelowADInplaceOrView plain;
-    for (; i < end; ++i) {
-      const auto chunk = i % division.chunks;
-      const auto last = (chunk + 1) * tiles / division.chunks;
-      for (auto tile = chunk * tiles / division.chunks; tile < last; ++tile) {
-        const auto first = tile * division.rows;
-        work(i / division.chunks, chunk, first, std::min(division.rows, division.queries - first));
-      }
+    const auto chunk = i % division.chunks;
+    const auto last = (chunk + 1) * tiles / division.chunks;
+    for (auto tile = chunk * tiles / division.chunks; tile < last; ++tile) {
+      const auto first = tile * division.rows;
+      work(i / division.chunks, chunk, first, std::min(division.rows, division.queries - first));
     }
   });
 }
