@@ -36,15 +36,14 @@ void applyPanels(const Layer& layer, const Block& block, int64_t begin, int64_t 
   alignas(64) float tile[kMostRows * kMostPanel];
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t column = panel * kernels.panel;
-    kernels.multiply(block.input, block.inputStride, block.rows, layer.panels + column * layer.depth, layer.depth,
-                     tile);
     LayerEnd after;
     after.bias = layer.bias ? layer.bias + column : nullptr;
     after.activation = layer.activation;
     after.residual = block.residual ? block.residual + column : nullptr;
     after.residualStride = layer.columns;
-    kernels.finish(tile, block.rows, std::min(kernels.panel, layer.columns - column), after, block.output + column,
-                   block.outputStride);
+    kernels.apply(block.input, block.inputStride, block.rows, layer.panels + column * layer.depth, layer.depth,
+                  std::min(kernels.panel, layer.columns - column), after, tile, block.output + column,
+                  block.outputStride);
   }
 }
 

@@ -22,13 +22,12 @@ struct LayerKernels {
   // weight [columns, depth], times a factor, as panels[column / panel][depth][column % panel], padded with zeros.
   // `stride`: elements between columns.
   void (*pack)(const float* weight, int64_t stride, int64_t columns, int64_t depth, float factor, float* panels);
-  // tile [rows, panel] = input [rows, depth] · a panel. Each element is summed in the same order, whatever the rows.
-  void (*multiply)(const float* input, int64_t inputStride, int64_t rows, const float* panel, int64_t depth,
-                   float* tile);
-  // output [rows, columns], `stride` elements between rows, = a tile with `end` applied. `columns` is at most `panel`.
-  // GELU is off by less than 3e-7 where it is below 1, by 3e-7 of itself where it is above, and by less than 2e-5 of
-  // itself wherever that is a normal number.
-  void (*finish)(const float* tile, int64_t rows, int64_t columns, const LayerEnd& end, float* output, int64_t stride);
+  // output [rows, columns], `stride` elements between rows, = input [rows, depth] · a panel, with `end` applied.
+  // `columns` is at most `panel`; `tile` is room for [rows, panel]. Each element is summed in the same order, whatever
+  // the rows. GELU is off by less than 3e-7 where it is below 1, by 3e-7 of itself where it is above, and by less than
+  // 2e-5 of itself wherever that is a normal number.
+  void (*apply)(const float* input, int64_t inputStride, int64_t rows, const float* panel, int64_t depth,
+                int64_t columns, const LayerEnd& end, float* tile, float* output, int64_t stride);
   // Layer norm of a row in place; null for no weight or bias.
   void (*normalize)(float* row, int64_t count, const float* weight, const float* bias, float epsilon);
 };
