@@ -112,9 +112,6 @@ def main() -> None:
     warnings.filterwarnings('ignore')
     torch.manual_seed(0)
     model = getattr(transformers, options.kind).from_pretrained(options.model, attn_implementation=options.attention).eval()
-    if hasattr(model, 'set_experts_implementation'):
-        # Mixtures of experts: by default, transformers calls an operator of its own that exists in Python only.
-        model.set_experts_implementation('batched_mm')
     for module in model.modules():
         if hasattr(getattr(module, 'config', None), 'use_cache'):
             module.config.use_cache = False  # caches are no outputs of a single forward

@@ -9,6 +9,7 @@
 
 #include "capture/probe.h"
 #include "exported/expansion.h"
+#include "exported/grouped_product.h"
 #include "exported/shared_masks.h"
 #include "fused/operators.h"
 #include "nn/native_module.h"
@@ -47,6 +48,7 @@ void registerAll() {
     fused::registerFusedOperators();
     exported::registerMaskOperator();
     exported::registerCloneOperator();
+    exported::registerGroupedProduct();
     registerProbe();
     registerRunScope();
     nn::registerSkipInit();

@@ -457,7 +457,7 @@ def described(value: Any, name: str, tensors: dict) -> Any:
     if isinstance(value, Tensor):
         tensors[name] = value.detach().clone().contiguous()
         return {'$tensor': name}
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, dict):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     elif type(value).__name__ == 'DynamicCache':
         value = {'key_cache': [layer.keys for layer in value.layers], 'value_cache': [layer.values for layer in value.layers]}
@@ -488,6 +488,7 @@ class Fixtures:
         weights = []
         if attentions:
             weights = record(model, lambda: model(*copied(args), **copied(kwargs)))[0]
+            weights = [each for each in weights if not each.name.endswith('.mlp.gate')]  # which picks experts
         with torch.set_grad_enabled(not no_grad):
             program = torch.export.export(model, copied(args), copied(kwargs), dynamic_shapes=dynamic, strict=strict)
         if decompose:
@@ -665,6 +666,14 @@ def hugging_face(fixtures: Fixtures) -> None:
     config = t.LlamaConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=1, num_attention_heads=HEADS,
                            num_key_value_heads=1, max_position_embeddings=16, attn_implementation='sdpa')
     fixtures.case('llama', t.LlamaForCausalLM(config), [((tokens(BATCH, LENGTH),), {'use_cache': False})], attentions=True)
+
+    # What it calls for its experts is an operator that transformers registers in Python.
+    config = t.MixtralConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=8, num_hidden_layers=1, num_attention_heads=HEADS,
+                             num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=16,
+                             attn_implementation='sdpa', experts_implementation='grouped_mm')
+    runs = [((tokens(b, n),), {'use_cache': False}) for b, n in ((BATCH, LENGTH), (1, 1), (3, 2))]
+    fixtures.case('mixtral', t.MixtralForCausalLM(config), runs, dynamic={'input_ids': {0: Dim.AUTO, 1: Dim.AUTO}, 'use_cache': None},
+                  attentions=True, gradients=True)
 
 
 def main():

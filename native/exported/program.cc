@@ -8,6 +8,7 @@
 #include "archive/limits.h"
 #include "exported/argument_reader.h"
 #include "exported/graph_reader.h"
+#include "exported/grouped_product.h"
 #include "exported/json.h"
 #include "exported/region_names.h"
 #include "runtime/allowed_operators.h"
@@ -32,7 +33,7 @@ int64_t checkVersion(const Json& program) {
 
 void mayNotBeUntrusted(const c10::OperatorHandle& handle) {
   const auto& name = handle.operator_name();
-  if (isAllowedInGraphs(name)) return;
+  if (isAllowedInGraphs(name) || name.name == kGroupedProduct) return;
   throw Error("ERR_UNTRUSTED",
               "the program uses '" + toString(name) + "', which programs from untrusted sources may not");
 }

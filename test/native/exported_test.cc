@@ -1,3 +1,6 @@
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <cmath>
 #include <map>
 #include <string>
@@ -7,6 +10,7 @@
 #include "check.h"
 #include "exported/constant_folding.h"
 #include "exported/expression.h"
+#include "exported/grouped_product.h"
 #include "exported/json.h"
 #include "exported/layer_fusion.h"
 #include "exported/module_calls.h"
@@ -300,4 +304,28 @@ TEST("what weights alone decide is folded, and nothing that a run writes to") {
       folded("constants.pt2") ==
       "zeros ones triu to masked_fill_ lift_fresh_copy select slice_1 fill_ t mul select_1 mul_2 stack chunk select_2 "
       "select_3 ");
+}
+
+TEST("rows are multiplied by the weights of their expert, and ends that aren't ends are an error") {
+  const auto product = [](const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& ends) {
+    const auto handle =
+        c10::Dispatcher::singleton().findSchemaOrThrow(std::string(lta::exported::kGroupedProduct).c_str(), "");
+    torch::jit::Stack stack{rows, weight, ends};
+    handle.callBoxed(stack);
+    return stack.at(0).toTensor();
+  };
+  const auto rows = at::randn({5, 3});
+  const auto weight = at::randn({4, 3, 2});
+  const auto ends = [](std::vector<int64_t> values) { return at::tensor(values); };
+  const auto expected =
+      at::cat({at::mm(rows.slice(0, 0, 2), weight[0]), at::mm(rows.slice(0, 2, 4), weight[2]), at::zeros({1, 2})});
+  EXPECT(at::equal(product(rows, weight, ends({2, 2, 4, 4})), expected));
+  EXPECT(at::equal(product(rows, weight, ends({2, 2, 4, 4}).to(at::kInt)), expected));
+  EXPECT(product(rows.slice(0, 0, 0), weight, ends({0, 0, 0, 0})).sizes() == at::IntArrayRef({0, 2}));
+  const std::string failed = "ERR_MODEL_RUN";
+  EXPECT_ERROR(product(rows, weight, ends({2, 1, 4, 5})), failed);
+  EXPECT_ERROR(product(rows, weight, ends({2, 2, 4, 6})), failed);
+  EXPECT_ERROR(product(rows, weight, ends({-1, 2, 4, 5})), failed);
+  EXPECT_ERROR(product(rows, weight, ends({2, 4, 5})), failed);
+  EXPECT_ERROR(product(rows[0], weight, ends({2, 2, 4, 4})), failed);
 }
