@@ -293,7 +293,7 @@ class KeyQueryConvolution(Mixed):
         return self.mixing(w)
 
 
-@form()
+@form(decomposed=True)
 class MeanOverHeads(Attention):
     def mix(self, scores, v):
         weights = scores.softmax(-1).mean(1)
@@ -2856,3 +2856,200 @@ class ChosenByComparison(Loose):
 class ChosenByGather(Loose):
     def mix(self, s, v):
         return v.gather(2, s.argmax(-1, keepdim=True).expand(-1, -1, -1, DEPTH))
+
+
+# ---- weights of layers that each sample has its own of, which are no keys -------------------------------------------
+
+
+class Routed(Attention):
+    """Experts, two of which a router without bias chooses for each token."""
+
+    def extra(self):
+        self.router = nn.Linear(WIDTH, 4, bias=False)
+        self.into, self.back = (nn.Parameter(torch.randn(4, WIDTH, WIDTH) / 4) for _ in range(2))
+
+    def chosen(self, x):
+        weights, experts = self.router(x).softmax(-1).topk(2, -1)
+        return weights / weights.sum(-1, keepdim=True), experts
+
+
+@form(decomposed=True)
+class PickedExperts(Routed):
+    """The experts' matrices are picked for each token and choice, and multiplied in one batch."""
+
+    def forward(self, x):
+        tokens = x.reshape(-1, WIDTH)
+        weights, experts = self.chosen(tokens)
+        experts = experts.reshape(-1)
+        inner = torch.bmm(self.into[experts], tokens.repeat_interleave(2, 0).unsqueeze(-1)).squeeze(-1)
+        outputs = torch.bmm(self.back[experts], F.silu(inner).unsqueeze(-1)).squeeze(-1)
+        return (outputs.view(-1, 2, WIDTH) * weights[..., None]).sum(1).view_as(x)
+
+
+@form(decomposed=True)
+class PickedExpertsEinsum(Routed):
+    def forward(self, x):
+        weights, experts = self.chosen(x)
+        inner = torch.relu(torch.einsum('btd,btkdh->btkh', x, self.into[experts]))
+        outputs = torch.einsum('btkh,btkhd->btkd', inner, self.back[experts])
+        return (outputs * weights[..., None]).sum(2)
+
+
+@form(decomposed=True)
+class GatheredExperts(Routed):
+    """One expert a sample, gathered from tables that were expanded."""
+
+    def forward(self, x):
+        expert = self.router(x.mean(1)).argmax(-1).view(-1, 1, 1, 1).expand(-1, 1, WIDTH, WIDTH)
+        into, back = (
+            table.expand(BATCH, -1, -1, -1).gather(1, expert).squeeze(1) for table in (self.into, self.back)
+        )
+        return torch.bmm(F.gelu(torch.bmm(x, into)), back)
+
+
+@form(decomposed=True)
+class MergedExperts(Routed):
+    """Experts are mixed into one for each sample."""
+
+    def forward(self, x):
+        gates = self.router(x.mean(1)).softmax(-1)[:, :, None, None]
+        into, back = (gates * self.into).sum(1), (gates * self.back).sum(1)
+        return torch.relu(x @ into) @ back
+
+
+@form(decomposed=True)
+class MergedExpertsAsProduct(Routed):
+    def forward(self, x):
+        gates = self.router(x.mean(1)).sigmoid()
+        into, back = ((gates @ table.view(4, -1)).view(-1, WIDTH, WIDTH) for table in (self.into, self.back))
+        return torch.bmm(F.silu(torch.bmm(x, into)), back)
+
+
+@form(decomposed=True)
+class EmbeddedAdapters(Attention):
+    """Matrices that are rows of an embedding, as a layer of low rank for each task."""
+
+    def extra(self):
+        self.down, self.up = nn.Embedding(5, WIDTH * 3), nn.Embedding(5, 3 * WIDTH)
+
+    def forward(self, x):
+        task = self.query(x.mean(1)).argmax(-1) % 5
+        return x + torch.relu(x @ self.down(task).view(-1, WIDTH, 3)) @ self.up(task).view(-1, 3, WIDTH)
+
+
+@form(decomposed=True)
+class Hypernetwork(Attention):
+    """Two layers whose weights other layers make of each sample."""
+
+    def extra(self):
+        self.first, self.second = nn.Linear(WIDTH, WIDTH * 5), nn.Linear(WIDTH, 5 * WIDTH)
+
+    def forward(self, x):
+        z = x.mean(1)
+        first, second = self.first(z).view(-1, WIDTH, 5) / 4, self.second(z).view(-1, 5, WIDTH)
+        return torch.bmm(torch.tanh(torch.bmm(x, first)), second)
+
+
+@form(decomposed=True)
+class HypernetworkOfSlots(Attention):
+    """Slots that a layer makes of each sample: a softmax over them is attention."""
+
+    def extra(self):
+        self.slots = nn.Linear(WIDTH, 5 * WIDTH)
+
+    def forward(self, x):
+        slots = self.slots(x.mean(1)).view(-1, 5, WIDTH)
+        w = (self.query(x) @ slots.transpose(1, 2)).softmax(-1)
+        seen(w[:, None])
+        return w @ slots
+
+
+@form(decomposed=True)
+class PickedMemory(Routed):
+    """One of several memories is picked for each sample."""
+
+    def forward(self, x):
+        memory = self.into[self.router(x.mean(1)).argmax(-1)]
+        w = (self.query(x) @ memory.transpose(1, 2)).softmax(-1)
+        seen(w[:, None])
+        return w @ memory
+
+
+@form(decomposed=True)
+class ChosenSlots(Loose):
+    """A softmax over slots of constants, of which the best are read."""
+
+    def extra(self):
+        self.keys, self.slots = (nn.Parameter(torch.randn(7, WIDTH) / 4) for _ in range(2))
+
+    def forward(self, x):
+        w, chosen = (self.query(x) @ self.keys.t()).softmax(-1).topk(3, -1)
+        w = w / w.sum(-1, keepdim=True)
+        seen(w[:, None])
+        return (w.unsqueeze(-1) * self.slots[chosen]).sum(-2)
+
+
+@form(decomposed=True)
+class PickedProjections(Routed):
+    """Queries and keys of projections that were picked for each sample."""
+
+    def forward(self, x):
+        expert = self.router(x.mean(1)).argmax(-1)
+        q, k = self.apart(x @ self.into[expert]), self.apart(x @ self.back[expert])
+        w = self.scores(q, k).sigmoid()
+        seen(w, 'sigmoid', 'sigmoid')
+        return self.together(w @ self.apart(self.value(x)))
+
+
+# ---- neighbourhoods of a picture, sums beside a maximum --------------------------------------------------------------
+
+
+class Neighbourhoods(Loose):
+    """Each place of a picture attends to the nine around it."""
+
+    def around(self, x):
+        return F.pad(x.view(BATCH, 2, 3, WIDTH).permute(0, 3, 1, 2), (1, 1, 1, 1))
+
+
+@form(decomposed=True)
+class NeighbourhoodsOfGrid(Neighbourhoods):
+    """A grid of queries behind the heads."""
+
+    def forward(self, x):
+        q = self.query(x).view(BATCH, 2, 3, HEADS, DEPTH).permute(0, 3, 1, 2, 4)
+        k, v = (
+            self.around(layer(x)).unfold(2, 3, 1).unfold(3, 3, 1).reshape(BATCH, HEADS, DEPTH, 2, 3, 9)
+            for layer in (self.key, self.value)
+        )
+        w = torch.einsum('bhxyd,bhdxyn->bhxyn', q, k).softmax(-1)
+        seen(w.flatten(2, 3))
+        return self.out(torch.einsum('bhxyn,bhdxyn->bxyhd', w, v).reshape(BATCH, LENGTH, WIDTH))
+
+
+@form(decomposed=True)
+class NeighbourhoodsSummed(Neighbourhoods):
+    """Multiplied and summed, with the features ahead of the places."""
+
+    def forward(self, x):
+        q = self.query(x).transpose(1, 2).reshape(BATCH, HEADS, DEPTH, LENGTH, 1)
+        k, v = (
+            F.unfold(layer(x).view(BATCH, 2, 3, WIDTH).permute(0, 3, 1, 2), 3, padding=1)
+            .view(BATCH, HEADS, DEPTH, 9, LENGTH)
+            .transpose(3, 4)
+            for layer in (self.key, self.value)
+        )
+        w = (q * k).sum(2).softmax(-1)
+        seen(w)
+        return (w.unsqueeze(2) * v).sum(-1).reshape(BATCH, WIDTH, LENGTH)
+
+
+@form(decomposed=True)
+class OffByOneShifted(Loose):
+    """One more in the sum, which the largest of the scores had been subtracted from."""
+
+    def mix(self, s, v):
+        largest = s.amax(-1, keepdim=True).clamp(min=0)
+        e = (s - largest).exp()
+        w = e / ((-largest).exp() + e.sum(-1, keepdim=True))
+        seen(w, 'unnormalized', 'exp')
+        return w @ v

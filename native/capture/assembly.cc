@@ -70,9 +70,8 @@ std::vector<int64_t> Assembly::sizes() const {
 
 bool Assembly::coversKeys() const { return sizes().back() == sizes_.back(); }
 
-void Assembly::write(const Part& part, const at::Tensor& tensor, at::Tensor& into) const {
+void Assembly::write(const Part& part, const at::Tensor& from, at::Tensor& into) const {
   const auto all = covered();
-  const auto from = part.arrange.part(tensor);
   std::vector<at::Tensor> places;
   for (size_t dim = 0; dim < all.size(); ++dim) {
     std::vector<int64_t> found;
@@ -91,15 +90,16 @@ void Assembly::write(const Part& part, const at::Tensor& tensor, at::Tensor& int
 
 at::Tensor Assembly::weights() const {
   const auto first = parts_.front().operand->get().detach();
-  if (parts_.size() == 1) return parts_.front().arrange.part(first);
+  if (parts_.size() == 1) return parts_.front().arrange.part(first, /*gradient=*/false);
   auto whole = at::zeros(sizes(), first.options());
-  for (const auto& part : parts_) write(part, part.operand->get().detach(), whole);
+  for (const auto& part : parts_)
+    write(part, part.arrange.part(part.operand->get().detach(), /*gradient=*/false), whole);
   return whole;
 }
 
-at::Tensor Assembly::place(const Part& part, const at::Tensor& tensor) const {
-  auto whole = at::zeros(sizes(), tensor.options());
-  write(part, tensor, whole);
+at::Tensor Assembly::place(const Part& part, const at::Tensor& gradient) const {
+  auto whole = at::zeros(sizes(), gradient.options());
+  write(part, part.arrange.part(gradient, /*gradient=*/true), whole);
   return whole;
 }
 

@@ -38,11 +38,11 @@ class Assembly {
   at::Tensor weights() const;
   const std::vector<Part>& parts() const { return parts_; }
   // Something of a part's shape, where the part lies in the whole.
-  at::Tensor place(const Part& part, const at::Tensor& tensor) const;
+  at::Tensor place(const Part& part, const at::Tensor& gradient) const;
 
  private:
   std::vector<std::vector<int64_t>> covered() const;
-  void write(const Part& part, const at::Tensor& tensor, at::Tensor& into) const;
+  void write(const Part& part, const at::Tensor& from, at::Tensor& into) const;
 
   const std::vector<int64_t> sizes_;
   std::vector<Part> parts_;

@@ -207,7 +207,7 @@ void Capture::onProduct(const flow::Consumed& consumed, const at::Tensor& output
       pending->scores = [scores = std::move(scores), arrange = consumed.arrange] { return arrange(scores()); };
     }
   }
-  pending->arrange = consumed.arrange;
+  pending->arrange = [arrange = consumed.arrange](const at::Tensor& gradient) { return arrange.ofGradient(gradient); };
   if (options_.gradients) pending->gradientPoint = consumed.point.defined() ? consumed.point : consumed.operand;
   const auto rows = output.dim() - (consumed.second ? 1 : 2);
   if (!consumed.maybeContext || rows < 0) return add(pending, output);

@@ -26,7 +26,7 @@ struct PendingAttention {
   std::optional<SdpaArguments> call;  // of a fused kernel
   at::Tensor weights;                 // of others: they exist, in the model's own memory
   ScoreTracker::Scores scores;        // what those were computed from, in the same view; null where that isn't known
-  // Views those, and their gradient, as [..., Q, K].
+  // Views their gradient as [..., Q, K], and what a fused call is given likewise.
   std::function<at::Tensor(const at::Tensor&)> arrange;
   std::shared_ptr<Assembly> assembly;  // of others that products take in parts
   int64_t paddedTo = 0;                // of a nested batch: the length that it was padded to

@@ -112,11 +112,15 @@ class Watched final : public c10::OperatorKernel {
       redispatchBelow(kProbeKey, op, keys, stack);
       return capture->onTransform(name, inverse, resultOf(op, *stack));
     }
+    const bool picks = !fixed && !arguments.empty() && arguments[0].isTensor() && arguments[0].toTensor().defined() &&
+                       flow::Flow::picksMatrices(rule_->does, arguments[0].toTensor()) &&
+                       capture->fixedTensors().contains(arguments[0].toTensor());
     // What layers and stacking make is told from positions.
     const bool recurs = rule_->does == flow::Does::Recurs;
     const bool makesFeatures = recurs || rule_->does == flow::Does::Convolves || rule_->does == flow::Does::Unfolds ||
                                rule_->does == flow::Does::Stacks || rule_->does == flow::Does::Concatenates ||
-                               rule_->does == flow::Does::Layers;
+                               rule_->does == flow::Does::Layers || (rule_->does == flow::Does::Embeds && !fixed) ||
+                               picks;
     // Softmaxes as well, of whatever they are.
     const bool makesWeights = rule_->does == flow::Does::LogSoftmax || rule_->does == flow::Does::Exponentiates;
     const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments);

@@ -143,6 +143,21 @@ test.each([
   expect(sites.map(({ headsKnown }) => headsKnown)).toEqual([known]);
 });
 
+test('gradients by weights that were copied for each head are those by the weights of all', async () => {
+  const gradientOf = (output: unknown) => (output as Tensor).mul(output as Tensor).sum();
+  const gradients: Tensor[] = [];
+  for (const model of [
+    await ScriptModule.load(join(FORMS, 'MeanOverHeads.pt')),
+    await ExportedProgram.load(join(FORMS, 'MeanOverHeads.decomposed.pt2')),
+  ]) {
+    const { attentions } = await model.captureAttention([tensor('input')], { gradientOf });
+    expect(attentions).toHaveLength(1);
+    expect(attentions[0]?.gradient?.shape).toEqual(tensor('MeanOverHeads.weights.0').shape);
+    gradients.push(attentions[0]?.gradient as Tensor);
+  }
+  expect(difference(gradients[1] as Tensor, gradients[0] as Tensor)).toBeLessThanOrEqual(1e-5);
+});
+
 test('gradients by weights that are taken in parts, scaled or multiplied and summed are those of the parts', async () => {
   const gradientsOf = async (name: string): Promise<Tensor> => {
     const model = await ScriptModule.load(join(FORMS, `${name}.pt`));

@@ -75,6 +75,7 @@ Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, 
       shape_.push_back(span.size);
     }
     if (spans.empty()) shape_.push_back(1);
+    regrouped_ = regrouped_ || (dim == query && spans.size() > 1);
     const auto size = dim == kNone ? 1 : matrix.sizes[static_cast<size_t>(dim)];
     sizes_.push_back(size);
     for (const auto& span : view.fixed) {
@@ -126,17 +127,19 @@ void Arrangement::joinLast(int64_t leading) {
   sizes_.erase(sizes_.begin() + leading - 1);
 }
 
-at::Tensor Arrangement::operator()(const at::Tensor& tensor) const {
+at::Tensor Arrangement::arranged(const at::Tensor& tensor, bool gradient) const {
   auto arranged = tensor.reshape(factors_);
   for (auto place = foreign_.rbegin(); place != foreign_.rend(); ++place) {
     // What was expanded is the same everywhere; its gradients add up.
-    arranged = arranged.stride(*place) == 0 ? arranged.select(*place, 0) : arranged.sum(*place);
+    arranged = gradient ? arranged.sum(*place) : arranged.select(*place, 0);
   }
   arranged = arranged.permute(order_);
   return regrouped_ ? arranged.reshape(partSizes()) : arranged.reshape(shape_);
 }
 
-at::Tensor Arrangement::part(const at::Tensor& tensor) const { return (*this)(tensor).reshape(partSizes()); }
+at::Tensor Arrangement::part(const at::Tensor& tensor, bool gradient) const {
+  return arranged(tensor, gradient).reshape(partSizes());
+}
 
 std::vector<int64_t> Arrangement::partSizes() const {
   std::vector<int64_t> sizes;

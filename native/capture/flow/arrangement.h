@@ -19,7 +19,8 @@ class Arrangement {
   Arrangement(const Matrix& matrix, const View& view, int64_t query, int64_t key);
 
   // A view where `tensor` has the operand's strides.
-  at::Tensor operator()(const at::Tensor& tensor) const;
+  at::Tensor operator()(const at::Tensor& tensor) const { return arranged(tensor, /*gradient=*/false); }
+  at::Tensor ofGradient(const at::Tensor& gradient) const { return arranged(gradient, /*gradient=*/true); }
 
   // Of the whole matrix, in that order.
   const std::vector<int64_t>& sizes() const { return sizes_; }
@@ -27,9 +28,10 @@ class Arrangement {
   bool isWhole() const { return whole_; }
   const std::vector<std::vector<int64_t>>& coordinates() const { return coordinates_; }
   // The same with one dimension for each of the matrix's, where a view had split some.
-  at::Tensor part(const at::Tensor& tensor) const;
+  at::Tensor part(const at::Tensor& tensor, bool gradient) const;
 
  private:
+  at::Tensor arranged(const at::Tensor& tensor, bool gradient) const;
   void joinLast(int64_t leading);
   std::vector<int64_t> partSizes() const;
 
@@ -40,7 +42,8 @@ class Arrangement {
   std::vector<int64_t> sizes_;
   std::vector<std::vector<int64_t>> coordinates_;
   bool whole_ = true;
-  bool regrouped_ = false;  // heads of several dimensions are one, or there is a dimension for a batch of one
+  bool regrouped_ =
+      false;  // heads or queries of several dimensions are one, or there is a dimension for a batch of one
 };
 
 }  // namespace lta::flow

@@ -28,4 +28,32 @@ std::optional<double> numberOf(const c10::IValue& value) {
   return tensor.item<double>();
 }
 
+std::optional<IndexedDims> indexedDims(const Call& call, int64_t resultDims) {
+  const auto& list = call.arguments[1];
+  if (!list.isList()) return std::nullopt;
+  const auto dims = call.tensor(0).dim();
+  IndexedDims indexed;
+  int64_t wide = 0, dim = 0;
+  for (const c10::IValue& each : list.toListRef()) {
+    if (!each.isTensor() || !each.toTensor().defined()) {
+      ++dim;
+      continue;
+    }
+    const auto& index = each.toTensor();
+    const bool mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
+    if (indexed.first == kNone) indexed.first = dim;
+    if (dim != indexed.first + indexed.count) return std::nullopt;
+    indexed.count += mask ? index.dim() : 1;
+    wide = std::max<int64_t>(wide, mask ? 1 : index.dim());
+    dim += mask ? index.dim() : 1;
+  }
+  if (indexed.first == kNone) return std::nullopt;
+  indexed.keeps = indexed.count == 1 && wide == 1;
+  for (int64_t each = 0; each < indexed.first; ++each) indexed.from.push_back(each);
+  for (int64_t each = 0; each < wide; ++each) indexed.from.push_back(indexed.keeps ? indexed.first : kForeign);
+  for (int64_t each = indexed.first + indexed.count; each < dims; ++each) indexed.from.push_back(each);
+  if (static_cast<int64_t>(indexed.from.size()) != resultDims) return std::nullopt;
+  return indexed;
+}
+
 }  // namespace lta::flow

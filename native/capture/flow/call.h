@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "capture/flow/rules.h"
+#include "capture/flow/value.h"
 
 namespace lta::flow {
 
@@ -29,5 +30,16 @@ std::vector<int64_t> intsOf(const c10::IValue& value);
 
 // A number that an operator is given, where it is one that the CPU has.
 std::optional<double> numberOf(const c10::IValue& value);
+
+// What an index does to dimensions.
+struct IndexedDims {
+  int64_t first = kNone;  // of those that stand together and are indexed
+  int64_t count = 0;
+  bool keeps = false;         // one list for one dimension keeps what that is; others leave no trace of it
+  std::vector<int64_t> from;  // by dimension of the result
+};
+
+// None where those that are indexed don't stand together.
+std::optional<IndexedDims> indexedDims(const Call& call, int64_t resultDims);
 
 }  // namespace lta::flow

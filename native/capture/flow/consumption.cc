@@ -142,15 +142,23 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
 
 // Whether a layer made a dimension of values, or of distributions that are mixed.
 Flow::Beside Flow::besideOf(const at::Tensor& values, int64_t dim) const {
-  if (const auto* feature = featureAlong(values, dim)) return {true, feature->stacked};
   const auto operand = operandOf(values);
-  if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return {};
+  Beside beside;
+  beside.layer = operand ? isLayers(operand) : operand.note && operand.note->layer;
+  if (dim < 0) return beside;
+  if (const auto* feature = featureAlong(values, dim)) {
+    beside.features = true;
+    beside.stacked = feature->stacked;
+    return beside;
+  }
+  if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return beside;
   const auto& components = operand.view->dims[static_cast<size_t>(dim)];
   const bool made = std::all_of(components.begin(), components.end(), [&](const Component& component) {
     const auto of = component.span.dim;
     return of != kForeign && of != operand.matrix().key && operand.matrix().isFeature(of);
   });
-  return {made && !components.empty(), false};
+  beside.features = beside.distributions = made && !components.empty();
+  return beside;
 }
 
 // Heads are what a layer made of the values, where the weights don't tell theirs.
@@ -189,11 +197,14 @@ bool Flow::isMixture(Matrix& matrix, const Aim& aim, const Beside& beside) {
   // Constants that weigh what is put side by side.
   if (matrix.constant && beside.features) return true;
   if (!matrix.layerKeys) {
+    if (!matrix.fixedKeys) return false;
+    // Experts that a router chose, or distributions that are mixed.
+    if ((matrix.chosenKeys && (beside.features || beside.layer)) || beside.distributions) return true;
     // Of a table that was written as a product: values that a layer made for each of its rows.
-    if (matrix.fixedKeys && beside.features && !beside.stacked) {
+    if (beside.features && !beside.stacked) {
       listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
     }
-    return matrix.fixedKeys && beside.features;
+    return beside.features;
   }
   if (beside.features) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;

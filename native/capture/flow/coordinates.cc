@@ -11,47 +11,6 @@
 #include "capture/flow/dimensions.h"
 
 namespace lta::flow {
-namespace {
-
-// What an index does to dimensions.
-struct IndexedDims {
-  int64_t first = kNone;  // of those that stand together and are indexed
-  int64_t count = 0;
-  bool keeps = false;         // one list for one dimension keeps what that is; others leave no trace of it
-  std::vector<int64_t> from;  // by dimension of the result
-};
-
-// None where those that are indexed don't stand together.
-std::optional<IndexedDims> indexedDims(const Call& call, int64_t resultDims) {
-  const auto& list = call.arguments[1];
-  if (!list.isList()) return std::nullopt;
-  const auto dims = call.tensor(0).dim();
-  IndexedDims indexed;
-  int64_t wide = 0, dim = 0;
-  for (const c10::IValue& each : list.toListRef()) {
-    if (!each.isTensor() || !each.toTensor().defined()) {
-      ++dim;
-      continue;
-    }
-    const auto& index = each.toTensor();
-    const bool mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
-    if (indexed.first == kNone) indexed.first = dim;
-    if (dim != indexed.first + indexed.count) return std::nullopt;
-    indexed.count += mask ? index.dim() : 1;
-    wide = std::max<int64_t>(wide, mask ? 1 : index.dim());
-    dim += mask ? index.dim() : 1;
-  }
-  if (indexed.first == kNone) return std::nullopt;
-  indexed.keeps = indexed.count == 1 && wide == 1;
-  for (int64_t each = 0; each < indexed.first; ++each) indexed.from.push_back(each);
-  for (int64_t each = 0; each < wide; ++each) indexed.from.push_back(indexed.keeps ? indexed.first : kForeign);
-  for (int64_t each = indexed.first + indexed.count; each < dims; ++each) indexed.from.push_back(each);
-  if (static_cast<int64_t>(indexed.from.size()) != resultDims) return std::nullopt;
-  return indexed;
-}
-
-}  // namespace
-
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   if (source.dim() > 3 && result.dim() == 3 && source.size(1) > 1 &&
       source.size(0) * source.size(1) == result.size(0)) {
@@ -436,7 +395,15 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
       }
     }
   }
+  bool choosesKeys = matrix.fixedKeys && value.stage == Stage::Weights && call.rule.does != Does::Scatters;
+  if (choosesKeys) {
+    choosesKeys = std::any_of(from.begin(), from.end(), [&](int64_t dim) {
+      return dim >= 0 && changed[static_cast<size_t>(dim)] && source.view->has(dim, matrix.key);
+    });
+  }
   follow(source, result, from, changed, /*combined=*/true, std::move(value));
+  if (!choosesKeys) return;
+  if (const auto chosen = operandOf(result)) chosen.matrix().chosenKeys = true;
 }
 
 // Channels ahead of the places of a window.

@@ -112,7 +112,8 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     if (storageOf(tensor) != storage) {
       const auto& known = noteOf(result).reduced;
       const bool ofLargest = note->reduced && known && known->does == Does::Extremes &&
-                             note->reduced->does == Does::LogSums && known->matrix == note->reduced->matrix;
+                             (note->reduced->does == Does::LogSums || note->reduced->does == Does::Sums) &&
+                             known->matrix == note->reduced->matrix;
       if (note->reduced && (!known || ofLargest)) {
         // What keeps a division from failing is no part of it; more than that is.
         auto reduced = *note->reduced;
@@ -236,15 +237,14 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
         queries = has;
       } else if (has && (here < 0 || weights.tensor.size(here) == 1)) {
         behind = behind || keyDim != kNone;
-        channels = channels || (!matrix.fromScores && featureAlong(tensor, there));
+        const bool followed = matrix.fromScores && operandOf(tensor);
+        channels = channels || (!followed && featureAlong(tensor, there));
       }
     }
     if (!keys || !(beyond || channels) || (queries && !behind && !channels && !matrix.layerKeys)) continue;
     auto made = std::make_shared<Multiplied>();
     made->given = weights.tensor;
-    const auto* const feature = keyDim == kNone ? nullptr : featureAlong(tensor, aligned(tensor, result, keyDim));
-    made->features = feature != nullptr;
-    made->stacked = feature && feature->stacked;
+    made->beside = besideOf(tensor, keyDim == kNone ? kForeign : aligned(tensor, result, keyDim));
     if (!beyond) made->channel = channel;
     made->operand = retained_.retain(weights.tensor);
     made->view = *weights.view;

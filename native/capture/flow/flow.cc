@@ -53,6 +53,15 @@ bool Flow::lives(const Matrix& matrix) const {
 std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
   if (call.rule.does == Does::Takes) taken(call);
   if (!storageOf(result) || result.is_nested()) return std::nullopt;
+  auto consumed = followed(call, result);
+  if (isMadeTable(call, result)) {
+    noteOf(result).table = true;
+    anyTable_ = true;
+  }
+  return consumed;
+}
+
+std::optional<Consumed> Flow::followed(const Call& call, const at::Tensor& result) {
   if (dropsNothing(call)) {
     static constexpr Rule kCopies{"clone", Does::Copies};
     if (storageOf(call.tensor(0)) != storageOf(result))
@@ -121,6 +130,12 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
       note.features = std::move(features);
       break;
     }
+    case Does::Embeds:
+      // A layer of numbers that choose one row each.
+      if (result.dim() > 1 && result.size(-1) > 1 && !isFixed(result)) {
+        newNote(result).features = {{result.stride(-1), result.size(-1), true, false, result.size(-1)}};
+      }
+      break;
     case Does::Chooses:
       if (const auto source = operandOf(call.tensor(0)); source && source.matrix().ofFeatures) {
         newNote(result).chosen = source.value().matrix;

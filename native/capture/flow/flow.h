@@ -85,6 +85,8 @@ class Flow {
 
   // An operator ran and gave `result`. What it consumed, where it completed a product written out as one.
   std::optional<Consumed> ran(const Call& call, const at::Tensor& result);
+  // Whether an operator picks matrices from a table of constants.
+  static bool picksMatrices(Does does, const at::Tensor& table);
 
   // Ahead of a product: the operand that is attention weights, if one is.
   std::optional<Consumed> product(const Rule& rule, const at::Tensor& a, const at::Tensor& b);
@@ -147,11 +149,17 @@ class Flow {
     int64_t unshifted = 0;          // as values have it
     std::vector<MatrixPtr> others;  // whose sums were added
   };
+  // What the values are to the weights that multiply them.
+  struct Beside {
+    bool features = false;       // a layer made what they have along the keys
+    bool stacked = false;        // they were put side by side
+    bool layer = false;          // a layer made them
+    bool distributions = false;  // they are softmaxes over something else
+  };
   // A product written out as multiplication and sum: what was multiplied.
   struct Multiplied {
     at::Tensor given;
-    bool features = false;    // a layer made the dimension of the values that is summed over
-    bool stacked = false;     // values were put side by side along it
+    Beside beside;
     int64_t channel = kNone;  // of weights for each channel: the dimension of those
     std::shared_ptr<RetainedTensor> operand;
     View view;
@@ -223,6 +231,7 @@ class Flow {
     std::optional<Reduced> reduced;
     std::vector<Feature> features;
     bool layer = false;        // a layer made it: what isn't along a feature goes along positions
+    bool table = false;        // a matrix of parameters for each of the batch, picked or mixed by what inputs say
     const void* by = nullptr;  // the layer's weight
     bool summed = false;       // what another layer made was added
     // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
@@ -253,6 +262,8 @@ class Flow {
   Note& newNote(const at::Tensor& tensor);
   Operand operandOf(const at::Tensor& tensor) const;
   bool isFixed(const at::Tensor& tensor) const { return tensor.defined() && fixed_.contains(tensor); }
+  bool isTable(const at::Tensor& tensor) const;
+  bool isGenerated(const at::Tensor& tensor, int64_t summed, int64_t own) const;
   const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
   // What a dimension is made of, outermost first, where features are a part of it; else nothing.
   std::vector<FeaturePart> featureParts(const at::Tensor& tensor, int64_t dim) const;
@@ -296,6 +307,7 @@ class Flow {
   bool raisedSummed(const Call& call, const at::Tensor& result);
   void raisedMixed(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result);
   void reshaped(const at::Tensor& source, const at::Tensor& result);
+  std::optional<Consumed> followed(const Call& call, const at::Tensor& result);
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
   bool areOfOneLayer(const std::vector<at::Tensor>& tensors) const;
   const Feature* chunked(const std::vector<at::Tensor>& tensors) const;
@@ -303,6 +315,7 @@ class Flow {
   void joined(const Call& call, const at::Tensor& result);
   void joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
+  bool isMadeTable(const Call& call, const at::Tensor& result) const;
   void indexedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);
   void unfolded(const Call& call, const at::Tensor& result);
@@ -323,10 +336,6 @@ class Flow {
   Aim aimOf(const Operand& weights, int64_t summed, int64_t row) const;
   std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
                                      int64_t otherSummed);
-  struct Beside {
-    bool features = false;  // a layer made what the values have along the keys
-    bool stacked = false;   // they were put side by side
-  };
   bool isMixture(Matrix& matrix, const Aim& aim, const Beside& beside);
   Beside besideOf(const at::Tensor& values, int64_t dim) const;
   void headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
@@ -346,6 +355,7 @@ class Flow {
   RetainedTensors& retained_;
   const ModuleResolver& modules_;
   std::unordered_map<const c10::StorageImpl*, Note> notes_;
+  bool anyTable_ = false;  // so far
   size_t sweepAt_ = 64;
   std::vector<std::weak_ptr<Matrix>> softmaxes_;
   std::vector<MatrixPtr> matrices_;  // softmaxes of scores: to be told of where they met nothing

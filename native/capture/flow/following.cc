@@ -27,6 +27,8 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
     if (from[dim] < 0 || changed[dim]) return false;
     return source.tensor.size(from[dim]) == result.size(static_cast<int64_t>(dim));
   };
+  // Copies of what was expanded are alike.
+  const bool copies = value.version == source.value().version;
   bool same = !combined && others.empty();
   for (size_t dim = 0; dim < dims && same; ++dim) {
     if (!kept(dim)) {
@@ -34,7 +36,7 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
       continue;
     }
     for (const auto& component : view.dims[static_cast<size_t>(from[dim])])
-      same = same && component.span.dim != kForeign;
+      same = same && (copies || component.span.dim != kForeign);
   }
   std::vector<std::vector<Span>> spans(dims);
   if (same) {

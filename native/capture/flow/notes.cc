@@ -44,6 +44,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.reduced.reset();
   note.features.clear();
   note.layer = false;
+  note.table = false;
   note.by = nullptr;
   note.summed = false;
   note.constant.clear();

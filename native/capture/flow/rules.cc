@@ -224,6 +224,7 @@ constexpr Rule kRules[] = {
     {"reshape", Does::Reshapes},
     {"_reshape_copy", Does::Reshapes},
 
+    {"embedding", Does::Embeds},
     {"quantized::linear", Does::Layers},
     {"quantized::linear_relu", Does::Layers},
     {"quantized::linear_dynamic", Does::Layers},

@@ -48,6 +48,7 @@ enum class Does : uint8_t {
   Unfolds,       // windows beside each other, each with the channels of its places
   Recurs,        // steps of a recurrence along the first or the second dimension, features behind
   Layers,        // a layer whose weights are packed
+  Embeds,        // rows of a table
   // Products: two operands and what they are summed over.
   Matmul,
   Bmm,

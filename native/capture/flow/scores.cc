@@ -137,7 +137,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
 
 void Flow::products(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                     const at::Tensor& result) {
-  const auto fixedA = isFixed(a), fixedB = isFixed(b);
+  auto fixedA = isFixed(a), fixedB = isFixed(b);
   if (fixedA && fixedB) return fixed_.add(result);
   if (const auto* note = find(a); rule.does == Does::Linear && fixedB && b.dim() == 2 && !(note && note->value)) {
     // A layer, as most products are.
@@ -163,6 +163,25 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     if (tensor->size(summed) > 1 && tensor->stride(summed) == note->contextRow) return;
   }
   const auto operandA = operandOf(a), operandB = operandOf(b);
+  // Weights of a layer that each sample has its own of: experts that a router picked, a hypernetwork's.
+  const auto along = [](const std::vector<int64_t>& dims, int64_t dim) {
+    return dim < 0 ? kForeign : dims[static_cast<size_t>(dim)];
+  };
+  bool generated = false;
+  if (!fixedA && !fixedB) {
+    const bool tableA = isTable(a), tableB = isTable(b);
+    const bool madeA = !tableA && !tableB && isGenerated(a, product.summedA, along(product.a, product.row));
+    const bool madeB = !tableA && !tableB && isGenerated(b, product.summedB, along(product.b, product.column));
+    generated = madeA != madeB;
+    fixedA = tableA || (generated && madeA);
+    fixedB = tableB || (generated && madeB);
+  } else if (isTable(fixedA ? b : a)) {
+    fixedA = fixedB = true;
+  }
+  if (fixedA && fixedB) {
+    newNote(result).table = true;
+    return;
+  }
 
   if (areComposed(operandA, operandB, product)) return composed(name, operandA, operandB, product, result);
 
@@ -224,7 +243,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     const auto& table = fixedA ? a : b;
     for (int64_t dim = 0; dim < result.dim(); ++dim) {
       const auto of = (fixedA ? product.a : product.b)[static_cast<size_t>(dim)];
-      if (dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 && result.size(dim) == table.size(of)) {
+      if (isFixed(table) && dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 &&
+          result.size(dim) == table.size(of)) {
         note.features.push_back({result.stride(dim), result.size(dim), layer, false, result.size(dim)});
         whole *= result.size(dim);
       }
@@ -241,7 +261,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   auto matrix = std::make_shared<Matrix>();
   matrix->operatorName = name;
   matrix->module = modules_.current();
-  matrix->fromScores = !fixedA && !fixedB;
+  matrix->fromScores = generated || (!fixedA && !fixedB);
+  matrix->generated = generated;
   const auto* featureA = featureAlong(a, product.summedA);
   const auto* featureB = featureAlong(b, product.summedB);
   matrix->ofFeatures = featureA && featureB;

@@ -36,7 +36,9 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     matrix->allFeatures = source.matrix().allFeatures;
     matrix->headsGuessed = source.matrix().headsGuessed;
     matrix->parents.push_back(source.value().matrix);
-    if (const auto fixed = source.matrix().fixed; fixed != kNone) matrix->fixedKeys = source.view->has(dim, fixed);
+    // Slots that a layer made for each sample are keys as any others.
+    const auto fixed = source.matrix().generated ? kNone : source.matrix().fixed;
+    if (fixed != kNone) matrix->fixedKeys = source.view->has(dim, fixed);
   }
 
   // Sizes that tell batch from heads where the softmax runs over [batch · heads, Q, K].
@@ -77,11 +79,38 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     const auto of = components.front().span.dim;
     return source.matrix().roles[static_cast<size_t>(of)] == Role::Free && !source.matrix().isFeature(of);
   };
+  // Places of a grid, each with keys of its own, as where a window slides over a picture: behind heads, they are the
+  // queries.
+  const auto only = [&](int64_t each) {
+    const auto& components = source.view->dims[static_cast<size_t>(each)];
+    return components.size() == 1 ? components.front().span.dim : kForeign;
+  };
+  const auto isLead = [&](int64_t each, bool feature) {
+    const auto of = only(each);
+    return of != kForeign && source.matrix().roles[static_cast<size_t>(of)] == Role::Lead &&
+           source.matrix().isFeature(of) == feature;
+  };
+  auto firstPlace = kNone, lastPlace = kNone;
+  if (source && source.matrix().fromScores && !source.matrix().queryGrid && dim == result.dim() - 1 && dim > 3) {
+    lastPlace = firstPlace = result.size(dim - 1) == 1 ? dim - 2 : dim - 1;
+    while (firstPlace > 0 && isLead(firstPlace, /*feature=*/false)) --firstPlace;
+    const bool heads = firstPlace > 0 && isLead(firstPlace, /*feature=*/true);
+    if (!heads || ++firstPlace >= lastPlace) firstPlace = kNone;
+  }
   for (int64_t each = 0; each < result.dim(); ++each) {
     const auto size = result.size(each);
     const auto* components = source ? &source.view->dims[static_cast<size_t>(each)] : nullptr;
     const bool told = components && !components->empty();
-    if (inGrid(each) && inGrid(each + 1)) {
+    if (each == firstPlace) {
+      int64_t step = 1;
+      for (auto place = firstPlace; place <= lastPlace; ++place) step *= result.size(place);
+      add(each, step, &components->front());
+      for (auto place = firstPlace; place <= lastPlace; ++place) {
+        step /= result.size(place);
+        spans[static_cast<size_t>(place)] = {{matrix->dims() - 1, 0, step, result.size(place)}};
+      }
+      each = lastPlace;
+    } else if (inGrid(each) && inGrid(each + 1)) {
       const auto width = result.size(each + 1);
       add(each, size * width, &components->front());
       spans[static_cast<size_t>(each)].back() = {matrix->dims() - 1, 0, width, size};

@@ -72,7 +72,9 @@ MatrixPtr Matrix::relative() const {
   matrix->ofPositions = ofPositions;
   matrix->queryGrid = queryGrid;
   matrix->outer = outer;
+  matrix->generated = generated;
   matrix->fixedKeys = fixedKeys;
+  matrix->chosenKeys = chosenKeys;
   matrix->layerKeys = layerKeys;
   matrix->constant = constant;
   matrix->operatorName = operatorName;

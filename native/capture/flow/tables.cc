@@ -1,0 +1,101 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "capture/flow/dimensions.h"
+#include "capture/flow/flow.h"
+
+namespace lta::flow {
+namespace {
+
+// Dimensions along which a tensor has elements of its own, but for `except`.
+int64_t ownDims(const at::Tensor& tensor, int64_t except = kNone) {
+  int64_t count = 0;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    if (dim != except && tensor.size(dim) > 1 && tensor.stride(dim) != 0) ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+bool Flow::picksMatrices(Does does, const at::Tensor& table) {
+  return (does == Does::Picks || does == Does::Selects || does == Does::Indexes) && table.dim() > 2;
+}
+
+// Whether what an operator gives is weights of a layer, for each of the batch: picked from parameters, or several of
+// them mixed. (Rows that are picked, as of an embedding, are activations.)
+bool Flow::isMadeTable(const Call& call, const at::Tensor& result) const {
+  const auto does = call.rule.does;
+  const auto first = call.tensor(0);
+  if (picksMatrices(does, first)) {
+    if (isTable(first)) return true;
+    if (!isFixed(first) || isFixed(result)) return false;
+    if (does == Does::Indexes) {
+      const auto indexed = indexedDims(call, result.dim());
+      if (!indexed) return false;
+      auto own = ownDims(first);
+      for (auto each = indexed->first; each < indexed->first + indexed->count; ++each)
+        own -= first.size(each) > 1 ? 1 : 0;
+      return own > 1;
+    }
+    const auto dim = call.argument("dim");
+    return dim && dim->isInt() && ownDims(first, wrapped(dim->toInt(), first.dim())) > 1;
+  }
+  const auto second = call.arguments.size() > 1 ? call.tensor(1) : at::Tensor();
+  const bool both = first.defined() && second.defined();
+  if (does == Does::Scales && both) {
+    for (const auto& [table, numbers] : {std::pair(first, second), std::pair(second, first)}) {
+      if (isTable(table)) return numbers.numel() < table.numel();
+      if (!isFixed(table) || isFixed(numbers) || ownDims(table) < 2) continue;
+      int64_t own = 0, shared = 0;
+      for (int64_t dim = 0; dim < result.dim(); ++dim) {
+        const auto here = aligned(table, result, dim), there = aligned(numbers, result, dim);
+        if (here < 0 || table.size(here) < 2) continue;
+        ++(there < 0 || numbers.size(there) == 1 ? own : shared);
+      }
+      if (own > 1 && shared > 0) return true;
+    }
+    return false;
+  }
+  if (!anyTable_) return false;
+  switch (does) {
+    case Does::Copies:
+    case Does::Reshapes:
+    case Does::Sums:
+    case Does::Averages:
+      return isTable(first);
+    case Does::Adds:
+    case Does::Subtracts:
+      return both && (isTable(first) || isTable(second)) && (isTable(first) || isFixed(first) || first.dim() == 0) &&
+             (isTable(second) || isFixed(second) || second.dim() == 0);
+    case Does::Concatenates:
+    case Does::Stacks: {
+      if (!call.arguments[0].isTensorList()) return false;
+      const auto tensors = call.arguments[0].toTensorVector();
+      return std::any_of(tensors.begin(), tensors.end(), [&](const at::Tensor& each) { return isTable(each); }) &&
+             std::all_of(tensors.begin(), tensors.end(),
+                         [&](const at::Tensor& each) { return isTable(each) || isFixed(each); });
+    }
+    default:
+      return false;
+  }
+}
+
+bool Flow::isTable(const at::Tensor& tensor) const {
+  if (!anyTable_) return false;
+  const auto* note = find(tensor);
+  return note && note->table;
+}
+
+// Whether one layer made both dimensions of an operand, those that a product sums over and those that it leaves.
+bool Flow::isGenerated(const at::Tensor& tensor, int64_t summed, int64_t own) const {
+  if (tensor.dim() < 3 || own < 0) return false;
+  const auto* const along = featureAlong(tensor, summed);
+  const auto* const beside = featureAlong(tensor, own);
+  return along && beside && !along->stacked && !beside->stacked && along->whole == beside->whole &&
+         tensor.size(summed) * tensor.size(own) <= along->whole;
+}
+
+}  // namespace lta::flow
