@@ -14,6 +14,7 @@ import * as captures from './sections/captures.mjs';
 import * as concurrency from './sections/concurrency.mjs';
 import * as eventLoop from './sections/event-loop.mjs';
 import * as exported from './sections/exported.mjs';
+import * as floor from './sections/floor.mjs';
 import * as hooks from './sections/hooks.mjs';
 import * as idle from './sections/idle.mjs';
 import * as load from './sections/load.mjs';
@@ -28,6 +29,7 @@ import { timing } from './timing.mjs';
 
 const SECTIONS = {
   captures,
+  floor,
   peers,
   onnxruntime,
   load,

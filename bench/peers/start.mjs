@@ -42,8 +42,8 @@ export function startTorchJit({ models, threads, model, env }) {
   return startPython('file', { threads, path: models.path(model), width: WIDTHS[model] }, env);
 }
 
-/** Python's torch.jit.load, each time anew: a way is a path. */
-export const startLoading = ({ threads, env }) => startPython('loading', { threads }, env);
+/** Python's torch.jit.load, each time anew, and a run of what was loaded where `run` says so: a way is a path. */
+export const startLoading = ({ threads, run = false, env }) => startPython('loading', { threads, run }, env);
 
 /** The model behind bert.pt in transformers. */
 export const startHuggingFace = ({ threads, env }) => startPython('huggingface', { threads }, env);

@@ -1,11 +1,12 @@
 import { performance } from 'node:perf_hooks';
 import { compare, milliseconds, PAUSE } from '../measure.mjs';
-import { inputsOf, startOnnx, startOrLeaveOut } from '../peers/start.mjs';
+import { inputsOf, startLoading, startOnnx, startOnnxPython, startOrLeaveOut } from '../peers/start.mjs';
 import { WAYS } from '../ways.mjs';
 import { title } from './cases.mjs';
 
-export const about = 'what the options of load gain, and what they change in the output';
-export const models = ['bert.pt'];
+export const about =
+  'what the options of load gain, and what they change in the output; from loading to the first result';
+export const models = ['bert.pt', 'bert.pt2'];
 
 const OPTIONS = {
   forward: {},
@@ -30,8 +31,45 @@ function largestDifference(left, right) {
   return largest;
 }
 
-export async function run({ report, models: files, threads, timing, quick }) {
+/** From a file to the first result, in processes that have loaded their libraries. */
+async function firstResult({ report, models: files, threads, timing, quick }) {
+  const [batch, tokens] = [1, quick ? 16 : 128];
+  const inputs = inputsOf('bert.pt', batch, tokens);
+  const own = (file, options) => ({
+    name: `${file.replace('bert', '')}${options ? ', optimize' : ''}`,
+    run: async () => {
+      let model;
+      const ms = await milliseconds(async () => {
+        model = await files.load(file, options);
+        await WAYS.forward(model, inputs);
+      });
+      model.dispose();
+      return ms;
+    },
+  });
+  const ways = ['bert.pt2', 'bert.pt']
+    .filter((file) => files.has(file))
+    .flatMap((file) => [own(file), own(file, { optimize: true })]);
+  const started = [];
+  for (const [name, start, way] of [
+    ['onnxruntime-node', () => startOnnx({ models: files, threads }), 'first result'],
+    ['onnxruntime, Python', () => startOnnxPython({ models: files, threads }), 'first result'],
+    ['torch.jit.load, Python', () => startLoading({ threads, run: true }), files.path('bert.pt')],
+  ]) {
+    const peer = await startOrLeaveOut(report, name, start);
+    if (!peer) continue;
+    started.push(peer);
+    ways.push({ name, run: () => peer.run(way, batch, tokens) });
+  }
+  const rows = await compare(ways, { ...timing, pause: PAUSE });
+  report.comparison(`${title('bert', batch, tokens)}: from the file to the first result`, rows);
+  for (const peer of started) peer.end();
+}
+
+export async function run(context) {
+  const { report, models: files, threads, timing, quick } = context;
   if (!files.has('bert.pt')) return;
+  await firstResult(context);
   const onnx = await startOrLeaveOut(report, 'onnxruntime-node', () => startOnnx({ models: files, threads }));
   const loaded = [];
   for (const [name, options] of Object.entries(OPTIONS)) {
