@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -57,6 +58,7 @@ class LayerMatcher {
   explicit LayerMatcher(View& view) : view_(view) {}
 
   void replaceAll() {
+    for (const auto node : view_.nodesOf("aten::tanh")) replaceWrittenGelu(node);
     for (const auto node : view_.nodesOf("aten::linear")) replaceChain(node);
     for (const auto node : view_.nodesOf("lta::linear")) joinFeedForward(node);
     for (const auto node : view_.nodesOf("aten::scaled_dot_product_attention")) replaceAttention(node);
@@ -136,6 +138,79 @@ class LayerMatcher {
     }
     chain.norm = node;
     chain.take(node);
+  }
+
+  // A number that is the same in every run; traces write them as tensors.
+  std::optional<double> number(const Value& value) const {
+    const auto given = view_.constant(value);
+    if (!given) return std::nullopt;
+    if (given->isDouble()) return given->toDouble();
+    if (given->isInt()) return static_cast<double>(given->toInt());
+    if (!given->isTensor()) return std::nullopt;
+    const at::Tensor tensor = given->toTensor();
+    if (!tensor.defined() || tensor.dim() != 0 || tensor.is_complex()) return std::nullopt;
+    return tensor.item<double>();
+  }
+
+  bool isNumber(const Value& value, double expected) const {
+    const auto given = number(value);
+    return given && std::abs(*given - expected) < 1e-6;
+  }
+
+  // What a node gives that only `reader` reads, if it is of this operator.
+  std::optional<Node> madeFor(const Value& value, Node reader, const char* name) const {
+    const auto node = view_.producer(value);
+    if (!node || view_.operatorOf(*node) != name || view_.onlyReader(value) != reader) return std::nullopt;
+    return node;
+  }
+
+  // The operand of a node beside a number, times or plus which it is.
+  std::optional<Value> besideNumber(Node node, double expected) const {
+    const bool isSum = view_.operatorOf(node) == "aten::add";
+    if (view_.inputCount(node) != (isSum ? 3U : 2U)) return std::nullopt;
+    if (isSum && !isNumber(view_.input(node, 2), 1)) return std::nullopt;
+    for (const size_t place : {0, 1}) {
+      if (isNumber(view_.input(node, place), expected)) return view_.input(node, 1 - place);
+    }
+    return std::nullopt;
+  }
+
+  bool isOfPackedLinear(const Value& value) const {
+    const auto node = view_.producer(value);
+    if (!node || view_.operatorOf(*node) != "aten::linear" || view_.inputCount(*node) != 3) return false;
+    const auto weight = view_.weight(view_.input(*node, 1)), bias = view_.weight(view_.input(*node, 2));
+    return weight && *weight && bias && canPack(**weight, *bias);
+  }
+
+  // 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))), operator by operator as many models have it, becomes `gelu`.
+  void replaceWrittenGelu(Node tanh) {
+    constexpr const char* kAdd = "aten::add";
+    constexpr const char* kMul = "aten::mul";
+    const auto scaled = madeFor(view_.input(tanh, 0), tanh, kMul);
+    const auto sum = scaled ? besideNumber(*scaled, 0.7978845608028654) : std::nullopt;
+    const auto add = sum ? madeFor(*sum, *scaled, kAdd) : std::nullopt;
+    if (!add || view_.inputCount(*add) != 3 || !isNumber(view_.input(*add, 2), 1)) return;
+    for (const size_t place : {0, 1}) {
+      const auto x = view_.input(*add, place);
+      const auto cubic = madeFor(view_.input(*add, 1 - place), *add, kMul);
+      const auto cube = cubic ? besideNumber(*cubic, 0.044715) : std::nullopt;
+      const auto pow = cube ? madeFor(*cube, *cubic, "aten::pow") : std::nullopt;
+      if (!pow || !view_.areSame(view_.input(*pow, 0), x) || !isNumber(view_.input(*pow, 1), 3)) continue;
+      const auto made = view_.output(tanh);
+      const auto plus = made ? view_.onlyReader(*made) : std::nullopt;
+      if (!plus || view_.operatorOf(*plus) != kAdd || !besideNumber(*plus, 1)) return;
+      const auto factor = view_.output(*plus);
+      const auto product = factor ? view_.onlyReader(*factor) : std::nullopt;
+      if (!product || view_.operatorOf(*product) != kMul || !view_.output(*product)) return;
+      const auto other = view_.areSame(view_.input(*product, 0), *factor) ? 1 : 0;
+      const auto half = madeFor(view_.input(*product, other), *product, kMul);
+      const auto halved = half ? besideNumber(*half, 0.5) : std::nullopt;
+      if (!halved || !view_.areSame(*halved, x) || !isOfPackedLinear(x)) return;
+      if (!view_.mayMove(*half, *product) || !view_.mayMove(*pow, *product)) return;
+      const auto how = view_.insertConstant(*product, c10::IValue("tanh"));
+      view_.replace({*half, *pow, *cubic, *add, *scaled, tanh, *plus, *product}, geluOperator(), {x, how});
+      return;
+    }
   }
 
   void replaceChain(Node linear) {

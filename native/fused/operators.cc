@@ -156,6 +156,11 @@ c10::OperatorHandle attentionOperator() {
   return handle;
 }
 
+c10::OperatorHandle geluOperator() {
+  static const auto handle = operatorOf("aten::gelu");
+  return handle;
+}
+
 at::Tensor attention(const SdpaArguments& call, const at::Tensor& value, double dropout) {
   static const auto handle = attentionOperator().typed<decltype(attentionKernel)>();
   return handle.call(call.query, call.key, value, call.mask, dropout, call.causal, call.scale, call.groupedQuery);

@@ -54,6 +54,9 @@ c10::OperatorHandle feedForwardOperator();
 // "lta::attention", with the arguments of scaled_dot_product_attention, which computes what `attends` isn't true of.
 c10::OperatorHandle attentionOperator();
 
+// Libtorch's own.
+c10::OperatorHandle geluOperator();
+
 // Places among the arguments of lta::linear.
 inline constexpr size_t kInput = 0;
 inline constexpr size_t kActivation = 5;

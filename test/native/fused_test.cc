@@ -371,3 +371,43 @@ graph(%q : Tensor, %k : Tensor, %v : Tensor):
   const auto expected = torch::autograd::grad({run(graph, inputs).sum()}, inputs);
   for (size_t i = 0; i < inputs.size(); ++i) EXPECT(gradients[i].equal(expected[i]));
 }
+
+TEST("GELU written out becomes one operator, as an activation too; what only looks like it stays") {
+  if (!pays()) return;
+  at::manual_seed(1);
+  const std::vector<at::Tensor> constants{at::randn({24, 8}), at::randn({24}), at::scalar_tensor(0.5, at::kDouble),
+                                          at::scalar_tensor(1.0, at::kDouble)};
+  const auto written = [&](const std::string& cubic, const std::string& more = "", const char* result = "%8") {
+    return graphOf(
+        "graph(%x : Tensor, %w : Tensor, %b : Tensor, %half : Tensor, %oneT : Tensor):\n"
+        "  %one : int = prim::Constant[value=1]()\n"
+        "  %three : float = prim::Constant[value=3.]()\n"
+        "  %c : float = prim::Constant[value=" +
+            cubic +
+            "]()\n"
+            "  %s : float = prim::Constant[value=0.79788456080286541]()\n"
+            "  %0 : Tensor = aten::linear(%x, %w, %b)\n"
+            "  %1 : Tensor = aten::mul(%0, %half)\n"
+            "  %2 : Tensor = aten::pow(%0, %three)\n"
+            "  %3 : Tensor = aten::mul(%2, %c)\n"
+            "  %4 : Tensor = aten::add(%0, %3, %one)\n"
+            "  %5 : Tensor = aten::mul(%4, %s)\n"
+            "  %6 : Tensor = aten::tanh(%5)\n"
+            "  %7 : Tensor = aten::add(%6, %oneT, %one)\n"
+            "  %8 : Tensor = aten::mul(%1, %7)\n" +
+            more + "  return (" + result + ")\n",
+        constants);
+  };
+  const auto x = at::randn({3, 5, 8}) * 3;
+  const auto isFused = [&](const std::shared_ptr<torch::jit::Graph>& graph) {
+    auto fused = graph->copy();
+    lta::script::fuseLayers(fused);
+    EXPECT(at::allclose(run(fused, {x}), run(graph, {x}), 1e-5, 1e-5));
+    return operatorsOf(fused) == "lta::linear ";
+  };
+  EXPECT(isFused(written("0.044714999999999998")));
+  EXPECT(!isFused(written("0.044")));                                                              // another number
+  EXPECT(!isFused(written("0.044714999999999998", "  %9 : Tensor = aten::mul(%8, %6)\n", "%9")));  // read elsewhere
+  EXPECT(!isFused(written("0.044714999999999998",
+                          "  %9 : Tensor = aten::mul_(%0, %0)\n  %10 : Tensor = aten::mul(%8, %9)\n", "%10")));
+}
