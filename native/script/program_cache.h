@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,6 +23,7 @@ struct Program {
   std::unique_ptr<torch::jit::GraphFunction> function;
   bool assigns = false;               // it may put other tensors in place of buffers
   std::vector<at::Tensor> constants;  // tensors in the graph that no input changes: a frozen file's parameters
+  mutable std::atomic<int> runs{0};   // so far, at least while libtorch still compiles
 };
 
 struct ProgramOptions {

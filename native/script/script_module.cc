@@ -1,6 +1,7 @@
 #include "script/script_module.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 
@@ -68,6 +69,33 @@ class OptimizeGuard {
  private:
   const bool before_;
 };
+
+// The calling thread computes alone while one lives.
+class OneThread {
+ public:
+  OneThread() : before_(at::get_num_threads()) { set(1); }
+  ~OneThread() { set(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  static void set(int count) {
+    if (at::get_num_threads() != count) at::set_num_threads(count);
+  }
+  const int before_;
+};
+
+// Libtorch compiles in the first runs of a program. Its passes compare the constants two by two, of frozen programs
+// each weight with each other of its shape, on all threads: where cores are busy, they wait for one another thousands
+// of times.
+void compileAlone(const Program& program, jit::Stack& stack) {
+  constexpr int kCompiling = 4;
+  const bool compiled = program.runs.load(std::memory_order_relaxed) >= kCompiling;
+  if (compiled || stack.size() < program.method.graph->inputs().size()) return;
+  ++program.runs;
+  const OneThread alone;
+  program.function->get_executor().getPlanFor(stack);
+}
 
 // For each fusible layer, whether a hook sits below it.
 std::vector<bool> hookedLayers(const std::vector<std::string>& layers, const HookSet& hooks) {
@@ -251,6 +279,7 @@ c10::IValue ScriptModule::interpret(const Program& program, const std::vector<c1
   stack.reserve(inputs.size() + 1);
   stack.emplace_back(module_._ivalue());
   stack.insert(stack.end(), inputs.begin(), inputs.end());
+  compileAlone(program, stack);
   const auto* hooks = HookRun::current();
   const bool hooked = hooks && hooks->hasHooks();
   if (!program.method.forks || !(hooked || blocking)) {

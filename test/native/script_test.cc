@@ -1,8 +1,11 @@
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/jit/api/module.h>
 
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "check.h"
 #include "fixtures.h"
@@ -64,6 +67,27 @@ def other(self):
   }
   EXPECT(module.forward({at::ones({2})}).toTensor().equal(at::full({2}, 2.0)));
   EXPECT(!lta::script::DeviceConstants(torch::jit::Module("N")).place(c10::Device("meta")));
+}
+
+TEST("libtorch compares the constants of a frozen program on one thread, whatever a run has") {
+  lta::script::LoadOptions options;
+  options.optimize = true;
+  const auto model = lta::script::loadFile(fixtures::path("models/encoder_relu_traced.pt"), options);
+  static thread_local std::multiset<int> threads;
+  threads.clear();
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback([](const at::RecordFunction& function) -> std::unique_ptr<at::ObserverContext> {
+        if (std::string_view(function.name()) == "aten::equal") threads.insert(at::get_num_threads());
+        return nullptr;
+      }).scopes({at::RecordScope::FUNCTION}));
+  const int before = at::get_num_threads();
+  at::set_num_threads(2);
+  const std::vector<c10::IValue> inputs{at::randn({3, 7, 16})};
+  for (int run = 0; run < 3; ++run) model->run({inputs}, {});
+  EXPECT(at::get_num_threads() == 2);
+  at::set_num_threads(before);
+  at::removeCallback(handle);
+  EXPECT(!threads.empty() && threads.count(1) == threads.size());
 }
 
 TEST("a recorder records its module until it is removed") {
