@@ -3053,3 +3053,47 @@ class OffByOneShifted(Loose):
         w = e / ((-largest).exp() + e.sum(-1, keepdim=True))
         seen(w, 'unnormalized', 'exp')
         return w @ v
+
+
+# ---- scores that pick ------------------------------------------------------------------------------------------------
+
+
+@form(decomposed=True)
+class PickedByScores(Attention):
+    """Scores of several heads, added up with weights of their own for each query, pick the keys of an attention (an indexer)."""
+
+    def extra(self):
+        self.index_key, self.weights = nn.Linear(WIDTH, DEPTH), nn.Linear(WIDTH, HEADS)
+
+    def index(self, x):
+        scores = torch.relu(self.out(x).view(BATCH, LENGTH, HEADS, DEPTH) @ self.index_key(x).transpose(-2, -1)[:, None])
+        return (self.weights(x)[:, :, None] @ scores)[:, :, 0]
+
+    def forward(self, x):
+        picked = self.index(x).topk(3, -1).indices
+        mask = torch.full((BATCH, LENGTH, LENGTH), -math.inf).scatter(-1, picked, 0.0)
+        w = (self.query(x) @ self.key(x).transpose(-2, -1) + mask).softmax(-1)
+        seen(w[:, None])
+        return w @ self.value(x)
+
+
+@form()
+class PickedByEinsum(PickedByScores):
+    def index(self, x):
+        queries = self.out(x).view(BATCH, LENGTH, HEADS, DEPTH)
+        scores = torch.relu(torch.einsum('bqhd,bkd->bqhk', queries, self.index_key(x)))
+        return torch.einsum('bqhk,bqh->bqk', scores, self.weights(x))
+
+
+@form()
+class HeadsMixedByQuery(Attention):
+    """Each query mixes the weights of its heads by numbers of its own."""
+
+    def extra(self):
+        self.mixing = nn.Linear(WIDTH, HEADS)
+
+    def forward(self, x):
+        q, k = (layer(x).view(BATCH, LENGTH, HEADS, DEPTH).transpose(1, 2) for layer in (self.query, self.key))
+        w = torch.einsum('bhqk,bqh->bqk', (q @ k.transpose(-2, -1)).softmax(-1), self.mixing(x))
+        seen(w[:, None], kind='signed')
+        return w @ self.value(x)

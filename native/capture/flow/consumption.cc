@@ -136,7 +136,13 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
   }
   // A product with a vector is an expectation, unless the weights compare two activations.
   if (other.dim() < 2 && !matrix.fromScores) return std::nullopt;
-  if (isMixture(matrix, aim, besideOf(other, otherSummed))) return std::nullopt;
+  const auto beside = besideOf(other, otherSummed);
+  if (isMixture(matrix, aim, beside)) return std::nullopt;
+  // Scores of several heads of queries, added up with one number of a layer for each: what keys are picked by, for an
+  // attention that follows.
+  const auto own = otherSummed == other.dim() - 1 ? other.dim() - 2 : other.dim() - 1;
+  const bool addsHeads = matrix.fromScores && aim.key != matrix.key && matrix.isFeature(aim.key) && beside.features;
+  if (addsHeads && (own < 0 || other.size(own) == 1)) return std::nullopt;
   return consume(weights.tensor, *weights.view, weights.note->value, aim);
 }
 
