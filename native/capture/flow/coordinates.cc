@@ -395,12 +395,13 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
       }
     }
   }
-  bool choosesKeys = matrix.fixedKeys && value.stage == Stage::Weights && call.rule.does != Does::Scatters;
-  if (choosesKeys) {
-    choosesKeys = std::any_of(from.begin(), from.end(), [&](int64_t dim) {
-      return dim >= 0 && changed[static_cast<size_t>(dim)] && source.view->has(dim, matrix.key);
-    });
-  }
+  // Of slots, or of the experts of a router without a bias.
+  auto choosesAlong = value.stage == Stage::Scores ? matrix.fixed : matrix.fixedKeys ? matrix.key : kNone;
+  if (matrix.generated || call.rule.does == Does::Scatters) choosesAlong = kNone;
+  const bool choosesKeys =
+      choosesAlong != kNone && std::any_of(from.begin(), from.end(), [&](int64_t dim) {
+        return dim >= 0 && changed[static_cast<size_t>(dim)] && source.view->has(dim, choosesAlong);
+      });
   follow(source, result, from, changed, /*combined=*/true, std::move(value));
   if (!choosesKeys) return;
   if (const auto chosen = operandOf(result)) chosen.matrix().chosenKeys = true;

@@ -39,6 +39,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     // Slots that a layer made for each sample are keys as any others.
     const auto fixed = source.matrix().generated ? kNone : source.matrix().fixed;
     if (fixed != kNone) matrix->fixedKeys = source.view->has(dim, fixed);
+    matrix->chosenKeys = matrix->fixedKeys && source.matrix().chosenKeys;
   }
 
   // Sizes that tell batch from heads where the softmax runs over [batch · heads, Q, K].
