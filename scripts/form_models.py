@@ -3097,3 +3097,16 @@ class HeadsMixedByQuery(Attention):
         w = torch.einsum('bhqk,bqh->bqk', (q @ k.transpose(-2, -1)).softmax(-1), self.mixing(x))
         seen(w[:, None], kind='signed')
         return w @ self.value(x)
+
+
+@form(decomposed=True)
+class ExpertsChosenAhead(Routed):
+    """The softmax runs over the chosen experts alone, of a router that is written as a product."""
+
+    def forward(self, x):
+        tokens = x.reshape(-1, WIDTH)
+        weights, experts = (tokens @ self.router.weight.t()).topk(2, -1)
+        experts = experts.reshape(-1)
+        inner = torch.bmm(self.into[experts], tokens.repeat_interleave(2, 0).unsqueeze(-1)).squeeze(-1)
+        outputs = torch.bmm(self.back[experts], F.silu(inner).unsqueeze(-1)).squeeze(-1)
+        return (outputs.view(-1, 2, WIDTH) * weights.softmax(-1)[..., None]).sum(1).view_as(x)
