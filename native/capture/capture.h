@@ -45,9 +45,9 @@ class Capture : public RunLocal {
   const ModuleResolver& modules() const { return *modules_; }
   FixedTensors& fixedTensors() { return fixed_; }
 
+  enum class FusedKernel : uint8_t { Libtorchs, Attends };  // the latter gives the bits of `attend` (weights.h)
   // A fused kernel, whose weights have to be computed beside it: `kernel` runs it. The model continues with what this
   // returns (bit-identical, unless the option `exact` is false).
-  enum class FusedKernel : uint8_t { Libtorchs, Attends };  // the latter gives the bits of `attend` (weights.h)
   at::Tensor onFusedKernel(const char* operatorName, const std::string& module, SdpaArguments call,
                            const at::Tensor& value, double dropout, const std::function<at::Tensor()>& kernel,
                            FusedKernel which = FusedKernel::Libtorchs);

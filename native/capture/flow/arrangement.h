@@ -42,8 +42,8 @@ class Arrangement {
   std::vector<int64_t> sizes_;
   std::vector<std::vector<int64_t>> coordinates_;
   bool whole_ = true;
-  bool regrouped_ =
-      false;  // heads or queries of several dimensions are one, or there is a dimension for a batch of one
+  // Heads or queries of several dimensions are one, or there is a dimension for a batch of one.
+  bool regrouped_ = false;
 };
 
 }  // namespace lta::flow
