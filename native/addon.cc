@@ -2,6 +2,7 @@
 #include <c10/util/Logging.h>
 #include <napi.h>
 
+#include "node/awaited_end.h"
 #include "node/cancellation_wrap.h"
 #include "node/captures.h"
 #include "node/decode_weights_function.h"
@@ -32,6 +33,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   lta::MemoryBudget::installAllocator();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
+  lta::node::defineAwaitedEnd(env);
   lta::node::TensorWrap::define(env, exports);
   lta::node::ScriptObjectWrap::define(env, exports);
   lta::node::HookWrap::define(env, exports);

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "node/awaited_end.h"
 #include "node/environment.h"
 #include "node/errors.h"
 #include "runtime/run_scope.h"
@@ -46,13 +47,15 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
     cancellation = std::make_shared<Cancellation>(channel->ended(), RunLimits{}, /*mayBeRequested=*/false);
   }
   const auto run = [call, channel, cancellation = std::move(cancellation), token = std::move(options.token),
-                    watched = options.watched]() mutable {
+                    watched = options.watched, shortRuns = options.shortRuns]() mutable {
     if (auto task = channel->beginTask(Executor::currentSlot())) {
       const auto tokens = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
           std::move(task), std::move(token));
       try {
         cancellation->begin(Executor::currentSlot());
+        const auto began = std::chrono::steady_clock::now();
         inRun(cancellation, watched || channel->memoryInUse(), tokens, call->work);
+        if (shortRuns) shortRuns->took(std::chrono::steady_clock::now() - began);
       } catch (...) {
         call->failure = std::current_exception();
       }
@@ -60,15 +63,17 @@ Napi::Promise runAsync(Napi::Env env, std::function<void()> work, std::function<
     // What `work` owns is freed here, not on the event loop's thread.
     call->work = nullptr;
     token = nullptr;
-    channel->post([call = std::move(call), channel](napi_env env) {
+    const auto end = [call = std::move(call), channel](napi_env env) {
       if (!env) return;
       channel->unref(env);
       settle(env, *call);
-    });
+    };
+    shortRuns ? channel->postEnd(end) : channel->post(end);
   };
   try {
     Executor::instance().submit(run, options.kind);
     channel->ref(env);
+    if (options.shortRuns) awaitIfShort(env, options.shortRuns);
   } catch (...) {
     call->deferred.Reject(toJs(env, std::current_exception(), call->code).Value());
   }

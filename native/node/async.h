@@ -9,6 +9,7 @@
 #include "runtime/activity.h"
 #include "runtime/cancellation.h"
 #include "runtime/executor.h"
+#include "runtime/short_runs.h"
 
 namespace lta::node {
 
@@ -21,6 +22,8 @@ struct TaskOptions {
   std::shared_ptr<const void> token = nullptr;
   // Whether to check for the end of the environment before every operator.
   bool watched = false;
+  // Of the runs that it is one of: its end may be waited for.
+  std::shared_ptr<ShortRuns> shortRuns = nullptr;
 };
 
 // Runs `work` on the executor, then `complete` on the event loop's thread; the promise gets its result or the exception

@@ -1,12 +1,15 @@
 #include "node/environment.h"
 
+#include <utility>
+
+#include "runtime/spin_until.h"
+
 namespace lta::node {
 namespace {
 
-void run(napi_env env, napi_value, void*, void* data) {
-  const std::unique_ptr<Channel::Job> job(static_cast<Channel::Job*>(data));
+void perform(const Channel::Job& job, napi_env env) {
   try {
-    (*job)(env);
+    job(env);
   } catch (const Napi::Error&) {
     // Jobs handle their own errors. What is left comes from a worker being terminated, which runs no JavaScript any
     // more.
@@ -14,6 +17,20 @@ void run(napi_env env, napi_value, void*, void* data) {
 }
 
 }  // namespace
+
+struct Channel::Posted {
+  Job job;
+  std::shared_ptr<Channel> channel;
+
+  static void run(napi_env env, napi_value, void*, void* data) {
+    const std::unique_ptr<Posted> posted(static_cast<Posted*>(data));
+    {
+      const std::lock_guard<std::mutex> lock(posted->channel->mutex_);
+      --posted->channel->queued_;
+    }
+    perform(posted->job, env);
+  }
+};
 
 struct ChannelCloser {
   static void close(void* data) {
@@ -29,21 +46,58 @@ struct ChannelCloser {
 
 Channel::Channel(Napi::Env env) {
   const auto name = Napi::String::New(env, "libtorch-attention");
-  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, run, &function_) !=
-      napi_ok) {
+  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, Posted::run,
+                                      &function_) != napi_ok) {
     throw Napi::Error::New(env);
   }
   napi_unref_threadsafe_function(env, function_);
 }
 
 bool Channel::post(Job job) {
-  auto* owned = new Job(std::move(job));
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!closed_ && napi_call_threadsafe_function(function_, owned, napi_tsfn_nonblocking) == napi_ok) return true;
+  auto posted = std::make_unique<Posted>(
+      Posted{std::move(job), shared_from_this()});  // its destructor may post: outside the lock
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return enqueue(posted);
+}
+
+bool Channel::postEnd(Job job) {
+  std::unique_ptr<Posted> posted;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (awaiting_ && !end_ && queued_ == 0) {
+    end_ = std::move(job);
+    awaitedCame_ = true;
+    return true;
   }
-  delete owned;  // outside the lock: its destructors may post
-  return false;
+  posted = std::make_unique<Posted>(Posted{std::move(job), shared_from_this()});
+  return enqueue(posted);
+}
+
+bool Channel::enqueue(std::unique_ptr<Posted>& posted) {
+  if (closed_ || napi_call_threadsafe_function(function_, posted.get(), napi_tsfn_nonblocking) != napi_ok) return false;
+  ++queued_;
+  awaitedCame_ = true;
+  static_cast<void>(posted.release());
+  return true;
+}
+
+bool Channel::awaitEnd(Napi::Env env, std::chrono::steady_clock::duration limit) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return false;
+    if (queued_ > 0) return false;
+    awaiting_ = true;
+    awaitedCame_ = false;
+  }
+  pauseUntil([this] { return awaitedCame_.load(); }, limit);
+  Job end;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    awaiting_ = false;
+    end = std::exchange(end_, nullptr);
+  }
+  if (!end) return false;
+  perform(end, env);
+  return true;
 }
 
 bool Channel::closed() {

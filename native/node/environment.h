@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <unordered_set>
 
 #include "runtime/executor.h"
+#include "runtime/short_runs.h"
 
 #include "node/array_buffers.h"
 #include "node/reported_memory.h"
@@ -27,6 +29,11 @@ class Channel : public std::enable_shared_from_this<Channel> {
   // accepted job may run with a null environment.
   using Job = std::function<void(napi_env)>;
   bool post(Job job);
+  // The same for the end of a run: where the event loop's thread waits for that (see `awaitEnd`), it needn't be woken.
+  bool postEnd(Job job);
+  // Waits for the end of a run and handles it; returns false if there was none in time, or another job came first.
+  // Event loop's thread only.
+  bool awaitEnd(Napi::Env env, std::chrono::steady_clock::duration limit);
   bool closed();
   // Set when the environment ends; cheap to poll.
   const std::shared_ptr<const std::atomic<bool>>& ended() const { return ended_; }
@@ -45,10 +52,13 @@ class Channel : public std::enable_shared_from_this<Channel> {
   // Keeps the event loop alive while calls are in flight. Event loop's thread only.
   void ref(Napi::Env env);
   void unref(Napi::Env env);
+  bool oneInFlight() const { return refs_ == 1; }
 
  private:
   friend struct ChannelCloser;
+  struct Posted;
   void endTask(const std::shared_ptr<Slot>& slot);
+  bool enqueue(std::unique_ptr<Posted>& posted);
 
   std::mutex mutex_;
   const std::shared_ptr<std::atomic<bool>> ends_ = std::make_shared<std::atomic<bool>>(false);
@@ -60,6 +70,13 @@ class Channel : public std::enable_shared_from_this<Channel> {
   int64_t memoryUses_ = 0;
   std::condition_variable idle_;
   int refs_ = 0;  // event loop's thread only
+  // Jobs that were posted and haven't run yet: an end must not overtake them.
+  int64_t queued_ = 0;
+  // Whether the event loop's thread waits for the end of a run; that, once it has come; whether it or any other job
+  // has.
+  bool awaiting_ = false;
+  Job end_;
+  std::atomic<bool> awaitedCame_{false};
 };
 
 // State of the addon per environment.
@@ -70,6 +87,11 @@ struct Environment {
   Napi::FunctionReference cancellationClass;
   Napi::FunctionReference hookClass;
   Napi::FunctionReference gradientsClass;
+  // Of awaited_end.cc: the function that the environment had at first, what it is given, and the runs one of whose ends
+  // is to be waited for.
+  Napi::FunctionReference setImmediate;
+  Napi::FunctionReference awaitEnd;
+  std::shared_ptr<ShortRuns> awaitedRuns;
   // Whether the addon is constructing an object (see ObjectWrap).
   bool constructing = false;
   std::shared_ptr<Channel> channel;

@@ -141,16 +141,17 @@ namespace {
 // Runs work(model, inputs, options of the run) as a task of a model, with inputs and options that JavaScript gave.
 template <typename Result, typename Work, typename Complete>
 Napi::Value runTask(const std::shared_ptr<engine::Model>& model, Napi::Value givenInputs, const Napi::Object& given,
-                    Work work, Complete complete) {
+                    const std::shared_ptr<ShortRuns>& shortRuns, Work work, Complete complete) {
   auto options = runOptions(*model, given);
   auto inputs = inputsOf(*model, givenInputs, given, options.method);
-  const auto task = taskOf(*model, kindOf(given), options.cancellation);
+  auto task = taskOf(*model, kindOf(given), options.cancellation);
+  task.shortRuns = shortRuns;
   return runAsync<Result>(
       given.Env(),
       [model, work = std::move(work), options = std::move(options), inputs = std::move(inputs)]() mutable {
         return work(*model, std::move(inputs), options);
       },
-      std::move(complete), task);
+      std::move(complete), std::move(task));
 }
 
 }  // namespace
@@ -159,6 +160,7 @@ Napi::Value runTask(const std::shared_ptr<engine::Model>& model, Napi::Value giv
 Napi::Value ModelWrap::run(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     Request request(*model(), info);
+    request.task.shortRuns = shortRuns_;
     return runAsync<ReleasedValue>(
         info.Env(),
         [model = model(), inputs = std::move(request.inputs), options = std::move(request.options)]() mutable {
@@ -186,7 +188,7 @@ Napi::Value ModelWrap::capture(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const auto given = objectArgument(info[1], "the options of capture");
     return runTask<engine::CaptureResult>(
-        model(), info[0], given,
+        model(), info[0], given, shortCaptures_,
         [capture = captureOptions(given)](engine::Model& model, engine::Inputs inputs,
                                           const engine::RunOptions& options) {
           return model.capture(std::move(inputs), options, capture);
@@ -202,7 +204,7 @@ Napi::Value ModelWrap::captureTensors(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const auto given = objectArgument(info[1], "the options of captureTensors");
     return runTask<engine::TensorCaptureResult>(
-        model(), info[0], given,
+        model(), info[0], given, shortCaptures_,
         [capture = tensorCaptureOptions(given)](engine::Model& model, engine::Inputs inputs,
                                                 const engine::RunOptions& options) {
           return model.captureTensors(std::move(inputs), options, capture);

@@ -46,6 +46,8 @@ class ModelWrap : public ObjectWrap<ModelWrap> {
   const char* kind_ = "model";
   std::shared_ptr<engine::Model> model_;
   std::shared_ptr<Activity> activity_;  // outlives the model
+  const std::shared_ptr<ShortRuns> shortRuns_ = std::make_shared<ShortRuns>();
+  const std::shared_ptr<ShortRuns> shortCaptures_ = std::make_shared<ShortRuns>();
 };
 
 }  // namespace lta::node
