@@ -63,7 +63,7 @@ export function movements(baseline, result) {
     else alike++;
   }
   moved.sort((a, b) => Math.abs(Math.log(b.change)) - Math.abs(Math.log(a.change)));
-  const differs = ['threads', 'quick'].filter((key) => baseline[key] !== result[key]);
+  const differs = ['threads', 'quick', 'busy'].filter((key) => (baseline[key] ?? false) !== (result[key] ?? false));
   if (baseline.machine?.cpu !== result.machine?.cpu) differs.push('machine');
   return { moved, alike, missing, differs };
 }

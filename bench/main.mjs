@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { describeMovements, movements } from './baseline.mjs';
 import library from './library.mjs';
 import { Models } from './models.mjs';
+import { occupyCores } from './occupied-cores.mjs';
 import { Report } from './report.mjs';
 import * as bulk from './sections/bulk.mjs';
 import * as calls from './sections/calls.mjs';
@@ -65,6 +66,7 @@ const OPTIONS = {
     default: false,
     about: 'two turns unless --turns says more, on short sequences: whether it runs',
   },
+  busy: { type: 'boolean', default: false, about: 'something else on each core all the while; goals not judged' },
   malloc: { type: 'boolean', default: false, about: "memory: leave the C library's own caching of blocks as it is" },
   models: { type: 'string', default: here('models'), about: 'folder of the models; made where they are missing' },
   out: { type: 'string', default: here('results/bench.json'), about: 'the JSON file to write' },
@@ -130,11 +132,11 @@ function readBaseline(path) {
 }
 
 async function main({ values: flags, positionals }) {
-  const { quick, long } = flags;
+  const { quick, long, busy } = flags;
   const baseline = flags.compare === undefined ? undefined : readBaseline(flags.compare);
   if (flags.threads) library.setNumThreads(Number(flags.threads));
   const threads = library.getNumThreads();
-  const report = new Report({ judges: !quick });
+  const report = new Report({ judges: !quick && !busy });
   report.versions({
     package: library.versions.package,
     libtorch: library.versions.libtorch,
@@ -143,7 +145,7 @@ async function main({ values: flags, positionals }) {
   const machine = { cpu: cpus()[0]?.model.trim(), cores: cpus().length, memory: totalmem(), load: loadavg() };
   console.log(
     `libtorch ${library.versions.libtorch}, ${machine.cpu}, ${threads} of ${machine.cores} cores, ` +
-      `load ${machine.load[0].toFixed(1)}${quick ? '; quick: no figures to rely on' : ''}`,
+      `load ${machine.load[0].toFixed(1)}${quick ? '; quick: no figures to rely on' : ''}${busy ? '; every core busy' : ''}`,
   );
 
   const times = timing(flags);
@@ -163,11 +165,13 @@ async function main({ values: flags, positionals }) {
     const reason = context.models.provide(models);
     const missing = models.filter((model) => !context.models.has(model));
     if (missing.length > 0) report.leftOut(`what needs ${missing.join(', ')}`, reason);
+    const release = busy ? occupyCores() : () => {};
     await run(context);
+    release();
   }
 
   report.goals();
-  const about = { date: new Date().toISOString(), machine, threads, quick, timing: times };
+  const about = { date: new Date().toISOString(), machine, threads, quick, busy, timing: times };
   const result = report.write(flags.out, about);
   console.log(`\nWrote ${flags.out}`);
   if (!baseline) return;

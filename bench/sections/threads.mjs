@@ -1,6 +1,5 @@
-import { spawn } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { PAUSE, quantile, ratios, summary, takeTurns } from '../measure.mjs';
+import { occupyCores } from '../occupied-cores.mjs';
 import { startOrLeaveOut, startPackage, startServer } from '../peers/start.mjs';
 import { spread } from '../report.mjs';
 
@@ -17,16 +16,6 @@ const COUNTS = [100, 300, 1000, 3000, 10_000, 30_000, 100_000];
 
 const IDLE_LIMIT = 1.03;
 const BUSY_LIMIT = 1.3;
-
-/** Something that never rests on each core; returns what ends it. */
-function occupyCores() {
-  const children = Array.from({ length: availableParallelism() }, () =>
-    spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }),
-  );
-  return () => {
-    for (const child of children) child.kill('SIGKILL');
-  };
-}
 
 export async function run({ report, models: files, threads, timing, quick, long }) {
   const policies = { ...POLICIES };

@@ -196,7 +196,8 @@ describe('bench/main.mjs', () => {
   test('the program explains its options and refuses what it does not know', async () => {
     const help = await node(join(BENCH, 'main.mjs'), '--help');
     expect(help.code).toBe(0);
-    for (const word of ['--quick', '--threads', 'captures', 'peers', 'memory']) expect(help.output).toContain(word);
+    for (const word of ['--quick', '--busy', '--threads', 'captures', 'peers', 'memory'])
+      expect(help.output).toContain(word);
     const unknown = await node(join(BENCH, 'main.mjs'), 'nonsense');
     expect(unknown.code).toBe(2);
     expect(unknown.errors).toContain('Expected sections but received nonsense');
