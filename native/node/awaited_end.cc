@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "node/environment.h"
+#include "runtime/spin.h"
 
 namespace lta::node {
 namespace {
@@ -19,6 +20,7 @@ void awaitEnd(const Napi::CallbackInfo& info) {
 // Waiting begins in an immediate: at once it would keep the caller from beginning other runs, and in a microtask a loop
 // of runs would never let the event loop come to timers and sockets.
 void awaitIfShort(Napi::Env env, const std::shared_ptr<ShortRuns>& runs) {
+  if (onOneCore()) return;
   auto& here = environment(env);
   if (here.awaitedRuns || here.setImmediate.IsEmpty() || !here.channel->oneInFlight() || !runs->worthWaiting()) return;
   const Napi::HandleScope scope(env);

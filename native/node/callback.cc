@@ -8,7 +8,7 @@
 #include "node/blocking.h"
 #include "node/thrown.h"
 #include "runtime/executor.h"
-#include "runtime/spin_until.h"
+#include "runtime/spin.h"
 
 namespace lta::node {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "runtime/spin_until.h"
+#include "runtime/spin.h"
 
 namespace lta::node {
 namespace {

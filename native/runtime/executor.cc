@@ -12,7 +12,7 @@
 #include "runtime/deep_stack.h"
 #include "runtime/error.h"
 #include "runtime/run_scope.h"
-#include "runtime/spin_until.h"
+#include "runtime/spin.h"
 #include "torch/threads.h"
 
 namespace lta {

@@ -2,9 +2,11 @@
 // waking it takes 20 to 35 µs where the system halts idle cores.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdint>
+
+#include "runtime/backoff.h"
 
 namespace lta {
 
@@ -17,20 +19,18 @@ class ShortRuns {
   void took(Duration duration) { last_ = duration.count(); }
 
   // Event loop's thread: whether to wait for the end of a run that begins now.
-  bool worthWaiting();
+  bool worthWaiting() { return last_ <= kShort.count() && backoff_.allows(); }
   // The longest time to wait.
-  Duration limit() const;
+  Duration limit() const { return std::min(Duration(last_), kShort) * 2 + std::chrono::microseconds(20); }
   // Event loop's thread: whether the run ended while it was waited for. Where something else needs the cores it
-  // doesn't: each wait in vain puts off the next one, for twice as many runs as the last.
-  void waited(bool ended);
+  // doesn't.
+  void waited(bool ended) { backoff_.tell(ended); }
 
  private:
+  // What takes longer may compute on the core that waiting would take from it.
+  static constexpr Duration kShort = std::chrono::microseconds(60);
   std::atomic<Duration::rep> last_{Duration::max().count()};
-  // Event loop's thread only.
-  int64_t skipped_ = 0;  // runs not to be waited for from now on
-  int64_t pause_ = kShortestPause;
-
-  static constexpr int64_t kShortestPause = 16;
+  Backoff backoff_;
 };
 
 }  // namespace lta
