@@ -1,6 +1,7 @@
 """Ways of writing attention, one a class. Each tells in eager mode, by `seen`, the weights that multiply its values."""
 
 import math
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -3110,3 +3111,433 @@ class ExpertsChosenAhead(Routed):
         inner = torch.bmm(self.into[experts], tokens.repeat_interleave(2, 0).unsqueeze(-1)).squeeze(-1)
         outputs = torch.bmm(self.back[experts], F.silu(inner).unsqueeze(-1)).squeeze(-1)
         return (outputs.view(-1, 2, WIDTH) * weights.softmax(-1)[..., None]).sum(1).view_as(x)
+
+
+# ---- routers and what looks like them ------------------------------------------------------------------------------
+
+
+class Logits(Attention):
+    """Experts chosen by the logits of a layer; a softmax over those follows."""
+
+    bias = True
+
+    def extra(self):
+        self.router = nn.Linear(WIDTH, 4, bias=self.bias)
+        self.into, self.back = (nn.Parameter(torch.randn(4, WIDTH, WIDTH) / 4) for _ in range(2))
+        self.first, self.second = (nn.Parameter(torch.randn(4, WIDTH)) for _ in range(2))
+
+    def chosen(self, x):
+        logits, experts = self.router(x).topk(2, -1)
+        return logits.softmax(-1), experts
+
+
+@form(decomposed=True)
+class ChosenLogits(Logits):
+    """The experts' matrices are picked by einsum, with biases."""
+
+    def forward(self, x):
+        w, chosen = self.chosen(x)
+        hidden = F.silu(torch.einsum('btkoi,bti->btko', self.into[chosen], x) + self.first[chosen])
+        y = torch.einsum('btkoi,btki->btko', self.back[chosen], hidden) + self.second[chosen]
+        return torch.einsum('btko,btk->bto', y, w)
+
+
+@form(decomposed=True)
+class ChosenLogitsByBmm(Logits):
+    """The same in one batch of matrices, without biases."""
+
+    bias = False
+
+    def forward(self, x):
+        w, chosen = self.chosen(x.reshape(-1, WIDTH))
+        picked = chosen.reshape(-1)
+        hidden = torch.bmm(self.into[picked], x.reshape(-1, WIDTH).repeat_interleave(2, 0).unsqueeze(-1)).relu()
+        y = torch.bmm(self.back[picked], hidden).squeeze(-1)
+        return (y * w.reshape(-1, 1)).view(-1, 2, WIDTH).sum(1).view_as(x)
+
+
+@form(decomposed=True)
+class ChosenLogitsByOnes(Logits):
+    """Ones put the weights of the chosen experts to their places."""
+
+    bias = False
+
+    def forward(self, x):
+        w, chosen = self.chosen(x)
+        placed = (F.one_hot(chosen, 4).to(x.dtype) * w.unsqueeze(-1)).sum(-2)
+        y = torch.einsum('bti,eoi->bteo', x, self.into).relu()
+        return torch.einsum('bte,bteo->bto', placed, y)
+
+
+@form(decomposed=True)
+class HiddenLogits(Logits):
+    """All logits but the largest are minus infinity ahead of the softmax."""
+
+    def forward(self, x):
+        logits = self.router(x)
+        best, chosen = logits.topk(2, -1)
+        w = torch.full_like(logits, float('-inf')).scatter(-1, chosen, best).softmax(-1)
+        y = torch.stack([F.linear(x, matrix) for matrix in self.into], 2)
+        return torch.einsum('bte,bteo->bto', w, y)
+
+
+@form(decomposed=True)
+class ExponentsOfLogits(Logits):
+    """Their softmax is written out."""
+
+    bias = False
+
+    def forward(self, x):
+        logits, chosen = self.router(x).topk(2, -1)
+        raised = (logits - logits.amax(-1, keepdim=True)).exp()
+        w = raised / raised.sum(-1, keepdim=True)
+        y = torch.stack([F.linear(x, matrix) for matrix in self.into], 2)
+        picked = y.gather(2, chosen.unsqueeze(-1).expand(-1, -1, -1, WIDTH))
+        return (picked * w.unsqueeze(-1)).sum(2)
+
+
+@form(decomposed=True)
+class ChosenSlotsThroughALayer(Loose):
+    """The best slots of a memory, whose values go through a layer."""
+
+    def extra(self):
+        self.keys, self.slots = (nn.Parameter(torch.randn(7, WIDTH) / 4) for _ in range(2))
+
+    def forward(self, x):
+        best, chosen = (self.query(x) @ self.keys.t()).topk(3, -1)
+        w = best.softmax(-1)
+        seen(w[:, None])
+        return (w.unsqueeze(-1) * self.value(self.slots[chosen])).sum(-2)
+
+
+@form(unseen=1, decomposed=True)
+class ChosenKeysByOnes(Loose):
+    """Ones put the weights of the best keys to their places."""
+
+    def forward(self, x):
+        best, chosen = (self.query(x) @ self.key(x).transpose(1, 2)).topk(3, -1)
+        placed = (F.one_hot(chosen, LENGTH).to(x.dtype) * best.softmax(-1).unsqueeze(-1)).sum(2)
+        return placed @ self.value(x)
+
+
+@form(decomposed=True)
+class OnesForValues(Loose):
+    """What is summed up are labels, as ones."""
+
+    def forward(self, x):
+        w = (self.query(x) @ self.key(x).transpose(1, 2)).softmax(-1)
+        seen(w[:, None])
+        return w @ F.one_hot((x[..., 0] > 0).long(), 3).to(x.dtype)
+
+
+@form(decomposed=True)
+class SigmoidOfMadeSlots(Loose):
+    """Slots that a layer makes of each sample, weighed by a sigmoid."""
+
+    def extra(self):
+        self.slots = nn.Linear(WIDTH, 5 * WIDTH)
+
+    def forward(self, x):
+        slots = self.slots(x.mean(1)).view(-1, 5, WIDTH)
+        w = self.weights(self.query(x) @ slots.transpose(1, 2) / 4)
+        return w @ slots
+
+    def weights(self, scores):
+        w = scores.sigmoid()
+        seen(w[:, None], 'sigmoid', 'sigmoid')
+        return w
+
+
+@form(decomposed=True)
+class ExponentsOfMadeSlots(SigmoidOfMadeSlots):
+    """A softmax over them that is written out."""
+
+    def weights(self, scores):
+        raised = scores.exp()
+        w = raised / raised.sum(-1, keepdim=True)
+        seen(w[:, None], 'softmax', 'exp')
+        return w
+
+
+@form(unseen=1, decomposed=True)
+class SigmoidOfMadeMatrices(Loose):
+    """Keys and values are matrices that two layers make of each sample: weights, or what a hypernetwork's layer activates."""
+
+    def extra(self):
+        self.first, self.second = (nn.Linear(WIDTH, 5 * WIDTH) for _ in range(2))
+
+    def forward(self, x):
+        keys, values = (layer(x.mean(1)).view(-1, 5, WIDTH) for layer in (self.first, self.second))
+        return (self.query(x) @ keys.transpose(1, 2) / 4).sigmoid() @ values
+
+
+@form(decomposed=True)
+class QueriesOfAHypernetwork(Attention):
+    """Queries and keys are what it makes and activates."""
+
+    def extra(self):
+        self.first, self.second = (nn.Linear(WIDTH, WIDTH * WIDTH) for _ in range(2))
+
+    def forward(self, x):
+        q, k = (self.apart(torch.tanh(x @ layer(x.mean(1)).view(-1, WIDTH, WIDTH))) for layer in (self.first, self.second))
+        w = self.scores(q, k).softmax(-1)
+        seen(w)
+        return self.together(w @ self.apart(self.value(x)))
+
+
+@form(decomposed=True)
+class PartsOfQueriesPickKeys(Loose):
+    """Scores of several heads pick the keys; queries are put together of parts, without biases."""
+
+    def extra(self):
+        self.several, self.one, self.each = (nn.Linear(WIDTH, size, bias=False) for size in (WIDTH, DEPTH, HEADS))
+
+    def forward(self, x):
+        q, k = self.several(x).view(BATCH, LENGTH, HEADS, DEPTH), self.one(x)
+        q, k = (torch.cat([part[..., :2] * 1.5, part[..., 2:]], -1) for part in (q, k))
+        scores = (q @ k.transpose(-1, -2).unsqueeze(1)).relu()
+        best = (self.each(x).unsqueeze(-2) @ scores).squeeze(-2).topk(3, -1).indices
+        hidden = torch.full((BATCH, LENGTH, LENGTH), float('-inf')).scatter(-1, best, 0.0)
+        w = (self.query(x) @ self.key(x).transpose(1, 2) + hidden).softmax(-1)
+        seen(w[:, None])
+        return w @ self.value(x)
+
+
+@form(decomposed=True)
+class SinkBehindTheProduct(Attention):
+    """The logarithm of the sum, less a constant, scales what the values gave: a sink's share."""
+
+    def extra(self):
+        self.sink = nn.Parameter(torch.randn(HEADS))
+
+    def mix(self, scores, v):
+        share = (scores.logsumexp(-1) - self.sink.view(1, -1, 1)).sigmoid()
+        w = scores.softmax(-1)
+        seen(w)
+        return (w @ v) * share.unsqueeze(-1)
+
+
+@form(decomposed=True)
+class GlimpsesOfPairs(Loose):
+    """Bilinear attention: two glimpses, each a softmax over all pairs of positions."""
+
+    def extra(self):
+        self.scales = nn.Parameter(torch.randn(1, 2, 1, WIDTH))
+
+    def forward(self, x):
+        v, q = self.value(x).relu(), self.query(x).relu()
+        scores = torch.einsum('xhyk,bvk,bqk->bhvq', self.scales, v, q) + 0.5
+        w = scores.view(-1, 2, LENGTH * LENGTH).softmax(2)
+        pairs = w.view(-1, 2, LENGTH, LENGTH)
+        seen(pairs, 'unnormalized')
+        return torch.stack([torch.einsum('bvk,bvq,bqk->bk', v, pairs[:, each], q) for each in range(2)], 1)
+
+
+# ---- as scripts write it: loops, conditions, lists and dictionaries of tensors, functions beside modules -----------
+
+
+def scores_of(q: Tensor, k: Tensor) -> Tensor:
+    return torch.matmul(q, k.transpose(-2, -1)) / math.sqrt(q.size(-1))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+    scores = scores_of(q, k)
+    if mask is not None:
+        scores = scores.masked_fill(mask, float('-inf'))
+    weights = F.softmax(scores, dim=-1)
+    return torch.matmul(weights, v), weights
+
+
+class Result(NamedTuple):
+    out: Tensor
+    weights: List[Tensor]
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.width, self.heads = WIDTH, HEADS
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.extra()
+
+    def extra(self):
+        pass
+
+    def apart(self, x: Tensor) -> Tensor:
+        return x.view(x.size(0), x.size(1), self.heads, -1).transpose(1, 2)
+
+    def together(self, x: Tensor) -> Tensor:
+        return self.out(x.transpose(1, 2).reshape(x.size(0), x.size(2), self.width))
+
+
+@form(script=True)
+class ScriptedHeads(Scripted):
+    """A softmax and a product for each head, in a loop."""
+
+    def forward(self, x):
+        q, k, v = self.apart(self.query(x)), self.apart(self.key(x)), self.apart(self.value(x))
+        outs: List[Tensor] = []
+        for head in range(self.heads):
+            y, w = attend(q[:, head], k[:, head], v[:, head])
+            outs.append(y)
+            if not torch.jit.is_scripting():
+                seen(w[:, None])
+        return self.out(torch.cat(outs, -1))
+
+
+@form(script=True)
+class ScriptedSamples(Scripted):
+    """One softmax; a product for each sample, written into the result."""
+
+    def forward(self, x):
+        w = scores_of(self.apart(self.query(x)), self.apart(self.key(x))).softmax(-1)
+        if not torch.jit.is_scripting():
+            seen(w)
+        v = self.apart(self.value(x))
+        y = torch.zeros_like(v)
+        for sample in range(x.size(0)):
+            y[sample] = torch.matmul(w[sample], v[sample])
+        return self.together(y)
+
+
+@form(script=True)
+class ScriptedMask(Scripted):
+    """A mask that may be missing, dropout that training decides, a tuple with the weights."""
+
+    def attend(self, x: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
+        y, w = attend(self.apart(self.query(x)), self.apart(self.key(x)), self.apart(self.value(x)), mask)
+        if not torch.jit.is_scripting():
+            seen(w)
+        return self.together(F.dropout(y, 0.5, self.training)), {'weights': w}
+
+    def forward(self, x) -> Dict[str, Tensor]:
+        first, _ = self.attend(x, None)
+        second, told = self.attend(first, torch.triu(torch.ones(x.size(1), x.size(1)), 1) > 0)
+        return {'out': second, 'weights': told['weights']}
+
+
+class ScriptedBlock(Scripted):
+    def forward(self, x: Tensor, causal: bool, index: int) -> Result:
+        q, k, v = torch.chunk(torch.cat([self.query(x), self.key(x), self.value(x)], dim=2), chunks=3, dim=-1)
+        scores = torch.einsum('bihd,bjhd->bhij', q.unflatten(-1, [self.heads, -1]), k.unflatten(-1, [self.heads, -1]))
+        if causal:
+            scores = scores + torch.triu(torch.full((x.size(1), x.size(1)), float('-inf')), 1)
+        w = scores.softmax(-1)
+        if not torch.jit.is_scripting():
+            seen(w, name=f'attention.blocks.{index}')
+        y = torch.einsum('bhij,bjhd->bihd', w, v.unflatten(-1, [self.heads, -1])).flatten(2)
+        return Result(x + self.out(y), [w])
+
+
+@form(script=True)
+class ScriptedBlocks(nn.Module):
+    """Modules of a list, called in a loop, that return named tuples."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(ScriptedBlock() for _ in range(3))
+
+    def forward(self, x):
+        for index, block in enumerate(self.blocks):
+            x = block(x, index % 2 == 1, index).out
+        return x
+
+
+@form(script=True)
+class ScriptedCache(Scripted):
+    """Keys and values of earlier steps, in lists."""
+
+    def forward(self, x):
+        keys: List[Tensor] = []
+        values: List[Tensor] = []
+        outs: List[Tensor] = []
+        step = 0
+        while step < 4:
+            now = x[:, step : step + 1]
+            keys.append(self.apart(self.key(now)))
+            values.append(self.apart(self.value(now)))
+            y, w = attend(self.apart(self.query(now)), torch.cat(keys, 2), torch.cat(values, 2))
+            if not torch.jit.is_scripting():
+                seen(w)
+            outs.append(self.together(y))
+            step += 1
+        return torch.cat(outs, 1)
+
+
+@form(script=True)
+class ScriptedSlots(Scripted):
+    """Slots that compete for positions, refined by a recurrent cell."""
+
+    def extra(self):
+        self.slots, self.cell = nn.Parameter(torch.randn(1, 3, WIDTH)), nn.GRUCell(WIDTH, WIDTH)
+
+    def forward(self, x):
+        k, v = self.key(x), self.value(x)
+        slots = self.slots.expand(x.size(0), -1, -1)
+        for _ in range(2):
+            w = torch.einsum('bid,bjd->bij', self.query(slots), k).softmax(1) + 1e-8
+            w = w / w.sum(-1, keepdim=True)
+            if not torch.jit.is_scripting():
+                seen(w[:, None])
+            read = torch.einsum('bij,bjd->bid', w, v)
+            slots = self.cell(read.reshape(-1, self.width), slots.reshape(-1, self.width)).view(x.size(0), 3, self.width)
+        return slots
+
+
+@form(script=True)
+class ScriptedDecoder(Scripted):
+    """Additive attention of each step of a decoder."""
+
+    def extra(self):
+        self.cell, self.score = nn.LSTMCell(2 * WIDTH, WIDTH), nn.Linear(WIDTH, 1, bias=False)
+
+    def forward(self, x):
+        hidden, cell = torch.zeros(x.size(0), self.width), torch.zeros(x.size(0), self.width)
+        keys = self.key(x)
+        outs: List[Tensor] = []
+        for step in range(3):
+            w = F.softmax(self.score(torch.tanh(self.query(hidden).unsqueeze(1) + keys)).squeeze(-1), dim=1)
+            if not torch.jit.is_scripting():
+                seen(w[:, None, None])
+            context = torch.bmm(w.unsqueeze(1), x).squeeze(1)
+            hidden, cell = self.cell(torch.cat([x[:, step], context], -1), (hidden, cell))
+            outs.append(hidden)
+        return torch.stack(outs, 1)
+
+
+@form(script=True, unseen=2)
+class ScriptedBlocksOfKeys(Scripted):
+    """A softmax that is accumulated over blocks of keys."""
+
+    def forward(self, x):
+        q, k, v = self.apart(self.query(x)), self.apart(self.key(x)), self.apart(self.value(x))
+        largest = torch.full([x.size(0), self.heads, x.size(1), 1], float('-inf'))
+        total, y = torch.zeros_like(largest), torch.zeros_like(q)
+        for begin in range(0, x.size(1), 3):
+            scores = scores_of(q, k[:, :, begin : begin + 3])
+            now = torch.maximum(largest, scores.amax(-1, keepdim=True))
+            raised, shrinks = torch.exp(scores - now), torch.exp(largest - now)
+            total = total * shrinks + raised.sum(-1, keepdim=True)
+            y = y * shrinks + raised @ v[:, :, begin : begin + 3]
+            largest = now
+        return self.together(y / total)
+
+
+@form(script=True)
+class ScriptedExperts(Scripted):
+    """Experts in a loop, over the tokens that chose them."""
+
+    def extra(self):
+        self.router = nn.Linear(WIDTH, 4, bias=False)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(4))
+
+    def forward(self, x):
+        tokens = x.view(-1, self.width)
+        best, chosen = torch.topk(self.router(tokens), 2, -1)
+        w = best.softmax(-1)
+        y = torch.zeros_like(tokens)
+        for index, expert in enumerate(self.experts):
+            token, choice = torch.where(chosen == index)
+            if token.numel() > 0:
+                y.index_add_(0, token, expert(tokens[token]) * w[token, choice, None])
+        return y.view(x.shape)

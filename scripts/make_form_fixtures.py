@@ -62,13 +62,13 @@ def main() -> None:
             SEEN.clear()
             model(x)
             expected = list(SEEN)
-            traced = torch.jit.trace(model, (x,), check_trace=False)
+            program = torch.jit.script(model) if described['script'] else torch.jit.trace(model, (x,), check_trace=False)
         if options.only and not re.search(options.only, name):
             continue
         if described['decomposed']:
             save_decomposed(model, x, options.out / f'{name}.decomposed.pt2')
         path = options.out / f'{name}.pt'
-        torch.jit.save(traced, str(path))
+        torch.jit.save(program, str(path))
         strip_debug(path)
         path.chmod(0o644)
         attentions = []

@@ -137,6 +137,7 @@ test.each([
   ['ChunksStacked', true],
   ['HeadsOfValues', true],
   ['PairsOfHeads', true],
+  ['GlimpsesOfPairs', true],
 ])('%s: whether its heads are known: %p', async (name, known) => {
   const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
   const sites = await model.attentionSites([tensor('input')]);

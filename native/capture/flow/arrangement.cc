@@ -66,6 +66,7 @@ Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, 
   const auto shift = [&](int64_t place) {  // once the foreign ones are gone
     return place - std::count_if(foreign_.begin(), foreign_.end(), [&](int64_t each) { return each < place; });
   };
+  bool allKeys = false;
   for (const auto dim : dims) {
     std::vector<Span> spans;
     for (const auto& [span, place] : factors) {
@@ -85,10 +86,11 @@ Arrangement::Arrangement(const Matrix& matrix, const View& view, int64_t query, 
     // Split, but in another order than the matrix's own: coordinates tell.
     const bool identity = isIdentity(spans, size);
     whole_ = whole_ && identity;
+    if (dim == key) allKeys = identity;
     coordinates_.push_back(coordinatesOf(spans));
   }
   // A softmax over queries and keys at once.
-  const bool overPairs = query == kNone && key != kNone && whole_ && sizes_.back() > shape_.back();
+  const bool overPairs = query == kNone && key != kNone && allKeys && sizes_.back() > shape_.back();
   if (overPairs && shape_.size() == dims.size() + 1) {
     shape_.erase(shape_.end() - 3);
     for (const size_t last : {size_t{1}, size_t{2}}) {

@@ -7,7 +7,20 @@
 #include <tuple>
 #include <utility>
 
+#include "torch/own_computation.h"
+
 namespace lta::flow {
+namespace {
+
+// Whether all are one or zero. Nothing but its values tells.
+bool areMarks(const at::Tensor& tensor) {
+  if (tensor.is_complex() || tensor.layout() != at::kStrided || tensor.numel() == 0) return false;
+  const OwnComputation own;
+  return !tensor.ne(0).logical_and(tensor.ne(1)).any().item<bool>();
+}
+
+}  // namespace
+
 // What a sum over a dimension of weights, or of scores, runs over.
 Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const {
   const auto& matrix = weights.matrix();
@@ -88,11 +101,11 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
   return consumed;
 }
 
-std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
-                                         int64_t otherSummed) {
+std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& side, const Side& beside) {
   if (!weights || weights.value().stage != Stage::Weights) return std::nullopt;
-  const auto aim = aimOf(weights, summed, row);
+  const auto aim = aimOf(weights, side.summed, side.own);
   auto& matrix = weights.matrix();
+  const auto& other = beside.tensor;
   if (aim.key == kNone) {
     if (aim.touches || matrix.fromScores || !isFixed(other)) return std::nullopt;
     // A softmax over positions, then a product with a table over what isn't the heads: external attention.
@@ -107,7 +120,8 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
                "the logarithm of its sum is taken as well: a softmax in blocks, whose weights are scaled later");
     return std::nullopt;
   }
-  const auto& along = weights.view->dims[static_cast<size_t>(summed)];
+  if (isOfHypernetwork(weights, other)) return std::nullopt;
+  const auto& along = weights.view->dims[static_cast<size_t>(side.summed)];
   const bool copies = std::any_of(along.begin(), along.end(), [&](const Component& component) {
     return component.span.dim != kForeign && matrix.isCopied(component.span.dim);
   });
@@ -136,21 +150,37 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, int64_t summed,
   }
   // A product with a vector is an expectation, unless the weights compare two activations.
   if (other.dim() < 2 && !matrix.fromScores) return std::nullopt;
-  const auto beside = besideOf(other, otherSummed);
-  if (isMixture(matrix, aim, beside)) return std::nullopt;
+  const auto values = besideOf(matrix, other, beside.summed);
+  if (isMixture(matrix, aim, values) || isPlaced(matrix, values)) return std::nullopt;
   // Scores of several heads of queries, added up with one number of a layer for each: what keys are picked by, for an
   // attention that follows.
-  const auto own = otherSummed == other.dim() - 1 ? other.dim() - 2 : other.dim() - 1;
-  const bool addsHeads = matrix.fromScores && aim.key != matrix.key && matrix.isFeature(aim.key) && beside.features;
-  if (addsHeads && (own < 0 || other.size(own) == 1)) return std::nullopt;
+  const bool addsHeads = matrix.fromScores && aim.key != matrix.key && matrix.isFeature(aim.key) && values.features;
+  if (addsHeads && (beside.own < 0 || other.size(beside.own) == 1)) return std::nullopt;
   return consume(weights.tensor, *weights.view, weights.note->value, aim);
 }
 
+// Whether weights are what a function that isn't a softmax makes of the product with a matrix that layers made of each
+// sample: the activation of a hypernetwork's layer, unless that matrix is what they multiply.
+bool Flow::isOfHypernetwork(const Operand& weights, const at::Tensor& other) {
+  auto& matrix = weights.matrix();
+  const auto kind = weights.value().kind;
+  if (!matrix.generated || kind == Kind::Softmax || matrix.generated == storageOf(other)) return false;
+  if (kind == Kind::Sigmoid) {
+    listMatrix(matrix,
+               "a sigmoid of the product with a matrix that a layer made of each sample: weights of slots, or the "
+               "activation of a hypernetwork's layer");
+  }
+  return true;
+}
+
 // Whether a layer made a dimension of values, or of distributions that are mixed.
-Flow::Beside Flow::besideOf(const at::Tensor& values, int64_t dim) const {
+Flow::Beside Flow::besideOf(const Matrix& weights, const at::Tensor& values, int64_t dim) const {
   const auto operand = operandOf(values);
   Beside beside;
+  // What a router chose is put to its place by them.
+  beside.marks = (weights.layerKeys || weights.fixedKeys || weights.chosenKeys) && areMarks(values);
   beside.layer = operand ? isLayers(operand) : operand.note && operand.note->layer;
+  beside.experts = operand.note && operand.note->byTable;
   if (dim < 0) return beside;
   if (const auto* feature = featureAlong(values, dim)) {
     beside.features = true;
@@ -205,18 +235,25 @@ bool Flow::isMixture(Matrix& matrix, const Aim& aim, const Beside& beside) {
   if (!matrix.layerKeys) {
     if (!matrix.fixedKeys) return false;
     // Experts that a router chose, or distributions that are mixed.
-    if ((matrix.chosenKeys && (beside.features || beside.layer)) || beside.distributions) return true;
+    if ((matrix.chosenKeys && (beside.features || beside.experts)) || beside.distributions || beside.marks) return true;
     // Of a table that was written as a product: values that a layer made for each of its rows.
     if (beside.features && !beside.stacked) {
       listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
     }
     return beside.features;
   }
-  if (beside.features) return true;
+  if (beside.features || (matrix.chosenKeys && beside.experts) || beside.marks) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;
   const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];
   if (queries == matrix.sizes[static_cast<size_t>(matrix.key)]) return false;
   listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
+  return true;
+}
+
+// Whether ones and zeros put the weights of the keys that were chosen to their places, instead of values.
+bool Flow::isPlaced(Matrix& matrix, const Beside& beside) {
+  if (!matrix.chosenKeys || !beside.marks) return false;
+  listMatrix(matrix, "ones and zeros put the weights of the chosen keys to their places, which isn't followed");
   return true;
 }
 
@@ -226,6 +263,7 @@ bool Flow::areComposed(const Operand& a, const Operand& b, const Product& produc
   for (const auto& [operand, summed] : {std::pair(&a, product.summedA), std::pair(&b, product.summedB)}) {
     const auto& matrix = operand->matrix();
     if (operand->value().stage != Stage::Weights || !matrix.fromScores || operand->value().exponential) return false;
+    if (matrix.generated) return false;
     const auto& components = operand->view->dims[static_cast<size_t>(summed)];
     if (components.size() != 1) return false;
     const auto dim = components.front().span.dim;
@@ -263,8 +301,8 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
   if (rule.does == Does::Distance || (!weightsA && !weightsB) || areComposed(weightsA, weightsB, product)) {
     return std::nullopt;
   }
-  const auto rowA = product.row < 0 ? kForeign : product.a[static_cast<size_t>(product.row)];
-  const auto rowB = product.column < 0 ? kForeign : product.b[static_cast<size_t>(product.column)];
+  const Side sideA{a, product.summedA, product.row < 0 ? kForeign : product.a[static_cast<size_t>(product.row)]};
+  const Side sideB{b, product.summedB, product.column < 0 ? kForeign : product.b[static_cast<size_t>(product.column)]};
   const bool scoresFirst = !weightsA || (weightsB && weightsB.matrix().fromScores && !weightsA.matrix().fromScores);
   // Keys times values of a linear attention, which queries read: no weights, whatever function made the queries.
   const auto isState = [](const Operand& operand, int64_t summed) {
@@ -283,8 +321,7 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
     if (const auto& weights = second ? weightsB : weightsA; weights && weights.value().stage == Stage::Weights) {
       headsOfValues(weights, second ? product.b : product.a, second ? a : b, second ? product.a : product.b);
     }
-    auto consumed = second ? consumedBy(weightsB, product.summedB, rowB, a, product.summedA)
-                           : consumedBy(weightsA, product.summedA, rowA, b, product.summedB);
+    auto consumed = second ? consumedBy(weightsB, sideB, sideA) : consumedBy(weightsA, sideA, sideB);
     if (!consumed) continue;
     consumed->second = second;
     consumed->mayBeNameless = rule.does == Does::Mm;

@@ -11,6 +11,24 @@
 #include "capture/flow/dimensions.h"
 
 namespace lta::flow {
+namespace {
+
+bool areAlike(const std::vector<at::Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& each) {
+    return each.sizes() == tensors.front().sizes() && each.layout() == at::kStrided;
+  });
+}
+
+}  // namespace
+
+Flow::Joined Flow::joinedAlong(const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result,
+                               bool ofOneLayer) {
+  const auto count = static_cast<int64_t>(tensors.size());
+  auto sizes = tensors.front().sizes().vec();
+  sizes.insert(sizes.begin() + dim, count);
+  return {dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, std::move(sizes)};
+}
+
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   if (source.dim() > 3 && result.dim() == 3 && source.size(1) > 1 &&
       source.size(0) * source.size(1) == result.size(0)) {
@@ -24,7 +42,10 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   }
   const auto* note = find(source);
   if (!note) return;
-  if (storageOf(source) == storageOf(result)) return stacked(result);
+  if (storageOf(source) == storageOf(result)) {
+    repeatedFeatures(source, result);
+    return stacked(result);
+  }
   // A copy, in the order of the source's elements.
   if (note->features.empty() || !result.is_contiguous()) return;
   std::vector<int64_t> strides(static_cast<size_t>(source.dim()));
@@ -39,6 +60,24 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   auto& copy = noteOf(result);
   copy.features = std::move(features);
   copy.layer = layer;
+}
+
+// Heads each of which was repeated, once those are a dimension with them.
+void Flow::repeatedFeatures(const at::Tensor& source, const at::Tensor& result) {
+  auto& note = noteOf(result);
+  for (const auto& [stride, size] : note.constant) {
+    for (auto& feature : note.features) {
+      if (feature.stride != stride * size) continue;
+      const auto whole = feature.size * size;
+      for (int64_t dim = 0; dim < result.dim() && result.dim() < source.dim(); ++dim) {
+        if (result.stride(dim) != stride || result.size(dim) != whole) continue;
+        feature.stride = stride;
+        feature.size = whole;
+        feature.whole *= size;
+        break;
+      }
+    }
+  }
 }
 
 // Parts of one tensor that lie behind each other along what a layer made of it: heads that were split off. That
@@ -70,7 +109,8 @@ void Flow::stacked(const at::Tensor& view) {
   if (view.sizes() != at::IntArrayRef(joined.stacked) || !view.is_contiguous() || view.storage_offset() != 0) return;
   auto& note = found->second;
   note.joined.reset();
-  if (!note.value) {
+  const bool layers = note.value && note.value->stage == Stage::Scores && note.value->matrix->fixed != kNone;
+  if (!note.value || layers) {
     // Features of one don't go on in the next.
     for (auto& feature : note.features) {
       if (feature.stride < joined.stride) feature.size = std::min(feature.size, joined.stride / feature.stride);
@@ -80,7 +120,7 @@ void Flow::stacked(const at::Tensor& view) {
     } else {
       note.features.push_back({joined.stride, joined.count, true, true, joined.count});
     }
-    return;
+    if (!note.value) return;
   }
   const auto all = note.layout.view(view);
   if (!all) return;
@@ -141,30 +181,46 @@ bool Flow::areOfOneLayer(const std::vector<at::Tensor>& tensors) const {
   return by != nullptr;
 }
 
-void Flow::joined(const Call& call, const at::Tensor& result) {
-  if (!call.arguments[0].isTensorList()) return;
-  const auto tensors = call.arguments[0].toTensorVector();
-  const auto dim = wrapped(call.argument("dim").value_or(0).toInt(), result.dim());
-  const bool stacks = call.rule.does == Does::Stacks;
-  Operand source;
-  std::vector<MatrixPtr> others;
-  bool all = true;
-  for (const auto& tensor : tensors) {
-    auto operand = operandOf(tensor);
-    if (!operand) {
-      all = false;
-      if (operand.note && operand.note->context) decide(*operand.note, false);
-      continue;
+// What stands side by side has the features of any of them; where all are parts of one, or one layer made all of them,
+// what they are side by side is told as well.
+void Flow::joinedFeatures(const Call& call, const std::vector<at::Tensor>& tensors, int64_t dim,
+                          const at::Tensor& result) {
+  if (tensors.empty()) return;
+  const bool stacks = call.rule.does == Does::Stacks, alike = areAlike(tensors);
+  // Those of one, as they stand in the result.
+  const auto partFeatures = [&] {
+    std::vector<Feature> features;
+    for (int64_t each = 0; each < tensors.front().dim(); ++each) {
+      if (const auto* feature = featureAlong(tensors.front(), each)) {
+        features.push_back(*feature);
+        features.back().stride = result.stride(each < dim || !stacks ? each : each + 1);
+        features.back().size = tensors.front().size(each);
+      }
     }
-    if (!source) {
-      source = std::move(operand);
-    } else if (operand.value().matrix != source.value().matrix) {
-      others.push_back(operand.value().matrix);
+    return features;
+  };
+  const auto* const chunk = alike ? chunked(tensors) : nullptr;
+  const bool ofOneLayer = areOfOneLayer(tensors);
+  if (chunk || (stacks && ofOneLayer)) {
+    auto features = partFeatures();
+    // Heads that were split off; else one after the other: positions.
+    if (chunk) {
+      const auto count = static_cast<int64_t>(tensors.size());
+      const auto step = stacks ? result.stride(dim) : result.stride(dim) * tensors.front().size(dim);
+      features.push_back({step, count, chunk->layer, false, count});
     }
+    const auto* const by = find(tensors.front())->by;
+    auto& note = noteOf(result);
+    note.features = std::move(features);
+    note.layer = true;
+    note.by = by;
+    return;
   }
-  // Side by side, those of any of them.
-  const auto joinedFeatures = [&] {
-    if (tensors.empty() || tensors.front().dim() != result.dim()) return;
+  if (stacks && result.size(dim) > 1) {
+    noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
+    return;
+  }
+  if (tensors.front().dim() == result.dim()) {
     std::vector<Feature> features;
     for (int64_t each = 0; each < result.dim(); ++each) {
       const Feature* feature = nullptr;
@@ -180,54 +236,35 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
       features.back().whole = whole;
     }
     if (!features.empty()) noteOf(result).features = std::move(features);
-  };
-  // Those of one, as they stand in the result.
-  const auto partFeatures = [&] {
-    std::vector<Feature> features;
-    for (int64_t each = 0; each < tensors.front().dim(); ++each) {
-      if (const auto* feature = featureAlong(tensors.front(), each)) {
-        features.push_back(*feature);
-        features.back().stride = result.stride(each < dim || !stacks ? each : each + 1);
-        features.back().size = tensors.front().size(each);
-      }
-    }
-    return features;
-  };
-  const bool alike = !tensors.empty() && std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& each) {
-    return each.sizes() == tensors.front().sizes() && each.layout() == at::kStrided;
-  });
-  const auto joinedAlong = [&](bool ofOneLayer) {
-    const auto count = static_cast<int64_t>(tensors.size());
-    auto sizes = tensors.front().sizes().vec();
-    sizes.insert(sizes.begin() + dim, count);
-    return Joined{dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, std::move(sizes)};
-  };
-  if (!source) {
-    const auto* const chunk = alike ? chunked(tensors) : nullptr;
-    if (chunk || (stacks && areOfOneLayer(tensors))) {
-      auto features = partFeatures();
-      // Heads that were split off; else one after the other: positions.
-      if (chunk) {
-        const auto count = static_cast<int64_t>(tensors.size());
-        const auto step = stacks ? result.stride(dim) : result.stride(dim) * tensors.front().size(dim);
-        features.push_back({step, count, chunk->layer, false, count});
-      }
-      const auto* const by = find(tensors.front())->by;
-      auto& note = noteOf(result);
-      note.features = std::move(features);
-      note.layer = true;
-      note.by = by;
-    } else if (stacks && result.size(dim) > 1) {
-      noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
-    } else {
-      joinedFeatures();
-      if (alike && tensors.size() > 1 && storageOf(result)) {
-        const bool ofOneLayer = areOfOneLayer(tensors);
-        noteOf(result).joined = joinedAlong(ofOneLayer);
-      }
-    }
-    return;
   }
+  if (alike && tensors.size() > 1 && storageOf(result))
+    noteOf(result).joined = joinedAlong(tensors, dim, result, ofOneLayer);
+}
+
+void Flow::joined(const Call& call, const at::Tensor& result) {
+  if (!call.arguments[0].isTensorList()) return;
+  const auto tensors = call.arguments[0].toTensorVector();
+  const auto dim = wrapped(call.argument("dim").value_or(0).toInt(), result.dim());
+  const bool stacks = call.rule.does == Does::Stacks;
+  Operand source;
+  std::vector<MatrixPtr> others;
+  bool all = true, layers = true;
+  for (const auto& tensor : tensors) {
+    auto operand = operandOf(tensor);
+    if (!operand) {
+      all = false;
+      if (operand.note && operand.note->context) decide(*operand.note, false);
+      continue;
+    }
+    layers = layers && isLayers(operand);
+    if (!source) {
+      source = std::move(operand);
+    } else if (operand.value().matrix != source.value().matrix) {
+      others.push_back(operand.value().matrix);
+    }
+  }
+  // What layers without a bias gave may be scores of slots, but is features above all.
+  if (!source) return joinedFeatures(call, tensors, dim, result);
   std::vector<int64_t> from;
   std::vector<bool> changed;
   for (int64_t each = 0; each < result.dim(); ++each) {
@@ -245,11 +282,12 @@ void Flow::joined(const Call& call, const at::Tensor& result) {
   const bool isOuter = source.value().stage == Stage::Scores && source.matrix().outer;
   follow(source, result, from, changed, /*combined=*/true, std::move(value), others);
   if (!stacks) joinedQueries(tensors, dim, result);
-  if (!stacks && alike && all && !others.empty() && !alongKeys && operandOf(result)) {
-    noteOf(result).joined = joinedAlong(false);
+  if (layers) return joinedFeatures(call, tensors, dim, result);
+  if (!stacks && areAlike(tensors) && all && !others.empty() && !alongKeys && operandOf(result)) {
+    noteOf(result).joined = joinedAlong(tensors, dim, result, /*ofOneLayer=*/false);
   }
   // Features and their products, as a feature map.
-  if (isOuter && !operandOf(result)) joinedFeatures();
+  if (isOuter && !stacks && !operandOf(result)) joinedFeatures(call, tensors, dim, result);
 }
 
 // Keys of several products side by side: a dimension that is queries of any of them is, as where a pixel attends to its
@@ -295,6 +333,21 @@ void Flow::indexedFeatures(const Call& call, const at::Tensor& source, const at:
   made.layer = layer;
 }
 
+// What stays of features where some coordinates are picked, or some are added.
+void Flow::pickedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result) {
+  const auto does = call.rule.does;
+  if (does == Does::Indexes) return indexedFeatures(call, source, result);
+  const bool keeps = does == Does::Picks || does == Does::Selects || does == Does::Pads || does == Does::Repeats;
+  const bool scatters = call.name == "scatter";
+  if (!keeps && !scatters) return;
+  copyFeatures(source, result);
+  const auto dim = call.argument("dim");
+  if ((!scatters && call.name != "sort") || !dim || !dim->isInt() || !find(result)) return;
+  // Put into others, or sorted, those are some that were chosen.
+  const auto stride = result.stride(wrapped(dim->toInt(), result.dim()));
+  for (auto& feature : noteOf(result).features) feature.chosen = feature.chosen || feature.stride == stride;
+}
+
 // What picks coordinates along some dimensions, or adds some.
 void Flow::indexed(const Call& call, const at::Tensor& result) {
   const auto tellChoice = [&](const at::Tensor& index) {
@@ -311,16 +364,17 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
   const auto source = operandOf(call.tensor(static_cast<size_t>(call.rule.operand)));
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
-    if (call.rule.does == Does::Scatters && operandOf(call.tensor(0))) return elementwise(call, result);
+    if (call.rule.does == Does::Scatters) {
+      const auto into = operandOf(call.tensor(0));
+      if (into) return elementwise(call, result);
+      if (into.note) pickedFeatures(call, into.tensor, result);
+    }
     if (source.note && source.note->raised && call.rule.does == Does::Scatters) {
       noteOf(result).raisedSum = RaisedSum{source.note->raised->of, kNone};
     } else if (source.note && source.note->raisedSum) {
       noteOf(result).raisedSum = source.note->raisedSum;
     }
-    const bool keepsOthers = call.rule.does == Does::Picks || call.rule.does == Does::Selects ||
-                             call.rule.does == Does::Pads || call.rule.does == Does::Repeats;
-    if (source.note && keepsOthers) copyFeatures(source.tensor, result);
-    if (source.note && call.rule.does == Does::Indexes) indexedFeatures(call, source.tensor, result);
+    if (source.note) pickedFeatures(call, source.tensor, result);
     return;
   }
   const auto dims = source.tensor.dim();
@@ -399,10 +453,13 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
   auto choosesAlong = value.stage == Stage::Scores ? matrix.fixed : matrix.fixedKeys ? matrix.key : kNone;
   if (matrix.generated || call.rule.does == Does::Scatters) choosesAlong = kNone;
   const bool choosesKeys =
-      choosesAlong != kNone && std::any_of(from.begin(), from.end(), [&](int64_t dim) {
-        return dim >= 0 && changed[static_cast<size_t>(dim)] && source.view->has(dim, choosesAlong);
-      });
+      (matrix.fromScores && (call.name == "topk" || call.name == "sort")) ||
+      (choosesAlong != kNone && std::any_of(from.begin(), from.end(), [&](int64_t dim) {
+         return dim >= 0 && changed[static_cast<size_t>(dim)] && source.view->has(dim, choosesAlong);
+       }));
+  const bool layers = isLayers(source);
   follow(source, result, from, changed, /*combined=*/true, std::move(value));
+  if (layers && find(source.tensor)) pickedFeatures(call, source.tensor, result);
   if (!choosesKeys) return;
   if (const auto chosen = operandOf(result)) chosen.matrix().chosenKeys = true;
 }
@@ -424,7 +481,13 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
     listMatrix(kernel.matrix(), "its result is the kernel of a convolution");
     return;
   }
-  if (!source) {
+  // What a product gave for each query, or a layer for each position, is an activation, whose channels are mixed.
+  const bool channels =
+      source && std::any_of(source.view->dims[1].begin(), source.view->dims[1].end(), [&](const Component& component) {
+        const auto dim = component.span.dim;
+        return dim != kForeign && source.matrix().roles[static_cast<size_t>(dim)] == Role::Free;
+      });
+  if (!source || (channels && isLayers(source))) {
     if (source.note && source.note->context) decide(*source.note, false);
     raisedMixed(call.tensor(0), call.tensor(1), result);
     // Channels are a layer's.
@@ -433,7 +496,7 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
       auto features = sharedFeatures(call.tensor(0), {0}, result);
       auto& note = noteOf(result);
       note.layer = true;
-      note.by = storageOf(call.tensor(1));
+      note.by = placeOf(call.tensor(1));
       if (result.size(1) > 1) {
         features.push_back({result.stride(1), result.size(1), true, false, result.size(1)});
         note.features = std::move(features);
@@ -443,13 +506,8 @@ void Flow::convolved(const Call& call, const at::Tensor& result) {
   }
   const auto& matrix = source.matrix();
   if (result.dim() < 3 || source.tensor.dim() != result.dim() || source.view->has(1, matrix.key) ||
-      source.view->has(1, matrix.query)) {
+      source.view->has(1, matrix.query) || channels) {
     return;
-  }
-  // What a product gave for each query is an activation again, whose channels a convolution mixes.
-  for (const auto& component : source.view->dims[1]) {
-    const auto dim = component.span.dim;
-    if (dim != kForeign && matrix.roles[static_cast<size_t>(dim)] == Role::Free) return;
   }
   std::vector<bool> changed(static_cast<size_t>(result.dim()), false);
   for (int64_t dim = 1; dim < result.dim(); ++dim) {

@@ -107,7 +107,10 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     if (note->value) continue;
     const bool weighs = call.rule.does == Does::Exponentiates || call.rule.does == Does::Sigmoid;
     if (note->reduced && note->reduced->does == Does::LogSums && note->reduced->shifted && weighs) {
-      scaledByLogSum(*note->reduced->matrix);
+      // Beside a constant alone it is the share that a sink leaves, and not that of a block.
+      const bool sink = note->reduced->byConstants && call.rule.does == Does::Sigmoid;
+      if (sink) note->reduced->matrix->logSummed = false;
+      if (!sink) scaledByLogSum(*note->reduced->matrix);
     }
     if (storageOf(tensor) != storage) {
       const auto& known = noteOf(result).reduced;
@@ -130,8 +133,9 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
                             besideNote->reduced->matrix == reduced.matrix;
         if (undone) reduced.exponentOf = std::exchange(reduced.unshifted, 0);
         const bool more = call.rule.does == Does::Adds && !number && tensors.size() > 1 && !undone;
-        reduced.shifted =
-            reduced.shifted || more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
+        const bool shifts = more || call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
+        reduced.shifted = reduced.shifted || shifts;
+        if (shifts && tensors.size() > 1) reduced.byConstants = reduced.byConstants && isFixed(beside);
         reduced.exact = reduced.exact && !more && !(number && std::abs(*number) > 1e-2);
         noteOf(result).reduced = reduced;
       } else if (note->reduced && call.rule.does == Does::Adds &&
@@ -162,6 +166,24 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     auto& sum = noteOf(result);
     sum.by = by;
     sum.summed = true;
+  }
+  ownFeatures(call, tensors, result);
+}
+
+// Beside what a layer made, a dimension that constants alone have is theirs: glimpses, each with a scale of its own,
+// are as heads.
+void Flow::ownFeatures(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  if (call.rule.does != Does::Scales || tensors.size() != 2 || !storageOf(result)) return;
+  for (size_t place = 0; place < 2; ++place) {
+    const auto &constants = tensors[place], &other = tensors[1 - place];
+    if (!isFixed(constants) || isFixed(other)) continue;
+    const auto operand = operandOf(other);
+    if (operand ? !isLayers(operand) : !operand.note || operand.note->value || !operand.note->layer) continue;
+    for (int64_t dim = 0; dim < result.dim(); ++dim) {
+      const auto here = aligned(constants, result, dim), there = aligned(other, result, dim);
+      if (!varies(constants, here) || (there >= 0 && other.size(there) > 1)) continue;
+      noteOf(result).features.push_back({result.stride(dim), result.size(dim), false, false, result.size(dim)});
+    }
   }
 }
 
@@ -220,6 +242,7 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
   const bool onlyKey = matrix.key != kNone && matrix.sizes[static_cast<size_t>(matrix.key)] == 1;
   for (const auto& tensor : tensors) {
     if (tensor.is_same(weights.tensor) || tensor.dim() == 0 || isFixed(tensor)) continue;
+    if (matrix.generated && weights.value().kind != Kind::Softmax && matrix.generated != storageOf(tensor)) continue;
     bool keys = onlyKey, queries = false, behind = onlyKey, channels = false, beyond = false;
     int64_t keyDim = kNone, channel = kNone;
     for (int64_t dim = 0; dim < result.dim(); ++dim) {
@@ -244,7 +267,7 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
     if (!keys || !(beyond || channels) || (queries && !behind && !channels && !matrix.layerKeys)) continue;
     auto made = std::make_shared<Multiplied>();
     made->given = weights.tensor;
-    made->beside = besideOf(tensor, keyDim == kNone ? kForeign : aligned(tensor, result, keyDim));
+    made->beside = besideOf(matrix, tensor, keyDim == kNone ? kForeign : aligned(tensor, result, keyDim));
     if (!beyond) made->channel = channel;
     made->operand = retained_.retain(weights.tensor);
     made->view = *weights.view;

@@ -131,6 +131,7 @@ class Flow {
     bool stacked;         // tensors were put side by side
     int64_t whole;        // how many the layer made in all
     bool scored = false;  // those were put side by side, then a layer was applied to each
+    bool chosen = false;  // some of them were picked
   };
   // A factor of a dimension, and what it goes along; null for positions and the batch.
   struct FeaturePart {
@@ -145,6 +146,7 @@ class Flow {
     int64_t version = 0;  // of what was reduced
     bool exact = true;
     bool shifted = false;           // something was added to it, or subtracted
+    bool byConstants = true;        // those were constants
     int64_t exponentOf = 0;         // of exponentials, or of a log-sum-exp: the version of the scores
     int64_t unshifted = 0;          // as values have it
     std::vector<MatrixPtr> others;  // whose sums were added
@@ -155,6 +157,8 @@ class Flow {
     bool stacked = false;        // they were put side by side
     bool layer = false;          // a layer made them
     bool distributions = false;  // they are softmaxes over something else
+    bool experts = false;        // matrices that were picked, or mixed, made them
+    bool marks = false;          // they are ones and zeros
   };
   // A product written out as multiplication and sum: what was multiplied.
   struct Multiplied {
@@ -232,7 +236,8 @@ class Flow {
     std::vector<Feature> features;
     bool layer = false;        // a layer made it: what isn't along a feature goes along positions
     bool table = false;        // a matrix of parameters for each of the batch, picked or mixed by what inputs say
-    const void* by = nullptr;  // the layer's weight
+    bool byTable = false;      // such a matrix made it
+    const void* by = nullptr;  // where the layer's weight is
     bool summed = false;       // what another layer made was added
     // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
     std::vector<std::pair<int64_t, int64_t>> constant;
@@ -257,6 +262,8 @@ class Flow {
     Matrix& matrix() const { return *note->value->matrix; }
   };
 
+  // Tells a layer's weight from others in the same memory.
+  static const void* placeOf(const at::Tensor& weight);
   const Note* find(const at::Tensor& tensor) const;
   Note& noteOf(const at::Tensor& tensor);
   Note& newNote(const at::Tensor& tensor);
@@ -280,6 +287,7 @@ class Flow {
   void constantBeyond(const Call& call, const at::Tensor& result);
 
   void elementwise(const Call& call, const at::Tensor& result);
+  void ownFeatures(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void noteOperands(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void combined(const Call& call, const std::vector<Operand>& sources, const std::vector<at::Tensor>& tensors,
                 const at::Tensor& result);
@@ -307,15 +315,21 @@ class Flow {
   bool raisedSummed(const Call& call, const at::Tensor& result);
   void raisedMixed(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result);
   void reshaped(const at::Tensor& source, const at::Tensor& result);
+  void repeatedFeatures(const at::Tensor& source, const at::Tensor& result);
   std::optional<Consumed> followed(const Call& call, const at::Tensor& result);
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
   bool areOfOneLayer(const std::vector<at::Tensor>& tensors) const;
   const Feature* chunked(const std::vector<at::Tensor>& tensors) const;
   void stacked(const at::Tensor& view);
   void joined(const Call& call, const at::Tensor& result);
+  void joinedFeatures(const Call& call, const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result);
+  static Joined joinedAlong(const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result,
+                            bool ofOneLayer);
   void joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
   bool isMadeTable(const Call& call, const at::Tensor& result) const;
+  bool isMadeByTable(const Call& call) const;
+  void pickedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result);
   void indexedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);
   void unfolded(const Call& call, const at::Tensor& result);
@@ -334,10 +348,17 @@ class Flow {
     bool single = false;   // the product has one row
   };
   Aim aimOf(const Operand& weights, int64_t summed, int64_t row) const;
-  std::optional<Consumed> consumedBy(const Operand& weights, int64_t summed, int64_t row, const at::Tensor& other,
-                                     int64_t otherSummed);
+  // One operand of a product: the dimension that is summed over, and the one that it alone has (kForeign: it has none).
+  struct Side {
+    const at::Tensor& tensor;
+    int64_t summed;
+    int64_t own;
+  };
+  std::optional<Consumed> consumedBy(const Operand& weights, const Side& side, const Side& other);
   bool isMixture(Matrix& matrix, const Aim& aim, const Beside& beside);
-  Beside besideOf(const at::Tensor& values, int64_t dim) const;
+  bool isPlaced(Matrix& matrix, const Beside& beside);
+  bool isOfHypernetwork(const Operand& weights, const at::Tensor& other);
+  Beside besideOf(const Matrix& weights, const at::Tensor& values, int64_t dim) const;
   void headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
                      const std::vector<int64_t>& ofValues);
   static bool areComposed(const Operand& a, const Operand& b, const Product& product);

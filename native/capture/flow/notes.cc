@@ -16,6 +16,11 @@ int64_t strideOf(const at::Tensor& tensor, int64_t dim) { return tensor.stride(d
 
 }  // namespace
 
+const void* Flow::placeOf(const at::Tensor& weight) {
+  const auto* const storage = storageOf(weight);
+  return storage ? static_cast<const char*>(static_cast<const void*>(storage)) + weight.storage_offset() : nullptr;
+}
+
 const Flow::Note* Flow::find(const at::Tensor& tensor) const {
   const auto* storage = storageOf(tensor);
   if (!storage) return nullptr;
@@ -44,7 +49,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.reduced.reset();
   note.features.clear();
   note.layer = false;
-  note.table = false;
+  note.table = note.byTable = false;
   note.by = nullptr;
   note.summed = false;
   note.constant.clear();
@@ -163,12 +168,16 @@ std::vector<Flow::Feature> Flow::featuresAt(const at::Tensor& tensor, const std:
   for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
     const auto to = strides[static_cast<size_t>(dim)];
     if (const auto* feature = featureAlong(tensor, dim)) {
-      features.push_back({to, tensor.size(dim), feature->layer, feature->stacked, feature->whole, feature->scored});
+      features.push_back(*feature);
+      features.back().stride = to;
+      features.back().size = tensor.size(dim);
       continue;
     }
     for (const auto& [size, stride, of] : featureParts(tensor, dim)) {
       if (!of) continue;
-      features.push_back({to * (stride / strideOf(tensor, dim)), size, of->layer, of->stacked, of->whole, of->scored});
+      features.push_back(*of);
+      features.back().stride = to * (stride / strideOf(tensor, dim));
+      features.back().size = size;
     }
   }
   return features;
@@ -195,6 +204,7 @@ void Flow::copyFeatures(const at::Tensor& source, const at::Tensor& result) {
     const auto* feature = featureAlong(source, dim);
     if (!feature || size < 2 || size == source.size(dim)) continue;
     features.push_back({strideOf(result, dim + more), size, feature->layer, feature->stacked, size});
+    features.back().chosen = feature->chosen || size < source.size(dim);
   }
   const bool layer = note->layer, summed = note->summed;
   const auto* const by = note->by;

@@ -89,7 +89,9 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
       Aim aim;
       aim.key = key;
       aim.row = multiplied.channel;
-      if (isMixture(*value.matrix, aim, multiplied.beside)) return std::nullopt;
+      if (isMixture(*value.matrix, aim, multiplied.beside) || isPlaced(*value.matrix, multiplied.beside)) {
+        return std::nullopt;
+      }
       auto consumed = consume(multiplied.operand->get(), multiplied.view, multiplied.value, aim);
       consumed.point = multiplied.given;
       return consumed;

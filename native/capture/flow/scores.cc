@@ -150,7 +150,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     }
     auto& made = newNote(result);
     made.layer = true;
-    made.by = storageOf(b);
+    made.by = placeOf(b);
     made.features = std::move(features);
     return;
   }
@@ -234,9 +234,11 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     const auto own = fixedA ? product.row : product.column;
     auto shared = sharedFeatures(fixedA ? b : a, fixedA ? product.b : product.a, result);
     for (auto& feature : shared) feature.scored = feature.stacked;
+    const bool byTable = isTable(fixedA ? a : b);
     auto& note = newNote(result);
+    note.byTable = byTable;
     note.layer = layer || own < 0 || isOneMatrix(fixedA ? a : b);
-    note.by = storageOf(fixedA ? a : b);
+    note.by = placeOf(fixedA ? a : b);
     if (note.layer) note.features = std::move(shared);
     auto whole = own >= 0 ? result.size(own) : 1;
     // Experts, each with a matrix of its own.
@@ -262,7 +264,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   matrix->operatorName = name;
   matrix->module = modules_.current();
   matrix->fromScores = generated || (!fixedA && !fixedB);
-  matrix->generated = generated;
+  if (generated) matrix->generated = storageOf(fixedA ? a : b);
   const auto* featureA = featureAlong(a, product.summedA);
   const auto* featureB = featureAlong(b, product.summedB);
   matrix->ofFeatures = featureA && featureB;

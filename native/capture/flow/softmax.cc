@@ -28,6 +28,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   // Of those that were put side by side and went through one layer each, it weighs one against the others.
   const auto* const feature = source ? nullptr : featureAlong(input, dim);
   matrix->layerKeys = feature && !feature->scored;
+  matrix->chosenKeys = matrix->layerKeys && feature->chosen;
   matrix->constant = isFixed(input);
   const bool positions = (!source || isLayers(source)) && isPositions(input, dim);
   if (source) {
@@ -39,7 +40,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     // Slots that a layer made for each sample are keys as any others.
     const auto fixed = source.matrix().generated ? kNone : source.matrix().fixed;
     if (fixed != kNone) matrix->fixedKeys = source.view->has(dim, fixed);
-    matrix->chosenKeys = matrix->fixedKeys && source.matrix().chosenKeys;
+    matrix->chosenKeys = (matrix->fixedKeys || matrix->fromScores) && source.matrix().chosenKeys;
   }
 
   // Sizes that tell batch from heads where the softmax runs over [batch · heads, Q, K].

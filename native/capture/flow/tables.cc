@@ -83,6 +83,23 @@ bool Flow::isMadeTable(const Call& call, const at::Tensor& result) const {
   }
 }
 
+// Whether it is made, element by element, of what such weights gave.
+bool Flow::isMadeByTable(const Call& call) const {
+  const auto does = call.rule.does;
+  const bool moves = does >= Does::Picks && does <= Does::Stacks;
+  if (!anyTable_ || !(isPointwise(does) || moves || does == Does::Reshapes)) return false;
+  const auto is = [&](const at::Tensor& tensor) {
+    const auto* note = find(tensor);
+    return note && note->byTable;
+  };
+  return std::any_of(call.arguments.begin(), call.arguments.end(), [&](const c10::IValue& argument) {
+    if (argument.isTensor()) return is(argument.toTensor());
+    if (!argument.isTensorList()) return false;
+    const auto tensors = argument.toTensorVector();
+    return std::any_of(tensors.begin(), tensors.end(), is);
+  });
+}
+
 bool Flow::isTable(const at::Tensor& tensor) const {
   if (!anyTable_) return false;
   const auto* note = find(tensor);

@@ -112,7 +112,8 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
     return told > 1;
   };
   const auto weights = [&](Kind kind, const std::string& operatorName) -> ValuePtr {
-    if (matrix.fixed != kNone || matrix.outer) return nullptr;  // a layer and its activation
+    const bool isLayer = matrix.fixed != kNone && !matrix.generated;
+    if (isLayer || matrix.outer) return nullptr;  // a layer and its activation
     value->stage = Stage::Weights;
     value->kind = kind;
     value->operatorName = operatorName;

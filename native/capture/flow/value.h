@@ -49,12 +49,13 @@ struct Matrix {
   bool ofPositions = false;    // of scores: batch and whatever stands beside it, of which nothing tells heads
   bool queryGrid = false;      // of scores: queries have two dimensions, each of a product of its own
   int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
-  bool generated = false;      // that table is one that layers made, a whole matrix for each sample
-  bool fixedKeys = false;      // the softmax runs over that
-  bool chosenKeys = false;     // some of those were chosen
-  bool layerKeys = false;      // the softmax's dimension is one that a layer made: classes, experts, bins
-  bool constant = false;       // a softmax of what depends on no input
-  std::string operatorName;    // what made it: of a softmax or of the scores' product
+  // That table is one that layers made, a whole matrix for each sample: its memory.
+  const void* generated = nullptr;
+  bool fixedKeys = false;    // the softmax runs over that
+  bool chosenKeys = false;   // some keys were chosen
+  bool layerKeys = false;    // the softmax's dimension is one that a layer made: classes, experts, bins
+  bool constant = false;     // a softmax of what depends on no input
+  std::string operatorName;  // what made it: of a softmax or of the scores' product
   std::string module;
   std::vector<std::shared_ptr<Matrix>> parents;
 
