@@ -138,6 +138,7 @@ def architectures():
     add('gpt_neo', lambda: t.GPTNeoConfig(vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[['global', 'local'], 1]], window_size=4, max_position_embeddings=64), text, **no_cache)
     decoder = {k: v for k, v in SMALL.items() if 'prob' not in k}
     grouped = dict(decoder, num_key_value_heads=2)
+    picked = dict(num_local_experts=4, num_experts_per_tok=2, experts_implementation='batched_mm')
     for name, config, extra in [
         ('gpt_neox', 'GPTNeoXConfig', {}), ('llama', 'LlamaConfig', grouped), ('mistral', 'MistralConfig', {**grouped, 'sliding_window': 4}),
         ('qwen2', 'Qwen2Config', grouped), ('qwen3', 'Qwen3Config', {**grouped, 'head_dim': 8}), ('gemma', 'GemmaConfig', {**grouped, 'head_dim': 8}),
@@ -152,6 +153,12 @@ def architectures():
         ('deepseek_v3', 'DeepseekV3Config', {**decoder, 'num_key_value_heads': 4, 'n_routed_experts': 4, 'num_experts_per_tok': 2,
                                              'kv_lora_rank': 16, 'q_lora_rank': 16, 'qk_rope_head_dim': 8, 'qk_nope_head_dim': 8,
                                              'v_head_dim': 8, 'n_group': 2, 'topk_group': 1, 'moe_intermediate_size': 16}),
+        # Experts whose matrices are picked for each token, of routers that choose logits or what a softmax or a sigmoid made of them.
+        ('granitemoe', 'GraniteMoeConfig', {**grouped, **picked}), ('granitemoe_swa', 'GraniteMoeSWAConfig', {**grouped, **picked, 'sliding_window': 4}),
+        ('gpt_oss_picked', 'GptOssConfig', {**grouped, **picked, 'head_dim': 8, 'sliding_window': 4}), ('olmoe', 'OlmoeConfig', {**grouped, **picked, 'num_experts': 4}),
+        ('ernie_moe', 'Ernie4_5_MoeConfig', {**grouped, **picked, 'moe_num_experts': 4, 'moe_k': 2, 'moe_intermediate_size': 16, 'moe_layer_start_index': 0}),
+        ('glm4_moe', 'Glm4MoeConfig', {**grouped, **picked, 'n_routed_experts': 4, 'n_group': 2, 'topk_group': 1, 'first_k_dense_replace': 0, 'moe_intermediate_size': 16, 'head_dim': 8}),
+        ('minimax_m2', 'MiniMaxM2Config', {**grouped, **picked, 'head_dim': 8}), ('phimoe', 'PhimoeConfig', {**grouped, **picked}),
         ('gptj', 'GPTJConfig', dict(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4)),
         ('codegen', 'CodeGenConfig', dict(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, n_ctx=64, rotary_dim=4)),
         ('opt', 'OPTConfig', dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48, word_embed_proj_dim=32, max_position_embeddings=64)),

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
+import { TorchError } from '../core/errors';
 import { elementCount } from '../core/shape';
 import type { AttentionSite, HookKind, ProgramSignature, ProgramValue, Signature, Unseen } from '../index';
 import { toValue } from '../io/entry-values';
@@ -102,10 +103,14 @@ async function findSites(
   const note = describeOrder(entries, parameters);
   if (note) process.stderr.write(`${note}\n`);
   progress('running the model …');
-  return model.attentionSites(
-    arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], options.device)),
-    limitsOf(options),
-  );
+  const values = arrangeInputs(entries, parameters).map((entry, i) => toValue(entry, parameters[i], options.device));
+  try {
+    return await model.attentionSites(values, limitsOf(options));
+  } catch (error) {
+    // A model without attention has everything else that is shown.
+    if (!(error instanceof TorchError) || error.code !== 'ERR_NO_ATTENTION') throw error;
+    return Object.assign([], { unseen: [...(error.unseen ?? [])] });
+  }
 }
 
 function report(inspection: Inspection, { depth = Number.POSITIVE_INFINITY }: InspectOptions): string {

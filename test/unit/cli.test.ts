@@ -347,6 +347,25 @@ describe('libtorch-attention inspect', () => {
     expect(inspection).toMatchObject({ parameters: 1092, dtypes: { float32: 1092 }, forward: { returns: 'Tensor' } });
     expect(inspection.modules).toContainEqual({ name: 'layers.0', type: 'SelfAttention', parameters: 468 });
   });
+
+  test.each([
+    ['ChosenLogits', 0],
+    ['SigmoidOfMadeMatrices', 1],
+  ])('inspect of %s: everything but attentions, and what looks like one', (form, unseen) => {
+    const x = Array.from({ length: 2 }, () => Array.from({ length: 6 }, () => new Array<number>(16).fill(0.5)));
+    const model = join(ROOT, 'test/fixtures/forms', `${form}.pt`);
+    const inputs = write(`${form}.json`, { x });
+    const { status, stdout } = run('inspect', model, '--inputs', inputs);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/\n {2}attention +\w+ +[\d,]+\n/);
+    expect(stdout).toContain('No attention was seen in this run.');
+    expect(stdout.includes('not recorded: module')).toBe(unseen > 0);
+    const inspection = JSON.parse(run('inspect', model, '--inputs', inputs, '--json').stdout) as Record<
+      string,
+      unknown
+    >;
+    expect(inspection).toMatchObject({ attentionSites: [], unseen: { length: unseen } });
+  });
 });
 
 describe('libtorch-attention capture', () => {
