@@ -3210,6 +3210,22 @@ class ChosenSlotsThroughALayer(Loose):
         return (w.unsqueeze(-1) * self.value(self.slots[chosen])).sum(-2)
 
 
+@form(decomposed=True)
+class ChosenSlotsOfEachSample(ChosenSlotsThroughALayer):
+    """Their values go through a matrix that is picked for each sample."""
+
+    def extra(self):
+        super().extra()
+        self.router, self.matrices = nn.Linear(WIDTH, 3), nn.Parameter(torch.randn(3, WIDTH, WIDTH) / 4)
+
+    def forward(self, x):
+        best, chosen = (self.query(x) @ self.keys.t()).topk(3, -1)
+        w = best.softmax(-1)
+        seen(w[:, None])
+        picked = self.matrices[self.router(x.mean(1)).argmax(-1)]
+        return (w.unsqueeze(-1) * torch.einsum('btkd,bde->btke', self.slots[chosen], picked)).sum(2)
+
+
 @form(unseen=1, decomposed=True)
 class ChosenKeysByOnes(Loose):
     """Ones put the weights of the best keys to their places."""

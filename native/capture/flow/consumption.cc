@@ -177,11 +177,10 @@ bool Flow::isOfHypernetwork(const Operand& weights, const at::Tensor& other) {
 Flow::Beside Flow::besideOf(const Matrix& weights, const at::Tensor& values, int64_t dim) const {
   const auto operand = operandOf(values);
   Beside beside;
-  // What a router chose is put to its place by them.
-  beside.marks = (weights.layerKeys || weights.fixedKeys || weights.chosenKeys) && areMarks(values);
-  beside.layer = operand ? isLayers(operand) : operand.note && operand.note->layer;
-  beside.experts = operand.note && operand.note->byTable;
+  // What was chosen is put to its place by them.
+  beside.marks = weights.chosenKeys && areMarks(values);
   if (dim < 0) return beside;
+  beside.experts = isByTable(values, dim);
   if (const auto* feature = featureAlong(values, dim)) {
     beside.features = true;
     beside.stacked = feature->stacked;
@@ -235,14 +234,15 @@ bool Flow::isMixture(Matrix& matrix, const Aim& aim, const Beside& beside) {
   if (!matrix.layerKeys) {
     if (!matrix.fixedKeys) return false;
     // Experts that a router chose, or distributions that are mixed.
-    if ((matrix.chosenKeys && (beside.features || beside.experts)) || beside.distributions || beside.marks) return true;
+    const bool experts = matrix.chosenKeys && (beside.features || beside.experts || beside.marks);
+    if (experts || beside.distributions) return true;
     // Of a table that was written as a product: values that a layer made for each of its rows.
     if (beside.features && !beside.stacked) {
       listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
     }
     return beside.features;
   }
-  if (beside.features || (matrix.chosenKeys && beside.experts) || beside.marks) return true;
+  if (beside.features || (matrix.chosenKeys && (beside.experts || beside.marks))) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;
   const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];
   if (queries == matrix.sizes[static_cast<size_t>(matrix.key)]) return false;

@@ -106,11 +106,11 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     if (storageOf(tensor) != storage && !residual) copyFeatures(tensor, result);
     if (note->value) continue;
     const bool weighs = call.rule.does == Does::Exponentiates || call.rule.does == Does::Sigmoid;
-    if (note->reduced && note->reduced->does == Does::LogSums && note->reduced->shifted && weighs) {
-      // Beside a constant alone it is the share that a sink leaves, and not that of a block.
+    if (note->reduced && note->reduced->does == Does::LogSums && weighs) {
+      // Beside constants alone it is the share that a sink leaves, and not that of a block.
       const bool sink = note->reduced->byConstants && call.rule.does == Does::Sigmoid;
       if (sink) note->reduced->matrix->logSummed = false;
-      if (!sink) scaledByLogSum(*note->reduced->matrix);
+      if (!sink && note->reduced->shifted) scaledByLogSum(*note->reduced->matrix);
     }
     if (storageOf(tensor) != storage) {
       const auto& known = noteOf(result).reduced;

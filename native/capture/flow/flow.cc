@@ -54,7 +54,11 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
   if (call.rule.does == Does::Takes) taken(call);
   if (!storageOf(result) || result.is_nested()) return std::nullopt;
   auto consumed = followed(call, result);
-  if (isMadeByTable(call)) noteOf(result).byTable = true;
+  if (auto tables = tablesBehind(call, result)) {
+    auto& note = noteOf(result);
+    note.byTable = true;
+    note.tables = std::move(*tables);
+  }
   if (isMadeTable(call, result)) {
     noteOf(result).table = true;
     anyTable_ = true;

@@ -155,9 +155,8 @@ class Flow {
   struct Beside {
     bool features = false;       // a layer made what they have along the keys
     bool stacked = false;        // they were put side by side
-    bool layer = false;          // a layer made them
     bool distributions = false;  // they are softmaxes over something else
-    bool experts = false;        // matrices that were picked, or mixed, made them
+    bool experts = false;        // matrices that were picked, or mixed, one for each key, made them
     bool marks = false;          // they are ones and zeros
   };
   // A product written out as multiplication and sum: what was multiplied.
@@ -234,11 +233,12 @@ class Flow {
     std::shared_ptr<const Multiplied> multiplied;
     std::optional<Reduced> reduced;
     std::vector<Feature> features;
-    bool layer = false;        // a layer made it: what isn't along a feature goes along positions
-    bool table = false;        // a matrix of parameters for each of the batch, picked or mixed by what inputs say
-    bool byTable = false;      // such a matrix made it
-    const void* by = nullptr;  // where the layer's weight is
-    bool summed = false;       // what another layer made was added
+    bool layer = false;    // a layer made it: what isn't along a feature goes along positions
+    bool table = false;    // a matrix of parameters for each of the batch, picked or mixed by what inputs say
+    bool byTable = false;  // such a matrix made it
+    std::vector<std::pair<int64_t, int64_t>> tables;  // the strides and sizes along which it is another one; empty: all
+    const void* by = nullptr;                         // where the layer's weight is
+    bool summed = false;                              // what another layer made was added
     // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
     std::vector<std::pair<int64_t, int64_t>> constant;
     std::shared_ptr<const WrittenOut> writtenOut;
@@ -328,7 +328,10 @@ class Flow {
   void joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
   bool isMadeTable(const Call& call, const at::Tensor& result) const;
-  bool isMadeByTable(const Call& call) const;
+  std::optional<std::vector<std::pair<int64_t, int64_t>>> tablesBehind(const Call& call,
+                                                                       const at::Tensor& result) const;
+  // Whether such matrices made a tensor, each place along a dimension by one of its own.
+  bool isByTable(const at::Tensor& tensor, int64_t dim) const;
   void pickedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result);
   void indexedFeatures(const Call& call, const at::Tensor& source, const at::Tensor& result);
   void convolved(const Call& call, const at::Tensor& result);

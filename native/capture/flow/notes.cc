@@ -50,6 +50,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.features.clear();
   note.layer = false;
   note.table = note.byTable = false;
+  note.tables.clear();
   note.by = nullptr;
   note.summed = false;
   note.constant.clear();

@@ -245,8 +245,10 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     const auto& table = fixedA ? a : b;
     for (int64_t dim = 0; dim < result.dim(); ++dim) {
       const auto of = (fixedA ? product.a : product.b)[static_cast<size_t>(dim)];
-      if (isFixed(table) && dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 &&
-          result.size(dim) == table.size(of)) {
+      const bool differs =
+          dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 && result.size(dim) == table.size(of);
+      if (differs && byTable) note.tables.emplace_back(result.stride(dim), result.size(dim));
+      if (differs && isFixed(table)) {
         note.features.push_back({result.stride(dim), result.size(dim), layer, false, result.size(dim)});
         whole *= result.size(dim);
       }

@@ -83,21 +83,36 @@ bool Flow::isMadeTable(const Call& call, const at::Tensor& result) const {
   }
 }
 
-// Whether it is made, element by element, of what such weights gave.
-bool Flow::isMadeByTable(const Call& call) const {
+// Whether a result is made, element by element or by picking some, of what such weights gave: the strides and sizes
+// along which those differ, as `Note::tables`.
+std::optional<std::vector<std::pair<int64_t, int64_t>>> Flow::tablesBehind(const Call& call,
+                                                                           const at::Tensor& result) const {
   const auto does = call.rule.does;
   const bool moves = does >= Does::Picks && does <= Does::Stacks;
-  if (!anyTable_ || !(isPointwise(does) || moves || does == Does::Reshapes)) return false;
-  const auto is = [&](const at::Tensor& tensor) {
+  if (!anyTable_ || !(isPointwise(does) || moves || does == Does::Reshapes)) return std::nullopt;
+  std::optional<std::vector<std::pair<int64_t, int64_t>>> tables;
+  const auto look = [&](const at::Tensor& tensor) {
     const auto* note = find(tensor);
-    return note && note->byTable;
+    if (!note || !note->byTable || tables) return;
+    const bool inPlace = isPointwise(does) && tensor.sizes() == result.sizes() && tensor.strides() == result.strides();
+    tables.emplace();
+    if (inPlace || storageOf(tensor) == storageOf(result)) tables = note->tables;
   };
-  return std::any_of(call.arguments.begin(), call.arguments.end(), [&](const c10::IValue& argument) {
-    if (argument.isTensor()) return is(argument.toTensor());
-    if (!argument.isTensorList()) return false;
-    const auto tensors = argument.toTensorVector();
-    return std::any_of(tensors.begin(), tensors.end(), is);
-  });
+  for (const auto& argument : call.arguments) {
+    if (argument.isTensor()) look(argument.toTensor());
+    if (!argument.isTensorList()) continue;
+    for (const at::Tensor& tensor : argument.toTensorVector()) look(tensor);
+  }
+  return tables;
+}
+
+bool Flow::isByTable(const at::Tensor& tensor, int64_t dim) const {
+  const auto* note = find(tensor);
+  if (!note || !note->byTable) return false;
+  const auto stride = tensor.stride(dim);
+  return note->tables.empty() || std::any_of(note->tables.begin(), note->tables.end(), [&](const auto& along) {
+           return stride >= along.first && stride < along.first * along.second;
+         });
 }
 
 bool Flow::isTable(const at::Tensor& tensor) const {
