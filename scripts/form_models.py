@@ -3557,3 +3557,46 @@ class ScriptedExperts(Scripted):
             if token.numel() > 0:
                 y.index_add_(0, token, expert(tokens[token]) * w[token, choice, None])
         return y.view(x.shape)
+
+
+@form(unseen=1, decomposed=True)
+class SigmoidOfPairs(Attention):
+    """A layer makes a number of each two positions, whose sigmoid multiplies the values."""
+
+    def extra(self):
+        self.score = nn.Linear(WIDTH, HEADS)
+
+    def forward(self, x):
+        pairs = torch.tanh(self.query(x).unsqueeze(2) + self.key(x).unsqueeze(1))
+        return self.together(torch.sigmoid(self.score(pairs)).permute(0, 3, 1, 2) @ self.apart(self.value(x)))
+
+
+@form(unseen=1, decomposed=True)
+class ConvolvedPairs(Attention):
+    """Pairs that were put side by side and convolved, without a function (non-local blocks by concatenation)."""
+
+    def extra(self):
+        self.score = nn.Conv2d(2 * WIDTH, 1, 1, bias=False)
+
+    def forward(self, x):
+        q, k = self.query(x).transpose(1, 2), self.key(x).transpose(1, 2)
+        length = x.size(1)
+        pairs = torch.cat([q.unsqueeze(3).expand(-1, -1, -1, length), k.unsqueeze(2).expand(-1, -1, length, -1)], 1)
+        return self.out(torch.relu(self.score(pairs)).view(x.size(0), length, length) / length @ self.value(x))
+
+
+@form(unseen=1, decomposed=True)
+class WindowsOfDiagonals(Attention):
+    """Weights of bands that are padded and cut so that each row begins one key later (sliding windows in chunks)."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        rows, band = 2, 3
+        chunks = LENGTH // rows
+        keys, values = (F.pad(each, (0, 0, rows, 0)).unfold(2, rows + band - 1, rows).transpose(-1, -2) for each in (k, v))
+        q = q.view(BATCH, HEADS, chunks, rows, DEPTH)
+        scores = self.scores(q, keys[:, :, :chunks])
+        weights = torch.stack([scores[..., row, row : row + band] for row in range(rows)], -2).softmax(-1)
+        whole = F.pad(weights, (0, rows)).flatten(-2)[..., :-rows].view(BATCH, HEADS, chunks, rows, -1)
+        y = whole @ values[:, :, :chunks, : whole.size(-1)]
+        return self.together(y.reshape(BATCH, HEADS, LENGTH, DEPTH))

@@ -309,6 +309,8 @@ class Flow {
   void pooled(const Call& call, const at::Tensor& result);
   void pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   bool isGatePosition(const Operand& gate, int64_t dim) const;
+  bool isOfPairs(const at::Tensor& pairs, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys,
+                 int64_t column) const;
   bool gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
                     const at::Tensor& result);
   void raised(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);

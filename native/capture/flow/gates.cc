@@ -12,6 +12,14 @@ namespace {
 
 constexpr const char* kGates =
     "weights of positions that no softmax made: they multiplied values that were summed over the positions";
+constexpr const char* kPairs =
+    "weights of pairs of positions that a layer made, without a softmax: they multiplied values that were summed over "
+    "the positions";
+
+// Which dimension of an operand a dimension of the product is.
+int64_t ownOf(const std::vector<int64_t>& dims, int64_t own) {
+  return own < 0 ? kNone : dims[static_cast<size_t>(own)];
+}
 
 }  // namespace
 
@@ -130,6 +138,15 @@ void Flow::gatedSummed(const Call& call) {
   noteOf(tensor).gated.reset();  // a mean is made of a sum
 }
 
+// Whether a layer made one number for each two positions (additive scores, pairs that were put side by side), which
+// multiply values that have features.
+bool Flow::isOfPairs(const at::Tensor& pairs, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys,
+                     int64_t column) const {
+  if (own < 0 || column < 0 || featureAlong(values, keys) || !featureAlong(values, column)) return false;
+  const auto operand = operandOf(pairs);
+  return isGatePosition(operand, summed) && isGatePosition(operand, own);
+}
+
 // The same as a product: one row of numbers for the positions.
 bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,
                         const at::Tensor& result) {
@@ -144,6 +161,14 @@ bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::
     const auto operand = operandOf(gate);
     return (!operand && isPositions(gate, summed)) || ((!operand || isLayers(operand)) && isMixed(gate));
   };
+  if (isOfPairs(a, product.summedA, ownOf(product.a, product.row), b, product.summedB,
+                ownOf(product.b, product.column)) ||
+      isOfPairs(b, product.summedB, ownOf(product.b, product.column), a, product.summedA,
+                ownOf(product.a, product.row))) {
+    const bool ofB = featureAlong(a, ownOf(product.a, product.row)) != nullptr;
+    list({modules_.current(), name, (ofB ? b : a).sizes().vec(), kPairs});
+    return true;
+  }
   const bool first = isGate(a, product.summedA, product.row);
   if (!first && !isGate(b, product.summedB, product.column)) return false;
   const auto other = first ? product.column : product.row;

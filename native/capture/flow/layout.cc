@@ -71,11 +71,14 @@ std::optional<View> Layout::view(const at::Tensor& tensor) const {
   View view;
   view.fixed = fixed_;
   std::vector<bool> used(axes_.size(), false);
+  // How far the dimensions so far go along each axis. What goes beyond its end is in the next row: a diagonal.
+  std::vector<int64_t> reach = first;
   const auto along = [&](size_t axis, int64_t step, int64_t size, int64_t stride) {
     const auto& span = axes_[axis].span;
     // The place where the axis begins counts once, however many dimensions go along it.
     const auto start = used[axis] ? 0 : span.start + span.step * first[axis];
     used[axis] = true;
+    reach[axis] += step * (size - 1);
     return Component{{span.dim, start, span.step * step, size}, stride};
   };
   for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
@@ -97,12 +100,12 @@ std::optional<View> Layout::view(const at::Tensor& tensor) const {
       if (axis == axes_.size()) return std::nullopt;
       const auto length = axes_[axis].span.size;
       const auto step = stride / std::max<int64_t>(axes_[axis].stride, 1);
-      if (step * (size - 1) + first[axis] < length || size == 0) {
+      if (step * (size - 1) + reach[axis] < length || size == 0) {
         components.insert(components.begin(), along(axis, step, size, stride));
         break;
       }
       // More than this axis: all of it, and the next one.
-      if (step != 1 || first[axis] != 0 || length == 0 || size % length != 0) return std::nullopt;
+      if (step != 1 || reach[axis] != 0 || length == 0 || size % length != 0) return std::nullopt;
       components.insert(components.begin(), along(axis, 1, length, stride));
       size /= length;
       stride *= length;
