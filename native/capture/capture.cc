@@ -13,9 +13,13 @@
 #include "runtime/error.h"
 #include "torch/nested.h"
 #include "torch/own_computation.h"
+#include "torch/thread_state.h"
 
 namespace lta {
 namespace {
+
+// Fewer weights than these (about 0.1 ms) aren't worth handing over.
+constexpr int64_t kLeastBeside = int64_t{1} << 18;
 
 // The module that both names lie in: where a softmax has a module of its own, it is its parent that attends.
 std::string commonModule(const std::string& a, const std::string& b) {
@@ -390,7 +394,7 @@ void Capture::onVisibleWeights(const char* operatorName, const std::string& modu
 void Capture::add(const PendingPtr& pending, const at::Tensor& output) {
   failure_.noting([&] {
     checkCancelled();
-    if (note(pending, output)) deliver(*pending);
+    if (note(pending, output)) deliverSoon(pending);
   });
 }
 
@@ -464,22 +468,79 @@ void Capture::onHeadsKnown(const PendingPtr& pending, int64_t batch, int64_t hea
       if (options_.sitesOnly || !pending->selected) return;
       std::erase(pending_, pending);
     }
-    deliver(*pending);
+    deliverSoon(pending);
   });
 }
 
+void Capture::deliverSoon(const PendingPtr& pending) {
+  if (!deliverBeside(pending)) deliver(*pending);
+}
+
 void Capture::deliver(PendingAttention& pending) {
-  sink_.deliver(complete(pending), [this] {
+  const auto kept = keptOf(pending.site, options_);
+  reserve(pending, kept);
+  sink_.deliver(complete(pending, kept), [this] {
     checkCancelled();
     budget_.reset();  // what was handed over is held by someone else
   });
 }
 
-// Computes what is kept of an attention.
-AttentionSink::Delivery Capture::complete(PendingAttention& pending) {
-  const OwnComputation own;
-  const auto kept = keptOf(pending.site, options_);
+void Capture::reserve(const PendingAttention& pending, const Kept& kept) {
   budget_.reserve(pending.site, bytesOf(pending.site, kept, options_));
+}
+
+// Has the weights of a fused call computed while the model goes on, where that leaves cores idle. Returns false where
+// they are to be computed now. What the caller's options are to blame for is thrown at once, as without.
+bool Capture::deliverBeside(const PendingPtr& pending) {
+  const auto& shape = pending->site.shape;
+  // What goes on while a hook or a consumer runs is theirs to decide, and a gradient needs the graph of this thread.
+  if (!pending->call || options_.gradients || options_.hooked || options_.onAttention) return false;
+  if (!pending->call->query.is_cpu() || pending->call->query.is_nested()) return false;
+  if (shape.batch * shape.heads * shape.queries * shape.keys < kLeastBeside) return false;
+  auto& companion = Companion::instance();
+  if (!companion.isFree()) return false;
+  auto kept = keptOf(pending->site, options_);
+  reserve(*pending, kept);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    pending->retain(retained_);
+  }
+  // The state keeps this capture alive, and the run in flight.
+  auto job = companion.offer([this, pending, kept, state = ThreadState()] {
+    const ThreadStateScope scope(state);
+    try {
+      failure_.noting([&] {
+        checkCancelled();
+        sink_.deliver(complete(*pending, kept), [] {});
+      });
+    } catch (...) {
+      pending->drop();  // `awaitBeside` tells of it
+    }
+  });
+  if (!job) {
+    sink_.deliver(complete(*pending, kept), [] {});
+    return true;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  beside_.push_back(std::move(job));
+  return true;
+}
+
+// Waits for what is computed beside the model, and throws what failed there.
+void Capture::awaitBeside() {
+  std::vector<Companion::JobPtr> jobs;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    jobs = std::exchange(beside_, {});
+  }
+  if (jobs.empty()) return;
+  for (const auto& job : jobs) Companion::instance().finish(job);
+  if (const auto failure = failure_.get()) std::rethrow_exception(failure);
+}
+
+// Computes what is kept of an attention.
+AttentionSink::Delivery Capture::complete(PendingAttention& pending, const Kept& kept) {
+  const OwnComputation own;
   AttentionSink::Delivery delivery;
   auto& attention = delivery.attention;
   attention.site = pending.site;
@@ -577,6 +638,7 @@ std::vector<Attention> Capture::finish() {
   for (const auto& pending : last) {
     if (pending->selected) deliver(*pending);
   }
+  awaitBeside();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     finished_ = true;

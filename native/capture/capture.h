@@ -20,6 +20,7 @@
 #include "capture/flow/flow.h"
 #include "capture/head_split.h"
 #include "capture/layer_selection.h"
+#include "capture/materialise.h"
 #include "capture/module_resolver.h"
 #include "capture/options.h"
 #include "capture/pending_attention.h"
@@ -28,6 +29,7 @@
 #include "capture/taken_weights.h"
 #include "capture/unseen.h"
 #include "runtime/cancellation.h"
+#include "runtime/companion.h"
 #include "runtime/first_failure.h"
 #include "torch/run_local.h"
 
@@ -132,8 +134,12 @@ class Capture : public RunLocal {
   void decided();
   PendingPtr pendingOf(const flow::Consumed& consumed) const;
   void onHeadsKnown(const PendingPtr& pending, int64_t batch, int64_t heads);
+  void reserve(const PendingAttention& pending, const Kept& kept);
   void deliver(PendingAttention& pending);
-  AttentionSink::Delivery complete(PendingAttention& pending);
+  void deliverSoon(const PendingPtr& pending);
+  bool deliverBeside(const PendingPtr& pending);
+  void awaitBeside();
+  AttentionSink::Delivery complete(PendingAttention& pending, const Kept& kept);
   void checkSelection();
   std::vector<Attention> sitesAsAttentions() const;
 
@@ -161,6 +167,7 @@ class Capture : public RunLocal {
   LayerSelection selection_;
   std::vector<std::string> missing_;
   std::deque<PendingPtr> pending_;
+  std::vector<Companion::JobPtr> beside_;
   bool finished_ = false;  // what a task that nobody waited for computes later is no part of the capture
 };
 

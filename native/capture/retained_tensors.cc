@@ -83,7 +83,7 @@ std::shared_ptr<RetainedTensor> RetainedTensors::retain(const at::Tensor& tensor
     retained->copy();
     return retained;
   }
-  const std::unique_lock<std::shared_mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::erase_if(tensors_, [](const auto& other) { return other.expired(); });
   tensors_.push_back(retained);
   count_ = tensors_.size();
@@ -92,10 +92,11 @@ std::shared_ptr<RetainedTensor> RetainedTensors::retain(const at::Tensor& tensor
 
 void RetainedTensors::beforeWrite(const at::Tensor& tensor) {
   if (empty() || !tensor.defined()) return;
-  const std::unique_lock<std::shared_mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::erase_if(tensors_, [&](const auto& weak) {
     const auto retained = weak.lock();
     if (!retained || !overlap(retained->tensor_, tensor)) return !retained;
+    const std::unique_lock<std::shared_mutex> nobodyReads(reading_);
     retained->copy();
     return true;
   });

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <shared_mutex>
 #include <vector>
 
@@ -41,12 +42,13 @@ class RetainedTensors {
   void beforeWrite(const at::Tensor& tensor);
   bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
 
-  // While this is held, writes wait: for whoever reads what is retained.
-  std::shared_lock<std::shared_mutex> reading() { return std::shared_lock(mutex_); }
+  // While this is held, writes into what is retained wait: for whoever reads it. Whatever else happens goes on.
+  std::shared_lock<std::shared_mutex> reading() { return std::shared_lock(reading_); }
 
  private:
   const bool copyAtOnce_;
-  std::shared_mutex mutex_;
+  std::shared_mutex reading_;  // asked for after `mutex_`
+  std::mutex mutex_;           // of what follows
   std::vector<std::weak_ptr<RetainedTensor>> tensors_;
   std::atomic<size_t> count_{0};
 };

@@ -71,7 +71,7 @@ class Blocks {
 // Whether blocks of rows keep all threads equally busy.
 bool fillThreads(int64_t rows, int64_t threads) { return rows >= 4 * threads * layerKernels().rows; }
 
-int64_t threadsFor(int64_t operations) { return std::clamp<int64_t>(operations / kGrain, 1, at::get_num_threads()); }
+int64_t threadsFor(int64_t operations) { return std::clamp<int64_t>(operations / kGrain, 1, threadsOfLoops()); }
 
 Block blockOf(const Layer& layer, const Rows& rows, int64_t begin, int64_t end) {
   return {rows.input + begin * layer.depth,

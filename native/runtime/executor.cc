@@ -53,7 +53,9 @@ Executor& Executor::instance() {
 // One run uses all cores by default, as in PyTorch; with eight cores or more, each run gets four, so that concurrent
 // runs × intra-op threads never exceeds the cores.
 Executor::Executor()
-    : policy_(std::clamp(coreCount() / 4, 1, 8)), numThreads_(std::max(1, coreCount() / policy_.concurrency())) {}
+    : cores_(coreCount()),
+      policy_(std::clamp(cores_ / 4, 1, 8)),
+      numThreads_(std::max(1, cores_ / policy_.concurrency())) {}
 
 void Executor::submit(std::function<void()> task, Kind kind) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -172,8 +174,7 @@ void Executor::setNumThreads(int count) {
 // there are cores, libgomp puts idle team members to sleep almost immediately, and waking them takes longer than many a
 // parallel region: a 30 ms forward took 40 ms with one such team on the event loop.
 void Executor::makeSequential() {
-  initialiseIntraOpThreads();
-  at::set_num_threads(1);
+  computeSequentially();
   // Threads that libtorch starts itself inherit this until a run applies its own count again.
   std::lock_guard<std::mutex> lock(mutex_);
   ++numThreadsEpoch_;
@@ -182,6 +183,11 @@ void Executor::makeSequential() {
 int Executor::numThreads() {
   std::lock_guard<std::mutex> lock(mutex_);
   return numThreads_;
+}
+
+int Executor::idleCores() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return std::max(0, cores_ - numThreads_ * policy_.running());
 }
 
 void Executor::setConcurrency(int count) {

@@ -35,6 +35,8 @@ class Executor {
   // Intra-op threads per run. at::set_num_threads is thread-local: every worker applies it itself.
   void setNumThreads(int count);
   int numThreads();
+  // Of the cores that libtorch would use, those that the running tasks leave idle.
+  int idleCores();
 
   // Makes the calling thread, an event loop's, compute sequentially from now on.
   void makeSequential();
@@ -79,6 +81,7 @@ class Executor {
   void releaseOverdue();
   void loop();
 
+  const int cores_;
   std::mutex mutex_;
   std::condition_variable ready_;
   AdmissionPolicy policy_;

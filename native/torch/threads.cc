@@ -9,4 +9,9 @@ void initialiseIntraOpThreads() {
   at::get_num_threads();                  // and this the one of libtorch
 }
 
+void computeSequentially() {
+  initialiseIntraOpThreads();
+  at::set_num_threads(1);
+}
+
 }  // namespace lta

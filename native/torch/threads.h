@@ -7,4 +7,7 @@ namespace lta {
 // would overwrite a count set before.
 void initialiseIntraOpThreads();
 
+// Has libtorch's operators compute on the calling thread alone.
+void computeSequentially();
+
 }  // namespace lta

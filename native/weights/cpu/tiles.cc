@@ -289,7 +289,7 @@ void forEachTile(const Division& division, const Work& work) {
   const auto tiles = (queries + rows - 1) / rows;
   const auto chunksOfThread =
       std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * elementsPerRow * (tiles / chunks)));
-  const auto threads = std::clamp<int64_t>(outer * chunks / chunksOfThread, 1, at::get_num_threads());
+  const auto threads = std::clamp<int64_t>(outer * chunks / chunksOfThread, 1, threadsOfLoops());
   shareTasks(outer * chunks, threads, [&](int64_t i) {
     // Other threads don't have this one's state: what is computed here is no part of the model.
     const at::AutoDispatchBelowADInplaceOrView plain;
@@ -332,7 +332,7 @@ Weights reduceTiles(const Source& source, const Wanted& wanted, Attending* atten
   // Enough tiles for every thread to have some.
   const auto outerHeads = averages ? 1 : heads;
   const auto outer = batch * outerHeads;
-  const auto least = (4 * at::get_num_threads() + outer - 1) / outer;
+  const auto least = (4 * threadsOfLoops() + outer - 1) / outer;
   rows = std::min({rows, queries, std::max(kLeastTileRows, (queries + least - 1) / least)});
   rows = std::min(queries, (rows + rowsAtOnce() - 1) / rowsAtOnce() * rowsAtOnce());
   const auto tiles = (queries + rows - 1) / rows;
