@@ -3600,3 +3600,83 @@ class WindowsOfDiagonals(Attention):
         whole = F.pad(weights, (0, rows)).flatten(-2)[..., :-rows].view(BATCH, HEADS, chunks, rows, -1)
         y = whole @ values[:, :, :chunks, : whole.size(-1)]
         return self.together(y.reshape(BATCH, HEADS, LENGTH, DEPTH))
+
+
+class GlobalQuery(Attention):
+    """Efficient additive attention (SwiftFormer): weights of the queries, which are summed to one that multiplies the keys."""
+
+    def extra(self):
+        self.weigh = nn.Parameter(torch.randn(WIDTH, 1))
+
+    def forward(self, x):
+        q = F.normalize(self.query(x), dim=-1)
+        query = self.weighed(q @ self.weigh, q)
+        return self.out(query * F.normalize(self.key(x), dim=-1)) + q
+
+
+@form(unseen=1, decomposed=True)
+class GlobalQueryByNorm(GlobalQuery):
+    def weighed(self, scores, q):
+        return (F.normalize(scores, dim=1) * q).sum(1, keepdim=True)
+
+
+@form(unseen=1, decomposed=True)
+class GlobalQueryExpanded(GlobalQuery):
+    def weighed(self, scores, q):
+        scores = scores / torch.linalg.vector_norm(scores, dim=1, keepdim=True)
+        return (scores.expand(-1, -1, WIDTH) * q).sum(1, keepdim=True)
+
+
+@form(unseen=1, decomposed=True)
+class GlobalQueryOfOnes(GlobalQuery):
+    """The softmax runs over the only number of each position: it is one."""
+
+    def weighed(self, scores, q):
+        return (scores.softmax(-1) * q).sum(1, keepdim=True)
+
+
+@form(unseen=1, decomposed=True)
+class GlobalQueryOfOnesAsProduct(GlobalQuery):
+    def weighed(self, scores, q):
+        return scores.softmax(-1).transpose(1, 2) @ q
+
+
+@form(decomposed=True)
+class HeadsIntoABuffer(Attention):
+    """The softmax of each head is written into its part of a buffer, which multiplies the values."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = torch.zeros(BATCH, HEADS, LENGTH, LENGTH)
+        for head in range(HEADS):
+            weights[:, head] = self.scores(q[:, head], k[:, head]).softmax(-1)
+        seen(weights, 'unnormalized')
+        return self.together(weights @ v)
+
+
+@form(decomposed=True)
+class RowsIntoABuffer(Attention):
+    """The same of halves of the queries, over the keys of each half."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        half = LENGTH // 2
+        weights = torch.zeros(BATCH, HEADS, LENGTH, LENGTH)
+        weights[:, :, :half, :half] = self.scores(q[:, :, :half], k[:, :, :half]).softmax(-1)
+        weights[:, :, half:, half:] = self.scores(q[:, :, half:], k[:, :, half:]).softmax(-1)
+        seen(weights, 'unnormalized')
+        return self.together(weights @ v)
+
+
+@form(decomposed=True)
+class HardAssignment(Attention):
+    """Each key is assigned to one query (GroupViT): ones where the softmax is largest, passed straight through."""
+
+    def forward(self, x):
+        scores = self.scores(self.query(x), self.key(x))
+        soft = scores.softmax(-2)
+        hard = torch.zeros_like(soft).scatter_(-2, soft.max(-2, keepdim=True)[1], 1.0)
+        weights = hard - soft.detach() + soft
+        weights = weights / (weights.sum(-1, keepdim=True) + 1.0)
+        seen(weights.unsqueeze(1), 'signed')
+        return self.out(weights @ self.value(x))

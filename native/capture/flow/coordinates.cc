@@ -458,7 +458,15 @@ void Flow::indexed(const Call& call, const at::Tensor& result) {
          return dim >= 0 && changed[static_cast<size_t>(dim)] && source.view->has(dim, choosesAlong);
        }));
   const bool layers = isLayers(source);
-  follow(source, result, from, changed, /*combined=*/true, std::move(value));
+  std::vector<MatrixPtr> others;
+  // What it is written into may hold parts that were written before.
+  if (call.rule.does == Does::Scatters) {
+    if (const auto into = operandOf(call.tensor(0))) {
+      others.push_back(into.value().matrix);
+      value.normalized = kNone;
+    }
+  }
+  follow(source, result, from, changed, /*combined=*/true, std::move(value), std::move(others));
   if (layers && find(source.tensor)) pickedFeatures(call, source.tensor, result);
   if (!choosesKeys) return;
   if (const auto chosen = operandOf(result)) chosen.matrix().chosenKeys = true;

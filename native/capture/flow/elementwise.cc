@@ -221,10 +221,15 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
                                   [](const Operand& each) { return each.value().stage == Stage::Scores; });
   if (scores && outer(call, tensors, result)) return;
   if (!sources.empty()) combined(call, sources, tensors, result);
-  if (!layers) return;
   if (sources.empty() && writes && copiesInto) overwritten(result, tensors.front());
   const auto isDense = [](const at::Tensor& each) { return each.layout() == at::kStrided && !each.is_nested(); };
   if (!isDense(result) || !std::all_of(tensors.begin(), tensors.end(), isDense)) return;
+  if (!layers) {
+    const bool gates = std::all_of(sources.begin(), sources.end(),
+                                   [](const Operand& each) { return isLayers(each) || isOfOneKey(each); });
+    if (gates) gated(call, tensors, result);
+    return;
+  }
   constantAlong(tensors, result);
   writtenOut(call, tensors, result);
   gated(call, tensors, result);
@@ -347,10 +352,13 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
     if (value->matrix == note.value->matrix || storageOf(source.tensor) != storage) {
       auto next = *value;
       next.matrix = note.value->matrix;
+      if (value->matrix != next.matrix) {
+        next.normalized = kNone;
+        others.push_back(value->matrix);
+      }
       for (const auto& other : others) {
         if (!descends(*other, next.matrix.get())) next.matrix->parents.push_back(other);
       }
-      if (value->matrix != next.matrix) next.normalized = kNone;
       note.value = std::make_shared<Value>(std::move(next));
     }
     return;

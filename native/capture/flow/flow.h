@@ -201,6 +201,7 @@ class Flow {
     std::vector<std::pair<int64_t, int64_t>> positions;
     std::vector<int64_t> sizes;  // of the numbers
     std::string operatorName;
+    const char* reason = nullptr;
   };
   // Exponentials that no product of queries and keys led to: a softmax, once they are divided by their sum.
   struct Raised {
@@ -308,6 +309,7 @@ class Flow {
   void gatedSummed(const Call& call);
   void pooled(const Call& call, const at::Tensor& result);
   void pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  static bool isOfOneKey(const Operand& gate);
   bool isGatePosition(const Operand& gate, int64_t dim) const;
   bool isOfPairs(const at::Tensor& pairs, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys,
                  int64_t column) const;

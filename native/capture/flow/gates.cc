@@ -12,6 +12,8 @@ namespace {
 
 constexpr const char* kGates =
     "weights of positions that no softmax made: they multiplied values that were summed over the positions";
+constexpr const char* kOnes =
+    "a softmax over a single number, which is always one: it multiplied values that were summed over the positions";
 constexpr const char* kPairs =
     "weights of pairs of positions that a layer made, without a softmax: they multiplied values that were summed over "
     "the positions";
@@ -42,7 +44,7 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
     bool features = false;
     for (auto dim = result.dim() - 1; dim >= 0; --dim) {
       const auto here = aligned(gate, result, dim), there = aligned(values, result, dim);
-      const bool inGate = here >= 0 && gate.size(here) > 1, inValues = there >= 0 && values.size(there) > 1;
+      const bool inGate = varies(gate, here), inValues = there >= 0 && values.size(there) > 1;
       features = features || (inValues && !inGate);
       if (!inGate || !inValues || !isGatePosition(operand, here)) continue;
       const auto stride = result.stride(dim), size = result.size(dim);
@@ -54,7 +56,9 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
     }
     if (!features || made->positions.empty()) continue;
     made->sizes = gate.sizes().vec();
-    made->operatorName = call.name;
+    const bool ones = operand && isOfOneKey(operand);
+    made->operatorName = ones ? operand.matrix().operatorName : call.name;
+    made->reason = ones ? kOnes : kGates;
     noteOf(result).gated = std::move(made);
     return;
   }
@@ -103,12 +107,20 @@ void Flow::pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, 
   }
 }
 
+// Whether it is the softmax of what a layer made along a dimension of size one: a number for each position.
+bool Flow::isOfOneKey(const Operand& gate) {
+  const auto& matrix = gate.matrix();
+  return matrix.softmax && !matrix.fromScores && matrix.key != kNone &&
+         matrix.sizes[static_cast<size_t>(matrix.key)] == 1;
+}
+
 // Whether a layer made the tensor, and a dimension isn't what it made.
 bool Flow::isGatePosition(const Operand& gate, int64_t dim) const {
   if (!gate) return isPositions(gate.tensor, dim);
   const auto& components = gate.view->dims[static_cast<size_t>(dim)];
   const auto& matrix = gate.matrix();
-  return isLayers(gate) && std::all_of(components.begin(), components.end(), [&](const Component& component) {
+  return (isLayers(gate) || isOfOneKey(gate)) &&
+         std::all_of(components.begin(), components.end(), [&](const Component& component) {
            const auto of = component.span.dim;
            return of != kForeign && of != matrix.fixed && !matrix.isFeature(of);
          });
@@ -134,7 +146,7 @@ void Flow::gatedSummed(const Call& call) {
     ++summed;
   }
   if (summed == 0) return;
-  list({modules_.current(), note->gated->operatorName, note->gated->sizes, kGates});
+  list({modules_.current(), note->gated->operatorName, note->gated->sizes, note->gated->reason});
   noteOf(tensor).gated.reset();  // a mean is made of a sum
 }
 
@@ -166,7 +178,13 @@ bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::
       isOfPairs(b, product.summedB, ownOf(product.b, product.column), a, product.summedA,
                 ownOf(product.a, product.row))) {
     const bool ofB = featureAlong(a, ownOf(product.a, product.row)) != nullptr;
-    list({modules_.current(), name, (ofB ? b : a).sizes().vec(), kPairs});
+    const auto& weights = ofB ? b : a;
+    const auto own = ownOf(ofB ? product.b : product.a, ofB ? product.column : product.row);
+    const auto operand = operandOf(weights);
+    const bool ones = operand && isOfOneKey(operand);
+    const char* const ofPositions = weights.size(own) == 1 ? kGates : kPairs;
+    list({modules_.current(), ones ? operand.matrix().operatorName : name, weights.sizes().vec(),
+          ones ? kOnes : ofPositions});
     return true;
   }
   const bool first = isGate(a, product.summedA, product.row);
