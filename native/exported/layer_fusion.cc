@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "exported/recomposition.h"
 #include "fused/layer_matcher.h"
 
 namespace lta::exported {
@@ -31,7 +32,7 @@ class GraphView {
   using Node = size_t;  // its place
   using Value = Argument;
 
-  explicit GraphView(const Program& program) : program_(program), graph_(program.graph) {
+  explicit GraphView(const Program& program) : program_(program), graph_(recomposed(program)) {
     const auto slots = static_cast<size_t>(graph_.slotCount);
     weights_.resize(slots);
     producers_.resize(slots);
@@ -102,7 +103,11 @@ class GraphView {
   }
 
   std::optional<fused::OptionalTensor> weight(const Value& value) const {
-    if (value.kind == Kind::Constant && value.constant.isNone()) return fused::OptionalTensor();
+    if (value.kind == Kind::Constant) {
+      if (value.constant.isNone()) return fused::OptionalTensor();
+      if (value.constant.isTensor()) return value.constant.toTensor();
+      return std::nullopt;
+    }
     const int slot = slotOf(value);
     if (slot == kNoSlot || !weights_[static_cast<size_t>(slot)].defined()) return std::nullopt;
     return weights_[static_cast<size_t>(slot)];

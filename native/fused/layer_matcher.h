@@ -84,8 +84,13 @@ class LayerMatcher {
     }
   };
 
-  // Dropout that returns its input.
+  // Dropout that returns its input, or a copy, which is what decompositions make of it. Nothing else reads what is
+  // copied, where this is asked.
   bool isIdentity(Node node) const {
+    if (view_.operatorOf(node) == "aten::clone" && view_.inputCount(node) == 2) {
+      const auto format = view_.constant(view_.input(node, 1));
+      return format && format->isNone();
+    }
     if (view_.operatorOf(node) != "aten::dropout" || view_.inputCount(node) != 3) return false;
     const auto training = view_.constant(view_.input(node, 2));
     return training && training->isBool() && !training->toBool();

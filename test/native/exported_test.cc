@@ -190,6 +190,8 @@ TEST("layers of a program become single operators, where the processor makes it 
   EXPECT(bert["aten::linear"] == 0 && bert["lta::linear"] > 0 && bert["lta::feed_forward"] > 0);
   EXPECT(bert["aten::gelu"] == 0);
   EXPECT(bert["aten::scaled_dot_product_attention"] == 0 && bert["lta::attention"] > 0);
+  auto decomposed = targets("encoder_decomposed.pt2");
+  EXPECT(decomposed["aten::native_layer_norm"] == 0 && decomposed["lta::feed_forward"] > 0);
   auto half = targets("encoder_bfloat16.pt2");
   EXPECT(half["lta::linear"] == 0 && half["lta::feed_forward"] == 0);
 }

@@ -108,6 +108,21 @@ describe('ExportedProgram.forward()', () => {
     for (const handle of handles) handle.remove();
   });
 
+  it('captures of decomposed programs what it did, with optimize', async () => {
+    const { inputs } = await runOf('encoder_decomposed');
+    using plain = await ExportedProgram.load(programPath('encoder_decomposed'));
+    using optimized = await ExportedProgram.load(programPath('encoder_decomposed'), { optimize: true });
+    const [own, files] = [await optimized.captureAttention(inputs), await plain.captureAttention(inputs)];
+    const described = ({ attentions }: typeof own) =>
+      attentions.map(({ name, operator, kind, weights }) => ({ name, operator, kind, shape: weights.shape }));
+    expect(described(own)).toEqual(described(files));
+    own.attentions.forEach(({ weights }, i) => {
+      expect(isRounded(weights, files.attentions[i]!.weights)).toBe(true);
+    });
+    const [output, expected] = [tensorsIn(own.output)[0]!, tensorsIn(files.output)[0]!];
+    expect(isRounded(output, expected)).toBe(true);
+  });
+
   it('takes parameters by position or by name, whichever they were exported with', async () => {
     const { inputs, kwargs, run, tensors } = await runOf('bert_sdpa');
     using program = await ExportedProgram.load(programPath('bert_sdpa'));
