@@ -23,7 +23,7 @@ const RUNS = {
       // Threads of OpenMP synchronize in a runtime that isn't instrumented.
       OMP_NUM_THREADS: '1',
     },
-    files: ['runtime_test', 'threads_test', 'script_test'],
+    files: ['runtime_test', 'threads_test', 'crew_test', 'script_test'],
   },
 };
 
