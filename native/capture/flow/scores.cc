@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "capture/flow/dimensions.h"
+#include "torch/own_computation.h"
 
 namespace lta::flow {
 namespace {
@@ -18,6 +19,15 @@ bool isOneMatrix(const at::Tensor& table) {
     if (table.size(dim) > 1 && table.stride(dim) != 0) return false;
   }
   return true;
+}
+
+// Whether a table of several heads holds the same for each sample: one that an exporter computed for a batch.
+bool isRepeatedForBatch(const at::Tensor& table, int64_t dim) {
+  constexpr int64_t kMostElements = 1 << 20;
+  if (dim != 0 || table.dim() < 4 || !table.is_cpu() || table.numel() > kMostElements) return false;
+  const OwnComputation own;
+  const auto values = table.detach();
+  return at::equal(values.narrow(0, 0, 1).expand_as(values), values);
 }
 
 }  // namespace
@@ -248,7 +258,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       const bool differs =
           dim != own && of >= 0 && table.size(of) > 1 && table.stride(of) != 0 && result.size(dim) == table.size(of);
       if (differs && byTable) note.tables.emplace_back(result.stride(dim), result.size(dim));
-      if (differs && isFixed(table)) {
+      if (differs && isFixed(table) && !isRepeatedForBatch(table, of)) {
         note.features.push_back({result.stride(dim), result.size(dim), layer, false, result.size(dim)});
         whole *= result.size(dim);
       }
