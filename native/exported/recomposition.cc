@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "exported/argument_reader.h"
 #include "fused/operators.h"
 
 namespace lta::exported {
 namespace {
 
-using c10::IValue;
 using Kind = Argument::Kind;
 
 constexpr const char* kView = "aten::view";
@@ -24,12 +24,6 @@ constexpr const char* kLinear = "aten::linear";
 constexpr const char* kLayerNorm = "aten::layer_norm";
 
 c10::OperatorHandle operatorOf(const char* name) { return c10::Dispatcher::singleton().findSchemaOrThrow(name, ""); }
-
-Argument constantArgument(IValue value) {
-  Argument argument;
-  argument.constant = std::move(value);
-  return argument;
-}
 
 // A dimension of a shape: a number, or the slot of one.
 using Sizes = std::vector<Argument::Item>;
