@@ -152,4 +152,15 @@ void eachNode(Graph& graph, const Visit& visit) {
 // and that what nothing reads isn't stored. Values in `kept` outlive a run.
 void findLastUses(Graph& graph, const std::vector<int>& kept);
 
+// Whether a node reads at most, so that others may be moved past it.
+inline bool isQuiet(const Node& node) {
+  if (node.kind == Node::Kind::Nothing || node.kind == Node::Kind::Number) return true;
+  return node.kind == Node::Kind::Operator && node.handle && !node.handle->schema().is_mutable();
+}
+
+// The slot that an argument takes as it is.
+inline int slotOf(const Argument& argument) {
+  return argument.kind == Argument::Kind::Slot && argument.cast == Argument::Cast::None ? argument.slot : kNoSlot;
+}
+
 }  // namespace lta::exported

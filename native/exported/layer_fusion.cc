@@ -15,17 +15,6 @@ namespace {
 using c10::IValue;
 using Kind = Argument::Kind;
 
-// Whether a node reads at most, so that others may be moved past it.
-bool isQuiet(const Node& node) {
-  if (node.kind == Node::Kind::Nothing || node.kind == Node::Kind::Number) return true;
-  return node.kind == Node::Kind::Operator && node.handle && !node.handle->schema().is_mutable();
-}
-
-// The slot that an argument takes as it is.
-int slotOf(const Argument& argument) {
-  return argument.kind == Kind::Slot && argument.cast == Argument::Cast::None ? argument.slot : kNoSlot;
-}
-
 // A program's graph as fused/layer_matcher.h asks for it.
 class GraphView {
  public:

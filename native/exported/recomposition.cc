@@ -109,10 +109,6 @@ class Recomposition {
     return node.handle->operator_name().name;
   }
 
-  static int slotOf(const Argument& argument) {
-    return argument.kind == Kind::Slot && argument.cast == Argument::Cast::None ? argument.slot : kNoSlot;
-  }
-
   // The slot of a tensor that is the only result.
   static int resultOf(const Node& node) {
     return node.results.size() == 1 && !node.results[0].isList ? node.results[0].slot : kNoSlot;
@@ -194,12 +190,7 @@ class Recomposition {
   // Whether what the node at `first` computes may be computed where the one at `last` is.
   bool mayMove(size_t first, size_t last) const {
     return last > first && std::all_of(graph_.nodes.begin() + static_cast<int64_t>(first) + 1,
-                                       graph_.nodes.begin() + static_cast<int64_t>(last), [](const Node& node) {
-                                         if (node.kind == Node::Kind::Nothing || node.kind == Node::Kind::Number)
-                                           return true;
-                                         return node.kind == Node::Kind::Operator && node.handle &&
-                                                !node.handle->schema().is_mutable();
-                                       });
+                                       graph_.nodes.begin() + static_cast<int64_t>(last), isQuiet);
   }
 
   // Whether weights of attention may be made of what a node gives, before the next product: whether a layer or a
