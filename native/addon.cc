@@ -21,7 +21,7 @@
 #include "node/values.h"
 #include "registration.h"
 #include "runtime/executor.h"
-#include "runtime/memory_budget.h"
+#include "runtime/run_allocator.h"
 
 namespace {
 
@@ -30,7 +30,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   c10::initLogging();
   lta::node::guarded(env, [] { lta::registerOperators(); }, "ERR_ADDON_LOAD");
   lta::Executor::instance().makeSequential();
-  lta::MemoryBudget::installAllocator();
+  lta::installRunAllocator();
   env.SetInstanceData(new lta::node::Environment());
   lta::node::openChannel(env);
   lta::node::defineAwaitedEnd(env);

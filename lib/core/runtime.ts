@@ -57,10 +57,10 @@ export function getConcurrency(): number {
 }
 
 /**
- * Gives back to the system what waits for the next results: memory of captured weights that were freed, and what threads
- * keep for intermediate results. The next captures take longer. Without it, a sixteenth of the memory that the process may
- * use (of the machine's, or its control group's) waits at most; the environment variable `LIBTORCH_ATTENTION_RESULT_MEMORY`
- * sets another limit, in bytes.
+ * Gives back to the system what waits for the next runs: memory of freed tensors that runs made, captured weights among
+ * them, and what threads keep for intermediate results. The next runs take longer. Without it, a sixteenth of the memory
+ * that the process may use (of the machine's, or its control group's) waits at most, until ten seconds pass without a
+ * run; the environment variable `LIBTORCH_ATTENTION_RESULT_MEMORY` sets another limit, in bytes.
  *
  * @throws TorchError as `devices`.
  *

@@ -1,4 +1,4 @@
-// Enforces `memoryLimit`. Allocators are replaced here and nowhere else.
+// Enforces `memoryLimit`.
 #pragma once
 
 #include <atomic>
@@ -32,10 +32,6 @@ class MemoryBudget {
   // Reserves bytes for the run that the calling thread works for and returns its budget; null outside of runs and
   // without a limit. Stops the run with ERR_MEMORY_LIMIT if they exceed the limit. To be called before allocating.
   static std::shared_ptr<MemoryBudget> reserveForCurrentRun(size_t bytes);
-
-  // Wraps libtorch's CPU allocator by one that charges budgets. To be called once, before any tensor exists.
-  // Allocations outside of budgets pass through unchanged.
-  static void installAllocator();
 
  private:
   const int64_t limit_;

@@ -57,6 +57,11 @@ RunScope::RunScope(CancellationPtr run, bool everyOperator, std::shared_ptr<cons
 RunScope::RunScope(std::shared_ptr<OperatorObserver> observer)
     : info_(kCancellationSlot, observed(std::move(observer))), key_(std::in_place, kRunKey) {}
 
+bool RunScope::isOpen() {
+  const auto* const part = participant();
+  return part && part->run;
+}
+
 bool RunScope::isObserved() {
   const auto* const part = participant();
   return part && part->observer;

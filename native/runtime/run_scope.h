@@ -29,6 +29,8 @@ class RunScope {
   RunScope(const RunScope&) = delete;
   RunScope& operator=(const RunScope&) = delete;
 
+  // Whether the calling thread works for a run.
+  static bool isOpen();
   // Whether an observer is told of the calling thread's operators.
   static bool isObserved();
   // Runs that some thread may still work for.

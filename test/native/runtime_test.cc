@@ -22,6 +22,8 @@
 #include "runtime/error.h"
 #include "runtime/executor.h"
 #include "runtime/memory_budget.h"
+#include "runtime/recycled_memory.h"
+#include "runtime/run_allocator.h"
 #include "runtime/run_scope.h"
 #include "runtime/scratch.h"
 #include "runtime/shared_tasks.h"
@@ -246,7 +248,7 @@ TEST("operators behind the cancellation check are bit-identical, forward and bac
 }
 
 TEST("memory of a run is charged until it is freed, and refused before it is allocated") {
-  lta::MemoryBudget::installAllocator();
+  lta::installRunAllocator();
   const auto run = std::make_shared<lta::Cancellation>(nullptr, lta::RunLimits{{}, 100'000}, false);
   run->begin();
   at::Tensor kept;
@@ -260,6 +262,84 @@ TEST("memory of a run is charged until it is freed, and refused before it is all
   EXPECT_ERROR(lta::inRun(run, false, nullptr, [] { at::ones({30'000}); }), std::string("ERR_MEMORY_LIMIT"));
   std::thread([&] { kept = at::Tensor(); }).join();
   EXPECT(run->memory()->held() == 0);
+}
+
+TEST("large blocks are used again, by length, and go back when they are too many, too old or idle") {
+  constexpr size_t kBytes = lta::RecycledMemory::kLarge;
+  lta::RecycledMemory memory(4 * kBytes);
+  auto* const first = memory.take(kBytes);
+  auto* const second = memory.take(kBytes - 1);
+  EXPECT(first != second && memory.idleBytes() == 0);
+  EXPECT(memory.give(first) && !memory.give(first));
+  EXPECT(memory.take(kBytes) == first);
+  int other = 0;
+  EXPECT(!memory.give(&other));
+  EXPECT(memory.give(first) && memory.give(second) && memory.idleBytes() == 2 * kBytes);
+  auto* const large = memory.take(3 * kBytes);
+  EXPECT(memory.keeps(4 * kBytes) && !memory.keeps(4 * kBytes + 1));
+  // The oldest goes.
+  EXPECT(memory.give(large) && memory.idleBytes() == 4 * kBytes);
+  EXPECT(memory.take(kBytes) == second && memory.give(second));
+  // A longer one serves for less, if not for too little.
+  EXPECT(memory.take(2 * kBytes) == large && memory.give(large));
+  for (int i = 0; i <= 10'000; ++i) memory.give(memory.take(kBytes));
+  EXPECT(memory.idleBytes() == kBytes);
+  std::thread([&] { memory.release(); }).join();
+  EXPECT(memory.idleBytes() == 0);
+
+  lta::RecycledMemory forgetful(4 * kBytes, std::chrono::milliseconds(20));
+  forgetful.give(forgetful.take(kBytes));
+  for (int i = 0; i < 500 && forgetful.idleBytes() > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT(forgetful.idleBytes() == 0);
+}
+
+TEST("threads that take and give large blocks never share one") {
+  lta::RecycledMemory memory(2 * lta::RecycledMemory::kLarge, std::chrono::milliseconds(1));
+  std::atomic<bool> shared = false;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < 500; ++i) {
+        auto* const block =
+            static_cast<volatile int*>(memory.take(lta::RecycledMemory::kLarge + static_cast<size_t>(i % 3) * 100'000));
+        *block = thread;
+        std::this_thread::yield();
+        if (*block != thread) shared = true;
+        memory.give(const_cast<int*>(block));
+        if (i % 100 == thread) memory.release();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT(!shared);
+}
+
+TEST("large tensors of runs have recycled memory, whoever frees them; others don't") {
+  lta::installRunAllocator();
+  auto& memory = lta::RecycledMemory::instance();
+  memory.release();
+  constexpr int64_t kCount = 100'000;
+  constexpr size_t kLength = 7 * 64 * 1024;
+  at::ones({kCount});
+  EXPECT(memory.idleBytes() == 0);
+  for (const auto limit : {std::optional<int64_t>(), std::optional<int64_t>(10'000'000)}) {
+    const auto run = std::make_shared<lta::Cancellation>(nullptr, lta::RunLimits{{}, limit}, false);
+    run->begin();
+    at::Tensor kept;
+    lta::inRun(run, false, nullptr, [&] { kept = at::ones({kCount}); });
+    const void* const address = kept.data_ptr();
+    std::thread([&] { kept = at::Tensor(); }).join();
+    EXPECT(memory.idleBytes() == kLength);
+    lta::inRun(run, false, nullptr, [&] {
+      EXPECT(at::zeros({kCount}).data_ptr() == address);
+      auto* const allocator = c10::GetAllocator(c10::kCPU);
+      auto* const raw = allocator->raw_allocate(kCount * sizeof(float));
+      EXPECT(raw == address);
+      allocator->raw_deallocate(raw);
+    });
+    if (limit) EXPECT(run->memory()->held() == 0);
+    memory.release();
+  }
 }
 
 TEST("limits of control groups, of both versions, are respected") {
