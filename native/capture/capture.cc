@@ -12,14 +12,9 @@
 #include "capture/weight_gradients.h"
 #include "runtime/error.h"
 #include "torch/nested.h"
-#include "torch/own_computation.h"
-#include "torch/thread_state.h"
 
 namespace lta {
 namespace {
-
-// Fewer weights than these (about 0.1 ms) aren't worth handing over.
-constexpr int64_t kLeastBeside = int64_t{1} << 18;
 
 // The module that both names lie in: where a softmax has a module of its own, it is its parent that attends.
 std::string commonModule(const std::string& a, const std::string& b) {
@@ -51,8 +46,7 @@ Capture::Capture(CaptureOptions options, std::shared_ptr<const ModuleResolver> m
       cancellation_(std::move(cancellation)),
       fixed_(modules_),
       retained_(options_.hooked || options_.onAttention != nullptr),
-      budget_(options_.maxBytes),
-      sink_(options_.onAttention),
+      weights_(options_, retained_, failure_, cancellation_),
       flow_(fixed_, retained_, *modules_),
       selection_(options_.layers) {}
 
@@ -276,7 +270,7 @@ void Capture::completeParts(const PendingPtr& pending) {
       if (options_.sitesOnly || !pending->selected) return;
       std::erase(pending_, pending);
     }
-    deliver(*pending);
+    weights_.now(*pending);
   });
 }
 
@@ -347,7 +341,7 @@ at::Tensor Capture::onReturnedWeights(const at::Tensor& output, const at::Tensor
   if (!options_.gradients) return weights;
   const auto result = requireGrad(weights);
   const std::lock_guard<std::mutex> lock(mutex_);
-  sink_.forEachWithOutput(output, [&](Attention& attention) {
+  weights_.forEachWithOutput(output, [&](Attention& attention) {
     attention.gradient.push_back(gradientPointOfReturned(result, attention, options_));
   });
   for (const auto& pending : pending_) {
@@ -394,7 +388,7 @@ void Capture::onVisibleWeights(const char* operatorName, const std::string& modu
 void Capture::add(const PendingPtr& pending, const at::Tensor& output) {
   failure_.noting([&] {
     checkCancelled();
-    if (note(pending, output)) deliverSoon(pending);
+    if (note(pending, output)) weights_.soon(pending);
   });
 }
 
@@ -415,7 +409,7 @@ at::Tensor Capture::addAttending(const PendingPtr& pending, const at::Tensor& va
     if (!note(pending, {})) return;
     pending->value = value;
     pending->attends = true;
-    deliver(*pending);
+    weights_.now(*pending);
     output = std::move(pending->output);
   });
   return output;
@@ -468,122 +462,8 @@ void Capture::onHeadsKnown(const PendingPtr& pending, int64_t batch, int64_t hea
       if (options_.sitesOnly || !pending->selected) return;
       std::erase(pending_, pending);
     }
-    deliverSoon(pending);
+    weights_.soon(pending);
   });
-}
-
-void Capture::deliverSoon(const PendingPtr& pending) {
-  if (!deliverBeside(pending)) deliver(*pending);
-}
-
-void Capture::deliver(PendingAttention& pending) {
-  const auto kept = keptOf(pending.site, options_);
-  reserve(pending, kept);
-  sink_.deliver(complete(pending, kept), [this] {
-    checkCancelled();
-    budget_.reset();  // what was handed over is held by someone else
-  });
-}
-
-void Capture::reserve(const PendingAttention& pending, const Kept& kept) {
-  budget_.reserve(pending.site, bytesOf(pending.site, kept, options_));
-}
-
-// Has the weights of a fused call computed while the model goes on, where that leaves cores idle. Returns false where
-// they are to be computed now. What the caller's options are to blame for is thrown at once, as without.
-bool Capture::deliverBeside(const PendingPtr& pending) {
-  const auto& shape = pending->site.shape;
-  // What goes on while a hook or a consumer runs is theirs to decide, and a gradient needs the graph of this thread.
-  if (!pending->call || options_.gradients || options_.hooked || options_.onAttention) return false;
-  if (!pending->call->query.is_cpu() || pending->call->query.is_nested()) return false;
-  if (shape.batch * shape.heads * shape.queries * shape.keys < kLeastBeside) return false;
-  auto& companion = Companion::instance();
-  if (!companion.isFree()) return false;
-  auto kept = keptOf(pending->site, options_);
-  reserve(*pending, kept);
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    pending->retain(retained_);
-  }
-  // The state keeps this capture alive, and the run in flight.
-  auto job = companion.offer([this, pending, kept, state = ThreadState()] {
-    const ThreadStateScope scope(state);
-    try {
-      failure_.noting([&] {
-        checkCancelled();
-        sink_.deliver(complete(*pending, kept), [] {});
-      });
-    } catch (...) {
-      pending->drop();  // `awaitBeside` tells of it
-    }
-  });
-  if (!job) {
-    sink_.deliver(complete(*pending, kept), [] {});
-    return true;
-  }
-  const std::lock_guard<std::mutex> lock(mutex_);
-  beside_.push_back(std::move(job));
-  return true;
-}
-
-// Waits for what is computed beside the model, and throws what failed there.
-void Capture::awaitBeside() {
-  std::vector<Companion::JobPtr> jobs;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    jobs = std::exchange(beside_, {});
-  }
-  if (jobs.empty()) return;
-  for (const auto& job : jobs) Companion::instance().finish(job);
-  if (const auto failure = failure_.get()) std::rethrow_exception(failure);
-}
-
-// Computes what is kept of an attention.
-AttentionSink::Delivery Capture::complete(PendingAttention& pending, const Kept& kept) {
-  const OwnComputation own;
-  AttentionSink::Delivery delivery;
-  auto& attention = delivery.attention;
-  attention.site = pending.site;
-  attention.heads = kept.heads;
-  attention.queries = kept.queries;
-  if (options_.weights) attention.scale = kept.codes;
-  auto reading = retained_.reading();
-  pending.restore();
-  if (pending.assembly) {
-    pending.weights = pending.assembly->weights();
-    pending.arrange = [](const at::Tensor& operand) { return operand; };
-  }
-  if (const auto more = pending.paddedTo; more > 0) {
-    pending.weights =
-        at::constant_pad_nd(pending.weights, {0, more - pending.weights.size(-1), 0, more - pending.weights.size(-2)});
-  }
-  const auto& source = pending.call ? pending.call->query : pending.weights;
-  const bool moves = options_.toCpu && !source.is_cpu();
-  auto made = materialise(pending, kept, options_, moves || options_.hooked || options_.onAttention);
-  attention.keys = std::move(made.result.keys);
-  attention.scores = std::move(made.result.scores);
-  attention.logSumExp = std::move(made.result.logSumExp);
-  attention.received = std::move(made.result.received);
-  attention.entropy = std::move(made.result.entropy);
-  if (options_.gradients) attention.gradient = gradientPointsOf(pending, kept, attention.keys, options_);
-  reading.unlock();
-  if (made.borrowed) {
-    delivery.retainedWeights = retained_.retain(made.result.weights);
-  } else {
-    attention.weights = std::move(made.result.weights);
-  }
-  for (auto* tensor : {&attention.weights, &attention.keys, &attention.scores, &attention.logSumExp,
-                       &attention.received, &attention.entropy}) {
-    if (moves && tensor->defined()) *tensor = sink_.toCpu(*tensor);
-  }
-  if (!pending.attends) delivery.output = pending.output;
-  if (pending.returnedWeights.defined()) {
-    attention.gradient.push_back(gradientPointOfReturned(pending.returnedWeights, attention, options_));
-  }
-  pending.call.reset();
-  pending.weights.reset();
-  pending.drop();
-  return delivery;
 }
 
 std::vector<Attention> Capture::sitesAsAttentions() const {
@@ -636,14 +516,14 @@ std::vector<Attention> Capture::finish() {
     last = std::exchange(pending_, {});
   }
   for (const auto& pending : last) {
-    if (pending->selected) deliver(*pending);
+    if (pending->selected) weights_.now(*pending);
   }
-  awaitBeside();
+  weights_.awaitBeside();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     finished_ = true;
   }
-  return sink_.close(retained_);
+  return weights_.close();
 }
 
 }  // namespace lta

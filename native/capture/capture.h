@@ -14,13 +14,10 @@
 #include <string>
 #include <vector>
 
-#include "capture/attention_sink.h"
-#include "capture/capture_budget.h"
 #include "capture/fixed_tensors.h"
 #include "capture/flow/flow.h"
 #include "capture/head_split.h"
 #include "capture/layer_selection.h"
-#include "capture/materialise.h"
 #include "capture/module_resolver.h"
 #include "capture/options.h"
 #include "capture/pending_attention.h"
@@ -28,15 +25,16 @@
 #include "capture/score_tracker.h"
 #include "capture/taken_weights.h"
 #include "capture/unseen.h"
+#include "capture/weight_computation.h"
 #include "runtime/cancellation.h"
-#include "runtime/companion.h"
 #include "runtime/first_failure.h"
 #include "torch/run_local.h"
 
 namespace lta {
 
 // One capture of one forward: is told by the probe what the model computes, decides what of it is attention and what to
-// keep, and when its weights can be computed. All threads that work for the run tell it, hence the lock.
+// keep, and when its weights can be computed (`weights_` does that). All threads that work for the run tell it, hence
+// the lock.
 class Capture : public RunLocal {
  public:
   using RetainedScores = std::shared_ptr<RetainedTensor>;
@@ -134,12 +132,6 @@ class Capture : public RunLocal {
   void decided();
   PendingPtr pendingOf(const flow::Consumed& consumed) const;
   void onHeadsKnown(const PendingPtr& pending, int64_t batch, int64_t heads);
-  void reserve(const PendingAttention& pending, const Kept& kept);
-  void deliver(PendingAttention& pending);
-  void deliverSoon(const PendingPtr& pending);
-  bool deliverBeside(const PendingPtr& pending);
-  void awaitBeside();
-  AttentionSink::Delivery complete(PendingAttention& pending, const Kept& kept);
   void checkSelection();
   std::vector<Attention> sitesAsAttentions() const;
 
@@ -148,9 +140,8 @@ class Capture : public RunLocal {
   const CancellationPtr cancellation_;
   FixedTensors fixed_;
   RetainedTensors retained_;
-  CaptureBudget budget_;
-  AttentionSink sink_;
   FirstFailure failure_;
+  WeightComputation weights_;
 
   // Of what follows. Never held while weights are computed or handed over, nor asked for while `retained_` is locked
   // for reading: whoever holds it may be waiting for that.
@@ -167,7 +158,6 @@ class Capture : public RunLocal {
   LayerSelection selection_;
   std::vector<std::string> missing_;
   std::deque<PendingPtr> pending_;
-  std::vector<Companion::JobPtr> beside_;
   bool finished_ = false;  // what a task that nobody waited for computes later is no part of the capture
 };
 

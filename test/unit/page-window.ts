@@ -81,6 +81,35 @@ export async function pageOf(
   return renderHtml(await prepareView(examples, { maxSize, compare }), { title });
 }
 
+/** What is asked of a page or a part of it, as opposed to done to it. */
+const READS: ReadonlySet<PropertyKey> = new Set([
+  ...['textContent', 'allTextContents', 'innerText', 'allInnerTexts', 'innerHTML', 'inputValue', 'getAttribute'],
+  ...['count', 'all', 'isVisible', 'isHidden', 'isChecked', 'isEnabled', 'isDisabled', 'boundingBox'],
+  ...['evaluate', 'evaluateAll', 'screenshot'],
+]);
+
+/** A page, or a locator in it, that answers only once `settled` is: a click returns before what it selects is drawn. */
+function answeringOnce<T extends object>(target: T, settled: () => Promise<void>): T {
+  return new Proxy(target, {
+    get(of, key) {
+      const value: unknown = Reflect.get(of, key, of);
+      if (typeof value !== 'function') return value;
+      if (READS.has(key)) return (...args: unknown[]) => settled().then(() => value.apply(of, args));
+      return (...args: unknown[]) => {
+        const result: unknown = value.apply(of, args);
+        const isLocator = typeof result === 'object' && result !== null && 'allTextContents' in result;
+        return isLocator ? answeringOnce(result, settled) : result;
+      };
+    },
+  });
+}
+
+/** Waits until the page has drawn what was selected; a second, where that waits for an answer that a test holds back. */
+async function settle(page: Page): Promise<void> {
+  const busy = page.locator('.app[aria-busy=true]');
+  await busy.waitFor({ state: 'detached', timeout: 1000 }).catch(() => {});
+}
+
 /** A browser for the tests of one file, a fresh window for each; a window that reports an error fails its test. */
 export class PageWindow {
   readonly folder = mkdtempSync(join(tmpdir(), 'view-'));
@@ -100,11 +129,12 @@ export class PageWindow {
     beforeEach(async () => {
       this.requests.length = 0;
       this.errors.length = 0;
-      this.current = await (this.browser as Browser).newPage({
+      const opened = await (this.browser as Browser).newPage({
         viewport: { width: 1300, height: 900 },
         colorScheme: 'light',
         acceptDownloads: true,
       });
+      this.current = answeringOnce(opened, () => settle(opened));
       this.page.on('request', (request) => this.requests.push(request.url()));
       this.page.on('pageerror', (error) => this.errors.push(error.message));
       this.page.on('console', (message) => {

@@ -162,7 +162,7 @@ test('thousands of inputs are no request', async () => {
 });
 
 test('a body that does not come ends with its time, and gives its place to others', async () => {
-  const client = await serve({ echo: echo() }, { concurrency: 1, maxQueue: 0, timeLimit: 400 });
+  const client = await serve({ echo: echo() }, { concurrency: 1, maxQueue: 0, timeLimit: 1500 });
   const { port } = new URL(client.url);
   const socket = connect(Number(port), '127.0.0.1');
   socket.write('POST /v2/models/echo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{');
@@ -175,10 +175,12 @@ test('a body that does not come ends with its time, and gives its place to other
 });
 
 test('who does not read an answer loses it, and the place', async () => {
-  const client = await serve({ echo: echo() }, { concurrency: 1, maxQueue: 0, timeLimit: 400 });
+  // Long enough for the body to arrive and the model to run where the machine has much else to do; the answer is longer
+  // than what the system keeps of it.
+  const client = await serve({ echo: echo() }, { concurrency: 1, maxQueue: 0, timeLimit: 2000 });
   const { port } = new URL(client.url);
   const { body, headers } = binaryBody(
-    [{ name: 'x', datatype: 'UINT8', shape: [2 ** 25], bytes: new Uint8Array(2 ** 25) }],
+    [{ name: 'x', datatype: 'UINT8', shape: [2 ** 24], bytes: new Uint8Array(2 ** 24) }],
     { parameters: { binary_data_output: true } },
   );
   const socket = connect(Number(port), '127.0.0.1');

@@ -150,6 +150,8 @@ class Page {
   readonly image: ImageView;
   readonly compare: CompareView;
   private readonly summary: RowSummary;
+  /** How many updates are under way: a later one may begin while weights are decoded for an earlier one. */
+  private updates = 0;
 
   constructor(
     private readonly app: HTMLElement,
@@ -215,7 +217,18 @@ class Page {
     else this.summary.update(data, side, index);
   }
 
+  /** Draws what is selected; until it stands there the page says that it is busy, to tests as to screen readers. */
   private async update(selection: Selection, before: Selection | null, repaint = false): Promise<void> {
+    this.updates++;
+    this.app.ariaBusy = 'true';
+    try {
+      await this.draw(selection, before, repaint);
+    } finally {
+      if (--this.updates === 0) this.app.ariaBusy = 'false';
+    }
+  }
+
+  private async draw(selection: Selection, before: Selection | null, repaint: boolean): Promise<void> {
     const { state } = this;
     const changed = before
       ? (Object.keys(selection) as (keyof Selection)[]).filter((key) => String(selection[key]) !== String(before[key]))
