@@ -3680,3 +3680,90 @@ class HardAssignment(Attention):
         weights = weights / (weights.sum(-1, keepdim=True) + 1.0)
         seen(weights.unsqueeze(1), 'signed')
         return self.out(weights @ self.value(x))
+
+
+# ---- what can't be followed ----------------------------------------------------------------------------------------
+
+
+@form(unseen=1, decomposed=True)
+class SlidingChunks(Attention):
+    """Scores of overlapping chunks, shifted by padding and a view, are written into the bands of a buffer (Longformer)."""
+
+    band = 2
+
+    def weights(self, scores):
+        scores = (scores - scores.amax(-1, keepdim=True)).exp()
+        return scores / scores.sum(-1, keepdim=True)
+
+    def chunks(self, x, rows):
+        step = self.band
+        return x.as_strided((x.size(0), x.size(1) // step - rows + 1, rows * step, DEPTH), (x.size(1) * DEPTH, step * DEPTH, DEPTH, 1))
+
+    def forward(self, x):
+        q, k, v = (each.reshape(BATCH * HEADS, LENGTH, DEPTH) for each in self.qkv(x))
+        band, count = self.band, LENGTH // self.band
+        scores = F.pad(torch.einsum('bcxd,bcyd->bcxy', self.chunks(q, 2), self.chunks(k, 2)), (0, 0, 0, 1))
+        scores = scores.view(*scores.shape[:-2], scores.size(-1), scores.size(-2))
+        bands = scores.new_zeros(BATCH * HEADS, count, band, 2 * band + 1)
+        bands[:, :-1, :, band:] = scores[:, :, :band, : band + 1]
+        bands[:, -1, :, band:] = scores[:, -1, band:, : band + 1]
+        bands[:, 1:, :, :band] = scores[:, :, -(band + 1) : -1, band + 1 :]
+        weights = F.pad(self.weights(bands), (0, band + 1)).view(BATCH * HEADS, count, -1)[:, :, :-band]
+        weights = weights.view(BATCH * HEADS, count, band, 3 * band + 1)[..., :-1]
+        values = self.chunks(F.pad(v, (0, 0, band, band)), 3)
+        y = torch.einsum('bcxy,bcyd->bcxd', weights, values)
+        return self.together(y.reshape(BATCH, HEADS, LENGTH, DEPTH))
+
+
+@form(unseen=1, decomposed=True)
+class SlidingChunksOfRelu(SlidingChunks):
+    def weights(self, scores):
+        return scores.relu()
+
+
+@form(unseen=1)
+class StackedDiagonals(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        scores = torch.cat([self.scores(q, k)] * 2, -1)
+        weights = torch.stack([scores.diagonal(i, -2, -1) for i in range(3)], -1).softmax(-1)
+        values = torch.cat([v, v], 2).unfold(2, 3, 1)[:, :, :LENGTH]
+        return self.together(torch.einsum('bhqk,bhqdk->bhqd', weights.cummax(-1)[0], values))
+
+
+@form(unseen=1, decomposed=True)
+class UnknownFunction(Attention):
+    """A function that isn't followed between scores and sigmoid."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        return self.together(torch.xlogy(self.scores(q, k), torch.full((1,), 2.0)).cummax(-1)[0].sigmoid() @ v)
+
+
+@form(unseen=1, decomposed=True)
+class PooledByTheUnknown(Attention):
+    """Weights of positions whose origin, and what becomes of them, can't be followed."""
+
+    def forward(self, x):
+        weights = F.max_pool1d(self.query(x), WIDTH).squeeze(-1).softmax(-1).cummax(-1)[0]
+        return self.out((weights.unsqueeze(-1) * x).sum(1))
+
+
+@form(unseen=1, decomposed=True)
+class ChannelsPooledByTheUnknown(Attention):
+    def forward(self, x):
+        weights = F.max_pool1d(self.query(x).transpose(1, 2), 3, 1, 1).transpose(1, 2).softmax(1)
+        return self.out((weights * x).sum(1))
+
+
+@form(decomposed=True)
+class DetectedClasses(Loose):
+    """Softmaxes of which nothing tells what they run over, and which weigh nothing."""
+
+    def extra(self):
+        self.register_buffer('places', torch.arange(8.0))
+
+    def forward(self, x):
+        classes = F.max_pool1d(self.query(x), 2).softmax(-1)
+        entropy = -(classes * classes.log()).sum(-1, keepdim=True)
+        return classes * self.key(x)[..., :1].sigmoid() + entropy + (classes * self.places).sum(-1, keepdim=True)

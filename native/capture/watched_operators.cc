@@ -277,13 +277,21 @@ std::set<std::string>& leftOut() {
   return *names;
 }
 
+// Whether an operator that computes one number of each tells yes or no, or one bit from another.
+bool isPredicate(const std::string& name) {
+  static const std::set<std::string> comparisons{
+      "lt", "le", "gt", "ne", "less", "less_equal", "greater", "greater_equal", "not_equal", "signbit"};
+  return comparisons.count(name) != 0 || name.starts_with("is") || name.starts_with("logical_") ||
+         name.starts_with("bitwise_");
+}
+
 // Kernels stay for good: a thread may be in one at any time.
 void watch(const c10::OperatorHandle& op) {
   const auto& arguments = op.schema().arguments();
   std::vector<bool> written;
   for (const auto& argument : arguments) written.push_back(isWritten(argument));
   const auto& name = op.operator_name().name;
-  const auto* const rule = flow::ruleFor(name.starts_with("aten::") ? std::string_view(name).substr(6) : name);
+  const auto* rule = flow::ruleFor(name.starts_with("aten::") ? std::string_view(name).substr(6) : name);
   // Those of libtorch that compute attention and are called by themselves can't be followed either.
   static const std::set<std::string> own{
       "aten", "prim",   "prims",  "lta", "profiler", "quantized", "_quantized", "inductor",
@@ -292,6 +300,9 @@ void watch(const c10::OperatorHandle& op) {
   const bool attends = name.find("attention") != std::string::npos && name.find("backward") == std::string::npos &&
                        name != "aten::scaled_dot_product_attention" && name != "aten::_native_multi_head_attention";
   const bool unknown = !libtorchs || attends;
+  if (!rule && libtorchs && op.hasTag(at::Tag::pointwise) && !isPredicate(plainName(name))) {
+    rule = &flow::ruleOfPointwise();
+  }
   if (!rule && !unknown && std::find(written.begin(), written.end(), true) == written.end()) return;
   if (leftOut().count(c10::toString(op.operator_name()))) return;
   registerKernel(op.operator_name(), kProbeKey,

@@ -279,7 +279,7 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
   if (a.is_nested() || b.is_nested()) return std::nullopt;
   const auto weightsA = operandOf(a), weightsB = operandOf(b);
   const auto told = [](const Operand& operand) {
-    return operand.note && (operand.note->value || operand.note->context);
+    return operand.note && (operand.note->value || operand.note->context || operand.note->lost);
   };
   if (!told(weightsA) && !told(weightsB)) return std::nullopt;  // most products
   const auto product = productOf(rule.does, a, b);
@@ -298,9 +298,16 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
     }
     return std::nullopt;
   }
-  if (rule.does == Does::Distance || (!weightsA && !weightsB) || areComposed(weightsA, weightsB, product)) {
+  // What couldn't be followed so far, or isn't here.
+  const auto lose = [&]() -> std::optional<Consumed> {
+    for (const auto& [operand, other] : {std::pair(&weightsA, &b), std::pair(&weightsB, &a)}) {
+      if (!operand->note || isFixed(*other) || (*operand && operand->value().stage != Stage::Weights)) continue;
+      if (const auto matrix = tracedTo(*operand->note)) weighs(matrix, /*lost=*/!*operand);
+    }
     return std::nullopt;
-  }
+  };
+  if (areComposed(weightsA, weightsB, product)) return std::nullopt;
+  if (rule.does == Does::Distance || (!weightsA && !weightsB)) return lose();
   const Side sideA{a, product.summedA, product.row < 0 ? kForeign : product.a[static_cast<size_t>(product.row)]};
   const Side sideB{b, product.summedB, product.column < 0 ? kForeign : product.b[static_cast<size_t>(product.column)]};
   const bool scoresFirst = !weightsA || (weightsB && weightsB.matrix().fromScores && !weightsA.matrix().fromScores);
@@ -327,7 +334,7 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
     consumed->mayBeNameless = rule.does == Does::Mm;
     return consumed;
   }
-  return std::nullopt;
+  return lose();
 }
 
 }  // namespace lta::flow

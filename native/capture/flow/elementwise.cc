@@ -50,11 +50,12 @@ bool Flow::isPerChannel(const Operand& weights) {
 // Something that isn't followed is written over scores or weights, or over a part of them.
 void Flow::overwritten(const at::Tensor& tensor, const at::Tensor& by) {
   const auto* found = find(tensor);
-  if (!found || !found->value) return;
+  if (!found || !(found->value || found->lost)) return;
   if (!tensor.is_view() || tensor.numel() == tensor._base().numel()) {
     newNote(tensor);
     return;
   }
+  if (!found->value) return;
   if (found->value->stage != Stage::Weights) return;
   Value value = *found->value;
   const auto number = numberOf(by);
@@ -201,13 +202,25 @@ void Flow::constantAlong(const std::vector<at::Tensor>& tensors, const at::Tenso
 void Flow::elementwise(const Call& call, const at::Tensor& result) {
   std::vector<Operand> sources;
   std::vector<at::Tensor> tensors;
+  bool any = false;
   const bool copiesInto = call.rule.does == Does::Copies && call.rule.operand == 1;
   for (size_t place = 0; place < call.arguments.size(); ++place) {
     const auto tensor = call.tensor(place);
     if (!tensor.defined() || (copiesInto && place == 0)) continue;
     tensors.push_back(tensor);
-    if (auto operand = operandOf(tensor)) sources.push_back(std::move(operand));
+    auto operand = operandOf(tensor);
+    any = any || (operand.note && (operand.note->value || operand.note->lost || operand.note->weighs));
+    if (operand) sources.push_back(std::move(operand));
   }
+  elementByElement(call, tensors, sources, result);
+  if (!any) return;  // most operators
+  weighed(call, tensors, result);
+  lose(tensors, result);
+}
+
+void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& tensors,
+                            const std::vector<Operand>& sources, const at::Tensor& result) {
+  const bool copiesInto = call.rule.does == Does::Copies && call.rule.operand == 1;
   noteOperands(call, tensors, result);
   pooledRead(call, tensors, result);
   const bool writes = call.schema.is_mutable();
@@ -336,13 +349,13 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
         listMatrix(of->matrix(),
                    "other weights multiply it, of other queries and keys: attention along two axes at once");
       }
-      if (const auto* note = find(result); note && note->value) newNote(result);
+      forget(result);
       return;
     }
   }
   const auto value = after(call, source, result, otherWeights);
   if (!value) {
-    if (const auto* note = find(result); note && note->value) newNote(result);
+    forget(result);
     return;
   }
   const auto* const written = writes ? find(result) : nullptr;

@@ -54,6 +54,7 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
   if (call.rule.does == Does::Takes) taken(call);
   if (!storageOf(result) || result.is_nested()) return std::nullopt;
   auto consumed = followed(call, result);
+  if (!consumed && !isPointwise(call.rule.does)) losing(call, result);
   if (auto tables = tablesBehind(call, result)) {
     auto& note = noteOf(result);
     note.byTable = true;
@@ -210,7 +211,7 @@ bool Flow::taken(const std::string& name, const std::vector<c10::IValue>& argume
 std::vector<Unseen> Flow::unseen() const {
   auto all = unseen_;
   for (const auto& matrix : matrices_) {
-    if (matrix->met) continue;
+    if (matrix->met || (matrix->unexplained && !matrix->weighs && matrix->metNothing.empty())) continue;
     all.push_back({matrix->module, matrix->operatorName, matrix->sizes,
                    matrix->metNothing.empty() ? "its result met no product with values that could be followed"
                                               : matrix->metNothing});

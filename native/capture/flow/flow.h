@@ -246,6 +246,8 @@ class Flow {
     std::shared_ptr<const Gated> gated;
     std::shared_ptr<const Pooled> pooled;
     MatrixPtr chosen;  // positions of the largest elements
+    MatrixPtr lost;    // scores or weights that it was made of, in a way that isn't followed
+    MatrixPtr weighs;  // those that something was multiplied with here
     std::optional<RaisedTerm> raised;
     std::optional<RaisedSum> raisedSum;
     std::optional<Lead> lead;
@@ -288,6 +290,8 @@ class Flow {
   void constantBeyond(const Call& call, const at::Tensor& result);
 
   void elementwise(const Call& call, const at::Tensor& result);
+  void elementByElement(const Call& call, const std::vector<at::Tensor>& tensors, const std::vector<Operand>& sources,
+                        const at::Tensor& result);
   void ownFeatures(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void noteOperands(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void combined(const Call& call, const std::vector<Operand>& sources, const std::vector<at::Tensor>& tensors,
@@ -299,6 +303,12 @@ class Flow {
   static bool isPerChannel(const Operand& weights);
   static bool areOfTwoAxes(const Operand& a, const Operand& b, const at::Tensor& result);
   void overwritten(const at::Tensor& tensor, const at::Tensor& by);
+  static MatrixPtr tracedTo(const Note& note);
+  void lose(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void losing(const Call& call, const at::Tensor& result);
+  void forget(const at::Tensor& tensor);
+  void weighed(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void weighs(const MatrixPtr& matrix, bool lost);
   void scaledByLogSum(Matrix& scores);
   void logSummed(Matrix& scores);
   bool outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);

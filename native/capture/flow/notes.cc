@@ -58,6 +58,8 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.gated.reset();
   note.pooled.reset();
   note.chosen.reset();
+  note.lost.reset();
+  note.weighs.reset();
   note.raised.reset();
   note.raisedSum.reset();
   note.lead.reset();

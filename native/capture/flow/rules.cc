@@ -58,6 +58,8 @@ constexpr Rule kRules[] = {
     {"clamp_max", Does::Clamps},
     {"maximum", Does::Clamps},
     {"minimum", Does::Clamps},
+    {"fmax", Does::Clamps},
+    {"fmin", Does::Clamps},
 
     {"pow", Does::Powers},
     {"square", Does::Powers},
@@ -208,6 +210,51 @@ constexpr Rule kRules[] = {
     {"to_sparse", Does::Takes},
     {"_to_sparse", Does::Takes},
 
+    {"max_pool2d_with_indices", Does::Loses},
+    {"max_pool3d_with_indices", Does::Loses},
+    {"adaptive_max_pool2d", Does::Loses},
+    {"adaptive_max_pool3d", Does::Loses},
+    {"upsample_bicubic2d", Does::Loses},
+    {"_upsample_bilinear2d_aa", Does::Loses},
+    {"_upsample_bicubic2d_aa", Does::Loses},
+    {"grid_sampler_2d", Does::Loses},
+    {"grid_sampler_3d", Does::Loses},
+    {"cummax", Does::Loses},
+    {"cummin", Does::Loses},
+    {"median", Does::Loses},
+    {"kthvalue", Does::Loses},
+    {"mode", Does::Loses},
+    {"prod", Does::Loses},
+    {"std", Does::Loses},
+    {"var", Does::Loses},
+    {"std_mean", Does::Loses},
+    {"var_mean", Does::Loses},
+    {"renorm", Does::Loses},
+    {"linalg_cross", Does::Loses},
+    {"col2im", Does::Loses},
+    {"diag_embed", Does::Loses},
+    {"select_scatter", Does::Loses},
+    {"diagonal_scatter", Does::Loses},
+    {"as_strided_scatter", Does::Loses},
+    {"scatter_reduce", Does::Loses},
+    {"index_reduce", Does::Loses},
+    {"put", Does::Loses},
+    {"take", Does::Loses},
+    {"masked_select", Does::Loses},
+    {"rot90", Does::Loses},
+    {"channel_shuffle", Does::Loses},
+    {"pixel_shuffle", Does::Loses},
+    {"pixel_unshuffle", Does::Loses},
+    {"bernoulli", Does::Loses},
+    {"multinomial", Does::Loses},
+    {"glu", Does::Loses},
+    {"_trilinear", Does::Loses},
+    {"complex", Does::Loses},
+    {"linalg_solve_triangular", Does::Loses},
+    {"linalg_inv_ex", Does::Loses},
+    {"_linalg_solve_ex", Does::Loses},
+    {"linalg_matrix_exp", Does::Loses},
+
     {"einsum", Does::Contains},
     {"tensordot", Does::Contains},
     {"inner", Does::Contains},
@@ -273,6 +320,11 @@ const Rule* ruleFor(std::string_view operatorName) {
     found = rules->find(operatorName);
   }
   return found == rules->end() ? nullptr : found->second;
+}
+
+const Rule& ruleOfPointwise() {
+  static constexpr Rule kRule{"", Does::Loses};
+  return kRule;
 }
 
 bool isPointwise(Does does) { return does <= Does::Bends; }

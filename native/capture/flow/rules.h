@@ -58,6 +58,8 @@ enum class Does : uint8_t {
   Distance,
   // Takes scores or weights where they can't be followed.
   Takes,
+  // What it makes of them isn't followed, but remembers them.
+  Loses,
   // Made of other operators, which are followed under its name.
   Contains,
   // A view or a copy of another shape.
@@ -80,6 +82,8 @@ struct Rule {
 
 // None where the operator isn't followed: what it gives is new.
 const Rule* ruleFor(std::string_view operatorName);
+// Of those that compute one number of each, and have none of their own.
+const Rule& ruleOfPointwise();
 
 bool isPointwise(Does does);
 bool isProduct(Does does);

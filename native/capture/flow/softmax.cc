@@ -26,7 +26,13 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   matrix->operatorName = operatorName;
   matrix->module = modules_.current();
   // Of those that were put side by side and went through one layer each, it weighs one against the others.
-  const auto* const feature = source ? nullptr : featureAlong(input, dim);
+  const auto* feature = source ? nullptr : featureAlong(input, dim);
+  // Of scores that couldn't be followed: put side by side, they are scores still.
+  auto lost = source || !source.note || (feature && !feature->stacked) ? nullptr : tracedTo(*source.note);
+  if (lost) {
+    feature = nullptr;
+    matrix->parents.push_back(lost);
+  }
   matrix->layerKeys = feature && !feature->scored;
   matrix->chosenKeys = matrix->layerKeys && feature->chosen;
   matrix->constant = isFixed(input);
@@ -198,7 +204,10 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   note.layout = layoutOf(result, spans, {});
   note.value = std::move(value);
   if (source) source.matrix().softmaxes.push_back(matrix);
-  if (matrix->fromScores || positions) matrices_.push_back(std::move(matrix));
+  // Of experts, classes and slots, products tell more; of what layers weigh each other by, nothing is to be told.
+  const bool explained = matrix->constant || matrix->layerKeys || matrix->fixedKeys || result.size(dim) < 2;
+  matrix->unexplained = !matrix->fromScores && !positions && !lost;
+  if (!matrix->unexplained || !explained) matrices_.push_back(std::move(matrix));
 }
 
 }  // namespace lta::flow

@@ -65,7 +65,9 @@ struct Matrix {
   bool inBlocks = false;   // of scores: that logarithm scales what their weights give
   std::vector<std::weak_ptr<Matrix>> softmaxes;  // of scores: those of them
   bool met = false;                              // a product took its weights, or its fate was told otherwise
-  std::string metNothing;                        // why what took it was no product with values, where something did
+  bool unexplained = false;  // a softmax of which nothing tells what it runs over: to be told of where it weighs values
+  bool weighs = false;       // such a softmax does
+  std::string metNothing;    // why what took it was no product with values, where something did
 
   int64_t dims() const { return static_cast<int64_t>(sizes.size()); }
   bool isFeature(int64_t dim) const {
