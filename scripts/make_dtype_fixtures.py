@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from strip_debug import strip_debug
+
 FOLDER = Path(__file__).resolve().parent.parent / "test" / "fixtures" / "dtypes"
 
 COMPLEX = [[1.5 - 2j, complex(-0.0, 0.1)], [complex(float("inf"), float("nan")), 3e-3 + 1j]]
@@ -108,6 +110,35 @@ class Mixed(nn.Module):
         return quantized, torch.complex(x, x).to(torch.complex128), x.to(torch.float8_e5m2), attended
 
 
+class Promotion(nn.Module):
+    """Numbers, and tensors without dimensions: types are promoted differently beside the two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.arange(1, 4))
+        self.register_buffer("wide", torch.tensor(0.5, dtype=torch.float64))
+        self.register_buffer("narrow", torch.tensor(0.5, dtype=torch.float16))
+        self.register_buffer("yes", torch.tensor(True))
+
+    def forward(self, x: Tensor) -> List[Tensor]:
+        steps = torch.arange(3) * 0.05 + torch.ones(3) * 0.1
+        beside: List[Tensor] = [steps, steps * x, self.steps * 0.5, self.steps / 2, self.steps + 1.5]
+        for scalar in [self.wide, self.narrow, self.yes, self.wide * 2, self.steps[1]]:
+            beside += [x * scalar, scalar * x, x + scalar, x / scalar, self.steps * scalar, self.steps[0] * scalar]
+        return beside + [x - self.wide, self.steps - self.narrow, x.sum() * self.wide, self.steps * True, x * 2 - 1]
+
+
+def save_promotion() -> None:
+    given = {"float32": torch.arange(1.0, 4.0), "int64": torch.arange(1, 4), "scalar": torch.tensor(3.0)}
+    model = Promotion().eval()
+    made = {"script": torch.jit.script(model), "trace": torch.jit.trace(model, given["float32"], check_trace=False)}
+    for name, each in made.items():
+        each.save(str(FOLDER / f"promotion_{name}.pt"))
+        strip_debug(FOLDER / f"promotion_{name}.pt")
+    outputs = {f"{name}.{i:02}": each.clone() for name, x in given.items() for i, each in enumerate(model(x))}
+    save_file(given | outputs, FOLDER / "promotion.safetensors")
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     squares = {f"square.{name}": tensor * tensor for name, tensor in TENSORS.items()}
@@ -123,6 +154,8 @@ def main() -> None:
     for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)  # names folders of the machine that made it
     torch.export.save(exported, FOLDER / "dtypes.pt2")
+
+    save_promotion()
 
     torch.manual_seed(0)
     x = torch.randn(3, 5) * 3

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "script/module_boundaries.h"
+#include "script/scalar_tensors.h"
 
 namespace lta::script {
 namespace {
@@ -140,6 +141,7 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
   jit::ConstantPropagation(graph);
   jit::EliminateDeadCode(graph);
   jit::OptimizeFrozenGraph(graph);
+  keepScalarTensors(graph);
 }
 
 }  // namespace lta::script

@@ -8,6 +8,7 @@
 #include "script/layer_fusion.h"
 #include "script/loop_checks.h"
 #include "script/one_type.h"
+#include "script/scalar_tensors.h"
 #include "script/self_containing.h"
 
 namespace lta::script {
@@ -50,6 +51,7 @@ std::shared_ptr<const Program> ProgramCache::program(const std::string& method, 
   auto& graph = compiled->method.graph;
   refuseSelfContainingLists(*graph);
   if (dtype_) unifyOperandTypes(*graph, *dtype_);
+  makeNumbers(graph);
   if (options.frozen) freezeGraph(graph, module_);
   if (options.layers) fuseLayers(graph);
   addLoopChecks(graph);

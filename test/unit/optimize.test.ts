@@ -1,4 +1,6 @@
-import { ScriptModule, setNumThreads, type Tensor } from '../../lib/index';
+import { join } from 'node:path';
+import { readSafetensors } from '../../lib/formats/safetensors';
+import { ScriptModule, setNumThreads, Tensor } from '../../lib/index';
 import { bits, build, difference, inputsOf, isRounded, manifest, path, tensorsIn, tensorsOf } from './model-fixtures';
 
 // What `optimize` may change are last bits: never the results beyond them, nor what a capture or a hook sees.
@@ -60,6 +62,26 @@ describe('ScriptModule.load with optimize and fuse', () => {
       const wanted = build({ $tensor: `attention.${i}` }, tensors) as Tensor;
       expect(close(weights, wanted, each.tolerance)).toBe(true);
     });
+  });
+});
+
+describe('types are promoted as in Python', () => {
+  const folder = join(__dirname, '..', 'fixtures', 'dtypes');
+
+  test.each(['script', 'trace'])('beside numbers and tensors without dimensions: %s', async (way) => {
+    const { entries } = await readSafetensors(join(folder, 'promotion.safetensors'));
+    entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+    const made = ({ data, shape, dtype }: (typeof entries)[number]) => Tensor.from(data, { shape, dtype });
+    const told = (tensor: Tensor) => [tensor.dtype, tensor.shape, tensor.to({ dtype: 'float64' }).toArray()];
+    for (const options of [{}, { optimize: true }]) {
+      using model = await ScriptModule.load(join(folder, `promotion_${way}.pt`), options);
+      for (const entry of entries.filter(({ name }) => !name.includes('.'))) {
+        const of = entries.filter(({ name }) => name.startsWith(`${entry.name}.`)).map((each) => told(made(each)));
+        for (let run = 0; run < 3; run++) {
+          expect(((await model.forward([made(entry)])) as Tensor[]).map(told)).toEqual(of);
+        }
+      }
+    }
   });
 });
 
