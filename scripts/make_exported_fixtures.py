@@ -27,6 +27,7 @@ from torch._higher_order_ops.hints_wrap import hints_wrapper
 from torch.export import Dim
 from torch.nn import functional as F
 
+import product_models
 from reference import as_heads, record
 from strip_debug import strip_debug, strip_program
 
@@ -620,6 +621,19 @@ def structures(fixtures: Fixtures) -> None:
     fixtures.case('counter_decomposed', Counter(), [((torch.randn(4, WIDTH),), {})], decompose=True)
 
 
+def products(fixtures: Fixtures) -> None:
+    """Layers that decompositions take apart, and what resembles them."""
+    rows = [((torch.randn(product_models.ROWS, product_models.DEPTH),), {}) for _ in range(2)]
+    samples = [((torch.randn(n, 3, product_models.DEPTH),), {}) for n in (2, 5, 1)]
+    dynamic = ({0: Dim('samples', min=1, max=8)},)
+    fixtures.case('product_factors', product_models.Factors(), rows)
+    fixtures.case('product_biases', product_models.Biases(), rows)
+    fixtures.case('product_untransposed', product_models.Untransposed(), samples, dynamic=dynamic)
+    fixtures.case('product_written', product_models.Written(), rows)
+    fixtures.case('product_read_decomposed', product_models.Read(), samples, dynamic=dynamic, decompose=True)
+    fixtures.case('product_norms_decomposed', product_models.Norms(), samples[:1], decompose=True)
+
+
 def hugging_face(fixtures: Fixtures) -> None:
     import transformers as t
     from transformers.integrations.executorch import register_dynamic_cache_export_support
@@ -684,7 +698,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     fixtures = Fixtures(options.out, options.only)
-    for part in (modules, structures, hugging_face):
+    for part in (modules, structures, products, hugging_face):
         part(fixtures)
     fixtures.write()
 

@@ -192,6 +192,19 @@ TEST("layers of a program become single operators, where the processor makes it 
   EXPECT(bert["aten::scaled_dot_product_attention"] == 0 && bert["lta::attention"] > 0);
   auto decomposed = targets("encoder_decomposed.pt2");
   EXPECT(decomposed["aten::native_layer_norm"] == 0 && decomposed["lta::feed_forward"] > 0);
+  // Of the siblings of a layer's product, those that are a layer's.
+  auto factors = targets("product_factors.pt2");
+  EXPECT(factors["lta::linear"] == 2 && factors["aten::addmm"] == 4);
+  auto biases = targets("product_biases.pt2");
+  EXPECT(biases["lta::linear"] == 1 && biases["aten::addmm"] == 6);
+  auto untransposed = targets("product_untransposed.pt2");
+  EXPECT(untransposed["lta::linear"] == 6 && untransposed["aten::addmm"] == 2);
+  auto written = targets("product_written.pt2");
+  EXPECT(written["lta::linear"] == 2 && written["aten::addmm"] == 2);
+  auto read = targets("product_read_decomposed.pt2");
+  EXPECT(read["aten::addmm"] == 0 && read["lta::feed_forward"] > 0 && read["lta::linear"] > 0);
+  auto norms = targets("product_norms_decomposed.pt2");
+  EXPECT(norms["aten::native_layer_norm"] == 2);
   auto half = targets("encoder_bfloat16.pt2");
   EXPECT(half["lta::linear"] == 0 && half["lta::feed_forward"] == 0);
 }

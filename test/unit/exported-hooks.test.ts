@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExportedProgram, HookedModel, type ProgramModule, setNumThreads, Tensor, type Value } from '../../lib/index';
-import { EXPORTED, exportedTensors, programPath } from './exported-fixtures';
-import { bits, build, difference, rounded, tensorsIn } from './model-fixtures';
+import { EXPORTED, exportedCase, exportedTensors, inputsOfRun, programPath } from './exported-fixtures';
+import { bits, build, difference, isRounded, rounded, tensorsIn } from './model-fixtures';
 
 // Other numbers of threads add up in another order: this is the number that the fixtures were made with.
 beforeAll(() => setNumThreads(2));
@@ -68,6 +68,40 @@ function halved<Each extends Value>(value: Each): Each {
 
 /** What a run gave, once all its tensors are copied: what hooks get may be written to later. */
 const kept = (value: Value): unknown => rounded(value);
+
+const DECOMPOSED = ['encoder_decomposed', 'three_kinds_decomposed', 'product_read_decomposed'];
+
+it.each(DECOMPOSED)(
+  'hooks see the same calls and values with optimize where layers were taken apart (%s)',
+  async (name) => {
+    const inputs = () => inputsOfRun(exportedCase(name).runs[0]!, tensors).inputs;
+    const tensors = await exportedTensors(name);
+    const seen = async (optimize: boolean) => {
+      using program = await ExportedProgram.load(programPath(name), { optimize });
+      const calls: { name: string; values: Tensor[] }[] = [];
+      const note = (path: string, values: Value) => {
+        calls.push({ name: path, values: tensorsIn(values).map((tensor) => tensor.mul(1)) });
+      };
+      for (const { name: path, hooks } of program.modules()) {
+        if (hooks.includes('pre')) program.registerForwardPreHook(path, (_module, input) => note(`to ${path}`, input));
+        if (hooks.includes('forward')) {
+          program.registerForwardHook(path, (_module, _input, output) => note(`from ${path}`, output));
+        }
+      }
+      note('output', await program.forward(inputs()));
+      return calls;
+    };
+    const [plain, optimized] = [await seen(false), await seen(true)];
+    const described = (calls: typeof plain) =>
+      calls.map(({ name: path, values }) => [path, ...values.map(({ shape }) => shape)]);
+    expect(plain.length).toBeGreaterThan(3);
+    expect(described(optimized)).toEqual(described(plain));
+    const differing = plain.filter(
+      ({ values }, i) => !values.every((tensor, k) => isRounded(optimized[i]!.values[k]!, tensor)),
+    );
+    expect(differing.map(({ name: path }) => path)).toEqual([]);
+  },
+);
 
 describe.each(cases.map(({ name }) => name))('hooks on the modules of %s', (name) => {
   let fixture: Loaded;
