@@ -3767,3 +3767,54 @@ class DetectedClasses(Loose):
         classes = F.max_pool1d(self.query(x), 2).softmax(-1)
         entropy = -(classes * classes.log()).sum(-1, keepdim=True)
         return classes * self.key(x)[..., :1].sigmoid() + entropy + (classes * self.places).sum(-1, keepdim=True)
+
+
+@form(decomposed=True)
+class FixedQueries(Attention):
+    """Queries, keys and values that layers make of constants, as the first layer of DETR's decoder does."""
+
+    def extra(self):
+        self.places = nn.Parameter(torch.randn(LENGTH, WIDTH))
+
+    def forward(self, x):
+        places = self.places.unsqueeze(0).repeat(x.size(0), 1, 1)
+        start = torch.zeros_like(places)
+        weights = self.scores(self.apart(self.query(start + places)), self.apart(self.key(start + places))).softmax(-1)
+        seen(weights)
+        fixed = self.together(weights @ self.apart(self.value(start)))
+        return self.out(x + fixed + places)
+
+
+@form()
+class FixedQueriesFlat(FixedQueries):
+    """The same of batch times heads."""
+
+    def apart(self, x):
+        return super().apart(x).reshape(BATCH * HEADS, LENGTH, DEPTH)
+
+    def forward(self, x):
+        places = self.places.unsqueeze(0).repeat(x.size(0), 1, 1)
+        weights = torch.bmm(self.apart(self.query(places)), self.apart(self.key(places)).transpose(1, 2)).softmax(-1)
+        seen(weights.view(BATCH, HEADS, LENGTH, LENGTH))
+        y = torch.bmm(weights, self.apart(self.value(torch.zeros_like(places)))).view(BATCH, HEADS, LENGTH, DEPTH)
+        return self.out(x + self.together(y) + places)
+
+
+@form()
+class OutlookThenAttention(Attention):
+    """Weights of windows by a layer, whose sums are folded into a picture (VOLO), ahead of attention by products."""
+
+    def extra(self):
+        self.outlook = nn.Linear(WIDTH, HEADS * 81)
+
+    def forward(self, x):
+        picture = self.value(x).transpose(1, 2).reshape(BATCH, WIDTH, 2, LENGTH // 2)
+        values = F.unfold(picture, 3, padding=1).view(BATCH, HEADS, DEPTH, 9, LENGTH).permute(0, 1, 4, 3, 2)
+        weights = self.outlook(x).view(BATCH, LENGTH, HEADS, 9, 9).transpose(1, 2).softmax(-1)
+        seen(weights.transpose(1, 2).flatten(0, 1), shape=[BATCH, LENGTH, HEADS, 9, 9])
+        y = (weights @ values).permute(0, 1, 4, 3, 2).reshape(BATCH, WIDTH * 9, LENGTH)
+        y = F.fold(y, (2, LENGTH // 2), 3, padding=1).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x + y)
+        attended = self.scores(q, k).softmax(-1)
+        seen(attended)
+        return self.together(attended @ v)

@@ -134,7 +134,8 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
     return std::nullopt;
   }
   if (isFixed(other)) {
-    if (matrix.fixedKeys) {
+    const auto* const table = find(other);
+    if (matrix.fixedKeys || (matrix.fixedScores && table && table->fixed == Fixed::OfLayer)) {
       return consume(weights.tensor, *weights.view, weights.note->value, aim);
     }
     // Of what was made of a softmax, that is what is told of.

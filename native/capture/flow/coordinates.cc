@@ -46,6 +46,7 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
     repeatedFeatures(source, result);
     return stacked(result);
   }
+  if (note->context) contextBeyond(source, result);
   // A copy, in the order of the source's elements.
   if (note->features.empty() || !result.is_contiguous()) return;
   std::vector<int64_t> strides(static_cast<size_t>(source.dim()));
@@ -60,6 +61,26 @@ void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
   auto& copy = noteOf(result);
   copy.features = std::move(features);
   copy.layer = layer;
+}
+
+// What may be keys times values of a linear attention is so in a copy of another shape, if its rows still are a
+// dimension; else it is what attention gave.
+void Flow::contextBeyond(const at::Tensor& source, const at::Tensor& result) {
+  const auto& note = *find(source);
+  int64_t ahead = 1;
+  for (int64_t dim = 0; dim < source.dim(); ahead *= source.size(dim++)) {
+    if (source.stride(dim) != note.contextRow || source.size(dim) < 2) continue;
+    int64_t there = 1;
+    for (int64_t each = 0; each < result.dim(); there *= result.size(each++)) {
+      if (there != ahead || result.size(each) != source.size(dim)) continue;
+      const auto context = note.context;
+      auto& next = noteOf(result);
+      next.context = context;
+      next.contextRow = result.stride(each);
+      return;
+    }
+  }
+  decide(note, false);
 }
 
 // Heads each of which was repeated, once those are a dimension with them.

@@ -209,13 +209,15 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
     if (!tensor.defined() || (copiesInto && place == 0)) continue;
     tensors.push_back(tensor);
     auto operand = operandOf(tensor);
-    any = any || (operand.note && (operand.note->value || operand.note->lost || operand.note->weighs));
+    const auto* const note = operand.note;
+    any = any || (note && (note->value || note->lost || note->weighs || note->fixed != Fixed::No));
     if (operand) sources.push_back(std::move(operand));
   }
   elementByElement(call, tensors, sources, result);
   if (!any) return;  // most operators
   weighed(call, tensors, result);
   lose(tensors, result);
+  stayFixed(tensors, result);
 }
 
 void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& tensors,

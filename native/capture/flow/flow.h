@@ -227,6 +227,12 @@ class Flow {
     bool exact = true;
     int64_t factors = 0;
   };
+  // What is known of how something came about that depends on no input.
+  enum class Fixed : uint8_t {
+    No,
+    OfLayer,  // a layer made it of constants
+    Scores,   // a product of two such
+  };
   struct Note {
     WeakStorage storage;
     Layout layout;
@@ -248,6 +254,7 @@ class Flow {
     MatrixPtr chosen;  // positions of the largest elements
     MatrixPtr lost;    // scores or weights that it was made of, in a way that isn't followed
     MatrixPtr weighs;  // those that something was multiplied with here
+    Fixed fixed = Fixed::No;
     std::optional<RaisedTerm> raised;
     std::optional<RaisedSum> raisedSum;
     std::optional<Lead> lead;
@@ -307,6 +314,8 @@ class Flow {
   void lose(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void losing(const Call& call, const at::Tensor& result);
   void forget(const at::Tensor& tensor);
+  void fixedProduct(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result);
+  void stayFixed(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void weighed(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void weighs(const MatrixPtr& matrix, bool lost);
   void scaledByLogSum(Matrix& scores);
@@ -329,6 +338,7 @@ class Flow {
   bool raisedSummed(const Call& call, const at::Tensor& result);
   void raisedMixed(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result);
   void reshaped(const at::Tensor& source, const at::Tensor& result);
+  void contextBeyond(const at::Tensor& source, const at::Tensor& result);
   void repeatedFeatures(const at::Tensor& source, const at::Tensor& result);
   std::optional<Consumed> followed(const Call& call, const at::Tensor& result);
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);

@@ -43,6 +43,10 @@ void Flow::losing(const Call& call, const at::Tensor& result) {
     const auto* note = find(call.tensor(0));
     if (note && note->weighs) weighs(note->weighs, /*lost=*/!note->value);
   }
+  if (does == Does::Loses) {
+    const auto* note = find(call.tensor(0));
+    if (note && note->context) decide(*note, false);
+  }
   const bool moves = (does >= Does::Sums && does <= Does::Unfolds) || does == Does::Reshapes || does == Does::Loses;
   if (!moves) return;
   std::vector<at::Tensor> tensors;
@@ -52,6 +56,7 @@ void Flow::losing(const Call& call, const at::Tensor& result) {
     for (const at::Tensor& tensor : argument.toTensorVector()) tensors.push_back(tensor);
   }
   lose(tensors, result);
+  stayFixed(tensors, result);
 }
 
 // What stands there is followed no further.

@@ -60,6 +60,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.chosen.reset();
   note.lost.reset();
   note.weighs.reset();
+  note.fixed = Fixed::No;
   note.raised.reset();
   note.raisedSum.reset();
   note.lead.reset();

@@ -138,6 +138,8 @@ std::vector<Flow::Feature> Flow::sharedFeatures(const at::Tensor& source, const 
 
 void Flow::productRan(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                       const at::Tensor& result, bool consumed) {
+  // Attention of constants to constants is one.
+  if (consumed && isFixed(a) && isFixed(b)) return fixed_.add(result);
   if (consumed || !storageOf(result) || result.is_nested() || a.is_nested() || b.is_nested() || result.dim() == 0)
     return;
   if (!result.is_floating_point() && !result.is_quantized()) return;
@@ -148,7 +150,7 @@ void Flow::productRan(const Rule& rule, const std::string& name, const at::Tenso
 void Flow::products(const Rule& rule, const std::string& name, const at::Tensor& a, const at::Tensor& b,
                     const at::Tensor& result) {
   auto fixedA = isFixed(a), fixedB = isFixed(b);
-  if (fixedA && fixedB) return fixed_.add(result);
+  if (fixedA && fixedB) return fixedProduct(a, b, result);
   if (const auto* note = find(a); rule.does == Does::Linear && fixedB && b.dim() == 2 && !(note && note->value)) {
     // A layer, as most products are.
     std::vector<Feature> features;

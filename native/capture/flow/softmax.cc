@@ -36,6 +36,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   matrix->layerKeys = feature && !feature->scored;
   matrix->chosenKeys = matrix->layerKeys && feature->chosen;
   matrix->constant = isFixed(input);
+  const auto* const given = matrix->constant ? find(input) : nullptr;
+  matrix->fixedScores = given && given->fixed == Fixed::Scores;
   const bool positions = (!source || isLayers(source)) && isPositions(input, dim);
   if (source) {
     matrix->fromScores = source.matrix().fromScores;

@@ -115,6 +115,35 @@ bool Flow::isByTable(const at::Tensor& tensor, int64_t dim) const {
          });
 }
 
+// A product of constants is a constant: what a layer makes of them, or scores of two of those.
+void Flow::fixedProduct(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result) {
+  fixed_.add(result);
+  const auto isOfLayer = [&](const at::Tensor& tensor) {
+    const auto* note = find(tensor);
+    return note && note->fixed == Fixed::OfLayer;
+  };
+  if (isOfLayer(a) && isOfLayer(b)) {
+    auto lead = leadOf(a);
+    auto& made = newNote(result);
+    made.fixed = Fixed::Scores;
+    made.lead = lead;
+  } else if (a.dim() == 2 || b.dim() == 2) {
+    newNote(result).fixed = Fixed::OfLayer;
+  }
+}
+
+// As it is in another form.
+void Flow::stayFixed(const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  if (!storageOf(result) || !isFixed(result)) return;
+  for (const auto& tensor : tensors) {
+    const auto* note = find(tensor);
+    if (!note || note->fixed == Fixed::No || storageOf(tensor) == storageOf(result)) continue;
+    const auto fixed = note->fixed;
+    auto& made = noteOf(result);
+    made.fixed = std::max(made.fixed, fixed);
+  }
+}
+
 bool Flow::isTable(const at::Tensor& tensor) const {
   if (!anyTable_) return false;
   const auto* note = find(tensor);

@@ -77,6 +77,7 @@ MatrixPtr Matrix::relative() const {
   matrix->chosenKeys = chosenKeys;
   matrix->layerKeys = layerKeys;
   matrix->constant = constant;
+  matrix->fixedScores = fixedScores;
   matrix->operatorName = operatorName;
   matrix->module = module;
   return matrix;

@@ -55,6 +55,7 @@ struct Matrix {
   bool chosenKeys = false;   // some keys were chosen
   bool layerKeys = false;    // the softmax's dimension is one that a layer made: classes, experts, bins
   bool constant = false;     // a softmax of what depends on no input
+  bool fixedScores = false;  // which is a product of what layers made of constants
   std::string operatorName;  // what made it: of a softmax or of the scores' product
   std::string module;
   std::vector<std::shared_ptr<Matrix>> parents;
