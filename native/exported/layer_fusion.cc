@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "exported/graph_index.h"
 #include "exported/recomposition.h"
 #include "fused/layer_matcher.h"
 
@@ -21,19 +22,8 @@ class GraphView {
   using Node = size_t;  // its place
   using Value = Argument;
 
-  explicit GraphView(const Program& program) : program_(program), graph_(recomposed(program)) {
-    const auto slots = static_cast<size_t>(graph_.slotCount);
-    weights_.resize(slots);
-    producers_.resize(slots);
-    readers_.resize(slots);
-    for (const auto& [slot, weight] : program.bound) {
-      weights_[static_cast<size_t>(slot)] = program.weights[weight].tensor;
-    }
-    for (Node node = 0; node < graph_.nodes.size(); ++node) addEdges(node);
-    for (const auto& output : graph_.outputs) {
-      eachSlot(output, [&](int slot) { readers_[static_cast<size_t>(slot)].emplace_back(); });
-    }
-  }
+  explicit GraphView(const Program& program)
+      : program_(program), graph_(recomposed(program)), index_(program, graph_) {}
 
   // What the graph has become.
   Graph take() {
@@ -66,15 +56,12 @@ class GraphView {
     return slotArgument(results[0].slot);
   }
 
-  std::optional<Node> producer(const Value& value) const {
-    const int slot = slotOf(value);
-    return slot == kNoSlot ? std::nullopt : producers_[static_cast<size_t>(slot)];
-  }
+  std::optional<Node> producer(const Value& value) const { return index_.producer(slotOf(value)); }
 
   std::optional<Node> onlyReader(const Value& value) const {
-    const int slot = slotOf(value);
-    if (slot == kNoSlot || readers_[static_cast<size_t>(slot)].size() != 1) return std::nullopt;
-    return readers_[static_cast<size_t>(slot)][0];
+    const auto& readers = index_.readers(slotOf(value));
+    if (readers.size() != 1 || readers[0] == GraphIndex::kOutput) return std::nullopt;
+    return readers[0];
   }
 
   bool isTensor(const Value& value) const {
@@ -97,9 +84,9 @@ class GraphView {
       if (value.constant.isTensor()) return value.constant.toTensor();
       return std::nullopt;
     }
-    const int slot = slotOf(value);
-    if (slot == kNoSlot || !weights_[static_cast<size_t>(slot)].defined()) return std::nullopt;
-    return weights_[static_cast<size_t>(slot)];
+    const auto weight = index_.weight(slotOf(value));
+    if (!weight.defined()) return std::nullopt;
+    return weight;
   }
 
   bool mayMove(Node first, Node last) const {
@@ -124,33 +111,18 @@ class GraphView {
     node.handle = handle;
     node.arguments = std::move(inputs);
     node.results = last.results;
-    for (const auto each : nodes) remove(each);
+    for (const auto each : nodes) {
+      index_.remove(graph_.nodes[each], each);
+      graph_.nodes[each] = exported::Node();
+    }
+    index_.add(node, nodes.back());
     graph_.nodes[nodes.back()] = std::move(node);
-    addEdges(nodes.back());
   }
 
  private:
-  void addEdges(Node place) {
-    const auto& node = graph_.nodes[place];
-    for (const auto& argument : node.arguments) {
-      eachSlot(argument, [&](int slot) { readers_[static_cast<size_t>(slot)].emplace_back(place); });
-    }
-    eachResultSlot(node, [&](int slot) { producers_[static_cast<size_t>(slot)] = place; });
-  }
-
-  void remove(Node place) {
-    auto& node = graph_.nodes[place];
-    for (const auto& argument : node.arguments) {
-      eachSlot(argument, [&](int slot) { std::erase(readers_[static_cast<size_t>(slot)], std::optional(place)); });
-    }
-    node = exported::Node();
-  }
-
   const Program& program_;
   Graph graph_;
-  std::vector<at::Tensor> weights_;  // by slot, as what follows
-  std::vector<std::optional<Node>> producers_;
-  std::vector<std::vector<std::optional<Node>>> readers_;  // nothing stands for an output of the graph
+  GraphIndex index_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "exported/argument_reader.h"
+#include "exported/graph_index.h"
 #include "fused/operators.h"
 
 namespace lta::exported {
@@ -67,21 +68,8 @@ Argument argumentOf(const Sizes& sizes) {
 
 class Recomposition {
  public:
-  explicit Recomposition(const Program& program) : graph_(program.graph) {
-    const auto slots = static_cast<size_t>(graph_.slotCount);
-    weights_.resize(slots);
-    for (const auto& [slot, weight] : program.bound) {
-      weights_[static_cast<size_t>(slot)] = program.weights[weight].tensor;
-    }
-    producers_.resize(slots);
-    readers_.resize(slots);
-    shapes_.resize(slots);
-    for (size_t place = 0; place < graph_.nodes.size(); ++place) {
-      const auto& node = graph_.nodes[place];
-      for (const auto& argument : node.arguments) addReader(argument, place);
-      eachResultSlot(node, [&](int slot) { producers_[static_cast<size_t>(slot)] = place; });
-    }
-    for (const auto& output : graph_.outputs) addReader(output, graph_.nodes.size());
+  explicit Recomposition(const Program& program)
+      : graph_(program.graph), index_(program, graph_), shapes_(static_cast<size_t>(graph_.slotCount)) {
     writes_ = std::any_of(program.outputs.begin(), program.outputs.end(),
                           [](const Output& output) { return output.kind == Output::Kind::Weight; }) ||
               std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [](const Node& node) {
@@ -100,10 +88,6 @@ class Recomposition {
   }
 
  private:
-  void addReader(const Argument& argument, size_t place) {
-    eachSlot(argument, [&](int slot) { readers_[static_cast<size_t>(slot)].push_back(place); });
-  }
-
   static std::string nameOf(const Node& node) {
     if (node.kind != Node::Kind::Operator || !node.handle) return {};
     return node.handle->operator_name().name;
@@ -115,9 +99,8 @@ class Recomposition {
   }
 
   const Node* producerOf(const Argument& argument) const {
-    const int slot = slotOf(argument);
-    if (slot == kNoSlot || !producers_[static_cast<size_t>(slot)]) return nullptr;
-    return &graph_.nodes[*producers_[static_cast<size_t>(slot)]];
+    const auto producer = index_.producer(slotOf(argument));
+    return producer ? &graph_.nodes[*producer] : nullptr;
   }
 
   static void become(Node& node, const char* name, std::vector<Argument> arguments) {
@@ -131,7 +114,7 @@ class Recomposition {
     if (nameOf(node) != "aten::native_layer_norm" || node.arguments.size() != 5 || node.results.size() != 3) return;
     for (const size_t place : {1, 2}) {
       const auto& result = node.results[place];
-      if (result.isList || (result.slot >= 0 && !readers_[static_cast<size_t>(result.slot)].empty())) return;
+      if (result.isList || (result.slot >= 0 && !index_.readers(result.slot).empty())) return;
     }
     const auto normalized = sizesIn(node.arguments[1]);
     // Only of what a fused layer can take: the same bits, but libtorch computes it by another path elsewhere.
@@ -142,10 +125,7 @@ class Recomposition {
     node.results.resize(1);
   }
 
-  at::Tensor weightIn(const Argument& argument) const {
-    const int slot = slotOf(argument);
-    return slot == kNoSlot ? at::Tensor() : weights_[static_cast<size_t>(slot)];
-  }
+  at::Tensor weightIn(const Argument& argument) const { return index_.weight(slotOf(argument)); }
 
   // Whether a node exchanges the dimensions of a matrix.
   static bool transposes(const Node& node) {
@@ -213,8 +193,8 @@ class Recomposition {
       open.pop_back();
       bool leads = false;
       eachResultSlot(node, [&](int slot) {
-        for (const size_t reader : readers_[static_cast<size_t>(slot)]) {
-          if (reader == graph_.nodes.size() || seen[reader]) continue;
+        for (const size_t reader : index_.readers(slot)) {
+          if (reader == GraphIndex::kOutput || seen[reader]) continue;
           seen[reader] = true;
           const auto name = nameOf(graph_.nodes[reader]);
           leads = leads || name.empty() || isIn(kMakers, name);
@@ -248,11 +228,12 @@ class Recomposition {
   // view(linear(rows), [.., columns]) is linear(view(rows, [.., depth])), and what follows it has its shape.
   bool moveBehindView(size_t place, int64_t columns, int64_t depth, std::vector<Argument>& arguments) {
     const int result = resultOf(graph_.nodes[place]);
-    const auto& readers = readers_[static_cast<size_t>(result)];
-    if (readers.size() != 1 || readers[0] == graph_.nodes.size()) return false;
-    auto &node = graph_.nodes[place], &view = graph_.nodes[readers[0]];
+    const auto& readers = index_.readers(result);
+    if (readers.size() != 1 || readers[0] == GraphIndex::kOutput) return false;
+    const size_t behind = readers[0];
+    auto &node = graph_.nodes[place], &view = graph_.nodes[behind];
     if ((nameOf(view) != kView && nameOf(view) != "aten::_unsafe_view") || view.arguments.size() != 2 ||
-        slotOf(view.arguments[0]) != result || resultOf(view) < 0 || !mayMove(place, readers[0])) {
+        slotOf(view.arguments[0]) != result || resultOf(view) < 0 || !mayMove(place, behind)) {
       return false;
     }
     auto sizes = sizesIn(view.arguments[1]);
@@ -276,10 +257,8 @@ class Recomposition {
       // The product's node makes the view instead.
       shaped = slotArgument(graph_.slotCount++);
       graph_.isNumber.push_back(false);
-      producers_.emplace_back(place);
-      readers_.push_back({readers[0]});
+      index_.addSlot(shaped->slot, place, behind);
       shapes_.emplace_back(*sizes);
-      weights_.emplace_back();
       become(node, kView, {arguments[0], argumentOf(*sizes)});
       node.results[0].slot = shaped->slot;
     }
@@ -324,8 +303,8 @@ class Recomposition {
     if (name == kView && node.arguments.size() == 2) {
       shape = sizesIn(node.arguments[1]);
     } else if (name == kLinear) {
-      const int slot = slotOf(node.arguments[1]);
-      const auto weight = slot == kNoSlot ? node.arguments[1].constant.toTensor() : weights_[static_cast<size_t>(slot)];
+      const auto weight =
+          slotOf(node.arguments[1]) == kNoSlot ? node.arguments[1].constant.toTensor() : weightIn(node.arguments[1]);
       shape = shapeIn(node.arguments[0]);
       if (!weight.defined() || weight.dim() != 2) shape = std::nullopt;
       if (shape && !shape->empty()) shape->back() = {kNoSlot, weight.size(0)};
@@ -340,11 +319,9 @@ class Recomposition {
   }
 
   Graph graph_;
-  std::vector<at::Tensor> weights_;  // by slot, as what follows
-  std::vector<std::optional<size_t>> producers_;
-  std::vector<std::vector<size_t>> readers_;  // the number of nodes stands for an output
-  std::vector<std::optional<Sizes>> shapes_;
-  bool writes_ = false;  // anything to what may be a weight
+  GraphIndex index_;
+  std::vector<std::optional<Sizes>> shapes_;  // by slot
+  bool writes_ = false;                       // anything to what may be a weight
 };
 
 }  // namespace
