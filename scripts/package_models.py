@@ -1,6 +1,7 @@
 """Small models of timm and x-transformers for the zoo, with the weights that multiply their values. Used by make_zoo."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Callable
 
@@ -13,6 +14,8 @@ from reference import SOFTMAXES, Recorded, Recorder, as_heads, copy_value, flatt
 from strip_debug import strip_debug
 
 CLASSES = 5
+# Whose softmax of keys multiplies values before queries do: linear attention.
+LINEAR = {'FactorAttnConvRelPosEnc', 'LambdaLayer'}
 PRODUCTS = {'matmul', '__matmul__', 'bmm', 'einsum'}
 
 
@@ -225,6 +228,20 @@ def packages(folder: Path, only: str | None) -> tuple[list[dict], list[dict]]:
     return entries, skipped
 
 
+def heads_last(weights: torch.Tensor, heads: int | None, batch: int) -> torch.Tensor:
+    """[B, H, Q, K], where windows and blocks are a part of the batch, wherever a module that has so many heads puts them: [B·H, Q, K],
+    [B·H, blocks, Q, K], [B, H, windows, Q, K], [B, windows, H, Q, K]."""
+    if not isinstance(heads, int):
+        return as_heads(weights.transpose(1, 2) if weights.dim() == 5 else weights, None)
+    if weights.dim() == 3 and weights.size(0) % heads == 0:
+        weights = weights.unflatten(0, (-1, heads))
+    elif weights.dim() == 4 and weights.size(0) == batch * heads and weights.size(1) != heads:
+        weights = weights.unflatten(0, (batch, heads))
+    if weights.dim() == 5 and weights.size(1) == heads:
+        weights = weights.transpose(1, 2)
+    return as_heads(weights, None)
+
+
 def one_run(folder: Path, name: str, path: Path, model: nn.Module, x: torch.Tensor) -> dict:
     recorder = ProductRecorder(model, frozenset({torch.sigmoid, torch.Tensor.sigmoid}) if 'sigmoid' in name else frozenset())
     with torch.no_grad(), recorder.watching():
@@ -234,10 +251,18 @@ def one_run(folder: Path, name: str, path: Path, model: nn.Module, x: torch.Tens
         raise ValueError(f'the trace differs from the eager model by {difference}')
     tensors: dict[str, torch.Tensor] = {}
     inputs, described = flatten([x], 'input', tensors), flatten(output, 'output', tensors)
+    modules = dict(model.named_modules())
+    times = Counter(recorded.name for recorded in recorder.records)
     attentions, weights = [], []
+    linear = sum(type(module).__name__ == 'LiteMLA' for module in model.modules())
     for recorded in recorder.records:
-        # Hiera's windows stand behind its heads.
-        whole = as_heads(recorded.weights.transpose(1, 2) if recorded.weights.dim() == 5 else recorded.weights, None)
+        module = modules[recorded.name]
+        if type(module).__name__ in LINEAR:
+            linear += 1
+            continue
+        heads = getattr(module, 'num_heads', None)
+        # Where each head has a product of its own, none has several.
+        whole = heads_last(recorded.weights, None if times[recorded.name] == heads != 1 else heads, x.size(0))
         entry = {'name': recorded.name, 'shape': list(whole.shape)}
         if recorded.kind:
             entry['operator'] = recorded.kind
@@ -246,5 +271,5 @@ def one_run(folder: Path, name: str, path: Path, model: nn.Module, x: torch.Tens
     save_case(folder, name, tensors, attentions, weights)
     return {'name': name, 'file': path.name, 'data': f'{name}.safetensors', 'how': 'trace', 'frozen': False, 'method': 'forward',
             'inputs': inputs, 'output': described, 'attentions': attentions,
-            'unseen': sum(type(module).__name__ == 'LiteMLA' for module in model.modules()),  # linear attention
+            'unseen': linear,
             'tolerance': 1e-5, 'outputTolerance': 1e-4, 'notes': ''}
