@@ -84,7 +84,7 @@ class GraphView {
       if (value.constant.isTensor()) return value.constant.toTensor();
       return std::nullopt;
     }
-    const auto weight = index_.weight(slotOf(value));
+    auto weight = index_.weight(slotOf(value));
     if (!weight.defined()) return std::nullopt;
     return weight;
   }
