@@ -93,6 +93,35 @@ bool feedsFusedLayer(const jit::Value* value) {
                      [](const jit::Use& use) { return use.user->kind() == kLayer || use.user->kind() == kAttention; });
 }
 
+// The attributes of which alone a softmax is made: weights that are learned. Folded, they would be nowhere to be seen.
+std::unordered_set<const jit::Node*> readForSoftmax(const std::vector<jit::Node*>& nodes) {
+  std::unordered_set<const jit::Node*> reads;
+  for (const auto* node : nodes) {
+    if (node->kind() != c10::aten::softmax && node->kind() != c10::aten::_softmax) continue;
+    std::vector<const jit::Node*> attributes;
+    std::vector<const jit::Value*> open{node->input(0)};
+    std::unordered_set<const jit::Value*> seen;
+    bool fixed = true;
+    while (fixed && !open.empty()) {
+      const auto* value = open.back();
+      open.pop_back();
+      const auto kind = value->node()->kind();
+      if (!seen.insert(value).second || kind == jit::prim::Constant) continue;
+      if (kind == jit::prim::GetAttr) {
+        attributes.push_back(value->node());
+        continue;
+      }
+      fixed = kind != jit::prim::Param;
+      for (const auto* input : value->node()->inputs()) open.push_back(input);
+      for (const auto* block : value->node()->blocks()) {
+        for (const auto* output : block->outputs()) open.push_back(output);
+      }
+    }
+    if (fixed) reads.insert(attributes.begin(), attributes.end());
+  }
+  return reads;
+}
+
 }  // namespace
 
 void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
@@ -109,6 +138,7 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
     }
   }
   const Assigned assigned(nodes);
+  const auto kept = readForSoftmax(nodes);
   std::vector<std::pair<jit::Node*, c10::IValue>> reads;
   // An attribute may be read several times: a write through one read is visible to the others.
   std::unordered_set<const c10::StorageImpl*> written;
@@ -117,7 +147,8 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
     return has ? value.toTensor().storage().unsafeGetStorageImpl() : nullptr;
   };
   for (auto* node : nodes) {
-    if (node->kind() != jit::prim::GetAttr || assigned.contains(node->s(jit::attr::name))) continue;
+    if (node->kind() != jit::prim::GetAttr || assigned.contains(node->s(jit::attr::name)) || kept.count(node) != 0)
+      continue;
     const auto owner = objectOf(node->input(), self, root);
     if (!owner) continue;
     const auto slot = owner->type()->findAttributeSlot(node->s(jit::attr::name));

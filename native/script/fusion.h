@@ -15,8 +15,8 @@ void registerFusion();
 bool setFusing(bool on);
 
 // While one lives, graphs that the calling thread compiles have their linears, activations and norms fused by oneDNN
-// Graph, for the shapes that libtorch profiles; other shapes run unfused. Graphs with attention made of a softmax and a
-// product are left alone: oneDNN would fuse both and hide the weights.
+// Graph, for the shapes that libtorch profiles; other shapes run unfused. Graphs with attention made of single
+// operators are left alone (eager_attention.h): oneDNN would fuse them and hide the weights.
 class FusionScope {
  public:
   explicit FusionScope(bool on) : before_(setFusing(on)) {}

@@ -18,6 +18,7 @@
 #include "runtime/run_scope.h"
 #include "script/fusion.h"
 #include "torch/error_text.h"
+#include "torch/own_computation.h"
 #include "torch/thread_state.h"
 
 namespace lta::script {
@@ -94,6 +95,7 @@ void compileAlone(const Program& program, jit::Stack& stack) {
   if (compiled || stack.size() < program.method.graph->inputs().size()) return;
   ++program.runs;
   const OneThread alone;
+  const ProbeSuspended folding;  // what is folded isn't what a capture watches
   program.function->get_executor().getPlanFor(stack);
 }
 
@@ -232,7 +234,10 @@ c10::IValue ScriptModule::runProgram(std::vector<c10::IValue> inputs, const engi
   // Hooks and those who look at single operators see the modules and operators of the file; oneDNN fuses those itself.
   wanted.layers = wanted.frozen && !wanted.fused && !hooks && !RunScope::isObserved();
   const FusionScope fusion(wanted.fused);
-  const auto program = programs_->program(options.method, wanted);
+  const auto program = [&] {
+    const ProbeSuspended folding;  // what is folded isn't what a capture watches
+    return programs_->program(options.method, wanted);
+  }();
   if (auto* const capture = runLocal<Capture>(kCaptureSlot)) {
     for (const auto& constant : program->constants) capture->fixedTensors().add(constant);
     const std::lock_guard<std::mutex> lock(stateMutex_);

@@ -58,9 +58,11 @@ describe('ScriptModule.load with optimize and fuse', () => {
       return;
     }
     expect(attentions.map(place)).toEqual(each.attentions.map(place));
+    // Kernels that are fused round to half types elsewhere than single operators.
+    const rounded = fuse && expected.some(({ dtype }) => /16/.test(dtype));
     attentions.forEach(({ weights }, i) => {
       const wanted = build({ $tensor: `attention.${i}` }, tensors) as Tensor;
-      expect(close(weights, wanted, each.tolerance)).toBe(true);
+      expect(close(weights, wanted, rounded ? 0.02 : each.tolerance)).toBe(true);
     });
   });
 });
@@ -73,10 +75,10 @@ describe('types are promoted as in Python', () => {
     entries.sort((a, b) => (a.name < b.name ? -1 : 1));
     const made = ({ data, shape, dtype }: (typeof entries)[number]) => Tensor.from(data, { shape, dtype });
     const told = (tensor: Tensor) => [tensor.dtype, tensor.shape, tensor.to({ dtype: 'float64' }).toArray()];
-    for (const options of [{}, { optimize: true }]) {
-      using model = await ScriptModule.load(join(folder, `promotion_${way}.pt`), options);
-      for (const entry of entries.filter(({ name }) => !name.includes('.'))) {
-        const of = entries.filter(({ name }) => name.startsWith(`${entry.name}.`)).map((each) => told(made(each)));
+    for (const entry of entries.filter(({ name }) => !name.includes('.'))) {
+      const of = entries.filter(({ name }) => name.startsWith(`${entry.name}.`)).map((each) => told(made(each)));
+      for (const options of [{}, { optimize: true }, { optimize: true, fuse: true }]) {
+        using model = await ScriptModule.load(join(folder, `promotion_${way}.pt`), options);
         for (let run = 0; run < 3; run++) {
           expect(((await model.forward([made(entry)])) as Tensor[]).map(told)).toEqual(of);
         }
