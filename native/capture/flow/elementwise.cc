@@ -202,7 +202,7 @@ void Flow::constantAlong(const std::vector<at::Tensor>& tensors, const at::Tenso
 void Flow::elementwise(const Call& call, const at::Tensor& result) {
   std::vector<Operand> sources;
   std::vector<at::Tensor> tensors;
-  bool any = false;
+  bool traced = false, fixed = false;
   const bool copiesInto = call.rule.does == Does::Copies && call.rule.operand == 1;
   for (size_t place = 0; place < call.arguments.size(); ++place) {
     const auto tensor = call.tensor(place);
@@ -210,14 +210,16 @@ void Flow::elementwise(const Call& call, const at::Tensor& result) {
     tensors.push_back(tensor);
     auto operand = operandOf(tensor);
     const auto* const note = operand.note;
-    any = any || (note && (note->value || note->lost || note->weighs || note->fixed != Fixed::No));
+    traced = traced || (note && (note->value || note->lost || note->weighs));
+    fixed = fixed || (note && note->fixed != Fixed::No);
     if (operand) sources.push_back(std::move(operand));
   }
   elementByElement(call, tensors, sources, result);
-  if (!any) return;  // most operators
-  weighed(call, tensors, result);
-  lose(tensors, result);
-  stayFixed(tensors, result);
+  if (traced) {
+    weighed(call, tensors, result);
+    lose(tensors, result);
+  }
+  if (fixed) stayFixed(tensors, result);
 }
 
 void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& tensors,

@@ -48,7 +48,7 @@ void Flow::losing(const Call& call, const at::Tensor& result) {
     if (note && note->context) decide(*note, false);
   }
   const bool moves = (does >= Does::Sums && does <= Does::Unfolds) || does == Does::Reshapes || does == Does::Loses;
-  if (!moves) return;
+  if (!moves || storageOf(call.tensor(0)) == storageOf(result)) return;  // most are views
   std::vector<at::Tensor> tensors;
   for (const auto& argument : call.arguments) {
     if (argument.isTensor()) tensors.push_back(argument.toTensor());
