@@ -3818,3 +3818,290 @@ class OutlookThenAttention(Attention):
         attended = self.scores(q, k).softmax(-1)
         seen(attended)
         return self.together(attended @ v)
+
+
+class Memory(nn.Module):
+    """A memory of slots that each sample writes into, by an outer product, before it is read by weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.write, self.add = nn.Linear(WIDTH, LENGTH), nn.Linear(WIDTH, WIDTH)
+
+    def written(self, x):
+        first = x[:, 0]
+        where = torch.softmax(self.write(first), -1)
+        return x * (1 - where.unsqueeze(-1) @ torch.sigmoid(self.add(first)).unsqueeze(1))
+
+
+@form(decomposed=True)
+class WrittenMemory(Memory):
+    def forward(self, x):
+        return self.written(x)
+
+
+@form(decomposed=True)
+class WrittenMemoryRead(Memory):
+    """What is read is the memory, and what reads it the weights."""
+
+    def forward(self, x):
+        memory = self.written(x)
+        weights = torch.softmax(memory @ self.add(x[:, 1]).unsqueeze(-1), 1).transpose(1, 2)
+        seen(weights.unsqueeze(1))
+        return weights @ memory
+
+
+@form(decomposed=True)
+class HebbianState(Attention):
+    """Keys times values, of features alone, in a state with a function."""
+
+    def forward(self, x):
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        state, all = torch.zeros(BATCH, WIDTH, WIDTH), []
+        for step in range(LENGTH):
+            all.append((state @ q[:, step].unsqueeze(-1)).squeeze(-1))
+            state = torch.tanh(state + v[:, step].unsqueeze(-1) @ k[:, step].unsqueeze(1))
+        return self.out(torch.stack(all, 1))
+
+
+class KeyByKey(nn.Module):
+    """One query of a sample, whose weight of each key multiplies that key's value by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        weights = torch.softmax((x * self.query(x[:, :1])).sum(-1), 1)
+        return self.added(weights, x)
+
+
+@form(unseen=1, decomposed=True)
+class KeysAddedUp(KeyByKey):
+    def added(self, weights, x):
+        y = torch.zeros(BATCH, WIDTH)
+        for key in range(LENGTH):
+            y = y + weights[:, key].unsqueeze(1) * x[:, key]
+        return y
+
+
+@form(unseen=1, decomposed=True)
+class KeysStackedUp(KeyByKey):
+    def added(self, weights, x):
+        return torch.stack([weights[:, key : key + 1] * x[:, key] for key in range(LENGTH)]).sum(0)
+
+
+@form(unseen=1)
+class KeysOfUnbind(KeyByKey):
+    """In place, by one operator for both."""
+
+    def added(self, weights, x):
+        y = torch.zeros(BATCH, WIDTH)
+        for weight, value in zip(weights.unsqueeze(-1).unbind(1), x.unbind(1)):
+            y.addcmul_(weight, value)
+        return y
+
+
+@form(decomposed=True)
+class ScaledBranches(nn.Module):
+    """Features of two branches, mixed channel by channel, are no keys (selective kernels)."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.squeeze, self.select = nn.Linear(WIDTH, 4), nn.Linear(4, 2 * WIDTH)
+
+    def forward(self, x):
+        a, b = self.first(x), self.second(x)
+        weights = self.select(torch.relu(self.squeeze((a + b).mean(1)))).view(BATCH, 2, WIDTH).softmax(1)
+        return weights[:, :1] * a + weights[:, 1:] * b
+
+
+class Clusters(nn.Module):
+    """Each position is shared out among clusters, which sum over the positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.assign, self.centers = nn.Linear(WIDTH, 3), nn.Parameter(torch.randn(3, WIDTH))
+
+    def forward(self, x):
+        return self.pooled(torch.softmax(self.assign(x), -1), x)
+
+
+@form(unseen=1, decomposed=True)
+class ClustersByProduct(Clusters):
+    def pooled(self, weights, x):
+        return weights.transpose(1, 2) @ x
+
+
+@form(unseen=1, decomposed=True)
+class ClusterResiduals(Clusters):
+    """NetVLAD: what differs from the center of each cluster, all at once."""
+
+    def pooled(self, weights, x):
+        return ((x.unsqueeze(2) - self.centers) * weights.unsqueeze(-1)).sum(1)
+
+
+@form(unseen=1, decomposed=True)
+class ClusterAfterCluster(Clusters):
+    def pooled(self, weights, x):
+        y = torch.zeros(BATCH, 3, WIDTH)
+        for cluster in range(3):
+            y[:, cluster] = ((x - self.centers[cluster]) * weights[:, :, cluster : cluster + 1]).sum(1)
+        return y
+
+
+@form(unseen=1, decomposed=True)
+class RoutedCapsules(nn.Module):
+    """Softmax over the capsules above, each of which has predictions of its own from those below."""
+
+    def __init__(self):
+        super().__init__()
+        self.predict, self.prior = nn.Linear(WIDTH, 3 * 4), nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        predicted = self.predict(x).view(BATCH, LENGTH, 3, 4)
+        return (self.prior(x).softmax(2).unsqueeze(-1) * predicted).sum(1)
+
+
+class Degrees(Attention):
+    """A diagonal matrix scales weights: what multiplies the values is their product."""
+
+    kind = 'unnormalized'
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        degrees = torch.diag_embed((weights.sum(-2) + 1).pow(-0.5))
+        weights = self.scaled(weights, degrees)
+        seen(weights, self.kind)
+        return weights @ v
+
+
+@form(decomposed=True)
+class DegreesAhead(Degrees):
+    def scaled(self, weights, degrees):
+        return degrees @ weights
+
+
+@form(decomposed=True)
+class DegreesBehind(Degrees):
+    def scaled(self, weights, degrees):
+        return weights @ degrees
+
+
+@form(decomposed=True)
+class DegreesAround(Degrees):
+    def scaled(self, weights, degrees):
+        return degrees @ weights @ degrees
+
+
+@form()
+class TableOfALayer(nn.Module):
+    """Rows of one table are compared with the queries by a layer, and are the values."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Linear(WIDTH, 5, bias=False)
+
+    def forward(self, x):
+        weights = self.table(x).softmax(-1)
+        seen(weights.unsqueeze(1))
+        return weights @ self.table.weight
+
+
+@form(unseen=1, decomposed=True)
+class LearnedGraphShared(nn.Module):
+    """A table of weights between nodes, which add up to one along the other dimension than the one that is summed over."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(LENGTH, 4)), nn.Parameter(torch.randn(4, LENGTH))
+
+    def forward(self, x):
+        return torch.softmax(torch.relu(self.first @ self.second), 0) @ x
+
+
+@form(decomposed=True)
+class SlicesOfBatchTimesHeads(Attention):
+    """A slice across the heads of two samples (sliced attention of diffusion models): nothing tells what is batch there."""
+
+    def forward(self, x):
+        q, k, v = (each.reshape(-1, LENGTH, DEPTH) for each in self.qkv(x))
+        y = torch.zeros(BATCH * HEADS, LENGTH, DEPTH)
+        weights = self.scores(q[1:3], k[1:3]).softmax(-1)
+        seen(weights.unsqueeze(1))
+        y[1:3] = weights @ v[1:3]
+        return self.together(y.view(BATCH, HEADS, LENGTH, DEPTH))
+
+
+class WrittenOutProduct(Attention):
+    """Weights times values as a multiplication and a sum, of weights that are no softmax's result."""
+
+    def mix(self, scores, v):
+        return (self.weights(scores).unsqueeze(-1) * v.unsqueeze(2)).sum(3)
+
+
+@form(decomposed=True)
+class SigmoidWrittenOut(WrittenOutProduct):
+    def weights(self, scores):
+        weights = torch.sigmoid(scores)
+        seen(weights, 'sigmoid', 'sigmoid')
+        return weights
+
+
+@form(decomposed=True)
+class ReluWrittenOut(WrittenOutProduct):
+    def weights(self, scores):
+        weights = torch.relu(scores) / LENGTH
+        seen(weights, 'relu', 'relu')
+        return weights
+
+
+@form(decomposed=True)
+class ExponentialsWrittenOut(WrittenOutProduct):
+    def weights(self, scores):
+        exponentials = torch.exp(scores - scores.amax(-1, keepdim=True))
+        weights = exponentials / exponentials.sum(-1, keepdim=True)
+        seen(weights, 'softmax', 'exp')
+        return weights
+
+
+@form(decomposed=True)
+class OverlappingParts(Attention):
+    """Windows of keys that have some in common, of one softmax."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return weights[..., :4] @ v[:, :, :4] + weights[..., 2:] @ v[:, :, 2:]
+
+
+@form(decomposed=True)
+class PartsOfRows(Attention):
+    """The first key is for the first query alone."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        taken = weights.clone()
+        taken[:, :, 1:, 0] = 0
+        seen(taken, 'unnormalized')
+        return torch.cat([weights[:, :, :1] @ v, weights[:, :, 1:, 1:] @ v[:, :, 1:]], 2)
+
+
+@form(unseen=1)
+class OverItsOwnPast(nn.Module):
+    """A recurrence whose state is added up of all states so far: its steps have as many ways back as there are subsets."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.score = nn.GRUCell(2 * WIDTH, WIDTH), nn.Linear(2 * WIDTH, 1)
+
+    def forward(self, x):
+        past = [x[:, 0]]
+        for step in range(LENGTH):
+            scores = [self.score(torch.cat([past[-1], each], -1)) for each in past]
+            weights = torch.softmax(torch.cat(scores, -1), -1)
+            context = torch.zeros(BATCH, WIDTH)
+            for key, value in enumerate(past):
+                context = context + weights[:, key : key + 1] * value
+            past.append(self.cell(torch.cat([x[:, step], context], -1), past[-1]))
+        return torch.stack(past, 1)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "torch/own_computation.h"
 #include "weights/layout.h"
 
 namespace lta {
@@ -35,18 +36,43 @@ bool Assembly::isApart(const flow::Arrangement& part) const {
   });
 }
 
-void Assembly::add(Part part) { parts_.push_back(std::move(part)); }
+bool Assembly::contains(const flow::Arrangement& part) const {
+  return std::any_of(parts_.begin(), parts_.end(), [&](const Part& other) {
+    for (size_t dim = 0; dim < sizes_.size(); ++dim) {
+      auto all = other.arrange.coordinates()[dim], own = part.coordinates()[dim];
+      std::sort(all.begin(), all.end());
+      std::sort(own.begin(), own.end());
+      if (!std::includes(all.begin(), all.end(), own.begin(), own.end())) return false;
+    }
+    return true;
+  });
+}
+
+void Assembly::add(Part part) {
+  overlap_ = overlap_ || !isApart(part.arrange);
+  parts_.push_back(std::move(part));
+}
 
 void Assembly::replace(Part part) {
+  overlap_ = false;
   parts_.clear();
   parts_.push_back(std::move(part));
 }
 
-bool Assembly::isWhole() const {
-  int64_t all = 1, here = 0;
-  for (const auto size : sizes_) all *= size;
-  for (const auto& part : parts_) here += elements(part.arrange);
-  return here == all;
+bool Assembly::isWhole() const { return sizes() == sizes_ && hasNoGaps(); }
+
+bool Assembly::hasNoGaps() const {
+  const auto here = sizes();
+  if (overlap_) {
+    const OwnComputation own;
+    auto taken = at::zeros(here, at::kBool);
+    for (const auto& part : parts_) write(part, at::ones({}, at::kBool), taken);
+    return taken.all().item<bool>();
+  }
+  int64_t all = 1, taken = 0;
+  for (const auto size : here) all *= size;
+  for (const auto& part : parts_) taken += elements(part.arrange);
+  return taken == all;
 }
 
 std::vector<std::vector<int64_t>> Assembly::covered() const {
@@ -68,7 +94,7 @@ std::vector<int64_t> Assembly::sizes() const {
   return sizes;
 }
 
-bool Assembly::coversKeys() const { return sizes().back() == sizes_.back(); }
+bool Assembly::hasWholeRows() const { return sizes().back() == sizes_.back() && hasNoGaps(); }
 
 void Assembly::write(const Part& part, const at::Tensor& from, at::Tensor& into) const {
   const auto all = covered();

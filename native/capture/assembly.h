@@ -25,6 +25,8 @@ class Assembly {
 
   // Whether a part has nothing in common with those that there are.
   bool isApart(const flow::Arrangement& part) const;
+  // Whether one of them has all of it.
+  bool contains(const flow::Arrangement& part) const;
   void add(Part part);
   // The only part from now on.
   void replace(Part part);
@@ -33,7 +35,8 @@ class Assembly {
 
   // What the parts cover along each dimension: the whole, or as much as any product took.
   std::vector<int64_t> sizes() const;
-  bool coversKeys() const;
+  // Whether that is every key of each of its queries.
+  bool hasWholeRows() const;
   // The weights, zero where no product took them. `sizes()` of them.
   at::Tensor weights() const;
   const std::vector<Part>& parts() const { return parts_; }
@@ -42,10 +45,12 @@ class Assembly {
 
  private:
   std::vector<std::vector<int64_t>> covered() const;
+  bool hasNoGaps() const;
   void write(const Part& part, const at::Tensor& from, at::Tensor& into) const;
 
   const std::vector<int64_t> sizes_;
   std::vector<Part> parts_;
+  bool overlap_ = false;
 };
 
 }  // namespace lta

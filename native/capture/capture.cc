@@ -260,7 +260,7 @@ void Capture::completeParts(const PendingPtr& pending) {
       if (finished_ || !taken_.close(pending)) return;
       auto shape = shapeOf(pending->assembly->sizes());
       if (!shape.headsKnown) shape.headsKnown = pending->site.shape.headsKnown;
-      if (pending->site.kind == Kind::Softmax && !pending->assembly->coversKeys()) {
+      if (pending->site.kind == Kind::Softmax && !pending->assembly->hasWholeRows()) {
         pending->site.kind = Kind::Unnormalized;
       }
       pending->site.shape = std::move(shape);

@@ -56,6 +56,8 @@ std::optional<HeadSplit::Split> HeadSplit::view(const at::Tensor& source, at::In
   auto* product = find(source);
   // What has another last dimension by now tells nothing of heads.
   if (!product || source.dim() == 0 || source.size(-1) != product->depth) return std::nullopt;
+  // Nor does what it is a part of by now.
+  if (source.numel() != product->lead * product->queries * product->depth) return std::nullopt;
   std::vector<int64_t> full(shape.begin(), shape.end());
   int64_t known = 1;
   int64_t* free = nullptr;

@@ -36,7 +36,11 @@ TakenWeights::Part TakenWeights::takePart(const flow::Consumed& consumed, const 
       pending = each.pending;
       break;
     }
-    if (each.version == version) return {nullptr, false};
+    if (each.version != version) continue;
+    if (!each.pending || each.pending->assembly->contains(consumed.arrange)) return {nullptr, false};
+    // Overlapping, as windows do: of the same weights, so that each says the same of what both have.
+    pending = each.pending;
+    break;
   }
   const bool first = !pending;
   if (first) {

@@ -41,6 +41,12 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
     // The only key, along which a written-out softmax adds up to one.
     const auto one = weights.value().normalized;
     if (aim.key == kNone && one != kNone && matrix.sizes[static_cast<size_t>(one)] == 1 && over(one)) aim.key = one;
+    // Or the only one of a block.
+    for (auto dim = matrix.dims() - 1; dim >= 0 && aim.key == kNone && matrix.key == kNone; --dim) {
+      if (matrix.roles[static_cast<size_t>(dim)] != Role::Free) continue;
+      if (matrix.sizes[static_cast<size_t>(dim)] == 1 && over(dim)) aim.key = dim;
+      break;
+    }
   }
   aim.touches = aim.key != kNone || over(matrix.query);
   if (row >= 0) {
@@ -107,6 +113,11 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
   auto& matrix = weights.matrix();
   const auto& other = beside.tensor;
   if (aim.key == kNone) {
+    // A table of weights, as of a graph that was learned: each of its keys is shared out, and the rows are summed over.
+    const auto& summed = weights.view->dims[static_cast<size_t>(side.summed)];
+    const bool another = std::any_of(summed.begin(), summed.end(),
+                                     [](const Component& component) { return component.span.dim != kForeign; });
+    if (another && matrix.constant && !isFixed(other) && other.dim() > 1) listMatrix(matrix, kSharedOut);
     if (aim.touches || matrix.fromScores || !isFixed(other)) return std::nullopt;
     // A softmax over positions, then a product with a table over what isn't the heads: external attention.
     if (!matrix.layerKeys && matrix.dims() == 3 && matrix.key == 1 && matrix.features[2]) {
@@ -135,8 +146,19 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
   }
   if (isFixed(other)) {
     const auto* const table = find(other);
-    if (matrix.fixedKeys || (matrix.fixedScores && table && table->fixed == Fixed::OfLayer)) {
+    const bool ofLayer = matrix.fixedScores && table && table->fixed == Fixed::OfLayer;
+    // Rows of the table that the layer compared the queries with are the values, too.
+    const bool tied = matrix.layer && matrix.layer == placeOf(other);
+    if (matrix.fixedKeys || ofLayer || tied) {
       return consume(weights.tensor, *weights.view, weights.note->value, aim);
+    }
+    const bool ofPositions = matrix.layerKeys && matrix.query != kNone &&
+                             matrix.sizes[static_cast<size_t>(matrix.query)] > 1 && !matrix.isFeature(matrix.query);
+    if (ofPositions && weights.tensor.dim() > 2 && other.dim() == 2) {
+      listMatrix(matrix,
+                 "a softmax over what a layer made of each position, and a product with a table of constants: "
+                 "attention over the slots of a memory, or a layer's activation");
+      return std::nullopt;
     }
     // Of what was made of a softmax, that is what is told of.
     auto softmax = weights.value().matrix;
@@ -150,7 +172,12 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
     return std::nullopt;
   }
   // A product with a vector is an expectation, unless the weights compare two activations.
-  if (other.dim() < 2 && !matrix.fromScores) return std::nullopt;
+  if (other.dim() < 2 && !matrix.fromScores) {
+    if (!matrix.layerKeys && !matrix.fixedKeys && !matrix.constant && weights.tensor.dim() > 1) {
+      listMatrix(matrix, "its product is with a vector: values of one feature, or an expectation");
+    }
+    return std::nullopt;
+  }
   const auto values = besideOf(matrix, other, beside.summed);
   if (isMixture(matrix, aim, values) || isPlaced(matrix, values)) return std::nullopt;
   // Scores of several heads of queries, added up with one number of a layer for each: what keys are picked by, for an
@@ -258,6 +285,36 @@ bool Flow::isPlaced(Matrix& matrix, const Beside& beside) {
   return true;
 }
 
+// Whether a matrix scales what it multiplies, row by row or column by column. `own`: its dimension that isn't summed.
+// Nothing but its values tells.
+bool Flow::isDiagonal(const at::Tensor& tensor, int64_t own) const {
+  if (own < 0 || tensor.dim() < 2 || tensor.size(-1) != tensor.size(-2) || tensor.size(-1) < 2) return false;
+  if (isFixed(tensor) || tensor.layout() != at::kStrided || featureAlong(tensor, own)) return false;
+  const OwnComputation computes;
+  const auto size = tensor.size(-1);
+  // Most have something there.
+  if (tensor.select(-1, 1).select(-1, 0).any().item<bool>()) return false;
+  return !tensor.masked_fill(at::eye(size, tensor.options().dtype(at::kBool)), 0).any().item<bool>();
+}
+
+// Whether a diagonal matrix scaled weights, which go on. `own`: of the result, the dimension that is the diagonal's.
+bool Flow::scaledByDiagonal(const std::string& name, const Operand& weights, const std::vector<int64_t>& ofWeights,
+                            int64_t summed, const at::Tensor& other, const std::vector<int64_t>& ofOther, int64_t own,
+                            const at::Tensor& result) {
+  if (!weights || weights.value().stage != Stage::Weights || own < 0) return false;
+  if (!isDiagonal(other, ofOther[static_cast<size_t>(own)])) return false;
+  auto from = ofWeights;
+  from[static_cast<size_t>(own)] = summed;
+  Value value = weights.value();
+  value.last = std::make_shared<Step>(name, value.last);
+  value.version = ++versions_;
+  value.normalized = kNone;
+  const OwnComputation computes;
+  value.kind = other.lt(0).any().item<bool>() ? Kind::Signed : loosened(value.kind);
+  follow(weights, result, from, std::vector<bool>(from.size(), false), /*combined=*/false, std::move(value));
+  return true;
+}
+
 // Whether a product is one of weights with weights, of which weights come: those of two steps.
 bool Flow::areComposed(const Operand& a, const Operand& b, const Product& product) {
   if (!a || !b) return false;
@@ -324,6 +381,12 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
     });
   };
   if (isState(weightsA, product.summedA) || isState(weightsB, product.summedB)) return std::nullopt;
+  for (const bool ofB : {false, true}) {
+    const auto& weights = ofB ? weightsB : weightsA;
+    const auto& beside = ofB ? sideA : sideB;
+    if (weights && weights.value().stage == Stage::Weights && isDiagonal(beside.tensor, beside.own))
+      return std::nullopt;
+  }
   // What has scores is attention ahead of what may be values.
   for (const bool second : {scoresFirst, !scoresFirst}) {
     if (const auto& weights = second ? weightsB : weightsA; weights && weights.value().stage == Stage::Weights) {

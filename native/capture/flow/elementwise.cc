@@ -11,16 +11,6 @@
 #include "capture/flow/dimensions.h"
 
 namespace lta::flow {
-namespace {
-
-// Whether a matrix is made of another, in some steps.
-bool descends(const Matrix& matrix, const Matrix* from) {
-  if (&matrix == from) return true;
-  return std::any_of(matrix.parents.begin(), matrix.parents.end(),
-                     [&](const auto& parent) { return descends(*parent, from); });
-}
-
-}  // namespace
 
 // Whether it is what an activation and a table of constants gave: scores, or what any layer gives.
 bool Flow::isLayers(const Operand& operand) {
@@ -239,11 +229,12 @@ void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& ten
   if (scores && outer(call, tensors, result)) return;
   if (!sources.empty()) combined(call, sources, tensors, result);
   if (sources.empty() && writes && copiesInto) overwritten(result, tensors.front());
+  terms(call, tensors, result);
   const auto isDense = [](const at::Tensor& each) { return each.layout() == at::kStrided && !each.is_nested(); };
   if (!isDense(result) || !std::all_of(tensors.begin(), tensors.end(), isDense)) return;
   if (!layers) {
     const bool gates = std::all_of(sources.begin(), sources.end(),
-                                   [](const Operand& each) { return isLayers(each) || isOfOneKey(each); });
+                                   [](const Operand& each) { return isLayers(each) || isOfOtherKeys(each); });
     if (gates) gated(call, tensors, result);
     return;
   }
@@ -251,6 +242,32 @@ void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& ten
   writtenOut(call, tensors, result);
   gated(call, tensors, result);
   raised(call, tensors, result);
+}
+
+// Of weights that no softmax made, which product of which scores led to: the dimension that values have as well, where
+// another one is theirs alone.
+int64_t Flow::keyBeside(const Operand& weights, const at::Tensor& values, const at::Tensor& result) {
+  const auto& matrix = weights.matrix();
+  if (!matrix.fromScores) return kNone;
+  auto key = kNone;
+  bool query = false;
+  for (int64_t dim = 0; dim < result.dim(); ++dim) {
+    const auto here = aligned(weights.tensor, result, dim), there = aligned(values, result, dim);
+    if (here < 0 || weights.tensor.size(here) < 2) continue;
+    const auto& components = weights.view->dims[static_cast<size_t>(here)];
+    if (components.size() != 1) continue;
+    const auto of = components.front().span.dim;
+    if (of == kForeign || matrix.roles[static_cast<size_t>(of)] != Role::Free) continue;
+    const bool both = there >= 0 && values.size(there) > 1;
+    if (both && key != kNone) return kNone;
+    if (both) key = of;
+    query = query || !both;
+  }
+  for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
+    const auto place = static_cast<size_t>(dim);
+    query = query || (dim != key && matrix.roles[place] == Role::Free && matrix.sizes[place] == 1);
+  }
+  return query ? key : kNone;
 }
 
 // Weights times values, whose sum may follow: values have the keys, and dimensions that the weights don't, or there are
@@ -265,6 +282,12 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
   for (const auto& tensor : tensors) {
     if (tensor.is_same(weights.tensor) || tensor.dim() == 0 || isFixed(tensor)) continue;
     if (matrix.generated && weights.value().kind != Kind::Softmax && matrix.generated != storageOf(tensor)) continue;
+    auto key = matrix.key, query = matrix.query;
+    if (key == kNone) {
+      key = keyBeside(weights, tensor, result);
+      if (key == kNone) continue;
+      query = kNone;
+    }
     bool keys = onlyKey, queries = false, behind = onlyKey, channels = false, beyond = false;
     int64_t keyDim = kNone, channel = kNone;
     for (int64_t dim = 0; dim < result.dim(); ++dim) {
@@ -275,10 +298,10 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
         channels = true;
         channel = weights.view->dims[static_cast<size_t>(here)].back().span.dim;
       }
-      if (here >= 0 && weights.view->has(here, matrix.key)) {
+      if (here >= 0 && weights.view->has(here, key)) {
         keys = has;
         keyDim = dim;
-      } else if (here >= 0 && weights.view->has(here, matrix.query)) {
+      } else if (here >= 0 && weights.view->has(here, query)) {
         queries = has;
       } else if (has && (here < 0 || weights.tensor.size(here) == 1)) {
         behind = behind || keyDim != kNone;
@@ -291,6 +314,8 @@ std::shared_ptr<const Flow::Multiplied> Flow::multipliedBy(const Operand& weight
     made->given = weights.tensor;
     made->beside = besideOf(matrix, tensor, keyDim == kNone ? kForeign : aligned(tensor, result, keyDim));
     if (!beyond) made->channel = channel;
+    made->key = key;
+    made->stride = keyDim == kNone ? 0 : result.stride(keyDim);
     made->operand = retained_.retain(weights.tensor);
     made->view = *weights.view;
     made->value = weights.note->value;
@@ -374,7 +399,7 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
         others.push_back(value->matrix);
       }
       for (const auto& other : others) {
-        if (!descends(*other, next.matrix.get())) next.matrix->parents.push_back(other);
+        if (!other->descendsFrom(*next.matrix)) next.matrix->parents.push_back(other);
       }
       note.value = std::make_shared<Value>(std::move(next));
     }

@@ -94,6 +94,7 @@ std::optional<Consumed> Flow::followed(const Call& call, const at::Tensor& resul
     case Does::Extremes:
     case Does::LogSums:
     case Does::Norms: {
+      summedTerms(call);
       auto consumed = reduced(call, result);
       if (!consumed) pooled(call, result);
       return consumed;
@@ -101,6 +102,7 @@ std::optional<Consumed> Flow::followed(const Call& call, const at::Tensor& resul
     case Does::Concatenates:
     case Does::Stacks:
       joined(call, result);
+      joinedTerms(call, result);
       break;
     case Does::Picks:
     case Does::Selects:

@@ -32,6 +32,11 @@ inline constexpr const char* kRecurrence =
     "a recurrence whose states are outer products (a state-space layer, linear attention, a delta rule): no matrix of "
     "queries and keys exists";
 
+// Of weights that add up to one along something else than what their product sums over.
+inline constexpr const char* kSharedOut =
+    "a softmax over another dimension than the positions that its product with values was summed over: each of those "
+    "is shared out (slots, capsules, clusters)";
+
 // Of weights that are scaled after their product.
 inline constexpr const char* kWithinBlock =
     "the logarithm of its sum is taken as well: where that scales what its product gave (a softmax in blocks), these "
@@ -164,6 +169,8 @@ class Flow {
     at::Tensor given;
     Beside beside;
     int64_t channel = kNone;  // of weights for each channel: the dimension of those
+    int64_t key = kNone;      // what is summed over, and where it is in what they gave
+    int64_t stride = 0;
     std::shared_ptr<RetainedTensor> operand;
     View view;
     ValuePtr value;
@@ -202,6 +209,7 @@ class Flow {
     std::vector<int64_t> sizes;  // of the numbers
     std::string operatorName;
     const char* reason = nullptr;
+    MatrixPtr softmax;  // over another dimension, of which they are
   };
   // Exponentials that no product of queries and keys led to: a softmax, once they are divided by their sum.
   struct Raised {
@@ -214,6 +222,11 @@ class Flow {
   struct Pooled {
     std::string operatorName;
     std::vector<int64_t> sizes;
+  };
+  // What the weight of one key gave with a value, or several of those that were added up, or put side by side.
+  struct Term {
+    MatrixPtr of;
+    bool joined = false;
   };
   using RaisedPtr = std::shared_ptr<Raised>;
   struct RaisedTerm {
@@ -255,6 +268,7 @@ class Flow {
     MatrixPtr lost;    // scores or weights that it was made of, in a way that isn't followed
     MatrixPtr weighs;  // those that something was multiplied with here
     Fixed fixed = Fixed::No;
+    std::optional<Term> term;
     std::optional<RaisedTerm> raised;
     std::optional<RaisedSum> raisedSum;
     std::optional<Lead> lead;
@@ -305,6 +319,7 @@ class Flow {
                 const at::Tensor& result);
   std::shared_ptr<const Multiplied> multipliedBy(const Operand& weights, const std::vector<at::Tensor>& tensors,
                                                  const at::Tensor& result) const;
+  static int64_t keyBeside(const Operand& weights, const at::Tensor& values, const at::Tensor& result);
   static bool isLayers(const Operand& operand);
   static bool isChannel(const Operand& weights, int64_t dim);
   static bool isPerChannel(const Operand& weights);
@@ -326,9 +341,14 @@ class Flow {
   bool writtenOutSummed(const Call& call, const at::Tensor& result);
   void gated(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void gatedSummed(const Call& call);
+  MatrixPtr oneKeyOf(const Operand& weights) const;
+  void terms(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  void joinedTerms(const Call& call, const at::Tensor& result);
+  void summedTerms(const Call& call);
   void pooled(const Call& call, const at::Tensor& result);
   void pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   static bool isOfOneKey(const Operand& gate);
+  static bool isOfOtherKeys(const Operand& gate);
   bool isGatePosition(const Operand& gate, int64_t dim) const;
   bool isOfPairs(const at::Tensor& pairs, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys,
                  int64_t column) const;
@@ -388,6 +408,10 @@ class Flow {
   Beside besideOf(const Matrix& weights, const at::Tensor& values, int64_t dim) const;
   void headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
                      const std::vector<int64_t>& ofValues);
+  bool isDiagonal(const at::Tensor& tensor, int64_t own) const;
+  bool scaledByDiagonal(const std::string& name, const Operand& weights, const std::vector<int64_t>& ofWeights,
+                        int64_t summed, const at::Tensor& other, const std::vector<int64_t>& ofOther, int64_t own,
+                        const at::Tensor& result);
   static bool areComposed(const Operand& a, const Operand& b, const Product& product);
   void composed(const std::string& name, const Operand& a, const Operand& b, const Product& product,
                 const at::Tensor& result);

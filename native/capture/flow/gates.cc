@@ -56,9 +56,10 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
     }
     if (!features || made->positions.empty()) continue;
     made->sizes = gate.sizes().vec();
-    const bool ones = operand && isOfOneKey(operand);
-    made->operatorName = ones ? operand.matrix().operatorName : call.name;
-    made->reason = ones ? kOnes : kGates;
+    const bool ofSoftmax = operand && !isLayers(operand);
+    made->operatorName = ofSoftmax ? operand.matrix().operatorName : call.name;
+    made->reason = !ofSoftmax ? kGates : isOfOneKey(operand) ? kOnes : kSharedOut;
+    if (made->reason == kSharedOut) made->softmax = operand.value().matrix;
     noteOf(result).gated = std::move(made);
     return;
   }
@@ -114,15 +115,24 @@ bool Flow::isOfOneKey(const Operand& gate) {
          matrix.sizes[static_cast<size_t>(matrix.key)] == 1;
 }
 
-// Whether a layer made the tensor, and a dimension isn't what it made.
+// Whether it is a softmax that no product of queries and keys leads to: over one dimension of several, perhaps.
+bool Flow::isOfOtherKeys(const Operand& gate) {
+  const auto& matrix = gate.matrix();
+  return matrix.softmax && !matrix.fromScores && !matrix.constant && matrix.key != kNone &&
+         gate.value().stage == Stage::Weights;
+}
+
+// Whether a layer made the tensor, or a softmax did, and a dimension isn't what the layer made or the softmax ran over.
 bool Flow::isGatePosition(const Operand& gate, int64_t dim) const {
   if (!gate) return isPositions(gate.tensor, dim);
   const auto& components = gate.view->dims[static_cast<size_t>(dim)];
   const auto& matrix = gate.matrix();
-  return (isLayers(gate) || isOfOneKey(gate)) &&
+  const bool softmax = isOfOtherKeys(gate) && !isOfOneKey(gate);
+  if (softmax && components.empty()) return false;
+  return (isLayers(gate) || isOfOneKey(gate) || softmax) &&
          std::all_of(components.begin(), components.end(), [&](const Component& component) {
            const auto of = component.span.dim;
-           return of != kForeign && of != matrix.fixed && !matrix.isFeature(of);
+           return of != kForeign && of != matrix.fixed && (!softmax || of != matrix.key) && !matrix.isFeature(of);
          });
 }
 
@@ -146,8 +156,10 @@ void Flow::gatedSummed(const Call& call) {
     ++summed;
   }
   if (summed == 0) return;
-  list({modules_.current(), note->gated->operatorName, note->gated->sizes, note->gated->reason});
+  const auto gated = note->gated;
   noteOf(tensor).gated.reset();  // a mean is made of a sum
+  if (gated->softmax) return listMatrix(*gated->softmax, gated->reason);
+  list({modules_.current(), gated->operatorName, gated->sizes, gated->reason});
 }
 
 // Whether a layer made one number for each two positions (additive scores, pairs that were put side by side), which
@@ -185,6 +197,17 @@ bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::
     const char* const ofPositions = weights.size(own) == 1 ? kGates : kPairs;
     list({modules_.current(), ones ? operand.matrix().operatorName : name, weights.sizes().vec(),
           ones ? kOnes : ofPositions});
+    return true;
+  }
+  const auto sharesOut = [&](const at::Tensor& gate, int64_t summed, int64_t ofOther) {
+    if (gate.size(summed) < 2 || ofOther < 0 || result.size(ofOther) < 2) return false;
+    const auto operand = operandOf(gate);
+    return operand && isOfOtherKeys(operand) && !isOfOneKey(operand) && isGatePosition(operand, summed);
+  };
+  const bool sharesA = sharesOut(a, product.summedA, product.column);
+  if (sharesA || sharesOut(b, product.summedB, product.row)) {
+    const auto operand = operandOf(sharesA ? a : b);
+    listMatrix(operand.matrix(), kSharedOut);
     return true;
   }
   const bool first = isGate(a, product.summedA, product.row);

@@ -130,8 +130,11 @@ const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) c
   if (!note || dim < 0 || tensor.size(dim) < 2) return nullptr;
   const auto stride = strideOf(tensor, dim);
   for (const auto& feature : note->features) {
-    if (stride % feature.stride == 0 && stride / feature.stride * (tensor.size(dim) - 1) < feature.size)
-      return &feature;
+    if (stride % feature.stride != 0) continue;
+    const auto reach = stride / feature.stride * (tensor.size(dim) - 1);
+    // A slice may begin in one block of them, and end in the next.
+    const auto first = tensor.storage_offset() / feature.stride % feature.size;
+    if (first + reach < feature.size) return &feature;
   }
   return nullptr;
 }

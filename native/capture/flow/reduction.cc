@@ -77,10 +77,12 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
   if (source.note->multiplied && (call.rule.does == Does::Sums || call.rule.does == Does::Averages)) {
     const auto& multiplied = *source.note->multiplied;
     const auto& value = *multiplied.value;
-    const auto key = value.matrix->key;
+    const auto key = multiplied.key;
     // The dimension of the matrix here that stands for its keys.
     const bool onlyKey = gone.empty() && keysOfSizeOne(*value.matrix) == key;
-    const bool overKeys = goes(matrix.key) || (matrix.key == kNone && !gone.empty()) || onlyKey;
+    const bool overKeys = value.matrix->key == kNone
+                              ? dims.size() == 1 && source.tensor.stride(dims.front()) == multiplied.stride
+                              : goes(matrix.key) || (matrix.key == kNone && !gone.empty()) || onlyKey;
     if (overKeys && key != kNone && dims.size() == 1) {
       if (value.exponential) {
         listMatrix(*value.matrix, "weights that nothing had normalized multiplied the values (a softmax in blocks)");

@@ -195,6 +195,10 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     return;
   }
 
+  if (scaledByDiagonal(name, operandA, product.a, product.summedA, b, product.b, product.column, result) ||
+      scaledByDiagonal(name, operandB, product.b, product.summedB, a, product.a, product.row, result)) {
+    return;
+  }
   if (areComposed(operandA, operandB, product)) return composed(name, operandA, operandB, product, result);
 
   // Over heads: weights are mixed, and go on.
@@ -282,6 +286,10 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   const auto* featureA = featureAlong(a, product.summedA);
   const auto* featureB = featureAlong(b, product.summedB);
   matrix->ofFeatures = featureA && featureB;
+  matrix->overOne = a.size(product.summedA) == 1;
+  matrix->outer = matrix->overOne && product.row >= 0 && product.column >= 0 &&
+                  featureAlong(a, product.a[static_cast<size_t>(product.row)]) &&
+                  featureAlong(b, product.b[static_cast<size_t>(product.column)]);
   auto lead = leadOf(a);
   if (!lead) lead = leadOf(b);
   std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));

@@ -35,6 +35,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   }
   matrix->layerKeys = feature && !feature->scored;
   matrix->chosenKeys = matrix->layerKeys && feature->chosen;
+  if (matrix->layerKeys) matrix->layer = find(input)->by;
   matrix->constant = isFixed(input);
   const auto* const given = matrix->constant ? find(input) : nullptr;
   matrix->fixedScores = given && given->fixed == Fixed::Scores;

@@ -123,6 +123,11 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
   };
 
   if (before.stage == Stage::Scores) {
+    // What an outer product adds to a memory of its size, or leaves of it, is that memory.
+    const bool combines =
+        does == Does::Scales || does == Does::Adds || does == Does::Subtracts || does == Does::SubtractsFrom;
+    if (combines && matrix.overOne && !matrix.outer && isMask() && (does == Does::Scales || !isFixed(other)))
+      return nullptr;
     switch (does) {
       case Does::Scales:
         if (call.tensor(0).is_same(call.tensor(1))) return weights(Kind::Unnormalized, call.name);

@@ -37,18 +37,33 @@ Matrix::~Matrix() {
   }
 }
 
-bool Matrix::isTold() const {
-  std::unordered_set<const Matrix*> seen{this};
-  std::vector<const Matrix*> rest{this};
+namespace {
+
+// Whether that holds for a matrix or for one that it was made of. Each is asked once, however many ways lead to it: in
+// a recurrence over its own past their number doubles with each step.
+template <typename Holds>
+bool anyOf(const Matrix& first, const Holds& holds) {
+  std::unordered_set<const Matrix*> seen{&first};
+  std::vector<const Matrix*> rest{&first};
   while (!rest.empty()) {
     const auto* const matrix = rest.back();
     rest.pop_back();
-    if (matrix->met) return true;
+    if (holds(*matrix)) return true;
     for (const auto& parent : matrix->parents) {
       if (seen.insert(parent.get()).second) rest.push_back(parent.get());
     }
   }
   return false;
+}
+
+}  // namespace
+
+bool Matrix::descendsFrom(const Matrix& origin) const {
+  return anyOf(*this, [&](const Matrix& matrix) { return &matrix == &origin; });
+}
+
+bool Matrix::isTold() const {
+  return anyOf(*this, [](const Matrix& matrix) { return matrix.met; });
 }
 
 void Matrix::meet() {
@@ -76,6 +91,7 @@ MatrixPtr Matrix::relative() const {
   matrix->fixedKeys = fixedKeys;
   matrix->chosenKeys = chosenKeys;
   matrix->layerKeys = layerKeys;
+  matrix->layer = layer;
   matrix->constant = constant;
   matrix->fixedScores = fixedScores;
   matrix->operatorName = operatorName;

@@ -51,16 +51,18 @@ struct Matrix {
   int64_t fixed = kNone;       // of scores with a table of constants: the dimension that is the table's
   // That table is one that layers made, a whole matrix for each sample: its memory.
   const void* generated = nullptr;
-  bool fixedKeys = false;    // the softmax runs over that
-  bool chosenKeys = false;   // some keys were chosen
-  bool layerKeys = false;    // the softmax's dimension is one that a layer made: classes, experts, bins
-  bool constant = false;     // a softmax of what depends on no input
-  bool fixedScores = false;  // which is a product of what layers made of constants
-  std::string operatorName;  // what made it: of a softmax or of the scores' product
+  bool fixedKeys = false;       // the softmax runs over that
+  bool chosenKeys = false;      // some keys were chosen
+  bool layerKeys = false;       // the softmax's dimension is one that a layer made: classes, experts, bins
+  const void* layer = nullptr;  // the weight of that layer
+  bool constant = false;        // a softmax of what depends on no input
+  bool fixedScores = false;     // which is a product of what layers made of constants
+  std::string operatorName;     // what made it: of a softmax or of the scores' product
   std::string module;
   std::vector<std::shared_ptr<Matrix>> parents;
 
-  bool outer = false;  // of scores: an outer product of features
+  bool outer = false;    // of scores: an outer product of features
+  bool overOne = false;  // of scores: summed over a single number, as an outer product is that was written as a product
   bool softmax = false;
   bool logSummed = false;  // of scores: their log-sum-exp was computed as well; of their softmax: that was told
   bool inBlocks = false;   // of scores: that logarithm scales what their weights give
@@ -79,6 +81,8 @@ struct Matrix {
     const auto place = static_cast<size_t>(dim);
     return place < copied.size() && copied[place];
   }
+  // Whether it is another one, or made of it in some steps.
+  bool descendsFrom(const Matrix& origin) const;
   // Whether it, or one that it was made of, was told of.
   bool isTold() const;
   // It, and what it was made of, was told of.
