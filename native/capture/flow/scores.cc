@@ -200,6 +200,8 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     return;
   }
   if (areComposed(operandA, operandB, product)) return composed(name, operandA, operandB, product, result);
+  const bool summedOver = product.row >= 0 || product.column >= 0;
+  if (!fixedA && !fixedB && summedOver && gatedProduct(name, a, b, product, result)) return;
 
   // Over heads: weights are mixed, and go on.
   for (const auto& [operand, from, summed] :
@@ -275,7 +277,6 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     if (layer || own < 0) return;
   }
   if (product.row < 0 && product.column < 0) return;
-  if (!fixedA && !fixedB && gatedProduct(name, a, b, product, result)) return;
 
   // Scores, as long as nothing says otherwise.
   auto matrix = std::make_shared<Matrix>();
