@@ -12,11 +12,13 @@ struct BatchAndHeads {
   int64_t heads;
 };
 
-// What a view of [lead, Q, D] or of its transpose [Q, lead, D] to `shape` tells of `lead`, if it does.
-std::optional<BatchAndHeads> split(at::IntArrayRef shape, int64_t lead, int64_t queries, int64_t depth) {
-  if (shape.empty()) return std::nullopt;
+// What a view of [lead, Q, D] or of its transpose [Q, lead, D] to `shape` tells of `lead`, if it does. `moved`: whether
+// it may be of the latter; of the former, what is beside D is queries.
+std::optional<BatchAndHeads> split(at::IntArrayRef shape, int64_t lead, int64_t queries, int64_t depth, bool moved) {
+  if (shape.size() < 2) return std::nullopt;  // all of it in a row tells nothing
   const auto last = shape.back();
   if (last != depth) {  // [..., H · D]
+    if (!moved && queries > 1) return std::nullopt;
     if (last <= 0 || depth == 0 || last % depth != 0 || lead % (last / depth) != 0) return std::nullopt;
     return BatchAndHeads{lead / (last / depth), last / depth};
   }
@@ -32,7 +34,8 @@ bool HeadSplit::follow(const at::Tensor& product, Resolved resolved) {
   auto* storage = storageOf(product);
   if (!storage || product.dim() != 3) return false;
   std::erase_if(products_, [](const Product& p) { return p.storage.expired(); });
-  products_.push_back({weakly(storage), product.size(0), product.size(1), product.size(2), std::move(resolved)});
+  products_.push_back({weakly(storage), product.size(0), product.size(1), product.size(2), std::move(resolved),
+                       !product.is_contiguous()});
   return true;
 }
 
@@ -50,6 +53,7 @@ void HeadSplit::derive(const at::Tensor& source, const at::Tensor& result) {
   auto* storage = storageOf(result);
   if (!product || !storage || storage == storageOf(source) || source.numel() != result.numel()) return;
   product->storage = weakly(storage);
+  product->moved = product->moved || (!source.is_contiguous() && result.is_contiguous());
 }
 
 std::optional<HeadSplit::Split> HeadSplit::view(const at::Tensor& source, at::IntArrayRef shape) {
@@ -69,7 +73,8 @@ std::optional<HeadSplit::Split> HeadSplit::view(const at::Tensor& source, at::In
     }
   }
   if (free) *free = known > 0 ? source.numel() / known : 0;
-  const auto told = split(full, product->lead, product->queries, product->depth);
+  const bool moved = product->moved || !source.is_contiguous() || source.numel() == 0;
+  const auto told = split(full, product->lead, product->queries, product->depth, moved);
   if (!told) return std::nullopt;
   Split result{std::move(product->resolved), told->batch, told->heads};
   products_.erase(products_.begin() + (product - products_.data()));

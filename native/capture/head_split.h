@@ -44,6 +44,7 @@ class HeadSplit {
     int64_t queries;  // Q
     int64_t depth;    // D
     Resolved resolved;
+    bool moved = false;  // its dimensions are in another order in memory by now
   };
   Product* find(const at::Tensor& tensor);
 

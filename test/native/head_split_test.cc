@@ -37,6 +37,17 @@ TEST("a view that keeps the depth, or fits no heads, tells nothing") {
   EXPECT(headsAfter([](auto& split, const auto& product) { return split.view(product, {6, 40}); }) == 0);
 }
 
+TEST("queries that are flattened, everything in a row, and a part of something larger tell nothing") {
+  EXPECT(headsAfter([](auto& split, const auto& product) { return split.view(product, {6, 5 * 8}); }) == 0);
+  EXPECT(headsAfter([](auto& split, const auto& product) { return split.view(product, {10, 3 * 8}); }) == 0);
+  EXPECT(headsAfter([](auto& split, const auto& product) { return split.view(product, {6 * 5 * 8}); }) == 0);
+  EXPECT(headsAfter([](auto& split, const auto& product) {
+           const auto larger = at::zeros({12, 5, 8});
+           split.derive(product, larger.narrow(0, 0, 6));
+           return split.view(larger.transpose(0, 1), {20, 3 * 8});
+         }) == 0);
+}
+
 TEST("an empty batch and no heads are told apart, and divide nothing by zero") {
   for (const auto& [batch, heads] : {std::pair<int64_t, int64_t>{0, 3}, {2, 0}, {0, 0}}) {
     lta::HeadSplit split;
@@ -48,6 +59,6 @@ TEST("an empty batch and no heads are told apart, and divide nothing by zero") {
   lta::HeadSplit split;
   const auto product = at::randn({0, 5, 8});
   split.follow(product, [](int64_t, int64_t) {});
-  const auto told = split.view(product, {5, 0, 24});
+  const auto told = split.view(product.transpose(0, 1), {5, 0, 24});
   EXPECT(told && told->batch == 0 && told->heads == 3);
 }
