@@ -4,7 +4,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdio>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "runtime/spin.h"
@@ -30,12 +31,9 @@ int currentCore() {
 // Whether more threads run on this system than it has cores: who moves to another core waits for its turn there, too.
 bool areCoresTaken() {
   int running = 0;
-#if defined(__linux__)
-  if (auto* const file = std::fopen("/proc/loadavg", "re")) {
-    if (std::fscanf(file, "%*f %*f %*f %d/", &running) != 1) running = 0;
-    std::fclose(file);
-  }
-#endif
+  std::string average;
+  std::ifstream file("/proc/loadavg");  // of one, five and fifteen minutes, then how many run now
+  file >> average >> average >> average >> running;
   static const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   return running > cores;
 }

@@ -18,7 +18,7 @@ int64_t strideOf(const at::Tensor& tensor, int64_t dim) { return tensor.stride(d
 
 const void* Flow::placeOf(const at::Tensor& weight) {
   const auto* const storage = storageOf(weight);
-  return storage ? static_cast<const char*>(static_cast<const void*>(storage)) + weight.storage_offset() : nullptr;
+  return storage ? reinterpret_cast<const char*>(storage) + weight.storage_offset() : nullptr;
 }
 
 const Flow::Note* Flow::find(const at::Tensor& tensor) const {
