@@ -73,10 +73,14 @@ bool Channel::postEnd(Job job) {
 }
 
 bool Channel::enqueue(std::unique_ptr<Posted>& posted) {
-  if (closed_ || napi_call_threadsafe_function(function_, posted.get(), napi_tsfn_nonblocking) != napi_ok) return false;
+  if (closed_) return false;
+  auto* const given = posted.release();
+  if (napi_call_threadsafe_function(function_, given, napi_tsfn_nonblocking) != napi_ok) {
+    posted.reset(given);
+    return false;
+  }
   ++queued_;
   awaitedCame_ = true;
-  static_cast<void>(posted.release());
   return true;
 }
 
