@@ -7,20 +7,9 @@
 #include <tuple>
 #include <utility>
 
-#include "torch/own_computation.h"
+#include "capture/flow/elements.h"
 
 namespace lta::flow {
-namespace {
-
-// Whether all are one or zero. Nothing but its values tells.
-bool areMarks(const at::Tensor& tensor) {
-  if (tensor.is_complex() || tensor.layout() != at::kStrided || tensor.numel() == 0) return false;
-  const OwnComputation own;
-  return !tensor.ne(0).logical_and(tensor.ne(1)).any().item<bool>();
-}
-
-}  // namespace
-
 // What a sum over a dimension of weights, or of scores, runs over.
 Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const {
   const auto& matrix = weights.matrix();
@@ -286,15 +275,10 @@ bool Flow::isPlaced(Matrix& matrix, const Beside& beside) {
 }
 
 // Whether a matrix scales what it multiplies, row by row or column by column. `own`: its dimension that isn't summed.
-// Nothing but its values tells.
 bool Flow::isDiagonal(const at::Tensor& tensor, int64_t own) const {
   if (own < 0 || tensor.dim() < 2 || tensor.size(-1) != tensor.size(-2) || tensor.size(-1) < 2) return false;
   if (isFixed(tensor) || tensor.layout() != at::kStrided || featureAlong(tensor, own)) return false;
-  const OwnComputation computes;
-  const auto size = tensor.size(-1);
-  // Most have something there.
-  if (tensor.select(-1, 1).select(-1, 0).any().item<bool>()) return false;
-  return !tensor.masked_fill(at::eye(size, tensor.options().dtype(at::kBool)), 0).any().item<bool>();
+  return hasOnlyDiagonal(tensor);
 }
 
 // Whether a diagonal matrix scaled weights, which go on. `own`: of the result, the dimension that is the diagonal's.
@@ -309,8 +293,7 @@ bool Flow::scaledByDiagonal(const std::string& name, const Operand& weights, con
   value.last = std::make_shared<Step>(name, value.last);
   value.version = ++versions_;
   value.normalized = kNone;
-  const OwnComputation computes;
-  value.kind = other.lt(0).any().item<bool>() ? Kind::Signed : loosened(value.kind);
+  value.kind = hasNegative(other) ? Kind::Signed : loosened(value.kind);
   follow(weights, result, from, std::vector<bool>(from.size(), false), /*combined=*/false, std::move(value));
   return true;
 }

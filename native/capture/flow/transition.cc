@@ -9,6 +9,7 @@
 #include <string>
 
 #include "capture/flow/dimensions.h"
+#include "capture/flow/elements.h"
 #include "torch/own_computation.h"
 
 namespace lta::flow {
@@ -24,14 +25,6 @@ bool isOdd(const Call& call) {
   const auto exponent = call.argument("exponent");
   const auto number = exponent ? numberOf(*exponent) : std::nullopt;
   return number && std::fmod(std::abs(*number), 2.0) == 1.0;
-}
-
-// Whether what scales weights changes the sign of some. Nothing but its values tells, of a tensor that isn't followed.
-bool hasNegative(const at::Tensor& tensor) {
-  if (tensor.is_complex() || tensor.layout() != at::kStrided) return true;
-  if (tensor.numel() == 0 || tensor.scalar_type() == at::kBool) return false;
-  const OwnComputation own;
-  return tensor.lt(0).any().item<bool>();
 }
 
 // Whether zeros take the place of whole rows of a softmax, as where everything is masked.
