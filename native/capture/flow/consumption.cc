@@ -150,8 +150,7 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
       return std::nullopt;
     }
     // Of what was made of a softmax, that is what is told of.
-    auto softmax = weights.value().matrix;
-    while (!softmax->softmax && !softmax->parents.empty()) softmax = softmax->parents.back();
+    auto softmax = softmaxBehind(weights.value().matrix);
     if (!matrix.layerKeys && other.dim() > 1 && softmax->metNothing.empty()) {
       softmax->metNothing = "its only product is with a table of constants";
       if (softmax->softmax && std::find(matrices_.begin(), matrices_.end(), softmax) == matrices_.end()) {

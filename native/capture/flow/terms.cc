@@ -29,9 +29,7 @@ MatrixPtr Flow::oneKeyOf(const Operand& weights) const {
     // Of branches that are mixed channel by channel.
     if (!matrix.fromScores && isChannel(weights, dim)) return nullptr;
   }
-  auto softmax = weights.value().matrix;
-  while (!softmax->softmax && !softmax->parents.empty()) softmax = softmax->parents.back();
-  return softmax;
+  return softmaxBehind(weights.value().matrix);
 }
 
 // Weights times values, one key after the other, are attention as their product is.

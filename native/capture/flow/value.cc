@@ -78,6 +78,11 @@ void Matrix::meet() {
   }
 }
 
+MatrixPtr softmaxBehind(MatrixPtr matrix) {
+  while (!matrix->softmax && !matrix->parents.empty()) matrix = matrix->parents.back();
+  return matrix;
+}
+
 MatrixPtr Matrix::relative() const {
   auto matrix = std::make_shared<Matrix>();
   matrix->fromScores = fromScores;

@@ -97,6 +97,9 @@ struct Matrix {
 };
 using MatrixPtr = std::shared_ptr<Matrix>;
 
+// The softmax that a matrix is, or was made of in some steps; where there is none, what it began with.
+MatrixPtr softmaxBehind(MatrixPtr matrix);
+
 // What was done to the values of a matrix so far, the last step first.
 class Step {
  public:
