@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch._higher_order_ops import map as mapping, scan, while_loop
+from torch._higher_order_ops import effects, map as mapping, scan, while_loop
 from torch._higher_order_ops.hints_wrap import hints_wrapper
 from torch.export import Dim
 from torch.nn import functional as F
@@ -371,6 +371,20 @@ class WideProduct(nn.Module):
         return out_dtype(torch.ops.aten.mm.default, torch.int32, x, y), maps
 
 
+class Effects(nn.Module):
+    """Operators that decompositions keep in order, by a token: checks of linear algebra, `print`, and what is said to have effects."""
+
+    CALLED_SO = ('aten::sin', 'aten::topk', 'aten::_foreach_add.Scalar')  # they give a tensor, two, and a list
+
+    def forward(self, x):
+        eye = torch.eye(x.shape[-1])
+        square = x @ x.transpose(-1, -2) + eye
+        torch._higher_order_ops.print('{}', 3)
+        values, indices = square.sin().topk(2)
+        a, b = torch._foreach_add([values, square], 0.5)
+        return {'inverse': torch.linalg.inv(square), 'solution': torch.linalg.solve(b, x), 'a': a, 'indices': indices}
+
+
 @dataclasses.dataclass
 class Scored:
     """An output of which a part may be left out."""
@@ -617,6 +631,10 @@ def structures(fixtures: Fixtures) -> None:
     fixtures.case('wide_product', WideProduct(), [(numbers, {})])
     fixtures.case('scored', Scoring(), [((Scored(scores=torch.randn(2, 3)),), {})])
     fixtures.case('constants', Constants(), [((torch.randn(4, WIDTH),), {})])
+    handles = [effects._register_effectful_op(name, effects._EffectType.ORDERED) for name in Effects.CALLED_SO]
+    fixtures.case('effects', Effects(), [((torch.randn(2, 4, 4),), {}) for _ in range(2)], decompose=True)
+    for handle in handles:
+        handle.destroy()
     fixtures.case('counter', Counter(), [((torch.randn(4, WIDTH),), {})])
     fixtures.case('counter_decomposed', Counter(), [((torch.randn(4, WIDTH),), {})], decompose=True)
 

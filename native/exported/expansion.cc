@@ -20,6 +20,7 @@ using Kind = Argument::Kind;
 constexpr std::string_view kOutDtype = "torch.ops.higher_order.out_dtype";
 constexpr std::string_view kFunctionalized = "torch.ops.higher_order.auto_functionalized";
 constexpr std::string_view kFunctionalizedViews = "torch.ops.higher_order.auto_functionalized_v2";
+constexpr std::string_view kWithEffects = "torch.ops.higher_order.with_effects";
 constexpr const char* kClone = "torch.ops.lta.clone_strided.default";
 
 // A copy of all memory that a tensor spans, with its strides and offset, so that views of it can be made by theirs.
@@ -51,6 +52,16 @@ std::vector<std::string> writtenBy(const std::string& called) {
     if (argument.alias_info() && argument.alias_info()->isWrite()) names.push_back(argument.name());
   }
   return names;
+}
+
+// Arguments that an operator of Python passes on by position have the names that the schema gives them.
+void nameByPosition(OperatorCall& call) {
+  const auto handle = c10::Dispatcher::singleton().findSchema(operatorName(call.called));
+  if (!handle) return;  // which the operator's own node says
+  const auto& arguments = handle->schema().arguments();
+  for (size_t i = 0; i < call.arguments.size() && i < arguments.size(); ++i) {
+    if (call.argumentNames[i].empty()) call.argumentNames[i] = arguments[i].name();
+  }
 }
 
 // The arguments of a call, to be taken out by name.
@@ -106,7 +117,7 @@ class Given {
 }  // namespace
 
 bool isExpanded(std::string_view target) {
-  return target == kOutDtype || target == kFunctionalized || target == kFunctionalizedViews;
+  return target == kOutDtype || target == kFunctionalized || target == kFunctionalizedViews || target == kWithEffects;
 }
 
 Expansion::Expansion(Graph& graph, ValueNames& names, ValueTable tensors, ReadOperator readOperator,
@@ -121,6 +132,7 @@ void Expansion::append(OperatorCall call) {
   if (call.called.empty()) throw broken("the node " + shown(call.node.name) + " calls no operator");
   if (call.node.target == kOutDtype) return appendOutDtype(std::move(call));
   if (call.node.target == kFunctionalized) return appendFunctionalized(std::move(call));
+  if (call.node.target == kWithEffects) return appendWithEffects(std::move(call));
   appendFunctionalizedViews(std::move(call));
 }
 
@@ -178,14 +190,8 @@ void Expansion::appendOutDtype(OperatorCall call) {
     call.arguments[i] = add(call.node, call.node.name + ".argument" + std::to_string(i), "torch.ops.aten.to.dtype",
                             {call.arguments[i], type}, {"self", "dtype"});
   }
-  // By position: the schema has their names.
-  const auto handle = c10::Dispatcher::singleton().findSchema(operatorName(call.called));
-  std::vector<std::string> names;
-  for (size_t i = 0; i < call.arguments.size(); ++i) {
-    const bool has = handle && i < handle->schema().arguments().size();
-    names.push_back(has ? handle->schema().arguments()[i].name() : std::to_string(i));
-  }
-  const auto made = add(node, node.name, call.called.c_str(), std::move(call.arguments), names);
+  nameByPosition(call);
+  const auto made = add(node, node.name, call.called.c_str(), std::move(call.arguments), call.argumentNames);
   Node cast = call.node;
   cast.target = "torch.ops.aten.to.dtype";
   readOperator_(cast, {made, dtype}, {"self", "dtype"});
@@ -266,6 +272,25 @@ void Expansion::appendFunctionalizedViews(OperatorCall call) {
   std::move(arguments.begin(), arguments.end(), std::back_inserter(call.arguments));
   std::move(names.begin(), names.end(), std::back_inserter(call.argumentNames));
   appendWriting(std::move(call), bases);
+}
+
+// (token, operator, its arguments): the operator, behind others that have effects. Nodes run in the order that they
+// have in the file, so that the token, which comes ahead of what the operator gives, goes on as it is.
+void Expansion::appendWithEffects(OperatorCall call) {
+  const auto takes = call.arguments.empty() ? kNoSlot : slotOf(call.arguments[0]);
+  const auto gives = call.outputs.empty() ? std::string() : nameIn(call.outputs[0]);
+  if (takes == kNoSlot || gives.empty()) throw broken("the node " + shown(call.node.name) + " passes on no token");
+  names_.rename(gives, takes);
+  call.arguments.erase(call.arguments.begin());
+  call.argumentNames.erase(call.argumentNames.begin());
+  call.outputs.erase(call.outputs.begin());
+  if (call.called == kPrint) {
+    call.node.kind = Node::Kind::Nothing;
+    graph_.nodes.push_back(std::move(call.node));
+    return;
+  }
+  nameByPosition(call);
+  appendWriting(std::move(call), {});
 }
 
 void Expansion::appendWriting(OperatorCall call, const std::vector<Argument>& written) {

@@ -14,6 +14,11 @@
 // the same.
 namespace lta::exported {
 
+// Begins the targets of what Python's dispatcher has beside operators.
+inline constexpr std::string_view kHigherOrder = "torch.ops.higher_order.";
+// Writes to Python's output, and computes nothing.
+inline constexpr std::string_view kPrint = "torch.ops.higher_order.print";
+
 // Whether a node's target is one of them.
 bool isExpanded(std::string_view target);
 
@@ -45,6 +50,7 @@ class Expansion {
   void appendOutDtype(OperatorCall call);
   void appendFunctionalized(OperatorCall call);
   void appendFunctionalizedViews(OperatorCall call);
+  void appendWithEffects(OperatorCall call);
 
   // The node of the operator itself, which gives the call's first results, and what it wrote to as the others.
   void appendWriting(OperatorCall call, const std::vector<Argument>& written);

@@ -177,6 +177,7 @@ std::shared_ptr<const ExportedProgram::HookedGraph> ExportedProgram::hookedGraph
 Frame ExportedProgram::frameOfWeights(const Graph& graph) const {
   Frame frame(static_cast<size_t>(graph.slotCount));
   for (const auto& [slot, weight] : program_.bound) frame[static_cast<size_t>(slot)] = program_.weights[weight].tensor;
+  for (const int slot : program_.tokens) frame[static_cast<size_t>(slot)] = at::empty({0});
   return frame;
 }
 
@@ -218,6 +219,7 @@ IValue ExportedProgram::execute(engine::Inputs inputs, const engine::RunOptions&
       results.push_back(std::move(values[i]));
       continue;
     }
+    if (output.kind == Output::Kind::Token) continue;
     // A functional program gives the new values of what the model writes into.
     const bool ofWeight = output.kind == Output::Kind::Weight;
     const c10::AutoGradMode recorded(!ofWeight && c10::GradMode::is_enabled());

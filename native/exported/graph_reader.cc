@@ -13,8 +13,6 @@
 namespace lta::exported {
 namespace {
 
-constexpr std::string_view kControl = "torch.ops.higher_order.";
-
 struct Control {
   std::string_view name;
   ControlOperator what;
@@ -40,9 +38,6 @@ constexpr Control kControls[] = {
 
 // Of torch.func, which exporters write as the functions of Python that they call.
 constexpr std::string_view kTransforms = "torch._functorch.";
-
-// Writes to Python's output, and computes nothing.
-constexpr std::string_view kPrint = "torch.ops.higher_order.print";
 
 // Asserts what types a program was exported for; inputs were checked, and a model may be cast.
 constexpr std::string_view kMetadataAssertion = "aten::_assert_tensor_metadata";
@@ -82,15 +77,20 @@ Result readResult(const Json& json, ValueNames& names, std::vector<bool>& isNumb
   return result;
 }
 
+Error unknownHigherOrder(std::string_view target) {
+  return Error("ERR_UNSUPPORTED_FILE", "it uses the higher-order operator " +
+                                           shown(target.substr(kHigherOrder.size())) +
+                                           ", which exists in Python only: export the model without it");
+}
+
 // The operator with graphs of its own that a target names; null for another target. Throws for those that aren't known.
 const Control* controlOf(std::string_view target) {
-  if (!target.starts_with(kControl) || target == kPrint || isExpanded(target)) return nullptr;
-  const auto name = target.substr(kControl.size());
+  if (!target.starts_with(kHigherOrder) || target == kPrint || isExpanded(target)) return nullptr;
+  const auto name = target.substr(kHigherOrder.size());
   const auto* found =
       std::find_if(std::begin(kControls), std::end(kControls), [&](const Control& each) { return each.name == name; });
   if (found != std::end(kControls)) return found;
-  throw Error("ERR_UNSUPPORTED_FILE", "it uses the higher-order operator " + shown(name) +
-                                          ", which exists in Python only: export the model without it");
+  throw unknownHigherOrder(target);
 }
 
 // What graphs take in a list: tensors and numbers, which exporters write as tensors where both are in it.
@@ -112,6 +112,7 @@ OperatorCall readCall(const Json& json, Node node, const ValueNames& names) {
     if (const auto [kind, value] = argument.only(); kind == "as_operator") {
       call.called = value.string();
       if (!call.called.starts_with(kOperators)) throw broken("it has an operator " + shown(call.called));
+      if (call.called.starts_with(kHigherOrder) && call.called != kPrint) throw unknownHigherOrder(call.called);
       continue;
     }
     call.argumentNames.push_back(input.at("name").string());

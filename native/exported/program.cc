@@ -88,6 +88,7 @@ class ProgramReader {
                     std::move(roles_),
                     std::move(bound_),
                     std::move(inputSlots_),
+                    std::move(tokens_),
                     std::move(outputs_),
                     Signature(json, std::move(inputs), std::move(outputs)),
                     std::move(modules),
@@ -150,9 +151,14 @@ class ProgramReader {
         inputPlaces_.emplace(leaf.name, leaves.size());
         inputSlots_.push_back(graph_.graph.inputs[i]);
         leaves.push_back(std::move(leaf));
+      } else if (kind == "token") {
+        if (graph_.graph.inputs[i] == kNoSlot || graph_.graph.inputNames[i] != value.at("arg").at("name").text()) {
+          throw broken("a token is no input of its graph");
+        }
+        tokens_.push_back(graph_.graph.inputs[i]);
       } else {
-        throw Error("ERR_UNSUPPORTED_FILE", "it has an input of the kind " + shown(kind) +
-                                                ": objects of custom classes and tokens of side effects aren't served");
+        throw Error("ERR_UNSUPPORTED_FILE",
+                    "it has an input of the kind " + shown(kind) + ": objects of custom classes aren't served");
       }
     }
     return leaves;
@@ -182,9 +188,11 @@ class ProgramReader {
         const auto found = inputPlaces_.find(value.at("user_input_name").string());
         if (found == inputPlaces_.end()) throw broken("it changes an input that it doesn't have");
         outputs_.push_back({Output::Kind::Input, found->second});
+      } else if (kind == "token") {
+        outputs_.push_back({Output::Kind::Token, 0});
       } else {
-        throw Error("ERR_UNSUPPORTED_FILE", "it has an output of the kind " + shown(kind) +
-                                                ": gradients in the graph and tokens of side effects aren't served");
+        throw Error("ERR_UNSUPPORTED_FILE",
+                    "it has an output of the kind " + shown(kind) + ": gradients in the graph aren't served");
       }
     }
     return leaves;
@@ -265,6 +273,7 @@ class ProgramReader {
   std::unordered_map<std::string, size_t> inputPlaces_;  // of the users' inputs
   std::vector<BoundInput> bound_;
   std::vector<int> inputSlots_;
+  std::vector<int> tokens_;
   std::vector<Output> outputs_;
 };
 

@@ -21,9 +21,10 @@ struct BoundInput {
   size_t weight = 0;
 };
 
-// An output of the graph: what users get, or the new value of a weight or of an input.
+// An output of the graph: what users get, the new value of a weight or of an input, or a token that kept operators in
+// their order.
 struct Output {
-  enum class Kind : uint8_t { User, Weight, Input };
+  enum class Kind : uint8_t { User, Weight, Input, Token };
   Kind kind = Kind::User;
   size_t place = 0;  // of the weight, or of the users' input
 };
@@ -38,6 +39,7 @@ struct Program {
   std::vector<WeightRole> roles;  // of the weights
   std::vector<BoundInput> bound;
   std::vector<int> inputs;  // slots of the users' inputs; none for constants
+  std::vector<int> tokens;  // slots of those that keep operators in their order: tensors without an element
   std::vector<Output> outputs;
   Signature signature;
   std::vector<engine::ModuleInfo> modules;

@@ -9,13 +9,19 @@
 
 namespace lta::exported {
 
-// The values of a graph that is being read, by name: each is defined once, before it is used.
+// The values of a graph that is being read, by name: each name is given once, before it is used.
 class ValueNames {
  public:
   int define(std::string_view name) {
-    const int slot = static_cast<int>(slots_.size());
-    if (!slots_.emplace(name, slot).second) throw broken("it has two values " + shown(name));
+    const int slot = count_;
+    rename(name, slot);
+    ++count_;
     return slot;
+  }
+
+  // A second name of a value.
+  void rename(std::string_view name, int slot) {
+    if (!slots_.emplace(name, slot).second) throw broken("it has two values " + shown(name));
   }
 
   int slotOf(std::string_view name) const {
@@ -25,10 +31,11 @@ class ValueNames {
   }
 
   bool has(std::string_view name) const { return slots_.count(std::string(name)) != 0; }
-  int count() const { return static_cast<int>(slots_.size()); }
+  int count() const { return count_; }
 
  private:
   std::unordered_map<std::string, int> slots_;
+  int count_ = 0;
 };
 
 }  // namespace lta::exported

@@ -293,10 +293,16 @@ describe('a graph', () => {
       (_, { graph_module: { signature } }) => (signature.input_specs[0].parameter.parameter_name = 'nowhere'),
     ],
     [
-      'a token',
-      'ERR_UNSUPPORTED_FILE',
+      'a token of another name',
+      'ERR_MODEL_LOAD',
       /token/,
       (_, { graph_module: { signature } }) => (signature.input_specs[0] = { token: { arg: { name: 'x' } } }),
+    ],
+    [
+      'an object',
+      'ERR_UNSUPPORTED_FILE',
+      /custom classes/,
+      (_, { graph_module: { signature } }) => (signature.input_specs[0] = { custom_obj: {} }),
     ],
     [
       'no form of its inputs',

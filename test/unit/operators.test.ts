@@ -1,7 +1,7 @@
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ExportedProgram, loadOperators, setNumThreads, type Tensor } from '../../lib/index';
+import { ExportedProgram, loadOperators, setNumThreads, Tensor } from '../../lib/index';
 import { load } from '../../lib/libtorch/load';
 import { exportedTensors, programPath } from './exported-fixtures';
 import { bits, build } from './model-fixtures';
@@ -160,6 +160,93 @@ describe('operators that write, in a decomposed program', () => {
   ])('are refused with %s', async (_what, code, message, change) => {
     const bytes = edited('functionalized', ({ graph }) => {
       change(calls(graph)[0]);
+    });
+    await expect(ExportedProgram.load(bytes)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+});
+
+describe('operators with effects, in a decomposed program', () => {
+  const calls = (graph: Json): Json[] => graph.nodes.filter(({ target }: Json) => /with_effects/.test(target));
+  const run = async (bytes: Uint8Array | string, options = {}, input?: Tensor) => {
+    const tensors = await exportedTensors('effects');
+    const of = (name: string) => build({ $tensor: `run1.${name}` }, tensors) as Tensor;
+    using program = await ExportedProgram.load<[Tensor], Record<string, Tensor>>(bytes as string, options);
+    const output = await program.forward([input ?? of('in.0')]);
+    return Object.entries(output).map(([name, value]) => [name, bits(value), bits(of(`out.${name}`))]);
+  };
+  const token = (name: string) => ({ as_tensor: { name } });
+
+  it.each([{}, { optimize: true }])('give what they give in Python, with %o', async (options) => {
+    for (const [name, bitsHere, bitsThere] of await run(programPath('effects'), options))
+      expect([name, bitsHere]).toEqual([name, bitsThere]);
+  });
+
+  it('may check linear algebra in a program of an untrusted source', async () => {
+    const bytes = edited('effects', ({ graph }) => {
+      calls(graph)[3].inputs = calls(graph)[1].inputs.map(({ ...input }: Json) => input);
+      calls(graph)[3].inputs[0] = { ...calls(graph)[3].inputs[0], arg: token('getitem_4') };
+      calls(graph)[3].outputs[1] = token('getitem_10');
+      graph.outputs[3] = token('getitem_5');
+    });
+    const outputs = await run(bytes, { untrusted: true });
+    for (const [name, bitsHere, bitsThere] of outputs.filter(([name]) => name === 'inverse' || name === 'indices'))
+      expect([name, bitsHere]).toEqual([name, bitsThere]);
+    await expect(run(programPath('effects'), { untrusted: true })).rejects.toMatchObject({
+      code: 'ERR_UNTRUSTED',
+      message: expect.stringMatching(/_foreach_add/),
+    });
+  });
+
+  it('fail as in Python', async () => {
+    const bytes = edited('effects', ({ graph }) => {
+      graph.nodes.find(({ name }: Json) => name === 'linalg_inv_ex').inputs[0].arg = token('x');
+    });
+    await expect(run(bytes, {}, Tensor.zeros([2, 4, 4]))).rejects.toMatchObject({
+      code: 'ERR_MODEL_RUN',
+      message: expect.stringMatching(/with_effects_4.*linalg\.inv.*singular/),
+    });
+  });
+
+  it('have a token for each kind of effects', async () => {
+    const bytes = edited('effects', ({ graph, program }) => {
+      const { signature } = program.graph_module;
+      graph.inputs.unshift(token('other'));
+      graph.outputs.splice(1, 0, token('getitem_19'));
+      graph.outputs[0] = token('getitem_7');
+      graph.tensor_values.other = graph.tensor_values.token;
+      signature.input_specs.unshift({ token: { arg: { name: 'other' } } });
+      signature.output_specs.unshift({ token: { arg: { name: 'getitem_7' } } });
+      calls(graph)[4].inputs[0].arg = token('other');
+    });
+    for (const [name, bitsHere, bitsThere] of await run(bytes)) expect([name, bitsHere]).toEqual([name, bitsThere]);
+  });
+
+  it('have tokens that are tensors, for whatever takes them', async () => {
+    const bytes = edited('effects', ({ graph }) => {
+      graph.nodes.find(({ name }: Json) => name === 'linalg_inv_ex').inputs[0].arg = token('getitem_7');
+    });
+    await expect(run(bytes)).rejects.toMatchObject({
+      code: 'ERR_MODEL_RUN',
+      message: expect.stringMatching(/linalg_inv/),
+    });
+  });
+
+  it.each<[string, string, RegExp, (call: Json) => void]>([
+    ['no token', 'ERR_MODEL_LOAD', /passes on no token/, (call) => (call.inputs[0].arg = { as_int: 1 })],
+    ['no argument', 'ERR_MODEL_LOAD', /passes on no token/, (call) => (call.inputs = [call.inputs[1]])],
+    ['no result', 'ERR_MODEL_LOAD', /passes on no token/, (call) => (call.outputs = [])],
+    ['a token that another gives', 'ERR_MODEL_LOAD', /two values/, (call) => (call.outputs[0] = token('add'))],
+    ['no operator', 'ERR_MODEL_LOAD', /calls no operator/, (call) => call.inputs.splice(1, 1)],
+    ['more results', 'ERR_MODEL_LOAD', /more values/, (call) => call.outputs.push(token('more'))],
+    [
+      'a higher-order operator',
+      'ERR_UNSUPPORTED_FILE',
+      /'call_torchbind'/,
+      (call) => (call.inputs[1].arg.as_operator = 'torch.ops.higher_order.call_torchbind'),
+    ],
+  ])('are refused with %s', async (_what, code, message, change) => {
+    const bytes = edited('effects', ({ graph }) => {
+      change(calls(graph)[1]);
     });
     await expect(ExportedProgram.load(bytes)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
