@@ -4105,3 +4105,247 @@ class OverItsOwnPast(nn.Module):
                 context = context + weights[:, key : key + 1] * value
             past.append(self.cell(torch.cat([x[:, step], context], -1), past[-1]))
         return torch.stack(past, 1)
+
+
+class OfPairs(nn.Module):
+    """Scores of what no layer made, position by position, and weights that no softmax makes of them."""
+
+    def forward(self, x):
+        weights = self.weights(self.compared(x.unsqueeze(2), x.unsqueeze(1)))
+        return weights @ x
+
+    def compared(self, a, b):
+        return F.cosine_similarity(a, b, dim=-1)
+
+    def weights(self, scores):
+        weights = torch.sigmoid(scores)
+        seen(weights.unsqueeze(1), 'sigmoid', 'sigmoid')
+        return weights
+
+
+@form(decomposed=True)
+class CosinesOfTheUnknown(OfPairs):
+    def weights(self, scores):
+        weights = F.relu(scores)
+        weights = weights / weights.sum(-1, keepdim=True)
+        seen(weights.unsqueeze(1), 'softmax', 'relu')
+        return weights
+
+
+@form(decomposed=True)
+class ProductsOfTheUnknown(OfPairs):
+    def compared(self, a, b):
+        return (a * b).sum(-1)
+
+
+@form(decomposed=True)
+class SumsOfDifferences(OfPairs):
+    def compared(self, a, b):
+        return 3 - (a - b).abs().sum(-1)
+
+
+@form(decomposed=True)
+class SquaresOfDifferences(OfPairs):
+    """Multiplication and sum instead of the second product."""
+
+    def compared(self, a, b):
+        return 3 - ((a - b) / 2).pow(2).mean(-1)
+
+    def forward(self, x):
+        weights = self.weights(self.compared(x.unsqueeze(2), x.unsqueeze(1)))
+        return (weights.unsqueeze(-1) * x.unsqueeze(1)).sum(2)
+
+
+@form(decomposed=True)
+class LengthsOfDifferences(OfPairs):
+    def compared(self, a, b):
+        return 3 - torch.linalg.vector_norm(a - b, dim=-1)
+
+
+class Plain(Attention):
+    """Attention, beside which there is something that is none."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return weights @ v
+
+
+class Compared(Plain):
+    """Distances and similarities that are no attention."""
+
+    def forward(self, x):
+        return super().forward(x) + self.compared(x)
+
+
+@form(decomposed=True)
+class PrototypesCompared(Compared):
+    """Classes of samples by their distances to means of others."""
+
+    def compared(self, x):
+        keys = self.key(x)
+        near = (-(keys.unsqueeze(2) - keys.mean(0)[:3]).pow(2).sum(-1)).softmax(-1)
+        return near.mean() + F.log_softmax(F.cosine_similarity(x[:, :, None], x[:, None], dim=-1), -1).mean()
+
+
+@form(decomposed=True)
+class KernelsCompared(Compared):
+    """The mean of a kernel of distances, and products of each two features."""
+
+    def compared(self, x):
+        distances = (x.unsqueeze(2) - x.unsqueeze(1)).pow(2).sum(-1)
+        return torch.exp(-distances).mean() + (x.unsqueeze(1) * x.unsqueeze(2)).sum(-1).flatten(1).mean()
+
+
+class AdditiveOfTheUnknown(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.score = nn.Linear(WIDTH, 1)
+
+
+@form(unseen=1, decomposed=True)
+class SigmoidOfPairsOfTheUnknown(AdditiveOfTheUnknown):
+    """Additive scores, whose sigmoid multiplies values that no layer made."""
+
+    def forward(self, x):
+        scores = self.score(torch.tanh(self.a(x).unsqueeze(2) + self.b(x).unsqueeze(1))).squeeze(-1)
+        return torch.sigmoid(scores) @ x
+
+
+@form(unseen=1, decomposed=True)
+class SlotsBySigmoid(nn.Module):
+    """Gates of each position for each slot, by a product over the positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.slots = nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        gates = torch.sigmoid(self.slots(x))
+        return gates.transpose(1, 2) @ x
+
+
+@form(unseen=1, decomposed=True)
+class SigmoidFeatures(Attention):
+    """Linear attention whose features are sigmoids: it is told of once."""
+
+    def forward(self, x):
+        q, k = torch.sigmoid(self.query(x)), torch.sigmoid(self.key(x))
+        return (q @ (k.transpose(1, 2) @ x)) / (q @ k.sum(1).unsqueeze(-1))
+
+
+@form(decomposed=True)
+class SigmoidsPooled(Plain):
+    """Beside attention, bilinear pooling of sigmoids."""
+
+    def extra(self):
+        self.first, self.second = nn.Linear(WIDTH, 3), nn.Linear(WIDTH, 4)
+
+    def forward(self, x):
+        pooled = torch.sigmoid(self.first(x)).transpose(1, 2) @ torch.sigmoid(self.second(x))
+        return super().forward(x) + pooled.mean()
+
+
+@form(unseen=1)
+class SlotsOfSamples(nn.Module):
+    """A table between two layers, for each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys, self.values = nn.Linear(WIDTH, 5, bias=False), nn.Linear(5, WIDTH, bias=False)
+
+    def forward(self, x):
+        return self.values(self.keys(x[:, 0]).softmax(-1))
+
+
+@form()
+class RoutedKernels(Plain):
+    """Beside attention, kernels of a convolution that a router mixes, and a softmax for an activation."""
+
+    def extra(self):
+        self.route = nn.Linear(WIDTH, 3, bias=False)
+        self.kernels = nn.Parameter(torch.randn(3, WIDTH * WIDTH * 3))
+        self.hidden, self.out2 = nn.Linear(WIDTH, 5), nn.Linear(5, WIDTH)
+
+    def forward(self, x):
+        routes = self.route(x.mean(1)).softmax(-1)
+        kernels = (routes @ self.kernels).view(BATCH * WIDTH, WIDTH, 3)
+        mixed = F.conv1d(x.transpose(1, 2).reshape(1, BATCH * WIDTH, LENGTH), kernels, padding=1, groups=BATCH)
+        return super().forward(x + mixed.view(BATCH, WIDTH, LENGTH).transpose(1, 2)) + self.out2(
+            self.hidden(x[:, 0]).softmax(-1)
+        ).unsqueeze(1)
+
+
+@form(unseen=1)
+class DotOfEachFeature(nn.Module):
+    """One dot product with the weights for each feature of the values."""
+
+    def forward(self, x):
+        weights = x[0, :, 0].softmax(0)
+        return torch.stack([torch.dot(weights, x[0, :, feature]) for feature in range(WIDTH)])
+
+
+@form(unseen=1, decomposed=True)
+class KeysIntoRowsOfABuffer(nn.Module):
+    """Weight times value is added to a row of a buffer, key by key."""
+
+    def forward(self, x):
+        weights = x[..., :3].softmax(1)
+        out = torch.zeros(BATCH, 3, WIDTH)
+        for row in range(3):
+            for key in range(LENGTH):
+                out[:, row] += weights[:, key, row].unsqueeze(-1) * x[:, key]
+        return out
+
+
+@form(unseen=1, decomposed=True)
+class PositionsOfALayer(nn.Module):
+    """A layer over the positions gives each channel weights of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(LENGTH, LENGTH)
+
+    def forward(self, x):
+        weights = self.mix(x.transpose(1, 2)).softmax(-1).transpose(1, 2)
+        return (x * weights).sum(1)
+
+
+@form(decomposed=True)
+class ClassesMarked(Plain):
+    """Beside attention, the probability of the class that is marked."""
+
+    def extra(self):
+        self.classes = nn.Linear(WIDTH, 5)
+
+    def forward(self, x):
+        marks = F.one_hot(x[..., :5].argmax(-1), 5).to(x.dtype)
+        return super().forward(x) + (self.classes(x).softmax(-1) * marks).sum(-1, keepdim=True)
+
+
+@form()
+class WrittenOverItsScores(Attention):
+    def mix(self, scores, v):
+        scores.copy_(scores.softmax(-1))
+        scores[:, 1].mul_(0.5)
+        seen(scores, 'unnormalized')
+        return scores @ v
+
+
+@form(decomposed=True)
+class DensitiesOverWidths(nn.Module):
+    """Gaussians whose widths a layer makes, divided by them and by their sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        width = F.softplus(self.width(x)).transpose(1, 2) + 0.5
+        centres = x[..., :1].transpose(1, 2)
+        places = torch.arange(4.0)[None, :, None]
+        densities = torch.exp(-0.5 * ((places - centres) / width) ** 2) / width
+        weights = densities / (densities.sum(2, keepdim=True) + 1e-6)
+        seen(weights.unsqueeze(1), 'softmax', 'exp')
+        return torch.bmm(weights, x)

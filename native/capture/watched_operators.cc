@@ -123,7 +123,8 @@ class Watched final : public c10::OperatorKernel {
                                picks;
     // Softmaxes as well, of whatever they are.
     const bool makesWeights = rule_->does == flow::Does::LogSoftmax || rule_->does == flow::Does::Exponentiates;
-    const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments);
+    const bool concerned = makesFeatures || makesWeights || capture->concerns(arguments) ||
+                           (!fixed && flow::Flow::mayPair(rule_->does, arguments));
     if (!concerned && !fixed) return redispatchBelow(kProbeKey, op, keys, stack);
     std::vector<c10::IValue> given;
     if (concerned) {
@@ -234,6 +235,8 @@ class Watched final : public c10::OperatorKernel {
       return torch::jit::peek(*stack, static_cast<size_t>(which), count);
     };
     const auto a = place(rule_->operand).toTensor(), b = place(rule_->other).toTensor();
+    const auto& last = torch::jit::peek(*stack, count - 1, count);
+    const bool hasBias = count > 2 && last.isTensor() && last.toTensor().defined();
     auto consumed = capture.weightsIn(*rule_, a, b);
     if (consumed) {
       const auto which = consumed->operand.is_same(a) ? rule_->operand : rule_->other;
@@ -245,6 +248,7 @@ class Watched final : public c10::OperatorKernel {
     }
     const auto result = resultOf(op, *stack);
     if (!result.defined()) return;
+    const bool biased = rule_->does == flow::Does::Linear && hasBias;
     if (consumed) {
       if (consumed->operand.is_quantized()) {
         const ProbeSuspended suspended;
@@ -252,7 +256,8 @@ class Watched final : public c10::OperatorKernel {
       }
       capture.onProduct(*consumed, result);
     }
-    capture.productRan(*rule_, name, a, b, result, consumed.has_value());
+    static constexpr flow::Rule kBiased{"linear", flow::Does::Linear, 0, 1, true};
+    capture.productRan(biased ? kBiased : *rule_, name, a, b, result, consumed.has_value());
   }
 
   const flow::Rule* const rule_;

@@ -161,7 +161,9 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
   }
   // A product with a vector is an expectation, unless the weights compare two activations.
   if (other.dim() < 2 && !matrix.fromScores) {
-    if (!matrix.layerKeys && !matrix.fixedKeys && !matrix.constant && weights.tensor.dim() > 1) {
+    // A column is one feature of several.
+    const bool column = other.dim() == 1 && other.size(0) > 1 && other.stride(0) > 1;
+    if (!matrix.layerKeys && !matrix.fixedKeys && !matrix.constant && (weights.tensor.dim() > 1 || column)) {
       listMatrix(matrix, "its product is with a vector: values of one feature, or an expectation");
     }
     return std::nullopt;

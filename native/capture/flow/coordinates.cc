@@ -504,6 +504,7 @@ void Flow::unfolded(const Call& call, const at::Tensor& result) {
 }
 
 void Flow::convolved(const Call& call, const at::Tensor& result) {
+  usedAsKernel(call.tensor(1));
   const auto source = operandOf(call.tensor(0));
   const auto kernel = operandOf(call.tensor(1));
   if (kernel && kernel.value().stage == Stage::Weights) {

@@ -159,6 +159,7 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     sum.summed = true;
   }
   ownFeatures(call, tensors, result);
+  gates(call, tensors, result);
 }
 
 // Beside what a layer made, a dimension that constants alone have is theirs: glimpses, each with a scale of its own,
@@ -218,6 +219,7 @@ void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& ten
   noteOperands(call, tensors, result);
   pooledRead(call, tensors, result);
   const bool writes = call.schema.is_mutable();
+  auto distances = differences(call, tensors, result);
   if (writes && find(result)) {
     auto& note = noteOf(result);
     note.writtenOut.reset();
@@ -239,7 +241,11 @@ void Flow::elementByElement(const Call& call, const std::vector<at::Tensor>& ten
     return;
   }
   constantAlong(tensors, result);
-  writtenOut(call, tensors, result);
+  if (distances) {
+    noteOf(result).writtenOut = std::move(distances);
+  } else {
+    writtenOut(call, tensors, result);
+  }
   gated(call, tensors, result);
   raised(call, tensors, result);
 }
@@ -387,7 +393,11 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
     forget(result);
     return;
   }
-  const auto* const written = writes ? find(result) : nullptr;
+  // What a copy takes the place of is gone.
+  const bool replaces = writes && call.rule.does == Does::Copies && call.rule.operand == 1 &&
+                        source.tensor.sizes() == result.sizes() &&
+                        (!result.is_view() || result.numel() == result._base().numel());
+  const auto* const written = writes && !replaces ? find(result) : nullptr;
   if (written && written->value) {
     // In place, of all of it or of a part.
     auto& note = noteOf(result);

@@ -54,6 +54,7 @@ std::optional<Consumed> Flow::ran(const Call& call, const at::Tensor& result) {
   if (call.rule.does == Does::Takes) taken(call);
   if (!storageOf(result) || result.is_nested()) return std::nullopt;
   auto consumed = followed(call, result);
+  if (call.name == "select_scatter" || call.name == "slice_scatter") placedTerms(call, result);
   if (!consumed && !isPointwise(call.rule.does)) losing(call, result);
   if (auto tables = tablesBehind(call, result)) {
     auto& note = noteOf(result);

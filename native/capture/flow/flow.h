@@ -90,6 +90,9 @@ class Flow {
 
   // An operator ran and gave `result`. What it consumed, where it completed a product written out as one.
   std::optional<Consumed> ran(const Call& call, const at::Tensor& result);
+  // Whether an operator may compare each position with each other one, whatever they are, or is on the way to that: its
+  // operands are broadcast to each other, or one was expanded.
+  static bool mayPair(Does does, c10::ArrayRef<c10::IValue> arguments);
   // Whether an operator picks matrices from a table of constants.
   static bool picksMatrices(Does does, const at::Tensor& table);
 
@@ -201,6 +204,10 @@ class Flow {
     bool bothOwn = false;   // each has a dimension that the other hasn't
     bool constant = false;  // one of them is a table of constants
     bool vector = false;    // that has no dimension of its own
+    bool pairs = false;     // of what no layer made, or differences: any distances and similarities of positions
+    // Differences instead of products: their absolute values or squares are summed.
+    bool differences = false;
+    bool nonnegative = false;  // those
     std::string operatorName;
   };
   // What a number for each position multiplied: the positions, as strides and sizes.
@@ -259,6 +266,7 @@ class Flow {
     std::vector<std::pair<int64_t, int64_t>> tables;  // the strides and sizes along which it is another one; empty: all
     const void* by = nullptr;                         // where the layer's weight is
     bool summed = false;                              // what another layer made was added
+    bool gates = false;                               // a sigmoid of what a layer made
     // Dimensions along which it is the same everywhere, in memory of its own: strides and sizes.
     std::vector<std::pair<int64_t, int64_t>> constant;
     std::shared_ptr<const WrittenOut> writtenOut;
@@ -267,6 +275,7 @@ class Flow {
     MatrixPtr chosen;  // positions of the largest elements
     MatrixPtr lost;    // scores or weights that it was made of, in a way that isn't followed
     MatrixPtr weighs;  // those that something was multiplied with here
+    MatrixPtr mixes;   // a softmax of a router that mixed rows of a table of constants here
     Fixed fixed = Fixed::No;
     std::optional<Term> term;
     std::optional<RaisedTerm> raised;
@@ -294,6 +303,8 @@ class Flow {
   Operand operandOf(const at::Tensor& tensor) const;
   bool isFixed(const at::Tensor& tensor) const { return tensor.defined() && fixed_.contains(tensor); }
   bool isTable(const at::Tensor& tensor) const;
+  void mixesRows(const Operand& weights, const at::Tensor& table, int64_t own, const at::Tensor& result);
+  void usedAsKernel(const at::Tensor& mixed);
   bool isGenerated(const at::Tensor& tensor, int64_t summed, int64_t own) const;
   const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
   // What a dimension is made of, outermost first, where features are a part of it; else nothing.
@@ -338,6 +349,8 @@ class Flow {
   bool outer(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void constantAlong(const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  std::shared_ptr<const WrittenOut> differences(const Call& call, const std::vector<at::Tensor>& tensors,
+                                                const at::Tensor& result) const;
   bool writtenOutSummed(const Call& call, const at::Tensor& result);
   void gated(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void gatedSummed(const Call& call);
@@ -345,11 +358,16 @@ class Flow {
   void terms(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   void joinedTerms(const Call& call, const at::Tensor& result);
   void summedTerms(const Call& call);
+  void placedTerms(const Call& call, const at::Tensor& result);
   void pooled(const Call& call, const at::Tensor& result);
   void pooledRead(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
   static bool isOfOneKey(const Operand& gate);
   static bool isOfOtherKeys(const Operand& gate);
   bool isGatePosition(const Operand& gate, int64_t dim) const;
+  bool isOverPositionsOfALayer(const Operand& gate, const at::Tensor& values) const;
+  void gates(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result);
+  bool gatesSlots(const at::Tensor& gates, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys) const;
+  void gatesOfSlots(const MatrixPtr& scores, const at::Tensor& a, const at::Tensor& b, const Product& product);
   bool isOfPairs(const at::Tensor& pairs, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys,
                  int64_t column) const;
   bool gatedProduct(const std::string& name, const at::Tensor& a, const at::Tensor& b, const Product& product,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "capture/flow/dimensions.h"
+#include "capture/flow/elements.h"
 #include "capture/flow/flow.h"
 
 namespace lta::flow {
@@ -14,6 +15,8 @@ constexpr const char* kGates =
     "weights of positions that no softmax made: they multiplied values that were summed over the positions";
 constexpr const char* kOnes =
     "a softmax over a single number, which is always one: it multiplied values that were summed over the positions";
+constexpr const char* kOfALayer =
+    "a layer made the dimension that the softmax runs over, of positions: each channel has weights of its own";
 constexpr const char* kPairs =
     "weights of pairs of positions that a layer made, without a softmax: they multiplied values that were summed over "
     "the positions";
@@ -24,6 +27,24 @@ int64_t ownOf(const std::vector<int64_t>& dims, int64_t own) {
 }
 
 }  // namespace
+
+// Whether a softmax runs over positions that a layer made of positions, each channel's by itself, and multiplies as
+// many.
+bool Flow::isOverPositionsOfALayer(const Operand& gate, const at::Tensor& values) const {
+  const auto& matrix = gate.matrix();
+  if (!(matrix.layerKeys || matrix.fixedKeys) || !isOfOtherKeys(gate) || gate.tensor.dim() < 3) return false;
+  if (gate.tensor.sizes() != values.sizes() || operandOf(values)) return false;
+  bool beside = false;
+  for (int64_t dim = 0; dim < values.dim(); ++dim) {
+    if (!gate.view->has(dim, matrix.key)) {
+      beside = beside || (dim > 0 && values.size(dim) > 1);
+    } else if (featureAlong(values, dim)) {
+      return false;
+    }
+  }
+  // Where they are classes, ones mark one of them.
+  return beside && !areMarks(values);
+}
 
 // What a layer made of each position, one number or a few, multiplies values that have features beside the positions.
 // If the sum over the positions follows, these are weights. (Gates of channels are the same at each position.)
@@ -39,6 +60,7 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
     }
     if (tensors.size() != 2 || gate.dim() == 0 || isFixed(gate) || isFixed(tensors[1 - place])) continue;
     const auto& values = tensors[1 - place];
+    if (const auto* note = find(values); note && note->raised) continue;  // densities
     const auto operand = operandOf(gate);
     auto made = std::make_shared<Gated>();
     bool features = false;
@@ -54,15 +76,59 @@ void Flow::gated(const Call& call, const std::vector<at::Tensor>& tensors, const
         made->positions.emplace_back(stride, size);
       }
     }
+    if (!features && operand && isOverPositionsOfALayer(operand, values)) {
+      made->positions.clear();
+      const auto& matrix = operand.matrix();
+      for (int64_t dim = 0; dim < result.dim() && made->positions.empty(); ++dim) {
+        const auto here = aligned(gate, result, dim);
+        if (here < 0 || !operand.view->has(here, matrix.key)) continue;
+        made->positions.emplace_back(result.stride(dim), result.size(dim));
+        features = true;
+      }
+      made->reason = kOfALayer;
+    }
     if (!features || made->positions.empty()) continue;
     made->sizes = gate.sizes().vec();
     const bool ofSoftmax = operand && !isLayers(operand);
     made->operatorName = ofSoftmax ? operand.matrix().operatorName : call.name;
-    made->reason = !ofSoftmax ? kGates : isOfOneKey(operand) ? kOnes : kSharedOut;
-    if (made->reason == kSharedOut) made->softmax = operand.value().matrix;
+    if (!made->reason) made->reason = !ofSoftmax ? kGates : isOfOneKey(operand) ? kOnes : kSharedOut;
+    if (made->reason == kSharedOut || made->reason == kOfALayer) made->softmax = operand.value().matrix;
     noteOf(result).gated = std::move(made);
     return;
   }
+}
+
+// Tells what a sigmoid made of a layer, or is that in another form.
+void Flow::gates(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
+  if (tensors.empty() || !storageOf(result)) return;
+  const auto& gate = tensors.front();
+  const auto* const note = find(gate);
+  if (!note || gate.sizes() != result.sizes()) return;
+  const auto operand = operandOf(gate);
+  const bool made = call.rule.does == Does::Sigmoid && note->layer && (!operand || isLayers(operand));
+  const bool normalized = call.rule.does == Does::Scales && tensors.size() > 1 && tensors[1].numel() < gate.numel();
+  const bool keeps = call.rule.does == Does::Copies || call.rule.does == Does::Masks || normalized;
+  const bool still = made || (keeps && note->gates);
+  if (still || storageOf(gate) == storageOf(result)) noteOf(result).gates = still;
+}
+
+// Whether it has gates for each position, of several slots: a product that sums over the positions mixes their values.
+bool Flow::gatesSlots(const at::Tensor& gates, int64_t summed, int64_t own, const at::Tensor& values,
+                      int64_t keys) const {
+  const auto* const note = find(gates);
+  return note && note->gates && isGatePosition(operandOf(gates), summed) && !featureAlong(values, keys) &&
+         (own < 0 || featureAlong(gates, own)) && !operandOf(values) && !(find(values) && find(values)->gates);
+}
+
+// Unless queries read what such a product gave (a linear attention), it is told of.
+void Flow::gatesOfSlots(const MatrixPtr& scores, const at::Tensor& a, const at::Tensor& b, const Product& product) {
+  const auto ownA = ownOf(product.a, product.row), ownB = ownOf(product.b, product.column);
+  if (!gatesSlots(a, product.summedA, ownA, b, product.summedB) &&
+      !gatesSlots(b, product.summedB, ownB, a, product.summedA)) {
+    return;
+  }
+  scores->metNothing = kGates;
+  matrices_.push_back(scores);
 }
 
 // What two layers made was multiplied, feature by feature, and is added up over positions here.
@@ -166,8 +232,11 @@ void Flow::gatedSummed(const Call& call) {
 // multiply values that have features.
 bool Flow::isOfPairs(const at::Tensor& pairs, int64_t summed, int64_t own, const at::Tensor& values, int64_t keys,
                      int64_t column) const {
-  if (own < 0 || column < 0 || featureAlong(values, keys) || !featureAlong(values, column)) return false;
+  if (own < 0 || column < 0 || values.size(column) < 2) return false;
+  if (featureAlong(values, keys) || isPositions(values, column)) return false;
   const auto operand = operandOf(pairs);
+  // Of values of which nothing is known, a layer made the pairs itself.
+  if (!featureAlong(values, column) && (operand || operandOf(values))) return false;
   return isGatePosition(operand, summed) && isGatePosition(operand, own);
 }
 
@@ -185,13 +254,11 @@ bool Flow::gatedProduct(const std::string& name, const at::Tensor& a, const at::
     const auto operand = operandOf(gate);
     return (!operand && isPositions(gate, summed)) || ((!operand || isLayers(operand)) && isMixed(gate));
   };
-  if (isOfPairs(a, product.summedA, ownOf(product.a, product.row), b, product.summedB,
-                ownOf(product.b, product.column)) ||
-      isOfPairs(b, product.summedB, ownOf(product.b, product.column), a, product.summedA,
-                ownOf(product.a, product.row))) {
-    const bool ofB = featureAlong(a, ownOf(product.a, product.row)) != nullptr;
+  const auto ownA = ownOf(product.a, product.row), ownB = ownOf(product.b, product.column);
+  const bool ofB = isOfPairs(b, product.summedB, ownB, a, product.summedA, ownA);
+  if (ofB || isOfPairs(a, product.summedA, ownA, b, product.summedB, ownB)) {
     const auto& weights = ofB ? b : a;
-    const auto own = ownOf(ofB ? product.b : product.a, ofB ? product.column : product.row);
+    const auto own = ofB ? ownB : ownA;
     const auto operand = operandOf(weights);
     const bool ones = operand && isOfOneKey(operand);
     const char* const ofPositions = weights.size(own) == 1 ? kGates : kPairs;

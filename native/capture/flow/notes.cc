@@ -52,7 +52,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.table = note.byTable = false;
   note.tables.clear();
   note.by = nullptr;
-  note.summed = false;
+  note.summed = note.gates = false;
   note.constant.clear();
   note.writtenOut.reset();
   note.gated.reset();
@@ -60,6 +60,7 @@ Flow::Note& Flow::newNote(const at::Tensor& tensor) {
   note.chosen.reset();
   note.lost.reset();
   note.weighs.reset();
+  note.mixes.reset();
   note.fixed = Fixed::No;
   note.raised.reset();
   note.raisedSum.reset();

@@ -54,7 +54,7 @@ std::optional<Consumed> Flow::reduced(const Call& call, const at::Tensor& result
   }
   if (!source) {
     if (source.note && source.note->context) decide(*source.note, false);
-    if (source.note) constantBeyond(call, result);
+    constantBeyond(call, result);
     raisedSummed(call, result);
     return std::nullopt;
   }

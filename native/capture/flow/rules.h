@@ -78,6 +78,7 @@ struct Rule {
   Does does;
   int8_t operand = 0;
   int8_t other = 1;
+  bool biased = false;  // adds something to a product
 };
 
 // None where the operator isn't followed: what it gives is new.

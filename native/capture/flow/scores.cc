@@ -185,6 +185,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     const bool madeA = !tableA && !tableB && isGenerated(a, product.summedA, along(product.a, product.row));
     const bool madeB = !tableA && !tableB && isGenerated(b, product.summedB, along(product.b, product.column));
     generated = madeA != madeB;
+    if (generated) usedAsKernel(madeA ? a : b);
     fixedA = tableA || (generated && madeA);
     fixedB = tableB || (generated && madeB);
   } else if (isTable(fixedA ? b : a)) {
@@ -271,6 +272,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
         whole *= result.size(dim);
       }
     }
+    if (own >= 0 && !rule.biased) mixesRows(fixedA ? operandB : operandA, table, own, result);
     if (own >= 0 && result.size(own) > 1) {
       note.features.push_back({result.stride(own), result.size(own), layer, false, whole});
     }
@@ -340,6 +342,7 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
         isPositions(a, product.a[static_cast<size_t>(last)]) || isPositions(b, product.b[static_cast<size_t>(last)]);
   }
   matrix->ofPositions = !heads && last == 0 && (isPositions(a, product.a[0]) || isPositions(b, product.b[0]));
+  if (!fixedA && !fixedB) gatesOfSlots(matrix, a, b, product);
   auto value = std::make_shared<Value>();
   value->matrix = std::move(matrix);
   value->version = ++versions_;

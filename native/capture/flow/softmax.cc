@@ -209,7 +209,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   if (source) source.matrix().softmaxes.push_back(matrix);
   // Of experts, classes and slots, products tell more; of what layers weigh each other by, nothing is to be told.
   const bool explained = matrix->constant || matrix->layerKeys || matrix->fixedKeys || result.size(dim) < 2;
-  matrix->unexplained = !matrix->fromScores && !positions && !lost;
+  const bool told = matrix->fromScores && !source.matrix().pairs;
+  matrix->unexplained = !told && !positions && !lost;
   if (!matrix->unexplained || !explained) matrices_.push_back(std::move(matrix));
 }
 

@@ -115,6 +115,24 @@ bool Flow::isByTable(const at::Tensor& tensor, int64_t dim) const {
          });
 }
 
+// A softmax of what a layer made of each sample mixes rows of a table of constants: slots of a memory, unless those are
+// weights of a layer.
+void Flow::mixesRows(const Operand& weights, const at::Tensor& table, int64_t own, const at::Tensor& result) {
+  if (!weights || weights.value().stage != Stage::Weights || weights.tensor.dim() != 2 || table.dim() != 2) return;
+  const auto& matrix = weights.value().matrix;
+  if (!matrix->softmax || !matrix->layerKeys || !matrix->metNothing.empty() || result.size(own) < 2) return;
+  matrix->metNothing =
+      "a softmax over what a layer made of each sample, and a product with a table of constants: attention over the "
+      "slots of a memory, or a layer's activation";
+  matrices_.push_back(matrix);
+  noteOf(result).mixes = matrix;
+}
+
+// What was mixed multiplies as the weights of a layer do: by a router.
+void Flow::usedAsKernel(const at::Tensor& mixed) {
+  if (const auto* note = find(mixed); note && note->mixes) note->mixes->meet();
+}
+
 // A product of constants is a constant: what a layer makes of them, or scores of two of those.
 void Flow::fixedProduct(const at::Tensor& a, const at::Tensor& b, const at::Tensor& result) {
   fixed_.add(result);

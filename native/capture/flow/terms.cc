@@ -51,14 +51,19 @@ void Flow::terms(const Call& call, const std::vector<at::Tensor>& tensors, const
       }
     }
   }
-  if (does != Does::Scales && does != Does::Copies && does != Does::Adds) return;
+  // One is put beside others, by a program without writes.
+  const bool places = call.name == "where";
+  if (does != Does::Scales && does != Does::Copies && does != Does::Adds && !places) return;
+  bool beside = false;
   for (const auto& tensor : tensors) {
     const auto* note = find(tensor);
     if (!note || !note->term) continue;
     if (sum && sum->of == note->term->of && does == Does::Adds) return listMatrix(*sum->of, kTerms);
+    beside = beside || (places && sum && sum->of == note->term->of);
     sum = note->term;
   }
   if (!sum) return;
+  sum->joined = sum->joined || beside;
   // Written beside another one, into a part of something larger.
   auto& note = noteOf(result);
   sum->joined =
@@ -75,6 +80,17 @@ void Flow::joinedTerms(const Call& call, const at::Tensor& result) {
     if (first == note->term->of) noteOf(result).term = Term{first, true};
     first = note->term->of;
   }
+}
+
+// Written beside others, by a program without writes.
+void Flow::placedTerms(const Call& call, const at::Tensor& result) {
+  if (!storageOf(result)) return;
+  const auto *into = find(call.tensor(0)), *placed = find(call.tensor(1));
+  auto term = placed && placed->term ? placed->term : into ? into->term : std::nullopt;
+  if (!term) return;
+  const bool both = into && into->term && placed && placed->term && into->term->of == placed->term->of;
+  term->joined = term->joined || both;
+  noteOf(result).term = std::move(term);
 }
 
 void Flow::summedTerms(const Call& call) {

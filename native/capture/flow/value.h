@@ -63,6 +63,7 @@ struct Matrix {
 
   bool outer = false;    // of scores: an outer product of features
   bool overOne = false;  // of scores: summed over a single number, as an outer product is that was written as a product
+  bool pairs = false;    // of scores: distances or similarities of positions, which may be no queries and keys
   bool softmax = false;
   bool logSummed = false;  // of scores: their log-sum-exp was computed as well; of their softmax: that was told
   bool inBlocks = false;   // of scores: that logarithm scales what their weights give

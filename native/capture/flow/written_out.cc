@@ -8,14 +8,54 @@
 #include "capture/flow/flow.h"
 
 namespace lta::flow {
+namespace {
+
+// Whether a dimension that isn't of size one is the same everywhere, or another tensor has one where this has none.
+bool isBroadcast(const at::Tensor& tensor, const at::Tensor& other) {
+  for (int64_t dim = 1; dim <= other.dim(); ++dim) {
+    if (other.size(-dim) < 2 || other.stride(-dim) == 0) continue;
+    if (dim > tensor.dim() || tensor.size(-dim) == 1 || tensor.stride(-dim) == 0) return true;
+  }
+  return false;
+}
+
+// Whether it has no such dimension, or one of size one.
+bool isOfOne(const at::Tensor& tensor, int64_t dim) { return dim < 0 || tensor.size(dim) == 1; }
+
+bool isExpanded(const at::Tensor& tensor) {
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    if (tensor.stride(dim) == 0 && tensor.size(dim) > 1) return true;
+  }
+  return false;
+}
+
+bool isPlain(const c10::IValue& value) {
+  if (!value.isTensor() || !value.toTensor().defined()) return false;
+  const auto& tensor = value.toTensor();
+  return tensor.dim() > 1 && tensor.layout() == at::kStrided && tensor.is_floating_point() && !tensor.is_nested();
+}
+
+}  // namespace
+
+bool Flow::mayPair(Does does, c10::ArrayRef<c10::IValue> arguments) {
+  const bool pairs = does == Does::Scales || does == Does::Subtracts;
+  if (!(pairs || does == Does::Norms) || arguments.empty() || !isPlain(arguments[0])) return false;
+  const auto& a = arguments[0].toTensor();
+  if (does == Does::Norms) return isExpanded(a);
+  if (arguments.size() < 2 || !isPlain(arguments[1])) return false;
+  const auto& b = arguments[1].toTensor();
+  return (does == Does::Scales && (isExpanded(a) || isExpanded(b))) || (isBroadcast(a, b) && isBroadcast(b, a));
+}
 
 // What may become scores, once it is summed over a dimension that both operands have.
 void Flow::writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, const at::Tensor& result) {
-  if (call.rule.does != Does::Scales || tensors.size() != 2 || !storageOf(result) || result.dim() < 2) return;
+  const bool differs = call.rule.does == Does::Subtracts || call.rule.does == Does::SubtractsFrom;
+  if ((call.rule.does != Does::Scales && !differs) || tensors.size() != 2) return;
+  if (!storageOf(result) || result.dim() < 2) return;
   const auto &a = tensors[0], &b = tensors[1];
   if (!storageOf(a) || !storageOf(b) || a.dim() == 0 || b.dim() == 0 || !result.is_floating_point()) return;
   const auto fixedA = isFixed(a), fixedB = isFixed(b);
-  if (fixedA && fixedB) return;
+  if ((fixedA && fixedB) || (differs && (fixedA || fixedB))) return;
   auto made = std::make_shared<WrittenOut>();
   made->constant = fixedA || fixedB;
   made->operatorName = call.name;
@@ -51,6 +91,16 @@ void Flow::writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, 
     if (!features || square) return;
   }
   made->bothOwn = row != kNone && column != kNone;
+  if (differs && !made->bothOwn) return;
+  made->differences = differs;
+  const auto ofLayer = [&](const at::Tensor& tensor) {
+    const auto* note = find(tensor);
+    return note && (note->layer || !note->features.empty());
+  };
+  // What layers made is told by their sizes alone.
+  const bool sized = row == kNone || column == kNone ||
+                     (isOfOne(b, aligned(b, result, row)) && isOfOne(a, aligned(a, result, column)));
+  made->pairs = !made->constant && (differs || !(ofLayer(a) || ofLayer(b)) || !(sized || (ofLayer(a) && ofLayer(b))));
   for (const auto own : {row, column}) {
     if (own == kNone) continue;
     // Beside a table of constants, the first dimension is the batch.
@@ -61,12 +111,43 @@ void Flow::writtenOut(const Call& call, const std::vector<at::Tensor>& tensors, 
   noteOf(result).writtenOut = std::move(made);
 }
 
+// What an operator makes, element by element, of differences that may become distances.
+std::shared_ptr<const Flow::WrittenOut> Flow::differences(const Call& call, const std::vector<at::Tensor>& tensors,
+                                                          const at::Tensor& result) const {
+  const auto* note = tensors.empty() ? nullptr : find(tensors.front());
+  if (!note || !note->writtenOut || !note->writtenOut->differences) return nullptr;
+  const auto& given = tensors.front();
+  if (given.sizes() != result.sizes() || given.strides() != result.strides() ||
+      given.storage_offset() != result.storage_offset()) {
+    return nullptr;
+  }
+  const bool squares = call.rule.does == Does::Scales && tensors.size() == 2 && given.is_same(tensors[1]);
+  switch (call.rule.does) {
+    case Does::Copies:
+      return note->writtenOut;
+    case Does::Scales:
+      if (squares) break;
+      // In units of their own.
+      return tensors.size() < 2 || tensors[1].dim() == 0 || isFixed(tensors[1]) ? note->writtenOut : nullptr;
+    case Does::Powers:
+      break;
+    default:
+      return nullptr;
+  }
+  auto made = std::make_shared<WrittenOut>(*note->writtenOut);
+  made->nonnegative = true;
+  return made;
+}
+
 // Whether that is what is summed here: its sum is scores.
 bool Flow::writtenOutSummed(const Call& call, const at::Tensor& result) {
   const auto tensor = call.tensor(0);
   const auto* note = find(tensor);
-  if (call.rule.does != Does::Sums || !note || !note->writtenOut || !storageOf(result)) return false;
+  if (!note || !note->writtenOut || !storageOf(result)) return false;
   const auto written = note->writtenOut;
+  const bool measures = written->differences &&
+                        (call.rule.does == Does::Norms || (written->nonnegative && (call.rule.does == Does::Averages)));
+  if (!measures && (call.rule.does != Does::Sums || (written->differences && !written->nonnegative))) return false;
   const auto view = written->layout.view(tensor);
   const auto argument = call.argument("dim");
   const auto summed = argument ? intsOf(*argument) : std::vector<int64_t>();
@@ -88,6 +169,7 @@ bool Flow::writtenOutSummed(const Call& call, const at::Tensor& result) {
   matrix->module = modules_.current();
   matrix->fromScores = !written->constant;
   matrix->ofFeatures = along.ofFeatures;
+  matrix->pairs = written->pairs;
   std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
   const bool keepdim = result.dim() == tensor.dim();
   for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
