@@ -4351,60 +4351,126 @@ class DensitiesOverWidths(nn.Module):
         return torch.bmm(weights, x)
 
 
-class LastKeyAlone(Attention):
-    """Blocks of keys, of which the last is a single one."""
+@form(decomposed=True)
+class HeadLastOfOneQuery(Attention):
+    """A single query, whose dimension leaves no trace in strides, and heads behind the keys."""
+
+    def forward(self, x):
+        q, k, v = (layer(each).view(BATCH, -1, HEADS, DEPTH) for layer, each in ((self.query, x[:, :1]), (self.key, x), (self.value, x)))
+        weights = torch.einsum('bihd,bjhd->bijh', q, k).softmax(2)
+        seen(weights.permute(0, 3, 1, 2))
+        return self.out(torch.einsum('bijh,bjhd->bihd', weights, v).reshape(BATCH, 1, WIDTH))
+
+
+@form(decomposed=True)
+class SummedHeads(Attention):
+    """Heads that only the values tell: queries and keys are sums, which decompositions multiply as one batch."""
 
     def mix(self, scores, v):
-        weights = self.weights(scores)
-        return weights[..., :-1] @ v[:, :, :-1] + weights[..., -1:] @ v[:, :, -1:]
+        raise NotImplementedError
+
+    def forward(self, x):
+        q, k, v = (each.reshape(BATCH, HEADS, LENGTH // 2, 2, DEPTH) for each in self.qkv(x))
+        weights = torch.relu(q.sum(3) @ k.sum(3).transpose(-2, -1))
+        seen(weights, 'relu', 'relu')
+        return self.out(torch.einsum('bhij,bhjtd->bhitd', weights, v).permute(0, 2, 3, 1, 4).reshape(BATCH, LENGTH, WIDTH))
+
+
+class OfPicture(nn.Module):
+    """Of features of a picture, which linear algebra takes in another order than memory has them."""
+
+    height, width = 2, 3
+
+    def picture(self, x):
+        return x.transpose(1, 2).reshape(BATCH, WIDTH, self.height, self.width).permute(0, 2, 3, 1)
 
 
 @form(decomposed=True)
-class ExponentialsLastKeyAlone(LastKeyAlone):
-    def weights(self, scores):
-        exponentials = torch.exp(scores - scores.amax(-1, keepdim=True))
-        weights = exponentials / exponentials.sum(-1, keepdim=True)
-        seen(weights, 'softmax', 'exp')
-        return weights
+class OutlookOfPicture(OfPicture):
+    """Each place weighs its window for each of the window's places; a layer without a bias makes the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.attend, self.value = nn.Linear(WIDTH, HEADS * 81, bias=False), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        picture = self.picture(x)
+        v = F.unfold(self.value(picture).permute(0, 3, 1, 2), 3, padding=1)
+        v = v.reshape(BATCH, HEADS, DEPTH, 9, LENGTH).permute(0, 1, 4, 3, 2)
+        weights = self.attend(picture).reshape(BATCH, LENGTH, HEADS, 9, 9).permute(0, 2, 1, 3, 4).softmax(-1)
+        seen(weights.transpose(1, 2).flatten(0, 1), shape=[BATCH, LENGTH, HEADS, 9, 9])
+        return (weights @ v).flatten(3)
 
 
 @form(decomposed=True)
-class SigmoidLastKeyAlone(LastKeyAlone):
-    def weights(self, scores):
-        weights = torch.sigmoid(scores)
-        seen(weights, 'sigmoid', 'sigmoid')
-        return weights
+class SlotsOfPicture(OfPicture):
+    """A memory of slots that every place of a picture reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys, self.values = nn.Parameter(torch.randn(WIDTH, 5)), nn.Parameter(torch.randn(5, WIDTH))
+
+    def forward(self, x):
+        weights = (self.picture(x) @ self.keys).reshape(BATCH, LENGTH, 5).softmax(-1)
+        seen(weights.unsqueeze(1))
+        return weights @ self.values
 
 
 @form(decomposed=True)
-class FoldedWithoutLayers(nn.Module):
-    """An einsum puts a dimension of size one behind what batch and heads were folded to."""
+class SlotsOfHeads(nn.Module):
+    """A memory of slots for each head, the heads ahead of the slots."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys, self.values = nn.Parameter(torch.randn(WIDTH, HEADS * 5)), nn.Parameter(torch.randn(5, DEPTH))
 
     def forward(self, x):
-        folded = x.view(BATCH, LENGTH, HEADS, DEPTH).transpose(1, 2).reshape(BATCH * HEADS, LENGTH, DEPTH)
-        exponentials = torch.exp(folded @ folded.mT - (folded * folded).sum(-1, keepdim=True))
-        weights = exponentials / exponentials.sum(dim=-1, keepdim=True)
-        seen(weights.view(BATCH, HEADS, LENGTH, LENGTH), 'softmax', 'exp')
-        mixed = torch.einsum('...ij,...jd->...id', weights, folded)
-        return mixed.view(BATCH, HEADS, LENGTH, DEPTH).transpose(1, 2).reshape(BATCH, LENGTH, WIDTH)
+        weights = (x @ self.keys).view(BATCH, LENGTH, HEADS, 5).softmax(-1)
+        seen(weights.permute(0, 2, 1, 3))
+        return weights @ self.values
 
 
-@form()
-class HeadsAheadOfBatchWithoutLayers(nn.Module):
-    """Nothing but the order in memory tells which of two dimensions is the batch."""
+@form(decomposed=True)
+class FactorsUpdated(nn.Module):
+    """Bases and codes of a matrix, each multiplied by one product and divided by another, element by element."""
+
+    def __init__(self):
+        super().__init__()
+        self.bases = nn.Parameter(torch.rand(1, WIDTH, 3))
 
     def forward(self, x):
-        apart = x.view(BATCH, LENGTH, HEADS, DEPTH).permute(2, 0, 1, 3)
-        weights = torch.softmax(apart @ apart.transpose(-1, -2), -1)
-        seen(weights)
-        return (weights @ apart).permute(1, 2, 0, 3).reshape(BATCH, LENGTH, WIDTH)
+        x = x.abs().transpose(1, 2)
+        bases = self.bases.repeat(BATCH, 1, 1)
+        codes = torch.bmm(x.transpose(1, 2), bases).softmax(-1)
+        seen(codes.unsqueeze(1))
+        for _ in range(2):
+            codes = codes * torch.bmm(x.transpose(1, 2), bases) / (codes.bmm(bases.transpose(1, 2).bmm(bases)) + 1e-6)
+            seen(codes.transpose(1, 2).unsqueeze(1), 'signed')
+            bases = bases * torch.bmm(x, codes) / (bases.bmm(codes.transpose(1, 2).bmm(codes)) + 1e-6)
+        return torch.bmm(bases, codes.transpose(1, 2))
 
 
-@form()
-class HeadsAheadOfBatchInParts(HeadsAheadOfBatchWithoutLayers):
+@form(unseen=1, decomposed=True)
+class HebbianOfInputs(nn.Module):
+    """Inputs times inputs, and a function of that: no layer says that these are features."""
+
     def forward(self, x):
-        apart = x.view(BATCH, LENGTH, HEADS, DEPTH).permute(2, 0, 1, 3)
-        weights = torch.softmax(apart @ apart.transpose(-1, -2), -1)
-        seen(weights)
-        mixed = [weights[:, :, row : row + 1] @ apart for row in range(LENGTH)]
-        return torch.cat(mixed, 2).permute(1, 2, 0, 3).reshape(BATCH, LENGTH, WIDTH)
+        state = torch.tanh(torch.bmm(x[:, 0].unsqueeze(2), x[:, 1].unsqueeze(1)))
+        return torch.bmm(state, x[:, 2].unsqueeze(2)).squeeze(2)
+
+
+@form(decomposed=True)
+class ModesOfReading(nn.Module):
+    """Heads that each read by content and by a place of their own, as two gates say, which one softmax makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.key, self.place, self.gates = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 3), nn.Linear(WIDTH, 6)
+
+    def forward(self, x):
+        content = torch.softmax(self.key(x[:, :1]) @ x.transpose(1, 2), -1)
+        place = torch.softmax(self.place(x).transpose(1, 2), -1)
+        gates = torch.softmax(self.gates(x[:, 0]).view(BATCH, 3, 2), -1)
+        weights = gates[:, :, :1] * content + gates[:, :, 1:] * place
+        seen(weights.unsqueeze(2), 'unnormalized')
+        return weights @ x

@@ -21,30 +21,20 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
     // Of size one it can't be told from others.
     return weights.tensor.size(summed) == 1 && !view.has(dim);
   };
-  // Whether the product has rows along queries or keys, and not along `dim`.
-  const auto isOtherThanRow = [&](int64_t dim) {
-    if (row < 0 || weights.tensor.size(row) < 2) return false;
-    const auto& components = view.dims[static_cast<size_t>(row)];
-    return !components.empty() && std::all_of(components.begin(), components.end(), [&](const Component& component) {
-      const auto of = component.span.dim;
-      return of != kForeign && of != dim && matrix.roles[static_cast<size_t>(of)] == Role::Free;
-    });
-  };
   if (over(matrix.key)) {
     aim.key = matrix.key;
   } else if (matrix.fromScores || matrix.fixedKeys) {
     for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
       if (matrix.roles[static_cast<size_t>(dim)] == Role::Free && view.has(summed, dim)) aim.key = dim;
     }
-    // The only key, or the only one of a block: along it, a written-out softmax adds up to one.
+    // The only key, along which a written-out softmax adds up to one.
     const auto one = weights.value().normalized;
-    if (aim.key == kNone && one != kNone && over(one)) aim.key = one;
-    // Without a softmax it is what the row isn't.
+    if (aim.key == kNone && one != kNone && matrix.sizes[static_cast<size_t>(one)] == 1 && over(one)) aim.key = one;
+    // Or the only one of a block.
     for (auto dim = matrix.dims() - 1; dim >= 0 && aim.key == kNone && matrix.key == kNone; --dim) {
       if (matrix.roles[static_cast<size_t>(dim)] != Role::Free) continue;
-      const bool picked = matrix.sizes[static_cast<size_t>(dim)] > 1;
-      if (over(dim) && (!picked || isOtherThanRow(dim))) aim.key = dim;
-      if (!picked) break;
+      if (matrix.sizes[static_cast<size_t>(dim)] == 1 && over(dim)) aim.key = dim;
+      break;
     }
   }
   aim.touches = aim.key != kNone || over(matrix.query);
@@ -52,7 +42,7 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
     aim.single = view.dims[static_cast<size_t>(row)].empty();
     for (const auto& component : view.dims[static_cast<size_t>(row)]) {
       const auto dim = component.span.dim;
-      if (dim == kForeign || dim == aim.key) continue;
+      if (dim == kForeign || dim == aim.key || (aim.row != kNone && aim.row == matrix.query)) continue;
       // Beside a table of constants that was written out, the batch is told from queries.
       if (!matrix.fixedKeys || matrix.roles[static_cast<size_t>(dim)] != Role::Lead) aim.row = dim;
     }
@@ -71,9 +61,9 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
       if (dim != aim.key && matrix.roles[static_cast<size_t>(dim)] == Role::Free) query = dim;
     }
   }
-  // Features that a batched product shares with the values, beside a single row: heads.
-  const bool isHeads = query != kNone && aim.single && matrix.roles[static_cast<size_t>(query)] == Role::Unknown &&
-                       matrix.isFeature(query);
+  // Features that a batched product shares with the values, beside a single row or one of something else: heads.
+  const bool isHeads = query != kNone && (aim.single || (aim.row != kNone && aim.row != query)) &&
+                       matrix.roles[static_cast<size_t>(query)] == Role::Unknown && matrix.isFeature(query);
   if (isHeads) query = kNone;
   if (query == kNone) query = aim.row;
   Consumed consumed;
@@ -143,13 +133,28 @@ std::optional<Consumed> Flow::consumedBy(const Operand& weights, const Side& sid
     listMatrix(matrix, "exponentials that nothing had normalized multiplied the values (a softmax in blocks)");
     return std::nullopt;
   }
+  // Of single features, as many scores as an outer product has elements, which a function made a state of.
+  if (matrix.overOne && !matrix.softmax && weights.value().kind != Kind::Softmax && weights.tensor.dim() > 2 &&
+      (beside.own < 0 || other.size(beside.own) == 1)) {
+    listMatrix(matrix,
+               "a function of an outer product multiplied a vector: the state of a recurrence (fast weights, a Hebbian "
+               "memory), or weights of queries and keys of a single feature");
+    return std::nullopt;
+  }
   if (isFixed(other)) {
     const auto* const table = find(other);
     const bool ofLayer = matrix.fixedScores && table && table->fixed == Fixed::OfLayer;
     // Rows of the table that the layer compared the queries with are the values, too.
     const bool tied = matrix.layer && matrix.layer == placeOf(other);
     if (matrix.fixedKeys || ofLayer || tied) {
-      return consume(weights.tensor, *weights.view, weights.note->value, aim);
+      auto toTable = aim;
+      // Where one table serves all positions, these are the queries; what stands beside the slots is heads.
+      const bool heads = matrix.query != kNone && matrix.isFeature(matrix.query) &&
+                         matrix.roles[static_cast<size_t>(matrix.query)] == Role::Unknown;
+      for (int64_t dim = 1; dim < matrix.dims() && heads && other.dim() == 2; ++dim) {
+        if (dim != matrix.key && !matrix.isFeature(dim)) toTable.row = dim;
+      }
+      return consume(weights.tensor, *weights.view, weights.note->value, toTable);
     }
     const bool ofPositions = matrix.layerKeys && matrix.query != kNone &&
                              matrix.sizes[static_cast<size_t>(matrix.query)] > 1 && !matrix.isFeature(matrix.query);
@@ -236,6 +241,7 @@ void Flow::headsOfValues(const Operand& weights, const std::vector<int64_t>& ofW
     if (isLead(dim) && matrix.isFeature(dim)) return;
   }
   matrix.features.resize(matrix.sizes.size());
+  auto joint = kNone;  // one that batch and heads are, as the values tell
   const auto mark = [&](int64_t dim) {
     if (!isLead(dim)) return;
     matrix.features[static_cast<size_t>(dim)] = true;
@@ -248,10 +254,74 @@ void Flow::headsOfValues(const Operand& weights, const std::vector<int64_t>& ofW
     if (components.size() < 2) continue;
     const auto parts = featureParts(values, ofValues[dim]);
     if (parts.size() != components.size()) continue;
+    if (components.front().span.dim == components.back().span.dim) {
+      joint = components.front().span.dim;
+      continue;
+    }
     for (size_t part = 0; part < parts.size(); ++part) {
       if (parts[part].feature && parts[part].size == components[part].span.size) mark(components[part].span.dim);
     }
   }
+  if (isLead(joint)) splitHeads(weights, joint, ofWeights, values, ofValues);
+}
+
+// Makes two dimensions of one that batch and heads are, which the weights are a view of already.
+void Flow::splitHeads(const Operand& weights, int64_t joint, const std::vector<int64_t>& ofWeights,
+                      const at::Tensor& values, const std::vector<int64_t>& ofValues) {
+  const auto& old = weights.matrix();
+  const auto& view = *weights.view;
+  int64_t outer = 1;
+  for (const auto size : old.sizes) outer *= size;
+  if (!view.fixed.empty() || outer != weights.tensor.numel()) return;
+  std::vector<int64_t> sizes;
+  std::vector<bool> features;
+  for (size_t dim = 0; dim < ofWeights.size(); ++dim) {
+    if (ofWeights[dim] < 0 || ofValues[dim] < 0 || !view.has(ofWeights[dim], joint)) continue;
+    for (const auto& part : featureParts(values, ofValues[dim])) {
+      sizes.push_back(part.size);
+      features.push_back(part.feature != nullptr);
+    }
+  }
+  std::vector<std::vector<Span>> spans;
+  size_t parts = 0;
+  const auto more = static_cast<int64_t>(sizes.size()) - 1;
+  const auto now = [&](int64_t dim) { return dim == kNone || dim < joint ? dim : dim + more; };
+  for (const auto& components : view.dims) {
+    auto& at = spans.emplace_back();
+    for (const auto& component : components) {
+      auto span = component.span;
+      if (span.dim == joint) {
+        if (parts == sizes.size() || span.size != sizes[parts]) return;
+        span = {joint + static_cast<int64_t>(parts++), 0, 1, span.size};
+      } else if (span.dim != kForeign) {
+        span.dim = now(span.dim);
+      }
+      at.push_back(span);
+    }
+  }
+  if (parts != sizes.size()) return;
+  auto matrix = old.relative();
+  matrix->parents = {weights.value().matrix};
+  matrix->headsGuessed = false;
+  for (int64_t dim = 0; dim < old.dims(); ++dim) {
+    const auto was = static_cast<size_t>(dim);
+    for (size_t part = 0; part < (dim == joint ? sizes.size() : 1); ++part) {
+      matrix->sizes.push_back(dim == joint ? sizes[part] : old.sizes[was]);
+      matrix->roles.push_back(old.roles[was]);
+      matrix->features.push_back(dim == joint ? features[part] : old.isFeature(dim));
+      matrix->copied.push_back(old.isCopied(dim));
+    }
+  }
+  matrix->key = now(old.key);
+  matrix->query = now(old.query);
+  matrix->fixed = now(old.fixed);
+  Value value = weights.value();
+  value.normalized = now(value.normalized);
+  value.lessLogSum = now(value.lessLogSum);
+  value.matrix = std::move(matrix);
+  auto& note = noteOf(weights.tensor);
+  note.layout = layoutOf(weights.tensor, spans, {});
+  note.value = std::make_shared<Value>(std::move(value));
 }
 
 // Whether the softmax runs over a dimension that a layer made: of a router, a classifier, a dynamic convolution. A
@@ -329,7 +399,7 @@ bool Flow::areComposed(const Operand& a, const Operand& b, const Product& produc
 
 std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, const at::Tensor& b) {
   if (a.is_nested() || b.is_nested()) return std::nullopt;
-  const auto weightsA = operandOf(a), weightsB = operandOf(b);
+  auto weightsA = operandOf(a), weightsB = operandOf(b);
   const auto told = [](const Operand& operand) {
     return operand.note && (operand.note->value || operand.note->context || operand.note->lost);
   };
@@ -383,8 +453,9 @@ std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, con
   }
   // What has scores is attention ahead of what may be values.
   for (const bool second : {scoresFirst, !scoresFirst}) {
-    if (const auto& weights = second ? weightsB : weightsA; weights && weights.value().stage == Stage::Weights) {
+    if (auto& weights = second ? weightsB : weightsA; weights && weights.value().stage == Stage::Weights) {
       headsOfValues(weights, second ? product.b : product.a, second ? a : b, second ? product.a : product.b);
+      weights = operandOf(weights.tensor);
     }
     auto consumed = second ? consumedBy(weightsB, sideB, sideA) : consumedBy(weightsA, sideA, sideB);
     if (!consumed) continue;

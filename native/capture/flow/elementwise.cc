@@ -336,6 +336,13 @@ bool Flow::areOfTwoAxes(const Operand& a, const Operand& b, const at::Tensor& re
     const auto here = aligned(operand.tensor, result, dim);
     return here >= 0 && operand.tensor.size(here) > 1;
   };
+  // The weight of one key is a number for each query, a gate.
+  const auto isGate = [](const Operand& operand) {
+    const auto& fixed = operand.view->fixed;
+    return operand.matrix().key != kNone &&
+           std::any_of(fixed.begin(), fixed.end(), [&](const Span& span) { return span.dim == operand.matrix().key; });
+  };
+  if (isGate(a) || isGate(b)) return false;
   const auto hasAlone = [&](const Operand& one, const Operand& other) {
     for (int64_t dim = 0; dim < result.dim(); ++dim) {
       if (!has(one, dim) || has(other, dim)) continue;
@@ -382,7 +389,8 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
       if (each.value().stage != Stage::Weights || !areOfTwoAxes(source, each, result)) continue;
       for (const auto* of : {&source, &each}) {
         listMatrix(of->matrix(),
-                   "other weights multiply it, of other queries and keys: attention along two axes at once");
+                   "other weights multiply it, of other queries and keys: attention along two axes at once, or links "
+                   "between the positions of a memory");
       }
       forget(result);
       return;

@@ -316,7 +316,6 @@ class Flow {
   void copyFeatures(const at::Tensor& source, const at::Tensor& result);
   // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
   bool isPositions(const at::Tensor& tensor, int64_t dim) const;
-  static bool isOutOfOrder(const at::Tensor& tensor, const std::vector<int64_t>& from, int64_t last);
 
   // Whether a dimension has coordinates that differ.
   bool varies(const at::Tensor& tensor, int64_t dim) const;
@@ -427,6 +426,8 @@ class Flow {
   Beside besideOf(const Matrix& weights, const at::Tensor& values, int64_t dim) const;
   void headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
                      const std::vector<int64_t>& ofValues);
+  void splitHeads(const Operand& weights, int64_t joint, const std::vector<int64_t>& ofWeights,
+                  const at::Tensor& values, const std::vector<int64_t>& ofValues);
   bool isDiagonal(const at::Tensor& tensor, int64_t own) const;
   bool scaledByDiagonal(const std::string& name, const Operand& weights, const std::vector<int64_t>& ofWeights,
                         int64_t summed, const at::Tensor& other, const std::vector<int64_t>& ofOther, int64_t own,

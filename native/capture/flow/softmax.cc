@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -10,6 +11,20 @@
 #include "torch/nested.h"
 
 namespace lta::flow {
+namespace {
+
+// Whether views split what a table of constants gave, as heads or windows are split off what a layer gives.
+bool isSplit(const Matrix& matrix, const View& view) {
+  int64_t parts = 0;
+  for (const auto& components : view.dims) {
+    parts += std::count_if(components.begin(), components.end(),
+                           [&](const Component& component) { return component.span.dim == matrix.fixed; });
+  }
+  return parts > 1;
+}
+
+}  // namespace
+
 void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, const char* operatorName) {
   if (result.is_nested()) {
     const auto longest = std::get<0>(sizesOfNested(result).max(0));
@@ -40,6 +55,8 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   const auto* const given = matrix->constant ? find(input) : nullptr;
   matrix->fixedScores = given && given->fixed == Fixed::Scores;
   const bool positions = (!source || isLayers(source)) && isPositions(input, dim);
+  // What a layer gave, however it is written: no dimension of it is one operand's, as queries are.
+  const bool ofLayer = !source || (isLayers(source) && isSplit(source.matrix(), *source.view));
   if (source) {
     matrix->fromScores = source.matrix().fromScores;
     matrix->ofFeatures = source.matrix().ofFeatures;
@@ -54,7 +71,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
 
   // Sizes that tell batch from heads where the softmax runs over [batch · heads, Q, K].
   std::optional<Lead> lead;
-  if (!source && result.dim() == 3) {
+  if (ofLayer && result.dim() == 3) {
     lead = leadOf(input);
     if (!lead && input.is_view()) {
       const auto& base = input._base();
@@ -76,14 +93,14 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     const auto of = component ? component->span.dim : kForeign;
     const bool own = of != kForeign;
     spans[static_cast<size_t>(at)].push_back({matrix->dims(), 0, 1, size});
-    matrix->features.push_back(own ? source.matrix().isFeature(of) : !source && featureAlong(input, at) != nullptr);
+    matrix->features.push_back(own ? source.matrix().isFeature(of) : ofLayer && featureAlong(input, at) != nullptr);
     matrix->sizes.push_back(size);
     matrix->roles.push_back(own && of == keySource && at != dim ? Role::Lead
                             : own                               ? source.matrix().roles[static_cast<size_t>(of)]
                             : component                         ? Role::Lead
                                                                 : Role::Unknown);
   };
-  const auto inGrid = [&](int64_t each) {
+  const auto ofQueries = [&](int64_t each) {
     if (!source || !source.matrix().queryGrid || each == dim || each >= result.dim()) return false;
     const auto& components = source.view->dims[static_cast<size_t>(each)];
     if (components.size() != 1 || components.front().span.dim == kForeign) return false;
@@ -101,6 +118,12 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     return of != kForeign && source.matrix().roles[static_cast<size_t>(of)] == Role::Lead &&
            source.matrix().isFeature(of) == feature;
   };
+  const auto inGrid = [&](const std::vector<Component>& components) {
+    return isLayers(source) && std::all_of(components.begin(), components.end(), [&](const Component& component) {
+             const auto of = component.span.dim;
+             return of > 0 && of != source.matrix().fixed && !source.matrix().isFeature(of);
+           });
+  };
   auto firstPlace = kNone, lastPlace = kNone;
   if (source && source.matrix().fromScores && !source.matrix().queryGrid && dim == result.dim() - 1 && dim > 3) {
     lastPlace = firstPlace = result.size(dim - 1) == 1 ? dim - 2 : dim - 1;
@@ -110,7 +133,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   }
   for (int64_t each = 0; each < result.dim(); ++each) {
     const auto size = result.size(each);
-    const auto* components = source ? &source.view->dims[static_cast<size_t>(each)] : nullptr;
+    const auto* components = ofLayer ? nullptr : &source.view->dims[static_cast<size_t>(each)];
     const bool told = components && !components->empty();
     if (each == firstPlace) {
       int64_t step = 1;
@@ -121,7 +144,7 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
         spans[static_cast<size_t>(place)] = {{matrix->dims() - 1, 0, step, result.size(place)}};
       }
       each = lastPlace;
-    } else if (inGrid(each) && inGrid(each + 1)) {
+    } else if (ofQueries(each) && ofQueries(each + 1)) {
       const auto width = result.size(each + 1);
       add(each, size * width, &components->front());
       spans[static_cast<size_t>(each)].back() = {matrix->dims() - 1, 0, width, size};
@@ -129,6 +152,9 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
     } else if (each == dim) {
       matrix->key = matrix->dims();
       add(each, size, told ? &components->back() : nullptr);
+    } else if (told && inGrid(*components)) {
+      // Positions of a grid that went through one table.
+      add(each, size, &components->back());
     } else if (told && components->size() > 1) {
       for (size_t first = 0; first < components->size();) {
         // Queries that a view had split (a grid of them) are one dimension.
@@ -178,6 +204,14 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
       bool heads = false;
       for (int64_t dim = 0; dim < ahead; ++dim) heads = heads || isHeads(dim);
       if (heads) matrix->query = ahead;
+    }
+  }
+  // The only query, of which there is no trace in strides.
+  if (matrix->query == kNone && matrix->fromScores && matrix->dims() > 3) {
+    for (int64_t each = 0; each < matrix->dims(); ++each) {
+      const auto place = static_cast<size_t>(each);
+      const bool only = each != matrix->key && matrix->roles[place] == Role::Unknown && matrix->sizes[place] == 1;
+      if (only && (each < matrix->key || matrix->query == kNone)) matrix->query = each;
     }
   }
   // Positions behind the keys of their windows.

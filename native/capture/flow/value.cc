@@ -92,6 +92,7 @@ MatrixPtr Matrix::relative() const {
   matrix->ofPositions = ofPositions;
   matrix->queryGrid = queryGrid;
   matrix->outer = outer;
+  matrix->overOne = overOne;
   matrix->pairs = pairs;
   matrix->generated = generated;
   matrix->fixedKeys = fixedKeys;
