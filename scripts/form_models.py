@@ -4351,6 +4351,65 @@ class DensitiesOverWidths(nn.Module):
         return torch.bmm(weights, x)
 
 
+class LastKeyAlone(Attention):
+    """Blocks of keys, of which the last is a single one."""
+
+    def mix(self, scores, v):
+        weights = self.weights(scores)
+        return weights[..., :-1] @ v[:, :, :-1] + weights[..., -1:] @ v[:, :, -1:]
+
+
+@form(decomposed=True)
+class ExponentialsLastKeyAlone(LastKeyAlone):
+    def weights(self, scores):
+        exponentials = torch.exp(scores - scores.amax(-1, keepdim=True))
+        weights = exponentials / exponentials.sum(-1, keepdim=True)
+        seen(weights, 'softmax', 'exp')
+        return weights
+
+
+@form(decomposed=True)
+class SigmoidLastKeyAlone(LastKeyAlone):
+    def weights(self, scores):
+        weights = torch.sigmoid(scores)
+        seen(weights, 'sigmoid', 'sigmoid')
+        return weights
+
+
+@form(decomposed=True)
+class FoldedWithoutLayers(nn.Module):
+    """An einsum puts a dimension of size one behind what batch and heads were folded to."""
+
+    def forward(self, x):
+        folded = x.view(BATCH, LENGTH, HEADS, DEPTH).transpose(1, 2).reshape(BATCH * HEADS, LENGTH, DEPTH)
+        exponentials = torch.exp(folded @ folded.mT - (folded * folded).sum(-1, keepdim=True))
+        weights = exponentials / exponentials.sum(dim=-1, keepdim=True)
+        seen(weights.view(BATCH, HEADS, LENGTH, LENGTH), 'softmax', 'exp')
+        mixed = torch.einsum('...ij,...jd->...id', weights, folded)
+        return mixed.view(BATCH, HEADS, LENGTH, DEPTH).transpose(1, 2).reshape(BATCH, LENGTH, WIDTH)
+
+
+@form()
+class HeadsAheadOfBatchWithoutLayers(nn.Module):
+    """Nothing but the order in memory tells which of two dimensions is the batch."""
+
+    def forward(self, x):
+        apart = x.view(BATCH, LENGTH, HEADS, DEPTH).permute(2, 0, 1, 3)
+        weights = torch.softmax(apart @ apart.transpose(-1, -2), -1)
+        seen(weights)
+        return (weights @ apart).permute(1, 2, 0, 3).reshape(BATCH, LENGTH, WIDTH)
+
+
+@form()
+class HeadsAheadOfBatchInParts(HeadsAheadOfBatchWithoutLayers):
+    def forward(self, x):
+        apart = x.view(BATCH, LENGTH, HEADS, DEPTH).permute(2, 0, 1, 3)
+        weights = torch.softmax(apart @ apart.transpose(-1, -2), -1)
+        seen(weights)
+        mixed = [weights[:, :, row : row + 1] @ apart for row in range(LENGTH)]
+        return torch.cat(mixed, 2).permute(1, 2, 0, 3).reshape(BATCH, LENGTH, WIDTH)
+
+
 @form(decomposed=True)
 class HeadLastOfOneQuery(Attention):
     """A single query, whose dimension leaves no trace in strides, and heads behind the keys."""

@@ -259,7 +259,7 @@ void Capture::completeParts(const PendingPtr& pending) {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (finished_ || !taken_.close(pending)) return;
       auto shape = shapeOf(pending->assembly->sizes());
-      if (!shape.headsKnown) shape.headsKnown = pending->site.shape.headsKnown;
+      shape.headsKnown = pending->site.shape.headsKnown;
       if (pending->site.kind == Kind::Softmax && !pending->assembly->hasWholeRows()) {
         pending->site.kind = Kind::Unnormalized;
       }
@@ -499,11 +499,14 @@ void Capture::checkSelection() {
 std::vector<Attention> Capture::finish() {
   checkCancelled();
   std::deque<PendingPtr> last;
+  std::vector<HeadSplit::Split> single;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     flow_.decideAll();
+    single = heads_.takeSingle();
   }
   decided();
+  for (const auto& split : single) split.resolved(split.batch, split.heads);
   for (const auto& pending : std::vector<PendingPtr>(taken_.open())) completeParts(pending);
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -76,9 +76,22 @@ std::optional<HeadSplit::Split> HeadSplit::view(const at::Tensor& source, at::In
   const bool moved = product->moved || !source.is_contiguous() || source.numel() == 0;
   const auto told = split(full, product->lead, product->queries, product->depth, moved);
   if (!told) return std::nullopt;
+  if (told->heads == 1 && told->batch > 1 && full.size() == 4) {
+    product->single = true;
+    return std::nullopt;
+  }
   Split result{std::move(product->resolved), told->batch, told->heads};
   products_.erase(products_.begin() + (product - products_.data()));
   return result;
+}
+
+std::vector<HeadSplit::Split> HeadSplit::takeSingle() {
+  std::vector<Split> splits;
+  for (auto& product : products_) {
+    if (product.single) splits.push_back({std::move(product.resolved), product.lead, 1});
+  }
+  std::erase_if(products_, [](const Product& product) { return product.single; });
+  return splits;
 }
 
 }  // namespace lta

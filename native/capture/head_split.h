@@ -36,6 +36,8 @@ class HeadSplit {
   void derive(const at::Tensor& source, const at::Tensor& result);
   // `source` is viewed or reshaped to `shape`. Gives what was followed, where this tells its heads.
   std::optional<Split> view(const at::Tensor& source, at::IntArrayRef shape);
+  // At the end of a run: those that a view told a single head of, and no other view more.
+  std::vector<Split> takeSingle();
 
  private:
   struct Product {
@@ -44,7 +46,8 @@ class HeadSplit {
     int64_t queries;  // Q
     int64_t depth;    // D
     Resolved resolved;
-    bool moved = false;  // its dimensions are in another order in memory by now
+    bool moved = false;   // its dimensions are in another order in memory by now
+    bool single = false;  // a view had one head, which may as well be a dimension that an einsum puts in
   };
   Product* find(const at::Tensor& tensor);
 

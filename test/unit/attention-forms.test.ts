@@ -138,6 +138,8 @@ test.each([
   ['HeadsOfValues', true],
   ['PairsOfHeads', true],
   ['GlimpsesOfPairs', true],
+  ['HeadsAheadOfBatchWithoutLayers', false],
+  ['HeadsAheadOfBatchInParts', false],
 ])('%s: whether its heads are known: %p', async (name, known) => {
   const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
   const sites = await model.attentionSites([tensor('input')]);

@@ -21,20 +21,30 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
     // Of size one it can't be told from others.
     return weights.tensor.size(summed) == 1 && !view.has(dim);
   };
+  // Whether the product has rows along queries or keys, and not along `dim`.
+  const auto isOtherThanRow = [&](int64_t dim) {
+    if (row < 0 || weights.tensor.size(row) < 2) return false;
+    const auto& components = view.dims[static_cast<size_t>(row)];
+    return !components.empty() && std::all_of(components.begin(), components.end(), [&](const Component& component) {
+      const auto of = component.span.dim;
+      return of != kForeign && of != dim && matrix.roles[static_cast<size_t>(of)] == Role::Free;
+    });
+  };
   if (over(matrix.key)) {
     aim.key = matrix.key;
   } else if (matrix.fromScores || matrix.fixedKeys) {
     for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
       if (matrix.roles[static_cast<size_t>(dim)] == Role::Free && view.has(summed, dim)) aim.key = dim;
     }
-    // The only key, along which a written-out softmax adds up to one.
+    // The only key, or the only one of a block: along it, a written-out softmax adds up to one.
     const auto one = weights.value().normalized;
-    if (aim.key == kNone && one != kNone && matrix.sizes[static_cast<size_t>(one)] == 1 && over(one)) aim.key = one;
-    // Or the only one of a block.
+    if (aim.key == kNone && one != kNone && over(one)) aim.key = one;
+    // Without a softmax it is what the row isn't.
     for (auto dim = matrix.dims() - 1; dim >= 0 && aim.key == kNone && matrix.key == kNone; --dim) {
       if (matrix.roles[static_cast<size_t>(dim)] != Role::Free) continue;
-      if (matrix.sizes[static_cast<size_t>(dim)] == 1 && over(dim)) aim.key = dim;
-      break;
+      const bool picked = matrix.sizes[static_cast<size_t>(dim)] > 1;
+      if (over(dim) && (!picked || isOtherThanRow(dim))) aim.key = dim;
+      if (!picked) break;
     }
   }
   aim.touches = aim.key != kNone || over(matrix.query);

@@ -316,6 +316,7 @@ class Flow {
   void copyFeatures(const at::Tensor& source, const at::Tensor& result);
   // Whether a dimension goes along positions: a layer made the tensor, and not that dimension.
   bool isPositions(const at::Tensor& tensor, int64_t dim) const;
+  static bool isOutOfOrder(const at::Tensor& tensor, const std::vector<int64_t>& from, int64_t last);
 
   // Whether a dimension has coordinates that differ.
   bool varies(const at::Tensor& tensor, int64_t dim) const;

@@ -122,6 +122,19 @@ void Flow::composed(const std::string& name, const Operand& a, const Operand& b,
   note.value = std::make_shared<Value>(std::move(value));
 }
 
+// Whether `last` was ahead of another of the dimensions that it follows now, as batch was of heads that a view had cut
+// off the features.
+bool Flow::isOutOfOrder(const at::Tensor& tensor, const std::vector<int64_t>& from, int64_t last) {
+  const auto strideAt = [&](int64_t dim) {
+    const auto of = from[static_cast<size_t>(dim)];
+    return of < 0 || tensor.size(of) < 2 ? 0 : tensor.stride(of);
+  };
+  for (int64_t dim = 0; dim < last; ++dim) {
+    if (strideAt(dim) > 0 && strideAt(dim) < strideAt(last)) return true;
+  }
+  return false;
+}
+
 // Of what a layer makes, the features that aren't summed over. `from`: which dimension of `source` each of the result's
 // is.
 std::vector<Flow::Feature> Flow::sharedFeatures(const at::Tensor& source, const std::vector<int64_t>& from,
@@ -338,8 +351,10 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
   // A layer that was applied to each of them may have heads for positions.
   const auto last = result.dim() - 3;
   if (!heads && last > 0 && result.size(last) > 1) {
-    matrix->headsGuessed =
-        isPositions(a, product.a[static_cast<size_t>(last)]) || isPositions(b, product.b[static_cast<size_t>(last)]);
+    const auto isGuess = [&](const at::Tensor& tensor, const std::vector<int64_t>& from) {
+      return isPositions(tensor, from[static_cast<size_t>(last)]) || isOutOfOrder(tensor, from, last);
+    };
+    matrix->headsGuessed = isGuess(a, product.a) || isGuess(b, product.b);
   }
   matrix->ofPositions = !heads && last == 0 && (isPositions(a, product.a[0]) || isPositions(b, product.b[0]));
   if (!fixedA && !fixedB) gatesOfSlots(matrix, a, b, product);
