@@ -4533,3 +4533,45 @@ class ModesOfReading(nn.Module):
         weights = gates[:, :, :1] * content + gates[:, :, 1:] * place
         seen(weights.unsqueeze(2), 'unnormalized')
         return weights @ x
+
+
+@form(decomposed=True)
+class OneOfAll(Compared):
+    """Numbers for each position that one vector gives, and none of them weighs values."""
+
+    def compared(self, x):
+        shifted = x - x.mean(1, keepdim=True)
+        near = torch.sigmoid((x[:, :1] * x).sum(-1)) + shifted.pow(2).sum(-1).sqrt()
+        return near.unsqueeze(-1) * x - (x * x[:, :1]).sum(-1, keepdim=True) * x[:, :1]
+
+
+@form(unseen=1)
+class ScoresOfBothLayers(Attention):
+    """A second layer adds to the scores of the first, and its weights are used key by key."""
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        first = weights @ v
+        more = (scores + first @ v.transpose(2, 3)).softmax(-1)
+        second = torch.zeros_like(v)
+        for key in range(LENGTH):
+            second = second + more[..., key : key + 1] * v[:, :, key : key + 1]
+        return second
+
+
+@form(script=True)
+class NormedSlots(nn.Module):
+    """Keys and values that layers make of a table: constants, once a program is optimized."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(5, WIDTH))
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, x):
+        queries, keys = F.normalize(self.query(x), dim=-1), F.normalize(self.key(self.table), dim=-1)
+        weights = (queries @ keys.t() * 5).softmax(-1)
+        if not torch.jit.is_scripting():
+            seen(weights.unsqueeze(1))
+        return weights @ self.value(self.table)

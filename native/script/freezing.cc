@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/passes/constant_propagation.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
+#include <torch/csrc/jit/passes/peephole.h>
 #include <torch/csrc/jit/runtime/graph_iterator.h>
 
 #include <algorithm>
@@ -169,6 +170,9 @@ void freezeGraph(std::shared_ptr<jit::Graph>& graph, const jit::Module& root) {
     const jit::WithInsertPoint here(node);
     if (const auto constant = jit::tryInsertConstant(*graph, value)) node->output()->replaceAllUsesWith(*constant);
   }
+  jit::ConstantPropagation(graph);
+  // Branches that constants decide hide others, which the executor would fold where nobody sees them.
+  jit::PeepholeOptimize(graph);
   jit::ConstantPropagation(graph);
   jit::EliminateDeadCode(graph);
   jit::OptimizeFrozenGraph(graph);

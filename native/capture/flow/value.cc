@@ -63,11 +63,22 @@ bool Matrix::descendsFrom(const Matrix& origin) const {
 }
 
 bool Matrix::isTold() const {
-  return anyOf(*this, [](const Matrix& matrix) { return matrix.met; });
+  return anyOf(*this, [](const Matrix& matrix) { return matrix.told; });
 }
 
 void Matrix::meet() {
+  // Scores that are added to, step by step, have another softmax in each.
   std::vector<Matrix*> rest{this};
+  while (!rest.empty()) {
+    auto* const matrix = rest.back();
+    rest.pop_back();
+    matrix->told = true;
+    if (matrix->softmax) continue;
+    for (const auto& parent : matrix->parents) {
+      if (!parent->told) rest.push_back(parent.get());
+    }
+  }
+  rest = {this};
   while (!rest.empty()) {
     auto* const matrix = rest.back();
     rest.pop_back();

@@ -69,6 +69,7 @@ struct Matrix {
   bool inBlocks = false;   // of scores: that logarithm scales what their weights give
   std::vector<std::weak_ptr<Matrix>> softmaxes;  // of scores: those of them
   bool met = false;                              // a product took its weights, or its fate was told otherwise
+  bool told = false;                             // of itself, and not of what a softmax made of it
   bool unexplained = false;  // a softmax of which nothing tells what it runs over: to be told of where it weighs values
   bool weighs = false;       // such a softmax does
   std::string metNothing;    // why what took it was no product with values, where something did
