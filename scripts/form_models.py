@@ -4505,6 +4505,7 @@ class FactorsUpdated(nn.Module):
         for _ in range(2):
             codes = codes * torch.bmm(x.transpose(1, 2), bases) / (codes.bmm(bases.transpose(1, 2).bmm(bases)) + 1e-6)
             seen(codes.transpose(1, 2).unsqueeze(1), 'signed')
+            seen(codes.unsqueeze(1), 'signed')
             bases = bases * torch.bmm(x, codes) / (bases.bmm(codes.transpose(1, 2).bmm(codes)) + 1e-6)
         return torch.bmm(bases, codes.transpose(1, 2))
 
@@ -4575,3 +4576,155 @@ class NormedSlots(nn.Module):
         if not torch.jit.is_scripting():
             seen(weights.unsqueeze(1))
         return weights @ self.value(self.table)
+
+
+@form(decomposed=True)
+class TokensOfTwoLayers(Attention):
+    """What two layers made of each step, interleaved (Decision Transformer): tokens, none of which is a head."""
+
+    def extra(self):
+        self.states, self.actions = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        tokens = torch.stack([self.states(x), self.actions(x)], 1).permute(0, 2, 1, 3)
+        return super().forward(tokens.reshape(x.size(0), 2 * x.size(1), WIDTH))
+
+    def mix(self, scores, v):
+        weights = scores.softmax(-1)
+        seen(weights)
+        return weights @ v
+
+
+@form(decomposed=True)
+class BothWays(nn.Module):
+    """The same weights sum one sequence for the other, and the other for the one."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        question, image = x[:, :4], x[:, 4:]
+        weights = (self.compared(question) @ image.transpose(1, 2)).softmax(-1)
+        seen(weights.unsqueeze(1))
+        seen(weights.transpose(1, 2).unsqueeze(1), 'unnormalized')
+        return torch.cat([weights @ image, weights.transpose(1, 2) @ question], 1)
+
+
+@form(decomposed=True)
+class BothWaysByTanh(nn.Module):
+    """An affinity of two sequences without a softmax (hierarchical co-attention)."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared, self.ofQuestion, self.ofImage = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, x):
+        question, image = x[:, :4], x[:, 4:]
+        weights = torch.tanh(question @ self.compared(image).transpose(1, 2))
+        seen(weights.transpose(1, 2).unsqueeze(1), 'signed', 'tanh')
+        seen(weights.unsqueeze(1), 'signed', 'tanh')
+        ofImage = torch.tanh(self.ofImage(image) + weights.transpose(1, 2) @ self.ofQuestion(question))
+        ofQuestion = torch.tanh(self.ofQuestion(question) + weights @ self.ofImage(image))
+        return torch.cat([ofQuestion, ofImage], 1)
+
+
+@form(decomposed=True)
+class ScoresOfThreeTerms(nn.Module):
+    """One term of each side and one of both (question answering), then attention in one step and in two."""
+
+    def __init__(self):
+        super().__init__()
+        self.ofContext, self.ofQuestion = nn.Parameter(torch.randn(WIDTH, 1)), nn.Parameter(torch.randn(WIDTH, 1))
+        self.ofBoth = nn.Parameter(torch.randn(1, 1, WIDTH))
+
+    def forward(self, x):
+        context, question = x[:, :4], x[:, 4:]
+        scores = torch.matmul(context, self.ofContext).expand(-1, -1, 2)
+        scores = scores + torch.matmul(question, self.ofQuestion).transpose(1, 2).expand(-1, 4, -1)
+        scores = scores + torch.matmul(context * self.ofBoth, question.transpose(1, 2))
+        toQuestion, toContext = scores.softmax(2), scores.softmax(1)
+        seen(toQuestion.unsqueeze(1))
+        twoSteps = torch.bmm(toQuestion, toContext.transpose(1, 2))
+        seen(twoSteps.unsqueeze(1))
+        return torch.cat([torch.bmm(toQuestion, question), torch.bmm(twoSteps, context)], -1)
+
+
+@form(decomposed=True)
+class ClassesOfAGraph(nn.Module):
+    """A graph convolution: the matrix of neighbours is an input."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.classes = nn.Linear(WIDTH, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        neighbours = x[..., :LENGTH].abs()
+        hidden = torch.relu(neighbours @ self.hidden(x))
+        return F.log_softmax(neighbours @ self.classes(hidden), -1)
+
+
+@form()
+class ClassesOfPairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.classes = nn.Bilinear(WIDTH, WIDTH, 5)
+
+    def forward(self, x):
+        return self.classes(x[:, 0].contiguous(), x[:, 1].contiguous()).softmax(-1)
+
+
+@form(unseen=1, decomposed=True)
+class SimilarityOfLinearAttention(Attention):
+    """Linear attention divided by its sums in one step, added to its queries, which are compared with the keys."""
+
+    def forward(self, x):
+        q, k, v = (F.elu(each(x)).view(BATCH, LENGTH, HEADS, DEPTH) + 1 for each in (self.query, self.key, self.value))
+        context = torch.einsum('nshd,nshv->nhdv', k, v)
+        sums = 1 / (torch.einsum('nlhd,nhd->nlh', q, k.sum(1)) + 1e-6)
+        given = x + torch.einsum('nlhd,nhdv,nlh->nlhv', q, context, sums).reshape(BATCH, LENGTH, WIDTH)
+        return given @ x.transpose(1, 2)
+
+
+@form(unseen=1, decomposed=True)
+class RegionsOfWeighedKeys(Attention):
+    """Keys and values of each region are multiplied by the weight that a router's softmax has for it (BiFormer)."""
+
+    def forward(self, x):
+        regions = x.view(BATCH, 3, 2, WIDTH)
+        q, k, v = self.query(regions), self.key(regions), self.value(regions)
+        route = (q.mean(2) @ k.mean(2).transpose(1, 2)).softmax(-1)
+        pairs = route.view(BATCH, 3, 3, 1, 1) * torch.cat([k, v], -1).unsqueeze(1)
+        k, v = (self.apart(each.reshape(3 * BATCH, LENGTH, WIDTH)) for each in pairs.chunk(2, -1))
+        weights = self.scores(self.apart(q.reshape(3 * BATCH, 2, WIDTH)), k).softmax(-1)
+        seen(weights)
+        return self.together(weights @ v)
+
+
+@form(decomposed=True)
+class GivenBack(nn.Module):
+    """What maps of a layer pooled goes back to the positions by the same maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps, self.pooled = nn.Linear(WIDTH, 3), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        weights = self.maps(x).softmax(1)
+        seen(weights.transpose(1, 2).unsqueeze(1))
+        seen(weights.unsqueeze(1), 'unnormalized')
+        return x + weights @ self.pooled(weights.transpose(1, 2) @ x)
+
+
+@form(decomposed=True)
+class LabelsOfPairs(nn.Module):
+    """Labels of each two positions, as a parser has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.tail = nn.Linear(WIDTH, 8), nn.Linear(WIDTH, 8)
+        self.labels = nn.Parameter(torch.randn(3, 8, 8))
+
+    def forward(self, x):
+        scores = torch.einsum('bxi,oij,byj->bxyo', self.head(x), self.labels, self.tail(x))
+        return F.log_softmax(scores, -1)

@@ -16,13 +16,14 @@ TakenWeights::Whole TakenWeights::takeWhole(const flow::Consumed& consumed,
   auto& taken = of(consumed.value->matrix);
   PendingPtr completed;
   for (const auto& each : taken) {
-    if (each.version != version) continue;
+    // Summed over the queries instead, they are an attention of their own: of keys to queries.
+    if (each.version != version || each.key != consumed.key) continue;
     if (!each.pending) return {false, nullptr};  // the same weights again, with other values
     each.pending->assembly->replace(part());
     completed = each.pending;
   }
   if (completed) return {false, completed};
-  taken.push_back({version, nullptr});
+  taken.push_back({version, consumed.key, nullptr});
   return {true, nullptr};
 }
 
@@ -32,6 +33,7 @@ TakenWeights::Part TakenWeights::takePart(const flow::Consumed& consumed, const 
   auto& taken = of(consumed.value->matrix);
   PendingPtr pending;
   for (const auto& each : taken) {
+    if (each.key != consumed.key) continue;
     if (each.pending && each.pending->assembly->isApart(consumed.arrange)) {
       pending = each.pending;
       break;
@@ -46,7 +48,7 @@ TakenWeights::Part TakenWeights::takePart(const flow::Consumed& consumed, const 
   if (first) {
     pending = create();
     pending->assembly = std::make_shared<Assembly>(consumed.arrange.sizes());
-    taken.push_back({version, pending});
+    taken.push_back({version, consumed.key, pending});
     open_.push_back(pending);
   }
   pending->assembly->add(part());

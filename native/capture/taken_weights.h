@@ -48,6 +48,7 @@ class TakenWeights {
  private:
   struct Taken {
     int64_t version;
+    int64_t key;
     PendingPtr pending;  // while parts may come
   };
   struct OfMatrix {

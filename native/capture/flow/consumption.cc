@@ -47,6 +47,14 @@ Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const
       if (!picked) break;
     }
   }
+  // What weights of positions pooled may go back to those by the same weights, which a layer made for several rows.
+  if (aim.key == kNone && matrix.met && !matrix.fromScores && row >= 0 && matrix.key != kNone &&
+      view.has(row, matrix.key)) {
+    for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
+      const bool isRows = matrix.isFeature(dim) && matrix.roles[static_cast<size_t>(dim)] == Role::Unknown;
+      if (isRows && view.has(summed, dim)) aim.key = dim;
+    }
+  }
   aim.touches = aim.key != kNone || over(matrix.query);
   if (row >= 0) {
     aim.single = view.dims[static_cast<size_t>(row)].empty();
@@ -80,6 +88,7 @@ Consumed Flow::consume(const at::Tensor& operand, const View& view, const ValueP
   consumed.operand = operand;
   consumed.arrange = Arrangement(matrix, view, query, aim.key);
   consumed.value = value;
+  consumed.key = aim.key;
   consumed.kind = value->kind == Kind::Softmax && value->normalized != aim.key ? Kind::Unnormalized : value->kind;
   consumed.module = value->module;
   for (const auto* from = &matrix; consumed.scoresModule.empty() && !from->parents.empty();) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "capture/flow/dimensions.h"
@@ -363,10 +364,11 @@ void Flow::combined(const Call& call, const std::vector<Operand>& sources, const
   const auto* const storage = storageOf(result);
   const bool writes = call.schema.is_mutable();
   const auto rank = [](const Operand& operand) {
-    return std::pair(operand.value().stage == Stage::Weights ? 2
-                     : operand.value().stage == Stage::Log   ? 1
-                                                             : 0,
-                     operand.tensor.numel());
+    // Of scores alike in size, those of queries and keys are ahead of what a layer added to all keys.
+    return std::tuple(operand.value().stage == Stage::Weights ? 2
+                      : operand.value().stage == Stage::Log   ? 1
+                                                              : 0,
+                      operand.tensor.numel(), !isLayers(operand));
   };
   const auto source = *std::max_element(sources.begin(), sources.end(),
                                         [&](const auto& a, const auto& b) { return rank(a) < rank(b); });

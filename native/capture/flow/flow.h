@@ -49,6 +49,7 @@ struct Consumed {
   Arrangement arrange;
   ValuePtr value;
   Kind kind;
+  int64_t key = kNone;         // the dimension of the matrix that was summed over
   std::string module;          // of what made the weights
   std::string scoresModule;    // of the product that the scores come from
   bool mayBeNameless = false;  // the product is one that the JIT makes of others
@@ -307,6 +308,8 @@ class Flow {
   void usedAsKernel(const at::Tensor& mixed);
   bool isGenerated(const at::Tensor& tensor, int64_t summed, int64_t own) const;
   const Feature* featureAlong(const at::Tensor& tensor, int64_t dim) const;
+  // Whether features may be heads: not tokens that were put side by side before a layer was applied to each of them.
+  static bool mayBeHeads(const Feature* feature) { return feature && !(feature->stacked && feature->scored); }
   // What a dimension is made of, outermost first, where features are a part of it; else nothing.
   std::vector<FeaturePart> featureParts(const at::Tensor& tensor, int64_t dim) const;
   // Its features, as if its elements lay in memory with other strides: those of `strides`, by dimension.

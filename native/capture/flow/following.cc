@@ -70,6 +70,10 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
       made.push_back({size, kForeign, dim, components != nullptr});
     }
   }
+  const auto ofOneOrigin = [&] {
+    return std::any_of(others.begin(), others.end(),
+                       [&](const MatrixPtr& other) { return old.descendsFrom(*other) || other->descendsFrom(old); });
+  };
   const auto placeOf = [&](int64_t dim) {
     for (auto place = static_cast<int64_t>(made.size()) - 1; place >= 0; --place) {
       if (made[static_cast<size_t>(place)].old == dim) return place;
@@ -78,9 +82,12 @@ void Flow::follow(const Operand& source, const at::Tensor& result, const std::ve
   };
   for (int64_t dim = 0; dim < old.dims(); ++dim) {
     if (old.sizes[static_cast<size_t>(dim)] != 1 || placeOf(dim) != kNone) continue;
-    // One that was repeated stands for a dimension that had size one.
+    // One that was repeated stands for a dimension that had size one, unless that may be the only key of weights that
+    // multiply features of another origin.
+    const bool onlyKey = old.key == kNone && value.stage == Stage::Weights &&
+                         old.roles[static_cast<size_t>(dim)] == Role::Free && !ofOneOrigin();
     const auto expanded = std::find_if(made.begin(), made.end(), [&](const Dimension& each) {
-      return each.expanded && each.old == kForeign && dim != old.key && dim != old.query;
+      return each.expanded && each.old == kForeign && dim != old.key && dim != old.query && !onlyKey;
     });
     if (expanded != made.end()) {
       expanded->old = dim;

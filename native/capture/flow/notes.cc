@@ -82,11 +82,11 @@ std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
   if (tensor.dim() != 3) return std::nullopt;
   if (const auto parts = featureParts(tensor, 0); !parts.empty()) {
     const auto all = [&](auto begin, auto end, bool features) {
-      return std::all_of(begin, end, [&](const FeaturePart& part) { return (part.feature != nullptr) == features; });
+      return std::all_of(begin, end, [&](const FeaturePart& part) { return mayBeHeads(part.feature) == features; });
     };
     for (size_t cut = 1; cut < parts.size(); ++cut) {
       const auto middle = parts.begin() + static_cast<std::ptrdiff_t>(cut);
-      const bool headsFirst = parts.front().feature != nullptr;
+      const bool headsFirst = mayBeHeads(parts.front().feature);
       if (!all(parts.begin(), middle, headsFirst) || !all(middle, parts.end(), !headsFirst)) continue;
       const auto outer = std::accumulate(parts.begin(), middle, int64_t{1},
                                          [](int64_t size, const FeaturePart& part) { return size * part.size; });
@@ -100,10 +100,10 @@ std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
 
 std::optional<int64_t> Flow::headsOf(const at::Tensor& tensor) const {
   const auto last = tensor.dim() - 3;
-  if (last < 2 || featureAlong(tensor, last)) return std::nullopt;
+  if (last < 2 || mayBeHeads(featureAlong(tensor, last))) return std::nullopt;
   std::optional<int64_t> heads;
   for (int64_t dim = 0; dim < last; ++dim) {
-    if (!featureAlong(tensor, dim)) continue;
+    if (!mayBeHeads(featureAlong(tensor, dim))) continue;
     if (heads) return std::nullopt;
     heads = dim;
   }
@@ -113,7 +113,7 @@ std::optional<int64_t> Flow::headsOf(const at::Tensor& tensor) const {
 int64_t Flow::headDimsOf(const at::Tensor& tensor) const {
   const auto leading = tensor.dim() - 2;
   int64_t heads = 0;
-  while (heads + 1 < leading && featureAlong(tensor, leading - 1 - heads)) ++heads;
+  while (heads + 1 < leading && mayBeHeads(featureAlong(tensor, leading - 1 - heads))) ++heads;
   return std::max<int64_t>(heads, 1);
 }
 

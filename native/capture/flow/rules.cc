@@ -249,7 +249,7 @@ constexpr Rule kRules[] = {
     {"bernoulli", Does::Loses},
     {"multinomial", Does::Loses},
     {"glu", Does::Loses},
-    {"_trilinear", Does::Loses},
+    {"_trilinear", Does::Layers},
     {"complex", Does::Loses},
     {"linalg_solve_triangular", Does::Loses},
     {"linalg_inv_ex", Does::Loses},
@@ -273,6 +273,7 @@ constexpr Rule kRules[] = {
     {"_reshape_copy", Does::Reshapes},
 
     {"embedding", Does::Embeds},
+    {"bilinear", Does::Layers},
     {"quantized::linear", Does::Layers},
     {"quantized::linear_relu", Does::Layers},
     {"quantized::linear_dynamic", Does::Layers},

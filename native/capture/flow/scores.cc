@@ -21,10 +21,10 @@ bool isOneMatrix(const at::Tensor& table) {
   return true;
 }
 
-// Whether a table of several heads holds the same for each sample: one that an exporter computed for a batch.
+// Whether a table holds the same for each sample: one that was repeated, or that an exporter computed for a batch.
 bool isRepeatedForBatch(const at::Tensor& table, int64_t dim) {
   constexpr int64_t kMostElements = 1 << 20;
-  if (dim != 0 || table.dim() < 4 || !table.is_cpu() || table.numel() > kMostElements) return false;
+  if (dim != 0 || table.dim() < 3 || !table.is_cpu() || table.numel() > kMostElements) return false;
   const OwnComputation own;
   const auto values = table.detach();
   return at::equal(values.narrow(0, 0, 1).expand_as(values), values);
@@ -223,12 +223,15 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     // What a table of constants gave is an activation, too, beside another one.
     if (!*operand || (isLayers(*operand) && !(operand == &operandA ? fixedB : fixedA))) continue;
     const auto& matrix = operand->matrix();
-    bool mixes = !operand->view->dims[static_cast<size_t>(summed)].empty();
+    bool mixes = true, own = false;
     for (const auto& component : operand->view->dims[static_cast<size_t>(summed)]) {
       const auto dim = component.span.dim;
+      own = own || dim != kForeign;
       mixes = mixes && dim != matrix.key && dim != matrix.query &&
               (dim == kForeign || matrix.roles[static_cast<size_t>(dim)] != Role::Free);
     }
+    // What it was multiplied by may have that dimension alone: features of values that weren't summed over the keys.
+    mixes = mixes && own && !operand->note->multiplied;
     if (operand->value().stage == Stage::Scores && !mixes) {
       // Two products and no function between.
       for (const auto& component : operand->view->dims[static_cast<size_t>(summed)]) {
@@ -246,9 +249,9 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       }
       continue;
     }
-    const bool own =
+    const bool free =
         std::any_of(matrix.roles.begin(), matrix.roles.end(), [](Role role) { return role == Role::Free; });
-    if (!mixes || matrix.dims() < 3 || (operand->value().stage == Stage::Scores && !own)) continue;
+    if (!mixes || matrix.dims() < 3 || (operand->value().stage == Stage::Scores && !free)) continue;
     std::vector<bool> changed(from->size(), false);
     Value value = operand->value();
     value.last = std::make_shared<Step>(name, value.last);
@@ -324,21 +327,26 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
       if (fixed) matrix->fixed = matrix->dims();
       // Positions times heads, where heads share their keys.
       const auto parts = fixed ? std::vector<FeaturePart>() : featureParts(ofA ? a : b, of);
-      for (const auto& part : parts) add(dim, part.size, part.feature ? Role::Lead : Role::Free, part.feature);
+      const bool heads =
+          std::any_of(parts.begin(), parts.end(), [](const FeaturePart& part) { return mayBeHeads(part.feature); });
+      for (const auto& part : parts) {
+        if (heads) add(dim, part.size, mayBeHeads(part.feature) ? Role::Lead : Role::Free, mayBeHeads(part.feature));
+      }
       const auto& operand = ofA ? operandA : operandB;
       const bool layerKey = operand && operand.matrix().layerKeys && operand.view->has(of, operand.matrix().key);
-      if (parts.empty()) add(dim, size, Role::Free, layerKey || featureAlong(ofA ? a : b, of) != nullptr);
+      if (!heads) add(dim, size, Role::Free, layerKey || featureAlong(ofA ? a : b, of) != nullptr);
     } else if (dim == 0 && lead && lead->outer * lead->inner == size) {
       add(dim, lead->outer, Role::Lead, lead->headsFirst);
       add(dim, lead->inner, Role::Lead, !lead->headsFirst && !lead->guessed);
       matrix->headsGuessed = lead->guessed && lead->inner > 1;
     } else {
       const auto ofA = product.a[static_cast<size_t>(dim)], ofB = product.b[static_cast<size_t>(dim)];
-      const bool along = featureAlong(a, ofA) || featureAlong(b, ofB);
+      const auto *featureA = featureAlong(a, ofA), *featureB = featureAlong(b, ofB);
+      const bool along = featureA || featureB;
       auto parts = along ? std::vector<FeaturePart>() : featureParts(a, ofA);
       if (!along && parts.empty()) parts = featureParts(b, ofB);
-      for (const auto& part : parts) add(dim, part.size, Role::Lead, part.feature);
-      if (parts.empty()) add(dim, size, Role::Lead, along);
+      for (const auto& part : parts) add(dim, part.size, Role::Lead, mayBeHeads(part.feature));
+      if (parts.empty()) add(dim, size, Role::Lead, mayBeHeads(featureA) || mayBeHeads(featureB));
     }
   }
   bool heads = false;

@@ -23,6 +23,15 @@ bool isSplit(const Matrix& matrix, const View& view) {
   return parts > 1;
 }
 
+// Whether a dimension of a product is what a layer made of its second factor, and the other one is none of a layer's.
+bool isOfValues(const Matrix& product, int64_t dim) {
+  if (dim == kForeign || product.roles[static_cast<size_t>(dim)] != Role::Free || !product.isFeature(dim)) return false;
+  for (int64_t each = 0; each < product.dims(); ++each) {
+    if (each != dim && product.roles[static_cast<size_t>(each)] == Role::Free) return !product.isFeature(each);
+  }
+  return false;
+}
+
 }  // namespace
 
 void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t dim, const char* operatorName) {
@@ -244,7 +253,12 @@ void Flow::softmax(const at::Tensor& input, const at::Tensor& result, int64_t di
   // Of experts, classes and slots, products tell more; of what layers weigh each other by, nothing is to be told.
   const bool explained = matrix->constant || matrix->layerKeys || matrix->fixedKeys || result.size(dim) < 2;
   const bool told = matrix->fromScores && !source.matrix().pairs;
-  matrix->unexplained = !told && !positions && !lost;
+  // Of what a layer made and a matrix mixed over positions, as in a graph convolution, or of each two positions:
+  // classes, and no keys.
+  const bool labels = keySource != kForeign && source.matrix().isFeature(keySource) &&
+                      source.matrix().roles[static_cast<size_t>(keySource)] == Role::Lead;
+  const bool classes = labels || (source && !matrix->ofFeatures && isOfValues(source.matrix(), keySource));
+  matrix->unexplained = classes || (!told && !positions && !lost);
   if (!matrix->unexplained || !explained) matrices_.push_back(std::move(matrix));
 }
 
