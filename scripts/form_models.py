@@ -2752,7 +2752,7 @@ class LayersMixed(Layers):
         return (self.layers(x) * self.shares.softmax(0).view(3, 1, 1, 1)).sum(0)
 
 
-@form(decomposed=True)
+@form(unseen=1, decomposed=True)
 class LayersRouted(Layers):
     """Each position weighs the layers' outputs by itself."""
 
@@ -4728,3 +4728,15 @@ class LabelsOfPairs(nn.Module):
     def forward(self, x):
         scores = torch.einsum('bxi,oij,byj->bxyo', self.head(x), self.labels, self.tail(x))
         return F.log_softmax(scores, -1)
+
+
+class ExpertsSideBySide(nn.Module):
+    """A layer weighs what layers gave, side by side: a mixture of experts."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.weigh = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2)
+
+    def forward(self, x):
+        weights = self.weigh(x).softmax(-1)
+        return torch.einsum('lbnd,bnl->bnd', torch.stack([self.first(x).relu(), self.second(x).relu()]), weights)

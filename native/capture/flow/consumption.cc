@@ -10,6 +10,17 @@
 #include "capture/flow/elements.h"
 
 namespace lta::flow {
+namespace {
+
+constexpr const char* kOfLayer =
+    "a layer made the dimension that the softmax runs over: a dynamic convolution, a mixture, or places that a layer "
+    "chose (deformable attention)";
+constexpr const char* kOfStates =
+    "a layer weighs what was put side by side, and no layer gave: states of several layers or streams, or several "
+    "inputs";
+
+}  // namespace
+
 // What a sum over a dimension of weights, or of scores, runs over.
 Flow::Aim Flow::aimOf(const Operand& weights, int64_t summed, int64_t row) const {
   const auto& matrix = weights.matrix();
@@ -236,6 +247,7 @@ Flow::Beside Flow::besideOf(const Matrix& weights, const at::Tensor& values, int
   if (const auto* feature = featureAlong(values, dim)) {
     beside.features = true;
     beside.stacked = feature->stacked;
+    beside.states = feature->stacked && !feature->layer;
     return beside;
   }
   if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return beside;
@@ -355,15 +367,18 @@ bool Flow::isMixture(Matrix& matrix, const Aim& aim, const Beside& beside) {
     if (experts || beside.distributions) return true;
     // Of a table that was written as a product: values that a layer made for each of its rows.
     if (beside.features && !beside.stacked) {
-      listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
+      listMatrix(matrix, kOfLayer);
+    } else if (beside.states) {
+      listMatrix(matrix, kOfStates);
     }
     return beside.features;
   }
+  if (beside.states && !matrix.chosenKeys) listMatrix(matrix, kOfStates);
   if (beside.features || (matrix.chosenKeys && (beside.experts || beside.marks))) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;
   const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];
   if (queries == matrix.sizes[static_cast<size_t>(matrix.key)]) return false;
-  listMatrix(matrix, "a layer made the dimension that the softmax runs over: a dynamic convolution or a mixture");
+  listMatrix(matrix, kOfLayer);
   return true;
 }
 

@@ -22,11 +22,12 @@ bool areAlike(const std::vector<at::Tensor>& tensors) {
 }  // namespace
 
 Flow::Joined Flow::joinedAlong(const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result,
-                               bool ofOneLayer) {
+                               bool ofOneLayer) const {
   const auto count = static_cast<int64_t>(tensors.size());
   auto sizes = tensors.front().sizes().vec();
   sizes.insert(sizes.begin() + dim, count);
-  return {dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, std::move(sizes)};
+  return {
+      dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, areOfLayers(tensors), std::move(sizes)};
 }
 
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
@@ -139,7 +140,7 @@ void Flow::stacked(const at::Tensor& view) {
     if (joined.ofOneLayer) {
       note.layer = true;
     } else {
-      note.features.push_back({joined.stride, joined.count, true, true, joined.count});
+      note.features.push_back({joined.stride, joined.count, joined.ofLayers, true, joined.count});
     }
     if (!note.value) return;
   }
@@ -202,6 +203,13 @@ bool Flow::areOfOneLayer(const std::vector<at::Tensor>& tensors) const {
   return by != nullptr;
 }
 
+bool Flow::areOfLayers(const std::vector<at::Tensor>& tensors) const {
+  return std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& tensor) {
+    const auto* note = find(tensor);
+    return note && note->layer && note->by;
+  });
+}
+
 // What stands side by side has the features of any of them; where all are parts of one, or one layer made all of them,
 // what they are side by side is told as well.
 void Flow::joinedFeatures(const Call& call, const std::vector<at::Tensor>& tensors, int64_t dim,
@@ -238,7 +246,8 @@ void Flow::joinedFeatures(const Call& call, const std::vector<at::Tensor>& tenso
     return;
   }
   if (stacks && result.size(dim) > 1) {
-    noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
+    const bool layers = areOfLayers(tensors);
+    noteOf(result).features.push_back({result.stride(dim), result.size(dim), layers, true, result.size(dim)});
     return;
   }
   if (tensors.front().dim() == result.dim()) {

@@ -96,6 +96,8 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
     const bool residual =
         call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 && !isFixed(beside) && !ofLayers;
     if (storageOf(tensor) != storage && !residual) copyFeatures(tensor, result);
+    // In place, it is what no single layer gave.
+    if (storageOf(tensor) == storage && residual) noteOf(result).by = nullptr;
     if (note->value) continue;
     const bool weighs = call.rule.does == Does::Exponentiates || call.rule.does == Does::Sigmoid;
     if (note->reduced && note->reduced->does == Does::LogSums && weighs) {
