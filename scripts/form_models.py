@@ -2752,7 +2752,7 @@ class LayersMixed(Layers):
         return (self.layers(x) * self.shares.softmax(0).view(3, 1, 1, 1)).sum(0)
 
 
-@form(unseen=1, decomposed=True)
+@form(decomposed=True)
 class LayersRouted(Layers):
     """Each position weighs the layers' outputs by itself."""
 
@@ -4730,6 +4730,7 @@ class LabelsOfPairs(nn.Module):
         return F.log_softmax(scores, -1)
 
 
+@form(decomposed=True)
 class ExpertsSideBySide(nn.Module):
     """A layer weighs what layers gave, side by side: a mixture of experts."""
 
@@ -4740,3 +4741,49 @@ class ExpertsSideBySide(nn.Module):
     def forward(self, x):
         weights = self.weigh(x).softmax(-1)
         return torch.einsum('lbnd,bnl->bnd', torch.stack([self.first(x).relu(), self.second(x).relu()]), weights)
+
+
+@form(unseen=1)
+class AdditiveWithABias(nn.Module):
+    """Scores of a layer for each two positions, and a bias that the forward computes of numbers alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.score = nn.Linear(WIDTH, 4), nn.Linear(WIDTH, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        scores = self.score(torch.tanh(self.query(x).unsqueeze(2) + self.key(x).unsqueeze(1))).squeeze(-1)
+        places = torch.arange(LENGTH)
+        distances = (places.unsqueeze(1) - places).abs().float()
+        weights = torch.relu(scores - 0.3 * distances) ** 2 / LENGTH
+        return weights @ x
+
+
+@form(decomposed=True)
+class BranchesSelected(nn.Module):
+    """A layer for each branch says how much of it is taken: selective kernels, whose branches are unsqueezed and joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 3, padding=1 + each, dilation=1 + each) for each in range(2))
+        self.shares = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(2))
+
+    def forward(self, x):
+        given = torch.cat([branch(x.transpose(1, 2)).relu().unsqueeze(1) for branch in self.branches], 1)
+        pooled = given.sum(1).mean(-1)
+        shares = torch.cat([share(pooled).unsqueeze(1) for share in self.shares], 1).softmax(1)
+        return (given * shares.unsqueeze(-1)).sum(1)
+
+
+@form(decomposed=True)
+class ResidualExperts(nn.Module):
+    """Experts that add to what they are given, which a router weighs."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.router = nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        given = torch.stack([x + expert(x).relu() for expert in self.experts], 2)
+        return (given * self.router(x).softmax(-1).unsqueeze(-1)).sum(2)

@@ -8,11 +8,16 @@
 #include <string>
 #include <vector>
 
-#include "capture/capture.h"
+#include "capture/attention.h"
+#include "capture/options.h"
 #include "capture/tensor_capture.h"
 #include "hooks/hook_registry.h"
 #include "runtime/cancellation.h"
 #include "runtime/release_value.h"
+
+namespace lta {
+class Capture;
+}
 
 namespace lta::engine {
 

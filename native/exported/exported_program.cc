@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "capture/capture.h"
 #include "exported/layer_fusion.h"
 #include "exported/shared_masks.h"
 #include "hooks/hook_run.h"

@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "capture/attention_gradient.h"
+#include "capture/capture.h"
 #include "node/arguments.h"
 #include "node/async.h"
 #include "node/callback.h"

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "capture/capture.h"
 #include "hooks/backward_state.h"
 #include "hooks/hook_run.h"
 #include "runtime/error.h"

@@ -15,9 +15,6 @@ namespace {
 constexpr const char* kOfLayer =
     "a layer made the dimension that the softmax runs over: a dynamic convolution, a mixture, or places that a layer "
     "chose (deformable attention)";
-constexpr const char* kOfStates =
-    "a layer weighs what was put side by side, and no layer gave: states of several layers or streams, or several "
-    "inputs";
 
 }  // namespace
 
@@ -247,7 +244,6 @@ Flow::Beside Flow::besideOf(const Matrix& weights, const at::Tensor& values, int
   if (const auto* feature = featureAlong(values, dim)) {
     beside.features = true;
     beside.stacked = feature->stacked;
-    beside.states = feature->stacked && !feature->layer;
     return beside;
   }
   if (!operand || operand.value().stage != Stage::Weights || operand.matrix().fromScores) return beside;
@@ -258,101 +254,6 @@ Flow::Beside Flow::besideOf(const Matrix& weights, const at::Tensor& values, int
   });
   beside.features = beside.distributions = made && !components.empty();
   return beside;
-}
-
-// Heads are what a layer made of the values, where the weights don't tell theirs.
-void Flow::headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
-                         const std::vector<int64_t>& ofValues) {
-  auto& matrix = weights.matrix();
-  const auto isLead = [&](int64_t dim) {
-    return dim != kForeign && dim != matrix.key && dim != matrix.query &&
-           matrix.roles[static_cast<size_t>(dim)] != Role::Free;
-  };
-  for (int64_t dim = 0; dim < matrix.dims(); ++dim) {
-    if (isLead(dim) && matrix.isFeature(dim)) return;
-  }
-  matrix.features.resize(matrix.sizes.size());
-  auto joint = kNone;  // one that batch and heads are, as the values tell
-  const auto mark = [&](int64_t dim) {
-    if (!isLead(dim)) return;
-    matrix.features[static_cast<size_t>(dim)] = true;
-    matrix.headsGuessed = false;
-  };
-  for (size_t dim = 0; dim < ofWeights.size(); ++dim) {
-    if (ofWeights[dim] < 0 || ofValues[dim] < 0) continue;
-    const auto& components = weights.view->dims[static_cast<size_t>(ofWeights[dim])];
-    if (components.size() == 1 && featureAlong(values, ofValues[dim])) mark(components.front().span.dim);
-    if (components.size() < 2) continue;
-    const auto parts = featureParts(values, ofValues[dim]);
-    if (parts.size() != components.size()) continue;
-    if (components.front().span.dim == components.back().span.dim) {
-      joint = components.front().span.dim;
-      continue;
-    }
-    for (size_t part = 0; part < parts.size(); ++part) {
-      if (parts[part].feature && parts[part].size == components[part].span.size) mark(components[part].span.dim);
-    }
-  }
-  if (isLead(joint)) splitHeads(weights, joint, ofWeights, values, ofValues);
-}
-
-// Makes two dimensions of one that batch and heads are, which the weights are a view of already.
-void Flow::splitHeads(const Operand& weights, int64_t joint, const std::vector<int64_t>& ofWeights,
-                      const at::Tensor& values, const std::vector<int64_t>& ofValues) {
-  const auto& old = weights.matrix();
-  const auto& view = *weights.view;
-  int64_t outer = 1;
-  for (const auto size : old.sizes) outer *= size;
-  if (!view.fixed.empty() || outer != weights.tensor.numel()) return;
-  std::vector<int64_t> sizes;
-  std::vector<bool> features;
-  for (size_t dim = 0; dim < ofWeights.size(); ++dim) {
-    if (ofWeights[dim] < 0 || ofValues[dim] < 0 || !view.has(ofWeights[dim], joint)) continue;
-    for (const auto& part : featureParts(values, ofValues[dim])) {
-      sizes.push_back(part.size);
-      features.push_back(part.feature != nullptr);
-    }
-  }
-  std::vector<std::vector<Span>> spans;
-  size_t parts = 0;
-  const auto more = static_cast<int64_t>(sizes.size()) - 1;
-  const auto now = [&](int64_t dim) { return dim == kNone || dim < joint ? dim : dim + more; };
-  for (const auto& components : view.dims) {
-    auto& at = spans.emplace_back();
-    for (const auto& component : components) {
-      auto span = component.span;
-      if (span.dim == joint) {
-        if (parts == sizes.size() || span.size != sizes[parts]) return;
-        span = {joint + static_cast<int64_t>(parts++), 0, 1, span.size};
-      } else if (span.dim != kForeign) {
-        span.dim = now(span.dim);
-      }
-      at.push_back(span);
-    }
-  }
-  if (parts != sizes.size()) return;
-  auto matrix = old.relative();
-  matrix->parents = {weights.value().matrix};
-  matrix->headsGuessed = false;
-  for (int64_t dim = 0; dim < old.dims(); ++dim) {
-    const auto was = static_cast<size_t>(dim);
-    for (size_t part = 0; part < (dim == joint ? sizes.size() : 1); ++part) {
-      matrix->sizes.push_back(dim == joint ? sizes[part] : old.sizes[was]);
-      matrix->roles.push_back(old.roles[was]);
-      matrix->features.push_back(dim == joint ? features[part] : old.isFeature(dim));
-      matrix->copied.push_back(old.isCopied(dim));
-    }
-  }
-  matrix->key = now(old.key);
-  matrix->query = now(old.query);
-  matrix->fixed = now(old.fixed);
-  Value value = weights.value();
-  value.normalized = now(value.normalized);
-  value.lessLogSum = now(value.lessLogSum);
-  value.matrix = std::move(matrix);
-  auto& note = noteOf(weights.tensor);
-  note.layout = layoutOf(weights.tensor, spans, {});
-  note.value = std::make_shared<Value>(std::move(value));
 }
 
 // Whether the softmax runs over a dimension that a layer made: of a router, a classifier, a dynamic convolution. A
@@ -366,14 +267,9 @@ bool Flow::isMixture(Matrix& matrix, const Aim& aim, const Beside& beside) {
     const bool experts = matrix.chosenKeys && (beside.features || beside.experts || beside.marks);
     if (experts || beside.distributions) return true;
     // Of a table that was written as a product: values that a layer made for each of its rows.
-    if (beside.features && !beside.stacked) {
-      listMatrix(matrix, kOfLayer);
-    } else if (beside.states) {
-      listMatrix(matrix, kOfStates);
-    }
+    if (beside.features && !beside.stacked) listMatrix(matrix, kOfLayer);
     return beside.features;
   }
-  if (beside.states && !matrix.chosenKeys) listMatrix(matrix, kOfStates);
   if (beside.features || (matrix.chosenKeys && (beside.experts || beside.marks))) return true;
   const auto query = matrix.query == kNone ? aim.row : matrix.query;
   const auto queries = query == kNone ? 1 : matrix.sizes[static_cast<size_t>(query)];
@@ -387,48 +283,6 @@ bool Flow::isPlaced(Matrix& matrix, const Beside& beside) {
   if (!matrix.chosenKeys || !beside.marks) return false;
   listMatrix(matrix, "ones and zeros put the weights of the chosen keys to their places, which isn't followed");
   return true;
-}
-
-// Whether a matrix scales what it multiplies, row by row or column by column. `own`: its dimension that isn't summed.
-bool Flow::isDiagonal(const at::Tensor& tensor, int64_t own) const {
-  if (own < 0 || tensor.dim() < 2 || tensor.size(-1) != tensor.size(-2) || tensor.size(-1) < 2) return false;
-  if (isFixed(tensor) || tensor.layout() != at::kStrided || featureAlong(tensor, own)) return false;
-  return hasOnlyDiagonal(tensor);
-}
-
-// Whether a diagonal matrix scaled weights, which go on. `own`: of the result, the dimension that is the diagonal's.
-bool Flow::scaledByDiagonal(const std::string& name, const Operand& weights, const std::vector<int64_t>& ofWeights,
-                            int64_t summed, const at::Tensor& other, const std::vector<int64_t>& ofOther, int64_t own,
-                            const at::Tensor& result) {
-  if (!weights || weights.value().stage != Stage::Weights || own < 0) return false;
-  if (!isDiagonal(other, ofOther[static_cast<size_t>(own)])) return false;
-  auto from = ofWeights;
-  from[static_cast<size_t>(own)] = summed;
-  Value value = weights.value();
-  value.last = std::make_shared<Step>(name, value.last);
-  value.version = ++versions_;
-  value.normalized = kNone;
-  value.kind = hasNegative(other) ? Kind::Signed : loosened(value.kind);
-  follow(weights, result, from, std::vector<bool>(from.size(), false), /*combined=*/false, std::move(value));
-  return true;
-}
-
-// Whether a product is one of weights with weights, of which weights come: those of two steps.
-bool Flow::areComposed(const Operand& a, const Operand& b, const Product& product) {
-  if (!a || !b) return false;
-  for (const auto& [operand, summed] : {std::pair(&a, product.summedA), std::pair(&b, product.summedB)}) {
-    const auto& matrix = operand->matrix();
-    if (operand->value().stage != Stage::Weights || !matrix.fromScores || operand->value().exponential) return false;
-    if (matrix.generated) return false;
-    const auto& components = operand->view->dims[static_cast<size_t>(summed)];
-    if (components.size() != 1) return false;
-    const auto dim = components.front().span.dim;
-    if (dim == kForeign ||
-        (dim != matrix.key && dim != matrix.query && matrix.roles[static_cast<size_t>(dim)] != Role::Free)) {
-      return false;
-    }
-  }
-  return product.row >= 0 && product.column >= 0;
 }
 
 std::optional<Consumed> Flow::product(const Rule& rule, const at::Tensor& a, const at::Tensor& b) {

@@ -22,12 +22,11 @@ bool areAlike(const std::vector<at::Tensor>& tensors) {
 }  // namespace
 
 Flow::Joined Flow::joinedAlong(const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result,
-                               bool ofOneLayer) const {
+                               bool ofOneLayer) {
   const auto count = static_cast<int64_t>(tensors.size());
   auto sizes = tensors.front().sizes().vec();
   sizes.insert(sizes.begin() + dim, count);
-  return {
-      dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, areOfLayers(tensors), std::move(sizes)};
+  return {dim, count, result.stride(dim) * tensors.front().size(dim), ofOneLayer, std::move(sizes)};
 }
 
 void Flow::reshaped(const at::Tensor& source, const at::Tensor& result) {
@@ -140,7 +139,7 @@ void Flow::stacked(const at::Tensor& view) {
     if (joined.ofOneLayer) {
       note.layer = true;
     } else {
-      note.features.push_back({joined.stride, joined.count, joined.ofLayers, true, joined.count});
+      note.features.push_back({joined.stride, joined.count, true, true, joined.count});
     }
     if (!note.value) return;
   }
@@ -246,8 +245,7 @@ void Flow::joinedFeatures(const Call& call, const std::vector<at::Tensor>& tenso
     return;
   }
   if (stacks && result.size(dim) > 1) {
-    const bool layers = areOfLayers(tensors);
-    noteOf(result).features.push_back({result.stride(dim), result.size(dim), layers, true, result.size(dim)});
+    noteOf(result).features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
     return;
   }
   if (tensors.front().dim() == result.dim()) {
@@ -264,6 +262,11 @@ void Flow::joinedFeatures(const Call& call, const std::vector<at::Tensor>& tenso
       features.back().stride = result.stride(each);
       features.back().size = result.size(each);
       features.back().whole = whole;
+    }
+    // What different layers gave, unsqueezed and put side by side, is a stack that was written another way.
+    const bool unsqueezed = alike && !ofOneLayer && tensors.size() > 1 && tensors.front().size(dim) == 1;
+    if (unsqueezed && areOfLayers(tensors)) {
+      features.push_back({result.stride(dim), result.size(dim), true, true, result.size(dim)});
     }
     if (!features.empty()) noteOf(result).features = std::move(features);
   }

@@ -91,13 +91,12 @@ void Flow::noteOperands(const Call& call, const std::vector<at::Tensor>& tensors
   for (const auto& tensor : tensors) {
     const auto* note = find(tensor);
     if (!note) continue;
-    // Of a residual sum nobody asks what its features were. A number may be a tensor without dimensions.
+    // Of a residual sum nobody asks what its features were. A number may be a tensor without dimensions, and what is
+    // the same for the whole batch a mask or a bias, which may have been computed in the forward.
     const auto& beside = tensors[&tensor == tensors.data() && tensors.size() > 1 ? 1 : 0];
-    const bool residual =
-        call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 && !isFixed(beside) && !ofLayers;
+    const bool residual = call.rule.does == Does::Adds && tensors.size() > 1 && beside.dim() > 0 &&
+                          beside.dim() >= tensor.dim() && !isFixed(beside) && !ofLayers;
     if (storageOf(tensor) != storage && !residual) copyFeatures(tensor, result);
-    // In place, it is what no single layer gave.
-    if (storageOf(tensor) == storage && residual) noteOf(result).by = nullptr;
     if (note->value) continue;
     const bool weighs = call.rule.does == Does::Exponentiates || call.rule.does == Does::Sigmoid;
     if (note->reduced && note->reduced->does == Does::LogSums && weighs) {

@@ -136,7 +136,7 @@ class Flow {
   struct Feature {
     int64_t stride;
     int64_t size;
-    bool layer;           // of a layer, not of a product written out; of several side by side: layers made them
+    bool layer;           // of a layer, not of a product written out
     bool stacked;         // tensors were put side by side
     int64_t whole;        // how many the layer made in all
     bool scored = false;  // those were put side by side, then a layer was applied to each
@@ -164,7 +164,6 @@ class Flow {
   struct Beside {
     bool features = false;       // a layer made what they have along the keys
     bool stacked = false;        // they were put side by side
-    bool states = false;         // those aren't what layers gave: sums of a residual, other inputs
     bool distributions = false;  // they are softmaxes over something else
     bool experts = false;        // matrices that were picked, or mixed, one for each key, made them
     bool marks = false;          // they are ones and zeros
@@ -187,9 +186,8 @@ class Flow {
   struct Joined {
     int64_t dim;
     int64_t count;
-    int64_t stride;   // from one to the next
-    bool ofOneLayer;  // as in the steps of a recurrence
-    bool ofLayers;
+    int64_t stride;                // from one to the next
+    bool ofOneLayer;               // as in the steps of a recurrence
     std::vector<int64_t> stacked;  // the sizes of that view
   };
   // Scores written out: activations that were multiplied, each with a dimension of its own, before they are summed over
@@ -392,8 +390,8 @@ class Flow {
   void stacked(const at::Tensor& view);
   void joined(const Call& call, const at::Tensor& result);
   void joinedFeatures(const Call& call, const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result);
-  Joined joinedAlong(const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result,
-                     bool ofOneLayer) const;
+  static Joined joinedAlong(const std::vector<at::Tensor>& tensors, int64_t dim, const at::Tensor& result,
+                            bool ofOneLayer);
   void joinedQueries(const std::vector<at::Tensor>& tensors, int64_t along, const at::Tensor& result);
   void indexed(const Call& call, const at::Tensor& result);
   bool isMadeTable(const Call& call, const at::Tensor& result) const;

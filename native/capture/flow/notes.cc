@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 namespace lta::flow {
@@ -76,54 +75,6 @@ Flow::Operand Flow::operandOf(const at::Tensor& tensor) const {
     operand.view = operand.note->layout.view(tensor);
   }
   return operand;
-}
-
-std::optional<Lead> Flow::leadOf(const at::Tensor& tensor) const {
-  if (tensor.dim() != 3) return std::nullopt;
-  if (const auto parts = featureParts(tensor, 0); !parts.empty()) {
-    const auto all = [&](auto begin, auto end, bool features) {
-      return std::all_of(begin, end, [&](const FeaturePart& part) { return mayBeHeads(part.feature) == features; });
-    };
-    for (size_t cut = 1; cut < parts.size(); ++cut) {
-      const auto middle = parts.begin() + static_cast<std::ptrdiff_t>(cut);
-      const bool headsFirst = mayBeHeads(parts.front().feature);
-      if (!all(parts.begin(), middle, headsFirst) || !all(middle, parts.end(), !headsFirst)) continue;
-      const auto outer = std::accumulate(parts.begin(), middle, int64_t{1},
-                                         [](int64_t size, const FeaturePart& part) { return size * part.size; });
-      return Lead{outer, tensor.size(0) / outer, headsFirst};
-    }
-  }
-  const auto* note = find(tensor);
-  if (!note || !note->lead || note->lead->outer * note->lead->inner != tensor.size(0)) return std::nullopt;
-  return note->lead;
-}
-
-std::optional<int64_t> Flow::headsOf(const at::Tensor& tensor) const {
-  const auto last = tensor.dim() - 3;
-  if (last < 2 || mayBeHeads(featureAlong(tensor, last))) return std::nullopt;
-  std::optional<int64_t> heads;
-  for (int64_t dim = 0; dim < last; ++dim) {
-    if (!mayBeHeads(featureAlong(tensor, dim))) continue;
-    if (heads) return std::nullopt;
-    heads = dim;
-  }
-  return heads;
-}
-
-int64_t Flow::headDimsOf(const at::Tensor& tensor) const {
-  const auto leading = tensor.dim() - 2;
-  int64_t heads = 0;
-  while (heads + 1 < leading && mayBeHeads(featureAlong(tensor, leading - 1 - heads))) ++heads;
-  return std::max<int64_t>(heads, 1);
-}
-
-bool Flow::headsGuessed(const at::Tensor& tensor) const {
-  const auto last = tensor.dim() - 3;
-  if (last < 1) return false;
-  for (int64_t dim = 0; dim <= last; ++dim) {
-    if (featureAlong(tensor, dim) || !featureParts(tensor, dim).empty()) return false;
-  }
-  return tensor.size(last) > 1 && isPositions(tensor, last);
 }
 
 const Flow::Feature* Flow::featureAlong(const at::Tensor& tensor, int64_t dim) const {

@@ -66,62 +66,6 @@ bool Flow::outer(const Call& call, const std::vector<at::Tensor>& tensors, const
   return true;
 }
 
-// Weights times weights: queries of the first, keys of the second.
-void Flow::composed(const std::string& name, const Operand& a, const Operand& b, const Product& product,
-                    const at::Tensor& result) {
-  auto matrix = std::make_shared<Matrix>();
-  const auto &first = a.matrix(), &second = b.matrix();
-  matrix->operatorName = first.operatorName;
-  matrix->module = first.module;
-  matrix->fromScores = true;
-  matrix->ofFeatures = first.ofFeatures && second.ofFeatures;
-  matrix->allFeatures = first.allFeatures && second.allFeatures;
-  matrix->headsGuessed = first.headsGuessed || second.headsGuessed;
-  matrix->parents = {a.value().matrix, b.value().matrix};
-  std::vector<std::vector<Span>> spans(static_cast<size_t>(result.dim()));
-  for (int64_t dim = 0; dim < result.dim(); ++dim) {
-    const auto& operand = dim == product.column ? b : a;
-    const auto of = (dim == product.column ? product.b : product.a)[static_cast<size_t>(dim)];
-    const auto add = [&](int64_t size, Role role, bool feature) {
-      spans[static_cast<size_t>(dim)].push_back({matrix->dims(), 0, 1, size});
-      matrix->sizes.push_back(size);
-      matrix->roles.push_back(role);
-      matrix->features.push_back(feature);
-    };
-    if (dim == product.row) matrix->query = matrix->dims();
-    if (dim == product.column) matrix->key = matrix->dims();
-    const bool free = dim == product.row || dim == product.column;
-    const auto* components = of < 0 ? nullptr : &operand.view->dims[static_cast<size_t>(of)];
-    if (free || !components || components->empty()) {
-      add(result.size(dim), free ? Role::Free : Role::Lead, false);
-      continue;
-    }
-    for (const auto& component : *components) {
-      const auto was = component.span.dim;
-      add(component.span.size, Role::Lead, was != kForeign && operand.matrix().isFeature(was));
-    }
-  }
-  const auto sumsToOne = [](const Operand& operand, int64_t dim) {
-    const auto& value = operand.value();
-    return value.kind == Kind::Softmax && dim >= 0 && operand.view->has(dim, value.normalized);
-  };
-  Value value = a.value();
-  if (sumsToOne(a, product.summedA) && sumsToOne(b, product.b[static_cast<size_t>(product.column)])) {
-    value.kind = Kind::Softmax;
-    value.normalized = matrix->key;
-  } else {
-    const bool isSigned = a.value().kind == Kind::Signed || b.value().kind == Kind::Signed;
-    value.kind = isSigned ? Kind::Signed : Kind::Unnormalized;
-    value.normalized = kNone;
-  }
-  value.last = std::make_shared<Step>(name, value.last);
-  value.version = ++versions_;
-  value.matrix = std::move(matrix);
-  auto& note = newNote(result);
-  note.layout = layoutOf(result, spans, {});
-  note.value = std::make_shared<Value>(std::move(value));
-}
-
 // Whether `last` was ahead of another of the dimensions that it follows now, as batch was of heads that a view had cut
 // off the features.
 bool Flow::isOutOfOrder(const at::Tensor& tensor, const std::vector<int64_t>& from, int64_t last) {
