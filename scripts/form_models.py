@@ -4787,3 +4787,29 @@ class ResidualExperts(nn.Module):
     def forward(self, x):
         given = torch.stack([x + expert(x).relu() for expert in self.experts], 2)
         return (given * self.router(x).softmax(-1).unsqueeze(-1)).sum(2)
+
+
+@form(decomposed=True)
+class TriangleAttention(nn.Module):
+    """Attention along the rows of what a triangle multiplication told of pairs, twice, as in structure prediction."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair, self.factors, self.product = nn.Linear(WIDTH, 8), nn.Linear(8, 16), nn.Linear(8, 8)
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(2))
+        self.joint = nn.ModuleList(nn.Linear(8, 24) for _ in range(2))
+        self.gates = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.outs = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x):
+        pair = self.pair(x[:, :3]).unsqueeze(1) + self.pair(x[:, 3:]).unsqueeze(2)
+        a, b = self.factors(pair).chunk(2, -1)
+        pair = pair + self.product(torch.einsum('bikc,bjkc->bijc', a, b))
+        for norm, joint, gate, out in zip(self.norms, self.joint, self.gates, self.outs):
+            normed = norm(pair)
+            q, k, v = (each.unflatten(-1, (HEADS, 4)).transpose(-2, -3) for each in joint(normed).chunk(3, -1))
+            weights = (q @ k.transpose(-1, -2) / 2).softmax(-1)
+            seen(weights.flatten(0, 1), shape=list(weights.shape))
+            mixed = (weights @ v).transpose(-2, -3).flatten(-2)
+            pair = (pair + out(mixed * gate(normed).sigmoid())).transpose(1, 2)
+        return pair

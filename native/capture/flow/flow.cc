@@ -82,6 +82,7 @@ std::optional<Consumed> Flow::followed(const Call& call, const at::Tensor& resul
   switch (call.rule.does) {
     case Does::Accumulates:
     case Does::Normalizes:
+      if (call.rule.does == Does::Normalizes && normalizesPairs(call, result)) break;
       elementwise(call, result);
       if (call.rule.does == Does::Accumulates) pooled(call, result);
       break;
@@ -167,6 +168,24 @@ std::optional<Consumed> Flow::followed(const Call& call, const at::Tensor& resul
       break;
   }
   return std::nullopt;
+}
+
+// Scores of many channels, which are normalized over these, are what a model knows of pairs of positions (triangle
+// multiplication and its layer norm): features, as if a layer had made them.
+bool Flow::normalizesPairs(const Call& call, const at::Tensor& result) {
+  if (!call.name.ends_with("layer_norm") && call.name != "rms_norm") return false;
+  const auto source = operandOf(call.tensor(0));
+  if (!source || source.value().stage != Stage::Scores || isLayers(source) || !storageOf(result)) return false;
+  const auto& channels = source.view->dims.back();
+  const bool lead = std::all_of(channels.begin(), channels.end(), [&](const Component& component) {
+    const auto of = component.span.dim;
+    return of != kForeign && source.matrix().roles[static_cast<size_t>(of)] == Role::Lead;
+  });
+  if (channels.empty() || !lead || result.size(-1) < 2) return false;
+  auto& note = newNote(result);
+  note.layer = true;
+  note.features = {{result.stride(-1), result.size(-1), true, false, result.size(-1)}};
+  return true;
 }
 
 // The largest of each row takes the place of weights.

@@ -386,6 +386,7 @@ class Flow {
   std::optional<Consumed> reduced(const Call& call, const at::Tensor& result);
   bool areOfOneLayer(const std::vector<at::Tensor>& tensors) const;
   bool areOfLayers(const std::vector<at::Tensor>& tensors) const;
+  bool normalizesPairs(const Call& call, const at::Tensor& result);
   const Feature* chunked(const std::vector<at::Tensor>& tensors) const;
   void stacked(const at::Tensor& view);
   void joined(const Call& call, const at::Tensor& result);

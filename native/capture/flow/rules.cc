@@ -303,6 +303,19 @@ constexpr Rule kRules[] = {
     {"full_like", Does::Makes},
     {"scalar_tensor", Does::Makes},
 
+    {"le", Does::Compares},
+    {"lt", Does::Compares},
+    {"gt", Does::Compares},
+    {"ne", Does::Compares},
+    {"logical_and", Does::Compares},
+    {"logical_or", Does::Compares},
+    {"logical_xor", Does::Compares},
+    {"logical_not", Does::Compares},
+    {"bitwise_and", Does::Compares},
+    {"bitwise_or", Does::Compares},
+    {"bitwise_xor", Does::Compares},
+    {"bitwise_not", Does::Compares},
+
     {"_fft_r2c", Does::Fourier},
     {"_fft_c2c", Does::Fourier},  // or its inverse, as an argument says
     {"_fft_c2r", Does::InverseFourier},

@@ -66,6 +66,8 @@ enum class Does : uint8_t {
   Reshapes,
   // A tensor that depends on no input.
   Makes,
+  // Truths, element by element: of what depends on no input, a mask that doesn't either.
+  Compares,
   // Transforms of Fourier: between one and its inverse, what multiplies is a convolution over all positions.
   Fourier,
   InverseFourier,
