@@ -4813,3 +4813,14 @@ class TriangleAttention(nn.Module):
             mixed = (weights @ v).transpose(-2, -3).flatten(-2)
             pair = (pair + out(mixed * gate(normed).sigmoid())).transpose(1, 2)
         return pair
+
+
+@form()
+class BlocksWithoutLayers(nn.Module):
+    """Blocks behind the heads, of what no layer made."""
+
+    def forward(self, x):
+        blocks = x.view(BATCH, LENGTH, HEADS, DEPTH).transpose(1, 2).unflatten(2, (3, 2))
+        weights = (blocks @ blocks.transpose(-1, -2)).softmax(-1)
+        seen(weights.flatten(0, 1), shape=list(weights.shape))
+        return (weights @ blocks).flatten(2, 3).transpose(1, 2).flatten(2)

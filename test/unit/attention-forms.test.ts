@@ -140,6 +140,7 @@ test.each([
   ['GlimpsesOfPairs', true],
   ['HeadsAheadOfBatchWithoutLayers', false],
   ['HeadsAheadOfBatchInParts', false],
+  ['BlocksWithoutLayers', false],
 ])('%s: whether its heads are known: %p', async (name, known) => {
   const model = await ScriptModule.load(join(FORMS, `${name}.pt`));
   const sites = await model.attentionSites([tensor('input')]);

@@ -306,7 +306,13 @@ void Flow::products(const Rule& rule, const std::string& name, const at::Tensor&
     const auto isGuess = [&](const at::Tensor& tensor, const std::vector<int64_t>& from) {
       return isPositions(tensor, from[static_cast<size_t>(last)]) || isOutOfOrder(tensor, from, last);
     };
-    matrix->headsGuessed = isGuess(a, product.a) || isGuess(b, product.b);
+    // Nor does anything tell blocks from heads where no layer is known.
+    const auto hasFeatures = [&](const at::Tensor& tensor) {
+      const auto* note = find(tensor);
+      return note && !note->features.empty();
+    };
+    const bool mayBeBlocks = last > 1 && !hasFeatures(a) && !hasFeatures(b);
+    matrix->headsGuessed = mayBeBlocks || isGuess(a, product.a) || isGuess(b, product.b);
   }
   matrix->ofPositions = !heads && last == 0 && (isPositions(a, product.a[0]) || isPositions(b, product.b[0]));
   if (!fixedA && !fixedB) gatesOfSlots(matrix, a, b, product);
