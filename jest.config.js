@@ -8,6 +8,8 @@ module.exports = {
   testEnvironment: 'node',
   // Jest's own default would be one on two cores, where many tests wait for processes of their own.
   maxWorkers: Math.max(2, availableParallelism() - 1),
+  // A process that has run many of the files takes longer to exit than Jest waits for it: it begins anew in between.
+  workerIdleMemoryLimit: '300MB',
   // The tests of the page are of the sources as they are.
   globalSetup: '<rootDir>/scripts/build-page.mjs',
   testMatch: ['<rootDir>/test/unit/**/*.test.ts'],
