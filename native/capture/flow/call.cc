@@ -13,6 +13,8 @@ std::optional<c10::IValue> Call::argument(const char* argumentName) const {
   return arguments[static_cast<size_t>(*place)];
 }
 
+bool Call::divides() const { return name == "div" || name == "divide" || name == "true_divide"; }
+
 std::vector<int64_t> intsOf(const c10::IValue& value) {
   if (value.isInt()) return {value.toInt()};
   if (value.isIntList()) return value.toIntVector();

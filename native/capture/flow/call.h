@@ -24,6 +24,8 @@ struct Call {
   // An undefined tensor where there is none at that place.
   at::Tensor tensor(size_t place) const;
   std::optional<c10::IValue> argument(const char* name) const;
+  // Of those that scale: whether by the reciprocal of what stands second.
+  bool divides() const;
 };
 
 std::vector<int64_t> intsOf(const c10::IValue& value);

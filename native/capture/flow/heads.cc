@@ -59,6 +59,19 @@ bool Flow::headsGuessed(const at::Tensor& tensor) const {
   return tensor.size(last) > 1 && isPositions(tensor, last);
 }
 
+// Whether `last` was ahead of another of the dimensions that it follows now, as batch was of heads that a view had cut
+// off the features.
+bool Flow::isOutOfOrder(const at::Tensor& tensor, const std::vector<int64_t>& from, int64_t last) {
+  const auto strideAt = [&](int64_t dim) {
+    const auto of = from[static_cast<size_t>(dim)];
+    return of < 0 || tensor.size(of) < 2 ? 0 : tensor.stride(of);
+  };
+  for (int64_t dim = 0; dim < last; ++dim) {
+    if (strideAt(dim) > 0 && strideAt(dim) < strideAt(last)) return true;
+  }
+  return false;
+}
+
 // Heads are what a layer made of the values, where the weights don't tell theirs.
 void Flow::headsOfValues(const Operand& weights, const std::vector<int64_t>& ofWeights, const at::Tensor& values,
                          const std::vector<int64_t>& ofValues) {

@@ -33,7 +33,7 @@ void Flow::raised(const Call& call, const std::vector<at::Tensor>& tensors, cons
   auto raised = raisedOf(first), other = raisedOf(second);
   auto sum = sumOf(second);
   if (!raised && !other && !sum && !sumOf(first)) return;
-  const bool divides = call.name == "div" || call.name == "divide" || call.name == "true_divide";
+  const bool divides = call.divides();
   switch (call.rule.does) {
     case Does::Scales: {
       if (!divides && !sum && other) {

@@ -66,19 +66,6 @@ bool Flow::outer(const Call& call, const std::vector<at::Tensor>& tensors, const
   return true;
 }
 
-// Whether `last` was ahead of another of the dimensions that it follows now, as batch was of heads that a view had cut
-// off the features.
-bool Flow::isOutOfOrder(const at::Tensor& tensor, const std::vector<int64_t>& from, int64_t last) {
-  const auto strideAt = [&](int64_t dim) {
-    const auto of = from[static_cast<size_t>(dim)];
-    return of < 0 || tensor.size(of) < 2 ? 0 : tensor.stride(of);
-  };
-  for (int64_t dim = 0; dim < last; ++dim) {
-    if (strideAt(dim) > 0 && strideAt(dim) < strideAt(last)) return true;
-  }
-  return false;
-}
-
 // Of what a layer makes, the features that aren't summed over. `from`: which dimension of `source` each of the result's
 // is.
 std::vector<Flow::Feature> Flow::sharedFeatures(const at::Tensor& source, const std::vector<int64_t>& from,

@@ -20,8 +20,6 @@ bool isNonnegative(Kind kind) { return kind != Kind::Signed; }
 // Whether no weight that a function gives is more than one.
 bool atMostOne(const std::string& function) { return function == "softmax" || function == "sigmoid"; }
 
-bool divides(const std::string& name) { return name == "div" || name == "divide" || name == "true_divide"; }
-
 // Whether a power keeps the sign.
 bool isOdd(const Call& call) {
   const auto exponent = call.argument("exponent");
@@ -127,7 +125,7 @@ ValuePtr Flow::after(const Call& call, const Operand& source, const at::Tensor& 
       case Does::Scales:
         if (call.tensor(0).is_same(call.tensor(1))) return weights(Kind::Unnormalized, call.name);
         // What is divided by scores, element by element, isn't scaled by them: factors are, in their updates.
-        if (divides(call.name) && !call.tensor(0).is_same(source.tensor) && isMask()) return nullptr;
+        if (call.divides() && !call.tensor(0).is_same(source.tensor) && isMask()) return nullptr;
         if (!matrix.outer && (isMask() || normalizes(Does::Sums))) return weights(Kind::Signed, matrix.operatorName);
         return value;
       case Does::Masks: {
